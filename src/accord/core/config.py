@@ -1,0 +1,154 @@
+"""Strict configuration: plain YAML, every key checked, every error with its file and line.
+
+YAML here is YAML 1.2 where people expect it: `1e-3` is a number, a repeated key is an error.
+`--set a.b=c` reads c as YAML. There is no interpolation language.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from accord.core.errors import ConfigError
+from accord.core.registry import explain
+
+__all__ = ["Lines", "Strict", "apply_sets", "read_yaml", "validate"]
+
+Lines = dict[tuple[str, ...], int]
+M = TypeVar("M", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Base of all configuration: unknown keys, wrong types, NaN and infinities are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader whose floats need no dot before the exponent."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.inf$|^\.nan$"),
+    list("-+0123456789."),
+)
+
+
+def _walk(node: yaml.Node, path: tuple[str, ...], lines: Lines, source: str) -> None:
+    """Record the line of every key and refuse repeated ones."""
+    lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, str(key.value)
+            if name in seen:
+                raise ConfigError(f"key {name!r} stands twice", where=f"{source}:{line}")
+            seen.add(name)
+            _walk(value, (*path, name), lines, source)
+            lines[(*path, name)] = line
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _walk(value, (*path, str(index)), lines, source)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
+    """The mapping in a YAML file, and the line of every key path in it.
+
+    Raises ConfigError for a missing, unreadable, non-UTF-8, malformed or non-mapping file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=str(path), mend="check the path") from None
+    except UnicodeDecodeError as error:
+        place = f"{path} byte {error.start}"
+        raise ConfigError("not valid UTF-8", where=place, mend="save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"can't be read ({error.strerror})", where=str(path)) from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> tuple[dict[str, Any], Lines]:
+    """Like `read_yaml`, from text; `source` names it in errors."""
+    lines: Lines = {}
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is not None:
+            _walk(node, (), lines, source)
+        data = loader.construct_document(node) if node is not None else None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{source}:{mark.line + 1}" if mark else source
+        what = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"not valid YAML: {what}", where=place) from None
+    if not isinstance(data, dict):
+        found = "an empty file" if data is None else f"a {type(data).__name__}"
+        raise ConfigError(f"expected a mapping of keys, found {found}", where=source)
+    return data, lines
+
+
+def apply_sets(data: dict[str, Any], sets: Sequence[str], roots: Sequence[str] = ()) -> None:
+    """Apply `a.b=c` assignments in place; c is YAML. `roots` are extra places a path may start at.
+
+    With roots=("stages",), `dpo.loss.beta=0.3` sets data["stages"]["dpo"]["loss"]["beta"].
+    """
+    for item in sets:
+        path, equals, text = item.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(f"can't read {item!r}", where="--set", allowed="key.path=value")
+        target: Any = data
+        if keys[0] not in data:
+            target = next((data[r] for r in roots if keys[0] in (data.get(r) or {})), data)
+        for depth, key in enumerate(keys[:-1]):
+            if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+                target = target[int(key)]
+                continue
+            if not isinstance(target, dict):
+                place = ".".join(keys[:depth])
+                raise ConfigError(f"{place} holds a plain value, no keys", where=f"--set {item}")
+            target = target.setdefault(key, {})
+        try:
+            value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        except yaml.YAMLError:
+            raise ConfigError("the value is not valid YAML", where=f"--set {item}") from None
+        _assign(target, keys[-1], value, item)
+
+
+def _assign(target: Any, key: str, value: Any, item: str) -> None:
+    if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+        target[int(key)] = value
+    elif isinstance(target, dict):
+        target[key] = value
+    else:
+        raise ConfigError(f"there is no place {key!r} to set", where=f"--set {item}")
+
+
+def validate(
+    schema: type[M], data: Any, *, where: str = "", source: str = "", lines: Lines | None = None
+) -> M:
+    """`data` as `schema`; ConfigError names file, line, key path and the allowed values."""
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        told = explain(error, schema, where)
+        if source:
+            told.where = locate(source, told.where, lines or {})
+            raise ConfigError(told.what, where=told.where, allowed=told.allowed) from None
+        raise told from None
+
+
+def locate(source: str, place: str, lines: Lines) -> str:
+    """`file:line key.path`, with the line of the longest known prefix of the path."""
+    keys = tuple(place.split(".")) if place else ()
+    for end in range(len(keys), -1, -1):
+        if keys[:end] in lines:
+            return f"{source}:{lines[keys[:end]]} {place}".strip()
+    return f"{source} {place}".strip()

@@ -1,0 +1,148 @@
+"""Run directories: where a stage leaves its outputs, safe against a kill at any moment.
+
+Files appear whole or not at all (written beside, flushed, renamed). `DONE` is written last: a
+directory without it is unfinished work that its stage may resume. `hold` keeps two processes from
+writing the same directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from accord.core.errors import RunError
+from accord.core.hashing import canonical_json
+
+__all__ = [
+    "MetricsLog",
+    "hold",
+    "is_done",
+    "make_dir",
+    "mark_done",
+    "read_json",
+    "read_jsonl",
+    "write_json",
+    "write_jsonl",
+    "write_text",
+]
+
+DONE = "DONE"
+
+
+def make_dir(path: Path) -> Path:
+    """Create a directory and its parents; RunError when it can't be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"can't create the directory ({error.strerror})",
+            where=str(path),
+            mend="choose another with --runs DIR",
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise RunError("is not writable", where=str(path), mend="choose another with --runs DIR")
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, flushed to disk."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise RunError(f"can't be written ({error.strerror})", where=str(path)) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Pretty JSON, keys sorted, written atomically."""
+    plain = json.loads(canonical_json(value))
+    write_text(path, json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON of a file accord wrote; RunError when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError("no such file", where=str(path)) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"can't be read ({error})", where=str(path)) from None
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """One JSON document a line, written atomically."""
+    write_text(path, "".join(canonical_json(row) + "\n" for row in rows))
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """All rows of a JSONL file accord wrote; [] when there is none."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def mark_done(folder: Path, facts: Any) -> None:
+    """Write the DONE marker, last."""
+    write_json(folder / DONE, facts)
+
+
+def is_done(folder: Path) -> bool:
+    return (folder / DONE).exists()
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold the directory alone; RunError when another process does. A kill releases it."""
+    make_dir(folder)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise RunError(
+                f"another process (pid {file.read().strip() or '?'}) is working here",
+                where=str(folder),
+                mend="wait for it or stop it",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+class MetricsLog:
+    """metrics.jsonl: one row a step. Reopening at a step drops the rows after it, so that a resumed
+    run leaves the same bytes as an undisturbed one; wall-clock times go elsewhere."""
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        self.path = path
+        kept = [row for row in _whole_rows(path) if row["step"] <= step]
+        write_jsonl(path, kept)
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(canonical_json({"step": step, **values}) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        return _whole_rows(self.path)
+
+
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows up to the first torn one (a kill may cut the last line)."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows

@@ -1,0 +1,66 @@
+"""LoRA through peft: one trainable adapter over frozen weights; the reference is the adapter off.
+
+Names follow peft. The reference of a run is its starting weights: earlier stages' adapters are
+already merged when a model is loaded, so "adapter off" is exactly where this run began.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from pydantic import Field
+from torch import nn
+
+from accord.core.config import Strict
+from accord.core.registry import Positive
+
+__all__ = ["Lora", "add_lora", "adapter_off", "save_adapter", "trainable"]
+
+
+class Lora(Strict):
+    """Low-rank adapters (Hu et al. 2021) on the linear layers of the trunk."""
+
+    r: Annotated[int, Field(ge=1)] = 16
+    alpha: Positive = 32.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    targets: str = "all-linear"  # or module names, comma-separated
+
+
+def add_lora(model: nn.Module, lora: Lora, seed: int) -> Any:
+    """The model with a fresh adapter; only the adapter has gradients. B starts at 0."""
+    targets = lora.targets if lora.targets == "all-linear" else lora.targets.split(",")
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+@contextlib.contextmanager
+def adapter_off(model: Any) -> Iterator[None]:
+    """The weights the run began with. Restores the adapter's requires_grad flags afterwards."""
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    with model.disable_adapter():
+        yield
+    for parameter, flag in flags:
+        parameter.requires_grad_(flag)
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters with gradients by name, in a fixed order."""
+    return {n: p for n, p in sorted(model.named_parameters()) if p.requires_grad}
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Save the adapter with peft (adapter_config.json, adapter_model.safetensors)."""
+    model.save_pretrained(folder, save_embedding_layers=False)

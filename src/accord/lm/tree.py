@@ -1,0 +1,134 @@
+"""The token tree: one prompt and its K continuations as one sequence; trees packed without padding.
+
+Legend: T tokens in a packed row, S scored tokens, C continuations.
+
+Layout of a tree: the prompt's tokens once, then each continuation. Positions of every continuation
+restart after the prompt, and a continuation sees the prompt and itself only, so each token's hidden
+state is what it would be in the plain sequence prompt + continuation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["PackedTrees", "Tree", "bins", "pack"]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Token ids of a prompt and its continuations. `scored`, when given, marks per continuation
+    which of its tokens count (multi-turn SFT); otherwise all do."""
+
+    prompt: tuple[int, ...]
+    completions: tuple[tuple[int, ...], ...]
+    scored: tuple[tuple[bool, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt or not all(self.completions):
+            raise ValueError("a tree needs a prompt token and no empty completion")
+
+    @property
+    def tokens(self) -> int:
+        """Length of the tree in tokens."""
+        return len(self.prompt) + sum(map(len, self.completions))
+
+    def mask(self, k: int) -> tuple[bool, ...]:
+        """Which tokens of continuation k are scored."""
+        return self.scored[k] if self.scored else (True,) * len(self.completions[k])
+
+
+@dataclass(frozen=True)
+class PackedTrees:
+    """Trees laid end to end in one row, and where to read what.
+
+    ids_T, positions_T: inputs. tree_T, branch_T: tree index, and 0 for its prompt or k+1 for
+    continuation k. at_S: row index of the token that predicts the scored token target_S.
+    lengths: scored tokens per continuation, in order (they are contiguous in S).
+    last_C: row index of each continuation's last token.
+    """
+
+    ids_T: Tensor
+    positions_T: Tensor
+    tree_T: Tensor
+    branch_T: Tensor
+    at_S: Tensor
+    target_S: Tensor
+    lengths: tuple[int, ...]
+    last_C: Tensor
+
+    def allowed_TT(self, window: int | None = None) -> Tensor:
+        """Boolean mask [T, T]: may the row's token (query) see the column's (key)?
+
+        `window` limits sight to the last `window` positions, by position and not by row index.
+        """
+        index_T = torch.arange(len(self.ids_T))
+        same_TT = self.tree_T[:, None] == self.tree_T[None, :]
+        causal_TT = index_T[:, None] >= index_T[None, :]
+        branch_TT = (self.branch_T[None, :] == 0) | (
+            self.branch_T[:, None] == self.branch_T[None, :]
+        )
+        allowed_TT = same_TT & causal_TT & branch_TT
+        if window is not None:
+            near_TT = self.positions_T[:, None] - self.positions_T[None, :] < window
+            allowed_TT &= near_TT
+        return allowed_TT
+
+
+def pack(trees: Sequence[Tree], *, keep_last: bool = False) -> PackedTrees:
+    """Lay trees end to end. A continuation's last token predicts nothing, so it is left out of the
+    row unless `keep_last` (a scalar head reads it)."""
+    ids: list[int] = []
+    positions: list[int] = []
+    tree_of: list[int] = []
+    branch: list[int] = []
+    at: list[int] = []
+    target: list[int] = []
+    lengths: list[int] = []
+    last: list[int] = []
+    for number, tree in enumerate(trees):
+        start, prompt = len(ids), len(tree.prompt)
+        ids += tree.prompt
+        positions += range(prompt)
+        branch += [0] * prompt
+        for k, completion in enumerate(tree.completions):
+            before = len(ids)
+            body = completion if keep_last else completion[:-1]
+            ids += body
+            positions += range(prompt, prompt + len(body))
+            branch += [k + 1] * len(body)
+            # token j is predicted by token j-1; the first by the prompt's last
+            predictors = [start + prompt - 1, *range(before, before + len(completion) - 1)]
+            mask = tree.mask(k)
+            at += [p for p, scored in zip(predictors, mask, strict=True) if scored]
+            target += [t for t, scored in zip(completion, mask, strict=True) if scored]
+            lengths.append(sum(mask))
+            last.append(len(ids) - 1)
+        tree_of += [number] * (len(ids) - start)
+    return PackedTrees(
+        *(torch.tensor(x) for x in (ids, positions, tree_of, branch, at, target)),
+        lengths=tuple(lengths),
+        last_C=torch.tensor(last),
+    )
+
+
+def bins(sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices of items in bins of at most `budget` tokens each, first-fit by decreasing size.
+
+    Deterministic; an item larger than the budget gets a bin of its own. Bins and their contents
+    are in the items' order.
+    """
+    filled: list[int] = []
+    held: list[list[int]] = []
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        place = next((b for b, n in enumerate(filled) if n + sizes[index] <= budget), None)
+        if place is None:
+            place = len(filled)
+            filled.append(0)
+            held.append([])
+        filled[place] += sizes[index]
+        held[place].append(index)
+    return sorted(sorted(b) for b in held)
