@@ -16,6 +16,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+torch.set_num_threads(1)  # tiny kernels gain nothing, and waiting threads starve shared machines
+
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<bos>"]
 
 CHATML = (

@@ -1,0 +1,44 @@
+"""accord: the whole alignment loop in one tool. Names are loaded on first use; importing is light."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Store": "accord.store",
+    "import_file": "accord.store",
+    "load": "accord.lm.load",
+    "load_reward_model": "accord.rewards.learned",
+    "preference_loss": "accord.losses",
+    "reward_loss": "accord.losses",
+    "train_preference": "accord.api",
+    "train_reward": "accord.api",
+    "train_sft": "accord.api",
+    **dict.fromkeys(
+        ("Demonstration", "Group", "Message", "Metric", "Pair", "Prompt", "Response"),
+        "accord.core.types",
+    ),
+}
+
+__all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604 - the table above is the truth
+
+if TYPE_CHECKING:
+    from accord.api import train_preference, train_reward, train_sft
+    from accord.core.types import Demonstration, Group, Message, Metric, Pair, Prompt, Response
+    from accord.lm.load import load
+    from accord.losses import preference_loss, reward_loss
+    from accord.rewards.learned import load_reward_model
+    from accord.store import Store, import_file
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"accord has no {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,140 @@
+"""Training from Python: three functions, one way to say how.
+
+    policy = accord.load("HuggingFaceTB/SmolLM2-135M-Instruct")
+    result = accord.train_preference(policy, pairs, loss={"name": "dpo", "beta": 0.1}, lr=5e-5,
+                                     eval_on=held_out, run_dir="runs/dpo")
+    print(result.metrics["accuracy"])
+
+Keyword arguments not named here are those of `accord.train.optimise.Optimise` (lr, epochs,
+batch_size, tokens, …) and of `accord.train.data.Limits` (max_prompt, max_completion). Calling again
+with the same run_dir goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from accord.core.config import validate
+from accord.core.errors import ConfigError
+from accord.core.rundir import make_dir
+from accord.core.types import Demonstration, Group, Pair
+from accord.lm.adapters import Lora
+from accord.lm.load import LanguageModel
+from accord.train import preference, reward, sft
+from accord.train.data import Limits
+from accord.train.edges import Average
+from accord.train.optimise import Optimise, Progress
+from accord.train.trainee import Trained
+
+__all__ = ["train_preference", "train_reward", "train_sft"]
+
+TuneLike = Lora | Mapping[str, Any] | Literal["full"] | None
+
+
+def _settings(
+    run_dir: str | Path, tune: TuneLike, keys: dict[str, Any], data: Sequence[Any]
+) -> dict[str, Any]:
+    """The arguments the training functions share, checked."""
+    if not len(data):
+        raise ConfigError("there is nothing to train on", mend="check the filters of the snapshot")
+    limits = {k: keys.pop(k) for k in Limits.model_fields if k in keys}
+    known = [*Optimise.model_fields, *Limits.model_fields]
+    unknown = sorted(set(keys) - set(known))
+    if unknown:
+        raise ConfigError(f"unknown argument {unknown[0]!r}", allowed=", ".join(known))
+    if isinstance(tune, Mapping) or tune is None:
+        tune = validate(Lora, dict(tune or {}), where="tune")
+    return {
+        "run_dir": make_dir(Path(run_dir)),
+        "tune": tune,
+        "optimise_with": validate(Optimise, keys),
+        "limits": validate(Limits, limits),
+    }
+
+
+def train_sft(
+    policy: LanguageModel,
+    demonstrations: Sequence[Demonstration],
+    *,
+    run_dir: str | Path,
+    tune: TuneLike = None,
+    all_turns: bool = True,
+    eval_on: Sequence[Demonstration] = (),
+    seed: int = 17,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+    **how: Any,
+) -> Trained:
+    """Supervised fine-tuning on assistant tokens; `result.metrics["nll"]` when `eval_on` is given."""
+    return sft.train_sft(
+        policy,
+        demonstrations,
+        all_turns=all_turns,
+        eval_on=eval_on,
+        seed=seed,
+        trackers=trackers,
+        on_step=on_step,
+        **_settings(run_dir, tune, how, demonstrations),
+    )
+
+
+def train_reward(
+    policy: LanguageModel,
+    comparisons: Sequence[Pair | Group],
+    *,
+    run_dir: str | Path,
+    tune: TuneLike = None,
+    loss: dict[str, Any] | None = None,
+    average: Average = "prompt",
+    centre_on: Sequence[Demonstration] = (),
+    eval_on: Sequence[Pair | Group] = (),
+    seed: int = 17,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+    **how: Any,
+) -> Trained:
+    """A Bradley-Terry reward model; load it with `accord.load_reward_model(result.model)`."""
+    return reward.train_reward(
+        policy,
+        comparisons,
+        loss=loss,
+        average=average,
+        centre_on=centre_on,
+        eval_on=eval_on,
+        seed=seed,
+        trackers=trackers,
+        on_step=on_step,
+        **_settings(run_dir, tune, how, comparisons),
+    )
+
+
+def train_preference(
+    policy: LanguageModel,
+    comparisons: Sequence[Pair | Group],
+    *,
+    run_dir: str | Path,
+    tune: TuneLike = None,
+    loss: dict[str, Any] | None = None,
+    average: Average = "pair",
+    share: Literal["prompt", "pair"] = "prompt",
+    eval_on: Sequence[Pair | Group] = (),
+    seed: int = 17,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+    **how: Any,
+) -> Trained:
+    """DPO or any registered preference loss; the policy's own weights are the reference."""
+    return preference.train_preference(
+        policy,
+        comparisons,
+        loss=loss,
+        average=average,
+        share=share,
+        eval_on=eval_on,
+        seed=seed,
+        trackers=trackers,
+        on_step=on_step,
+        **_settings(run_dir, tune, how, comparisons),
+    )

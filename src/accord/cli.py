@@ -1,0 +1,219 @@
+"""The command line. Every error a user can cause is one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accord.core.errors import AccordError, ConfigError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Align language models: ask, judge, train, check, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train_app = typer.Typer(help="Train one stage without a recipe.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: --set dpo.loss.beta=0.3")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Run this stage only (repeatable).")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget earlier outputs of these stages.")]
+Check = Annotated[bool, typer.Option("--check", help="Validate recipe, data and disk; run nothing.")]
+RUNS = Path("runs")
+
+
+@app.command()
+def demo(runs: Runs = RUNS, sets: Sets = None, fresh: Fresh = False) -> None:
+    """Run the embedded default: Harbor & Pine, from judgments to a report."""
+    _run("support", runs, sets, None, fresh, False)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
+    sets: Sets = None,
+    only: Only = None,
+    fresh: Fresh = False,
+    check: Check = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Run a recipe; finished stages are skipped, a killed run goes on where it was."""
+    _run(recipe, runs, sets, only, fresh, check)
+
+
+def _run(
+    recipe: str, runs: Path, sets: Any, only: Any, fresh: bool, check: bool
+) -> None:
+    from accord.pipeline import recipe as recipes
+    from accord.pipeline import runner
+    from accord.pipeline.terminal import Terminal
+
+    found = recipes.read_recipe(recipes.find_recipe(recipe), sets or [])
+    if check:
+        print("\n".join(runner.check(found, runs)))
+        return
+    runner.run(found, runs, Terminal(), only=only or [], fresh=fresh)
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSONL, JSON, .gz, Parquet or a datasets folder.")],
+    store: Annotated[Path, typer.Option("--store", help="The store; made when it is not there.")],
+    format: Annotated[str, typer.Option(help="auto, or the name of a format.")] = "auto",
+    rater: Annotated[str | None, typer.Option(help="Who judged; the file's name by default.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Put bad rows in a rejects file and go on.")
+    ] = False,
+    max_prompt_chars: Annotated[int | None, typer.Option(help="Leave out longer prompts.")] = None,
+    snapshot: Annotated[str | None, typer.Option(help="Freeze a snapshot afterwards.")] = None,
+) -> None:
+    """Bring judgments, pairs, thumbs or demonstrations into a store."""
+    from accord.store import Store, import_file
+
+    existed = store.exists()
+    try:
+        with Store(store) as opened:
+            report = import_file(
+                opened, file, format=format, rater=rater, skip_bad=skip_bad,
+                max_prompt_chars=max_prompt_chars,
+            )  # fmt: skip
+            print(report)
+            if snapshot:
+                frozen = opened.freeze(snapshot)
+                print(f"snapshot {snapshot}: sha256 {frozen.sha256}")
+    except AccordError:
+        if not existed:  # leave nothing behind that was not there
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{store}{suffix}").unlink(missing_ok=True)
+        raise
+
+
+@app.command()
+def export(
+    store: Annotated[str, typer.Argument(help="STORE@SNAPSHOT, for example study.db@v1.")],
+    out: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file, or a folder.")],
+    format: Annotated[str, typer.Option(help="Name of an export format.")] = "trl-pairs",
+) -> None:
+    """Write a snapshot for other tools, with the judgment ids each row came from."""
+    from accord.store import Store
+    from accord.store import export as export_items
+
+    path, at, snapshot = store.partition("@")
+    if not at:
+        with Store(Path(path), create=False) as opened:
+            names = ", ".join(opened.snapshot_names()) or "none yet"
+        raise ConfigError("which snapshot?", where=store, allowed=names, mend=f"use {path}@NAME")
+    with Store(Path(path), create=False) as opened:
+        rows = export_items(opened.snapshot(snapshot), out, format=format)
+    print(f"{rows} rows written to {out}")
+
+
+@app.command()
+def data(
+    file: Annotated[Path, typer.Argument(help="A store, or a file that could be imported.")],
+    judgment: Annotated[str | None, typer.Option(help="Show one judgment and what it is about.")] = None,
+) -> None:
+    """Summarise a store or a file: counts, raters, agreement, faults."""
+    from accord.cli_data import show_data
+
+    show_data(file, judgment)
+
+
+def _train(kind: str, data: str, model: str, name: str, sets: Any, runs: Path, fresh: bool) -> None:
+    from accord.pipeline import runner
+    from accord.pipeline.recipe import build_recipe
+    from accord.pipeline.terminal import Terminal
+
+    stage = {"sft": "sft", "reward": "rm", "preference": "preference"}[kind]
+    plain = {"name": name, "model": model, "stages": {stage: {"kind": kind, "data": data}}}
+    roots = [s if s.split(".")[0] in plain else f"{stage}.{s}" for s in sets or []]
+    recipe = build_recipe(plain, {}, f"accord train {kind}", Path.cwd(), roots)
+    runner.run(recipe, runs, Terminal(), fresh=fresh)
+
+
+Data = Annotated[str, typer.Option("--data", help="STORE@SNAPSHOT, or a file to import.")]
+Model = Annotated[str, typer.Option("--model", help="Hub id, directory, or a stage's model folder.")]
+Name = Annotated[str, typer.Option(help="Name of the run.")]
+Keys = Annotated[list[str] | None, typer.Option("--set", help="A key of the stage: --set lr=1e-4")]
+
+
+@train_app.command("sft")
+def train_sft(
+    data: Data, model: Model, name: Name = "sft", sets: Keys = None, runs: Runs = RUNS,
+    fresh: Fresh = False,
+) -> None:  # fmt: skip
+    """Supervised fine-tuning on demonstrations."""
+    _train("sft", data, model, name, sets, runs, fresh)
+
+
+@train_app.command("reward")
+def train_reward(
+    data: Data, model: Model, name: Name = "reward", sets: Keys = None, runs: Runs = RUNS,
+    fresh: Fresh = False,
+) -> None:  # fmt: skip
+    """A Bradley-Terry reward model on comparisons."""
+    _train("reward", data, model, name, sets, runs, fresh)
+
+
+@train_app.command("preference")
+def train_preference(
+    data: Data, model: Model, name: Name = "preference", sets: Keys = None, runs: Runs = RUNS,
+    fresh: Fresh = False,
+) -> None:  # fmt: skip
+    """DPO and its family on comparisons."""
+    _train("preference", data, model, name, sets, runs, fresh)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's directory.")],
+) -> None:
+    """Write the report of a run again, from what its stages left."""
+    from accord.pipeline.runner import rewrite_report
+
+    print(f"report: {rewrite_report(run)}")
+
+
+@app.command()
+def chat(
+    policies: Annotated[list[str], typer.Argument(help="RUN[:stage], a model, or two to compare.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+) -> None:
+    """Talk to a policy in the terminal; with two, compare their answers side by side."""
+    from accord.cli_chat import chat_loop
+
+    chat_loop(policies, max_new_tokens, temperature, system)
+
+
+def main() -> None:
+    """Entry point: AccordError and usage errors become one line on stderr, exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except AccordError as error:
+        _fail(str(error))
+    except typer.Exit as error:
+        code = error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        code = 130
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(f"{error.format_message()} Try 'accord --help'.")
+    sys.exit(code or 0)
+
+
+def _fail(line: str) -> None:
+    print(f"accord: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(AccordError.exit_code)

@@ -1,0 +1,79 @@
+"""`accord chat`: a conversation in the terminal with one policy, or two side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+
+from accord.core.errors import ConfigError
+from accord.core.rundir import read_json
+from accord.core.types import Message, Prompt
+
+__all__ = ["chat_loop", "policy_path"]
+
+
+def policy_path(name: str) -> tuple[str, str, str | None]:
+    """(label, what `load` takes, system message) of RUN[:stage], a model folder or a hub id."""
+    folder, colon, stage = name.rpartition(":") if ":" in name else (name, "", "")
+    run = Path(folder)
+    if not (run / "manifest.json").is_file():
+        if colon and run.is_dir():
+            raise ConfigError("this directory is no run", where=name, mend="name a run's directory")
+        return name, name, None
+    found = read_json(run / "manifest.json")
+    trained = [n for n in found["stages"] if (run / n / "model").is_dir()]
+    policies = [n for n in trained if not (run / n / "model" / "scalar_head.safetensors").exists()]
+    if stage == "base" or (not stage and not policies):
+        return "base", found["model"], _system(run)
+    stage = stage or policies[-1]
+    if stage not in policies:
+        raise ConfigError(
+            f"no policy {stage!r} in this run", where=name, allowed=", ".join(["base", *policies])
+        )
+    return stage, str(run / stage / "model"), _system(run)
+
+
+def _system(run: Path) -> str | None:
+    """The system message the run's evaluation prompts had, so that a chat meets the same policy."""
+    for file in sorted(run.glob("*/answers.jsonl")):
+        with file.open(encoding="utf-8") as rows:
+            messages = json.loads(next(rows))["prompt"]["messages"]
+        return messages[0]["content"] if messages[0]["role"] == "system" else None
+    return None
+
+
+def chat_loop(names: list[str], max_new_tokens: int, temperature: float, system: str | None) -> None:
+    """Read turns until an empty line or end of input. Each policy keeps its own conversation."""
+    from accord.lm.load import load
+    from accord.lm.sample import LocalSampler, Sampling
+
+    console = Console(highlight=False)
+    if len(names) > 2:
+        raise ConfigError("at most two policies can be compared", where="accord chat")
+    found = [policy_path(n) for n in names]
+    samplers = [LocalSampler(load(where)) for _, where, _ in found]
+    system = system or next((s for _, _, s in found if s), None)
+    start = (Message(role="system", content=system),) if system else ()
+    talks: list[tuple[Message, ...]] = [start for _ in found]
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
+    console.print("[dim]an empty line ends the chat[/]")
+    while True:
+        try:
+            text = console.input("[bold]you[/] ").strip()
+        except EOFError:
+            return
+        if not text:
+            return
+        panels = []
+        for i, (label, _, _) in enumerate(found):
+            turn = (*talks[i], Message(role="user", content=text))
+            answer = samplers[i]([Prompt(messages=turn)], sampling)[0][0]
+            talks[i] = (*turn, Message(role="assistant", content=answer.text))
+            cut = " (cut off)" if answer.finish == "length" else ""
+            panels.append(Panel(escape(answer.text), title=f"{label}{cut}", title_align="left"))
+        console.print(panels[0] if len(panels) == 1 else Columns(panels, equal=True, expand=True))

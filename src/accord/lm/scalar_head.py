@@ -1,0 +1,57 @@
+"""A scalar head on the last token's hidden state: reward and value models.
+
+Legend: C continuations, H hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from accord.core.errors import ModelError
+from accord.core.seeds import derive_seed
+
+__all__ = ["ScalarHead"]
+
+FILE = "scalar_head.safetensors"
+
+
+class ScalarHead(nn.Module):
+    """score = w·h - centre. w starts at N(0, 1/(H+1)) (Stiennon et al. 2020); `centre` is set after
+    training so that reference answers score 0 on average. Always fp32."""
+
+    centre: Tensor
+
+    def __init__(self, hidden: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(derive_seed(seed, "scalar_head"))
+        weight_H = torch.randn(hidden, generator=generator) / math.sqrt(hidden + 1)
+        self.weight = nn.Parameter(weight_H)
+        self.register_buffer("centre", torch.zeros(()))
+
+    def forward(self, hidden_CH: Tensor) -> Tensor:
+        """Scores [C], fp32."""
+        return hidden_CH.float() @ self.weight - self.centre
+
+    def save(self, folder: Path) -> None:
+        """Write weight and centre to the folder."""
+        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        save_file(state, folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> ScalarHead:
+        """The head saved in the folder; ModelError when there is none."""
+        try:
+            state = load_file(folder / FILE)
+        except (OSError, SafetensorError):
+            raise ModelError(
+                f"has no readable {FILE}", where=str(folder), mend="name a reward model's folder"
+            ) from None
+        head = cls(state["weight"].numel(), 0)
+        head.load_state_dict(state)
+        return head

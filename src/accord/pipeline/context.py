@@ -1,0 +1,82 @@
+"""What a stage is given, and how it tells what it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from accord.core.rundir import read_json, write_json
+from accord.core.types import Metric
+from accord.pipeline.kinds import StageConfig
+
+__all__ = ["Reporter", "StageContext", "StageResult", "read_result"]
+
+
+class Reporter(Protocol):
+    """Where a stage's progress goes: a terminal, a log, or nowhere."""
+
+    def start(self, stage: str) -> None: ...
+
+    def progress(self, done: int, total: int, text: str = "") -> None: ...
+
+    def finished(self, stage: str, headline: str, seconds: float, notes: list[str]) -> None: ...
+
+    def skipped(self, stage: str, headline: str) -> None: ...
+
+    def failed(self, stage: str) -> None: ...
+
+    def report(self, path: Path, seconds: float) -> None: ...
+
+
+@dataclass
+class StageResult:
+    """What a stage found, written to result.json and told when it ends."""
+
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    headline: str = ""
+
+    def write(self, folder: Path) -> None:
+        write_json(
+            folder / "result.json",
+            {
+                "metrics": {k: m.model_dump(mode="json") for k, m in self.metrics.items()},
+                "notes": self.notes,
+                "facts": self.facts,
+                "headline": self.headline,
+            },
+        )
+
+
+def read_result(folder: Path) -> StageResult:
+    """The result a finished stage wrote."""
+    raw = read_json(folder / "result.json")
+    metrics = {k: Metric.model_validate(m) for k, m in raw["metrics"].items()}
+    return StageResult(metrics, raw["notes"], raw["facts"], raw["headline"])
+
+
+@dataclass
+class StageContext:
+    """A stage's name, config, seed, folder, and the folders of the stages it reads."""
+
+    name: str
+    config: StageConfig
+    seed: int
+    model: str  # the recipe's model
+    folder: Path
+    recipe_folder: Path
+    stages: dict[str, Path]  # every stage of the recipe that can be read
+    reporter: Reporter
+    cache_folder: Path  # shared by runs: reference log-probs
+    trackers: tuple[str, ...] = ()
+
+    def policy(self, name: str) -> str:
+        """What `accord.lm.load.load` takes for policy `name`: the base, or a stage's model."""
+        return self.model if name == "base" else str(self.stages[name] / "model")
+
+    def path(self, text: str) -> Path:
+        """A path of the recipe: absolute, else relative to the recipe's file."""
+        path = Path(text).expanduser()
+        return path if path.is_absolute() else self.recipe_folder / path

@@ -1,0 +1,180 @@
+"""Stages that fill a store and freeze a snapshot: a simulated study, or an import."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+from accord.core.errors import DataError
+from accord.core.rundir import read_json, write_json
+from accord.core.seeds import rng
+from accord.core.types import Judgment, Question, Rater, Response, Writing
+from accord.evals.support import Case, World, gold
+from accord.feedback.simulated import SimulatedRater, compare, rank
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.kinds import Import, Open, Simulate
+from accord.store import Store, import_file, summarise
+
+__all__ = ["import_stage", "open_stage", "simulate_stage", "world_of"]
+
+STORE, SNAPSHOT, CARD, WORLD = "study.db", "v1", "card.json", "world.json"
+START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)  # judgments of a simulation need a clock of their own
+
+
+class _Clock:
+    """Deterministic times: the hash chain of a simulated study is the same on every machine."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def tick(self, seconds: float) -> str:
+        self.now += timedelta(seconds=seconds)
+        return self.now.isoformat(timespec="seconds")
+
+
+def simulate_stage(ctx: StageContext) -> StageResult:
+    """Ask the simulated raters about every case; demonstrations come from the shop's old team."""
+    config = ctx.config
+    assert isinstance(config, Simulate)
+    world = World(ctx.path(config.world))
+    (ctx.folder / STORE).unlink(missing_ok=True)
+    with Store(ctx.folder / STORE) as store:
+        judgments = _ask(store, world, config, ctx)
+        judgments += _demonstrate(store, world, config, ctx)
+        store.add_judgments(judgments)
+        snapshot = store.freeze(SNAPSHOT)
+        write_json(ctx.folder / WORLD, {"world": str(world.path), "test": config.test})
+        return _finish(ctx, store, snapshot.sha256, config.test)
+
+
+def _ask(store: Store, world: World, config: Simulate, ctx: StageContext) -> list[Judgment]:
+    raters = {r.name: r for r in config.raters}
+    store.add_raters([r.rater() for r in raters.values()])
+    store.add_prompts([case.prompt for case in world.cases])
+    draw, clock = rng(ctx.seed, "simulate"), _Clock()
+    questions: list[Question] = []
+    judgments: list[Judgment] = []
+    for number, case in enumerate(world.cases):
+        shown = [_response(c.kind, c.text) for c in case.candidates]
+        store.add_responses(case.prompt, shown)
+        quality = [gold(world, case, r)["gold"] for r in shown]
+        ranked = len(shown) > 2 and draw.random() < config.ranked
+        sets = [list(range(len(shown)))] if ranked else _all_pairs(len(shown))
+        for members in sets:
+            for rater in draw.sample(list(raters.values()), min(config.overlap, len(raters))):
+                draw.shuffle(members)
+                part = [shown[i] for i in members]
+                question = Question(
+                    prompt=case.prompt.id,
+                    responses=tuple(r.id_for(case.prompt) for r in part),
+                    kind="rank" if ranked else "compare",
+                )
+                answer = (rank if ranked else compare)(
+                    rater, [quality[i] for i in members], [r.text for r in part], draw
+                )
+                questions.append(question)
+                judgments.append(
+                    Judgment(
+                        question=question.id,
+                        rater=rater.rater().id,
+                        answer=answer,
+                        at=clock.tick(8 + 20 * draw.random()),
+                    )
+                )
+        if number % 50 == 0:
+            ctx.reporter.progress(number, len(world.cases), "asking the raters")
+    store.add_questions(questions)
+    return judgments
+
+
+def _response(kind: str, text: str) -> Response:
+    return Response(text=text, source=f"person:author-{kind}", finish="stop")
+
+
+def _all_pairs(k: int) -> list[list[int]]:
+    return [[i, j] for i in range(k) for j in range(i + 1, k)]
+
+
+def _demonstrate(store: Store, world: World, config: Simulate, ctx: StageContext) -> list[Judgment]:
+    """Demonstrations as real ones are: right on policy, some padded, plain questions only."""
+    team = Rater(name="old-team", kind="human", facts={"simulated": True})
+    store.add_raters([team])
+    draw, clock = rng(ctx.seed, "demonstrations"), _Clock()
+    judgments: list[Judgment] = []
+    for fact in world.facts:
+        cases = [c for c in world.cases if c.fact == fact and c.kind in {"plain", "vague"}]
+        cases = [c for c in cases if not store.held_out(c.prompt.id, config.test, ctx.seed)]
+        draw.shuffle(cases)
+        for case in cases[: config.demonstrations]:
+            judgments.append(_written(store, case, team, config, draw, clock))
+    return judgments
+
+
+def _written(
+    store: Store, case: Case, team: Rater, config: Simulate, draw: Random, clock: _Clock
+) -> Judgment:
+    kind = "padded" if draw.random() < config.padded else "right"
+    text = next(c.text for c in case.candidates if c.kind == kind)
+    question = Question(prompt=case.prompt.id, responses=(), kind="write")
+    store.add_questions([question])
+    return Judgment(
+        question=question.id, rater=team.id, answer=Writing(text=text), at=clock.tick(90)
+    )
+
+
+def import_stage(ctx: StageContext) -> StageResult:
+    """Import a file and freeze what came in."""
+    config = ctx.config
+    assert isinstance(config, Import)
+    path = ctx.path(config.file)
+    if not path.exists():
+        raise DataError(
+            "no such file",
+            where=f"stage {ctx.name}, file: {path}",
+            mend=f"put it there, or run with --set {ctx.name}.file=PATH",
+        )
+    (ctx.folder / STORE).unlink(missing_ok=True)
+    with Store(ctx.folder / STORE) as store:
+        report = import_file(
+            store,
+            path,
+            format=config.format,
+            at=START.isoformat(timespec="seconds"),
+            skip_bad=config.skip_bad,
+            rejects_path=ctx.folder / f"{Path(path).stem}.rejects.jsonl",
+            max_prompt_chars=config.max_prompt_chars,
+            limit=config.limit,
+            on_progress=lambda done, total: ctx.reporter.progress(done, total, "reading rows"),
+        )
+        snapshot = store.freeze(SNAPSHOT)
+        result = _finish(ctx, store, snapshot.sha256, config.test)
+        result.facts["import"] = report.counts()
+        return result
+
+
+def world_of(ctx: StageContext, data: str) -> World | None:
+    """The world behind a data stage, None for real data."""
+    path = ctx.stages[data] / WORLD
+    return World(Path(read_json(path)["world"])) if path.exists() else None
+
+
+def open_stage(ctx: StageContext) -> StageResult:
+    """Read a snapshot where it is; nothing is copied."""
+    config = ctx.config
+    assert isinstance(config, Open)
+    path = ctx.path(config.store).resolve()
+    with Store(path, create=False) as store:
+        snapshot = store.snapshot(config.snapshot)
+        result = _finish(ctx, store, snapshot.sha256, config.test)
+    result.facts |= {"snapshot": config.snapshot, "store": str(path)}
+    return result
+
+
+def _finish(ctx: StageContext, store: Store, sha256: str, test: float) -> StageResult:
+    card = summarise(store)
+    write_json(ctx.folder / CARD, card)
+    facts = {
+        "store": STORE, "snapshot": SNAPSHOT, "sha256": sha256, "test": test, "seed": ctx.seed
+    }  # fmt: skip
+    return StageResult(facts=facts, headline=f"{sha256[:12]}")

@@ -1,0 +1,181 @@
+"""Stages that measure: a policy's answers to held-out prompts, and policies beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from accord.core.rundir import read_jsonl, write_json, write_jsonl
+from accord.core.types import Exchange, Metric, Prompt, Response
+from accord.evals.support import AXES, World, gold
+from accord.lm.chat import render_exchange
+from accord.lm.engine import Engine
+from accord.lm.load import load
+from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.score import tree_logps
+from accord.lm.tree import Tree
+from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.data_stages import world_of
+from accord.pipeline.kinds import Compare, Eval
+from accord.rewards.learned import load_reward_model
+from accord.stats.intervals import mean, paired_difference, proportion
+from accord.store import Store, split_of
+
+__all__ = ["compare_stage", "eval_stage"]
+
+TOKENS = 1024  # per scoring call
+
+
+def held_out_prompts(ctx: StageContext, data: str, limit: int) -> list[Prompt]:
+    """Held-out prompts of a data stage, in an order fixed by their ids, at most `limit`."""
+    folder = ctx.stages[data]
+    facts = read_result(folder).facts
+    with Store(folder / facts["store"], create=False) as store:
+        prompts = [
+            p for p in store.prompts() if split_of(p.id, facts["test"], facts["seed"]) == "test"
+        ]
+    return sorted(prompts, key=lambda p: p.id)[:limit]
+
+
+def eval_stage(ctx: StageContext) -> StageResult:
+    """Answer the held-out prompts; score by gold where the world's truth is known."""
+    config = ctx.config
+    assert isinstance(config, Eval)
+    name = config.policies[0]
+    prompts = held_out_prompts(ctx, config.data, config.prompts)
+    lm = load(ctx.policy(name))
+    sampler = LocalSampler(lm, batch_size=config.batch_size, source=f"model:{name}")
+    sampling = Sampling(
+        max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=ctx.seed
+    )
+    done = sampler(
+        prompts, sampling, on_progress=lambda d, n: ctx.reporter.progress(d, n, "answers")
+    )
+    world = world_of(ctx, config.data)
+    rows = [_row(p, r[0], world) for p, r in zip(prompts, done, strict=True)]
+    write_jsonl(ctx.folder / "answers.jsonl", rows)
+    metrics = _answer_metrics(rows)
+    shown = "gold" if "gold" in metrics else "words"
+    headline = f"{name}: {shown} {metrics[shown]} on held-out prompts"
+    return StageResult(metrics, list(lm.notes), {"policy": name, "data": config.data}, headline)
+
+
+def _row(prompt: Prompt, response: Response, world: World | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "prompt_id": prompt.id,
+        "prompt": prompt.model_dump(mode="json"),
+        "response": response.model_dump(mode="json"),
+        "words": len(response.text.split()),
+    }
+    if world and (case := world.by_prompt.get(prompt.id)):
+        row |= {"case": case.kind, "gold": gold(world, case, response)}
+    return row
+
+
+def _answer_metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Metric]:
+    metrics = {
+        axis: mean([r["gold"][axis] for r in rows if "gold" in r])
+        for axis in ("gold", *AXES)
+        if any("gold" in r for r in rows)
+    }
+    cut = sum(r["response"]["finish"] == "length" for r in rows)
+    return {
+        **metrics,
+        "words": mean([r["words"] for r in rows]),
+        "cut off": proportion(cut, len(rows)),
+    }
+
+
+def compare_stage(ctx: StageContext) -> StageResult:
+    """Learned reward, KL from the baseline and paired differences for all evaluated policies."""
+    config = ctx.config
+    assert isinstance(config, Compare)
+    folders = {k.partition("/")[2]: f for k, f in ctx.stages.items() if k.startswith(f"{config.eval}/")}
+    answers = {policy: read_jsonl(folder / "answers.jsonl") for policy, folder in folders.items()}
+    if config.reward:
+        _add_rewards(ctx, config.reward, answers)
+    _add_kl(ctx, config.baseline, answers)
+    for policy, rows in answers.items():
+        write_jsonl(ctx.folder / f"{policy}.jsonl", rows)
+    table = {policy: _table_row(rows) for policy, rows in answers.items()}
+    steps = _differences(answers)
+    plain = {p: {k: m.model_dump(mode="json") for k, m in row.items()} for p, row in table.items()}
+    told = {s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in steps.items()}
+    write_json(
+        ctx.folder / "compare.json",
+        {"policies": list(answers), "table": plain, "differences": told, "baseline": config.baseline},
+    )
+    key = "gold" if any("gold" in d for d in steps.values()) else "reward"
+    headline = "; ".join(f"{s}: {key} {d[key]}" for s, d in steps.items() if key in d)
+    flat = {f"{s} {k}": m for s, d in steps.items() for k, m in d.items()}
+    return StageResult(flat, [], {"policies": list(answers)}, headline)
+
+
+def _exchanges(rows: Sequence[dict[str, Any]]) -> list[Exchange]:
+    return [
+        Exchange(
+            prompt=Prompt.model_validate(r["prompt"]), response=Response.model_validate(r["response"])
+        )
+        for r in rows
+    ]
+
+
+def _add_rewards(ctx: StageContext, name: str, answers: dict[str, list[dict[str, Any]]]) -> None:
+    model = load_reward_model(ctx.stages[name] / "model")
+    for policy, rows in answers.items():
+        scores = model(
+            _exchanges(rows),
+            on_progress=lambda d, n, p=policy: ctx.reporter.progress(d, n, f"reward of {p}"),
+        )
+        for row, score in zip(rows, scores, strict=True):
+            row["reward"] = score
+
+
+def _add_kl(
+    ctx: StageContext, baseline: str, answers: dict[str, list[dict[str, Any]]]
+) -> None:
+    """log π(y|x) - log π_ref(y|x) of each policy's own answers, per sequence: for sampled answers an
+    unbiased estimate of KL(π‖π_ref); for greedy ones the log-ratio of the mode."""
+    reference = load(ctx.policy(baseline))
+    for policy, rows in answers.items():
+        if policy == baseline:
+            for row in rows:
+                row["kl"] = 0.0
+            continue
+        lm = load(ctx.policy(policy))
+        rendered = [render_exchange(lm.tokenizer, e.prompt, e.response) for e in _exchanges(rows)]
+        trees = [Tree(r.prompt, (r.completion,)) for r in rendered if r.completion]
+        progress = ctx.reporter.progress
+        both = [
+            tree_logps(
+                Engine(m.model), trees, TOKENS, lambda d, n, p=policy: progress(d, n, f"KL of {p}")
+            )
+            for m in (lm, reference)
+        ]
+        ratios = iter([float(a[0] - b[0]) for a, b in zip(*both, strict=True)])
+        for row, done in zip(rows, rendered, strict=True):
+            row["kl"] = next(ratios) if done.completion else 0.0
+
+
+def _values(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Every numeric column of the answers, axes of gold included."""
+    columns = {k: [float(r[k]) for r in rows] for k in ("reward", "kl", "words") if k in rows[0]}
+    if "gold" in rows[0]:
+        columns |= {axis: [r["gold"][axis] for r in rows] for axis in ("gold", *AXES)}
+    return columns
+
+
+def _table_row(rows: Sequence[dict[str, Any]]) -> dict[str, Metric]:
+    return {name: mean(values) for name, values in _values(rows).items()}
+
+
+def _differences(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Metric]]:
+    """Each policy against the one before it, paired by prompt."""
+    names = list(answers)
+    found: dict[str, dict[str, Metric]] = {}
+    for before, after in zip(names, names[1:], strict=False):
+        old, new = _values(answers[before]), _values(answers[after])
+        found[f"{after} - {before}"] = {
+            k: paired_difference(new[k], old[k]) for k in new if k in old
+        }
+    return found

@@ -1,0 +1,194 @@
+"""The stage kinds and their keys: what a recipe may say. Light: no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from accord.core.config import Strict
+from accord.core.errors import ConfigError
+from accord.feedback.simulated import SimulatedRater
+
+__all__ = ["KINDS", "StageConfig"]
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Average = Literal["pair", "prompt"]
+
+
+class StageConfig(Strict):
+    """Common to all kinds: which keys name other stages."""
+
+    refs: ClassVar[tuple[str, ...]] = ()
+    kind: str
+
+    def parents(self) -> tuple[str, ...]:
+        """Names of the stages this one reads."""
+        found: list[str] = []
+        for key in self.refs:
+            value = getattr(self, key)
+            found += value if isinstance(value, list) else [value] if value else []
+        return tuple(found)
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        """Raise ConfigError for a registered name or hyperparameter that is wrong."""
+
+
+class Simulate(StageConfig):
+    """A study in a world whose truth is known: prompts, candidate responses, simulated raters."""
+
+    kind: Literal["simulate"]
+    world: str = "support/world.yaml"
+    raters: list[SimulatedRater] = Field(min_length=1)
+    overlap: Count = 2  # raters per comparison
+    ranked: Share = 0.25  # share of prompts that are ranked instead of compared
+    demonstrations: Count = 6  # per fact
+    padded: Share = 0.34  # share of demonstrations written at length
+    test: Share = 0.2  # share of prompts held out
+
+
+class Import(StageConfig):
+    """Judgments from a file."""
+
+    kind: Literal["import"]
+    file: str
+    format: str = "auto"
+    limit: Count | None = None
+    skip_bad: bool = False
+    max_prompt_chars: Count | None = None
+    max_response_chars: Count | None = None
+    test: Share = 0.1
+
+
+class Open(StageConfig):
+    """A snapshot of a store that exists already (`data: study.db@v3` is short for it)."""
+
+    kind: Literal["open"]
+    store: str
+    snapshot: str
+    test: Share = 0.1
+
+
+class Lora(Strict):
+    """Mirror of accord.lm.adapters.Lora, readable without torch."""
+
+    r: Count = 16
+    alpha: Annotated[float, Field(gt=0.0)] = 32.0
+    dropout: Share = 0.0
+    targets: str = "all-linear"
+
+
+class _Training(StageConfig):
+    """Keys every training stage has; `train` is checked against accord.train.optimise.Optimise."""
+
+    refs: ClassVar[tuple[str, ...]] = ("init", "data")
+    init: str = "base"
+    data: str
+    tune: Lora | Literal["full"] = Lora()
+    lr: Annotated[float, Field(gt=0.0)] = 1e-4
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: Share = 0.05
+    epochs: Annotated[float, Field(gt=0.0)] = 1.0
+    max_steps: Count | None = None
+    batch_size: Count = 8
+    tokens: Annotated[int, Field(ge=16)] = 1024
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    save_every: Count = 20
+    eval_every: Count | None = None
+    max_prompt: Count = 512
+    max_completion: Count = 256
+    limit: Count | None = None  # prompts to train on
+
+    def optimise_keys(self) -> dict[str, Any]:
+        """The keys that go to the optimise loop."""
+        keys = ("lr", "schedule", "warmup", "epochs", "max_steps", "batch_size", "tokens")
+        more = ("weight_decay", "clip", "precision", "save_every", "eval_every")
+        return {k: getattr(self, k) for k in (*keys, *more)}
+
+
+class Sft(_Training):
+    """Supervised fine-tuning on the snapshot's demonstrations (or its chosen responses)."""
+
+    kind: Literal["sft"]
+    on: Literal["demonstrations", "chosen"] = "demonstrations"
+    all_turns: bool = True
+
+
+class Reward(_Training):
+    """A reward model fitted to the snapshot's comparisons."""
+
+    kind: Literal["reward"]
+    loss: dict[str, Any] = {"name": "bradley_terry"}
+    average: Average = "prompt"
+    ties: Literal["half", "drop"] = "half"
+    min_agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        from accord.losses.reward import reward_losses
+
+        _check_loss(reward_losses, self.loss, place)
+
+
+class PreferenceStage(_Training):
+    """DPO and its family on the snapshot's comparisons."""
+
+    kind: Literal["preference"]
+    loss: dict[str, Any] = {"name": "dpo"}
+    average: Average = "pair"
+    share: Literal["prompt", "pair"] = "prompt"
+    ties: Literal["half", "drop"] = "half"
+    min_agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        from accord.losses.preference import preference_losses
+
+        _check_loss(preference_losses, self.loss, place)
+
+
+class Eval(StageConfig):
+    """Answers of policies to held-out prompts, and what the evaluations say of them."""
+
+    refs: ClassVar[tuple[str, ...]] = ("policies", "data")
+    kind: Literal["eval"]
+    policies: list[str] = Field(min_length=1)
+    data: str
+    prompts: Count = 64  # held-out prompts to answer
+    max_new_tokens: Count = 64
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    batch_size: Count = 32
+
+
+class Compare(StageConfig):
+    """All evaluated policies beside each other: reward, KL from the reference, paired differences."""
+
+    refs: ClassVar[tuple[str, ...]] = ("eval", "reward", "baseline")
+    kind: Literal["compare"]
+    eval: str
+    reward: str | None = None
+    baseline: str = "base"  # reference of the KL
+
+
+def _check_loss(losses: Any, loss: dict[str, Any], place: Callable[[str], str]) -> None:
+    hyper = dict(loss)
+    name = hyper.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(
+            "required key name is missing", where=place("loss"), allowed=", ".join(losses.names())
+        )
+    losses.entry(name, place("loss.name")).check(hyper, place("loss"))
+
+
+KINDS: dict[str, type[StageConfig]] = {
+    "simulate": Simulate,
+    "import": Import,
+    "open": Open,
+    "sft": Sft,
+    "reward": Reward,
+    "preference": PreferenceStage,
+    "eval": Eval,
+    "compare": Compare,
+}

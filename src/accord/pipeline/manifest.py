@@ -1,0 +1,77 @@
+"""The manifest: what a run ran on. Enough to tell two runs apart and to repeat one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from accord.core.hashing import content_hash
+
+__all__ = ["manifest"]
+
+PACKAGES = (
+    "accord", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
+    "safetensors", "numpy", "scipy", "pydantic", "sqlalchemy",
+)  # fmt: skip
+
+
+def manifest(recipe: Any, folder: Any) -> dict[str, Any]:
+    """Recipe, stage keys, code state, versions, seed and hardware as plain data."""
+    return {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "model": recipe.model,
+        "stages": {name: place.name for name, place in folder.stages.items()},
+        "parents": {node.name: list(node.parents) for node in recipe.nodes},
+        "code": _code(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": sys.version.split()[0],
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "system": platform.platform(),
+        },
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git(*words: str) -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _code() -> dict[str, Any]:
+    """Commit and a hash of what differs from it."""
+    commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
+    return {
+        "commit": commit.strip() if commit else None,
+        "dirty": bool(diff),
+        "diff_sha256": content_hash(diff) if diff else None,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,190 @@
+"""Stages that train: a snapshot in, a model and its held-out metrics out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from accord.core.rundir import write_jsonl
+from accord.core.types import Demonstration, Edge, Group
+from accord.evals.support import World, gold
+from accord.lm.adapters import Lora
+from accord.lm.load import load
+from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.data_stages import world_of
+from accord.pipeline.kinds import PreferenceStage, Reward, Sft, _Training
+from accord.stats.intervals import cluster_mean
+from accord.store import Store
+from accord.train.data import Limits
+from accord.train.optimise import Optimise
+from accord.train.preference import train_preference
+from accord.train.reward import HeldOut, train_reward
+from accord.train.sft import train_sft
+from accord.train.trainee import Trained
+
+__all__ = ["preference_stage", "read_groups", "reward_stage", "sft_stage"]
+
+
+def sft_stage(ctx: StageContext) -> StageResult:
+    """Fine-tune on demonstrations (or on the chosen responses)."""
+    config = ctx.config
+    assert isinstance(config, Sft)
+    train, held = _demonstrations(ctx, config)
+    trained = train_sft(
+        load(ctx.policy(config.init)),
+        train,
+        eval_on=held,
+        all_turns=config.all_turns,
+        **_common(ctx, config),
+    )
+    return _result(trained, config, len(train), "nll", "nats per held-out token")
+
+
+def reward_stage(ctx: StageContext) -> StageResult:
+    """Fit a reward model; centre it on the demonstrations."""
+    config = ctx.config
+    assert isinstance(config, Reward)
+    train, held, left_out = read_groups(ctx, config)
+    trained = train_reward(
+        load(ctx.policy(config.init)),
+        train,
+        eval_on=held,
+        loss=config.loss,
+        average=config.average,
+        centre_on=_snapshot_demonstrations(ctx, config)[0],
+        **_common(ctx, config),
+    )
+    rows = _pair_rows(trained.held_out, world_of(ctx, config.data))
+    write_jsonl(ctx.folder / "held_out.jsonl", rows)
+    result = _result(trained, config, len(train), "accuracy", "of held-out comparisons")
+    known = [r for r in rows if r.get("truth")]
+    if known:
+        hits = [0.5 if r["gap"] == 0 else float(r["gap"] * r["truth"] > 0) for r in known]
+        true = cluster_mean(hits, [r["prompt"] for r in known])
+        result.metrics["accuracy against the true order"] = true
+        result.headline += f"; {true} against the true order"
+    result.facts["not_used"] = left_out
+    return result
+
+
+def _pair_rows(held: Sequence[HeldOut], world: World | None) -> list[dict[str, Any]]:
+    """Every pair of held-out responses: score gap, raters' label and, where known, the truth.
+
+    Pairs are oriented as the raters judged them; a pair they split evenly has p = 0.5.
+    """
+    rows: list[dict[str, Any]] = []
+    for h in held:
+        judged = {frozenset((e.better, e.worse)): e for e in h.group.edges}
+        for i, j in itertools.combinations(range(len(h.scores)), 2):
+            edge = judged.get(frozenset((i, j)), Edge(better=i, worse=j, p=0.5, agreement=0.5))
+            better, worse = (h.group.responses[k] for k in (edge.better, edge.worse))
+            row = {
+                "prompt": h.group.prompt.id,
+                "better": better.text,
+                "worse": worse.text,
+                "gap": h.gap(edge),
+                "p": edge.p,
+                "agreement": edge.agreement,
+                "sources": list(edge.sources),
+            }
+            if world and (case := world.by_prompt.get(h.group.prompt.id)):
+                apart = gold(world, case, better)["gold"] - gold(world, case, worse)["gold"]
+                row["truth"] = 0 if abs(apart) < 1e-9 else 1 if apart > 0 else -1
+            rows.append(row)
+    return rows
+
+
+def preference_stage(ctx: StageContext) -> StageResult:
+    """DPO and its family."""
+    config = ctx.config
+    assert isinstance(config, PreferenceStage)
+    train, held, left_out = read_groups(ctx, config)
+    trained = train_preference(
+        load(ctx.policy(config.init)),
+        train,
+        eval_on=held,
+        loss=config.loss,
+        average=config.average,
+        share=config.share,
+        cache=ctx.cache_folder / "reference",
+        on_reference=lambda done, n: ctx.reporter.progress(done, n, "reference log-probs"),
+        **_common(ctx, config),
+    )
+    result = _result(trained, config, len(train), "accuracy", "of held-out comparisons")
+    result.facts["not_used"] = left_out
+    return result
+
+
+def _common(ctx: StageContext, config: _Training) -> dict[str, Any]:
+    def on_step(done: int, total: int, row: Mapping[str, float]) -> None:
+        shown = [f"{k} {row[k]:.3g}" for k in ("loss", "accuracy") if k in row]
+        ctx.reporter.progress(done, total, "  ".join(shown))
+
+    return {
+        "run_dir": ctx.folder,
+        "tune": "full" if config.tune == "full" else Lora(**config.tune.model_dump()),
+        "optimise_with": Optimise(**config.optimise_keys()),
+        "limits": Limits(max_prompt=config.max_prompt, max_completion=config.max_completion),
+        "seed": ctx.seed,
+        "on_step": on_step,
+        "trackers": ctx.trackers,
+    }
+
+
+def _result(
+    trained: Trained, config: _Training, items: int, metric: str, of: str
+) -> StageResult:
+    headline = f"{metric} {trained.metrics[metric]} {of}" if metric in trained.metrics else ""
+    facts = {"items": items, "left_out": trained.left_out, "init": config.init, "data": config.data}
+    return StageResult(trained.metrics, list(trained.notes), facts, headline)
+
+
+def _store(ctx: StageContext, data: str) -> tuple[Store, dict[str, Any]]:
+    folder = ctx.stages[data]
+    facts = read_result(folder).facts
+    return Store(folder / facts["store"], create=False), facts
+
+
+def _demonstrations(
+    ctx: StageContext, config: Sft
+) -> tuple[list[Demonstration], list[Demonstration]]:
+    if config.on == "demonstrations":
+        return _snapshot_demonstrations(ctx, config)
+    train, held, _ = read_groups(ctx, config)
+    return [_best(g) for g in train if g.edges], [_best(g) for g in held if g.edges]
+
+
+def _best(group: Group) -> Demonstration:
+    """The response that wins most of its comparisons."""
+    wins = [sum(e.p - 0.5 for e in group.edges if e.better == k) - sum(
+        e.p - 0.5 for e in group.edges if e.worse == k
+    ) for k in range(len(group.responses))]  # fmt: skip
+    best = max(range(len(wins)), key=lambda k: wins[k])
+    response = group.responses[best]
+    return Demonstration(prompt=group.prompt, response=response, sources=group.sources)
+
+
+def _snapshot_demonstrations(
+    ctx: StageContext, config: _Training
+) -> tuple[list[Demonstration], list[Demonstration]]:
+    store, facts = _store(ctx, config.data)
+    with store:
+        found = store.snapshot(facts["snapshot"]).demonstrations()
+        if not len(found):
+            return [], []
+        train, held = found.split(test=facts["test"], seed=facts["seed"])
+    return list(train)[: config.limit], list(held)
+
+
+def read_groups(
+    ctx: StageContext, config: Any
+) -> tuple[list[Group], list[Group], dict[str, int]]:
+    """Training and held-out groups of the stage's snapshot, and what the policies left out."""
+    store, facts = _store(ctx, config.data)
+    policies = {k: getattr(config, k) for k in ("ties", "min_agreement") if hasattr(config, k)}
+    with store:
+        groups = store.snapshot(facts["snapshot"]).groups(**policies)
+        train, held = groups.split(test=facts["test"], seed=facts["seed"])
+    return list(train)[: config.limit], list(held), dict(groups.notes)
+

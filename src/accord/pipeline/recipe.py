@@ -1,0 +1,199 @@
+"""A recipe: one YAML file that names a model and its stages; each stage reads earlier ones.
+
+Every stage kind is a strict schema. References to other stages (`init: sft`, `data: study`) make a
+graph; a stage over several policies becomes one stage per policy (`eval/base`, `eval/sft`), so each
+runs as soon as its policy is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from accord.core.config import Lines, Strict, apply_sets, locate, read_yaml, validate
+from accord.core.errors import ConfigError
+from accord.pipeline.kinds import KINDS, StageConfig
+
+__all__ = ["Node", "Recipe", "build_recipe", "find_recipe", "read_recipe", "recipes_dir"]
+
+BASE = "base"  # the recipe's model, as a policy
+
+
+class _Head(Strict):
+    """The keys of a recipe beside its stages."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    seed: int = 17
+    model: str
+    about: str = ""
+    trackers: list[str] = []
+    stages: dict[str, dict[str, Any]] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage to run: its name, checked config, and the stages it reads."""
+
+    name: str
+    config: StageConfig
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe; `nodes` are in an order in which they can run."""
+
+    name: str
+    seed: int
+    model: str
+    about: str
+    trackers: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    folder: Path  # paths in the recipe are relative to its file
+    resolved: dict[str, Any]
+
+
+def recipes_dir() -> Path:
+    """Where the shipped recipes are: in the package when installed, else in the repository."""
+    inside = Path(__file__).resolve().parents[1] / "recipes"
+    return inside if inside.is_dir() else Path(__file__).resolve().parents[3] / "recipes"
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe by path, or a shipped one by name ("support")."""
+    path = Path(name)
+    if path.exists() or path.suffix in {".yaml", ".yml"}:
+        return path
+    shipped = recipes_dir() / f"{name}.yaml"
+    if shipped.exists():
+        return shipped
+    known = ", ".join(sorted(p.stem for p in recipes_dir().glob("*.yaml")))
+    raise ConfigError("no such recipe", where=name, allowed=f"a YAML file, or one of: {known}")
+
+
+def read_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe; ConfigError names file, line and key."""
+    data, lines = read_yaml(path)
+    return build_recipe(data, lines, str(path), path.resolve().parent, sets)
+
+
+def build_recipe(
+    data: dict[str, Any], lines: Lines, source: str, folder: Path, sets: Sequence[str] = ()
+) -> Recipe:
+    """A checked recipe from plain data; `folder` is where its relative paths start."""
+    apply_sets(data, sets, roots=("stages",))
+    head = validate(_Head, data, source=source, lines=lines)
+    nodes: list[Node] = []
+    for name, raw in _with_data_stages(head.stages).items():
+        nodes += _expand(name, _stage(name, raw, source, lines))
+    order = _sorted(nodes, source, lines)
+    return Recipe(
+        name=head.name,
+        seed=head.seed,
+        model=head.model,
+        about=head.about,
+        trackers=tuple(head.trackers),
+        nodes=tuple(order),
+        folder=folder,
+        resolved={
+            **head.model_dump(exclude={"stages"}),
+            "stages": {n.name: n.config.model_dump(mode="json") for n in order},
+        },
+    )
+
+
+def recipe_from_resolved(resolved: dict[str, Any], folder: Path) -> Recipe:
+    """The recipe a run directory keeps; its stages are expanded and in order already."""
+    nodes = []
+    for name, raw in resolved["stages"].items():
+        config = KINDS[raw["kind"]].model_validate(raw)
+        nodes.append(Node(name, config, config.parents()))
+    head = {k: resolved[k] for k in ("name", "seed", "model", "about")}
+    trackers = tuple(resolved["trackers"])
+    return Recipe(
+        **head, trackers=trackers, nodes=tuple(nodes), folder=folder, resolved=resolved
+    )
+
+
+def _with_data_stages(stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`data: study.db@v3` and `data: demos.jsonl` become stages of their own, shared by all that
+    name the same data."""
+    made: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for name, raw in stages.items():
+        data = raw.get("data") if isinstance(raw, dict) else None
+        if isinstance(data, str) and data not in stages and re.search(r"[./@\\]", data):
+            file, at, snapshot = data.partition("@")
+            label = re.sub(r"[^A-Za-z0-9_-]+", "-", data).strip("-")
+            made[label] = (
+                {"kind": "open", "store": file, "snapshot": snapshot}
+                if at
+                else {"kind": "import", "file": data}
+            )
+            raw = {**raw, "data": label}
+        found[name] = raw
+    return {**made, **found}
+
+
+def _stage(name: str, raw: dict[str, Any], source: str, lines: Lines) -> StageConfig:
+    place = f"stages.{name}"
+    if name == BASE or "/" in name or "." in name:
+        raise ConfigError(
+            f"a stage can't be called {name!r}", where=locate(source, place, lines),
+            allowed="letters, digits, - and _, but not 'base', which is the recipe's model",
+        )  # fmt: skip
+    kind = raw.get("kind")
+    if kind not in KINDS:
+        raise ConfigError(
+            f"unknown kind {kind!r}" if kind else "required key kind is missing",
+            where=locate(source, f"{place}.kind" if kind else place, lines),
+            allowed=", ".join(KINDS),
+        )
+    config: StageConfig = validate(KINDS[kind], raw, where=place, source=source, lines=lines)
+    config.check_names(lambda key: locate(source, f"{place}.{key}", lines))
+    return config
+
+
+def _expand(name: str, config: StageConfig) -> list[Node]:
+    """A stage over several policies becomes one per policy."""
+    policies = getattr(config, "policies", None)
+    if policies is None or config.kind == "compare":
+        return [Node(name, config, config.parents())]
+    parts = [config.model_copy(update={"policies": [p]}) for p in policies]
+    return [Node(f"{name}/{p}", c, c.parents()) for p, c in zip(policies, parts, strict=True)]
+
+
+def _sorted(nodes: list[Node], source: str, lines: Lines) -> list[Node]:
+    """Topological order, as near to the file's order as the references allow."""
+    known = {n.name for n in nodes}
+    groups = {n.name.partition("/")[0] for n in nodes}
+    placed: dict[str, Node] = {}
+    waiting = [_with_groups(n, nodes) for n in nodes]
+    for node in waiting:
+        for parent in node.parents:
+            if parent not in known:
+                allowed = ", ".join(sorted((groups | {BASE}) - {node.name}))
+                place = locate(source, f"stages.{node.name.partition('/')[0]}", lines)
+                raise ConfigError(f"there is no stage {parent!r}", where=place, allowed=allowed)
+    while waiting:
+        ready = next((n for n in waiting if set(n.parents) <= set(placed)), None)
+        if ready is None:
+            names = ", ".join(n.name for n in waiting)
+            raise ConfigError(f"stages wait for each other: {names}", where=f"{source} stages")
+        placed[ready.name] = ready
+        waiting.remove(ready)
+    return list(placed.values())
+
+
+def _with_groups(node: Node, nodes: list[Node]) -> Node:
+    """Replace a reference to an expanded stage by its parts; drop `base`, which is no stage."""
+    parents: list[str] = []
+    for parent in node.parents:
+        parts = [n.name for n in nodes if n.name == parent or n.name.startswith(f"{parent}/")]
+        parents += parts or ([] if parent == BASE else [parent])
+    return Node(node.name, node.config, tuple(dict.fromkeys(parents)))

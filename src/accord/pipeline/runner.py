@@ -1,0 +1,253 @@
+"""Run a recipe: stages keyed by content, finished ones skipped, a killed run resumed.
+
+    runs/stages/<name>-<key>/     what a stage left; shared by all runs with the same key
+    runs/<recipe>-<hash>/         recipe.json, manifest.json, links to its stages, report.html
+
+A stage's key hashes its config, its parents' keys, the files it reads, the model, the seed and the
+stage's version. Its folder holds partial work (checkpoints) until DONE is written, last.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accord.core.errors import AccordError, RunError
+from accord.core.hashing import content_hash, file_hash
+from accord.core.rundir import hold, is_done, make_dir, mark_done, read_json, write_json
+from accord.core.seeds import derive_seed
+from accord.pipeline.context import Reporter, StageContext, read_result
+from accord.pipeline.kinds import Import, Open, Simulate
+from accord.pipeline.manifest import manifest
+from accord.pipeline.recipe import Node, Recipe
+
+__all__ = ["RunFolder", "check", "rewrite_report", "run"]
+
+VERSIONS = {  # raise one when a stage's outputs change for the same config
+    "simulate": 1, "import": 1, "open": 1, "sft": 1, "reward": 1, "preference": 1, "eval": 1, "compare": 1,
+}  # fmt: skip
+FREE_BYTES = 2 << 30  # asked for before a run starts
+SHARED_SEED = {"simulate", "import", "open"}  # splits must not depend on the stage's name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run: its directory and the folder of every stage."""
+
+    path: Path
+    stages: dict[str, Path]
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+
+def plan(recipe: Recipe, runs: Path) -> RunFolder:
+    """Where everything of this run is or will be; reads input files to hash them, runs nothing."""
+    keys: dict[str, str] = {}
+    model = _model_identity(recipe)
+    for node in recipe.nodes:
+        facts = {
+            "kind": node.config.kind,
+            "version": VERSIONS[node.config.kind],
+            "config": node.config.model_dump(mode="json"),
+            "parents": {p: keys[p] for p in node.parents},
+            "inputs": _input_hashes(node, recipe),
+            "seed": recipe.seed,
+            "model": model if node.config.kind not in SHARED_SEED else None,
+        }
+        keys[node.name] = content_hash(facts)[:12]
+    stages = {
+        name: runs / "stages" / f"{name.replace('/', '-')}-{key}" for name, key in keys.items()
+    }
+    return RunFolder(runs / f"{recipe.name}-{content_hash(sorted(keys.items()))[:8]}", stages)
+
+
+def _model_identity(recipe: Recipe) -> str:
+    """A local model directory is known by its files, a named one by its name."""
+    folder = Path(recipe.model).expanduser()
+    files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
+    if not folder.is_dir():
+        return recipe.model
+    return content_hash([[f.name, file_hash(f)] for f in files])
+
+
+def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
+    names = {Simulate: "world", Import: "file"}
+    if isinstance(node.config, Open):
+        from accord.store import Store
+
+        with Store(_absolute(node.config.store, recipe), create=False) as store:
+            return {"snapshot": store.snapshot(node.config.snapshot).sha256}
+    key = names.get(type(node.config))
+    if key is None:
+        return {}
+    path = _absolute(getattr(node.config, key), recipe)
+    if not path.is_file():
+        raise RunError(
+            "no such file",
+            where=f"stage {node.name}, {key}: {path}",
+            mend=f"put it there, or point elsewhere with --set {node.name}.{key}=PATH",
+        )
+    return {key: file_hash(path)}
+
+
+def _absolute(text: str, recipe: Recipe) -> Path:
+    path = Path(text).expanduser()
+    return path if path.is_absolute() else recipe.folder / path
+
+
+def check(recipe: Recipe, runs: Path) -> list[str]:
+    """What `--check` tells: inputs, disk space and what would run. Raises AccordError on a fault."""
+    folder = plan(recipe, runs)
+    free = _free_bytes(runs)
+    lines = [f"recipe {recipe.name}: {len(recipe.nodes)} stages, model {recipe.model}"]
+    lines += [
+        f"  {'done ' if is_done(folder.stages[n.name]) else 'to do'}  {n.name} ({n.config.kind})"
+        for n in recipe.nodes
+    ]
+    lines.append(f"disk: {free / 2**30:.1f} GiB free, at least {FREE_BYTES / 2**30:.0f} GiB asked")
+    return lines
+
+
+def _free_bytes(runs: Path) -> int:
+    place = next(p for p in (runs, *runs.resolve().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if free < FREE_BYTES:
+        raise RunError(
+            f"only {free / 2**30:.1f} GiB free on this disk",
+            where=str(place),
+            allowed=f"at least {FREE_BYTES / 2**30:.0f} GiB",
+            mend="free some space, or choose another disk with --runs DIR",
+        )
+    return free
+
+
+def run(
+    recipe: Recipe,
+    runs: Path,
+    reporter: Reporter,
+    *,
+    only: Sequence[str] = (),
+    fresh: bool = False,
+) -> RunFolder:
+    """Run what is not done yet and write the report. `only` stages need their parents done."""
+    make_dir(runs)
+    _free_bytes(runs)
+    folder = plan(recipe, runs)
+    wanted = _wanted(recipe, only)
+    make_dir(folder.path)
+    write_json(folder.path / "recipe.json", recipe.resolved)
+    started = time.time()
+    write_json(folder.path / "manifest.json", manifest(recipe, folder))
+    for node in recipe.nodes:
+        if node.name not in wanted:
+            continue
+        place = folder.stages[node.name]
+        with hold(place):
+            if fresh:
+                _empty(place)
+            _link(folder, node.name)
+            if is_done(place):
+                reporter.skipped(node.name, read_result(place).headline)
+                continue
+            _run_stage(recipe, node, folder, runs, reporter)
+    _report(recipe, folder, reporter, time.time() - started)
+    return folder
+
+
+def _wanted(recipe: Recipe, only: Sequence[str]) -> set[str]:
+    names = {n.name for n in recipe.nodes}
+    wanted: set[str] = set()
+    for item in only:
+        found = {n for n in names if n == item or n.startswith(f"{item}/")}
+        if not found:
+            raise RunError(
+                f"there is no stage {item!r}", where="--only", allowed=", ".join(sorted(names))
+            )
+        wanted |= found
+    return wanted or names
+
+
+def _run_stage(
+    recipe: Recipe, node: Node, folder: RunFolder, runs: Path, reporter: Reporter
+) -> None:
+    place = folder.stages[node.name]
+    for parent in node.parents:
+        if not is_done(folder.stages[parent]):
+            raise RunError(
+                f"stage {parent} is not done yet",
+                where=f"stage {node.name}",
+                mend=f"run without --only, or with --only {parent} first",
+            )
+    from accord.pipeline.stages import STAGES  # imports torch
+
+    seed = recipe.seed
+    ctx = StageContext(
+        name=node.name,
+        config=node.config,
+        seed=seed if node.config.kind in SHARED_SEED else derive_seed(seed, node.config.kind),
+        model=recipe.model,
+        folder=place,
+        recipe_folder=recipe.folder,
+        stages=folder.stages,
+        reporter=reporter,
+        trackers=recipe.trackers,
+        cache_folder=runs / "cache",
+    )
+    reporter.start(node.name)
+    began = time.perf_counter()
+    try:
+        result = STAGES[node.config.kind](ctx)
+    except AccordError:
+        reporter.failed(node.name)
+        raise
+    seconds = time.perf_counter() - began
+    result.write(place)
+    write_json(place / "config.json", {"name": node.name, **node.config.model_dump(mode="json")})
+    write_json(place / "timing.json", {"seconds": round(seconds, 2)})
+    mark_done(place, {"stage": node.name, "key": place.name.rpartition("-")[2]})
+    reporter.finished(node.name, result.headline, seconds, result.notes)
+
+
+def _empty(place: Path) -> None:
+    for item in place.iterdir():
+        if item.name == ".lock":
+            continue
+        shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+
+def _link(folder: RunFolder, name: str) -> None:
+    """runs/<run>/<stage> -> ../stages/<stage>-<key>"""
+    link = folder.path / name.replace("/", "-")
+    target = os.path.relpath(folder.stages[name], folder.path)
+    if link.is_symlink() and os.readlink(link) != target:
+        link.unlink()
+    if not link.is_symlink():
+        link.symlink_to(target)
+
+
+def _report(recipe: Recipe, folder: RunFolder, reporter: Reporter, seconds: float) -> None:
+    from accord.pipeline.report import write_report
+
+    done: dict[str, Any] = {n: p for n, p in folder.stages.items() if is_done(p)}
+    write_report(recipe, folder.path, done)
+    reporter.report(folder.report, seconds)
+
+
+def rewrite_report(path: Path) -> Path:
+    """The report of an existing run, written again from what its stages left."""
+    from accord.pipeline.recipe import recipe_from_resolved
+    from accord.pipeline.report import write_report
+
+    if not (path / "recipe.json").is_file():
+        raise RunError("this directory is no run", where=str(path), mend="name runs/NAME-HASH")
+    facts = read_json(path / "manifest.json")
+    stages = {name: path.parent / "stages" / key for name, key in facts["stages"].items()}
+    recipe = recipe_from_resolved(read_json(path / "recipe.json"), path)
+    return write_report(recipe, path, {n: p for n, p in stages.items() if is_done(p)})

@@ -1,0 +1,23 @@
+"""Stage kind -> function and version. Raising a version makes old outputs be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.data_stages import import_stage, open_stage, simulate_stage
+from accord.pipeline.eval_stages import compare_stage, eval_stage
+from accord.pipeline.model_stages import preference_stage, reward_stage, sft_stage
+
+__all__ = ["STAGES"]
+
+STAGES: dict[str, Callable[[StageContext], StageResult]] = {
+    "simulate": simulate_stage,
+    "import": import_stage,
+    "open": open_stage,
+    "sft": sft_stage,
+    "reward": reward_stage,
+    "preference": preference_stage,
+    "eval": eval_stage,
+    "compare": compare_stage,
+}

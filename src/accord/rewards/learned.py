@@ -1,0 +1,76 @@
+"""The learned reward: a reward model as something that scores exchanges.
+
+Scores do not move with batch composition or padding side: each is read at its own last token under
+the tree mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from accord.core.types import Exchange
+from accord.lm.chat import render_exchange
+from accord.lm.engine import Engine
+from accord.lm.load import load
+from accord.lm.scalar_head import ScalarHead
+from accord.lm.score import each_tree
+from accord.lm.tree import Tree
+
+__all__ = ["RewardModel", "load_reward_model"]
+
+
+@dataclass
+class RewardModel:
+    """Engine and scalar head; call it with exchanges to get their scores."""
+
+    engine: Engine
+    head: ScalarHead
+    tokenizer: Any
+    max_completion: int = 256
+
+    def scores(self, trees: Sequence[Tree]) -> Tensor:
+        """Scores [C] of all continuations in order, with gradients."""
+        scores_C: Tensor = self.head(self.engine.last_hidden(trees))
+        return scores_C
+
+    def tree_scores(
+        self,
+        trees: Sequence[Tree],
+        tokens: int,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[list[float]]:
+        """Scores of each tree's continuations, without gradients, packed to a token budget."""
+        found = each_tree(self.engine.model, self.scores, trees, tokens, on_progress)
+        return [scores_K.tolist() for scores_K in found]
+
+    def __call__(
+        self,
+        exchanges: Sequence[Exchange],
+        *,
+        tokens: int = 1024,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[float]:
+        """A score per exchange, in order."""
+        trees = []
+        for exchange in exchanges:
+            done = render_exchange(
+                self.tokenizer,
+                exchange.prompt,
+                exchange.response,
+                max_completion=self.max_completion,
+            )
+            trees.append(Tree(done.prompt, (done.completion,)))
+        return [row[0] for row in self.tree_scores(trees, tokens, on_progress)]
+
+
+def load_reward_model(folder: Path, *, device: str | None = None) -> RewardModel:
+    """The reward model a `reward` stage saved; ModelError when the folder has no head."""
+    head = ScalarHead.load(folder)
+    lm = load(folder, device=device)
+    lm.model.eval()
+    return RewardModel(Engine(lm.model), head.to(lm.device), lm.tokenizer)

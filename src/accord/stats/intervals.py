@@ -1,0 +1,98 @@
+"""Values with intervals: no bare float leaves the system.
+
+Rows that share a prompt are not independent, so intervals over pairs resample prompts (clusters).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from accord.core.types import Metric
+
+__all__ = ["cluster_mean", "mean", "paired_difference", "proportion"]
+
+RESAMPLES = 10_000
+
+
+def mean(values: Sequence[float], *, level: float = 0.95) -> Metric:
+    """Mean with Student's t interval; undefined without values, no interval for one."""
+    x = np.asarray(values, dtype=float)
+    if len(x) == 0:
+        return Metric(value=None, n=0, level=level, note="no data")
+    centre = float(x.mean())
+    if len(x) == 1:
+        return Metric(value=centre, n=1, level=level, note="one value: no interval")
+    half = float(stats.t.ppf(0.5 + level / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    return Metric(
+        value=centre, low=centre - half, high=centre + half, n=len(x), level=level, method="t"
+    )
+
+
+def proportion(successes: float, n: int, *, level: float = 0.95) -> Metric:
+    """Share of successes with Wilson's score interval (Wilson 1927)."""
+    if n == 0:
+        return Metric(value=None, n=0, level=level, note="no data")
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    share = successes / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return Metric(
+        value=share, low=min(low, share), high=max(high, share), n=n, level=level, method="wilson"
+    )
+
+
+def cluster_mean(
+    values: Sequence[float], clusters: Sequence[Hashable], *, level: float = 0.95, seed: int = 0
+) -> Metric:
+    """Mean over rows with a percentile bootstrap that resamples whole clusters.
+
+    n counts rows. Deterministic for a seed. One cluster has no interval.
+    """
+    x = np.asarray(values, dtype=float)
+    if len(x) == 0:
+        return Metric(value=None, n=0, level=level, note="no data")
+    keys = {key: i for i, key in enumerate(dict.fromkeys(clusters))}
+    index = np.array([keys[c] for c in clusters])
+    sums = np.bincount(index, weights=x, minlength=len(keys))
+    counts = np.bincount(index, minlength=len(keys)).astype(float)
+    if len(keys) == 1:
+        return Metric(value=float(x.mean()), n=len(x), level=level, note="one prompt: no interval")
+    low, high = _bootstrap(sums, counts, level, seed)
+    return Metric(
+        value=float(x.mean()),
+        low=low,
+        high=high,
+        n=len(x),
+        level=level,
+        method=f"bootstrap over {len(keys)} prompts",
+    )
+
+
+def _bootstrap(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], level: float, seed: int
+) -> tuple[float, float]:
+    generator = np.random.default_rng(seed)
+    k = len(sums)
+    means = np.empty(RESAMPLES)
+    block = max(1, 4_000_000 // k)
+    for start in range(0, RESAMPLES, block):
+        stop = min(start + block, RESAMPLES)
+        drawn = generator.integers(0, k, (stop - start, k))
+        means[start:stop] = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def paired_difference(
+    after: Sequence[float], before: Sequence[float], *, level: float = 0.95
+) -> Metric:
+    """Mean of after - before on the same prompts, with Student's t interval of the differences."""
+    if len(after) != len(before):
+        raise ValueError(f"paired values differ in number: {len(after)} and {len(before)}")
+    return mean([a - b for a, b in zip(after, before, strict=True)], level=level)

@@ -1,0 +1,98 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+Parameters with gradients, optimiser state, RNG states and the step (the data cursor and the
+schedule are functions of the step). Written beside and renamed, one kept.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from accord.core.errors import RunError
+
+__all__ = ["checkpoint_step", "load_checkpoint", "save_checkpoint"]
+
+NAME = "checkpoint.pt"
+
+
+def save_checkpoint(
+    folder: Path,
+    parameters: Mapping[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    step: int,
+) -> None:
+    """Replace the folder's checkpoint, atomically."""
+    state = {
+        "step": step,
+        "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
+        "optimiser": optimiser.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+        "python_rng": random.getstate(),
+        "numpy_rng": _numpy_rng(),
+    }
+    if torch.cuda.is_available():
+        state["cuda_rng"] = torch.cuda.get_rng_state_all()
+    beside = folder / f".{NAME}.{os.getpid()}.tmp"
+    try:
+        with beside.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(folder / NAME)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RunError(
+            f"the checkpoint can't be written ({error.strerror})",
+            where=str(folder),
+            mend="free disk space and run the same command again; it goes on from the last one",
+        ) from None
+
+
+def load_checkpoint(
+    folder: Path, parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer
+) -> int:
+    """Restore in place from the folder's checkpoint; the step it was taken at, 0 without one."""
+    path = folder / NAME
+    if not path.exists():
+        return 0
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RunError(
+            f"the checkpoint is unreadable ({error})", where=str(path), mend="delete it, or --fresh"
+        ) from None
+    if set(state["parameters"]) != set(parameters):
+        raise RunError("the checkpoint is of another model", where=str(path), mend="use --fresh")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state["parameters"][name])
+    optimiser.load_state_dict(state["optimiser"])
+    torch.set_rng_state(state["torch_rng"])
+    random.setstate(state["python_rng"])
+    name, keys, *rest = state["numpy_rng"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    if torch.cuda.is_available() and "cuda_rng" in state:
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    return int(state["step"])
+
+
+def _numpy_rng() -> tuple[Any, ...]:
+    """numpy's global state (libraries still use it) as plain data, loadable without pickle."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return (name, keys.tolist(), *rest)  # type: ignore[union-attr]
+
+
+def checkpoint_step(folder: Path) -> int | None:
+    """The step of the folder's checkpoint, None without one."""
+    path = folder / NAME
+    if not path.exists():
+        return None
+    return int(torch.load(path, map_location="cpu", weights_only=True)["step"])

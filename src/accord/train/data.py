@@ -1,0 +1,117 @@
+"""From what the store yields to what the engine runs: rendering, limits, token trees.
+
+Items that don't fit the limits are left out and counted by reason; nothing is dropped silently.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from accord.core.config import Strict
+from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt, Response
+from accord.lm.chat import render_conversation, render_exchange, render_prompt
+from accord.lm.tree import Tree
+
+__all__ = ["Limits", "Trees", "demonstration_trees", "group_by_prompt", "group_trees"]
+
+Tokens = Annotated[int, Field(ge=1)]
+
+
+class Limits(Strict):
+    """Longest prompt and completion in tokens. A prompt over the limit leaves its item out; a
+    completion over it is cut and, being truncated, gets no end-of-turn token."""
+
+    max_prompt: Tokens = 512
+    max_completion: Tokens = 256
+
+
+@dataclass
+class Trees:
+    """Token trees and the items they came from; `left_out` counts items by reason."""
+
+    trees: list[Tree] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    truncated: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return sum(tree.tokens for tree in self.trees)
+
+
+def group_by_prompt(items: Iterable[Pair | Group]) -> list[Group]:
+    """All comparisons of one prompt as one group: its distinct responses once, an edge a pair."""
+    prompts: dict[str, Prompt] = {}
+    responses: dict[str, list[Response]] = {}
+    edges: dict[str, list[Edge]] = {}
+    for item in items:
+        for pair in item.pairs() if isinstance(item, Group) else [item]:
+            key = pair.prompt.id
+            prompts.setdefault(key, pair.prompt)
+            known = responses.setdefault(key, [])
+            known += [r for r in (pair.chosen, pair.rejected) if r not in known]
+            facts = pair.model_dump(include={"p", "weight", "margin", "agreement", "sources"})
+            ends = {"better": known.index(pair.chosen), "worse": known.index(pair.rejected)}
+            edges.setdefault(key, []).append(Edge(**ends, **facts))
+    return [
+        Group(prompt=prompts[k], responses=tuple(responses[k]), edges=tuple(edges[k]))
+        for k in prompts
+    ]
+
+
+def group_trees(tokenizer: Any, groups: Iterable[Group], limits: Limits) -> Trees:
+    """One tree per group: the prompt and all its responses."""
+    out = Trees()
+    for group in groups:
+        if len(render_prompt(tokenizer, group.prompt)) > limits.max_prompt:
+            out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
+            continue
+        rendered = [
+            render_exchange(tokenizer, group.prompt, r, max_completion=limits.max_completion)
+            for r in group.responses
+        ]
+        if not all(r.completion for r in rendered):
+            out.left_out["empty response"] += 1
+            continue
+        out.truncated += sum(r.truncated for r in rendered)
+        out.trees.append(Tree(rendered[0].prompt, tuple(r.completion for r in rendered)))
+        out.items.append(group)
+    return out
+
+
+def demonstration_trees(
+    tokenizer: Any, demonstrations: Sequence[Demonstration], limits: Limits, *, all_turns: bool
+) -> Trees:
+    """One tree per demonstration, its response scored; with `all_turns` every assistant turn of the
+    conversation is."""
+    out = Trees()
+    for item in demonstrations:
+        tree = None
+        if all_turns and any(m.role == "assistant" for m in item.prompt.messages):
+            tree = _conversation_tree(tokenizer, item, limits)
+        elif len(render_prompt(tokenizer, item.prompt)) <= limits.max_prompt:
+            done = render_exchange(
+                tokenizer, item.prompt, item.response, max_completion=limits.max_completion
+            )
+            out.truncated += done.truncated
+            tree = Tree(done.prompt, (done.completion,)) if done.completion else None
+        if tree is None:
+            out.left_out["over the token limits, or empty"] += 1
+            continue
+        out.trees.append(tree)
+        out.items.append(item)
+    return out
+
+
+def _conversation_tree(tokenizer: Any, item: Demonstration, limits: Limits) -> Tree | None:
+    answer = Message(role="assistant", content=item.response.text)
+    ids, mask = render_conversation(tokenizer, (*item.prompt.messages, answer))
+    if len(ids) > limits.max_prompt + limits.max_completion or True not in mask:
+        return None
+    first = mask.index(True)
+    return Tree(tuple(ids[:first]), (tuple(ids[first:]),), (tuple(mask[first:]),))

@@ -1,0 +1,55 @@
+"""The comparisons of a batch of groups as flat index tensors over its continuations.
+
+Legend: B comparisons (edges), C continuations of the batch's trees, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from accord.core.types import Group
+
+__all__ = ["Average", "Edges", "edge_weights", "flatten"]
+
+Average = Literal["pair", "prompt"]
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Continuation index of the better and worse side, soft label, weight and margin, each [B]."""
+
+    better: Tensor
+    worse: Tensor
+    p: Tensor
+    weight: Tensor
+    margin: Tensor
+
+    def __len__(self) -> int:
+        return len(self.better)
+
+
+def edge_weights(group: Group, average: Average) -> list[float]:
+    """Weights of a group's edges: as given ("pair"), or scaled to sum to 1 so that a prompt counts
+    once however many responses it has ("prompt"; InstructGPT, Ouyang et al. 2022, eq. 1)."""
+    weights = [e.weight for e in group.edges]
+    total = sum(weights) if average == "prompt" else 1.0
+    return [w / total for w in weights]
+
+
+def flatten(groups: Sequence[Group], average: Average, device: torch.device) -> Edges:
+    """All edges of the groups, with indices into their concatenated responses."""
+    rows: list[tuple[int, int, float, float, float]] = []
+    start = 0
+    for group in groups:
+        for e, w in zip(group.edges, edge_weights(group, average), strict=True):
+            rows.append((start + e.better, start + e.worse, e.p, w, e.margin))
+        start += len(group.responses)
+    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), (), ()]
+    index = [torch.tensor(c, dtype=torch.long, device=device) for c in columns[:2]]
+    values = [torch.tensor(c, dtype=torch.float32, device=device) for c in columns[2:]]
+    return Edges(*index, *values)

@@ -1,0 +1,183 @@
+"""The one loop: exact accumulation, clipping, schedule, precision, logging, checkpoints, resume.
+
+A training method is an `Objective`: how large each item is, how much it counts, and the summed loss
+of some items. `optimise` draws batches, cuts them into micro-batches by token budget, and divides by
+what the whole batch counts, so the step is the same whatever the micro-batch. Every source of
+randomness is derived from (seed, step), so a resumed run repeats an undisturbed one bit for bit on
+one machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from accord.core.config import Strict
+from accord.core.errors import RunError
+from accord.core.registry import NonNegative, Positive
+from accord.core.rundir import MetricsLog
+from accord.core.seeds import derive_seed, rng
+from accord.lm.tree import bins
+from accord.train.checkpoint import load_checkpoint, save_checkpoint
+from accord.train.trackers import tracking
+
+__all__ = ["Objective", "Optimise", "Sums", "optimise", "total_steps"]
+
+Sums = dict[str, tuple[float, float]]  # metric -> (sum, count), averaged over the batch
+Evaluate = Callable[[], Mapping[str, float]]
+Progress = Callable[[int, int, Mapping[str, float]], None]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Optimise(Strict):
+    """How to train: the same keys for SFT, reward models and preferences."""
+
+    lr: Positive = 1e-4
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05  # share of the steps
+    epochs: Positive = 1.0
+    max_steps: Count | None = None
+    batch_size: Count = 8  # items (demonstrations, prompts or pairs) a step
+    tokens: Annotated[int, Field(ge=16)] = 1024  # token budget of one micro-batch
+    weight_decay: NonNegative = 0.0
+    clip: Positive = 1.0  # gradient norm
+    precision: Literal["fp32", "bf16"] = "fp32"
+    save_every: Count = 20  # steps between checkpoints
+    eval_every: Count | None = None  # steps; always once at the end
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is optimised, over items 0..n-1.
+
+    sizes: tokens of each item. counts: what each item counts in the mean (scored tokens, pairs).
+    loss: items -> (summed loss, unnormalised scalar; metric sums).
+    """
+
+    sizes: Sequence[int]
+    counts: Sequence[float]
+    loss: Callable[[Sequence[int]], tuple[Tensor, Sums]]
+
+
+def total_steps(n: int, cfg: Optimise) -> int:
+    """Optimiser steps for n items: whole batches per epoch, the last one possibly smaller."""
+    steps = math.ceil(math.ceil(n / cfg.batch_size) * cfg.epochs - 1e-9)
+    return max(1, min(steps, cfg.max_steps or steps))
+
+
+def batch_items(n: int, step: int, cfg: Optimise, seed: int) -> list[int]:
+    """The items of step `step` (0-based): each epoch is a fresh permutation of all items."""
+    per_epoch = math.ceil(n / cfg.batch_size)
+    epoch, place = divmod(step, per_epoch)
+    order = list(range(n))
+    rng(seed, "epoch", epoch).shuffle(order)
+    return order[place * cfg.batch_size : (place + 1) * cfg.batch_size]
+
+
+def lr_scale(step: int, steps: int, cfg: Optimise) -> float:
+    """Learning-rate factor in (0, 1] at step `step` (0-based): linear warm-up, then the schedule."""
+    warm = math.ceil(cfg.warmup * steps)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    left = (steps - step) / (steps - warm)
+    if cfg.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (1 - left)))
+    return left if cfg.schedule == "linear" else 1.0
+
+
+def optimise(
+    parameters: Mapping[str, nn.Parameter],
+    objective: Objective,
+    cfg: Optimise,
+    *,
+    seed: int,
+    folder: Path,
+    evaluate: Evaluate | None = None,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+) -> int:
+    """Train `parameters` in place. `folder` receives metrics.jsonl and checkpoints; when it holds a
+    checkpoint, training goes on from there. Returns the number of steps.
+
+    Raises RunError when a loss or gradient is not finite, naming the step and the items.
+    """
+    n = len(objective.sizes)
+    if n == 0:
+        raise RunError("no item is left to train on", where=str(folder), mend="raise the limits")
+    steps = total_steps(n, cfg)
+    optimiser = _optimiser(parameters, cfg)
+    start = load_checkpoint(folder, parameters, optimiser)
+    log = MetricsLog(folder / "metrics.jsonl", start)
+    with tracking(trackers, folder.name, folder) as track:
+        for step in range(start, steps):
+            torch.manual_seed(derive_seed(seed, "step", step))  # dropout
+            for group in optimiser.param_groups:
+                group["lr"] = cfg.lr * lr_scale(step, steps, cfg)
+            row = _step(parameters, objective, optimiser, batch_items(n, step, cfg, seed), cfg, folder)
+            done = step + 1
+            if evaluate and (done == steps or (cfg.eval_every and done % cfg.eval_every == 0)):
+                row |= {f"eval/{name}": value for name, value in evaluate().items()}
+            log.add(done, row)
+            track(done, row)
+            if done % cfg.save_every == 0 or done == steps:
+                save_checkpoint(folder, parameters, optimiser, done)
+            if on_step:
+                on_step(done, steps, row)
+    return steps
+
+
+def _step(
+    parameters: Mapping[str, nn.Parameter],
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    items: Sequence[int],
+    cfg: Optimise,
+    folder: Path,
+) -> dict[str, float]:
+    """One optimiser step on a batch; what it measured."""
+    row = _accumulate(objective, items, cfg)
+    norm = float(nn.utils.clip_grad_norm_(list(parameters.values()), cfg.clip))
+    if not math.isfinite(row["loss"]) or not math.isfinite(norm):
+        raise RunError(
+            f"loss {row['loss']} with gradient norm {norm}",
+            where=str(folder),
+            mend=f"look at items {list(items)}, or lower lr; the last checkpoint is kept",
+        )
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return row | {"grad_norm": norm, "lr": optimiser.param_groups[0]["lr"]}
+
+
+def _optimiser(parameters: Mapping[str, nn.Parameter], cfg: Optimise) -> torch.optim.AdamW:
+    if not parameters:
+        raise RunError("nothing to train: no parameter has a gradient")
+    return torch.optim.AdamW(
+        list(parameters.values()), lr=cfg.lr, weight_decay=cfg.weight_decay, foreach=False
+    )
+
+
+def _accumulate(objective: Objective, items: Sequence[int], cfg: Optimise) -> dict[str, float]:
+    """Gradients of (summed loss over the batch) / (what the batch counts), by micro-batches."""
+    total = sum(objective.counts[i] for i in items)
+    sums: dict[str, tuple[float, float]] = {}
+    for micro in bins([objective.sizes[i] for i in items], cfg.tokens):
+        with _precision(cfg):
+            loss, metrics = objective.loss([items[j] for j in micro])
+        (loss / total).backward()  # type: ignore[no-untyped-call]
+        for name, (value, count) in {"loss": (float(loss.detach()), 0.0), **metrics}.items():
+            before = sums.get(name, (0.0, 0.0))
+            sums[name] = (before[0] + value, before[1] + count)
+    sums["loss"] = (sums["loss"][0], total)
+    return {name: value / count for name, (value, count) in sums.items() if count}
+
+
+def _precision(cfg: Optimise) -> torch.autocast:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(device, torch.bfloat16, enabled=cfg.precision == "bf16")

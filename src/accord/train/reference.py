@@ -1,0 +1,57 @@
+"""Reference log-probs are data: computed once with the starting weights, cached by content.
+
+The key is (weights, token ids), so a resumed run, a second epoch and a sweep over beta all read the
+same file, and a trained policy can never be taken for its own reference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from accord.core.hashing import content_hash
+from accord.lm.engine import Engine
+from accord.lm.score import tree_logps
+from accord.lm.tree import Tree
+
+__all__ = ["reference_logps"]
+
+SHARD = 64  # micro-batches between two writes
+
+
+def reference_logps(
+    engine: Engine,
+    trees: Sequence[Tree],
+    weights: str,
+    tokens: int,
+    cache: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Tensor]:
+    """`tree_logps` through the cache folder; call it before the first optimiser step.
+
+    `weights` is the content hash of the starting weights. Shards already there are not recomputed.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    key = content_hash([weights, engine.mode, tokens, [[t.prompt, t.completions] for t in trees]])
+    order = sorted(range(len(trees)), key=lambda i: (trees[i].tokens, i))  # even shards
+    size = max(1, SHARD * tokens // max(1, max(t.tokens for t in trees)))
+    found: dict[int, Tensor] = {}
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        path = cache / f"{key[:24]}-{start}.safetensors"
+        if path.exists():
+            shard = load_file(path)
+        else:
+            values = tree_logps(engine, [trees[i] for i in part], tokens)
+            shard = {str(i): v.clone() for i, v in zip(part, values, strict=True)}
+            beside = path.with_suffix(f".{os.getpid()}.tmp")
+            save_file(shard, beside)
+            beside.replace(path)
+        found |= {i: shard[str(i)] for i in part}
+        if on_progress:
+            on_progress(len(found), len(order))
+    return [found[i] for i in range(len(trees))]

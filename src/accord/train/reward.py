@@ -1,0 +1,131 @@
+"""Reward model: a scalar head on the language model, fitted to comparisons (Bradley-Terry, K-wise).
+
+One prompt and its K responses are one tree; the comparisons of a prompt are averaged so that a
+prompt counts once (Ouyang et al. 2022, eq. 1). Scores are centred afterwards: reference answers
+score 0 on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accord.core.types import Demonstration, Edge, Exchange, Group, Metric, Pair
+from accord.lm.load import LanguageModel
+from accord.lm.scalar_head import ScalarHead
+from accord.losses import PairScores, reward_losses, soft
+from accord.rewards.learned import RewardModel
+from accord.stats.intervals import cluster_mean
+from accord.train.data import Limits, Trees, group_by_prompt, group_trees
+from accord.train.edges import Average, edge_weights, flatten
+from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise
+from accord.train.trainee import Trained, Tune, prepare
+
+__all__ = ["HeldOut", "accuracy", "reward_objective", "train_reward"]
+
+
+def reward_objective(
+    model: RewardModel, data: Trees, loss_B: Callable[[PairScores], Tensor], average: Average
+) -> Objective:
+    """Weighted sum of pair losses, counted in pair weight ("pair") or prompts ("prompt")."""
+
+    def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
+        scores_C = model.scores([data.trees[i] for i in items])
+        edges = flatten([data.items[i] for i in items], average, scores_C.device)
+        pairs = PairScores(scores_C[edges.better], scores_C[edges.worse], edges.margin)
+        gap_B = (pairs.chosen - pairs.rejected).detach()
+        right = float((gap_B > 0).sum() + 0.5 * (gap_B == 0).sum())
+        sums = {"accuracy": (right, len(edges)), "margin": (float(gap_B.sum()), len(edges))}
+        return (edges.weight * soft(loss_B, pairs, edges.p)).sum(), sums
+
+    counts = [sum(edge_weights(group, average)) for group in data.items]
+    return Objective([tree.tokens for tree in data.trees], counts, loss)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A held-out group and the model's score of each of its responses."""
+
+    group: Group
+    scores: tuple[float, ...]
+
+    def gap(self, edge: Edge) -> float:
+        """Score of the better response minus that of the worse."""
+        return self.scores[edge.better] - self.scores[edge.worse]
+
+
+def accuracy(held: Sequence[HeldOut]) -> Metric:
+    """Share of comparisons that the scores order as the raters did (tie half), by prompt."""
+    gaps = [(h.gap(e), h.group.prompt.id) for h in held for e in h.group.edges]
+    hits = [0.5 if gap == 0 else float(gap > 0) for gap, _ in gaps]
+    return cluster_mean(hits, [prompt for _, prompt in gaps])
+
+
+def train_reward(
+    lm: LanguageModel,
+    comparisons: Sequence[Pair | Group],
+    *,
+    run_dir: str | Path,
+    tune: Tune,
+    optimise_with: Optimise,
+    loss: dict[str, Any] | None = None,
+    average: Average = "prompt",
+    limits: Limits = Limits(),
+    centre_on: Sequence[Demonstration] = (),
+    eval_on: Sequence[Pair | Group] = (),
+    seed: int = 17,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+) -> Trained:
+    """Fit a reward model from `lm` (the SFT checkpoint); saved in run_dir/model with its head."""
+    folder = Path(run_dir)
+    hyper = dict(loss or {"name": "bradley_terry"})
+    loss_B = reward_losses.make(hyper.pop("name"), where="loss", **hyper)
+    trainee = prepare(lm, tune, seed)
+    head = ScalarHead(trainee.engine.config.hidden_size, seed).to(lm.device)
+    model = RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion)
+    data = group_trees(lm.tokenizer, group_by_prompt(comparisons), limits)
+    held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
+    metrics: dict[str, Metric] = {}
+    scored: list[HeldOut] = []
+
+    def evaluate() -> dict[str, float]:
+        scores = model.tree_scores(held.trees, optimise_with.tokens)
+        scored[:] = [HeldOut(g, tuple(s)) for g, s in zip(held.items, scores, strict=True)]
+        metrics["accuracy"] = accuracy(scored)
+        return {"accuracy": metrics["accuracy"].value or 0.0}
+
+    optimise(
+        trainee.parameters(head),
+        reward_objective(model, data, loss_B, average),
+        optimise_with,
+        seed=seed,
+        folder=folder,
+        evaluate=evaluate if held.trees else None,
+        trackers=trackers,
+        on_step=on_step,
+    )
+    if held.trees and not metrics:  # resumed after the last step
+        evaluate()
+    _centre(model, centre_on, data, optimise_with.tokens)
+    trainee.save(folder / "model")
+    head.save(folder / "model")
+    notes, left_out = trainee.engine.notes, dict(data.left_out)
+    return Trained(folder, folder / "model", metrics, notes, left_out, tuple(scored))
+
+
+def _centre(
+    model: RewardModel, reference: Sequence[Demonstration], data: Trees, tokens: int
+) -> None:
+    """Set the head's centre so that reference answers (else all training responses) average 0."""
+    exchanges = [Exchange(prompt=d.prompt, response=d.response) for d in reference]
+    exchanges = exchanges or [
+        Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses
+    ]
+    scores = torch.tensor(model(exchanges, tokens=tokens), dtype=torch.float64)
+    model.head.centre += scores.mean().float().to(model.head.centre.device)
