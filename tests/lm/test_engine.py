@@ -32,13 +32,15 @@ def random_trees(seed: int, vocab: int = 400, n: int = 4) -> list[Tree]:
         size = int(torch.randint(low, high, (1,), generator=generator))
         return tuple(torch.randint(4, vocab, (size,), generator=generator).tolist())
 
-    return [Tree(ids(1, 14), tuple(ids(1, 12) for _ in range(1 + i % 3))) for i in range(n)]
+    head = ids(1, 9) if seed % 2 else ()  # odd seeds: all prompts begin alike
+    return [Tree(head + ids(1, 14), tuple(ids(1, 12) for _ in range(1 + i % 3))) for i in range(n)]
 
 
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_tree_equals_naive(arch: str) -> None:
+def test_tree_equals_naive(arch: str, seed: int) -> None:
     model = tiny_model(arch)
-    trees = random_trees(1)
+    trees = random_trees(seed)
     engine = Engine(model)
     assert engine.mode == "tree", engine.notes
     tree_S = engine.logps(trees)
@@ -64,7 +66,7 @@ def test_gradients_equal_naive_in_fp64(
         model = exact_norms(tiny_model(arch))
         if freeze_head:
             model.get_output_embeddings().weight.requires_grad_(False)
-        trees, engine = random_trees(2), Engine(model, mode=mode)
+        trees, engine = random_trees(3), Engine(model, mode=mode)
         if mode == "plain":  # one unpadded sequence at a time
             single = [Tree(t.prompt, (c,)) for t in trees for c in t.completions]
             sums_C = torch.cat([engine.logps([t]).sums_C() for t in single])
@@ -129,6 +131,17 @@ def test_layout_by_hand() -> None:
     ]
     assert packed.allowed_TT(window=2).int().tolist()[4] == [0, 1, 0, 0, 1]
     assert pack([Tree((1, 2), ((3, 4), (5,)))]).ids_T.tolist() == [1, 2, 3]
+
+
+def test_a_shared_beginning_stands_once() -> None:
+    trees = [Tree((1, 2, 3), ((4,),)), Tree((1, 2, 5), ((6, 7),)), Tree((1, 2), ((8,),))]
+    packed = pack(trees, keep_last=True)
+    assert packed.ids_T.tolist() == [1, 2, 3, 4, 2, 5, 6, 7, 2, 8]
+    assert packed.positions_T.tolist() == [0, 1, 2, 3, 1, 2, 3, 4, 1, 2]
+    assert packed.at_S.tolist() == [2, 5, 6, 8]
+    sees = packed.allowed_TT().int().tolist()
+    assert sees[5] == [1, 0, 0, 0, 1, 1, 0, 0, 0, 0]
+    assert sees[9] == [1, 0, 0, 0, 0, 0, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.25])

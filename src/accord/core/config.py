@@ -139,10 +139,10 @@ def validate(
         return schema.model_validate(data)
     except ValidationError as error:
         told = explain(error, schema, where)
-        if source:
-            told.where = locate(source, told.where, lines or {})
-            raise ConfigError(told.what, where=told.where, allowed=told.allowed) from None
-        raise told from None
+        place = locate(source, told.where, lines or {}) if source else told.where
+        raise ConfigError(
+            told.what, where=place, allowed=told.allowed, mend=told.mend
+        ) from None
 
 
 def locate(source: str, place: str, lines: Lines) -> str:

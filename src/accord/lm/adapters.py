@@ -18,6 +18,7 @@ from torch import nn
 
 from accord.core.config import Strict
 from accord.core.registry import Positive
+from accord.lm.packaged import quiet_transformers
 
 __all__ = ["Lora", "add_lora", "adapter_off", "save_adapter", "trainable"]
 
@@ -41,7 +42,7 @@ def add_lora(model: nn.Module, lora: Lora, seed: int) -> Any:
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
         return get_peft_model(model, config)
 

@@ -5,7 +5,8 @@ for all, a prompt is read once for its n samples, and a row that has ended leave
 and all, so that short answers do not pay for long ones.
 
 Every sample has a random stream of its own, derived from (seed, prompt id, sample index): which
-other prompts share its batch does not change it (beyond the last bits of floating point).
+other prompts share its batch does not change it (beyond the last bits of floating point). The same
+prompt twice in one call therefore gives the same samples: ask for `n`.
 
 Legend: B rows, T tokens, V vocabulary. Order of operations as everywhere: temperature, top-k over
 what is left, then top-p; all in fp32.
@@ -28,7 +29,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from accord.core.config import Strict
-from accord.core.errors import DataError
+from accord.core.errors import DataError, ModelError
 from accord.core.seeds import rng
 from accord.core.types import Prompt, Response
 from accord.lm.chat import answer_text, render_prompt
@@ -52,7 +53,7 @@ class Sampling(Strict):
     """Keep this many tokens; 0 keeps all."""
     n: Annotated[int, Field(ge=1)] = 1
     """Samples per prompt."""
-    stop: list[Annotated[str, Field(min_length=1)]] = []
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     """An answer ends before any of these strings."""
     seed: int = 17
 
@@ -284,11 +285,15 @@ def _choose(
     logits_BV: Tensor, sampling: Sampling, streams: Sequence[random.Random | None]
 ) -> list[int]:
     """One token per row: the likeliest, or by inverse CDF at the row's next random number."""
+    top_B1, likeliest_B1 = logits_BV.max(-1, keepdim=True)
+    if not bool(top_B1.isfinite().all()):
+        raise ModelError(
+            "the model's logits are not finite", where="sampling", mend="check the weights or dtype"
+        )
     if sampling.temperature == 0:
-        return [int(token) for token in logits_BV.argmax(-1).tolist()]
+        return [int(token) for token in likeliest_B1[:, 0].tolist()]
     # subtracting the maximum first keeps a tiny temperature finite
-    logits_BV = logits_BV.float()
-    logits_BV = (logits_BV - logits_BV.amax(-1, keepdim=True)) / sampling.temperature
+    logits_BV = (logits_BV.float() - top_B1.float()) / sampling.temperature
     ids_BK: Tensor | None = None
     if 0 < sampling.top_k < logits_BV.shape[-1]:
         logits_BV, ids_BK = logits_BV.topk(sampling.top_k)

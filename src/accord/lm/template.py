@@ -149,7 +149,7 @@ def default_template(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> tuple[int, ...]:
     """Every token that ends a turn: the template's, the tokenizer's eos, those of the configs."""
-    found = [*sorted(find_turn(tokenizer).stops)]
+    found: list[Any] = sorted(find_turn(tokenizer).stops)
     for config in configs:
         eos = getattr(config, "eos_token_id", None)
         found += eos if isinstance(eos, (list, tuple)) else [eos]

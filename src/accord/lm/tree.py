@@ -4,7 +4,8 @@ Legend: T tokens in a packed row, S scored tokens, C continuations.
 
 Layout of a tree: the prompt's tokens once, then each continuation. Positions of every continuation
 restart after the prompt, and a continuation sees the prompt and itself only, so each token's hidden
-state is what it would be in the plain sequence prompt + continuation.
+state is what it would be in the plain sequence prompt + continuation. What the prompts of all trees
+in a row begin with is computed once for the row.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 __all__ = ["PackedTrees", "Tree", "bins", "pack"]
+
+ROOT = -1
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Tree:
 class PackedTrees:
     """Trees laid end to end in one row, and where to read what.
 
-    ids_T, positions_T: inputs. tree_T, branch_T: tree index, and 0 for its prompt or k+1 for
-    continuation k. at_S: row index of the token that predicts the scored token target_S.
+    ids_T, positions_T: inputs. tree_T, branch_T: tree index (ROOT for the prefix all trees share),
+    and 0 for its prompt or k+1 for continuation k. at_S: row index of the token that predicts the scored token target_S.
     lengths: scored tokens per continuation, in order (they are contiguous in S).
     last_C: row index of each continuation's last token.
     """
@@ -66,7 +69,7 @@ class PackedTrees:
         `window` limits sight to the last `window` positions, by position and not by row index.
         """
         index_T = torch.arange(len(self.ids_T))
-        same_TT = self.tree_T[:, None] == self.tree_T[None, :]
+        same_TT = (self.tree_T[:, None] == self.tree_T[None, :]) | (self.tree_T[None, :] == ROOT)
         causal_TT = index_T[:, None] >= index_T[None, :]
         branch_TT = (self.branch_T[None, :] == 0) | (
             self.branch_T[:, None] == self.branch_T[None, :]
@@ -78,22 +81,35 @@ class PackedTrees:
         return allowed_TT
 
 
+def _shared(trees: Sequence[Tree]) -> int:
+    """Length of what all prompts begin with (a system message), leaving each a token of its own."""
+    if len(trees) == 1:
+        return 0
+    limit = min(len(tree.prompt) for tree in trees) - 1
+    first = trees[0].prompt
+    same = (i for i in range(limit) if any(t.prompt[i] != first[i] for t in trees))
+    return next(same, limit)
+
+
 def pack(trees: Sequence[Tree], *, keep_last: bool = False) -> PackedTrees:
-    """Lay trees end to end. A continuation's last token predicts nothing, so it is left out of the
-    row unless `keep_last` (a scalar head reads it)."""
-    ids: list[int] = []
-    positions: list[int] = []
-    tree_of: list[int] = []
-    branch: list[int] = []
+    """Lay trees end to end. What all prompts begin with stands once, at the row's start. A
+    continuation's last token predicts nothing, so it is left out unless `keep_last` (a scalar head
+    reads it)."""
+    root = _shared(trees)
+    ids: list[int] = list(trees[0].prompt[:root])
+    positions: list[int] = list(range(root))
+    tree_of: list[int] = [ROOT] * root
+    branch: list[int] = [0] * root
     at: list[int] = []
     target: list[int] = []
     lengths: list[int] = []
     last: list[int] = []
     for number, tree in enumerate(trees):
         start, prompt = len(ids), len(tree.prompt)
-        ids += tree.prompt
-        positions += range(prompt)
-        branch += [0] * prompt
+        ids += tree.prompt[root:]
+        positions += range(root, prompt)
+        branch += [0] * (prompt - root)
+        end = len(ids) - 1  # the prompt's last token
         for k, completion in enumerate(tree.completions):
             before = len(ids)
             body = completion if keep_last else completion[:-1]
@@ -101,7 +117,7 @@ def pack(trees: Sequence[Tree], *, keep_last: bool = False) -> PackedTrees:
             positions += range(prompt, prompt + len(body))
             branch += [k + 1] * len(body)
             # token j is predicted by token j-1; the first by the prompt's last
-            predictors = [start + prompt - 1, *range(before, before + len(completion) - 1)]
+            predictors = [end, *range(before, before + len(completion) - 1)]
             mask = tree.mask(k)
             at += [p for p, scored in zip(predictors, mask, strict=True) if scored]
             target += [t for t, scored in zip(completion, mask, strict=True) if scored]

@@ -14,7 +14,7 @@ from accord.evals.support import Case, World, gold
 from accord.feedback.simulated import SimulatedRater, compare, rank
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.kinds import Import, Open, Simulate
-from accord.store import Store, import_file, summarise
+from accord.store import Store, import_file, split_of, summarise
 
 __all__ = ["import_stage", "open_stage", "simulate_stage", "world_of"]
 
@@ -104,7 +104,7 @@ def _demonstrate(store: Store, world: World, config: Simulate, ctx: StageContext
     judgments: list[Judgment] = []
     for fact in world.facts:
         cases = [c for c in world.cases if c.fact == fact and c.kind in {"plain", "vague"}]
-        cases = [c for c in cases if not store.held_out(c.prompt.id, config.test, ctx.seed)]
+        cases = [c for c in cases if split_of(c.prompt.id, config.test, ctx.seed) == "train"]
         draw.shuffle(cases)
         for case in cases[: config.demonstrations]:
             judgments.append(_written(store, case, team, config, draw, clock))

@@ -1,6 +1,6 @@
 """Reference log-probs are data: computed once with the starting weights, cached by content.
 
-The key is (weights, token ids), so a resumed run, a second epoch and a sweep over beta all read the
+The key is (weights, dtype, token ids), so a resumed run, a second epoch and a sweep over beta all read the
 same file, and a trained policy can never be taken for its own reference.
 """
 
@@ -36,7 +36,9 @@ def reference_logps(
     `weights` is the content hash of the starting weights. Shards already there are not recomputed.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    key = content_hash([weights, engine.mode, tokens, [[t.prompt, t.completions] for t in trees]])
+    dtype = str(next(engine.model.parameters()).dtype)
+    texts = [[tree.prompt, tree.completions] for tree in trees]
+    key = content_hash([weights, dtype, engine.mode, tokens, texts])
     order = sorted(range(len(trees)), key=lambda i: (trees[i].tokens, i))  # even shards
     size = max(1, SHARD * tokens // max(1, max(t.tokens for t in trees)))
     found: dict[int, Tensor] = {}

@@ -29,6 +29,9 @@ from accord.train.trainee import Trained, Tune, prepare
 __all__ = ["HeldOut", "accuracy", "reward_objective", "train_reward"]
 
 
+CENTRE_ON = 64
+
+
 def reward_objective(
     model: RewardModel, data: Trees, loss_B: Callable[[PairScores], Tensor], average: Average
 ) -> Objective:
@@ -122,10 +125,12 @@ def train_reward(
 def _centre(
     model: RewardModel, reference: Sequence[Demonstration], data: Trees, tokens: int
 ) -> None:
-    """Set the head's centre so that reference answers (else all training responses) average 0."""
+    """Set the head's centre so that reference answers (else training responses) average 0. At most
+    CENTRE_ON of them are scored: the standard error of the mean is below an eighth of their spread."""
     exchanges = [Exchange(prompt=d.prompt, response=d.response) for d in reference]
     exchanges = exchanges or [
         Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses
     ]
+    exchanges = exchanges[:: max(1, len(exchanges) // CENTRE_ON)][:CENTRE_ON]
     scores = torch.tensor(model(exchanges, tokens=tokens), dtype=torch.float64)
     model.head.centre += scores.mean().float().to(model.head.centre.device)

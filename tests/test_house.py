@@ -1,0 +1,83 @@
+"""The house rules: who may import whom, how large things may be, and that importing stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HOUSE = ROOT / "src" / "accord"
+FILES = sorted(HOUSE.rglob("*.py"))
+
+LAYERS = (  # each may import from those before it
+    "core", "losses", "stats", "lm", "store", "feedback", "rewards", "train", "detect", "evals",
+    "plan", "pipeline", "web", "serve",
+)  # fmt: skip
+NO_TORCH = ("core", "stats", "store", "feedback", "web")
+HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets", "sqlalchemy", "numpy", "scipy"}
+FILE_LINES, FUNCTION_LINES = 400, 80
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    """Every module a file imports, wherever in the file."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.append(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(HOUSE)))
+def test_layers(path: Path) -> None:
+    mine = layer(path)
+    for module in imports(path):
+        parts = module.split(".")
+        if mine in NO_TORCH:
+            assert parts[0] not in {"torch", "transformers", "peft", "accelerate"}, module
+        if parts[0] == "accord" and len(parts) > 1 and mine in LAYERS and parts[1] in LAYERS:
+            assert LAYERS.index(parts[1]) <= LAYERS.index(mine), f"{mine} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(HOUSE)))
+def test_sizes(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= FILE_LINES
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= FUNCTION_LINES, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("module", ["accord", "accord.cli", "accord.pipeline.recipe"])
+def test_imports_stay_light(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    env = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [], f"{module} imports {done.stdout}"
+
+
+def test_public_names_exist() -> None:
+    import accord
+
+    for name in accord.__all__:
+        assert getattr(accord, name) is not None
+    with pytest.raises(AttributeError):
+        _ = accord.nothing
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    from accord.pipeline.recipe import read_recipe
+
+    assert read_recipe(path).nodes
