@@ -45,6 +45,8 @@ def test_dpo_by_hand() -> None:
     smooth = get_preference_loss("dpo", beta=0.5, label_smoothing=0.25)
     expected = 0.75 * math.log(1 + math.exp(-1.0)) + 0.25 * math.log(1 + math.exp(1.0))
     assert smooth(lp).item() == pytest.approx(expected, abs=1e-12)
+    kept = get_preference_loss("dpo", beta=0.5, chosen_nll=0.2)
+    assert (kept(lp) - loss(lp)).item() == pytest.approx(0.2 * 10.0 / 5, abs=1e-12)
     normal = get_preference_loss("dpo", beta=1.0, length_normalized=True)
     assert normal(lp).item() == pytest.approx(math.log(1 + math.exp(-0.45)), abs=1e-12)
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from accord.core.registry import Positive, Registry
+from accord.core.registry import NonNegative, Positive, Registry
 
 __all__ = ["PairLogps", "get_preference_loss", "preference_loss", "preference_losses"]
 
@@ -71,12 +71,16 @@ def dpo(
     beta: Positive = 0.1,
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0,
     length_normalized: bool = False,
+    chosen_nll: NonNegative = 0.0,
 ) -> Tensor:
     """Direct preference optimisation (Rafailov et al. 2023, eq. 7): -log σ(βΔ).
 
     label_smoothing ε is cDPO (Mitchell 2023): -(1-ε) log σ(βΔ) - ε log σ(-βΔ).
     length_normalized takes Δ of per-token means (as Tülu 3's dpo_norm).
+    chosen_nll α adds α times the chosen response's mean negative log-likelihood (Pang et al. 2024,
+    eq. 1), which keeps the chosen response from losing probability together with the rejected one.
     """
     h_B = beta * (lp.mean_margin_B() if length_normalized else lp.margin_B())
     eps = label_smoothing
-    return -(1 - eps) * F.logsigmoid(h_B) - eps * F.logsigmoid(-h_B)
+    loss_B = -(1 - eps) * F.logsigmoid(h_B) - eps * F.logsigmoid(-h_B)
+    return loss_B - chosen_nll * lp.policy_chosen / lp.chosen_tokens if chosen_nll else loss_B
