@@ -23,9 +23,9 @@ _WHERE = {
     ),
 }
 
-__all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604 - the table above is the truth
+__all__ = ["__version__", *sorted(_WHERE)]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for type checkers and editors
     from accord.api import train_preference, train_reward, train_sft
     from accord.core.types import Demonstration, Group, Message, Metric, Pair, Prompt, Response
     from accord.lm.load import load

@@ -27,7 +27,9 @@ Sets = Annotated[
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run this stage only (repeatable).")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget earlier outputs of these stages.")]
-Check = Annotated[bool, typer.Option("--check", help="Validate recipe, data and disk; run nothing.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Validate recipe, data and disk; run nothing.")
+]
 RUNS = Path("runs")
 
 
@@ -50,9 +52,7 @@ def run(
     _run(recipe, runs, sets, only, fresh, check)
 
 
-def _run(
-    recipe: str, runs: Path, sets: Any, only: Any, fresh: bool, check: bool
-) -> None:
+def _run(recipe: str, runs: Path, sets: Any, only: Any, fresh: bool, check: bool) -> None:
     from accord.pipeline import recipe as recipes
     from accord.pipeline import runner
     from accord.pipeline.terminal import Terminal
@@ -69,7 +69,9 @@ def import_(
     file: Annotated[Path, typer.Argument(help="JSONL, JSON, .gz, Parquet or a datasets folder.")],
     store: Annotated[Path, typer.Option("--store", help="The store; made when it is not there.")],
     format: Annotated[str, typer.Option(help="auto, or the name of a format.")] = "auto",
-    rater: Annotated[str | None, typer.Option(help="Who judged; the file's name by default.")] = None,
+    rater: Annotated[
+        str | None, typer.Option(help="Who judged; the file's name by default.")
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Put bad rows in a rejects file and go on.")
     ] = False,
@@ -101,7 +103,7 @@ def import_(
 def export(
     store: Annotated[str, typer.Argument(help="STORE@SNAPSHOT, for example study.db@v1.")],
     out: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file, or a folder.")],
-    format: Annotated[str, typer.Option(help="Name of an export format.")] = "trl-pairs",
+    format: Annotated[str, typer.Option(help="Name of an export format.")] = "preference",
 ) -> None:
     """Write a snapshot for other tools, with the judgment ids each row came from."""
     from accord.store import Store
@@ -120,7 +122,9 @@ def export(
 @app.command()
 def data(
     file: Annotated[Path, typer.Argument(help="A store, or a file that could be imported.")],
-    judgment: Annotated[str | None, typer.Option(help="Show one judgment and what it is about.")] = None,
+    judgment: Annotated[
+        str | None, typer.Option(help="Show one judgment and what it is about.")
+    ] = None,
 ) -> None:
     """Summarise a store or a file: counts, raters, agreement, faults."""
     from accord.cli_data import show_data
@@ -141,7 +145,9 @@ def _train(kind: str, data: str, model: str, name: str, sets: Any, runs: Path, f
 
 
 Data = Annotated[str, typer.Option("--data", help="STORE@SNAPSHOT, or a file to import.")]
-Model = Annotated[str, typer.Option("--model", help="Hub id, directory, or a stage's model folder.")]
+Model = Annotated[
+    str, typer.Option("--model", help="Hub id, directory, or a stage's model folder.")
+]
 Name = Annotated[str, typer.Option(help="Name of the run.")]
 Keys = Annotated[list[str] | None, typer.Option("--set", help="A key of the stage: --set lr=1e-4")]
 

@@ -47,7 +47,9 @@ def _system(run: Path) -> str | None:
     return None
 
 
-def chat_loop(names: list[str], max_new_tokens: int, temperature: float, system: str | None) -> None:
+def chat_loop(
+    names: list[str], max_new_tokens: int, temperature: float, system: str | None
+) -> None:
     """Read turns until an empty line or end of input. Each policy keeps its own conversation."""
     from accord.lm.load import load
     from accord.lm.sample import LocalSampler, Sampling

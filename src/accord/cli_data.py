@@ -32,7 +32,9 @@ def show_data(file: Path, judgment: str | None) -> None:
             _tree(console, summarise(store))
         return
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "look.db") as store:
-        report = import_file(store, file, skip_bad=True, rejects_path=Path(folder) / "rejects.jsonl")
+        report = import_file(
+            store, file, skip_bad=True, rejects_path=Path(folder) / "rejects.jsonl"
+        )
         console.print(escape(str(report)))
         _tree(console, summarise(store))
 

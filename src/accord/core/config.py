@@ -35,7 +35,9 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.inf$|^\.nan$"),
+    re.compile(
+        r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.inf$|^\.nan$"
+    ),
     list("-+0123456789."),
 )
 
@@ -116,7 +118,7 @@ def apply_sets(data: dict[str, Any], sets: Sequence[str], roots: Sequence[str] =
                 raise ConfigError(f"{place} holds a plain value, no keys", where=f"--set {item}")
             target = target.setdefault(key, {})
         try:
-            value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+            value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError:
             raise ConfigError("the value is not valid YAML", where=f"--set {item}") from None
         _assign(target, keys[-1], value, item)
@@ -140,9 +142,7 @@ def validate(
     except ValidationError as error:
         told = explain(error, schema, where)
         place = locate(source, told.where, lines or {}) if source else told.where
-        raise ConfigError(
-            told.what, where=place, allowed=told.allowed, mend=told.mend
-        ) from None
+        raise ConfigError(told.what, where=place, allowed=told.allowed, mend=told.mend) from None
 
 
 def locate(source: str, place: str, lines: Lines) -> str:

@@ -30,9 +30,7 @@ class AccordError(Exception):
 
     exit_code = 2
 
-    def __init__(
-        self, what: str, *, where: str = "", allowed: str = "", mend: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, where: str = "", allowed: str = "", mend: str = "") -> None:
         self.what, self.where, self.allowed, self.mend = what, where, allowed, mend
         line = f"{where}: {what}" if where else what
         if allowed:

@@ -52,9 +52,9 @@ def explain(error: ValidationError, schema: type[BaseModel], where: str) -> Conf
 def schema_keys(schema: Any, loc: tuple[Any, ...]) -> list[str]:
     """The field names of the model reached from `schema` by following `loc`."""
     for part in loc:
-        if isinstance(schema, type) and issubclass(schema, BaseModel):
-            if part in schema.model_fields:
-                schema = schema.model_fields[part].annotation
+        is_model = isinstance(schema, type) and issubclass(schema, BaseModel)
+        if is_model and part in schema.model_fields:
+            schema = schema.model_fields[part].annotation
         models = [a for a in typing.get_args(schema) if isinstance(a, type)]
         schema = next((m for m in models if issubclass(m, BaseModel)), schema)
     return list(schema.model_fields) if hasattr(schema, "model_fields") else []

@@ -59,7 +59,9 @@ class World:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.data, _ = read_yaml(path)
-        missing = {"system", "facts", "lookalikes", "escalations", "handover_regex"} - set(self.data)
+        missing = {"system", "facts", "lookalikes", "escalations", "handover_regex"} - set(
+            self.data
+        )
         if missing:
             raise DataError(f"lacks {', '.join(sorted(missing))}", where=str(path))
         self.facts: dict[str, dict[str, Any]] = {f["id"]: f for f in self.data["facts"]}

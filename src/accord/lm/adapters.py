@@ -20,7 +20,7 @@ from accord.core.config import Strict
 from accord.core.registry import Positive
 from accord.lm.packaged import quiet_transformers
 
-__all__ = ["Lora", "add_lora", "adapter_off", "save_adapter", "trainable"]
+__all__ = ["Lora", "adapter_off", "add_lora", "save_adapter", "trainable"]
 
 
 class Lora(Strict):

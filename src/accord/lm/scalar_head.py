@@ -40,7 +40,9 @@ class ScalarHead(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write weight and centre to the folder."""
-        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        state = {
+            name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()
+        }
         save_file(state, folder / FILE)
 
     @classmethod

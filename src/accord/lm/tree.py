@@ -49,7 +49,8 @@ class PackedTrees:
     """Trees laid end to end in one row, and where to read what.
 
     ids_T, positions_T: inputs. tree_T, branch_T: tree index (ROOT for the prefix all trees share),
-    and 0 for its prompt or k+1 for continuation k. at_S: row index of the token that predicts the scored token target_S.
+    and 0 for its prompt or k+1 for continuation k.
+    at_S: row index of the token that predicts the scored token target_S.
     lengths: scored tokens per continuation, in order (they are contiguous in S).
     last_C: row index of each continuation's last token.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -59,7 +59,7 @@ def preference_loss(name: str, *, needs_reference: bool) -> Callable[..., Callab
     return preference_losses.register(name, needs_reference=needs_reference)
 
 
-def get_preference_loss(name: str, **hyper: object) -> Callable[[PairLogps], Tensor]:
+def get_preference_loss(name: str, **hyper: Any) -> Callable[[PairLogps], Tensor]:
     """The loss called `name` with checked hyperparameters; ConfigError names a wrong key."""
     return preference_losses.make(name, **hyper)
 

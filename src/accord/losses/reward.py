@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -38,7 +38,7 @@ def reward_loss(name: str) -> Callable[..., Callable[..., Tensor]]:
     return reward_losses.register(name)
 
 
-def get_reward_loss(name: str, **hyper: object) -> Callable[[PairScores], Tensor]:
+def get_reward_loss(name: str, **hyper: Any) -> Callable[[PairScores], Tensor]:
     """The loss called `name` with checked hyperparameters; ConfigError names a wrong key."""
     return reward_losses.make(name, **hyper)
 
@@ -61,4 +61,3 @@ def bradley_terry(
     if centering:
         loss_B = loss_B + centering * (scores.chosen + scores.rejected) ** 2
     return loss_B
-

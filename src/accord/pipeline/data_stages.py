@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -11,15 +12,17 @@ from accord.core.rundir import read_json, write_json
 from accord.core.seeds import rng
 from accord.core.types import Judgment, Question, Rater, Response, Writing
 from accord.evals.support import Case, World, gold
-from accord.feedback.simulated import SimulatedRater, compare, rank
+from accord.feedback.simulated import compare, rank
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.kinds import Import, Open, Simulate
-from accord.store import Store, import_file, split_of, summarise
+from accord.store import Snapshot, Store, import_file, remove, split_of
 
 __all__ = ["import_stage", "open_stage", "simulate_stage", "world_of"]
 
 STORE, SNAPSHOT, CARD, WORLD = "study.db", "v1", "card.json", "world.json"
-START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)  # judgments of a simulation need a clock of their own
+START = datetime(
+    2026, 1, 5, 9, 0, tzinfo=UTC
+)  # judgments of a simulation need a clock of their own
 
 
 class _Clock:
@@ -38,14 +41,14 @@ def simulate_stage(ctx: StageContext) -> StageResult:
     config = ctx.config
     assert isinstance(config, Simulate)
     world = World(ctx.path(config.world))
-    (ctx.folder / STORE).unlink(missing_ok=True)
+    remove(ctx.folder / STORE)
     with Store(ctx.folder / STORE) as store:
         judgments = _ask(store, world, config, ctx)
         judgments += _demonstrate(store, world, config, ctx)
         store.add_judgments(judgments)
         snapshot = store.freeze(SNAPSHOT)
         write_json(ctx.folder / WORLD, {"world": str(world.path), "test": config.test})
-        return _finish(ctx, store, snapshot.sha256, config.test)
+        return _finish(ctx, snapshot, config.test)
 
 
 def _ask(store: Store, world: World, config: Simulate, ctx: StageContext) -> list[Judgment]:
@@ -134,7 +137,7 @@ def import_stage(ctx: StageContext) -> StageResult:
             where=f"stage {ctx.name}, file: {path}",
             mend=f"put it there, or run with --set {ctx.name}.file=PATH",
         )
-    (ctx.folder / STORE).unlink(missing_ok=True)
+    remove(ctx.folder / STORE)
     with Store(ctx.folder / STORE) as store:
         report = import_file(
             store,
@@ -144,12 +147,14 @@ def import_stage(ctx: StageContext) -> StageResult:
             skip_bad=config.skip_bad,
             rejects_path=ctx.folder / f"{Path(path).stem}.rejects.jsonl",
             max_prompt_chars=config.max_prompt_chars,
+            max_response_chars=config.max_response_chars,
             limit=config.limit,
             on_progress=lambda done, total: ctx.reporter.progress(done, total, "reading rows"),
         )
         snapshot = store.freeze(SNAPSHOT)
-        result = _finish(ctx, store, snapshot.sha256, config.test)
+        result = _finish(ctx, snapshot, config.test)
         result.facts["import"] = report.counts()
+        result.notes += str(report).splitlines()[1:]
         return result
 
 
@@ -166,15 +171,22 @@ def open_stage(ctx: StageContext) -> StageResult:
     path = ctx.path(config.store).resolve()
     with Store(path, create=False) as store:
         snapshot = store.snapshot(config.snapshot)
-        result = _finish(ctx, store, snapshot.sha256, config.test)
+        result = _finish(ctx, snapshot, config.test)
     result.facts |= {"snapshot": config.snapshot, "store": str(path)}
     return result
 
 
-def _finish(ctx: StageContext, store: Store, sha256: str, test: float) -> StageResult:
-    card = summarise(store)
+def _finish(ctx: StageContext, snapshot: Snapshot, test: float) -> StageResult:
+    """The data card, and what the stages that read this one need to know."""
+    sides = Counter(split_of(p, test, ctx.seed) for p in snapshot.tables.prompts)
+    split = {"train": sides["train"], "test": sides["test"], "seed": ctx.seed, "share": test}
+    card = {**snapshot.card(), "split": split, "snapshot": snapshot.name, "sha256": snapshot.sha256}
     write_json(ctx.folder / CARD, card)
     facts = {
-        "store": STORE, "snapshot": SNAPSHOT, "sha256": sha256, "test": test, "seed": ctx.seed
+        "store": STORE, "snapshot": snapshot.name, "sha256": snapshot.sha256, "test": test, "seed": ctx.seed
     }  # fmt: skip
-    return StageResult(facts=facts, headline=f"{sha256[:12]}")
+    headline = (
+        f"{len(snapshot)} judgments on {sum(sides.values())} prompts ({sides['test']} held out), "
+        f"snapshot {snapshot.sha256[:12]}"
+    )
+    return StageResult(facts=facts, headline=headline)

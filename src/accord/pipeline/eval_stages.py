@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +91,9 @@ def compare_stage(ctx: StageContext) -> StageResult:
     """Learned reward, KL from the baseline and paired differences for all evaluated policies."""
     config = ctx.config
     assert isinstance(config, Compare)
-    folders = {k.partition("/")[2]: f for k, f in ctx.stages.items() if k.startswith(f"{config.eval}/")}
+    folders = {
+        k.partition("/")[2]: f for k, f in ctx.stages.items() if k.startswith(f"{config.eval}/")
+    }
     answers = {policy: read_jsonl(folder / "answers.jsonl") for policy, folder in folders.items()}
     if config.reward:
         _add_rewards(ctx, config.reward, answers)
@@ -103,7 +106,12 @@ def compare_stage(ctx: StageContext) -> StageResult:
     told = {s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in steps.items()}
     write_json(
         ctx.folder / "compare.json",
-        {"policies": list(answers), "table": plain, "differences": told, "baseline": config.baseline},
+        {
+            "policies": list(answers),
+            "table": plain,
+            "differences": told,
+            "baseline": config.baseline,
+        },
     )
     key = "gold" if any("gold" in d for d in steps.values()) else "reward"
     headline = "; ".join(f"{s}: {key} {d[key]}" for s, d in steps.items() if key in d)
@@ -114,7 +122,8 @@ def compare_stage(ctx: StageContext) -> StageResult:
 def _exchanges(rows: Sequence[dict[str, Any]]) -> list[Exchange]:
     return [
         Exchange(
-            prompt=Prompt.model_validate(r["prompt"]), response=Response.model_validate(r["response"])
+            prompt=Prompt.model_validate(r["prompt"]),
+            response=Response.model_validate(r["response"]),
         )
         for r in rows
     ]
@@ -131,9 +140,7 @@ def _add_rewards(ctx: StageContext, name: str, answers: dict[str, list[dict[str,
             row["reward"] = score
 
 
-def _add_kl(
-    ctx: StageContext, baseline: str, answers: dict[str, list[dict[str, Any]]]
-) -> None:
+def _add_kl(ctx: StageContext, baseline: str, answers: dict[str, list[dict[str, Any]]]) -> None:
     """log π(y|x) - log π_ref(y|x) of each policy's own answers, per sequence: for sampled answers an
     unbiased estimate of KL(π‖π_ref); for greedy ones the log-ratio of the mode."""
     reference = load(ctx.policy(baseline))
@@ -145,13 +152,11 @@ def _add_kl(
         lm = load(ctx.policy(policy))
         rendered = [render_exchange(lm.tokenizer, e.prompt, e.response) for e in _exchanges(rows)]
         trees = [Tree(r.prompt, (r.completion,)) for r in rendered if r.completion]
-        progress = ctx.reporter.progress
-        both = [
-            tree_logps(
-                Engine(m.model), trees, TOKENS, lambda d, n, p=policy: progress(d, n, f"KL of {p}")
-            )
-            for m in (lm, reference)
-        ]
+
+        def told(done: int, n: int, text: str = f"KL of {policy}") -> None:
+            ctx.reporter.progress(done, n, text)
+
+        both = [tree_logps(Engine(m.model), trees, TOKENS, told) for m in (lm, reference)]
         ratios = iter([float(a[0] - b[0]) for a, b in zip(*both, strict=True)])
         for row, done in zip(rows, rendered, strict=True):
             row["kl"] = next(ratios) if done.completion else 0.0
@@ -173,7 +178,7 @@ def _differences(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str
     """Each policy against the one before it, paired by prompt."""
     names = list(answers)
     found: dict[str, dict[str, Metric]] = {}
-    for before, after in zip(names, names[1:], strict=False):
+    for before, after in itertools.pairwise(names):
         old, new = _values(answers[before]), _values(answers[after])
         found[f"{after} - {before}"] = {
             k: paired_difference(new[k], old[k]) for k in new if k in old

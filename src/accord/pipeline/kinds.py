@@ -102,6 +102,7 @@ class _Training(StageConfig):
     max_prompt: Count = 512
     max_completion: Count = 256
     limit: Count | None = None  # prompts to train on
+    eval_limit: Count | None = None  # held-out prompts to evaluate on
 
     def optimise_keys(self) -> dict[str, Any]:
         """The keys that go to the optimise loop."""
@@ -122,7 +123,7 @@ class Reward(_Training):
     """A reward model fitted to the snapshot's comparisons."""
 
     kind: Literal["reward"]
-    loss: dict[str, Any] = {"name": "bradley_terry"}
+    loss: dict[str, Any] = Field(default={"name": "bradley_terry"})
     average: Average = "prompt"
     ties: Literal["half", "drop"] = "half"
     min_agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
@@ -137,7 +138,8 @@ class PreferenceStage(_Training):
     """DPO and its family on the snapshot's comparisons."""
 
     kind: Literal["preference"]
-    loss: dict[str, Any] = {"name": "dpo"}
+    loss: dict[str, Any] = Field(default={"name": "dpo"})
+    pairs: Literal["all", "best"] = "all"  # "best": a prompt's best response against each other
     average: Average = "pair"
     share: Literal["prompt", "pair"] = "prompt"
     ties: Literal["half", "drop"] = "half"

@@ -16,7 +16,7 @@ from accord.pipeline.data_stages import world_of
 from accord.pipeline.kinds import PreferenceStage, Reward, Sft, _Training
 from accord.stats.intervals import cluster_mean
 from accord.store import Store
-from accord.train.data import Limits
+from accord.train.data import Limits, best_against_rest, best_response
 from accord.train.optimise import Optimise
 from accord.train.preference import train_preference
 from accord.train.reward import HeldOut, train_reward
@@ -100,6 +100,8 @@ def preference_stage(ctx: StageContext) -> StageResult:
     config = ctx.config
     assert isinstance(config, PreferenceStage)
     train, held, left_out = read_groups(ctx, config)
+    if config.pairs == "best":
+        train = [g for g in map(best_against_rest, train) if g.edges]
     trained = train_preference(
         load(ctx.policy(config.init)),
         train,
@@ -132,9 +134,7 @@ def _common(ctx: StageContext, config: _Training) -> dict[str, Any]:
     }
 
 
-def _result(
-    trained: Trained, config: _Training, items: int, metric: str, of: str
-) -> StageResult:
+def _result(trained: Trained, config: _Training, items: int, metric: str, of: str) -> StageResult:
     headline = f"{metric} {trained.metrics[metric]} {of}" if metric in trained.metrics else ""
     facts = {"items": items, "left_out": trained.left_out, "init": config.init, "data": config.data}
     return StageResult(trained.metrics, list(trained.notes), facts, headline)
@@ -156,12 +156,7 @@ def _demonstrations(
 
 
 def _best(group: Group) -> Demonstration:
-    """The response that wins most of its comparisons."""
-    wins = [sum(e.p - 0.5 for e in group.edges if e.better == k) - sum(
-        e.p - 0.5 for e in group.edges if e.worse == k
-    ) for k in range(len(group.responses))]  # fmt: skip
-    best = max(range(len(wins)), key=lambda k: wins[k])
-    response = group.responses[best]
+    response = group.responses[best_response(group)]
     return Demonstration(prompt=group.prompt, response=response, sources=group.sources)
 
 
@@ -174,17 +169,14 @@ def _snapshot_demonstrations(
         if not len(found):
             return [], []
         train, held = found.split(test=facts["test"], seed=facts["seed"])
-    return list(train)[: config.limit], list(held)
+    return list(train)[: config.limit], list(held)[: config.eval_limit]
 
 
-def read_groups(
-    ctx: StageContext, config: Any
-) -> tuple[list[Group], list[Group], dict[str, int]]:
+def read_groups(ctx: StageContext, config: Any) -> tuple[list[Group], list[Group], dict[str, int]]:
     """Training and held-out groups of the stage's snapshot, and what the policies left out."""
     store, facts = _store(ctx, config.data)
     policies = {k: getattr(config, k) for k in ("ties", "min_agreement") if hasattr(config, k)}
     with store:
         groups = store.snapshot(facts["snapshot"]).groups(**policies)
         train, held = groups.split(test=facts["test"], seed=facts["seed"])
-    return list(train)[: config.limit], list(held), dict(groups.notes)
-
+    return list(train)[: config.limit], list(held)[: config.eval_limit], dict(groups.notes)

@@ -31,7 +31,7 @@ class _Head(Strict):
     seed: int = 17
     model: str
     about: str = ""
-    trackers: list[str] = []
+    trackers: list[str] = Field(default=[])
     stages: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
@@ -115,9 +115,7 @@ def recipe_from_resolved(resolved: dict[str, Any], folder: Path) -> Recipe:
         nodes.append(Node(name, config, config.parents()))
     head = {k: resolved[k] for k in ("name", "seed", "model", "about")}
     trackers = tuple(resolved["trackers"])
-    return Recipe(
-        **head, trackers=trackers, nodes=tuple(nodes), folder=folder, resolved=resolved
-    )
+    return Recipe(**head, trackers=trackers, nodes=tuple(nodes), folder=folder, resolved=resolved)
 
 
 def _with_data_stages(stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

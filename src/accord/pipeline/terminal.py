@@ -60,7 +60,9 @@ class Terminal:
             self.console.print(f"  [dim]note: {escape(note)}[/]")
 
     def skipped(self, stage: str, headline: str) -> None:
-        self.console.print(f"[green]✓[/] [bold]{stage:<14}[/] {escape(headline)}  [dim]done before[/]")
+        self.console.print(
+            f"[green]✓[/] [bold]{stage:<14}[/] {escape(headline)}  [dim]done before[/]"
+        )
 
     def failed(self, stage: str) -> None:
         self._stop()

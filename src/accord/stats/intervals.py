@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def cluster_mean(
     keys = {key: i for i, key in enumerate(dict.fromkeys(clusters))}
     index = np.array([keys[c] for c in clusters])
     sums = np.bincount(index, weights=x, minlength=len(keys))
-    counts = np.bincount(index, minlength=len(keys)).astype(float)
+    counts = np.bincount(index, weights=np.ones(len(x)), minlength=len(keys))
     if len(keys) == 1:
         return Metric(value=float(x.mean()), n=len(x), level=level, note="one prompt: no interval")
     low, high = _bootstrap(sums, counts, level, seed)
@@ -75,7 +76,7 @@ def cluster_mean(
 
 
 def _bootstrap(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], level: float, seed: int
+    sums: NDArray[Any], counts: NDArray[Any], level: float, seed: int
 ) -> tuple[float, float]:
     generator = np.random.default_rng(seed)
     k = len(sums)

@@ -1,2 +1,23 @@
-from accord.store._interim import *
-from accord.store._interim import Store, split_of, import_file, summarise, export
+"""Where judgments live: `Store`, snapshots, import and export."""
+
+from accord.store.database import remove
+from accord.store.exporting import EXPORTS, export
+from accord.store.importing import FORMATS, ImportReport, import_file
+from accord.store.snapshot import Items, Snapshot, split_of
+from accord.store.store import Lineage, Store
+from accord.store.summary import summarise
+
+__all__ = [
+    "EXPORTS",
+    "FORMATS",
+    "ImportReport",
+    "Items",
+    "Lineage",
+    "Snapshot",
+    "Store",
+    "export",
+    "import_file",
+    "remove",
+    "split_of",
+    "summarise",
+]

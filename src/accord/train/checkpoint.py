@@ -78,7 +78,7 @@ def load_checkpoint(
     torch.set_rng_state(state["torch_rng"])
     random.setstate(state["python_rng"])
     name, keys, *rest = state["numpy_rng"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     if torch.cuda.is_available() and "cuda_rng" in state:
         torch.cuda.set_rng_state_all(state["cuda_rng"])
     return int(state["step"])
@@ -86,7 +86,7 @@ def load_checkpoint(
 
 def _numpy_rng() -> tuple[Any, ...]:
     """numpy's global state (libraries still use it) as plain data, loadable without pickle."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    name, keys, *rest = np.random.get_state()
     return (name, keys.tolist(), *rest)  # type: ignore[union-attr]
 
 

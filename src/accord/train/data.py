@@ -17,7 +17,15 @@ from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt,
 from accord.lm.chat import render_conversation, render_exchange, render_prompt
 from accord.lm.tree import Tree
 
-__all__ = ["Limits", "Trees", "demonstration_trees", "group_by_prompt", "group_trees"]
+__all__ = [
+    "Limits",
+    "Trees",
+    "best_against_rest",
+    "best_response",
+    "demonstration_trees",
+    "group_by_prompt",
+    "group_trees",
+]
 
 Tokens = Annotated[int, Field(ge=1)]
 
@@ -62,6 +70,22 @@ def group_by_prompt(items: Iterable[Pair | Group]) -> list[Group]:
         Group(prompt=prompts[k], responses=tuple(responses[k]), edges=tuple(edges[k]))
         for k in prompts
     ]
+
+
+def best_response(group: Group) -> int:
+    """Index of the response that wins most of its comparisons (net soft wins)."""
+    net = [0.0] * len(group.responses)
+    for e in group.edges:
+        net[e.better] += e.p - 0.5
+        net[e.worse] -= e.p - 0.5
+    return max(range(len(net)), key=lambda k: net[k])
+
+
+def best_against_rest(group: Group) -> Group:
+    """The group with only the comparisons its best response won. With a likelihood term on the chosen
+    side (`chosen_nll`), a policy then learns no second-best answer."""
+    best = best_response(group)
+    return group.model_copy(update={"edges": tuple(e for e in group.edges if e.better == best)})
 
 
 def group_trees(tokenizer: Any, groups: Iterable[Group], limits: Limits) -> Trees:

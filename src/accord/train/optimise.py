@@ -120,7 +120,9 @@ def optimise(
             torch.manual_seed(derive_seed(seed, "step", step))  # dropout
             for group in optimiser.param_groups:
                 group["lr"] = cfg.lr * lr_scale(step, steps, cfg)
-            row = _step(parameters, objective, optimiser, batch_items(n, step, cfg, seed), cfg, folder)
+            row = _step(
+                parameters, objective, optimiser, batch_items(n, step, cfg, seed), cfg, folder
+            )
             done = step + 1
             if evaluate and (done == steps or (cfg.eval_every and done % cfg.eval_every == 0)):
                 row |= {f"eval/{name}": value for name, value in evaluate().items()}

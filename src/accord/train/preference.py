@@ -30,7 +30,9 @@ from accord.train.trainee import Trained, Tune, prepare
 __all__ = ["preference_objective", "train_preference"]
 
 
-def pair_logps(policy_C: Tensor, reference_C: Tensor, lengths: Sequence[int], e: Edges) -> PairLogps:
+def pair_logps(
+    policy_C: Tensor, reference_C: Tensor, lengths: Sequence[int], e: Edges
+) -> PairLogps:
     """The log-probs of the edges' two sides."""
     tokens_C = torch.tensor(lengths, dtype=policy_C.dtype, device=policy_C.device)
     return PairLogps(
@@ -116,8 +118,14 @@ def train_preference(
     needs_reference = preference_losses.entry(name).facts["needs_reference"]
     trainee = prepare(lm, tune, seed)
     engine, tokens = trainee.engine, optimise_with.tokens
-    pairs = [p for item in comparisons for p in (item.pairs() if isinstance(item, Group) else [item])]
-    grouped = group_by_prompt(pairs) if share == "prompt" else [g for p in pairs for g in group_by_prompt([p])]
+    pairs = [
+        p for item in comparisons for p in (item.pairs() if isinstance(item, Group) else [item])
+    ]
+    grouped = (
+        group_by_prompt(pairs)
+        if share == "prompt"
+        else [g for p in pairs for g in group_by_prompt([p])]
+    )
     data = group_trees(lm.tokenizer, grouped, limits)
     held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
 

@@ -1,0 +1,187 @@
+"""What a row of each format says: a prompt, its responses and an answer.
+
+    preference         prompt, chosen, rejected      text or messages (TRL)
+    implicit           chosen, rejected              whole conversations with a common beginning (HH)
+    unpaired           prompt, completion, label     a thumb (TRL's KTO)
+    prompt_completion  prompt, completion            a demonstration
+    messages           messages                      a demonstration: the last turn answers the rest
+    prompts            prompt                        a prompt alone
+    accord             type, …                       our own types, lossless (see exporting)
+
+Text that begins with "\\n\\nHuman:" is a transcript and becomes messages, each turn stripped of the
+spaces around it; other text is one user message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from accord.core.types import Answer, Message, Preference, Prompt, Role, Thumb, Writing
+from accord.store.readers import BadRow
+
+__all__ = ["FORMATS", "Record", "convert", "detect"]
+
+ROLES = get_args(Role)
+SPEAKERS = {"Human": "user", "Assistant": "assistant", "System": "system"}
+TURN = re.compile(r"\n\n(Human|Assistant|System):")
+Turns = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row understood: for a preference the better response comes first."""
+
+    prompt: Prompt
+    texts: tuple[str, ...] = ()
+    answer: Answer | None = None
+
+
+def turns(value: Any, field: str, alone: str) -> Turns:
+    """Messages of a text or a list; plain text is one message by `alone`."""
+    if isinstance(value, str):
+        return transcript(value) or (Message(role=alone, content=value),)
+    if not isinstance(value, Sequence) or not value:
+        raise BadRow(field, f"is {_kind(value)}", "text, or a list of {role, content}")
+    return tuple(_message(m, f"{field}[{i}]") for i, m in enumerate(value))
+
+
+def transcript(text: str) -> Turns:
+    """Turns of "\\n\\nHuman: …\\n\\nAssistant: …"; () when the text is none."""
+    if not TURN.match("\n\n" + text.lstrip("\n")):
+        return ()
+    parts = TURN.split("\n\n" + text.lstrip("\n"))[1:]
+    return tuple(
+        Message(role=SPEAKERS[who], content=said.strip())
+        for who, said in zip(parts[::2], parts[1::2], strict=True)
+    )
+
+
+def _message(value: Any, field: str) -> Message:
+    if not isinstance(value, Mapping):
+        raise BadRow(field, f"is {_kind(value)}", "an object {role, content}")
+    extra = sorted(k for k in value if k not in {"role", "content"} and value[k] is not None)
+    if extra:
+        raise BadRow(f"{field}.{extra[0]}", "is not a known key", "role, content")
+    role = value.get("role")
+    if role not in ROLES:
+        raise BadRow(
+            f"{field}.role",
+            "is missing" if role is None else f"{role!r} is unknown",
+            ", ".join(ROLES),
+        )
+    if not isinstance(value.get("content"), str):
+        raise BadRow(f"{field}.content", f"is {_kind(value.get('content'))}", "text")
+    return Message(role=role, content=value["content"])
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", dict: "an object"}
+    if value is None:
+        return "missing"
+    return "an empty list" if value == [] else names.get(type(value), f"a {type(value).__name__}")
+
+
+def _prompt(row: Mapping[str, Any]) -> Turns:
+    found = turns(row.get("prompt"), "prompt", "user")
+    if found[-1].role == "assistant" and not found[-1].content:  # a transcript up to "Assistant:"
+        found = found[:-1]
+    if not found or found[-1].role == "assistant":
+        raise BadRow("prompt", "ends with the assistant's turn", "a conversation up to that turn")
+    return found
+
+
+def _answer(before: Turns, value: Any, field: str) -> tuple[Turns, str]:
+    """(prompt, answer) of a conversation that goes on from `before`."""
+    whole = (*before, *turns(value, field, "assistant"))
+    if whole[-1].role != "assistant":
+        raise BadRow(
+            field, f"ends with the {whole[-1].role}'s turn", "a last turn of the assistant"
+        )
+    if len(whole) == 1:
+        raise BadRow(
+            field, "has no turn before the answer", "a conversation, or a prompt beside it"
+        )
+    return whole[:-1], whole[-1].content
+
+
+def _compare(row: Mapping[str, Any], before: Turns) -> Record:
+    prompt, chosen = _answer(before, row.get("chosen"), "chosen")
+    other, rejected = _answer(before, row.get("rejected"), "rejected")
+    if prompt != other:
+        raise BadRow(
+            "rejected", "differs from chosen before the last turn", "one prompt, two answers"
+        )
+    return Record(Prompt(messages=prompt), (chosen, rejected), Preference(better=0))
+
+
+def _preference(row: Mapping[str, Any]) -> Record:
+    return _compare(row, _prompt(row))
+
+
+def _implicit(row: Mapping[str, Any]) -> Record:
+    return _compare(row, ())
+
+
+def _unpaired(row: Mapping[str, Any]) -> Record:
+    prompt, text = _answer(_prompt(row), row.get("completion"), "completion")
+    names = {"true": True, "1": True, "false": False, "0": False}
+    label = row.get("label")
+    up = label if isinstance(label, bool) else names.get(str(label).lower())
+    if up is None:
+        raise BadRow("label", f"is {_kind(label)}", "true or false")
+    return Record(Prompt(messages=prompt), (text,), Thumb(up=up))
+
+
+def _prompt_completion(row: Mapping[str, Any]) -> Record:
+    prompt, text = _answer(_prompt(row), row.get("completion"), "completion")
+    return Record(Prompt(messages=prompt), (), Writing(text=text))
+
+
+def _messages(row: Mapping[str, Any]) -> Record:
+    prompt, text = _answer((), row.get("messages"), "messages")
+    return Record(Prompt(messages=prompt), (), Writing(text=text))
+
+
+def _prompts(row: Mapping[str, Any]) -> Record:
+    return Record(Prompt(messages=_prompt(row)))
+
+
+@dataclass(frozen=True)
+class Format:
+    """The keys a row must have and how it is read; None for accord's own."""
+
+    keys: tuple[str, ...]
+    read: Callable[[Mapping[str, Any]], Record] | None
+
+
+FORMATS: dict[str, Format] = {
+    "accord": Format(("type",), None),
+    "preference": Format(("prompt", "chosen", "rejected"), _preference),
+    "implicit": Format(("chosen", "rejected"), _implicit),
+    "unpaired": Format(("prompt", "completion", "label"), _unpaired),
+    "prompt_completion": Format(("prompt", "completion"), _prompt_completion),
+    "messages": Format(("messages",), _messages),
+    "prompts": Format(("prompt",), _prompts),
+}
+
+
+def detect(row: Mapping[str, Any]) -> str:
+    """The first format all of whose keys the row has."""
+    for name, format in FORMATS.items():
+        if all(key in row for key in format.keys):
+            return name
+    known = "; ".join(f"{n}: {', '.join(f.keys)}" for n, f in FORMATS.items())
+    raise BadRow("", f"has the keys {', '.join(map(str, row)) or '(none)'}", known)
+
+
+def convert(row: Mapping[str, Any], format: str) -> Record:
+    """The record of a row; BadRow names the field that is wrong."""
+    shape = FORMATS[format]
+    for key in shape.keys:
+        if key not in row:
+            raise BadRow(key, "is missing", f"{format} needs {', '.join(shape.keys)}")
+    assert shape.read is not None
+    return shape.read(row)

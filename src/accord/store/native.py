@@ -1,0 +1,90 @@
+"""accord's own JSONL: one typed row a line, lossless. {"type": "prompt", "messages": […], "tags": {…}}
+
+Types: prompt, response (with `prompt`, its prompt's id), question, rater, judgment. Rows may come in any
+order; what they refer to must be in the file or in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from accord.core.errors import AccordError, DataError
+from accord.core.types import Judgment, Prompt, Question, Rater, Response
+from accord.store.readers import BadRow
+
+if TYPE_CHECKING:
+    from accord.store.snapshot import Snapshot
+    from accord.store.store import Store
+
+__all__ = ["add_native", "native_rows", "read_native"]
+
+TYPES: dict[str, type[BaseModel]] = {
+    "prompt": Prompt,
+    "response": Response,
+    "question": Question,
+    "rater": Rater,
+    "judgment": Judgment,
+}
+Native = tuple[str, str, Any]  # type, prompt id of a response, object
+
+
+def read_native(row: Mapping[str, Any]) -> Native:
+    """The object a row holds; BadRow names the field that is wrong."""
+    rest = dict(row)
+    name = rest.pop("type", None)
+    if name not in TYPES:
+        raise BadRow("type", f"{name!r} is unknown", ", ".join(TYPES))
+    prompt = rest.pop("prompt", None) if name == "response" else ""
+    if not isinstance(prompt, str):
+        raise BadRow("prompt", "is missing", "the id of the response's prompt")
+    try:
+        return name, prompt, TYPES[name].model_validate(rest)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadRow(".".join(map(str, first["loc"])), first["msg"]) from None
+
+
+def add_native(store: Store, found: Sequence[Native], path: Path) -> int:
+    """Add all objects in the order their references need; returns the number of new judgments."""
+    of = {name: [thing for n, _, thing in found if n == name] for name in TYPES}
+    store.add_prompts(of["prompt"])
+    known = {p.id: p for p in store.prompts()}
+    responses = []
+    for name, prompt, thing in found:
+        if name == "response":
+            if prompt not in known:
+                raise DataError(
+                    f"prompt {prompt} is neither in the file nor in the store",
+                    where=f"{path} response.prompt",
+                )
+            responses.append((known[prompt], thing))
+    try:
+        store.add_all_responses(responses)
+        store.add_raters(of["rater"])
+        store.add_questions(of["question"])
+        return store.add_judgments(of["judgment"])
+    except AccordError as error:
+        raise DataError(error.what, where=f"{path}: {error.where}", mend=error.mend) from None
+
+
+def native_rows(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    """A snapshot's judgments and all they speak of."""
+    tables = snapshot.tables
+    questions = {j.question: tables.questions[j.question] for j in snapshot.judgments}
+    prompts = {q.prompt: tables.prompts[q.prompt] for q in questions.values()}
+    shown = {r: q.prompt for q in questions.values() for r in q.responses}
+    raters = {j.rater: tables.raters[j.rater] for j in snapshot.judgments}
+    groups: tuple[tuple[str, Sequence[BaseModel]], ...] = (
+        ("prompt", list(prompts.values())),
+        ("rater", list(raters.values())),
+    )
+    for name, things in groups:
+        yield from ({"type": name, **t.model_dump(mode="json")} for t in things)
+    for id, prompt in shown.items():
+        yield {"type": "response", "prompt": prompt, **tables.responses[id].model_dump(mode="json")}
+    for name, things in (("question", list(questions.values())), ("judgment", snapshot.judgments)):
+        yield from ({"type": name, **t.model_dump(mode="json")} for t in things)

@@ -1,0 +1,219 @@
+"""From judgments to comparisons: rankings, preferences, ratings and edits become votes on pairs.
+
+A vote is one judgment's word on two responses to one prompt: 1 for the first, 0 for the second, 1/2
+for a tie. The votes on a pair become one edge with
+
+    p = share of votes for the better side      weight = number of votes      agreement = p
+
+so that weight · [p·L(w, l) + (1-p)·L(l, w)] is the sum of the loss over single votes: the maximum
+likelihood of a Bradley-Terry model on votes, whatever the number of raters (a ranking of K counts as
+its K(K-1)/2 pairs; Ouyang et al. 2022, section 3.5). A pair judged once has no agreement (None).
+
+Ties: "half" gives each side half a vote, "drop" forgets the vote. A pair split evenly (p = 1/2) has no
+better side: `even="drop"` leaves it out, "keep" keeps it with p = 1/2. What is left out is counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from accord.core.types import (
+    Demonstration,
+    Edge,
+    Group,
+    Judgment,
+    LabelledResponse,
+    Preference,
+    Prompt,
+    Question,
+    Ranking,
+    Rater,
+    Rating,
+    Response,
+    Thumb,
+    Writing,
+)
+
+__all__ = ["Even", "Tables", "Ties", "Vote", "demonstrations", "groups", "labelled", "votes"]
+
+Ties = Literal["half", "drop"]
+Even = Literal["drop", "keep"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What judgments speak of, by id."""
+
+    prompts: Mapping[str, Prompt]
+    responses: Mapping[str, Response]
+    questions: Mapping[str, Question]
+    raters: Mapping[str, Rater]
+
+
+@dataclass(frozen=True)
+class Vote:
+    """`value` is 1 when `first` is better than `second`, 0 when worse, 1/2 for a tie."""
+
+    prompt: str
+    first: str
+    second: str
+    value: float
+    rater: str
+    sources: tuple[str, ...]
+
+    def turned(self) -> Vote:
+        """The same vote with the sides exchanged."""
+        return Vote(self.prompt, self.second, self.first, 1 - self.value, self.rater, self.sources)
+
+
+def votes(judgments: Iterable[Judgment], tables: Tables) -> tuple[list[Vote], dict[str, Response]]:
+    """All votes, and the responses that edits wrote (by id)."""
+    found: list[Vote] = []
+    written: dict[str, Response] = {}
+    rated: dict[tuple[str, str, str], list[tuple[str, float, str]]] = defaultdict(list)
+    for j in judgments:
+        q, answer = tables.questions[j.question], j.answer
+        if isinstance(answer, Preference):
+            value = {0: 1.0, 1: 0.0, None: 0.5}[answer.better]
+            found.append(Vote(q.prompt, q.responses[0], q.responses[1], value, j.rater, (j.id,)))
+        elif isinstance(answer, Ranking):
+            ranked = zip(q.responses, answer.ranks, strict=True)
+            for (a, rank_a), (b, rank_b) in itertools.combinations(ranked, 2):
+                value = _order(-rank_a, -rank_b)
+                found.append(Vote(q.prompt, a, b, value, j.rater, (j.id,)))
+        elif isinstance(answer, Rating):
+            rated[q.prompt, j.rater, q.guideline].append((q.responses[0], _level(answer), j.id))
+        elif isinstance(answer, Writing) and answer.edits is not None:
+            new = _written(answer, tables.raters[j.rater])
+            id = new.id_for(tables.prompts[q.prompt])
+            written[id] = new
+            found.append(Vote(q.prompt, id, q.responses[answer.edits], 1.0, j.rater, (j.id,)))
+    for (prompt, rater, _), levels in rated.items():
+        for (a, level_a, i), (b, level_b, k) in itertools.combinations(levels, 2):
+            if a != b:
+                found.append(Vote(prompt, a, b, _order(level_a, level_b), rater, (i, k)))
+    return found, written
+
+
+def _order(a: float, b: float) -> float:
+    return 0.5 if a == b else float(a > b)
+
+
+def _level(answer: Rating) -> float:
+    """Mean over the axes, on a scale from 0 to 1."""
+    width = answer.highest - answer.lowest or 1.0
+    scores = [(s - answer.lowest) / width for s in answer.scores.values()]
+    return sum(scores) / len(scores) if scores else 0.5
+
+
+def _written(answer: Writing, rater: Rater) -> Response:
+    return Response(text=answer.text, source=f"person:{rater.name}", finish="stop")
+
+
+def by_pair(found: Iterable[Vote]) -> dict[str, dict[tuple[str, str], list[Vote]]]:
+    """Votes by prompt and pair, each pair in the order of its ids, turned where needed."""
+    pairs: dict[str, dict[tuple[str, str], list[Vote]]] = defaultdict(lambda: defaultdict(list))
+    for vote in found:
+        straight = vote if vote.first < vote.second else vote.turned()
+        pairs[straight.prompt][straight.first, straight.second].append(straight)
+    return pairs
+
+
+def groups(
+    judgments: Iterable[Judgment],
+    tables: Tables,
+    *,
+    ties: Ties = "half",
+    even: Even = "drop",
+    min_agreement: float = 0.0,
+) -> tuple[list[Group], dict[str, int]]:
+    """One group per prompt that has an edge left, in the order of prompt ids; and what was left out."""
+    found, written = votes(judgments, tables)
+    responses = {**tables.responses, **written}
+    notes: Counter[str] = Counter()
+    made: list[Group] = []
+    pairs = by_pair(found)
+    for prompt in sorted(pairs):
+        ids = sorted({i for pair in pairs[prompt] for i in pair})
+        place = {i: k for k, i in enumerate(ids)}
+        edges = []
+        for (a, b), cast in sorted(pairs[prompt].items()):
+            edge = _edge(place[a], place[b], cast, ties, even, min_agreement, notes)
+            if edge:
+                edges.append(edge)
+        if edges:
+            used = tuple(responses[i] for i in ids)
+            made.append(Group(prompt=tables.prompts[prompt], responses=used, edges=tuple(edges)))
+    return made, dict(notes)
+
+
+def _edge(
+    a: int,
+    b: int,
+    cast: Sequence[Vote],
+    ties: Ties,
+    even: Even,
+    min_agreement: float,
+    notes: Counter[str],
+) -> Edge | None:
+    counted = [v for v in cast if ties == "half" or v.value != 0.5]
+    notes["tied votes dropped"] += len(cast) - len(counted)
+    if not counted:
+        return None
+    n = len(counted)
+    share = sum(v.value for v in counted) / n
+    p = max(share, 1 - share)
+    if p == 0.5 and even == "drop":
+        notes["pairs split evenly"] += 1
+        return None
+    if n > 1 and p < min_agreement:
+        notes[f"pairs under agreement {min_agreement:g}"] += 1
+        return None
+    better, worse = (a, b) if share >= 0.5 else (b, a)
+    sources = tuple(dict.fromkeys(s for v in counted for s in v.sources))
+    agreement = p if n > 1 else None
+    return Edge(better=better, worse=worse, p=p, weight=n, agreement=agreement, sources=sources)
+
+
+def demonstrations(judgments: Iterable[Judgment], tables: Tables) -> list[Demonstration]:
+    """Every writing (a demonstration or an edit) as something to imitate, in the order they came."""
+    return [
+        Demonstration(
+            prompt=tables.prompts[tables.questions[j.question].prompt],
+            response=_written(j.answer, tables.raters[j.rater]),
+            sources=(j.id,),
+        )
+        for j in judgments
+        if isinstance(j.answer, Writing)
+    ]
+
+
+def labelled(
+    judgments: Iterable[Judgment], tables: Tables
+) -> tuple[list[LabelledResponse], dict[str, int]]:
+    """Thumbs by response: the majority decides, weight is its lead; even splits are counted out."""
+    cast: dict[str, list[Judgment]] = defaultdict(list)
+    for j in judgments:
+        if isinstance(j.answer, Thumb):
+            cast[tables.questions[j.question].responses[0]].append(j)
+    made: list[LabelledResponse] = []
+    notes: Counter[str] = Counter()
+    for response, thumbs in cast.items():
+        lead = sum(1 if j.answer.up else -1 for j in thumbs if isinstance(j.answer, Thumb))
+        if lead == 0:
+            notes["responses with as many thumbs up as down"] += 1
+            continue
+        made.append(
+            LabelledResponse(
+                prompt=tables.prompts[tables.questions[thumbs[0].question].prompt],
+                response=tables.responses[response],
+                desirable=lead > 0,
+                weight=abs(lead),
+                sources=tuple(j.id for j in thumbs),
+            )
+        )
+    return made, dict(notes)

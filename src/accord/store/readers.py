@@ -1,0 +1,217 @@
+"""Rows of a data file with the place of each: JSONL, JSON, CSV, Parquet, a `datasets` folder; .gz too.
+
+A reader yields (place, row) where row is a dict, or a `BadRow` that says what is wrong there. Faults of
+the whole file (missing, empty, not what its name says) are DataErrors.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from accord.core.errors import DataError
+
+__all__ = ["BadRow", "count_rows", "read_rows"]
+
+MAX_LINE = 5 << 20  # bytes
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BadRow(Exception):
+    """What is wrong with a row: the field (may be empty), why, what is allowed, the raw text."""
+
+    field: str
+    reason: str
+    allowed: str = ""
+    raw: str = ""
+
+
+Rows = Iterator[tuple[str, Row | BadRow]]
+
+
+def read_rows(path: Path) -> Rows:
+    """(place, row) for every row of the file; the place is what follows the file's name."""
+    if not path.exists():
+        raise DataError("no such file", where=str(path), mend="check the path")
+    if path.is_dir():
+        yield from _dataset(path)
+        return
+    reader = READERS.get(_suffix(path))
+    if reader is None:
+        raise DataError(
+            f"can't tell the format of a {path.suffix or 'nameless'} file",
+            where=str(path),
+            allowed=", ".join(sorted(READERS)) + ", each with .gz too, or a datasets folder",
+        )
+    try:
+        yield from reader(path)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"the .gz is damaged ({error})", where=str(path)) from None
+    except OSError as error:
+        raise DataError(f"can't be read ({error.strerror or error})", where=str(path)) from None
+
+
+def count_rows(path: Path) -> int:
+    """Lines of a line-based file, 0 when unknown: for progress."""
+    if path.is_dir() or _suffix(path) not in {".jsonl", ".ndjson", ".csv"}:
+        return 0
+    with _open(path) as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def _suffix(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """(number, line); None for a line over the limit, which is never held in memory."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_LINE)
+            yield number, None
+        else:
+            yield number, line
+
+
+def _jsonl(path: Path) -> Rows:
+    with _open(path) as file:
+        for number, line in _lines(file):
+            if line is None:
+                yield str(number), BadRow("", f"the line is longer than {MAX_LINE >> 20} MB")
+            elif line.strip(b" \t\r\n\xef\xbb\xbf"):
+                yield str(number), _parse(line)
+
+
+def _parse(line: bytes) -> Row | BadRow:
+    """One JSON object, or what is wrong with the line."""
+    try:
+        text = line.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        shown = line.decode("utf-8", errors="replace").strip()
+        return BadRow("", f"is not UTF-8 (byte {error.start + 1})", "UTF-8; see iconv", shown)
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+        text.encode()
+    except json.JSONDecodeError as error:
+        return BadRow("", f"is not JSON ({error.msg}, column {error.colno})", raw=text)
+    except (ValueError, RecursionError) as error:
+        return BadRow("", f"is not JSON ({error})", raw=text)
+    return _checked(value, text)
+
+
+def _checked(value: Any, raw: str) -> Row | BadRow:
+    if not isinstance(value, dict):
+        return BadRow("", f"is a JSON {type(value).__name__}", "an object {…}", raw)
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return BadRow("", "holds half of a surrogate pair (\\ud8xx)", "whole characters", raw)
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _json(path: Path) -> Rows:
+    with _open(path) as file:
+        raw = file.read()
+    try:
+        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"is not UTF-8 (byte {error.start + 1})", where=str(path), mend="convert it with iconv"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"is not JSON ({error.msg}, column {error.colno})", where=f"{path}:{error.lineno}",
+            mend="when every line is an object of its own, name the file .jsonl",
+        ) from None  # fmt: skip
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"is not JSON ({error})", where=str(path)) from None
+    if not isinstance(value, list):
+        raise DataError(
+            f"holds a JSON {type(value).__name__}", where=str(path), allowed="a list [{…}]"
+        )
+    for number, item in enumerate(value, 1):
+        yield f"item {number}", _checked(item, str(item)[:200])
+
+
+def _csv(path: Path) -> Rows:
+    csv.field_size_limit(MAX_LINE)
+    with _open(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        reader = csv.DictReader(text, strict=True)
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise DataError(
+                    f"is not CSV in UTF-8 ({error})", where=f"{path}:{reader.line_num}"
+                ) from None
+            if None in row or None in row.values():
+                columns = len(reader.fieldnames or [])
+                yield (
+                    str(reader.line_num),
+                    BadRow("", f"has not {columns} columns as the header", raw=str(row)),
+                )
+            else:
+                yield str(reader.line_num), dict(row)
+
+
+def _parquet(path: Path) -> Rows:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000)
+        number = 0
+        for batch in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
+    except pyarrow.ArrowException as error:
+        raise DataError(f"is not Parquet ({error})", where=str(path)) from None
+
+
+def _dataset(path: Path) -> Rows:
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(path))
+    except (FileNotFoundError, ValueError) as error:
+        raise DataError(
+            f"is no datasets folder ({error})", where=str(path), mend="save one with save_to_disk"
+        ) from None
+    if isinstance(found, datasets.DatasetDict):
+        raise DataError(
+            "holds several splits", where=str(path), allowed=", ".join(f"{path}/{s}" for s in found)
+        )
+    for number, row in enumerate(found, 1):
+        yield f"row {number}", dict(row)
+
+
+READERS: dict[str, Callable[[Path], Rows]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

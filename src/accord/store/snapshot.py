@@ -1,0 +1,132 @@
+"""A snapshot: a frozen selection of judgments, read as what training reads. Splits go by prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar
+
+from accord.core.errors import ConfigError
+from accord.core.hashing import content_hash
+from accord.core.types import (
+    Demonstration,
+    Frozen,
+    Group,
+    Judgment,
+    LabelledResponse,
+    Pair,
+    Prompt,
+)
+from accord.store import pairs as reading
+from accord.store.pairs import Even, Tables, Ties
+
+if TYPE_CHECKING:
+    from accord.store.store import Store
+
+__all__ = ["Items", "Selection", "Snapshot", "split_of"]
+
+
+class HasPrompt(Protocol):
+    @property
+    def prompt(self) -> Prompt: ...
+
+
+Item = TypeVar("Item", bound=HasPrompt)
+
+
+def split_of(prompt_id: str, test: float, seed: int) -> Literal["train", "test"]:
+    """The side of the split a prompt is on: fixed by its id and the seed alone, so that it stays
+    where it is when the store grows."""
+    drawn = int(hashlib.sha256(f"{seed}/{prompt_id}".encode()).hexdigest(), 16) % 10**6
+    return "test" if drawn < test * 10**6 else "train"
+
+
+class Items(list[Item]):
+    """What a snapshot yields. `notes` counts what was left out and why."""
+
+    def __init__(self, items: Iterable[Item] = (), notes: dict[str, int] | None = None) -> None:
+        super().__init__(items)
+        self.notes = dict(notes or {})
+
+    def split(self, *, test: float = 0.1, seed: int = 17) -> tuple[Items[Item], Items[Item]]:
+        """(train, held out), by prompt and never by row; `test` is the expected share of prompts."""
+        if not 0.0 <= test < 1.0:
+            raise ConfigError("is out of range", where=f"test={test}", allowed="[0, 1)")
+        sides: dict[str, Items[Item]] = {"train": Items(), "test": Items()}
+        for item in self:
+            sides[split_of(item.prompt.id, test, seed)].append(item)
+        return sides["train"], sides["test"]
+
+
+class Selection(Frozen):
+    """Which judgments a snapshot takes: None means all."""
+
+    kinds: tuple[str, ...] | None = None
+    raters: tuple[str, ...] | None = None
+
+
+class Snapshot:
+    """Judgments of a store at a moment, superseded ones left out. `sha256` names the selection."""
+
+    def __init__(self, store: Store, name: str, judgments: list[Judgment]) -> None:
+        self.store, self.name, self.judgments = store, name, judgments
+        self.sha256 = content_hash(sorted(j.id for j in judgments))
+
+    def __len__(self) -> int:
+        return len(self.judgments)
+
+    @classmethod
+    def of(cls, store: Store, name: str, up_to: int, selection: Selection) -> Self:
+        """The selection's judgments among the first `up_to` of the store."""
+        all_of_them = store.judgments(up_to)
+        superseded = {j.supersedes for j in all_of_them if j.supersedes}
+        chosen = [j for j in all_of_them if j.id not in superseded]
+        if selection.kinds is not None:
+            chosen = [j for j in chosen if j.answer.kind in selection.kinds]
+        if selection.raters is not None:
+            ids = {r.id for r in store.raters() if r.name in selection.raters}
+            chosen = [j for j in chosen if j.rater in ids]
+        return cls(store, name, chosen)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """Everything the judgments speak of."""
+        prompts = {p.id: p for p in self.store.prompts()}
+        return Tables(
+            prompts=prompts,
+            responses={r.id_for(prompts[p]): r for p, r in self.store.responses()},
+            questions={q.id: q for q in self.store.questions()},
+            raters={r.id: r for r in self.store.raters()},
+        )
+
+    def groups(
+        self, *, ties: Ties = "half", even: Even = "drop", min_agreement: float = 0.0
+    ) -> Items[Group]:
+        """The comparisons grouped by prompt (see accord.store.pairs); a pair several raters judged
+        is kept when at least `min_agreement` of the votes are on one side."""
+        made, notes = reading.groups(
+            self.judgments, self.tables, ties=ties, even=even, min_agreement=min_agreement
+        )
+        return Items(made, notes)
+
+    def pairs(
+        self, *, ties: Ties = "half", even: Even = "drop", min_agreement: float = 0.0
+    ) -> Items[Pair]:
+        """The same comparisons one by one."""
+        found = self.groups(ties=ties, even=even, min_agreement=min_agreement)
+        return Items((pair for group in found for pair in group.pairs()), found.notes)
+
+    def demonstrations(self) -> Items[Demonstration]:
+        """Answers people wrote."""
+        return Items(reading.demonstrations(self.judgments, self.tables))
+
+    def labelled(self) -> Items[LabelledResponse]:
+        """Responses with thumbs up or down."""
+        return Items(*reading.labelled(self.judgments, self.tables))
+
+    def card(self) -> dict[str, object]:
+        """What is in it, who said it and how far they agree (accord.store.summary)."""
+        from accord.store.summary import summarise
+
+        return summarise(self)

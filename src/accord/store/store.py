@@ -1,0 +1,386 @@
+"""The store of prompts, responses, questions, raters and judgments. Append-only.
+
+    with Store("study.db") as store:
+        store.add_prompts([prompt]); store.add_responses(prompt, [a, b])
+        store.add_questions([question]); store.add_raters([rater])
+        store.add_judgments([judgment])
+        pairs = store.freeze("v1").pairs(min_agreement=0.6)
+
+Adding what is there already does nothing. Each judgment's hash covers it and the hash before it;
+`verify` recomputes the chain and every content id, so a changed row, wherever, is found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from accord.core.errors import DataError, StoreError
+from accord.core.hashing import canonical_json, content_hash
+from accord.core.types import ANSWERS, Frozen, Judgment, Prompt, Question, Rater, Response
+from accord.store import rows, schema
+from accord.store.database import BATCH, Database
+from accord.store.snapshot import Selection, Snapshot
+
+__all__ = ["Lineage", "Store"]
+
+GENESIS = "0" * 64
+
+
+class Lineage(Frozen):
+    """A judgment with all it is about. `responses` in the order shown; `hash` as in the chain."""
+
+    seq: int
+    hash: str
+    judgment: Judgment
+    question: Question
+    rater: Rater
+    prompt: Prompt
+    responses: tuple[Response, ...]
+
+
+class Store:
+    """A file, or a database URL. With create=False it must exist; StoreError tells otherwise."""
+
+    def __init__(self, where: str | Path, *, create: bool = True) -> None:
+        self._db = Database(where, create)
+        self.name = self._db.name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.engine.dispose()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything added inside is kept together, or, after an exception, not at all."""
+        with self._db.writing():
+            yield
+
+    # -- adding -----------------------------------------------------------------------------------
+
+    def add_prompts(self, prompts: Iterable[Prompt]) -> None:
+        """Add prompts; the tags of the first addition stay."""
+        self._db.insert(schema.prompts, [rows.from_prompt(p) for p in prompts])
+
+    def add_responses(self, prompt: Prompt, responses: Iterable[Response]) -> None:
+        """Add responses to a prompt that is in the store."""
+        self.add_all_responses((prompt, r) for r in responses)
+
+    def add_all_responses(self, responses: Iterable[tuple[Prompt, Response]]) -> None:
+        """Add responses to any prompts of the store."""
+        self._db.insert(schema.responses, [rows.from_response(p, r) for p, r in responses])
+
+    def add_questions(self, questions: Iterable[Question]) -> None:
+        """Add questions; StoreError when a response shown is not one to the question's prompt."""
+        found = {q.id: q for q in questions}
+        with self._db.writing():
+            shown = {r for q in found.values() for r in q.responses}
+            prompt_of = dict(self._columns(schema.responses, "id", shown, "id", "prompt"))
+            for q in found.values():
+                for r in q.responses:
+                    if prompt_of.get(r) != q.prompt:
+                        raise StoreError(
+                            f"response {r} is not in the store as a response to prompt {q.prompt}",
+                            where=f"question {q.id}",
+                            mend="add prompts and responses before their questions",
+                        )
+            self._db.insert(schema.questions, [rows.from_question(q) for q in found.values()])
+
+    def add_raters(self, raters: Iterable[Rater]) -> None:
+        """Add raters; the facts of the first addition stay."""
+        self._db.insert(schema.raters, [rows.from_rater(r) for r in raters])
+
+    def add_judgments(self, judgments: Iterable[Judgment]) -> int:
+        """Append judgments to the chain; those there already are skipped. Returns how many are new.
+
+        DataError when an answer doesn't fit its question; nothing is written then.
+        """
+        fresh = list({j.id: j for j in judgments}.values())
+        with self._db.writing() as connection:
+            ids = {j.id for j in fresh}
+            known = {i for (i,) in self._columns(schema.judgments, "id", ids, "id")}
+            fresh = [j for j in fresh if j.id not in known]
+            self._check(fresh)
+            last = connection.execute(
+                sa.select(schema.judgments.c.seq, schema.judgments.c.hash)
+                .order_by(schema.judgments.c.seq.desc())
+                .limit(1)
+            ).first()
+            seq, link = last if last else (0, GENESIS)
+            added = []
+            for j in fresh:
+                seq, body = seq + 1, canonical_json(j)
+                link = _link(link, body)
+                added.append(
+                    {
+                        "seq": seq, "id": j.id, "question": j.question, "rater": j.rater,
+                        "kind": j.answer.kind, "body": body, "hash": link,
+                    }
+                )  # fmt: skip
+            self._db.insert(schema.judgments, added)
+        return len(fresh)
+
+    def _check(self, judgments: Sequence[Judgment]) -> None:
+        """DataError for an answer that doesn't fit its question, or a wrong correction."""
+        asked = {j.question for j in judgments}
+        questions = {
+            i: (kind, len(rows.to_ids(shown)))
+            for i, kind, shown in self._columns(
+                schema.questions, "id", asked, "id", "kind", "responses"
+            )
+        }
+        raters = {j.rater for j in judgments}
+        raters -= {i for (i,) in self._columns(schema.raters, "id", raters, "id")}
+        corrected = {j.supersedes for j in judgments if j.supersedes}
+        old = {
+            i: (q, r)
+            for i, q, r in self._columns(
+                schema.judgments, "id", corrected, "id", "question", "rater"
+            )
+        }
+        old |= {j.id: (j.question, j.rater) for j in judgments}
+        for j in judgments:
+            fault = _fault(j, questions, raters, old)
+            if fault:
+                raise DataError(fault, where=f"judgment {j.id}")
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def prompts(self) -> list[Prompt]:
+        """All prompts, by id."""
+        with self._db.reading() as connection:
+            found = connection.execute(sa.select(schema.prompts).order_by(schema.prompts.c.id))
+            return [rows.to_prompt(row) for row in found]
+
+    def responses(self) -> list[tuple[str, Response]]:
+        """All responses with their prompt's id, by response id."""
+        table = schema.responses
+        with self._db.reading() as connection:
+            found = connection.execute(sa.select(table).order_by(table.c.id))
+            return [(row.prompt, rows.to_response(row)) for row in found]
+
+    def questions(self) -> list[Question]:
+        """All questions, by id."""
+        with self._db.reading() as connection:
+            found = connection.execute(sa.select(schema.questions).order_by(schema.questions.c.id))
+            return [rows.to_question(row) for row in found]
+
+    def raters(self) -> list[Rater]:
+        """All raters, by name."""
+        with self._db.reading() as connection:
+            found = connection.execute(sa.select(schema.raters).order_by(schema.raters.c.name))
+            return [rows.to_rater(row) for row in found]
+
+    def judgments(self, up_to: int | None = None) -> list[Judgment]:
+        """All judgments in the order they came, to the `up_to`-th."""
+        table = schema.judgments
+        query = sa.select(table.c.body).order_by(table.c.seq)
+        if up_to is not None:
+            query = query.where(table.c.seq <= up_to)
+        with self._db.reading() as connection:
+            return [Judgment.model_validate_json(body) for (body,) in connection.execute(query)]
+
+    def judgments_on(self, questions: Iterable[str]) -> list[Judgment]:
+        """Judgments on questions of these ids, in no particular order."""
+        found = self._columns(schema.judgments, "question", set(questions), "body")
+        return [Judgment.model_validate_json(body) for (body,) in found]
+
+    def counts(self) -> dict[str, int]:
+        """Rows by table."""
+        with self._db.reading() as connection:
+            return {
+                name: connection.execute(
+                    sa.select(sa.func.count()).select_from(schema.metadata.tables[name])
+                ).scalar_one()
+                for name in schema.TABLES
+            }
+
+    def judgment(self, id: str) -> Lineage:
+        """One judgment and what it is about; StoreError when there is none."""
+        return self.lineage([id])[id]
+
+    def lineage(self, ids: Collection[str]) -> dict[str, Lineage]:
+        """Judgments and what they are about, by id; StoreError when one is not there."""
+        with self._db.reading():
+            found = {r.id: r for r in self._columns(schema.judgments, "id", ids)}
+            missing = sorted(set(ids) - set(found))
+            if missing:
+                raise StoreError(f"no judgment {missing[0]}", where=self.name, mend="check the id")
+            questions = {
+                r.id: rows.to_question(r)
+                for r in self._columns(schema.questions, "id", {j.question for j in found.values()})
+            }
+            raters = {
+                r.id: rows.to_rater(r)
+                for r in self._columns(schema.raters, "id", {j.rater for j in found.values()})
+            }
+            prompts = {
+                r.id: rows.to_prompt(r)
+                for r in self._columns(schema.prompts, "id", {q.prompt for q in questions.values()})
+            }
+            shown = {i for q in questions.values() for i in q.responses}
+            responses = {
+                r.id: rows.to_response(r) for r in self._columns(schema.responses, "id", shown)
+            }
+        return {
+            i: Lineage(
+                seq=row.seq,
+                hash=row.hash,
+                judgment=Judgment.model_validate_json(row.body),
+                question=questions[row.question],
+                rater=raters[row.rater],
+                prompt=prompts[questions[row.question].prompt],
+                responses=tuple(responses[r] for r in questions[row.question].responses),
+            )
+            for i, row in found.items()
+        }
+
+    # -- snapshots --------------------------------------------------------------------------------
+
+    def freeze(
+        self,
+        name: str,
+        *,
+        kinds: Collection[str] | None = None,
+        raters: Collection[str] | None = None,
+    ) -> Snapshot:
+        """Name the current judgments (of these answer kinds, by raters of these names). Freezing the
+        same selection again is fine; StoreError when the name stands for another."""
+        selection = Selection(
+            kinds=None if kinds is None else tuple(sorted(kinds)),
+            raters=None if raters is None else tuple(sorted(raters)),
+        )
+        with self._db.writing() as connection:
+            up_to = connection.execute(sa.select(sa.func.max(schema.judgments.c.seq))).scalar() or 0
+            made = Snapshot.of(self, name, up_to, selection)
+            table = schema.snapshots
+            old = connection.execute(sa.select(table).where(table.c.name == name)).first()
+            if old is None:
+                row = {
+                    "name": name, "up_to": up_to, "selection": canonical_json(selection),
+                    "judgments": len(made.judgments), "sha256": made.sha256,
+                }  # fmt: skip
+                self._db.insert(table, [row])
+            elif old.sha256 != made.sha256:
+                raise StoreError(
+                    f"snapshot {name} holds other judgments ({old.judgments}, not {len(made.judgments)}); "
+                    "snapshots never change",
+                    where=self.name,
+                    mend="choose another name",
+                )
+        return made
+
+    def snapshot(self, name: str) -> Snapshot:
+        """The frozen selection; StoreError when it is not there or its judgments have changed."""
+        table = schema.snapshots
+        with self._db.reading() as connection:
+            row = connection.execute(sa.select(table).where(table.c.name == name)).first()
+            if row is None:
+                raise StoreError(
+                    f"no snapshot {name!r}",
+                    where=self.name,
+                    allowed=", ".join(self.snapshot_names()) or "none is frozen yet",
+                    mend="freeze one with accord import FILE --store STORE --snapshot NAME",
+                )
+            selection = Selection.model_validate_json(row.selection)
+            found = Snapshot.of(self, name, row.up_to, selection)
+        if found.sha256 != row.sha256:
+            raise StoreError(
+                f"the judgments of snapshot {name} have changed since it was frozen",
+                where=self.name,
+                mend="restore the store from a copy",
+            )
+        return found
+
+    def snapshot_names(self) -> list[str]:
+        with self._db.reading() as connection:
+            return list(
+                connection.execute(
+                    sa.select(schema.snapshots.c.name).order_by(schema.snapshots.c.name)
+                ).scalars()
+            )
+
+    # -- proof ------------------------------------------------------------------------------------
+
+    def verify(self) -> int:
+        """Recompute every content id and the hash chain; returns the number of judgments.
+        StoreError names the first row that is not what it was."""
+        with self._db.reading() as connection:
+            tables: tuple[tuple[sa.Table, Any], ...] = (
+                (schema.prompts, lambda r: rows.to_prompt(r).id),
+                (schema.questions, lambda r: rows.to_question(r).id),
+                (schema.raters, lambda r: rows.to_rater(r).id),
+                (schema.responses, lambda r: content_hash([r.prompt, r.text, r.source])[:20]),
+            )
+            for table, id_of in tables:
+                for row in connection.execute(sa.select(table)):
+                    if id_of(row) != row.id:
+                        raise self._tampered(f"row {row.id} of {table.name}")
+            link, expected = GENESIS, 0
+            for row in connection.execute(
+                sa.select(schema.judgments).order_by(schema.judgments.c.seq)
+            ):
+                link, expected = _link(link, row.body), expected + 1
+                same = Judgment.model_validate_json(row.body)
+                about = (same.id, same.question, same.rater, same.answer.kind)
+                told = (row.id, row.question, row.rater, row.kind)
+                if row.hash != link or row.seq != expected or about != told:
+                    raise self._tampered(f"judgment {row.id} (number {row.seq})")
+        return expected
+
+    def _tampered(self, what: str) -> StoreError:
+        return StoreError(
+            f"{what} is not what was written", where=self.name, mend="restore the store from a copy"
+        )
+
+    def _columns(
+        self, table: sa.Table, key: str, values: Collection[str], *columns: str
+    ) -> list[Any]:
+        """Rows (or columns of rows) whose key is among the values, asked for in batches."""
+        found: list[Any] = []
+        chosen = [table.c[c] for c in columns] if columns else [table]
+        with self._db.reading() as connection:
+            ordered = sorted(values)
+            for start in range(0, len(ordered), BATCH):
+                batch = ordered[start : start + BATCH]
+                found += connection.execute(sa.select(*chosen).where(table.c[key].in_(batch)))
+        return found
+
+
+def _link(before: str, body: str) -> str:
+    return hashlib.sha256(f"{before}\n{body}".encode()).hexdigest()
+
+
+def _fault(
+    j: Judgment,
+    questions: dict[str, tuple[str, int]],
+    unknown_raters: set[str],
+    old: dict[str, tuple[str, str]],
+) -> str | None:
+    """Why a judgment can't be taken, None when it can."""
+    if j.question not in questions:
+        return f"question {j.question} is not in the store"
+    if j.rater in unknown_raters:
+        return f"rater {j.rater} is not in the store"
+    kind, shown = questions[j.question]
+    if j.answer.kind != ANSWERS[kind]:
+        return f"a {kind} question is answered by a {ANSWERS[kind]}, not a {j.answer.kind}"
+    if j.answer.kind == "ranking" and len(j.answer.ranks) != shown:
+        return f"{len(j.answer.ranks)} ranks for {shown} responses"
+    if j.answer.kind == "preference" and shown != 2:
+        return f"a preference is between 2 responses, not {shown}"
+    if j.answer.kind in {"thumb", "rating"} and shown != 1:
+        return f"a {j.answer.kind} is about 1 response, not {shown}"
+    if j.supersedes and old.get(j.supersedes) != (j.question, j.rater):
+        return f"supersedes {j.supersedes}, which is no judgment of this rater on this question"
+    return None
