@@ -59,7 +59,10 @@ def test_group_gives_its_pairs_with_sources() -> None:
     responses = tuple(Response(text=t) for t in "abc")
     edges = (Edge(better=2, worse=0, p=0.8, sources=("j1",)), Edge(better=1, worse=0))
     pairs = Group(prompt=Prompt.user("q"), responses=responses, edges=edges).pairs()
-    assert [(p.chosen.text, p.rejected.text, p.p) for p in pairs] == [("c", "a", 0.8), ("b", "a", 1)]
+    assert [(p.chosen.text, p.rejected.text, p.p) for p in pairs] == [
+        ("c", "a", 0.8),
+        ("b", "a", 1),
+    ]
     assert pairs[0].sources == ("j1",)
 
 
@@ -119,7 +122,7 @@ def test_registry_makes_a_schema_from_a_signature() -> None:
 
     assert registry.make("double", factor=3)(2.0) == 6.0
     assert registry.entry("double").facts == {"speed": "fast"}
-    with pytest.raises(AccordError, match="factor: .*allowed: > 0"):
+    with pytest.raises(AccordError, match=r"factor: .*allowed: > 0"):
         registry.make("double", factor=-1.0)
     with pytest.raises(AccordError, match="registered twice"):
         registry.register("double")(double)

@@ -12,7 +12,9 @@ from accord.feedback.simulated import SimulatedRater, compare, rank
 N = 4000
 
 
-def share_left(rater: SimulatedRater, quality: tuple[float, float], words: tuple[int, int]) -> float:
+def share_left(
+    rater: SimulatedRater, quality: tuple[float, float], words: tuple[int, int]
+) -> float:
     draw = rng(0, rater.name)
     texts = ["word " * n for n in words]
     return sum(compare(rater, quality, texts, draw).better == 0 for _ in range(N)) / N

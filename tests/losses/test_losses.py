@@ -126,7 +126,7 @@ def test_wrong_hyperparameters_name_key_and_range(hyper: dict[str, object], told
 
 
 def test_unknown_loss_lists_the_names() -> None:
-    with pytest.raises(ConfigError, match="unknown preference loss 'dpoo'; allowed: .*dpo"):
+    with pytest.raises(ConfigError, match=r"unknown preference loss 'dpoo'; allowed: .*dpo"):
         get_preference_loss("dpoo")
 
 

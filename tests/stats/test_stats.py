@@ -19,7 +19,10 @@ def test_mean_by_hand() -> None:
 
 def test_wilson_by_hand() -> None:
     got = proportion(8, 10)
-    assert (got.low, got.high) == (pytest.approx(0.4901625, abs=1e-6), pytest.approx(0.9433178, abs=1e-6))
+    assert (got.low, got.high) == (
+        pytest.approx(0.4901625, abs=1e-6),
+        pytest.approx(0.9433178, abs=1e-6),
+    )
     for k in (0, 10):
         edge = proportion(k, 10)
         assert edge.low is not None
@@ -61,5 +64,8 @@ def test_cluster_interval_covers() -> None:
 
 def test_calibration_by_hand() -> None:
     bins = reliability([0.1, 0.1, 0.9, 0.9], [0, 1, 1, 1], bins=2)
-    assert [(b.predicted, b.observed.value, b.observed.n) for b in bins] == [(0.1, 0.5, 2), (0.9, 1.0, 2)]
+    assert [(b.predicted, b.observed.value, b.observed.n) for b in bins] == [
+        (0.1, 0.5, 2),
+        (0.9, 1.0, 2),
+    ]
     assert expected_calibration_error(bins) == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)

@@ -109,7 +109,9 @@ def test_gradient_is_the_mean_over_what_the_batch_counts(tmp_path: Path) -> None
     rows: list[dict[str, float]] = []
     w, objective = problem()
     cfg = Optimise(lr=1e-9, batch_size=12, tokens=20)
-    optimise({"w": w}, objective, cfg, seed=0, folder=tmp_path, on_step=lambda *a: rows.append(a[2]))
+    optimise(
+        {"w": w}, objective, cfg, seed=0, folder=tmp_path, on_step=lambda *a: rows.append(a[2])
+    )
     assert rows[0]["grad_norm"] == pytest.approx(expected, rel=1e-5)
     assert rows[0]["loss"] == pytest.approx(rows[0]["error"], rel=1e-6)
 
@@ -123,7 +125,13 @@ def test_every_epoch_sees_every_item_once() -> None:
 
 def test_schedule_by_hand() -> None:
     cfg = Optimise(warmup=0.2, schedule="linear")
-    assert [round(lr_scale(s, 10, cfg), 3) for s in (0, 1, 2, 6, 9)] == [0.333, 0.667, 1, 0.5, 0.125]
+    assert [round(lr_scale(s, 10, cfg), 3) for s in (0, 1, 2, 6, 9)] == [
+        0.333,
+        0.667,
+        1,
+        0.5,
+        0.125,
+    ]
     cosine = Optimise(warmup=0.0, schedule="cosine")
     assert lr_scale(0, 4, cosine) == 1.0
     assert lr_scale(2, 4, cosine) == pytest.approx(0.5)

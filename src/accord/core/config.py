@@ -30,8 +30,18 @@ class Strict(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader whose floats need no dot before the exponent."""
+    """SafeLoader with YAML 1.2's words: only true and false are booleans (`on: chosen` is a key), and
+    floats need no dot before the exponent."""
 
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it so
+        letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool"]
+        for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
