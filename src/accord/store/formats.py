@@ -169,9 +169,10 @@ FORMATS: dict[str, Format] = {
 
 
 def detect(row: Mapping[str, Any]) -> str:
-    """The first format all of whose keys the row has."""
+    """The first format all of whose keys the row has; half a pair is no prompt alone."""
+    partial = {"chosen", "rejected", "completion", "messages"} & set(row)
     for name, format in FORMATS.items():
-        if all(key in row for key in format.keys):
+        if all(key in row for key in format.keys) and not (name == "prompts" and partial):
             return name
     known = "; ".join(f"{n}: {', '.join(f.keys)}" for n, f in FORMATS.items())
     raise BadRow("", f"has the keys {', '.join(map(str, row)) or '(none)'}", known)
