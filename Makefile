@@ -1,11 +1,11 @@
 # make demo    environment, model, the embedded default, a report
-# make test    environment if needed, then the tests
+# make test    environment if needed, then the tests (make test-all: the slow ones too)
 .PHONY: install demo test test-all check format clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-TEST ?= -m "not slow" -n 2
+TEST ?= -n 2
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 install: $(STAMP)
@@ -26,7 +26,7 @@ test: install
 	@$(BIN)/python -m pytest $(TEST)
 
 test-all: install
-	@$(BIN)/python -m pytest -n 0
+	@$(BIN)/python -m pytest --slow -n 0
 
 check: install
 	@$(BIN)/ruff format --check .

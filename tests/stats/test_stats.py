@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from accord.stats.calibration import expected_calibration_error, reliability
-from accord.stats.intervals import cluster_mean, mean, paired_difference, proportion
+from accord.stats.calibration import calibration_error, reliability
+from accord.stats.intervals import cluster_mean, correlation, mean, paired_difference, proportion
 
 
 def test_mean_by_hand() -> None:
@@ -68,4 +70,31 @@ def test_calibration_by_hand() -> None:
         (0.1, 0.5, 2),
         (0.9, 1.0, 2),
     ]
-    assert expected_calibration_error(bins) == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
+    error = calibration_error([0.1, 0.1, 0.9, 0.9], [0, 1, 1, 1], ["a", "b", "c", "d"], bins=2)
+    assert error.value == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
+    assert error.low is not None
+    assert error.low <= error.value <= error.high
+    assert calibration_error([], [], []).value is None
+
+
+def test_calibrated_predictions_have_a_small_error() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=4000)
+    y = (rng.uniform(size=4000) < p).astype(float)
+    assert calibration_error(p, y, range(4000)).value < 0.03
+    assert calibration_error(np.where(p > 0.5, 0.99, 0.01), y, range(4000)).value > 0.2
+
+
+def test_correlation_by_hand() -> None:
+    """r of (1,2,3,4,5) and (2,1,4,3,5) is 0.8; Fisher: tanh(atanh 0.8 -+ 1.96/sqrt 2)."""
+    found = correlation([1, 2, 3, 4, 5], [2, 1, 4, 3, 5])
+    assert found.value == pytest.approx(0.8)
+    assert found.low == pytest.approx(
+        math.tanh(math.atanh(0.8) - 1.959964 / math.sqrt(2)), abs=1e-6
+    )
+    assert found.high == pytest.approx(
+        math.tanh(math.atanh(0.8) + 1.959964 / math.sqrt(2)), abs=1e-6
+    )
+    assert correlation([1, 2, 3, 4], [2, 4, 6, 8]).value == pytest.approx(1.0)
+    assert correlation([1, 1, 1, 1], [2, 4, 6, 8]).value is None
+    assert correlation([1, 2], [2, 4]).note

@@ -20,6 +20,7 @@ from accord.store import Snapshot, Store, import_file, remove, split_of
 __all__ = ["import_stage", "open_stage", "simulate_stage", "world_of"]
 
 STORE, SNAPSHOT, CARD, WORLD = "study.db", "v1", "card.json", "world.json"
+HELD_OUT = 1  # demonstrations per fact on held-out prompts, to measure SFT on
 START = datetime(
     2026, 1, 5, 9, 0, tzinfo=UTC
 )  # judgments of a simulation need a clock of their own
@@ -107,10 +108,12 @@ def _demonstrate(store: Store, world: World, config: Simulate, ctx: StageContext
     judgments: list[Judgment] = []
     for fact in world.facts:
         cases = [c for c in world.cases if c.fact == fact and c.kind in {"plain", "vague"}]
-        cases = [c for c in cases if split_of(c.prompt.id, config.test, ctx.seed) == "train"]
         draw.shuffle(cases)
-        for case in cases[: config.demonstrations]:
-            judgments.append(_written(store, case, team, config, draw, clock))
+        sides: dict[str, list[Case]] = {"train": [], "test": []}
+        for case in cases:
+            sides[split_of(case.prompt.id, config.test, ctx.seed)].append(case)
+        chosen = sides["train"][: config.demonstrations] + sides["test"][:HELD_OUT]
+        judgments += [_written(store, case, team, config, draw, clock) for case in chosen]
     return judgments
 
 

@@ -135,7 +135,9 @@ def _common(ctx: StageContext, config: _Training) -> dict[str, Any]:
 
 
 def _result(trained: Trained, config: _Training, items: int, metric: str, of: str) -> StageResult:
-    headline = f"{metric} {trained.metrics[metric]} {of}" if metric in trained.metrics else ""
+    headline = "nothing is held out to measure on"
+    if metric in trained.metrics:
+        headline = f"{metric} {trained.metrics[metric]} {of}"
     facts = {"items": items, "left_out": trained.left_out, "init": config.init, "data": config.data}
     return StageResult(trained.metrics, list(trained.notes), facts, headline)
 

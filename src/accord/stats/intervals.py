@@ -15,7 +15,7 @@ from scipy import stats
 
 from accord.core.types import Metric
 
-__all__ = ["cluster_mean", "mean", "paired_difference", "proportion"]
+__all__ = ["cluster_mean", "correlation", "mean", "paired_difference", "proportion"]
 
 RESAMPLES = 10_000
 
@@ -97,3 +97,18 @@ def paired_difference(
     if len(after) != len(before):
         raise ValueError(f"paired values differ in number: {len(after)} and {len(before)}")
     return mean([a - b for a, b in zip(after, before, strict=True)], level=level)
+
+
+def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) -> Metric:
+    """Pearson's r with Fisher's z interval (Fisher 1921); undefined for a constant side."""
+    n = len(x)
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if n < 4 or a.std() == 0 or b.std() == 0:
+        note = "fewer than 4 values" if n < 4 else "one side is constant"
+        return Metric(value=None, n=n, level=level, note=note)
+    r = float(np.clip(np.corrcoef(a, b)[0, 1], -1.0, 1.0))
+    if abs(r) == 1.0:
+        return Metric(value=r, low=r, high=r, n=n, level=level, method="fisher z")
+    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    low, high = (math.tanh(math.atanh(r) + h) for h in (-half, half))
+    return Metric(value=r, low=low, high=high, n=n, level=level, method="fisher z")

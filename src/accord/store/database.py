@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,13 +34,18 @@ class Database:
     """Connections to one store. A write transaction is exclusive, so a hash chain never forks."""
 
     def __init__(self, where: str | Path, create: bool) -> None:
-        self.name = re.sub(r"//[^@/]*@", "//…@", str(where))  # never show a password
-        url = str(where) if "://" in str(where) else _sqlite_url(Path(where), create)
+        self.name = _shown(str(where))
         try:
-            self.engine = sa.create_engine(url, connect_args=_connect_args(url))
-        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+            url = _url(where, create)
+            lite = url.get_backend_name() == "sqlite"
+            self.engine = sa.create_engine(
+                url, connect_args={"timeout": WAIT_SECONDS} if lite else {}
+            )
+        except (sa.exc.ArgumentError, ModuleNotFoundError, ValueError, TypeError) as error:
+            # a ValueError may quote a piece of the password
+            reason = "bad URL" if type(error) is ValueError else str(error)
             raise StoreError(
-                f"can't be opened ({error})",
+                f"can't be opened ({reason})",
                 where=self.name,
                 allowed="a file, sqlite:///FILE or postgresql+psycopg://HOST/DATABASE",
                 mend="for PostgreSQL: pip install 'accord[postgres]'",
@@ -47,12 +54,17 @@ class Database:
         if self.dialect == "sqlite":
             event.listen(self.engine, "connect", _sqlite_connect)
             event.listen(self.engine, "begin", _sqlite_begin)
-        self._open: sa.Connection | None = None
+        self._mine = threading.local()  # each thread has a transaction of its own
         try:
             self._migrate(create)
         except BaseException:
             self.engine.dispose()
             raise
+
+    @property
+    def _open(self) -> sa.Connection | None:
+        """This thread's write transaction, if one is under way."""
+        return getattr(self._mine, "open", None)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -73,11 +85,11 @@ class Database:
         with self._faults(), writer.connect() as connection, connection.begin():
             if self.dialect == "postgresql":
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(4772667)"))
-            self._open = connection
+            self._mine.open = connection
             try:
                 yield connection
             finally:
-                self._open = None
+                self._mine.open = None
 
     def insert(self, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
         """Insert what is not there yet."""
@@ -93,12 +105,16 @@ class Database:
             yield
         except sa.exc.DBAPIError as error:
             raise StoreError(_reason(error), where=self.name, mend=_mend(error)) from None
+        except sa.exc.TimeoutError:
+            raise StoreError(
+                "too many threads are waiting", where=self.name, mend="try again"
+            ) from None
 
     def _revision(self) -> str | None:
         with self.reading() as connection:
             tables = sa.inspect(connection).get_table_names()
-            if "alembic_version" not in tables:
-                if tables and self.dialect == "sqlite":
+            if not {"alembic_version", "judgments"} <= set(tables):
+                if "alembic_version" in tables or (tables and self.dialect == "sqlite"):
                     raise StoreError(
                         "is a database, but not an accord store",
                         where=self.name,
@@ -119,6 +135,10 @@ class Database:
             )
         if found is None and not create:
             raise StoreError("holds no store", where=self.name, mend="make one with accord import")
+        if self.dialect == "sqlite":  # kept in the file: only ever asked of one of our own
+            raw = self.engine.raw_connection()
+            with contextlib.closing(raw), contextlib.suppress(sqlite3.Error):
+                raw.cursor().execute("PRAGMA journal_mode=WAL")
         from alembic import command
         from alembic.config import Config
 
@@ -132,7 +152,25 @@ class Database:
             command.upgrade(config, "head")
 
 
-def _sqlite_url(path: Path, create: bool) -> str:
+def _shown(where: str) -> str:
+    """A URL without what may be a password."""
+    if "://" not in where:
+        return where
+    return re.sub(r"(password=)[^&]*", r"\1…", re.sub(r"//.*@", "//…@", where))
+
+
+def _url(where: str | Path, create: bool) -> sa.URL:
+    text = str(where)
+    if "://" not in text:
+        return _sqlite_url(Path(where), create)
+    url = sa.make_url(text)
+    plain = url.get_backend_name() == "sqlite" and not (url.query or url.host or url.username)
+    if plain and url.database and url.database != ":memory:":
+        return _sqlite_url(Path(url.database), create)
+    return url
+
+
+def _sqlite_url(path: Path, create: bool) -> sa.URL:
     path = path.expanduser()
     if path.is_dir():
         raise StoreError("is a directory, not a store", where=str(path), mend="name a file in it")
@@ -143,7 +181,7 @@ def _sqlite_url(path: Path, create: bool) -> str:
             raise StoreError(
                 "the directory does not exist", where=str(path.parent), mend="make it first"
             )
-        return f"sqlite:///{path}"
+        return sa.URL.create("sqlite", database=str(path))
     try:
         with path.open("rb") as file:
             head = file.read(len(SQLITE_MAGIC))
@@ -155,18 +193,12 @@ def _sqlite_url(path: Path, create: bool) -> str:
             where=str(path),
             mend="to bring a data file in: accord import FILE --store S",
         )
-    return f"sqlite:///{path}"
-
-
-def _connect_args(url: str) -> dict[str, Any]:
-    return {"timeout": WAIT_SECONDS} if url.startswith("sqlite") else {}
+    return sa.URL.create("sqlite", database=str(path))
 
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     cursor = connection.cursor()
-    with contextlib.suppress(Exception):  # a read-only file keeps the mode it has
-        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
@@ -178,7 +210,7 @@ def _sqlite_begin(connection: sa.Connection) -> None:
 
 
 def _reason(error: sa.exc.DBAPIError) -> str:
-    return str(error.orig).splitlines()[0]
+    return (str(error.orig).splitlines() or [type(error.orig).__name__])[0]
 
 
 def _mend(error: sa.exc.DBAPIError) -> str:

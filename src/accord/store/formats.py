@@ -27,6 +27,7 @@ __all__ = ["FORMATS", "Record", "convert", "detect"]
 ROLES = get_args(Role)
 SPEAKERS = {"Human": "user", "Assistant": "assistant", "System": "system"}
 TURN = re.compile(r"\n\n(Human|Assistant|System):")
+NATIVE_TYPES = ("prompt", "response", "question", "rater", "judgment")
 Turns = tuple[Message, ...]
 
 
@@ -50,9 +51,9 @@ def turns(value: Any, field: str, alone: str) -> Turns:
 
 def transcript(text: str) -> Turns:
     """Turns of "\\n\\nHuman: …\\n\\nAssistant: …"; () when the text is none."""
-    if not TURN.match("\n\n" + text.lstrip("\n")):
+    if not TURN.match(text):
         return ()
-    parts = TURN.split("\n\n" + text.lstrip("\n"))[1:]
+    parts = TURN.split(text)[1:]
     return tuple(
         Message(role=SPEAKERS[who], content=said.strip())
         for who, said in zip(parts[::2], parts[1::2], strict=True)
@@ -94,8 +95,9 @@ def _prompt(row: Mapping[str, Any]) -> Turns:
 
 
 def _answer(before: Turns, value: Any, field: str) -> tuple[Turns, str]:
-    """(prompt, answer) of a conversation that goes on from `before`."""
-    whole = (*before, *turns(value, field, "assistant"))
+    """(prompt, answer) of a conversation that goes on from `before`, or repeats it first."""
+    said = turns(value, field, "assistant")
+    whole = said if before and said[: len(before)] == before else (*before, *said)
     if whole[-1].role != "assistant":
         raise BadRow(
             field, f"ends with the {whole[-1].role}'s turn", "a last turn of the assistant"
@@ -172,6 +174,8 @@ def detect(row: Mapping[str, Any]) -> str:
     """The first format all of whose keys the row has; half a pair is no prompt alone."""
     partial = {"chosen", "rejected", "completion", "messages"} & set(row)
     for name, format in FORMATS.items():
+        if name == "accord" and row.get("type") not in NATIVE_TYPES:
+            continue  # many a data set has a column of this name
         if all(key in row for key in format.keys) and not (name == "prompts" and partial):
             return name
     known = "; ".join(f"{n}: {', '.join(f.keys)}" for n, f in FORMATS.items())

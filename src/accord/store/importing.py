@@ -144,11 +144,22 @@ def import_file(
         if not job.report.rows:
             raise DataError("holds no rows", where=str(path), mend="is it the right file?")
         _add(job, batch)
-    if job.report.rejects:
-        target = Path(rejects_path or f"{path.name}.rejects.jsonl")
-        write_jsonl(target, job.report.rejects)
-        job.report.rejects_path = target
+        if job.report.rejects:  # inside: when they can't be written, nothing is
+            target = Path(rejects_path or f"{path.name}.rejects.jsonl")
+            write_jsonl(target, (_plain(told) for told in job.report.rejects))
+            job.report.rejects_path = target
+    if on_progress:
+        on_progress(job.report.rows, job.report.rows)
     return job.report
+
+
+def _plain(told: dict[str, Any]) -> Any:
+    """As JSON can hold it: a Parquet row may have dates, bytes and NaN."""
+    try:
+        canonical_json(told)
+    except (TypeError, ValueError):
+        return {**told, "row": repr(told["row"])}
+    return told
 
 
 def _good_rows(

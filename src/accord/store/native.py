@@ -36,7 +36,7 @@ def read_native(row: Mapping[str, Any]) -> Native:
     """The object a row holds; BadRow names the field that is wrong."""
     rest = dict(row)
     name = rest.pop("type", None)
-    if name not in TYPES:
+    if not isinstance(name, str) or name not in TYPES:
         raise BadRow("type", f"{name!r} is unknown", ", ".join(TYPES))
     prompt = rest.pop("prompt", None) if name == "response" else ""
     if not isinstance(prompt, str):
@@ -72,12 +72,13 @@ def add_native(store: Store, found: Sequence[Native], path: Path) -> int:
 
 
 def native_rows(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    """A snapshot's judgments and all they speak of."""
+    """A snapshot's judgments, those they correct, and all they speak of."""
     tables = snapshot.tables
-    questions = {j.question: tables.questions[j.question] for j in snapshot.judgments}
+    judgments = _with_corrected(snapshot)
+    questions = {j.question: tables.questions[j.question] for j in judgments}
     prompts = {q.prompt: tables.prompts[q.prompt] for q in questions.values()}
     shown = {r: q.prompt for q in questions.values() for r in q.responses}
-    raters = {j.rater: tables.raters[j.rater] for j in snapshot.judgments}
+    raters = {j.rater: tables.raters[j.rater] for j in judgments}
     groups: tuple[tuple[str, Sequence[BaseModel]], ...] = (
         ("prompt", list(prompts.values())),
         ("rater", list(raters.values())),
@@ -86,5 +87,20 @@ def native_rows(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         yield from ({"type": name, **t.model_dump(mode="json")} for t in things)
     for id, prompt in shown.items():
         yield {"type": "response", "prompt": prompt, **tables.responses[id].model_dump(mode="json")}
-    for name, things in (("question", list(questions.values())), ("judgment", snapshot.judgments)):
+    for name, things in (("question", list(questions.values())), ("judgment", judgments)):
         yield from ({"type": name, **t.model_dump(mode="json")} for t in things)
+
+
+def _with_corrected(snapshot: Snapshot) -> list[Judgment]:
+    """In the order they came; a correction can't be imported without what it supersedes."""
+    if not any(j.supersedes for j in snapshot.judgments):
+        return snapshot.judgments
+    everything = snapshot.store.judgments()
+    of = {j.id: j for j in everything}
+    wanted: set[str] = set()
+    for j in snapshot.judgments:
+        now: str | None = j.id
+        while now and now not in wanted:
+            wanted.add(now)
+            now = of[now].supersedes
+    return [j for j in everything if j.id in wanted]

@@ -94,9 +94,8 @@ def votes(judgments: Iterable[Judgment], tables: Tables) -> tuple[list[Vote], di
             found.append(Vote(q.prompt, id, q.responses[answer.edits], 1.0, j.rater, (j.id,)))
     for (prompt, rater, _), levels in rated.items():
         for (a, level_a, i), (b, level_b, k) in itertools.combinations(levels, 2):
-            if a != b:
-                found.append(Vote(prompt, a, b, _order(level_a, level_b), rater, (i, k)))
-    return found, written
+            found.append(Vote(prompt, a, b, _order(level_a, level_b), rater, (i, k)))
+    return [v for v in found if v.first != v.second], written  # one shown twice says nothing
 
 
 def _order(a: float, b: float) -> float:
@@ -165,15 +164,15 @@ def _edge(
     if not counted:
         return None
     n = len(counted)
-    share = sum(v.value for v in counted) / n
-    p = max(share, 1 - share)
+    won = sum(v.value for v in counted)
+    p = max(won, n - won) / n
     if p == 0.5 and even == "drop":
         notes["pairs split evenly"] += 1
         return None
     if n > 1 and p < min_agreement:
         notes[f"pairs under agreement {min_agreement:g}"] += 1
         return None
-    better, worse = (a, b) if share >= 0.5 else (b, a)
+    better, worse = (a, b) if 2 * won >= n else (b, a)
     sources = tuple(dict.fromkeys(s for v in counted for s in v.sources))
     agreement = p if n > 1 else None
     return Edge(better=better, worse=worse, p=p, weight=n, agreement=agreement, sources=sources)

@@ -6,6 +6,7 @@ the whole file (missing, empty, not what its name says) are DataErrors.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -63,8 +64,9 @@ def count_rows(path: Path) -> int:
     """Lines of a line-based file, 0 when unknown: for progress."""
     if path.is_dir() or _suffix(path) not in {".jsonl", ".ndjson", ".csv"}:
         return 0
-    with _open(path) as file:
+    with contextlib.suppress(OSError, EOFError, zlib.error), _open(path) as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    return 0  # reading it will tell why
 
 
 def _suffix(path: Path) -> str:
@@ -105,8 +107,7 @@ def _parse(line: bytes) -> Row | BadRow:
         shown = line.decode("utf-8", errors="replace").strip()
         return BadRow("", f"is not UTF-8 (byte {error.start + 1})", "UTF-8; see iconv", shown)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-        text.encode()
+        value = _loads(text)
     except json.JSONDecodeError as error:
         return BadRow("", f"is not JSON ({error.msg}, column {error.colno})", raw=text)
     except (ValueError, RecursionError) as error:
@@ -118,10 +119,27 @@ def _checked(value: Any, raw: str) -> Row | BadRow:
     if not isinstance(value, dict):
         return BadRow("", f"is a JSON {type(value).__name__}", "an object {…}", raw)
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
-        return BadRow("", "holds half of a surrogate pair (\\ud8xx)", "whole characters", raw)
+        shown = raw.encode(errors="backslashreplace").decode()
+        return BadRow("", "holds half of a surrogate pair (\\ud8xx)", "whole characters", shown)
+    except (ValueError, RecursionError):
+        return BadRow("", "holds a number that is too large, or is nested too deep", raw=raw)
     return value
+
+
+def _loads(text: str) -> Any:
+    """JSON without NaN and without a key that appears twice (of which one would be lost)."""
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+
+
+def _unique(items: list[tuple[str, Any]]) -> Row:
+    found = dict(items)
+    if len(found) != len(items):
+        names = [name for name, _ in items]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} appears twice")
+    return found
 
 
 def _refuse_constant(name: str) -> None:
@@ -132,7 +150,7 @@ def _json(path: Path) -> Rows:
     with _open(path) as file:
         raw = file.read()
     try:
-        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        value = _loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(
             f"is not UTF-8 (byte {error.start + 1})", where=str(path), mend="convert it with iconv"
@@ -173,7 +191,15 @@ def _csv(path: Path) -> Rows:
                     BadRow("", f"has not {columns} columns as the header", raw=str(row)),
                 )
             else:
-                yield str(reader.line_num), dict(row)
+                yield str(reader.line_num), {k: _cell(v) for k, v in row.items()}
+
+
+def _cell(text: str) -> Any:
+    """A CSV cell: text, or the messages that `export` writes as JSON."""
+    if text.startswith('[{"role": '):
+        with contextlib.suppress(ValueError, RecursionError):
+            return _loads(text)
+    return text
 
 
 def _parquet(path: Path) -> Rows:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from accord.core.errors import StoreError
 from accord.core.hashing import canonical_json
-from accord.core.types import Prompt, Question, Rater, Response
+from accord.core.types import Judgment, Prompt, Question, Rater, Response
 
 Row = dict[str, Any]
+T = TypeVar("T")
+
+
+def _whole(read: Callable[[Any], T]) -> Callable[[Any], T]:
+    """A row that can't be read any more is a StoreError."""
+
+    @functools.wraps(read)
+    def checked(row: Any) -> T:
+        try:
+            return read(row)
+        except (ValueError, TypeError):
+            raise StoreError(
+                f"row {row.id} can't be read: it is not what was written",
+                mend="restore the store from a copy",
+            ) from None
+
+    return checked
 
 
 def from_prompt(p: Prompt) -> Row:
@@ -49,15 +69,18 @@ def to_ids(text: str) -> list[str]:
     return ids
 
 
+@_whole
 def to_prompt(row: Any) -> Prompt:
     return Prompt(messages=json.loads(row.messages), tags=json.loads(row.tags))
 
 
+@_whole
 def to_response(row: Any) -> Response:
     sampling = None if row.sampling is None else json.loads(row.sampling)
     return Response(text=row.text, source=row.source, sampling=sampling, finish=row.finish)
 
 
+@_whole
 def to_question(row: Any) -> Question:
     return Question(
         prompt=row.prompt,
@@ -67,5 +90,11 @@ def to_question(row: Any) -> Question:
     )
 
 
+@_whole
 def to_rater(row: Any) -> Rater:
     return Rater(name=row.name, kind=row.kind, facts=json.loads(row.facts))
+
+
+@_whole
+def to_judgment(row: Any) -> Judgment:
+    return Judgment.model_validate_json(row.body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar, get_args
 
 from accord.core.errors import ConfigError
 from accord.core.hashing import content_hash
@@ -20,6 +20,7 @@ from accord.core.types import (
 )
 from accord.store import pairs as reading
 from accord.store.pairs import Even, Tables, Ties
+from accord.store.proof import tampered
 
 if TYPE_CHECKING:
     from accord.store.store import Store
@@ -93,18 +94,35 @@ class Snapshot:
     def tables(self) -> Tables:
         """Everything the judgments speak of."""
         prompts = {p.id: p for p in self.store.prompts()}
-        return Tables(
+        found = Tables(
             prompts=prompts,
-            responses={r.id_for(prompts[p]): r for p, r in self.store.responses()},
+            responses={r.id_for(prompts[p]): r for p, r in self.store.responses() if p in prompts},
             questions={q.id: q for q in self.store.questions()},
             raters={r.id: r for r in self.store.raters()},
         )
+        for j in self.judgments:  # ids are recomputed: a changed row is one that is not there
+            q = found.questions.get(j.question)
+            if (
+                q is None
+                or q.prompt not in prompts
+                or j.rater not in found.raters
+                or not found.responses.keys() >= set(q.responses)
+            ):
+                raise tampered(self.store, f"what judgment {j.id} is about")
+        return found
 
     def groups(
         self, *, ties: Ties = "half", even: Even = "drop", min_agreement: float = 0.0
     ) -> Items[Group]:
         """The comparisons grouped by prompt (see accord.store.pairs); a pair several raters judged
         is kept when at least `min_agreement` of the votes are on one side."""
+        for name, value, allowed in (("ties", ties, Ties), ("even", even, Even)):
+            if value not in get_args(allowed):
+                raise ConfigError(f"is {value!r}", where=name, allowed=", ".join(get_args(allowed)))
+        if not 0.0 <= min_agreement <= 1.0:
+            raise ConfigError(
+                "is out of range", where=f"min_agreement={min_agreement}", allowed="[0, 1]"
+            )
         made, notes = reading.groups(
             self.judgments, self.tables, ties=ties, even=even, min_agreement=min_agreement
         )

@@ -7,13 +7,13 @@
         pairs = store.freeze("v1").pairs(min_agreement=0.6)
 
 Adding what is there already does nothing. Each judgment's hash covers it and the hash before it;
-`verify` recomputes the chain and every content id, so a changed row, wherever, is found.
+`verify` recomputes the chain and every content id, so a changed judgment, or a changed text it is
+about, is found (tags, facts and sampling settings describe; no id covers them).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -21,15 +21,14 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from accord.core.errors import DataError, StoreError
-from accord.core.hashing import canonical_json, content_hash
+from accord.core.hashing import canonical_json
 from accord.core.types import ANSWERS, Frozen, Judgment, Prompt, Question, Rater, Response
 from accord.store import rows, schema
 from accord.store.database import BATCH, Database
+from accord.store.proof import GENESIS, link, tampered, verify
 from accord.store.snapshot import Selection, Snapshot
 
 __all__ = ["Lineage", "Store"]
-
-GENESIS = "0" * 64
 
 
 class Lineage(Frozen):
@@ -116,15 +115,15 @@ class Store:
                 .order_by(schema.judgments.c.seq.desc())
                 .limit(1)
             ).first()
-            seq, link = last if last else (0, GENESIS)
+            seq, before = last if last else (0, GENESIS)
             added = []
             for j in fresh:
                 seq, body = seq + 1, canonical_json(j)
-                link = _link(link, body)
+                before = link(before, body)
                 added.append(
                     {
                         "seq": seq, "id": j.id, "question": j.question, "rater": j.rater,
-                        "kind": j.answer.kind, "body": body, "hash": link,
+                        "kind": j.answer.kind, "body": body, "hash": before,
                     }
                 )  # fmt: skip
             self._db.insert(schema.judgments, added)
@@ -184,16 +183,16 @@ class Store:
     def judgments(self, up_to: int | None = None) -> list[Judgment]:
         """All judgments in the order they came, to the `up_to`-th."""
         table = schema.judgments
-        query = sa.select(table.c.body).order_by(table.c.seq)
+        query = sa.select(table.c.id, table.c.body).order_by(table.c.seq)
         if up_to is not None:
             query = query.where(table.c.seq <= up_to)
         with self._db.reading() as connection:
-            return [Judgment.model_validate_json(body) for (body,) in connection.execute(query)]
+            return [rows.to_judgment(row) for row in connection.execute(query)]
 
     def judgments_on(self, questions: Iterable[str]) -> list[Judgment]:
         """Judgments on questions of these ids, in no particular order."""
-        found = self._columns(schema.judgments, "question", set(questions), "body")
-        return [Judgment.model_validate_json(body) for (body,) in found]
+        found = self._columns(schema.judgments, "question", set(questions), "id", "body")
+        return [rows.to_judgment(row) for row in found]
 
     def counts(self) -> dict[str, int]:
         """Rows by table."""
@@ -236,7 +235,7 @@ class Store:
             i: Lineage(
                 seq=row.seq,
                 hash=row.hash,
-                judgment=Judgment.model_validate_json(row.body),
+                judgment=rows.to_judgment(row),
                 question=questions[row.question],
                 rater=raters[row.rater],
                 prompt=prompts[questions[row.question].prompt],
@@ -292,7 +291,10 @@ class Store:
                     allowed=", ".join(self.snapshot_names()) or "none is frozen yet",
                     mend="freeze one with accord import FILE --store STORE --snapshot NAME",
                 )
-            selection = Selection.model_validate_json(row.selection)
+            try:
+                selection = Selection.model_validate_json(row.selection)
+            except ValueError:
+                raise tampered(self, f"the selection of snapshot {name}") from None
             found = Snapshot.of(self, name, row.up_to, selection)
         if found.sha256 != row.sha256:
             raise StoreError(
@@ -313,35 +315,9 @@ class Store:
     # -- proof ------------------------------------------------------------------------------------
 
     def verify(self) -> int:
-        """Recompute every content id and the hash chain; returns the number of judgments.
-        StoreError names the first row that is not what it was."""
-        with self._db.reading() as connection:
-            tables: tuple[tuple[sa.Table, Any], ...] = (
-                (schema.prompts, lambda r: rows.to_prompt(r).id),
-                (schema.questions, lambda r: rows.to_question(r).id),
-                (schema.raters, lambda r: rows.to_rater(r).id),
-                (schema.responses, lambda r: content_hash([r.prompt, r.text, r.source])[:20]),
-            )
-            for table, id_of in tables:
-                for row in connection.execute(sa.select(table)):
-                    if id_of(row) != row.id:
-                        raise self._tampered(f"row {row.id} of {table.name}")
-            link, expected = GENESIS, 0
-            for row in connection.execute(
-                sa.select(schema.judgments).order_by(schema.judgments.c.seq)
-            ):
-                link, expected = _link(link, row.body), expected + 1
-                same = Judgment.model_validate_json(row.body)
-                about = (same.id, same.question, same.rater, same.answer.kind)
-                told = (row.id, row.question, row.rater, row.kind)
-                if row.hash != link or row.seq != expected or about != told:
-                    raise self._tampered(f"judgment {row.id} (number {row.seq})")
-        return expected
-
-    def _tampered(self, what: str) -> StoreError:
-        return StoreError(
-            f"{what} is not what was written", where=self.name, mend="restore the store from a copy"
-        )
+        """Recompute every content id, the hash chain and the snapshots; returns the number of
+        judgments. StoreError names the first row that is not what it was."""
+        return verify(self)
 
     def _columns(
         self, table: sa.Table, key: str, values: Collection[str], *columns: str
@@ -355,10 +331,6 @@ class Store:
                 batch = ordered[start : start + BATCH]
                 found += connection.execute(sa.select(*chosen).where(table.c[key].in_(batch)))
         return found
-
-
-def _link(before: str, body: str) -> str:
-    return hashlib.sha256(f"{before}\n{body}".encode()).hexdigest()
 
 
 def _fault(
@@ -379,8 +351,10 @@ def _fault(
         return f"{len(j.answer.ranks)} ranks for {shown} responses"
     if j.answer.kind == "preference" and shown != 2:
         return f"a preference is between 2 responses, not {shown}"
-    if j.answer.kind in {"thumb", "rating"} and shown != 1:
-        return f"a {j.answer.kind} is about 1 response, not {shown}"
+    if j.answer.kind in {"thumb", "rating", "steps"} and shown != 1:
+        return f"a {j.answer.kind} answer is about 1 response, not {shown}"
+    if j.answer.kind == "writing" and j.answer.edits not in {None, *range(shown)}:
+        return f"edits response {j.answer.edits} of {shown} (counted from 0)"
     if j.supersedes and old.get(j.supersedes) != (j.question, j.rater):
         return f"supersedes {j.supersedes}, which is no judgment of this rater on this question"
     return None

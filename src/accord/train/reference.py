@@ -20,7 +20,7 @@ from accord.lm.tree import Tree
 
 __all__ = ["reference_logps"]
 
-SHARD = 64  # micro-batches between two writes
+SHARD = 16  # micro-batches between two writes
 
 
 def reference_logps(
@@ -38,22 +38,26 @@ def reference_logps(
     cache.mkdir(parents=True, exist_ok=True)
     dtype = str(next(engine.model.parameters()).dtype)
     texts = [[tree.prompt, tree.completions] for tree in trees]
-    key = content_hash([weights, dtype, engine.mode, tokens, texts])
     order = sorted(range(len(trees)), key=lambda i: (trees[i].tokens, i))  # even shards
     size = max(1, SHARD * tokens // max(1, max(t.tokens for t in trees)))
+    key = content_hash([weights, dtype, engine.mode, tokens, size, texts])
     found: dict[int, Tensor] = {}
+
+    def told(done: int, _: int) -> None:
+        if on_progress:
+            on_progress(len(found) + done, len(order))
+
     for start in range(0, len(order), size):
         part = order[start : start + size]
         path = cache / f"{key[:24]}-{start}.safetensors"
         if path.exists():
             shard = load_file(path)
         else:
-            values = tree_logps(engine, [trees[i] for i in part], tokens)
+            values = tree_logps(engine, [trees[i] for i in part], tokens, told)
             shard = {str(i): v.clone() for i, v in zip(part, values, strict=True)}
             beside = path.with_suffix(f".{os.getpid()}.tmp")
             save_file(shard, beside)
             beside.replace(path)
         found |= {i: shard[str(i)] for i in part}
-        if on_progress:
-            on_progress(len(found), len(order))
+        told(0, 0)
     return [found[i] for i in range(len(trees))]

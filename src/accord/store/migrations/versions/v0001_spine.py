@@ -84,3 +84,14 @@ def _refuse_changes(dialect: str) -> None:
                 f"CREATE TRIGGER {table}_no_{event.lower()} BEFORE {event} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{REFUSED}'); END"
             )
+    # INSERT OR REPLACE would delete without the triggers above. What is referred to by its content
+    # may be added again, to no effect; a judgment or a snapshot may not.
+    for table, key, then in (
+        *((t, "id = NEW.id", "IGNORE") for t in TABLES[:4]),
+        ("judgments", "id = NEW.id OR seq = NEW.seq", f"ABORT, '{REFUSED}'"),
+        ("snapshots", "name = NEW.name", f"ABORT, '{REFUSED}'"),
+    ):
+        op.execute(
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
+            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {key}) BEGIN SELECT RAISE({then}); END"
+        )

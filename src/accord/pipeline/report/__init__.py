@@ -1,0 +1,53 @@
+"""The report: one self-contained page, made only from what the stages left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from accord.core.rundir import read_json, write_text
+from accord.pipeline.report import sections
+from accord.pipeline.report.gather import Outputs
+from accord.pipeline.report.words import asked, came_out
+
+__all__ = ["write_report"]
+
+
+def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
+    """Write folder/report.html from the finished `stages` (name -> folder); any subset will do."""
+    outputs = Outputs.read(stages)
+    told = folder / "manifest.json"
+    manifest = read_json(told) if told.exists() else {"stages": {}, "parents": {}}
+    view = {
+        "recipe": recipe,
+        "run": folder.name,
+        "waiting": [n for n in manifest["stages"] if n not in stages],
+        "asked": asked(outputs, recipe),
+        "came_out": came_out(outputs),
+        "table": sections.table(outputs),
+        "samples": sections.samples(outputs),
+        "training": sections.training(outputs),
+        "rm": sections.reward_model(outputs),
+        "length": sections.length(outputs),
+        "kl": sections.kl(outputs),
+        "card": sections.card(outputs),
+        "lineage": sections.lineage(outputs),
+        "stages": sections.stage_rows(outputs.stages, manifest["stages"], manifest["parents"]),
+        "manifest": manifest,
+        "yaml": yaml.safe_dump(recipe.resolved, sort_keys=False, allow_unicode=True, width=100),
+        "store": outputs.data.folder / outputs.data.result.facts["store"]
+        if outputs.data
+        else "STORE",
+    }
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = files("accord.pipeline.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    html = page.from_string(source).render(view).replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    write_text(folder / "report.html", html)
+    return folder / "report.html"

@@ -1,0 +1,99 @@
+"""What the stages left, read once: the report's only source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from accord.core.rundir import read_json, read_jsonl
+from accord.core.types import Metric
+from accord.pipeline.context import StageResult, read_result
+
+__all__ = ["Done", "Outputs"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage."""
+
+    name: str
+    folder: Path
+    config: Row
+    result: StageResult
+    seconds: float | None
+
+    @property
+    def kind(self) -> str:
+        return str(self.config["kind"])
+
+    @cached_property
+    def metrics_rows(self) -> list[Row]:
+        return read_jsonl(self.folder / "metrics.jsonl")
+
+
+@dataclass
+class Outputs:
+    """Everything finished in a run. `answers` by policy, in the order of the recipe."""
+
+    stages: list[Done]
+    answers: dict[str, list[Row]] = field(default_factory=dict)
+    table: dict[str, dict[str, Metric]] = field(default_factory=dict)
+    differences: dict[str, dict[str, Metric]] = field(default_factory=dict)
+    baseline: str = "base"
+
+    @classmethod
+    def read(cls, stages: Mapping[str, Path]) -> Outputs:
+        found = cls([_done(name, folder) for name, folder in stages.items()])
+        for stage in found.of("eval"):
+            policy = str(stage.result.facts["policy"])
+            found.answers[policy] = read_jsonl(stage.folder / "answers.jsonl")
+            found.table[policy] = dict(stage.result.metrics)
+        for stage in found.of("compare"):
+            told = read_json(stage.folder / "compare.json")
+            found.baseline = told["baseline"]
+            found.differences = _metrics(told["differences"])
+            for policy, row in _metrics(told["table"]).items():
+                found.table.setdefault(policy, {}).update(row)
+                found.answers[policy] = read_jsonl(stage.folder / f"{policy}.jsonl")
+        return found
+
+    def of(self, *kinds: str) -> list[Done]:
+        return [s for s in self.stages if s.kind in kinds]
+
+    @property
+    def data(self) -> Done | None:
+        """The stage that holds the judgments."""
+        return next(iter(self.of("simulate", "import", "open")), None)
+
+    @property
+    def reward(self) -> Done | None:
+        return next(iter(self.of("reward")), None)
+
+    @property
+    def main(self) -> str:
+        """The figure that decides: gold where the truth is known, else the learned reward."""
+        columns = {key for row in self.table.values() for key in row}
+        return next((key for key in ("gold", "reward", "words") if key in columns), "words")
+
+
+def _done(name: str, folder: Path) -> Done:
+    timing = folder / "timing.json"
+    return Done(
+        name,
+        folder,
+        read_json(folder / "config.json"),
+        read_result(folder),
+        read_json(timing)["seconds"] if timing.exists() else None,
+    )
+
+
+def _metrics(raw: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Metric]]:
+    return {
+        outer: {key: Metric.model_validate(m) for key, m in row.items()}
+        for outer, row in raw.items()
+    }

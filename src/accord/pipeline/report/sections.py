@@ -1,0 +1,376 @@
+"""The page's sections as plain data, one function each; the template only lays them out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from accord.core.rundir import read_json, read_jsonl
+from accord.core.types import Metric
+from accord.pipeline.report import charts
+from accord.pipeline.report.charts import Series
+from accord.pipeline.report.gather import Done, Outputs, Row
+from accord.pipeline.report.lineage import judgments
+from accord.pipeline.report.words import COLUMNS, CURVES, number, verdict
+from accord.stats.calibration import calibration_error, reliability
+from accord.stats.intervals import cluster_mean, correlation
+
+__all__ = ["card", "kl", "length", "lineage", "reward_model", "samples", "table", "training"]
+
+SHOWN = {"gained": 4, "lost": 4, "others": 6}
+LINEAGE_ROWS = 40
+TRUTH = {1: "the raters are right", -1: "the raters are wrong", 0: "equally good"}
+MARKS = {"better": "▲", "worse": "▼", "changed": "◆", "unclear": ""}
+
+
+def _scramble(text: str) -> str:
+    """A key that puts rows in a random but fixed order."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _cell(m: Metric | None, key: str, change: Metric | None) -> Row:
+    if m is None:
+        return {"value": "", "detail": "", "mark": "", "tone": ""}
+    found = verdict(key, change) if change else "unclear"
+    interval = "" if m.low is None or m.high is None else f"[{number(m.low)}, {number(m.high)}]"
+    detail = f"{interval} n={m.n}" if m.value is not None else f"{m.note} n={m.n}"
+    return {"value": number(m.value), "detail": detail.strip(), "mark": MARKS[found], "tone": found}
+
+
+def table(outputs: Outputs) -> Row | None:
+    """Policies by measures, and the main figure as a picture."""
+    if not outputs.table:
+        return None
+    present = {key for row in outputs.table.values() for key in row}
+    keys = [k for k in COLUMNS if k in present] + sorted(present - set(COLUMNS))
+    change = {pair.partition(" - ")[0]: row for pair, row in outputs.differences.items()}
+    rows = [
+        {
+            "policy": policy,
+            "cells": [_cell(row.get(k), k, change.get(policy, {}).get(k)) for k in keys],
+        }
+        for policy, row in outputs.table.items()
+    ]
+    main = outputs.main
+    dots = [
+        (policy, m.value, m.low, m.high, f"{policy}: {m}")
+        for policy, row in outputs.table.items()
+        if (m := row.get(main)) and m.value is not None
+    ]
+    steps = [
+        (pair, m.value, m.low, m.high, f"{pair}: {m}")
+        for pair, row in outputs.differences.items()
+        if (m := row.get(main)) and m.value is not None
+    ]
+    name = COLUMNS.get(main, (main,))[0]
+    return {
+        "columns": [COLUMNS.get(k, (k, "", None))[:2] for k in keys],
+        "rows": rows,
+        "chart": charts.intervals(dots, f"{name}, mean with 95% interval") if dots else "",
+        "steps": charts.intervals(steps, f"difference in {name}, paired by prompt", zero=True)
+        if steps
+        else "",
+    }
+
+
+def samples(outputs: Outputs) -> list[Row]:
+    """Held-out prompts with every policy's answer: where the last policy gained, lost, and others."""
+    policies = list(outputs.answers)
+    if not policies:
+        return []
+    by_prompt: dict[str, Row] = {}
+    for policy, rows in outputs.answers.items():
+        for row in rows:
+            entry = by_prompt.setdefault(row["prompt_id"], {"prompt": row["prompt"], "of": {}})
+            entry["of"][policy] = row
+    complete = [e | {"id": i} for i, e in by_prompt.items() if len(e["of"]) == len(policies)]
+    for entry in complete:
+        scores = [_main(entry["of"][p], outputs.main) for p in policies]
+        entry["gain"] = scores[-1] - scores[0]
+    return [_sample(entry, group, policies) for entry, group in _choose(complete)]
+
+
+def _main(row: Row, key: str) -> float:
+    value = row.get(key, 0.0)
+    return float(value["gold"] if isinstance(value, dict) else value)
+
+
+def _choose(entries: list[Row]) -> list[tuple[Row, str]]:
+    ordered = sorted(entries, key=lambda e: (-e["gain"], e["id"]))
+    gained = [e for e in ordered if e["gain"] > 0][: SHOWN["gained"]]
+    lost = [e for e in reversed(ordered) if e["gain"] < 0][: SHOWN["lost"]]
+    taken = {e["id"] for e in gained + lost}
+    others = sorted((e for e in entries if e["id"] not in taken), key=lambda e: _scramble(e["id"]))
+    parts = {"gained": gained, "lost": lost, "others": others[: SHOWN["others"]]}
+    return [(e, group) for group, chosen in parts.items() for e in chosen]
+
+
+def _sample(entry: Row, group: str, policies: Sequence[str]) -> Row:
+    turns = entry["prompt"]["messages"]
+    return {
+        "group": group,
+        "id": entry["id"],
+        "prompt": turns[-1]["content"],
+        "before": [t for t in turns[:-1] if t["role"] != "system"],
+        "system": next((t["content"] for t in turns if t["role"] == "system"), ""),
+        "case": entry["of"][policies[0]].get("case", ""),
+        "answers": [_answer(p, entry["of"][p]) for p in policies],
+    }
+
+
+def _answer(policy: str, row: Row) -> Row:
+    parts = [f"{row['words']} words"]
+    if "reward" in row:
+        parts.append(f"reward {number(row['reward'])}")
+    scores = row.get("gold", {})
+    failed = [COLUMNS[k][0] for k, v in scores.items() if k != "gold" and v < 1.0]
+    return {
+        "policy": policy,
+        "text": row["response"]["text"],
+        "cut": row["response"]["finish"] == "length",
+        "gold": number(scores["gold"]) if scores else "",
+        "failed": failed,
+        "facts": ", ".join(parts),
+    }
+
+
+def training(outputs: Outputs) -> list[Row]:
+    """Curves of every training stage, each with how to read it."""
+    told = []
+    for stage in outputs.of("sft", "reward", "preference"):
+        rows = stage.metrics_rows
+        present = {key for row in rows for key in row}
+        drawn = []
+        for keys, name, sentence in CURVES:
+            found = [k for k in keys if k in present]
+            if not found:
+                continue
+            series = [s for k in found for s in _curve(rows, k)]
+            drawn.append(
+                {"name": name, "sentence": sentence, "svg": charts.lines(series, "step", name)}
+            )
+        told.append({
+            "name": stage.name, "kind": stage.kind, "headline": stage.result.headline, "charts": drawn,
+            "steps": len(rows), "notes": stage.result.notes, "facts": _plain(stage.result.facts),
+        })  # fmt: skip
+    return told
+
+
+def _curve(rows: Sequence[Row], key: str) -> list[Series]:
+    points = [
+        (float(r["step"]), float(r[key])) for r in rows if isinstance(r.get(key), int | float)
+    ]
+    name = key.replace("eval/", "held-out ").replace("_", " ")
+    window = max(1, len(points) // 10)
+    if window < 3 or key in {"lr"}:
+        return [Series(name, points)]
+    half = window // 2
+    mean = [
+        (x, sum(y for _, y in part) / len(part))
+        for i, (x, _) in enumerate(points)
+        if (part := points[max(0, i - half) : i + half + 1])
+    ]
+    return [Series(f"{name}, mean of {2 * half + 1} batches", mean)]
+
+
+def _plain(facts: Row) -> list[tuple[str, str]]:
+    """Facts worth a line: nested counts flattened, empty ones left out."""
+    out = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            out += [(k, str(v)) for k, v in value.items() if v]
+        elif value not in (None, "", 0):
+            out.append((key, str(value)))
+    return out
+
+
+def reward_model(outputs: Outputs) -> Row | None:
+    """Accuracy by agreement, calibration, and its most confident mistakes with their judgments."""
+    stage = outputs.reward
+    if stage is None:
+        return None
+    rows = read_jsonl(stage.folder / "held_out.jsonl")
+    judged = [r for r in rows if r["sources"]]
+    predicted, happened, prompts = _oriented(judged)
+    bins = reliability(predicted, happened)
+    drawn = [
+        (
+            b.predicted,
+            b.observed.value or 0.0,
+            b.observed.low or 0.0,
+            b.observed.high or 1.0,
+            b.observed.n,
+        )
+        for b in bins
+    ]
+    wrong = sorted((r for r in judged if r["gap"] < 0 and r["p"] > 0.6), key=lambda r: r["gap"])[:6]
+    told = judgments(outputs.data, {s for r in wrong for s in r["sources"]})
+    return {
+        "name": stage.name,
+        "metrics": [(k, str(m)) for k, m in stage.result.metrics.items()],
+        "by_agreement": _by_agreement(judged),
+        "calibration": charts.reliability(
+            drawn, "predicted P(better wins)", "raters' share of votes"
+        ),
+        "ece": str(calibration_error(predicted, happened, prompts)),
+        "wrong": [_comparison(r, told) for r in wrong],
+    }
+
+
+def _oriented(rows: Sequence[Row]) -> tuple[list[float], list[float], list[str]]:
+    """Prediction and label of each pair, the first side chosen by the texts alone: were it always the
+    raters' favourite, every label would be above one half and calibration would mean nothing."""
+    predicted, happened = [], []
+    for r in rows:
+        p, label = 1 / (1 + math.exp(-max(-60.0, min(60.0, r["gap"])))), r["p"]
+        straight = _scramble(r["better"]) < _scramble(r["worse"])
+        predicted.append(p if straight else 1 - p)
+        happened.append(label if straight else 1 - label)
+    return predicted, happened, [r["prompt"] for r in rows]
+
+
+def _by_agreement(rows: Sequence[Row]) -> list[Row]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for r in rows:
+        a = r["agreement"]
+        groups["judged once" if a is None else f"{a:.0%} of votes agree"].append(r)
+    order = sorted(groups, key=lambda k: (k == "judged once", -_first_number(k)))
+    return [
+        {
+            "name": name,
+            "raters": str(_accuracy(groups[name], lambda r: 1.0)),
+            "truth": str(
+                _accuracy([r for r in groups[name] if r.get("truth")], lambda r: r["truth"])
+            ),
+            "known": any("truth" in r for r in groups[name]),
+        }
+        for name in order
+    ]
+
+
+def _first_number(text: str) -> int:
+    head = text.partition("%")[0]
+    return int(head) if head.isdigit() else 0
+
+
+def _accuracy(rows: Sequence[Row], sign: Any) -> Metric:
+    hits = [0.5 if r["gap"] == 0 else float(r["gap"] * sign(r) > 0) for r in rows]
+    return cluster_mean(hits, [r["prompt"] for r in rows])
+
+
+def _comparison(row: Row, told: dict[str, Row]) -> Row:
+    return {
+        "better": row["better"],
+        "worse": row["worse"],
+        "gap": number(row["gap"]),
+        "p": f"{row['p']:.0%}",
+        "judgments": [told[s] for s in row["sources"] if s in told],
+        "truth": TRUTH.get(row.get("truth"), ""),
+    }
+
+
+def length(outputs: Outputs) -> Row | None:
+    """Reward against words: a reward that can be had by writing more will be."""
+    found = {p: [r for r in rows if "reward" in r] for p, rows in outputs.answers.items()}
+    if not any(found.values()):
+        return None
+    series = [
+        Series(
+            p,
+            [(float(r["words"]), float(r["reward"])) for r in rows],
+            [f"{p}: {_clip(r)}" for r in rows],
+        )
+        for p, rows in found.items()
+    ]
+    rows = [
+        (p, str(correlation([r["words"] for r in rows], [r["reward"] for r in rows])))
+        for p, rows in found.items()
+    ]
+    return {"chart": charts.scatter(series, "words", "learned reward"), "rows": rows}
+
+
+def _clip(row: Row) -> str:
+    text = " ".join(row["response"]["text"].split())
+    return text[:90] + ("…" if len(text) > 90 else "")
+
+
+def kl(outputs: Outputs) -> Row | None:
+    """How far each policy has moved."""
+    rows = [
+        (policy, m.value, m.low, m.high, f"{policy}: {m}")
+        for policy, row in outputs.table.items()
+        if policy != outputs.baseline and (m := row.get("kl")) and m.value is not None
+    ]
+    if not rows:
+        return None
+    greedy = all(s.config.get("temperature") == 0 for s in outputs.of("eval"))
+    return {
+        "chart": charts.intervals(rows, "log π(y|x) − log π_ref(y|x), nats per answer", zero=True),
+        "baseline": outputs.baseline,
+        "greedy": greedy,
+        "rows": [r[4] for r in rows],
+    }
+
+
+def card(outputs: Outputs) -> Row | None:
+    """The data card: counts, raters, agreement, split and hashes."""
+    if outputs.data is None:
+        return None
+    told = read_json(outputs.data.folder / "card.json")
+    raters = told.pop("raters", [])
+    return {
+        "stage": outputs.data.name,
+        "notes": outputs.data.result.notes,
+        "parts": [(title, _lines(value)) for title, value in _titled(told)],
+        "raters": [{k: _say(v) for k, v in r.items()} for r in raters],
+    }
+
+
+def _titled(told: Row) -> list[tuple[str, Row]]:
+    flat = {k: v for k, v in told.items() if not isinstance(v, dict) or "level" in v}
+    nested = {k: v for k, v in told.items() if isinstance(v, dict) and "level" not in v}
+    return [("in all", flat), *((k.replace("_", " "), v) for k, v in nested.items())]
+
+
+def _lines(part: Row) -> list[tuple[str, str]]:
+    return [(k.replace("_", " "), _say(v)) for k, v in part.items()]
+
+
+def _say(value: Any) -> str:
+    if isinstance(value, dict) and "level" in value:
+        return str(Metric.model_validate(value))
+    if isinstance(value, float):
+        return number(value)
+    return "" if value is None else str(value)
+
+
+def lineage(outputs: Outputs) -> list[Row]:
+    """Held-out comparisons, each with the judgments behind it."""
+    if outputs.reward is None:
+        return []
+    rows = [r for r in read_jsonl(outputs.reward.folder / "held_out.jsonl") if r["sources"]]
+    rows = sorted(rows, key=lambda r: _scramble(r["prompt"] + r["better"] + r["worse"]))[
+        :LINEAGE_ROWS
+    ]
+    told = judgments(outputs.data, {s for r in rows for s in r["sources"]})
+    return [_comparison(r, told) for r in rows if any(s in told for s in r["sources"])]
+
+
+def stage_rows(
+    stages: Sequence[Done], keys: dict[str, str], parents: dict[str, list[str]]
+) -> list[Row]:
+    """What ran: kind, parents, key, seconds."""
+    return [
+        {
+            "name": s.name,
+            "kind": s.kind,
+            "reads": ", ".join(parents.get(s.name, [])),
+            "key": keys.get(s.name, s.folder.name),
+            "seconds": "" if s.seconds is None else f"{s.seconds:.0f} s",
+            "headline": s.result.headline,
+        }
+        for s in stages
+    ]

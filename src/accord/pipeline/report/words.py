@@ -1,0 +1,169 @@
+"""The report's sentences: what was asked, what came out, how to read each figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from accord.core.types import Metric
+from accord.pipeline.report.gather import Done, Outputs
+
+__all__ = ["CURVES", "asked", "came_out", "number", "verdict"]
+
+COLUMNS = {  # key: (title, what it is, is more better? None: neither)
+    "gold": ("gold", "mean of the gold axes, from the shop's own rules, never from a model", True),
+    "accuracy": ("accuracy", "no invented policy: every figure stands in the rules", True),
+    "resolution": (
+        "resolution",
+        "states what was asked, or hands over what people must decide",
+        True,
+    ),
+    "escalation": ("escalation", "handed to a person exactly when it must be", True),
+    "tone": ("tone", "no rudeness", True),
+    "length": ("brevity", "1 up to 25 words, 0 from 50, 0 when cut off", True),
+    "reward": ("learned reward", "the reward model's score; reference answers average 0", True),
+    "kl": ("KL", "log-ratio to the reference, nats per answer", None),
+    "words": ("words", "words per answer", None),
+}
+
+CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to read it
+    (
+        ("loss", "eval/loss"),
+        "loss",
+        "The training objective on each batch; it should fall and then level off.",
+    ),
+    (
+        ("eval/nll",),
+        "held-out loss",
+        "Nats per held-out token; when it rises while the loss falls, the model memorises.",
+    ),
+    (
+        ("accuracy", "eval/accuracy"),
+        "accuracy",
+        "Share of comparisons ordered as the raters did; 0.5 is a coin. "
+        "Training far above held-out means overfitting.",
+    ),
+    (
+        ("margin",),
+        "margin",
+        "How far chosen is above rejected; it grows while the model separates the two sides.",
+    ),
+    (
+        ("chosen_shift", "rejected_shift"),
+        "shift from the reference",
+        "Change of the answers' log-probability since the start. Both falling is likelihood displacement: "
+        "the model moves away from chosen answers too.",
+    ),
+    (
+        ("grad_norm",),
+        "gradient norm",
+        "Before clipping; spikes mean unstable batches or too high a learning rate.",
+    ),
+    (("lr",), "learning rate", "The schedule as it was run."),
+)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, plain minus signs."""
+    if value is None:
+        return "undefined"
+    return f"{value:.3g}".replace("-", "−")
+
+
+def signed(m: Metric) -> str:
+    """A difference with its sign, interval and n."""
+    if m.value is None:
+        return f"undefined ({m.note or 'no data'}), n={m.n}"
+    sign = "+" if m.value >= 0 else ""
+    interval = "" if m.low is None or m.high is None else f" [{number(m.low)}, {number(m.high)}]"
+    return f"{sign}{number(m.value)}{interval}, n={m.n}"
+
+
+def verdict(key: str, m: Metric) -> str:
+    """better, worse, changed or unclear: by whether the interval excludes 0."""
+    if m.value is None or m.low is None or m.high is None or m.low <= 0 <= m.high:
+        return "unclear"
+    better_when_more = COLUMNS.get(key, (key, "", None))[2]
+    if better_when_more is None:
+        return "changed"
+    return "better" if (m.value > 0) == better_when_more else "worse"
+
+
+def asked(outputs: Outputs, recipe: Any) -> list[str]:
+    """The recipe in sentences."""
+    said = [f"Model: {recipe.model}. Seed: {recipe.seed}."]
+    data = outputs.data
+    if data:
+        said.append(f"Judgments: {data.result.headline}.")
+    said += [_training(stage) for stage in outputs.of("sft", "reward", "preference")]
+    return said
+
+
+def _training(stage: Done) -> str:
+    c, items = stage.config, stage.result.facts.get("items", "?")
+    tune = "all weights" if c["tune"] == "full" else f"LoRA of rank {c['tune']['r']}"
+    names = {"sft": "supervised fine-tuning", "reward": "reward model", "preference": "preferences"}
+    loss = c.get("loss")
+    rest = (
+        f", {' '.join(f'{k} {v}' if k != 'name' else str(v) for k, v in loss.items())}"
+        if loss
+        else ""
+    )
+    what = "demonstrations" if c["kind"] == "sft" else "prompts with comparisons"
+    return (
+        f"{stage.name}: {names[c['kind']]} from {c['init']} on {items} {what}{rest}; {tune}, "
+        f"learning rate {c['lr']:g}, batch {c['batch_size']}, {c['epochs']:g} epochs."
+    )
+
+
+def came_out(outputs: Outputs) -> list[dict[str, str]]:
+    """What the numbers say, improvement or not, one sentence per step; `tone` colours it."""
+    told = [_step(pair, row, outputs.main) for pair, row in outputs.differences.items()]
+    reward = outputs.reward
+    if reward:
+        told += [_reward_sentence(name, m) for name, m in reward.result.metrics.items()]
+    if not told:
+        for policy, row in outputs.table.items():
+            m = row.get(outputs.main)
+            if m:
+                told.append({"tone": "unclear", "text": f"{policy}: {outputs.main} {m}."})
+    return told
+
+
+def _step(pair: str, row: Mapping[str, Metric], main: str) -> dict[str, str]:
+    after, _, before = pair.partition(" - ")
+    m = row.get(main)
+    if m is None:
+        return {"tone": "unclear", "text": f"{after} against {before}: not measured."}
+    found = verdict(main, m)
+    name = COLUMNS.get(main, (main,))[0]
+    told = {
+        "better": f"{after} improves on {before}: {name} {signed(m)} on the same prompts.",
+        "worse": f"{after} is worse than {before}: {name} {signed(m)} on the same prompts.",
+        "changed": f"{after} differs from {before}: {name} {signed(m)} on the same prompts.",
+        "unclear": f"{after} against {before}: no clear change in {name}: {signed(m)}; the interval holds 0.",
+    }[found]
+    parts = {"better": [], "worse": [], "changed": []}  # type: dict[str, list[str]]
+    for key, other in row.items():
+        if key != main and key in COLUMNS and (v := verdict(key, other)) != "unclear":
+            parts[v].append(f"{COLUMNS[key][0]} {signed(other)}")
+    labels = {"better": "Better", "worse": "Worse", "changed": "Also changed"}
+    told += "".join(f" {labels[k]}: {'; '.join(v)}." for k, v in parts.items() if v)
+    unclear = [
+        COLUMNS[k][0]
+        for k, o in row.items()
+        if k != main and k in COLUMNS and verdict(k, o) == "unclear"
+    ]
+    if unclear:
+        told += f" No clear change: {', '.join(unclear)}."
+    return {"tone": found, "text": told}
+
+
+def _reward_sentence(name: str, m: Metric) -> dict[str, str]:
+    against = "the true order" if "true" in name else "the raters' labels"
+    good = m.low is not None and m.low > 0.5
+    return {
+        "tone": "better" if good else "unclear",
+        "text": f"The reward model orders held-out pairs like {against} with accuracy {m}"
+        + (" (0.5 is a coin)." if not good else "."),
+    }

@@ -1,0 +1,62 @@
+"""What is not run is skipped with its reason, and counted loudly at the end."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(
+    os.environ.get("ACCORD_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests too (real model)")
+
+
+def _has_gpu() -> bool:
+    if importlib.util.find_spec("torch") is None or not Path("/dev/nvidiactl").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _has_chromium() -> bool:
+    return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+
+
+NEEDS = {  # marker: (there?, what is missing)
+    "gpu": (_has_gpu, "gpu: no CUDA device"),
+    "shared_data": (SHARED_DATA.is_dir, f"shared_data: no {SHARED_DATA}; set ACCORD_SHARED_DATA"),
+    "browser": (_has_chromium, "browser: no chromium; apt-get install chromium"),
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    needs = {**NEEDS, "slow": (lambda: config.getoption("--slow"), "slow: make test-all runs it")}
+    for marker, (there, missing) in needs.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and not there():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[text.removeprefix("Skipped: ")] += 1
+    for reason, n in reasons.items():
+        terminalreporter.write_line(f"NOT RUN: {n} tests, {reason}", yellow=True, bold=True)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data beside the repository."""
+    return SHARED_DATA

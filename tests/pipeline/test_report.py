@@ -1,0 +1,229 @@
+"""The report from hand-made stage folders: complete, honest about n, deaf to hostile text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from accord.core.rundir import write_json, write_jsonl
+from accord.core.types import Metric
+from accord.pipeline.report import charts, write_report
+from accord.pipeline.report.charts import Series
+from accord.pipeline.report.words import verdict
+
+HOSTILE = "</script><script>alert('x')</script> \" onload=alert(1) \x00 \u202eabc & <b>"
+RECIPE = SimpleNamespace(
+    name="t", about="An <about>.", model="m", seed=3, resolved={"name": "t", "stages": {}}
+)
+
+
+def metric(value: float, low: float, high: float, n: int = 8) -> dict[str, Any]:
+    return Metric(value=value, low=low, high=high, n=n).model_dump(mode="json")
+
+
+def stage(
+    folder: Path, name: str, config: dict[str, Any], facts: Any = None, **metrics: Any
+) -> Path:
+    place = folder / name.replace("/", "-")
+    place.mkdir(parents=True)
+    write_json(place / "config.json", {"name": name, **config})
+    result = {"metrics": metrics, "notes": [], "facts": facts or {}, "headline": f"{name} is done"}
+    write_json(place / "result.json", result)
+    write_json(place / "timing.json", {"seconds": 12.0})
+    return place
+
+
+def answer(i: int, gold: float, reward: float) -> dict[str, Any]:
+    axes = dict.fromkeys(("accuracy", "resolution", "escalation", "tone", "length"), gold)
+    return {
+        "prompt_id": f"p{i}",
+        "prompt": {
+            "messages": [{"role": "user", "content": f"Question {i} {HOSTILE}"}],
+            "tags": {},
+        },
+        "response": {"text": HOSTILE, "source": "model:x", "sampling": None, "finish": "length"},
+        "words": 5 + i,
+        "case": "plain",
+        "gold": {"gold": gold, **axes},
+        "reward": reward,
+        "kl": 0.5,
+    }
+
+
+TRAINING = {"init": "base", "tune": {"r": 16}, "lr": 0.001, "batch_size": 4, "epochs": 1.0}
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> dict[str, Path]:
+    made = {}
+    for k, policy in enumerate(("base", "sft")):
+        config = {"kind": "eval", "temperature": 0.0}
+        place = stage(
+            tmp_path, f"eval/{policy}", config, {"policy": policy}, gold=metric(0.5, 0.4, 0.6)
+        )
+        rows = [answer(i, 0.4 + 0.2 * k, float(i)) for i in range(8)]
+        write_jsonl(place / "answers.jsonl", rows)
+        made[f"eval/{policy}"] = place
+    made["sft"] = stage(tmp_path, "sft", {"kind": "sft", **TRAINING}, {"items": 9})
+    rows = [{"step": i, "loss": 2.0 / (i + 1), "lr": 0.1} for i in range(40)]
+    write_jsonl(made["sft"] / "metrics.jsonl", rows)
+    loss = {"loss": {"name": "bradley_terry"}}
+    accuracy = {"accuracy": metric(0.8, 0.7, 0.9, 31)}
+    made["rm"] = stage(
+        tmp_path, "rm", {"kind": "reward", **TRAINING, **loss}, {"items": 9}, **accuracy
+    )
+    held = [
+        {"prompt": f"p{i % 9}", "better": f"good {i}", "worse": HOSTILE, "gap": i - 5.0, "p": 1.0,
+         "agreement": None if i % 2 else 1.0, "sources": [f"j{i}"], "truth": 1}
+        for i in range(20)
+    ]  # fmt: skip
+    write_jsonl(made["rm"] / "held_out.jsonl", held)
+    place = stage(tmp_path, "compare", {"kind": "compare"}, {"policies": ["base", "sft"]})
+    row = {
+        "gold": metric(0.5, 0.4, 0.6),
+        "reward": metric(1.0, 0.5, 1.5),
+        "kl": metric(0.5, 0.4, 0.6),
+    }
+    change = {
+        "gold": metric(0.2, 0.1, 0.3),
+        "length": metric(-0.2, -0.3, -0.1),
+        "kl": metric(1, 0.5, 2),
+    }
+    told = {"policies": ["base", "sft"], "table": {"base": row, "sft": row}, "baseline": "base",
+            "differences": {"sft - base": change}}  # fmt: skip
+    write_json(place / "compare.json", told)
+    for k, policy in enumerate(("base", "sft")):
+        write_jsonl(
+            place / f"{policy}.jsonl", [answer(i, 0.4 + 0.2 * k, float(i)) for i in range(8)]
+        )
+    made["compare"] = place
+    return made
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and the visible text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def parsed(page: str) -> Tags:
+    found = Tags()
+    found.feed(page)
+    return found
+
+
+def test_hostile_text_stays_text(stages: dict[str, Path], tmp_path: Path) -> None:
+    page = write_report(RECIPE, tmp_path, stages).read_text()
+    found = parsed(page)
+    assert [tag for tag, _ in found.tags].count("script") == 1
+    assert not any(name.startswith("on") for _, attrs in found.tags for name in attrs)
+    assert "alert('x')" in found.text
+    assert "\x00" not in page
+
+
+def test_the_page_needs_nothing_from_outside(stages: dict[str, Path], tmp_path: Path) -> None:
+    page = write_report(RECIPE, tmp_path, stages).read_text()
+    for _, attrs in parsed(page).tags:
+        for name in ("src", "href"):
+            assert not (attrs.get(name) or "#").startswith(("http", "//"))
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_every_section_is_there(stages: dict[str, Path], tmp_path: Path) -> None:
+    found = parsed(write_report(RECIPE, tmp_path, stages).read_text())
+    ids = {attrs.get("id") for _, attrs in found.tags}
+    assert ids >= {"top", "table", "samples", "training", "rm", "length", "kl", "run"}
+    assert "sft improves on base: gold +0.2 [0.1, 0.3], n=8" in found.text
+    assert "Worse: brevity −0.2 [−0.3, −0.1], n=8" in found.text
+    assert "accuracy 0.8 [0.7, 0.9] n=31" in found.text
+
+
+def test_any_part_of_a_run_has_a_report(stages: dict[str, Path], tmp_path: Path) -> None:
+    names = list(stages)
+    for k in range(len(names) + 1):
+        part = {n: stages[n] for n in names[:k]}
+        assert "<h2" in write_report(RECIPE, tmp_path, part).read_text()
+        rest = {n: stages[n] for n in names[k:]}
+        assert "<h2" in write_report(RECIPE, tmp_path, rest).read_text()
+
+
+def test_the_same_outputs_give_the_same_page(stages: dict[str, Path], tmp_path: Path) -> None:
+    first = write_report(RECIPE, tmp_path, stages).read_bytes()
+    assert write_report(RECIPE, tmp_path, stages).read_bytes() == first
+
+
+def test_no_figure_of_the_table_without_n(stages: dict[str, Path], tmp_path: Path) -> None:
+    page = write_report(RECIPE, tmp_path, stages).read_text()
+    cells = re.findall(r'<td class="num"><b>([^<]+)</b>.*?<small>([^<]*)</small>', page)
+    assert len(cells) >= 6
+    assert all(re.search(r"n=\d+", detail) for _, detail in cells)
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "high", "said"),
+    [("gold", 0.1, 0.2, "better"), ("gold", -0.2, -0.1, "worse"), ("gold", -0.1, 0.2, "unclear"),
+     ("kl", 0.1, 0.2, "changed"), ("words", -9, -1, "changed")],
+)  # fmt: skip
+def test_verdicts_follow_the_interval(key: str, low: float, high: float, said: str) -> None:
+    assert verdict(key, Metric(value=(low + high) / 2, low=low, high=high, n=9)) == said
+    assert verdict(key, Metric(value=1.0, n=1)) == "unclear"
+
+
+STRANGE = [
+    [],
+    [(0.0, 0.0)],
+    [(1.0, math.nan), (math.inf, 2.0)],
+    [(3.0, 5.0)] * 4,
+    [(1e-9, 1e9), (-1e9, 0)],
+]
+
+
+@pytest.mark.parametrize("points", STRANGE)
+def test_charts_stand_strange_numbers(points: list[tuple[float, float]]) -> None:
+    for draw in (charts.lines, charts.scatter):
+        svg = str(draw([Series("a<b", points), Series("c", [(1.0, 1.0)])], "x", "y"))
+        assert "nan" not in svg.lower()
+        assert "inf" not in svg.lower()
+        assert "a<b" not in svg
+
+
+def test_ticks_are_round_and_inside() -> None:
+    for low, high in ((0.0, 1.0), (-3.7, 12.2), (0.001, 0.0017), (5e6, 9e6)):
+        found = charts.ticks(low, high)
+        assert 2 <= len(found) <= 11
+        assert all(low <= t <= high for t in found)
+        steps = {round((b - a) / (found[1] - found[0]), 6) for a, b in zip(found, found[1:])}  # noqa: B905, RUF007
+        assert steps == {1.0}
+
+
+def test_a_dot_is_where_its_value_is() -> None:
+    """Two points at the ends of x: the pixel distance is the range's share of the plot."""
+    svg = str(charts.scatter([Series("a", [(0.0, 0.0), (10.0, 1.0)])], "x", "y"))
+    xs = [float(x) for x in re.findall(r'cx="([\d.]+)"', svg)]
+    wide = charts.WIDTH - charts.LEFT - charts.RIGHT
+    assert xs[1] - xs[0] == pytest.approx(wide / 1.12, abs=0.2)
+
+
+def test_json_of_the_run_is_read_back(stages: dict[str, Path], tmp_path: Path) -> None:
+    """The manifest beside the report is shown: stages not finished are named."""
+    manifest = {"stages": {"sft": "sft-1", "dpo": "dpo-2"}, "parents": {"sft": ["base"]}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    page = write_report(RECIPE, tmp_path, stages).read_text()
+    assert "Not finished: dpo" in page

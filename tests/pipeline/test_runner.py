@@ -1,0 +1,186 @@
+"""Stages keyed by content: what is done is skipped, what changed runs again, a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from accord.core.errors import RunError
+from accord.core.hashing import tree_hash
+from accord.core.rundir import read_jsonl
+from accord.pipeline.recipe import read_recipe
+from accord.pipeline.runner import RunFolder, check, rewrite_report, run
+from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
+
+
+class Heard:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.skips: list[str] = []
+
+    def start(self, stage: str) -> None: ...
+    def progress(self, done: int, total: int, text: str = "") -> None: ...
+    def failed(self, stage: str) -> None: ...
+    def report(self, path: Path, seconds: float) -> None: ...
+
+    def finished(self, stage: str, headline: str, seconds: float, notes: list[str]) -> None:
+        self.ran.append(stage)
+
+    def skipped(self, stage: str, headline: str) -> None:
+        self.skips.append(stage)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline")
+    write_recipe(folder, save_tiny_model(folder / "model"))
+    return folder
+
+
+def go(folder: Path, *sets: str, **options: object) -> tuple[RunFolder, Heard]:
+    heard = Heard()
+    recipe = read_recipe(folder / "tiny.yaml", list(sets))
+    return run(recipe, folder / "runs", heard, **options), heard  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> RunFolder:
+    found, heard = go(folder)
+    assert heard.ran == [
+        "study", "eval/base", "sft", "eval/sft", "rm", "dpo", "eval/dpo", "compare"
+    ]  # fmt: skip
+    return found
+
+
+def test_every_stage_leaves_its_outputs_and_the_run_a_report(done: RunFolder) -> None:
+    for place in done.stages.values():
+        assert (place / "DONE").exists()
+        assert json.loads((place / "result.json").read_text())["headline"]
+    assert len(read_jsonl(done.stages["sft"] / "metrics.jsonl")) == 6
+    page = done.report.read_text()
+    assert "<html" in page
+    manifest = json.loads((done.path / "manifest.json").read_text())
+    assert set(manifest["stages"]) == set(done.stages)
+    assert manifest["packages"]["torch"]
+    for name in done.stages:
+        assert (done.path / name.replace("/", "-")).resolve() == done.stages[name].resolve()
+
+
+def test_a_second_run_does_nothing(folder: Path, done: RunFolder) -> None:
+    again, heard = go(folder)
+    assert heard.ran == []
+    assert len(heard.skips) == 8
+    assert again.path == done.path
+
+
+def test_a_changed_key_runs_what_depends_on_it(folder: Path, done: RunFolder) -> None:
+    other, heard = go(folder, "dpo.loss.beta=0.3")
+    assert heard.ran == ["dpo", "eval/dpo", "compare"]
+    assert other.path != done.path
+    assert done.report.exists()
+
+
+def test_a_new_seed_runs_everything(folder: Path, done: RunFolder) -> None:
+    recipe = read_recipe(folder / "tiny.yaml", ["seed=4"])
+    assert all("to do" in text for text in check(recipe, folder / "runs")[1:-1])
+
+
+def test_only_needs_what_it_reads(folder: Path, done: RunFolder) -> None:
+    with pytest.raises(RunError, match="stage sft is not done yet"):
+        go(folder, "sft.lr=0.5", only=["rm"])
+    _, heard = go(folder, "rm.lr=0.002", only=["rm"])
+    assert heard.ran == ["rm"]
+
+
+def test_fresh_repeats_to_the_byte(folder: Path, done: RunFolder) -> None:
+    before = {n: tree_hash(done.stages[n] / "model") for n in ("rm", "dpo")}
+    _, heard = go(folder, fresh=True, only=["rm", "dpo"])
+    assert heard.ran == ["rm", "dpo"]
+    assert {n: tree_hash(done.stages[n] / "model") for n in before} == before
+
+
+def test_a_report_can_be_written_again(done: RunFolder) -> None:
+    before = done.report.read_text()
+    done.report.unlink()
+    assert rewrite_report(done.path).read_text() == before
+
+
+def test_a_held_stage_is_refused(folder: Path, done: RunFolder) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c",
+         "import sys, time; from pathlib import Path; from accord.core.rundir import hold\n"
+         "with hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)",
+         str(done.stages["rm"])],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match=f"pid {holder.pid}"):
+            go(folder, only=["rm"])
+    finally:
+        holder.kill()
+        holder.wait()
+        assert holder.stdout is not None
+        holder.stdout.close()
+
+
+def results(run: RunFolder) -> dict[str, str]:
+    """Everything a run measured and trained, by stage, as hashes and text; no wall-clock times."""
+    found: dict[str, str] = {}
+    for name, place in run.stages.items():
+        for file in (
+            "result.json",
+            "metrics.jsonl",
+            "compare.json",
+            "answers.jsonl",
+            "held_out.jsonl",
+        ):
+            if (place / file).exists():
+                found[f"{name}/{file}"] = (place / file).read_text()
+        if (place / "model").exists():
+            found[f"{name}/model"] = tree_hash(place / "model")
+    return found
+
+
+def command(folder: Path, runs: str) -> list[str]:
+    return [sys.executable, "-m", "accord", "run", str(folder / "tiny.yaml"), "--runs", runs]
+
+
+@pytest.mark.slow
+def test_kill_9_at_five_random_moments_changes_nothing(folder: Path, done: RunFolder) -> None:
+    draw = random.Random(os.environ.get("ACCORD_TEST_SEED", "5"))
+    runs = folder / "killed"
+    shutil.rmtree(runs, ignore_errors=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    undisturbed = time.monotonic()
+    first = subprocess.run(command(folder, str(folder / "whole")), env=environment, check=True)
+    assert first.returncode == 0
+    length = time.monotonic() - undisturbed
+    kills = 0
+    while kills < 5:
+        process = subprocess.Popen(command(folder, str(runs)), env=environment)
+        time.sleep(draw.uniform(0.25, 0.75) * length)
+        if process.poll() is not None:  # it was faster than the kill: begin again
+            assert process.returncode == 0
+            shutil.rmtree(runs)
+            continue
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    subprocess.run(command(folder, str(runs)), env=environment, check=True)
+    recipe = read_recipe(folder / "tiny.yaml", [])
+    from accord.pipeline.runner import plan
+
+    assert results(plan(recipe, runs)) == results(plan(recipe, folder / "whole"))
