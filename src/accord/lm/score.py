@@ -40,12 +40,12 @@ def each_tree(
     found: dict[int, Tensor] = {}
     packed = bins([tree.tokens for tree in trees], tokens)
     with evaluating(module):
-        for number, members in enumerate(packed):
+        for members in packed:
             part_C = values_C([trees[i] for i in members]).cpu()
             parts = part_C.split([len(trees[i].completions) for i in members])
             found |= dict(zip(members, parts, strict=True))
             if on_progress:
-                on_progress(number + 1, len(packed))
+                on_progress(len(found), len(trees))
     return [found[i] for i in range(len(trees))]
 
 

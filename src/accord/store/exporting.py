@@ -27,6 +27,7 @@ from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
 from accord.core.rundir import make_dir
 from accord.core.types import Demonstration, LabelledResponse, Message, Pair, Prompt
+from accord.store.formats import transcript
 from accord.store.native import native_rows
 from accord.store.snapshot import Snapshot
 
@@ -47,11 +48,7 @@ def _said(text: str) -> list[Row]:
 def _text(prompt: Prompt) -> str:
     """The user's words when that is all there is, else a transcript."""
     first = prompt.messages[0]
-    if (
-        len(prompt.messages) == 1
-        and first.role == "user"
-        and not first.content.startswith("\n\nHuman:")
-    ):
+    if len(prompt.messages) == 1 and first.role == "user" and not transcript(first.content):
         return first.content
     unknown = {m.role for m in prompt.messages} - set(NAMES)
     if unknown:
@@ -61,7 +58,25 @@ def _text(prompt: Prompt) -> str:
             mend="export messages",
         )
     said = "".join(f"\n\n{NAMES[m.role]}: {m.content}" for m in prompt.messages)
+    stripped = [(m.role, m.content.strip()) for m in prompt.messages]
+    if [(m.role, m.content) for m in transcript(said)] != stripped:
+        raise DataError(
+            'a turn holds "\\n\\nHuman:" itself, which as text would be a turn of its own',
+            where=f"prompt {prompt.id}",
+            mend="export messages",
+        )
     return f"{said}\n\nAssistant:"
+
+
+def _alone(prompt: Prompt, text: str) -> str:
+    """An answer as text, refused where it would be read as a transcript."""
+    if transcript(text):
+        raise DataError(
+            'an answer begins with "\\n\\nHuman:" and would be read as a transcript',
+            where=f"prompt {prompt.id}",
+            mend="export messages",
+        )
+    return text
 
 
 def _facts(pair: Pair) -> Row:
@@ -89,8 +104,8 @@ def _preference_text(snapshot: Snapshot) -> list[Row]:
     return [
         {
             "prompt": _text(p.prompt),
-            "chosen": p.chosen.text,
-            "rejected": p.rejected.text,
+            "chosen": _alone(p.prompt, p.chosen.text),
+            "rejected": _alone(p.prompt, p.rejected.text),
             **_facts(p),
         }
         for p in snapshot.pairs()
@@ -165,12 +180,12 @@ def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") 
             where=snapshot.store.name,
             mend="accord data STORE tells what is in it",
         )
-    if format == "accord" and ".jsonl" not in path.suffixes:
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    if format == "accord" and suffix not in {".jsonl", ".jsonl.gz"}:
         raise ConfigError(
             "rows of several types need JSON lines", where=str(path), allowed=".jsonl, .jsonl.gz"
         )
     make_dir(path.parent)
-    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     write = WRITERS.get(suffix)
     if write is None and suffix:
         raise ConfigError(
@@ -178,15 +193,16 @@ def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") 
             where=str(path),
             allowed=", ".join(WRITERS) + ", or a folder",
         )
-    if write is None:
-        _write_dataset(path, rows)
-    else:
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if write is None:
+            _write_dataset(path, rows)
+        else:
             beside.write_bytes(write(rows))
             beside.replace(path)
-        except OSError as error:
-            raise DataError(f"can't be written ({error.strerror})", where=str(path)) from None
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise DataError(f"can't be written ({error.strerror})", where=str(path)) from None
     return len(rows)
 
 

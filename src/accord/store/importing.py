@@ -159,6 +159,8 @@ def _plain(told: dict[str, Any]) -> Any:
         canonical_json(told)
     except (TypeError, ValueError):
         return {**told, "row": repr(told["row"])}
+    except RecursionError:
+        return {**told, "row": "nested too deep to be shown"}
     return told
 
 

@@ -180,15 +180,19 @@ def _csv(path: Path) -> Rows:
                 row = next(reader)
             except StopIteration:
                 return
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise DataError(
-                    f"is not CSV in UTF-8 ({error})", where=f"{path}:{reader.line_num}"
-                ) from None
+            except UnicodeDecodeError as error:  # read ahead of the rows: the line is not known
+                raise DataError(f"is not CSV in UTF-8 ({error})", where=str(path)) from None
+            except csv.Error as error:
+                where = f"{path}:{reader.reader.line_num}"
+                raise DataError(f"is not CSV ({error})", where=where) from None
+            names = list(reader.fieldnames or [])
+            if len(set(names)) < len(names):
+                twice = next(n for n in names if names.count(n) > 1)
+                raise DataError(f"the column {twice!r} appears twice", where=f"{path}:1")
             if None in row or None in row.values():
-                columns = len(reader.fieldnames or [])
                 yield (
                     str(reader.line_num),
-                    BadRow("", f"has not {columns} columns as the header", raw=str(row)),
+                    BadRow("", f"has not {len(names)} columns as the header", raw=str(row)),
                 )
             else:
                 yield str(reader.line_num), {k: _cell(v) for k, v in row.items()}
