@@ -84,7 +84,7 @@ WORDS = st.text(CHAR, min_size=1, max_size=30).filter(str.strip)
     WORDS,
 )
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -108,8 +108,8 @@ def test_any_conversation_comes_back(
         store.add_judgments([says(ANNA, question, Preference(better=0))])
         out = store.freeze("out")
         for format in ("preference", "implicit"):
-            export(out, folder / f"{format}.jsonl", format=format)
-            import_file(again, folder / f"{format}.jsonl", rater=format)
+            export(out, folder / "out.jsonl", format=format)
+            import_file(again, folder / "out.jsonl", rater=format)
         (pair,) = again.freeze("in").pairs()
         assert (pair.prompt, pair.chosen.text, pair.rejected.text) == (prompt, a, b + a)
 

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,35 +142,35 @@ def test_a_missing_driver_is_named() -> None:
         Store("postgresql+psycopg2://h/d")
 
 
-def test_a_read_only_folder_is_a_store_error(tmp_path: Path) -> None:
-    """In a process that is not root, for root may write anywhere."""
-    path = tmp_path / "study.db"
-    with Store(path) as store:
-        fill(store)
-    words = (
-        "import os, sys\n"
-        "import accord.store as s\n"
-        "from accord.core.errors import StoreError\n"
-        "if os.geteuid() == 0: os.setuid(65534)\n"
-        "for name in ('study.db', 'new.db'):\n"
-        "    try:\n"
-        "        with s.Store(sys.argv[1] + '/' + name) as store: store.add_prompts([])\n"
-        "        with store.transaction(): print('opened')\n"
-        "    except StoreError as error: print(error)\n"
-    )
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o555)
+NOT_ROOT = """
+import os, sys
+from accord.core.errors import StoreError
+from accord.store import Store
+if os.geteuid() == 0:
+    os.setuid(65534)
+for name in ("study.db", "new.db"):
     try:
+        with Store(f"{sys.argv[1]}/{name}") as store, store.transaction():
+            print("opened")
+    except StoreError as error:
+        print(error)
+"""
+
+
+def test_a_read_only_folder_is_a_store_error() -> None:
+    """In a process that is not root, for root may write anywhere."""
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path's parents are closed to others
+        with Store(f"{folder}/study.db") as store:
+            fill(store)
+        Path(folder).chmod(0o555)
         found = subprocess.run(
-            [sys.executable, "-c", words, str(tmp_path)],
+            [sys.executable, "-c", NOT_ROOT, folder],
             capture_output=True,
             text=True,
             check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
-    finally:
-        for folder in (tmp_path, *tmp_path.parents[:3]):
-            folder.chmod(0o700)
+        Path(folder).chmod(0o700)
     assert found.stderr == ""
     lines = found.stdout.splitlines()
     assert len(lines) == 2

@@ -87,7 +87,7 @@ def read_jsonl(path: Path) -> list[Any]:
     """All rows of a JSONL file accord wrote; [] when there is none."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def mark_done(folder: Path, facts: Any) -> None:
@@ -140,7 +140,7 @@ def _whole_rows(path: Path) -> list[dict[str, Any]]:
     """Rows up to the first torn one (a kill may cut the last line)."""
     rows: list[dict[str, Any]] = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:

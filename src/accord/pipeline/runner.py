@@ -9,6 +9,7 @@ stage's version. Its folder holds partial work (checkpoints) until DONE is writt
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -19,7 +20,15 @@ from typing import Any
 
 from accord.core.errors import AccordError, RunError
 from accord.core.hashing import content_hash, file_hash
-from accord.core.rundir import hold, is_done, make_dir, mark_done, read_json, write_json
+from accord.core.rundir import (
+    hold,
+    is_done,
+    make_dir,
+    mark_done,
+    read_json,
+    write_json,
+    write_text,
+)  # fmt: skip
 from accord.core.seeds import derive_seed
 from accord.pipeline.context import Reporter, StageContext, read_result
 from accord.pipeline.kinds import Import, Open, Simulate
@@ -29,7 +38,7 @@ from accord.pipeline.recipe import Node, Recipe
 __all__ = ["RunFolder", "check", "rewrite_report", "run"]
 
 VERSIONS = {  # raise one when a stage's outputs change for the same config
-    "simulate": 1, "import": 1, "open": 1, "sft": 1, "reward": 1, "preference": 1, "eval": 1, "compare": 1,
+    "simulate": 1, "import": 1, "open": 1, "sft": 1, "reward": 2, "preference": 1, "eval": 1, "compare": 1,
 }  # fmt: skip
 FREE_BYTES = 2 << 30  # asked for before a run starts
 SHARED_SEED = {"simulate", "import", "open"}  # splits must not depend on the stage's name
@@ -142,7 +151,7 @@ def run(
     folder = plan(recipe, runs)
     wanted = _wanted(recipe, only)
     make_dir(folder.path)
-    write_json(folder.path / "recipe.json", recipe.resolved)
+    write_text(folder.path / "recipe.json", json.dumps(recipe.resolved, indent=2) + "\n")
     started = time.time()
     write_json(folder.path / "manifest.json", manifest(recipe, folder))
     for node in recipe.nodes:
@@ -248,6 +257,6 @@ def rewrite_report(path: Path) -> Path:
     if not (path / "recipe.json").is_file():
         raise RunError("this directory is no run", where=str(path), mend="name runs/NAME-HASH")
     facts = read_json(path / "manifest.json")
-    stages = {name: path.parent / "stages" / key for name, key in facts["stages"].items()}
     recipe = recipe_from_resolved(read_json(path / "recipe.json"), path)
+    stages = {n.name: path.parent / "stages" / facts["stages"][n.name] for n in recipe.nodes}
     return write_report(recipe, path, {n: p for n, p in stages.items() if is_done(p)})

@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from accord.core.errors import ModelError, RunError
+from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
@@ -22,6 +24,8 @@ from accord.lm.score import each_tree
 from accord.lm.tree import Tree
 
 __all__ = ["RewardModel", "load_reward_model"]
+
+FILE = "reward_model.json"
 
 
 @dataclass
@@ -64,8 +68,15 @@ class RewardModel:
                 exchange.response,
                 max_completion=self.max_completion,
             )
-            trees.append(Tree(done.prompt, (done.completion,)))
+            # an answer cut off before its first token is scored where it would have begun
+            ids, start = done.prompt + done.completion, len(done.prompt) - (not done.completion)
+            trees.append(Tree(ids[:start], (ids[start:],)))
         return [row[0] for row in self.tree_scores(trees, tokens, on_progress)]
+
+    def save(self, folder: Path) -> None:
+        """Write the head and the limit it was trained with beside the saved language model."""
+        self.head.save(folder)
+        write_json(folder / FILE, {"max_completion": self.max_completion})
 
 
 def load_reward_model(folder: Path, *, device: str | None = None) -> RewardModel:
@@ -73,4 +84,10 @@ def load_reward_model(folder: Path, *, device: str | None = None) -> RewardModel
     head = ScalarHead.load(folder)
     lm = load(folder, device=device)
     lm.model.eval()
-    return RewardModel(Engine(lm.model), head.to(lm.device), lm.tokenizer)
+    try:
+        limit = int(read_json(folder / FILE)["max_completion"])
+    except (RunError, KeyError, TypeError, ValueError):
+        raise ModelError(
+            f"has no readable {FILE}", where=str(folder), mend="train the reward model again"
+        ) from None
+    return RewardModel(Engine(lm.model), head.to(lm.device), lm.tokenizer, limit)

@@ -172,9 +172,16 @@ def _url(where: str | Path, create: bool) -> sa.URL:
 
 def _sqlite_url(path: Path, create: bool) -> sa.URL:
     path = path.expanduser()
+    try:
+        there = path.exists()
+        head = _head(path) if there and not path.is_dir() else b""
+    except OSError as error:
+        raise StoreError(
+            f"can't be read ({error.strerror})", where=str(path), mend="check its permissions"
+        ) from None
     if path.is_dir():
         raise StoreError("is a directory, not a store", where=str(path), mend="name a file in it")
-    if not path.exists():
+    if not there:
         if not create:
             raise StoreError("no such store", where=str(path), mend="check the path")
         if not path.parent.is_dir():
@@ -182,11 +189,6 @@ def _sqlite_url(path: Path, create: bool) -> sa.URL:
                 "the directory does not exist", where=str(path.parent), mend="make it first"
             )
         return sa.URL.create("sqlite", database=str(path))
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(SQLITE_MAGIC))
-    except OSError as error:
-        raise StoreError(f"can't be read ({error.strerror})", where=str(path)) from None
     if head and head != SQLITE_MAGIC:
         raise StoreError(
             "is not a store",
@@ -194,6 +196,11 @@ def _sqlite_url(path: Path, create: bool) -> sa.URL:
             mend="to bring a data file in: accord import FILE --store S",
         )
     return sa.URL.create("sqlite", database=str(path))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(SQLITE_MAGIC))
 
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:

@@ -69,7 +69,8 @@ def load_checkpoint(
         raise RunError(
             f"the checkpoint is unreadable ({error})", where=str(path), mend="delete it, or --fresh"
         ) from None
-    if set(state["parameters"]) != set(parameters):
+    saved = {name: value.shape for name, value in state["parameters"].items()}
+    if saved != {name: p.shape for name, p in parameters.items()}:
         raise RunError("the checkpoint is of another model", where=str(path), mend="use --fresh")
     with torch.no_grad():
         for name, parameter in parameters.items():

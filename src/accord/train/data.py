@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from accord.core.config import Strict
+from accord.core.errors import DataError
 from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt, Response
 from accord.lm.chat import render_conversation, render_exchange, render_prompt
 from accord.lm.tree import Tree
@@ -32,7 +33,8 @@ Tokens = Annotated[int, Field(ge=1)]
 
 class Limits(Strict):
     """Longest prompt and completion in tokens. A prompt over the limit leaves its item out; a
-    completion over it is cut and, being truncated, gets no end-of-turn token."""
+    completion over it is cut and, being truncated, gets no end-of-turn token. A conversation whose
+    every turn is scored (SFT) must fit the sum of both."""
 
     max_prompt: Tokens = 512
     max_completion: Tokens = 256
@@ -50,6 +52,18 @@ class Trees:
     @property
     def tokens(self) -> int:
         return sum(tree.tokens for tree in self.trees)
+
+    def for_training(self) -> Trees:
+        """These trees; DataError with the reasons when every item was left out."""
+        if self.trees:
+            return self
+        reasons = ", ".join(f"{reason} ({n})" for reason, n in sorted(self.left_out.items()))
+        raise DataError(
+            f"nothing is left to train on; left out: {reasons}"
+            if reasons
+            else "there is nothing to train on: no item was given, or none with a comparison",
+            mend="raise max_prompt and max_completion" if reasons else "check the data's filters",
+        )
 
 
 def group_by_prompt(items: Iterable[Pair | Group]) -> list[Group]:
@@ -118,6 +132,7 @@ def demonstration_trees(
         tree = None
         if all_turns and any(m.role == "assistant" for m in item.prompt.messages):
             tree = _conversation_tree(tokenizer, item, limits)
+            out.truncated += tree is not None and item.response.finish == "length"
         elif len(render_prompt(tokenizer, item.prompt)) <= limits.max_prompt:
             done = render_exchange(
                 tokenizer, item.prompt, item.response, max_completion=limits.max_completion
@@ -135,6 +150,8 @@ def demonstration_trees(
 def _conversation_tree(tokenizer: Any, item: Demonstration, limits: Limits) -> Tree | None:
     answer = Message(role="assistant", content=item.response.text)
     ids, mask = render_conversation(tokenizer, (*item.prompt.messages, answer))
+    if item.response.finish == "length":  # cut off: it did not end its turn
+        ids, mask = ids[:-1], mask[:-1]
     if len(ids) > limits.max_prompt + limits.max_completion or True not in mask:
         return None
     first = mask.index(True)

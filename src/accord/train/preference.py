@@ -75,6 +75,15 @@ def preference_objective(
     return Objective([tree.tokens for tree in data.trees], counts, loss)
 
 
+def _one_by_one(groups: Sequence[Group], average: Average) -> list[Group]:
+    """Each comparison as a group of its own, weighing what it weighs in the average."""
+    return [
+        group_by_prompt([pair.model_copy(update={"weight": weight})])[0]
+        for group in groups
+        for pair, weight in zip(group.pairs(), edge_weights(group, average), strict=True)
+    ]
+
+
 def _implicit_accuracy(
     engine: Engine, data: Trees, reference: Sequence[Tensor], tokens: int
 ) -> Metric:
@@ -116,18 +125,13 @@ def train_preference(
     name = hyper.pop("name")
     loss_B = preference_losses.make(name, where="loss", **hyper)
     needs_reference = preference_losses.entry(name).facts["needs_reference"]
+    grouped = group_by_prompt(comparisons)
+    if share == "pair":  # weights first: what a prompt's pairs count is known only together
+        grouped, average = _one_by_one(grouped, average), "pair"
+    data = group_trees(lm.tokenizer, grouped, limits).for_training()
+    held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
     trainee = prepare(lm, tune, seed)
     engine, tokens = trainee.engine, optimise_with.tokens
-    pairs = [
-        p for item in comparisons for p in (item.pairs() if isinstance(item, Group) else [item])
-    ]
-    grouped = (
-        group_by_prompt(pairs)
-        if share == "prompt"
-        else [g for p in pairs for g in group_by_prompt([p])]
-    )
-    data = group_trees(lm.tokenizer, grouped, limits)
-    held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
 
     def reference_of(part: Trees) -> list[Tensor]:
         if not needs_reference:

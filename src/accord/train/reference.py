@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -50,9 +51,8 @@ def reference_logps(
     for start in range(0, len(order), size):
         part = order[start : start + size]
         path = cache / f"{key[:24]}-{start}.safetensors"
-        if path.exists():
-            shard = load_file(path)
-        else:
+        shard = _read(path, part)
+        if shard is None:
             values = tree_logps(engine, [trees[i] for i in part], tokens, told)
             shard = {str(i): v.clone() for i, v in zip(part, values, strict=True)}
             beside = path.with_suffix(f".{os.getpid()}.tmp")
@@ -61,3 +61,12 @@ def reference_logps(
         found |= {i: shard[str(i)] for i in part}
         told(0, 0)
     return [found[i] for i in range(len(trees))]
+
+
+def _read(path: Path, part: Sequence[int]) -> dict[str, Tensor] | None:
+    """A shard with all of its items; None, to be computed again, when it is missing or damaged."""
+    try:
+        shard: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError):
+        return None
+    return shard if shard.keys() == {str(i) for i in part} else None

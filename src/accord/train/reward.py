@@ -89,11 +89,11 @@ def train_reward(
     folder = Path(run_dir)
     hyper = dict(loss or {"name": "bradley_terry"})
     loss_B = reward_losses.make(hyper.pop("name"), where="loss", **hyper)
+    data = group_trees(lm.tokenizer, group_by_prompt(comparisons), limits).for_training()
+    held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
     trainee = prepare(lm, tune, seed)
     head = ScalarHead(trainee.engine.config.hidden_size, seed).to(lm.device)
     model = RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion)
-    data = group_trees(lm.tokenizer, group_by_prompt(comparisons), limits)
-    held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
     metrics: dict[str, Metric] = {}
     scored: list[HeldOut] = []
 
@@ -117,7 +117,7 @@ def train_reward(
         evaluate()
     _centre(model, centre_on, data, optimise_with.tokens)
     trainee.save(folder / "model")
-    head.save(folder / "model")
+    model.save(folder / "model")
     notes, left_out = trainee.engine.notes, dict(data.left_out)
     return Trained(folder, folder / "model", metrics, notes, left_out, tuple(scored))
 

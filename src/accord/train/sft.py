@@ -69,9 +69,11 @@ def train_sft(
 ) -> Trained:
     """Fine-tune on demonstrations; the model is saved in run_dir/model."""
     folder = Path(run_dir)
-    trainee = prepare(lm, tune, seed)
-    data = demonstration_trees(lm.tokenizer, demonstrations, limits, all_turns=all_turns)
+    data = demonstration_trees(
+        lm.tokenizer, demonstrations, limits, all_turns=all_turns
+    ).for_training()
     held = demonstration_trees(lm.tokenizer, eval_on, limits, all_turns=all_turns)
+    trainee = prepare(lm, tune, seed)
     metrics: dict[str, Metric] = {}
 
     def evaluate() -> dict[str, float]:

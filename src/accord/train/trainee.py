@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 from torch import nn
 
+from accord.core.errors import ModelError
 from accord.core.types import Metric
 from accord.lm.adapters import Lora, add_lora, save_adapter, trainable
 from accord.lm.engine import Engine
 from accord.lm.load import MODEL_FILE, LanguageModel, write_model_json
+from accord.lm.packaged import quiet_transformers
 
 __all__ = ["Trained", "Trainee", "Tune", "prepare"]
 
@@ -43,7 +45,8 @@ class Trainee:
         """Write the trained model so that `load(folder)` gives it back."""
         folder.mkdir(parents=True, exist_ok=True)
         if not self.lora:
-            self.module.save_pretrained(folder)
+            with quiet_transformers():
+                self.module.save_pretrained(folder)
             self.lm.tokenizer.save_pretrained(folder)
             return
         save_adapter(self.module, folder / "adapter")
@@ -55,7 +58,18 @@ class Trainee:
 
 
 def prepare(lm: LanguageModel, tune: Tune, seed: int) -> Trainee:
-    """The model with what `tune` asks for trainable. Dropout stays off unless LoRA has some."""
+    """The model with what `tune` asks for trainable. Dropout stays off unless LoRA has some.
+
+    Training changes `lm` in place, so its weights are no longer those it is known by; ModelError
+    the second time.
+    """
+    if getattr(lm.model, "accord_trained", False):
+        raise ModelError(
+            "this model has been trained since it was loaded",
+            where=lm.name,
+            mend="load it again, or load the result's model to train that further",
+        )
+    lm.model.accord_trained = True
     lora = tune if isinstance(tune, Lora) else None
     module = add_lora(lm.model, lora, seed) if lora else lm.model
     if not lora:
