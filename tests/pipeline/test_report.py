@@ -16,7 +16,7 @@ from accord.core.rundir import write_json, write_jsonl
 from accord.core.types import Metric
 from accord.pipeline.report import charts, write_report
 from accord.pipeline.report.charts import Series
-from accord.pipeline.report.words import verdict
+from accord.pipeline.report.words import came_out, verdict
 
 HOSTILE = "</script><script>alert('x')</script> \" onload=alert(1) \x00 \u202eabc & <b>"
 RECIPE = SimpleNamespace(
@@ -227,3 +227,13 @@ def test_json_of_the_run_is_read_back(stages: dict[str, Path], tmp_path: Path) -
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     page = write_report(RECIPE, tmp_path, stages).read_text()
     assert "Not finished: dpo" in page
+
+
+@pytest.mark.parametrize(("reward", "warns"), [(-0.4, True), (0.4, False)])
+def test_a_reward_that_contradicts_gold_is_told(reward: float, warns: bool) -> None:
+    row = {
+        "gold": Metric(value=0.2, low=0.1, high=0.3, n=8),
+        "reward": Metric(value=reward, low=reward - 0.1, high=reward + 0.1, n=8),
+    }
+    found = came_out(SimpleNamespace(differences={"sft - base": row}, main="gold", reward=None))
+    assert any("disagree on sft - base" in sentence["text"] for sentence in found) == warns

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["PackedTrees", "Tree", "bins", "pack"]
+__all__ = ["PackedTrees", "Tree", "bins", "pack", "share_prompts"]
 
 ROOT = -1
 
@@ -130,6 +130,20 @@ def pack(trees: Sequence[Tree], *, keep_last: bool = False) -> PackedTrees:
         lengths=tuple(lengths),
         last_C=torch.tensor(last),
     )
+
+
+def share_prompts(
+    exchanges: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+) -> tuple[list[Tree], list[tuple[int, int]]]:
+    """One tree per distinct prompt of (prompt, completion) pairs, and each pair's (tree, branch)."""
+    branches: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    numbers: dict[tuple[int, ...], int] = {}
+    places = []
+    for prompt, completion in exchanges:
+        held = branches.setdefault(prompt, [])
+        places.append((numbers.setdefault(prompt, len(numbers)), len(held)))
+        held.append(completion)
+    return [Tree(prompt, tuple(held)) for prompt, held in branches.items()], places
 
 
 def bins(sizes: Sequence[int], budget: int) -> list[list[int]]:

@@ -11,10 +11,10 @@ from accord.core.types import Exchange, Metric, Prompt, Response
 from accord.evals.support import AXES, World, gold
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
-from accord.lm.load import load
+from accord.lm.load import LanguageModel, load
 from accord.lm.sample import LocalSampler, Sampling
 from accord.lm.score import tree_logps
-from accord.lm.tree import Tree
+from accord.lm.tree import share_prompts
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.data_stages import world_of
 from accord.pipeline.kinds import Compare, Eval
@@ -131,35 +131,42 @@ def _exchanges(rows: Sequence[dict[str, Any]]) -> list[Exchange]:
 
 def _add_rewards(ctx: StageContext, name: str, answers: dict[str, list[dict[str, Any]]]) -> None:
     model = load_reward_model(ctx.stages[name] / "model")
-    for policy, rows in answers.items():
-        scores = model(
-            _exchanges(rows),
-            on_progress=lambda d, n, p=policy: ctx.reporter.progress(d, n, f"reward of {p}"),
-        )
-        for row, score in zip(rows, scores, strict=True):
-            row["reward"] = score
+    rows = [row for part in answers.values() for row in part]
+    scores = model(
+        _exchanges(rows), on_progress=lambda d, n: ctx.reporter.progress(d, n, "rewards")
+    )
+    for row, score in zip(rows, scores, strict=True):
+        row["reward"] = score
 
 
 def _add_kl(ctx: StageContext, baseline: str, answers: dict[str, list[dict[str, Any]]]) -> None:
     """log π(y|x) - log π_ref(y|x) of each policy's own answers, per sequence: for sampled answers an
     unbiased estimate of KL(π‖π_ref); for greedy ones the log-ratio of the mode."""
     reference = load(ctx.policy(baseline))
+    others = [row for policy, rows in answers.items() if policy != baseline for row in rows]
+    there = _logps(ctx, reference, others, f"log-probs under {baseline}")
+    for row, value in zip(others, there, strict=True):
+        row["kl"] = -value
+    for row in answers.get(baseline, ()):
+        row["kl"] = 0.0
     for policy, rows in answers.items():
-        if policy == baseline:
-            for row in rows:
-                row["kl"] = 0.0
-            continue
-        lm = load(ctx.policy(policy))
-        rendered = [render_exchange(lm.tokenizer, e.prompt, e.response) for e in _exchanges(rows)]
-        trees = [Tree(r.prompt, (r.completion,)) for r in rendered if r.completion]
+        if policy != baseline:
+            own = _logps(ctx, load(ctx.policy(policy)), rows, f"log-probs under {policy}")
+            for row, value in zip(rows, own, strict=True):
+                row["kl"] += value
 
-        def told(done: int, n: int, text: str = f"KL of {policy}") -> None:
-            ctx.reporter.progress(done, n, text)
 
-        both = [tree_logps(Engine(m.model), trees, TOKENS, told) for m in (lm, reference)]
-        ratios = iter([float(a[0] - b[0]) for a, b in zip(*both, strict=True)])
-        for row, done in zip(rows, rendered, strict=True):
-            row["kl"] = next(ratios) if done.completion else 0.0
+def _logps(
+    ctx: StageContext, lm: LanguageModel, rows: Sequence[dict[str, Any]], text: str
+) -> list[float]:
+    """log π(y|x) of each row's answer (nats); 0 for one that was cut off before its first token."""
+    rendered = [render_exchange(lm.tokenizer, e.prompt, e.response) for e in _exchanges(rows)]
+    trees, places = share_prompts([(r.prompt, r.completion) for r in rendered if r.completion])
+    found = tree_logps(
+        Engine(lm.model), trees, TOKENS, lambda done, n: ctx.reporter.progress(done, n, text)
+    )
+    values = iter([float(found[tree][k]) for tree, k in places])
+    return [next(values) if r.completion else 0.0 for r in rendered]
 
 
 def _values(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:

@@ -21,7 +21,7 @@ from accord.lm.engine import Engine
 from accord.lm.load import load
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import each_tree
-from accord.lm.tree import Tree
+from accord.lm.tree import Tree, share_prompts
 
 __all__ = ["RewardModel", "load_reward_model"]
 
@@ -59,8 +59,8 @@ class RewardModel:
         tokens: int = 1024,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[float]:
-        """A score per exchange, in order."""
-        trees = []
+        """A score per exchange, in order. Answers to one prompt share its tokens."""
+        found = []
         for exchange in exchanges:
             done = render_exchange(
                 self.tokenizer,
@@ -70,8 +70,10 @@ class RewardModel:
             )
             # an answer cut off before its first token is scored where it would have begun
             ids, start = done.prompt + done.completion, len(done.prompt) - (not done.completion)
-            trees.append(Tree(ids[:start], (ids[start:],)))
-        return [row[0] for row in self.tree_scores(trees, tokens, on_progress)]
+            found.append((ids[:start], ids[start:]))
+        trees, places = share_prompts(found)
+        scores = self.tree_scores(trees, tokens, on_progress)
+        return [scores[tree][k] for tree, k in places]
 
     def save(self, folder: Path) -> None:
         """Write the head and the limit it was trained with beside the saved language model."""

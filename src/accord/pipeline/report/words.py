@@ -119,6 +119,7 @@ def _training(stage: Done) -> str:
 def came_out(outputs: Outputs) -> list[dict[str, str]]:
     """What the numbers say, improvement or not, one sentence per step; `tone` colours it."""
     told = [_step(pair, row, outputs.main) for pair, row in outputs.differences.items()]
+    told += [d for pair, row in outputs.differences.items() if (d := _disagreement(pair, row))]
     reward = outputs.reward
     if reward:
         told += [_reward_sentence(name, m) for name, m in reward.result.metrics.items()]
@@ -157,6 +158,20 @@ def _step(pair: str, row: Mapping[str, Metric], main: str) -> dict[str, str]:
     if unclear:
         told += f" No clear change: {', '.join(unclear)}."
     return {"tone": found, "text": told}
+
+
+def _disagreement(pair: str, row: Mapping[str, Metric]) -> dict[str, str] | None:
+    """Warn where the learned reward and gold go opposite ways: the sign of a reward out of its depth."""
+    if not {"gold", "reward"} <= row.keys():
+        return None
+    if {verdict("gold", row["gold"]), verdict("reward", row["reward"])} != {"better", "worse"}:
+        return None
+    return {
+        "tone": "worse",
+        "text": f"The learned reward and gold disagree on {pair}: reward {signed(row['reward'])}; "
+        f"gold {signed(row['gold'])}. One of the two policies answers unlike anything the raters "
+        "judged, so do not optimise against this reward there before it has seen such answers.",
+    }
 
 
 def _reward_sentence(name: str, m: Metric) -> dict[str, str]:
