@@ -11,7 +11,7 @@ from accord.core.types import Exchange, Metric, Prompt, Response
 from accord.evals.support import AXES, World, gold
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel, load
+from accord.lm.load import load
 from accord.lm.sample import LocalSampler, Sampling
 from accord.lm.score import tree_logps
 from accord.lm.tree import share_prompts
@@ -141,30 +141,33 @@ def _add_rewards(ctx: StageContext, name: str, answers: dict[str, list[dict[str,
 
 def _add_kl(ctx: StageContext, baseline: str, answers: dict[str, list[dict[str, Any]]]) -> None:
     """log π(y|x) - log π_ref(y|x) of each policy's own answers, per sequence: for sampled answers an
-    unbiased estimate of KL(π‖π_ref); for greedy ones the log-ratio of the mode."""
-    reference = load(ctx.policy(baseline))
-    others = [row for policy, rows in answers.items() if policy != baseline for row in rows]
-    there = _logps(ctx, reference, others, f"log-probs under {baseline}")
-    for row, value in zip(others, there, strict=True):
-        row["kl"] = -value
+    unbiased estimate of KL(π‖π_ref); for greedy ones the log-ratio of the mode. Policies listed
+    before the baseline came before it in training: they get none."""
     for row in answers.get(baseline, ()):
         row["kl"] = 0.0
-    for policy, rows in answers.items():
-        if policy != baseline:
-            own = _logps(ctx, load(ctx.policy(policy)), rows, f"log-probs under {policy}")
-            for row, value in zip(rows, own, strict=True):
-                row["kl"] += value
+    names = list(answers)
+    later = names[names.index(baseline) + 1 :] if baseline in names else names
+    others = [row for policy in later for row in answers[policy]]
+    there = _logps(ctx, baseline, others)
+    for row, value in zip(others, there, strict=True):
+        row["kl"] = -value
+    for policy in later:
+        for row, value in zip(answers[policy], _logps(ctx, policy, answers[policy]), strict=True):
+            row["kl"] += value
 
 
-def _logps(
-    ctx: StageContext, lm: LanguageModel, rows: Sequence[dict[str, Any]], text: str
-) -> list[float]:
+def _logps(ctx: StageContext, policy: str, rows: Sequence[dict[str, Any]]) -> list[float]:
     """log π(y|x) of each row's answer (nats); 0 for one that was cut off before its first token."""
+    if not rows:
+        return []
+    lm = load(ctx.policy(policy))
     rendered = [render_exchange(lm.tokenizer, e.prompt, e.response) for e in _exchanges(rows)]
     trees, places = share_prompts([(r.prompt, r.completion) for r in rendered if r.completion])
-    found = tree_logps(
-        Engine(lm.model), trees, TOKENS, lambda done, n: ctx.reporter.progress(done, n, text)
-    )
+
+    def told(done: int, n: int) -> None:
+        ctx.reporter.progress(done, n, f"log-probs under {policy}")
+
+    found = tree_logps(Engine(lm.model), trees, TOKENS, told)
     values = iter([float(found[tree][k]) for tree, k in places])
     return [next(values) if r.completion else 0.0 for r in rendered]
 
@@ -188,6 +191,6 @@ def _differences(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str
     for before, after in itertools.pairwise(names):
         old, new = _values(answers[before]), _values(answers[after])
         found[f"{after} - {before}"] = {
-            k: paired_difference(new[k], old[k]) for k in new if k in old
+            k: paired_difference(new[k], old[k]) for k in new if k in old and k != "kl"
         }
     return found

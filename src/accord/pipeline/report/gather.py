@@ -56,7 +56,11 @@ class Outputs:
         for stage in found.of("compare"):
             told = read_json(stage.folder / "compare.json")
             found.baseline = told["baseline"]
-            found.differences = _metrics(told["differences"])
+            steps = _metrics(told["differences"])
+            places = {policy: at for at, policy in enumerate(told["policies"])}
+            found.differences = dict(
+                sorted(steps.items(), key=lambda step: places[step[0].partition(" - ")[0]])
+            )
             for policy, row in _metrics(told["table"]).items():
                 found.table.setdefault(policy, {}).update(row)
                 found.answers[policy] = read_jsonl(stage.folder / f"{policy}.jsonl")
