@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -63,7 +64,7 @@ def test_the_recipe_is_valid(tmp_path: Path) -> None:
     (recipe,) = blocks("yaml")
     (tmp_path / "helpful.yaml").write_text(recipe)
     command = shlex.split(recipe.splitlines()[0].lstrip("# "))
-    sets = [value for flag, value in zip(command, command[1:], strict=False) if flag == "--set"]
+    sets = [value for flag, value in itertools.pairwise(command) if flag == "--set"]
     found = read_recipe(tmp_path / "helpful.yaml", sets)
     assert {"sft", "rm", "dpo", "compare"} <= {node.name for node in found.nodes}
 
