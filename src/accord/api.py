@@ -20,8 +20,8 @@ from accord.core.config import validate
 from accord.core.errors import ConfigError
 from accord.core.rundir import make_dir
 from accord.core.types import Demonstration, Group, Pair
-from accord.lm.adapters import Lora
 from accord.lm.load import LanguageModel
+from accord.lm.lora import Lora
 from accord.train import preference, reward, sft
 from accord.train.data import Limits
 from accord.train.edges import Average

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt, Response
-from accord.lm.adapters import Lora
 from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel, load
+from accord.lm.lora import Lora
 from accord.losses import preference_losses
 from accord.train.data import Limits, Trees, group_by_prompt, group_trees
 from accord.train.edges import Average

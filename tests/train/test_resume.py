@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from accord.core.errors import RunError
-from accord.lm.adapters import Lora
+from accord.lm.lora import Lora
 from accord.train.checkpoint import checkpoint_step, load_checkpoint, save_checkpoint
 from tests.train.small import (
     Killed,

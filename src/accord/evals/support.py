@@ -7,7 +7,7 @@ accuracy    no invented policy: every quantity stands in the policy or in the cu
 resolution  the answer states the fact that was asked for; a case for people is handed over
 escalation  handed to a person exactly when it must be
 tone        no rudeness
-length      1 up to 25 words, falling to 0 at 50; 0 when the answer was cut off
+length      1 up to 20 words, falling to 0 at 40; 0 when the answer was cut off
 
 The gold score is their mean. An empty answer scores 0 on every axis.
 """
@@ -27,7 +27,7 @@ from accord.core.types import Frozen, Prompt, Response
 __all__ = ["AXES", "Candidate", "Case", "World", "gold"]
 
 AXES = ("accuracy", "resolution", "escalation", "tone", "length")
-FULL_WORDS, NO_WORDS = 25, 50
+FULL_WORDS, NO_WORDS = 20, 40
 
 _QUANTITY = re.compile(
     r"\$\s?(\d+(?:\.\d+)?)"

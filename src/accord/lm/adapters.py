@@ -9,27 +9,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from pydantic import Field
 from torch import nn
 
-from accord.core.config import Strict
-from accord.core.registry import Positive
+from accord.core.errors import ConfigError
+from accord.lm.lora import Lora
 from accord.lm.packaged import quiet_transformers
 
-__all__ = ["Lora", "adapter_off", "add_lora", "save_adapter", "trainable"]
-
-
-class Lora(Strict):
-    """Low-rank adapters (Hu et al. 2021) on the linear layers of the trunk."""
-
-    r: Annotated[int, Field(ge=1)] = 16
-    alpha: Positive = 32.0
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    targets: str = "all-linear"  # or module names, comma-separated
+__all__ = ["adapter_off", "add_lora", "save_adapter", "trainable"]
 
 
 def add_lora(model: nn.Module, lora: Lora, seed: int) -> Any:
@@ -40,11 +30,28 @@ def add_lora(model: nn.Module, lora: Lora, seed: int) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets,
+        exclude_modules=_layers_below(model, lora.last_layers),
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
         return get_peft_model(model, config)
+
+
+def _layers_below(model: nn.Module, last: int | None) -> str | None:
+    """A pattern of the names of all modules below the last N layers; ConfigError when there are not
+    so many. A layer's number is the first component of a name that is one (model.layers.3.mlp.up)."""
+    layers = int(model.config.get_text_config().num_hidden_layers)  # type: ignore[union-attr, operator]
+    if last is None or last == layers:
+        return None
+    if last > layers:
+        raise ConfigError(
+            f"{last} is more than the model's {layers} layers",
+            where="tune.last_layers",
+            mend="lower it, or leave it out to adapt all",
+        )
+    below = "|".join(map(str, range(layers - last)))
+    return rf"(?:[^.]*[^.\d][^.]*\.)*(?:{below})\..*"
 
 
 @contextlib.contextmanager

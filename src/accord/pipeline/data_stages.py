@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from random import Random
 
 from accord.core.errors import DataError
 from accord.core.rundir import read_json, write_json
@@ -101,7 +100,8 @@ def _all_pairs(k: int) -> list[list[int]]:
 
 
 def _demonstrate(store: Store, world: World, config: Simulate, ctx: StageContext) -> list[Judgment]:
-    """Demonstrations as real ones are: right on policy, some padded, plain questions only."""
+    """Demonstrations as real ones are: from the team's book of canned replies, right on policy, some
+    padded, to plain questions only."""
     team = Rater(name="old-team", kind="human", facts={"simulated": True})
     store.add_raters([team])
     draw, clock = rng(ctx.seed, "demonstrations"), _Clock()
@@ -113,15 +113,14 @@ def _demonstrate(store: Store, world: World, config: Simulate, ctx: StageContext
         for case in cases:
             sides[split_of(case.prompt.id, config.test, ctx.seed)].append(case)
         chosen = sides["train"][: config.demonstrations] + sides["test"][:HELD_OUT]
-        judgments += [_written(store, case, team, config, draw, clock) for case in chosen]
+        for case in chosen:
+            kind = "padded" if draw.random() < config.padded else "answers"
+            text = world.facts[fact][kind][0]
+            judgments.append(_written(store, case, team, text, clock))
     return judgments
 
 
-def _written(
-    store: Store, case: Case, team: Rater, config: Simulate, draw: Random, clock: _Clock
-) -> Judgment:
-    kind = "padded" if draw.random() < config.padded else "right"
-    text = next(c.text for c in case.candidates if c.kind == kind)
+def _written(store: Store, case: Case, team: Rater, text: str, clock: _Clock) -> Judgment:
     question = Question(prompt=case.prompt.id, responses=(), kind="write")
     store.add_questions([question])
     return Judgment(

@@ -10,6 +10,7 @@ from pydantic import Field
 from accord.core.config import Strict
 from accord.core.errors import ConfigError
 from accord.feedback.simulated import SimulatedRater
+from accord.lm.lora import Lora
 
 __all__ = ["KINDS", "StageConfig"]
 
@@ -69,15 +70,6 @@ class Open(StageConfig):
     store: str
     snapshot: str
     test: Share = 0.1
-
-
-class Lora(Strict):
-    """Mirror of accord.lm.adapters.Lora, readable without torch."""
-
-    r: Count = 16
-    alpha: Annotated[float, Field(gt=0.0)] = 32.0
-    dropout: Share = 0.0
-    targets: str = "all-linear"
 
 
 class _Training(StageConfig):

@@ -9,7 +9,6 @@ from typing import Any
 from accord.core.rundir import write_jsonl
 from accord.core.types import Demonstration, Edge, Group
 from accord.evals.support import World, gold
-from accord.lm.adapters import Lora
 from accord.lm.load import load
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.data_stages import world_of
@@ -125,7 +124,7 @@ def _common(ctx: StageContext, config: _Training) -> dict[str, Any]:
 
     return {
         "run_dir": ctx.folder,
-        "tune": "full" if config.tune == "full" else Lora(**config.tune.model_dump()),
+        "tune": config.tune,
         "optimise_with": Optimise(**config.optimise_keys()),
         "limits": Limits(max_prompt=config.max_prompt, max_completion=config.max_completion),
         "seed": ctx.seed,

@@ -15,9 +15,10 @@ from torch import nn
 
 from accord.core.errors import ModelError
 from accord.core.types import Metric
-from accord.lm.adapters import Lora, add_lora, save_adapter, trainable
+from accord.lm.adapters import add_lora, save_adapter, trainable
 from accord.lm.engine import Engine
 from accord.lm.load import MODEL_FILE, LanguageModel, write_model_json
+from accord.lm.lora import Lora
 from accord.lm.packaged import quiet_transformers
 
 __all__ = ["Trained", "Trainee", "Tune", "prepare"]

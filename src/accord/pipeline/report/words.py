@@ -20,7 +20,7 @@ COLUMNS = {  # key: (title, what it is, is more better? None: neither)
     ),
     "escalation": ("escalation", "handed to a person exactly when it must be", True),
     "tone": ("tone", "no rudeness", True),
-    "length": ("brevity", "1 up to 25 words, 0 from 50, 0 when cut off", True),
+    "length": ("brevity", "1 up to 20 words, 0 from 40, 0 when cut off", True),
     "reward": ("learned reward", "the reward model's score; reference answers average 0", True),
     "kl": ("KL", "log-ratio to the reference, nats per answer", None),
     "words": ("words", "words per answer", None),
