@@ -54,12 +54,13 @@ def test_the_right_answer_is_best_for_every_message() -> None:
 def test_length_and_cut_answers() -> None:
     case = WORLD.cases[0]
     fact = WORLD.facts[case.fact]["answers"][0]
-    long = fact + " really" * 28
-    assert gold(WORLD, case, Response(text=fact + " so" * (37 - len(fact.split()))))[
-        "length"
-    ] == pytest.approx(13 / 25)
+
+    def brevity(words: int) -> float:
+        padded = fact + " so" * (words - len(fact.split()))
+        return gold(WORLD, case, Response(text=padded))["length"]
+
+    assert [brevity(n) for n in (20, 21, 33, 40, 60)] == pytest.approx([1, 0.95, 0.35, 0, 0])
     assert gold(WORLD, case, Response(text=fact, finish="length"))["length"] == 0
-    assert gold(WORLD, case, Response(text=long + " word" * 30))["length"] == 0
     assert gold(WORLD, case, Response(text="  "))["gold"] == 0
 
 

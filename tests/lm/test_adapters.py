@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from accord.core.errors import ConfigError
-from accord.lm.adapters import add_lora, trainable
+from accord.lm.adapters import add_lora, save_adapter, trainable
 from accord.lm.lora import Lora
 from tests.lm.tiny import ARCHITECTURES, tiny_model
 
@@ -31,3 +33,10 @@ def test_last_layers(architecture: str) -> None:
 def test_more_layers_than_there_are() -> None:
     with pytest.raises(ConfigError, match=r"last_layers: 3 is more than the model's 2 layers"):
         adapted("llama", 3)
+
+
+def test_a_saved_adapter_is_the_same_in_every_process(tmp_path: Path) -> None:
+    save_adapter(add_lora(tiny_model("llama"), Lora(r=2, alpha=4), seed=1), tmp_path)
+    names = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert len(names) == 14
+    assert names == sorted(names)  # peft would write them in hash order

@@ -16,6 +16,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from accord.core.errors import ConfigError
+from accord.core.rundir import read_json, write_json
 from accord.lm.lora import Lora
 from accord.lm.packaged import quiet_transformers
 
@@ -70,5 +71,9 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Save the adapter with peft (adapter_config.json, adapter_model.safetensors)."""
+    """Save the adapter with peft (adapter_config.json, adapter_model.safetensors). Names are sorted:
+    peft writes sets, whose order differs from process to process."""
     model.save_pretrained(folder, save_embedding_layers=False)
+    config = read_json(folder / "adapter_config.json")
+    named = {k: sorted(v) for k, v in config.items() if k.endswith("_modules") and type(v) is list}
+    write_json(folder / "adapter_config.json", config | named)
