@@ -193,4 +193,23 @@ def test_check_runs_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     code, out, _ = accord(capsys, "run", "r.yaml", "--check")
     assert code == 0
     assert "to do  rm (reward)" in out
+    assert "1 rows of format preference" in out
     assert not (here / "runs").exists()
+
+
+CHECKED: dict[str, tuple[tuple[str, ...], str]] = {
+    "a bad row": (("study.file=bad.jsonl",), "bad.jsonl:2"),
+    "a missing model": (("model=/no/such/model",), "/no/such/model"),
+    "a package that is not there": (("model=packaged/none",), "packaged/none"),
+    "a directory without a model": (("model=.",), "holds no model"),
+}
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_check_finds(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "bad.jsonl").write_bytes(line() + b"{broken\n")
+    sets, said = CHECKED[name]
+    words = [word for item in sets for word in ("--set", item)]
+    code, _, error = accord(capsys, "run", "r.yaml", "--check", *words)
+    assert_one_line(code, error, said)
+    assert sorted(p.name for p in here.iterdir()) == ["bad.jsonl", "pairs.jsonl", "r.yaml"]

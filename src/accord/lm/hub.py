@@ -16,8 +16,9 @@ TIMEOUT_S = 5.0
 NEVER = ["*.gguf", "*.onnx", "onnx/*", "*.h5", "*.msgpack", "*.tflite", "original/*", "*.pth"]
 
 
-def find_on_hub(name: str) -> tuple[Path | None, str]:
-    """(directory, "") when found; (None, what went wrong) when not."""
+def find_on_hub(name: str, *, download: bool = True) -> tuple[Path | None, str]:
+    """(directory, "") when found; (None, what went wrong) when not. Without `download`, (None, "") for
+    a model that the hub has and this disk has not."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -38,6 +39,8 @@ def find_on_hub(name: str) -> tuple[Path | None, str]:
     try:
         info = HfApi().model_info(name, timeout=TIMEOUT_S)
         files = [s.rfilename for s in info.siblings or []]
+        if not download:
+            return None, ""
         safe = any(f.endswith(".safetensors") for f in files)
         folder = snapshot_download(
             name,

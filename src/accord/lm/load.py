@@ -26,10 +26,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from accord.core.errors import ModelError
 from accord.core.hashing import content_hash, file_hash
 from accord.lm.hub import find_on_hub
-from accord.lm.packaged import SOURCE_FILE, packaged_models, packaged_path, quiet_transformers
+from accord.lm.packaged import (
+    SOURCE_FILE,
+    PackagedModel,
+    find_packaged,
+    packaged_models,
+    packaged_path,
+    quiet_transformers,
+)
 from accord.lm.template import default_template, find_turn, stop_ids
 
-__all__ = ["MODEL_FILE", "LanguageModel", "adapter_hash", "load", "write_model_json"]
+__all__ = ["MODEL_FILE", "LanguageModel", "adapter_hash", "load", "where_is", "write_model_json"]
 
 MODEL_FILE = "accord_model.json"
 PACKAGED = "packaged/"
@@ -85,29 +92,58 @@ def _is_stage(path: Path) -> bool:
     return (path / MODEL_FILE).is_file() and not (path / "config.json").is_file()
 
 
+def where_is(name: str) -> str:
+    """Where `load` would take a model from, in words; nothing is loaded, converted or downloaded.
+
+    Raises ModelError as `load` does for a model that can't be had.
+    """
+    if _local(name):
+        return "local directory"
+    if name.startswith(PACKAGED):
+        return find_packaged(name.removeprefix(PACKAGED)).note
+    found, problem = find_on_hub(name, download=False)
+    if found is None and problem:
+        return f"{PACKAGED}{_stand_in(name, problem).name} instead of the hub's"
+    return "in the local hub cache" if found else "on the hub, to be downloaded"
+
+
 def _resolve(name: str) -> tuple[Path, tuple[str, ...]]:
     """The local directory of model `name`, and notes about how it was found."""
+    if folder := _local(name):
+        return folder, ()
+    if name.startswith(PACKAGED):
+        return packaged_path(name.removeprefix(PACKAGED)), ()
+    found, problem = find_on_hub(name)
+    if found is not None:
+        return found, ()
+    packaged = _stand_in(name, problem)
+    note = f"{name} was not to be had ({problem}): using {PACKAGED}{packaged.name} instead"
+    return packaged_path(packaged.name), (note,)
+
+
+def _local(name: str) -> Path | None:
+    """The directory a name means; None for a packaged model or a hub id."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         if (folder / "config.json").is_file() or (folder / MODEL_FILE).is_file():
-            return folder.resolve(), ()
+            return folder.resolve()
         raise ModelError(
             "this directory holds no model",
             where=name,
             allowed=f"config.json or {MODEL_FILE} in it",
         )
     if name.startswith(PACKAGED):
-        return packaged_path(name.removeprefix(PACKAGED)), ()
+        return None
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelError("no such directory", where=name, mend="give a directory or a hub id")
-    found, problem = find_on_hub(name)
-    if found is not None:
-        return found, ()
+    return None
+
+
+def _stand_in(name: str, problem: str) -> PackagedModel:
+    """The installed package that carries a hub model which was not to be had."""
     for packaged in packaged_models().values():
         if packaged.hub_id == name:
-            path = packaged_path(packaged.name)
-            note = f"{name} was not to be had ({problem}): using {PACKAGED}{packaged.name} instead"
-            return path, (note,)
+            return packaged
     ready = [PACKAGED + known for known in packaged_models()]
     raise ModelError(
         f"model not found: no directory of that name, not in the local hub cache, and {problem}",

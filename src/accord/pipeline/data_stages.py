@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from accord.core.errors import DataError
 from accord.core.rundir import read_json, write_json
 from accord.core.seeds import rng
 from accord.core.types import Judgment, Question, Rater, Response, Writing
 from accord.evals.support import Case, World, gold
 from accord.feedback.simulated import compare, rank
 from accord.pipeline.context import StageContext, StageResult
-from accord.pipeline.kinds import Import, Open, Simulate
-from accord.store import Snapshot, Store, import_file, remove, split_of
+from accord.pipeline.kinds import Import, Open, Simulate, StageConfig
+from accord.store import ImportReport, Snapshot, Store, import_file, remove, split_of
 
-__all__ = ["import_stage", "open_stage", "simulate_stage", "world_of"]
+__all__ = ["import_stage", "look_at", "open_stage", "simulate_stage", "world_of"]
 
 STORE, SNAPSHOT, CARD, WORLD = "study.db", "v1", "card.json", "world.json"
 HELD_OUT = 1  # demonstrations per fact on held-out prompts, to measure SFT on
@@ -133,24 +134,13 @@ def import_stage(ctx: StageContext) -> StageResult:
     config = ctx.config
     assert isinstance(config, Import)
     path = ctx.path(config.file)
-    if not path.exists():
-        raise DataError(
-            "no such file",
-            where=f"stage {ctx.name}, file: {path}",
-            mend=f"put it there, or run with --set {ctx.name}.file=PATH",
-        )
     remove(ctx.folder / STORE)
     with Store(ctx.folder / STORE) as store:
-        report = import_file(
+        report = _bring_in(
             store,
+            config,
             path,
-            format=config.format,
-            at=START.isoformat(timespec="seconds"),
-            skip_bad=config.skip_bad,
-            rejects_path=ctx.folder / f"{Path(path).stem}.rejects.jsonl",
-            max_prompt_chars=config.max_prompt_chars,
-            max_response_chars=config.max_response_chars,
-            limit=config.limit,
+            rejects_path=ctx.folder / f"{path.stem}.rejects.jsonl",
             on_progress=lambda done, total: ctx.reporter.progress(done, total, "reading rows"),
         )
         snapshot = store.freeze(SNAPSHOT)
@@ -158,6 +148,33 @@ def import_stage(ctx: StageContext) -> StageResult:
         result.facts["import"] = report.counts()
         result.notes += str(report).splitlines()[1:]
         return result
+
+
+def _bring_in(store: Store, config: Import, path: Path, **more: Any) -> ImportReport:
+    return import_file(
+        store,
+        path,
+        format=config.format,
+        at=START.isoformat(timespec="seconds"),
+        skip_bad=config.skip_bad,
+        max_prompt_chars=config.max_prompt_chars,
+        max_response_chars=config.max_response_chars,
+        limit=config.limit,
+        **more,
+    )
+
+
+def look_at(config: StageConfig, path: Path) -> list[str]:
+    """What a data stage would bring, for `--check`; raises as the stage itself would. Nothing stays."""
+    if isinstance(config, Simulate):
+        world = World(path)
+        return [f"{len(world.cases)} messages about {len(world.facts)} policies"]
+    if not isinstance(config, Import):
+        return []
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / STORE) as store:
+        report = _bring_in(store, config, path, rejects_path=Path(folder) / "rejects.jsonl")
+    report.rejects_path = None
+    return str(report).splitlines()
 
 
 def world_of(ctx: StageContext, data: str) -> World | None:

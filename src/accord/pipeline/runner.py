@@ -87,15 +87,20 @@ def _model_identity(recipe: Recipe) -> str:
 
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
-    names = {Simulate: "world", Import: "file"}
     if isinstance(node.config, Open):
         from accord.store import Store
 
         with Store(_absolute(node.config.store, recipe), create=False) as store:
             return {"snapshot": store.snapshot(node.config.snapshot).sha256}
-    key = names.get(type(node.config))
+    path = _input(node, recipe)
+    return {} if path is None else {"input": file_hash(path)}
+
+
+def _input(node: Node, recipe: Recipe) -> Path | None:
+    """The file a data stage reads; RunError when it is not there."""
+    key = {Simulate: "world", Import: "file"}.get(type(node.config))
     if key is None:
-        return {}
+        return None
     path = _absolute(getattr(node.config, key), recipe)
     if not path.is_file():
         raise RunError(
@@ -103,7 +108,7 @@ def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
             where=f"stage {node.name}, {key}: {path}",
             mend=f"put it there, or point elsewhere with --set {node.name}.{key}=PATH",
         )
-    return {key: file_hash(path)}
+    return path
 
 
 def _absolute(text: str, recipe: Recipe) -> Path:
@@ -112,14 +117,22 @@ def _absolute(text: str, recipe: Recipe) -> Path:
 
 
 def check(recipe: Recipe, runs: Path) -> list[str]:
-    """What `--check` tells: inputs, disk space and what would run. Raises AccordError on a fault."""
+    """What `--check` tells: model, inputs read row by row, what would run, disk space. Raises
+    AccordError on a fault; nothing is left behind."""
+    from accord.lm.load import where_is
+    from accord.pipeline.data_stages import look_at
+
     folder = plan(recipe, runs)
     free = _free_bytes(runs)
-    lines = [f"recipe {recipe.name}: {len(recipe.nodes)} stages, model {recipe.model}"]
-    lines += [
-        f"  {'done ' if is_done(folder.stages[n.name]) else 'to do'}  {n.name} ({n.config.kind})"
-        for n in recipe.nodes
+    lines = [
+        f"recipe {recipe.name}: {len(recipe.nodes)} stages",
+        f"model {recipe.model}: {where_is(recipe.model)}",
     ]
+    for node in recipe.nodes:
+        state = "done " if is_done(folder.stages[node.name]) else "to do"
+        lines.append(f"  {state}  {node.name} ({node.config.kind})")
+        if path := _input(node, recipe):
+            lines += [f"         {line}" for line in look_at(node.config, path)]
     lines.append(f"disk: {free / 2**30:.1f} GiB free, at least {FREE_BYTES / 2**30:.0f} GiB asked")
     return lines
 
