@@ -16,6 +16,7 @@ from accord.core.rundir import write_json, write_jsonl
 from accord.core.types import Metric
 from accord.pipeline.report import charts, write_report
 from accord.pipeline.report.charts import Series
+from accord.pipeline.report.lineage import _draw
 from accord.pipeline.report.words import came_out, verdict
 
 HOSTILE = "</script><script>alert('x')</script> \" onload=alert(1) \x00 \u202eabc & <b>"
@@ -74,6 +75,8 @@ def stages(tmp_path: Path) -> dict[str, Path]:
     made["sft"] = stage(tmp_path, "sft", {"kind": "sft", **TRAINING}, {"items": 9})
     rows = [{"step": i, "loss": 2.0 / (i + 1), "lr": 0.1} for i in range(40)]
     write_jsonl(made["sft"] / "metrics.jsonl", rows)
+    demonstration = {"prompt": "p1", "text": HOSTILE, "sources": ["j1"]}
+    write_jsonl(made["sft"] / "trained_on.jsonl", [demonstration])
     loss = {"loss": {"name": "bradley_terry"}}
     accuracy = {"accuracy": metric(0.8, 0.7, 0.9, 31)}
     made["rm"] = stage(
@@ -131,7 +134,7 @@ def parsed(page: str) -> Tags:
 def test_hostile_text_stays_text(stages: dict[str, Path], tmp_path: Path) -> None:
     page = write_report(RECIPE, tmp_path, stages).read_text()
     found = parsed(page)
-    assert [tag for tag, _ in found.tags].count("script") == 1
+    assert [tag for tag, _ in found.tags].count("script") == 2  # the page's own, and its data
     assert not any(name.startswith("on") for _, attrs in found.tags for name in attrs)
     assert "alert('x')" in found.text
     assert "\x00" not in page
@@ -162,6 +165,36 @@ def test_any_part_of_a_run_has_a_report(stages: dict[str, Path], tmp_path: Path)
         assert "<h2" in write_report(RECIPE, tmp_path, part).read_text()
         rest = {n: stages[n] for n in names[k:]}
         assert "<h2" in write_report(RECIPE, tmp_path, rest).read_text()
+
+
+def clicks(page: str) -> dict[str, Any]:
+    (found,) = re.findall(r'<script type="application/json" id="clicks">(.*?)</script>', page, re.S)
+    return json.loads(found)
+
+
+def test_rows_keep_the_ids_of_their_judgments(stages: dict[str, Path], tmp_path: Path) -> None:
+    """Also where no store is left to ask: then the ids are all that is told."""
+    page = write_report(RECIPE, tmp_path, stages).read_text()
+    found = clicks(page)
+    (demonstration,), held, mistakes = found["parts"]
+    assert found["texts"][demonstration[0]] == HOSTILE
+    assert [found["ids"][n] for n in demonstration[3]] == ["j1"]
+    assert [found["ids"][n] for row in held for n in row[3]] == [f"j{i}" for i in range(20)]
+    assert [found["ids"][n] for row in mistakes for n in row[3]] == [f"j{i}" for i in range(5)]
+    assert held[7][2] == "100% of votes · score gap 2 · the raters are right"
+    assert found["judgments"] == []
+    for part in ("sft", "rm-held-out"):
+        assert f'href="#lineage-{part}"' in page
+        assert f'id="lineage-{part}"' in page
+
+
+def test_many_rows_are_drawn_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accord.pipeline.report.lineage.ROWS", 3)
+    rows = [{"text": str(i), "sources": [f"j{i}"]} for i in range(50)]
+    drawn = _draw(rows)
+    assert len(drawn) == 3
+    assert drawn == _draw(rows)
+    assert drawn == sorted(drawn, key=rows.index)
 
 
 def test_the_same_outputs_give_the_same_page(stages: dict[str, Path], tmp_path: Path) -> None:

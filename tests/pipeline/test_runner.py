@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from accord.core.hashing import tree_hash
 from accord.core.rundir import read_jsonl
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import RunFolder, check, rewrite_report, run
+from accord.store import Store
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
 
 
@@ -75,6 +77,53 @@ def test_every_stage_leaves_its_outputs_and_the_run_a_report(done: RunFolder) ->
     assert manifest["packages"]["torch"]
     for name in done.stages:
         assert (done.path / name.replace("/", "-")).resolve() == done.stages[name].resolve()
+
+
+OPEN_ALL = """<script>setInterval(() => { for (const d of document.querySelectorAll(
+"details:not([open])")) d.open = true; }, 20)</script>"""
+
+
+def behind(done: RunFolder, stage: str) -> set[str]:
+    """Ids of the judgments behind what a stage trained on."""
+    return {
+        i for row in read_jsonl(done.stages[stage] / "trained_on.jsonl") for i in row["sources"]
+    }
+
+
+def test_every_trained_row_leads_to_its_judgments(done: RunFolder) -> None:
+    (data,) = re.findall(r'id="clicks">(.*?)</script>', done.report.read_text(), re.DOTALL)
+    clicks = json.loads(data)
+    wanted = behind(done, "sft") | behind(done, "rm") | behind(done, "dpo")
+    assert len(wanted) > 50
+    assert wanted <= set(clicks["ids"])
+    assert len(clicks["judgments"]) == len(clicks["ids"])
+    with Store(done.stages["study"] / "study.db", create=False) as store:
+        told = store.lineage(clicks["ids"])
+    for id, (rater, answer, about, prompt, shown, _, _) in zip(
+        clicks["ids"], clicks["judgments"], strict=True
+    ):
+        found = told[id]
+        assert clicks["texts"][prompt] == found.prompt.last
+        assert [clicks["texts"][t] for t in shown] == [r.text for r in found.responses]
+        assert clicks["texts"][rater] == f"{found.rater.name} ({found.rater.kind})"
+        assert f"number {found.seq} of the chain, hash {found.hash[:12]}" in about
+        if found.judgment.answer.kind == "preference":
+            said = f"response {found.judgment.answer.better + 1} is better"
+            assert clicks["texts"][answer] == said
+
+
+@pytest.mark.browser
+def test_a_reader_opens_every_row_down_to_the_click(done: RunFolder, tmp_path: Path) -> None:
+    """In a real browser, with everything opened: each judgment is there, and no text became markup."""
+    page = tmp_path / "opened.html"
+    page.write_text(done.report.read_text() + OPEN_ALL)
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+               "--disable-background-networking", "--disable-component-update", "--disable-sync",
+               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=4000",
+               "--dump-dom", page.as_uri()]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    shown = set(re.findall(r"judgment ([0-9a-f]{20})", dom))
+    assert shown >= behind(done, "sft") | behind(done, "rm") | behind(done, "dpo")
 
 
 def test_a_second_run_does_nothing(folder: Path, done: RunFolder) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from accord.core.rundir import write_jsonl
@@ -37,7 +37,7 @@ def sft_stage(ctx: StageContext) -> StageResult:
         all_turns=config.all_turns,
         **_common(ctx, config),
     )
-    return _result(trained, config, len(train), "nll", "nats per held-out token")
+    return _result(ctx, trained, "nll", "nats per held-out token")
 
 
 def reward_stage(ctx: StageContext) -> StageResult:
@@ -56,7 +56,7 @@ def reward_stage(ctx: StageContext) -> StageResult:
     )
     rows = _pair_rows(trained.held_out, world_of(ctx, config.data))
     write_jsonl(ctx.folder / "held_out.jsonl", rows)
-    result = _result(trained, config, len(train), "accuracy", "of held-out comparisons")
+    result = _result(ctx, trained, "accuracy", "of held-out comparisons")
     known = [r for r in rows if r.get("truth")]
     if known:
         hits = [0.5 if r["gap"] == 0 else float(r["gap"] * r["truth"] > 0) for r in known]
@@ -100,7 +100,9 @@ def preference_stage(ctx: StageContext) -> StageResult:
     assert isinstance(config, PreferenceStage)
     train, held, left_out = read_groups(ctx, config)
     if config.pairs == "best":
-        train = [g for g in map(best_against_rest, train) if g.edges]
+        train, held = (
+            [g for g in map(best_against_rest, part) if g.edges] for part in (train, held)
+        )
     trained = train_preference(
         load(ctx.policy(config.init)),
         train,
@@ -112,7 +114,7 @@ def preference_stage(ctx: StageContext) -> StageResult:
         on_reference=lambda done, n: ctx.reporter.progress(done, n, "reference log-probs"),
         **_common(ctx, config),
     )
-    result = _result(trained, config, len(train), "accuracy", "of held-out comparisons")
+    result = _result(ctx, trained, "accuracy", "of held-out comparisons")
     result.facts["not_used"] = left_out
     return result
 
@@ -133,12 +135,37 @@ def _common(ctx: StageContext, config: _Training) -> dict[str, Any]:
     }
 
 
-def _result(trained: Trained, config: _Training, items: int, metric: str, of: str) -> StageResult:
+def _result(ctx: StageContext, trained: Trained, metric: str, of: str) -> StageResult:
+    """What a training stage tells; what it trained on, row by row, goes to trained_on.jsonl."""
+    config, data = ctx.config, trained.data
+    assert isinstance(config, _Training)
+    write_jsonl(ctx.folder / "trained_on.jsonl", (row for x in data.items for row in _rows_of(x)))
     headline = "nothing is held out to measure on"
     if metric in trained.metrics:
         headline = f"{metric} {trained.metrics[metric]} {of}"
-    facts = {"items": items, "left_out": trained.left_out, "init": config.init, "data": config.data}
+    facts = {
+        "items": len(data.items),
+        "left_out": trained.left_out,
+        "completions cut off": data.truncated,
+        "init": config.init,
+        "data": config.data,
+    }
     return StageResult(trained.metrics, list(trained.notes), facts, headline)
+
+
+def _rows_of(item: Demonstration | Group) -> Iterator[dict[str, Any]]:
+    """A demonstration as one row, a group as one a comparison, with the judgments behind it."""
+    if isinstance(item, Demonstration):
+        yield {"prompt": item.prompt.id, "text": item.response.text, "sources": item.sources}
+        return
+    for pair in item.pairs():
+        yield {
+            "prompt": item.prompt.id,
+            "better": pair.chosen.text,
+            "worse": pair.rejected.text,
+            "p": pair.p,
+            "sources": pair.sources,
+        }
 
 
 def _store(ctx: StageContext, data: str) -> tuple[Store, dict[str, Any]]:

@@ -160,4 +160,4 @@ def train_preference(
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     trainee.save(folder / "model")
-    return Trained(folder, folder / "model", metrics, engine.notes, dict(data.left_out))
+    return Trained(folder, metrics, engine.notes, data)

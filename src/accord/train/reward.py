@@ -118,8 +118,7 @@ def train_reward(
     _centre(model, centre_on, data, optimise_with.tokens)
     trainee.save(folder / "model")
     model.save(folder / "model")
-    notes, left_out = trainee.engine.notes, dict(data.left_out)
-    return Trained(folder, folder / "model", metrics, notes, left_out, tuple(scored))
+    return Trained(folder, metrics, trainee.engine.notes, data, tuple(scored))
 
 
 def _centre(

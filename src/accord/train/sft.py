@@ -93,4 +93,4 @@ def train_sft(
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     trainee.save(folder / "model")
-    return Trained(folder, folder / "model", metrics, trainee.engine.notes, dict(data.left_out))
+    return Trained(folder, metrics, trainee.engine.notes, data)

@@ -20,6 +20,7 @@ from accord.lm.engine import Engine
 from accord.lm.load import MODEL_FILE, LanguageModel, write_model_json
 from accord.lm.lora import Lora
 from accord.lm.packaged import quiet_transformers
+from accord.train.data import Trees
 
 __all__ = ["Trained", "Trainee", "Tune", "prepare"]
 
@@ -81,11 +82,20 @@ def prepare(lm: LanguageModel, tune: Tune, seed: int) -> Trainee:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left: its folder, the saved model, held-out metrics, and what to tell."""
+    """What training left: its folder, held-out metrics, what to tell, and what it trained on."""
 
     folder: Path
-    model: Path
     metrics: dict[str, Metric]
     notes: tuple[str, ...]
-    left_out: dict[str, int]
+    data: Trees
     held_out: tuple[Any, ...] = ()  # reward models: groups with their scores (HeldOut)
+
+    @property
+    def model(self) -> Path:
+        """The saved model: what `accord.load` takes."""
+        return self.folder / "model"
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Items not trained on, by reason."""
+        return dict(self.data.left_out)

@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from accord.core.rundir import read_json, write_text
 from accord.pipeline.report import sections
 from accord.pipeline.report.gather import Outputs
+from accord.pipeline.report.lineage import trace
 from accord.pipeline.report.words import asked, came_out
 
 __all__ = ["write_report"]
@@ -36,7 +37,7 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "length": sections.length(outputs),
         "kl": sections.kl(outputs),
         "card": sections.card(outputs),
-        "lineage": sections.lineage(outputs),
+        "lineage": trace(outputs),
         "stages": sections.stage_rows(outputs.stages, manifest["stages"], manifest["parents"]),
         "manifest": manifest,
         "yaml": yaml.safe_dump(recipe.resolved, sort_keys=False, allow_unicode=True, width=100),

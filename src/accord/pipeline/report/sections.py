@@ -13,16 +13,13 @@ from accord.core.types import Metric
 from accord.pipeline.report import charts
 from accord.pipeline.report.charts import Series
 from accord.pipeline.report.gather import Done, Outputs, Row
-from accord.pipeline.report.lineage import judgments
 from accord.pipeline.report.words import COLUMNS, CURVES, number, verdict
 from accord.stats.calibration import calibration_error, reliability
 from accord.stats.intervals import cluster_mean, correlation
 
-__all__ = ["card", "kl", "length", "lineage", "reward_model", "samples", "table", "training"]
+__all__ = ["card", "kl", "length", "reward_model", "samples", "table", "training"]
 
 SHOWN = {"gained": 4, "lost": 4, "others": 6}
-LINEAGE_ROWS = 40
-TRUTH = {1: "the raters are right", -1: "the raters are wrong", 0: "equally good"}
 MARKS = {"better": "▲", "worse": "▼", "changed": "◆", "unclear": ""}
 
 
@@ -188,7 +185,7 @@ def _plain(facts: Row) -> list[tuple[str, str]]:
 
 
 def reward_model(outputs: Outputs) -> Row | None:
-    """Accuracy by agreement, calibration, and its most confident mistakes with their judgments."""
+    """Accuracy by agreement, and calibration."""
     stage = outputs.reward
     if stage is None:
         return None
@@ -206,8 +203,6 @@ def reward_model(outputs: Outputs) -> Row | None:
         )
         for b in bins
     ]
-    wrong = sorted((r for r in judged if r["gap"] < 0 and r["p"] > 0.6), key=lambda r: r["gap"])[:6]
-    told = judgments(outputs.data, {s for r in wrong for s in r["sources"]})
     return {
         "name": stage.name,
         "metrics": [(k, str(m)) for k, m in stage.result.metrics.items()],
@@ -216,7 +211,6 @@ def reward_model(outputs: Outputs) -> Row | None:
             drawn, "predicted P(better wins)", "raters' share of votes"
         ),
         "ece": str(calibration_error(predicted, happened, prompts)),
-        "wrong": [_comparison(r, told) for r in wrong],
     }
 
 
@@ -259,17 +253,6 @@ def _first_number(text: str) -> int:
 def _accuracy(rows: Sequence[Row], sign: Any) -> Metric:
     hits = [0.5 if r["gap"] == 0 else float(r["gap"] * sign(r) > 0) for r in rows]
     return cluster_mean(hits, [r["prompt"] for r in rows])
-
-
-def _comparison(row: Row, told: dict[str, Row]) -> Row:
-    return {
-        "better": row["better"],
-        "worse": row["worse"],
-        "gap": number(row["gap"]),
-        "p": f"{row['p']:.0%}",
-        "judgments": [told[s] for s in row["sources"] if s in told],
-        "truth": TRUTH.get(row.get("truth"), ""),
-    }
 
 
 def length(outputs: Outputs) -> Row | None:
@@ -345,18 +328,6 @@ def _say(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     return "" if value is None else str(value)
-
-
-def lineage(outputs: Outputs) -> list[Row]:
-    """Held-out comparisons, each with the judgments behind it."""
-    if outputs.reward is None:
-        return []
-    rows = [r for r in read_jsonl(outputs.reward.folder / "held_out.jsonl") if r["sources"]]
-    rows = sorted(rows, key=lambda r: _scramble(r["prompt"] + r["better"] + r["worse"]))[
-        :LINEAGE_ROWS
-    ]
-    told = judgments(outputs.data, {s for r in rows for s in r["sources"]})
-    return [_comparison(r, told) for r in rows if any(s in told for s in r["sources"])]
 
 
 def stage_rows(
