@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from accord.core.config import validate
 from accord.core.errors import ConfigError
-from accord.core.rundir import make_dir
+from accord.core.rundir import hold, make_dir
 from accord.core.types import Demonstration, Group, Pair
 from accord.lm.load import LanguageModel
 from accord.lm.lora import Lora
@@ -46,12 +46,21 @@ def _settings(
         raise ConfigError(f"unknown argument {unknown[0]!r}", allowed=", ".join(known))
     if isinstance(tune, Mapping) or tune is None:
         tune = validate(Lora, dict(tune or {}), where="tune")
+    elif not isinstance(tune, Lora) and tune != "full":
+        raise ConfigError(
+            f"{tune!r} is no way to tune", where="tune", allowed="full, or LoRA's keys"
+        )
     return {
         "run_dir": make_dir(Path(run_dir)),
         "tune": tune,
         "optimise_with": validate(Optimise, keys),
         "limits": validate(Limits, limits),
     }
+
+
+def _one_of(key: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"unknown {key} {value!r}", where=key, allowed=", ".join(allowed))
 
 
 def train_sft(
@@ -68,16 +77,18 @@ def train_sft(
     **how: Any,
 ) -> Trained:
     """Supervised fine-tuning on assistant tokens; `result.metrics["nll"]` when `eval_on` is given."""
-    return sft.train_sft(
-        policy,
-        demonstrations,
-        all_turns=all_turns,
-        eval_on=eval_on,
-        seed=seed,
-        trackers=trackers,
-        on_step=on_step,
-        **_settings(run_dir, tune, how, demonstrations),
-    )
+    settings = _settings(run_dir, tune, how, demonstrations)
+    with hold(settings["run_dir"]):
+        return sft.train_sft(
+            policy,
+            demonstrations,
+            all_turns=all_turns,
+            eval_on=eval_on,
+            seed=seed,
+            trackers=trackers,
+            on_step=on_step,
+            **settings,
+        )
 
 
 def train_reward(
@@ -96,18 +107,21 @@ def train_reward(
     **how: Any,
 ) -> Trained:
     """A Bradley-Terry reward model; load it with `accord.load_reward_model(result.model)`."""
-    return reward.train_reward(
-        policy,
-        comparisons,
-        loss=loss,
-        average=average,
-        centre_on=centre_on,
-        eval_on=eval_on,
-        seed=seed,
-        trackers=trackers,
-        on_step=on_step,
-        **_settings(run_dir, tune, how, comparisons),
-    )
+    _one_of("average", average, get_args(Average))
+    settings = _settings(run_dir, tune, how, comparisons)
+    with hold(settings["run_dir"]):
+        return reward.train_reward(
+            policy,
+            comparisons,
+            loss=loss,
+            average=average,
+            centre_on=centre_on,
+            eval_on=eval_on,
+            seed=seed,
+            trackers=trackers,
+            on_step=on_step,
+            **settings,
+        )
 
 
 def train_preference(
@@ -126,15 +140,19 @@ def train_preference(
     **how: Any,
 ) -> Trained:
     """DPO or any registered preference loss; the policy's own weights are the reference."""
-    return preference.train_preference(
-        policy,
-        comparisons,
-        loss=loss,
-        average=average,
-        share=share,
-        eval_on=eval_on,
-        seed=seed,
-        trackers=trackers,
-        on_step=on_step,
-        **_settings(run_dir, tune, how, comparisons),
-    )
+    _one_of("average", average, get_args(Average))
+    _one_of("share", share, ("prompt", "pair"))
+    settings = _settings(run_dir, tune, how, comparisons)
+    with hold(settings["run_dir"]):
+        return preference.train_preference(
+            policy,
+            comparisons,
+            loss=loss,
+            average=average,
+            share=share,
+            eval_on=eval_on,
+            seed=seed,
+            trackers=trackers,
+            on_step=on_step,
+            **settings,
+        )

@@ -80,3 +80,17 @@ def test_set_assigns_by_path() -> None:
 def test_bad_set_is_a_config_error(item: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         apply_sets({"seed": 1}, [item])
+
+
+def test_numbers_and_dates_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 010\nb: 0o10\nc: 1:30\nd: 2024-13-45\ne: -7\nf: 0x1F\n")
+    expected = {"a": 10, "b": 8, "c": "1:30", "d": "2024-13-45", "e": -7, "f": 31}
+    assert read_yaml(path)[0] == expected
+
+
+def test_a_recipe_that_holds_itself_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &x [*x]\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: not valid YAML"):
+        read_yaml(path)

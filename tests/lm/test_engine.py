@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
 from accord.lm.engine import Engine
-from accord.lm.tree import Tree, bins, pack
+from accord.lm.score import each_tree
+from accord.lm.tree import Tree, bins, hash_trees, pack, split_tree
 from accord.lm.vocab_head import VocabHead
-from tests.lm.tiny import ARCHITECTURES, tiny_model
+from tests.lm.tiny import ARCHITECTURES, gpt_neo, tiny_model
 
 
 def exact_norms(model: torch.nn.Module) -> torch.nn.Module:
@@ -192,3 +195,37 @@ def test_bins_hold_the_budget_and_every_item_once() -> None:
     assert sorted(i for b in packed for i in b) == list(range(6))
     assert all(sum(sizes[i] for i in b) <= 10 or len(b) == 1 for b in packed)
     assert packed == bins(sizes, 10)
+
+
+def test_a_tree_over_the_budget_is_split_and_scores_the_same() -> None:
+    engine = Engine(tiny_model("llama"))
+    tree = Tree((5, 6, 7), tuple(tuple(range(20 + k, 24 + k + k % 3)) for k in range(20)))
+    sizes: list[int] = []
+
+    def sums(trees: Sequence[Tree]) -> torch.Tensor:
+        sizes.append(sum(t.tokens for t in trees))
+        return engine.logps(trees).sums_C()
+
+    (whole,) = each_tree(engine.model, sums, [tree], 10_000)
+    (split,) = each_tree(engine.model, sums, [tree], 24)
+    assert max(sizes[1:]) <= 24 < sizes[0]
+    torch.testing.assert_close(split, whole, atol=1e-5, rtol=0)
+    assert [c for part in split_tree(tree, 1) for c in part.completions] == list(tree.completions)
+
+
+def test_trees_are_told_apart_by_tokens_and_by_what_is_scored() -> None:
+    trees = [
+        [Tree((1, 2), ((3, 4),))],
+        [Tree((1,), ((2, 3, 4),))],
+        [Tree((1, 2), ((3,), (4,)))],
+        [Tree((1, 2), ((3, 4),), ((True, False),))],
+        [Tree((1, 2), ((3, 4),))] * 2,
+    ]
+    assert len({hash_trees(t) for t in trees}) == len(trees)
+
+
+def test_windows_counted_along_the_row_fall_back() -> None:
+    """GPT-Neo sees the last rows, not positions: a sibling in between would push the prompt out."""
+    engine = Engine(gpt_neo(window=32))
+    assert engine.mode == "plain"
+    assert "token trees are off" in engine.notes[0]

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from accord.core.errors import DataError, ModelError
 from accord.core.types import Prompt
 from accord.lm.chat import render_exchange, render_prompt
 from accord.lm.load import LanguageModel, load
 from accord.lm.sample import LocalSampler, Sampling, _choose
-from tests.lm.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
+from tests.lm.tiny import ARCHITECTURES, gpt_neo, tiny_model, tiny_tokenizer
 
 TEXTS = [
     "Hi",
@@ -43,6 +44,19 @@ def test_greedy_equals_generate(arch: str) -> None:
     lm = language_model(arch)
     found = LocalSampler(lm).tokens(PROMPTS, Sampling(temperature=0, max_new_tokens=16))
     assert [rows[0].ids for rows in found] == [hf_greedy(lm, p, 16) for p in PROMPTS]
+
+
+def test_greedy_equals_generate_where_windows_are_counted_along_the_row() -> None:
+    lm = LanguageModel(gpt_neo(window=24), tiny_tokenizer(), "tiny-neo", Path(), "hash")
+    found = LocalSampler(lm).tokens(PROMPTS, Sampling(temperature=0, max_new_tokens=16))
+    assert [rows[0].ids for rows in found] == [hf_greedy(lm, p, 16) for p in PROMPTS]
+
+
+def test_a_model_without_a_key_value_cache_is_refused() -> None:
+    config = transformers.MambaConfig(vocab_size=400, hidden_size=32, num_hidden_layers=2)
+    lm = LanguageModel(transformers.MambaForCausalLM(config), tiny_tokenizer(), "m", Path(), "h")
+    with pytest.raises(ModelError, match="keeps no key-value cache"):
+        LocalSampler(lm)(PROMPTS, Sampling(max_new_tokens=2))
 
 
 @pytest.mark.parametrize("arch", ["llama", "gemma3_text"])

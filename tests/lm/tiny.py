@@ -118,3 +118,16 @@ def tiny_model(
     model.generation_config.eos_token_id = config.eos_token_id
     model.generation_config.pad_token_id = config.pad_token_id
     return model.eval()
+
+
+def gpt_neo(window: int) -> Any:
+    """A GPT-Neo whose second layer sees the last `window` rows only."""
+    config = transformers.GPTNeoConfig(
+        vocab_size=400, hidden_size=32, num_layers=2, num_heads=4, intermediate_size=64,
+        attention_types=[[["global", "local"], 1]], window_size=window, initializer_range=0.2,
+        bos_token_id=None, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.GPTNeoForCausalLM(config)
+    return model.eval()

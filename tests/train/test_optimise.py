@@ -140,7 +140,7 @@ def test_schedule_by_hand() -> None:
 def test_a_loss_that_is_not_finite_stops_with_the_items(tmp_path: Path) -> None:
     w = torch.nn.Parameter(torch.ones(1))
     bad = Objective([1, 1], [1.0, 1.0], lambda items: ((w * float("nan")).sum(), {}))
-    with pytest.raises(RunError, match=r"loss nan .* look at items"):
+    with pytest.raises(RunError, match=r"loss is nan.* look at items"):
         optimise({"w": w}, bad, Optimise(), seed=0, folder=tmp_path)
 
 

@@ -12,12 +12,18 @@ import torch
 from torch import nn
 
 from accord.core.errors import RunError
+from accord.lm.load import load
 from accord.lm.lora import Lora
 from accord.train.checkpoint import checkpoint_step, load_checkpoint, save_checkpoint
+from accord.train.sft import train_sft
+from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import (
+    LIMITS,
+    LORA,
     Killed,
     Train,
     demonstrations,
+    fresh,
     how,
     made,
     many_pairs,
@@ -83,6 +89,41 @@ def test_a_finished_run_is_measured_again_not_trained_again(
     assert first.metrics
     assert all(torch.equal(v, weights[n]) for n, v in saved_tensors(again.model).items())
     assert (tmp_path / "metrics.jsonl").read_bytes() == log
+
+
+def test_a_directory_of_another_run_is_refused_not_taken_for_this_one(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """Other data, settings or weights: the checkpoint there is no part of what is asked for."""
+    sft(tiny, tmp_path, how())
+    other = {
+        "data": lambda: train_sft(fresh(tiny), demonstrations(8), run_dir=tmp_path, tune=LORA,
+                                  optimise_with=how(), limits=LIMITS),
+        "lr": lambda: sft(tiny, tmp_path, how(lr=1e-3)),
+        "seed": lambda: sft(tiny, tmp_path, how(), seed=18),
+        "weights": lambda: sft(save_other(tmp_path / "other"), tmp_path, how()),
+    }  # fmt: skip
+    for train in other.values():
+        with pytest.raises(RunError, match=r"other data, weights or settings.*another directory"):
+            train()
+    steps: list[int] = []
+    sft(tiny, tmp_path, how(save_every=1, tokens=64), on_step=lambda done, *_: steps.append(done))
+    assert steps == []  # how often it saves decides nothing
+
+
+def save_other(folder: Path) -> Path:
+    tiny_model("llama", seed=1).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_another_way_of_tuning_takes_the_place_of_the_old_model(tiny: Path, tmp_path: Path) -> None:
+    full = sft(tiny, tmp_path, how(max_steps=1), "full")
+    before = load(full.model).weights
+    (tmp_path / "checkpoint.pt").unlink()
+    lora = sft(tiny, tmp_path, how(max_steps=1))
+    assert load(lora.model).weights != before
+    assert not (lora.model / "config.json").exists()
 
 
 def one_parameter(rows: int) -> tuple[dict[str, nn.Parameter], torch.optim.AdamW]:

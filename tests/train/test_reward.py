@@ -17,7 +17,7 @@ from accord.lm.tree import Tree
 from accord.losses import reward_losses
 from accord.rewards.learned import RewardModel, load_reward_model
 from accord.train.data import Limits, Trees
-from accord.train.edges import Average
+from accord.train.edges import Average, flatten
 from accord.train.reward import HeldOut, accuracy, reward_objective, train_reward
 from tests.train.small import (
     LIMITS,
@@ -101,6 +101,18 @@ def test_metrics_count_ties_half() -> None:
     assert sums == {"accuracy": (0.5, 3), "margin": (-2.0, 3)}
 
 
+def test_a_comparison_split_evenly_has_no_order() -> None:
+    """And one labelled below one half counts for its other side."""
+    even = HeldOut(group([(0, 1)], p=0.5), (1.0, 0.0, 0.0))
+    assert accuracy([even]).value is None
+    turned = HeldOut(group([(0, 1)], p=0.2), (1.0, 0.0, 0.0))
+    assert (accuracy([even, turned]).value, accuracy([even, turned]).n) == (0.0, 1)
+    edges = flatten(
+        [group([(0, 1), (1, 2), (0, 2)], p=0.3), even.group], "pair", torch.device("cpu")
+    )
+    assert edges.hits(torch.tensor([-1.0, 1.0, 0.0, 1.0])) == [1.0, 0.0, 0.5]
+
+
 def test_held_out_accuracy_by_hand() -> None:
     held = [HeldOut(group(RANKED), (1.0, 1.0, 2.0)), HeldOut(group([(0, 1)]), (1.0, 0.0, 0.0))]
     metric = accuracy(held)
@@ -144,8 +156,7 @@ def test_the_saved_model_stands_on_the_sft_weights(
 
 @pytest.mark.parametrize("many", [False, True])
 def test_reference_answers_score_zero_on_average(tiny: Path, tmp_path: Path, many: bool) -> None:
-    reference = demonstrations(6) * (10 if many else 1)
-    assert len(reference) < 64  # so that all of them are scored
+    reference = demonstrations(6) + demonstrations(1) * (94 if many else 0)  # unevenly spread
     done = reward(tiny, tmp_path, how(), centre_on=reference)
     saved = load_reward_model(done.model, device="cpu")
     exchanges = [Exchange(prompt=d.prompt, response=d.response) for d in reference]

@@ -29,19 +29,36 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+NOT_AS_1_1 = {"bool", "int", "timestamp"}
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's words: only true and false are booleans (`on: chosen` is a key), and
-    floats need no dot before the exponent."""
+    """SafeLoader with YAML 1.2's words: only true and false are booleans (`on: chosen` is a key), a date
+    is text, and floats need no dot before the exponent."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it so
-        letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool"]
+        letter: [
+            (tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] not in NOT_AS_1_1
+        ]
         for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def integer(self, node: yaml.ScalarNode) -> int:
+        """YAML 1.2: 010 is ten, 0o10 is eight, 1:30 is no number."""
+        text = str(node.value)
+        return int(text, 0 if text.lstrip("+-")[:2] in ("0o", "0x") else 10)
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?[0-9]+$|^0o[0-7]+$|^0x[0-9a-fA-F]+$"),
+    list("-+0123456789"),
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.integer)
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -100,6 +117,8 @@ def parse_yaml(text: str, source: str) -> tuple[dict[str, Any], Lines]:
         place = f"{source}:{mark.line + 1}" if mark else source
         what = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"not valid YAML: {what}", where=place) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not valid YAML: {error}", where=source) from None
     if not isinstance(data, dict):
         found = "an empty file" if data is None else f"a {type(data).__name__}"
         raise ConfigError(f"expected a mapping of keys, found {found}", where=source)

@@ -127,6 +127,17 @@ class Registry:
         entry = self.entry(name, where)
         return functools.partial(entry.function, **entry.check(hyper, where))
 
+    def configured(self, config: Mapping[str, Any], where: str) -> tuple[Entry, Callable[..., Any]]:
+        """Entry and bound function of `{name: …, hyperparameters}`, as recipes write it."""
+        hyper = dict(config)
+        name = hyper.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(
+                "required key name is missing", where=where, allowed=", ".join(self.names())
+            )
+        entry = self.entry(name, f"{where}.name" if where else "name")
+        return entry, functools.partial(entry.function, **entry.check(hyper, where))
+
     def _load_plugins(self) -> None:
         if not self._plugins_loaded:
             self._plugins_loaded = True

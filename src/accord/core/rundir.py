@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "mark_done",
     "read_json",
     "read_jsonl",
+    "whole_folder",
     "write_json",
     "write_jsonl",
     "write_text",
@@ -60,6 +62,20 @@ def write_text(path: Path, text: str) -> None:
         beside.replace(path)
     except OSError as error:
         raise RunError(f"can't be written ({error.strerror})", where=str(path)) from None
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into that takes the place of `folder` when all is written."""
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.replace(folder)
+    except OSError as error:
+        raise RunError(f"can't be written ({error.strerror})", where=str(folder)) from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from accord.core.errors import ConfigError
 from accord.core.rundir import read_json, write_json
@@ -25,18 +26,40 @@ __all__ = ["adapter_off", "add_lora", "save_adapter", "trainable"]
 
 def add_lora(model: nn.Module, lora: Lora, seed: int) -> Any:
     """The model with a fresh adapter; only the adapter has gradients. B starts at 0."""
-    targets = lora.targets if lora.targets == "all-linear" else lora.targets.split(",")
+    targets = lora.targets
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets,
+        target_modules=targets if targets == "all-linear" else _named(model, targets),
+        fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),  # GPT-2's layout
         exclude_modules=_layers_below(model, lora.last_layers),
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
         return get_peft_model(model, config)
+
+
+def _named(model: nn.Module, targets: str) -> list[str]:
+    """The comma-separated module names, each of which must be there. A tied output layer is refused:
+    merged into the embedding it shares, its adapter would change that too."""
+    linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)]
+    kinds = sorted({name.rpartition(".")[2] for name in linear})
+    named = [name.strip() for name in targets.split(",")]
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    tied = head.weight is model.get_input_embeddings().weight  # type: ignore[operator]
+    for name in named:
+        found = [m for n, m in model.named_modules() if n == name or n.endswith(f".{name}")]
+        if not name or not found:
+            where = "tune.targets"
+            raise ConfigError(f"no module {name!r}", where=where, allowed=", ".join(kinds))
+        if tied and (head in found or model.get_input_embeddings() in found):  # type: ignore[operator]
+            raise ConfigError(
+                f"{name} shares its weights with the embedding", where="tune.targets",
+                allowed=", ".join(k for k in kinds if k != "lm_head"), mend="or tune: full",
+            )  # fmt: skip
+    return named
 
 
 def _layers_below(model: nn.Module, last: int | None) -> str | None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from accord.core.errors import ModelError
@@ -39,6 +40,7 @@ from accord.lm.template import default_template, find_turn, stop_ids
 __all__ = ["MODEL_FILE", "LanguageModel", "adapter_hash", "load", "where_is", "write_model_json"]
 
 MODEL_FILE = "accord_model.json"
+TEMPLATE = "chat_template.jinja"  # of a trained stage: what it was trained to read
 PACKAGED = "packaged/"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # written by libraries, without effect on what the weights compute
@@ -161,7 +163,7 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
                 path, dtype=DTYPES[dtype], output_loading_info=True, **_attention(path)
             )
             tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError, ImportError, KeyError) as error:
+        except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"can't load: {error}", where=str(path)) from error
     if missing := [*info["missing_keys"], *info["mismatched_keys"]]:
         raise ModelError(
@@ -213,10 +215,12 @@ def _load_stage(path: Path, dtype: str) -> LanguageModel:
         with quiet_transformers():
             try:
                 stacked = peft.PeftModel.from_pretrained(lm.model, str(adapter))
-            except (OSError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
                 raise ModelError(f"can't load adapter: {error}", where=str(adapter)) from error
             lm.model = stacked.merge_and_unload()
         lm.weights = content_hash([lm.weights, adapter_hash(adapter)])
+    if (path / TEMPLATE).is_file():
+        lm.tokenizer.chat_template = (path / TEMPLATE).read_text(encoding="utf-8")
     lm.model.eval()
     return lm
 
@@ -242,9 +246,15 @@ def _read_model_json(file: Path) -> tuple[str, str, list[Path]]:
 
 
 def write_model_json(
-    folder: Path, *, base: str | Path, base_weights: str, adapters: list[Path]
+    folder: Path,
+    *,
+    base: str | Path,
+    base_weights: str,
+    adapters: list[Path],
+    template: str | None = None,
 ) -> Path:
-    """Describe a trained stage: `load(folder)` gives the base with `adapters` merged in order.
+    """Describe a trained stage: `load(folder)` gives the base with `adapters` merged in order, and
+    its chat template where one is given.
 
     `base_weights` is `.weights` of the base as loaded. Relative paths are written relative to
     `folder`, so that a run directory can be moved; absolute ones and hub ids stay as they are.
@@ -252,13 +262,15 @@ def write_model_json(
     folder.mkdir(parents=True, exist_ok=True)
     name = str(base)
     if Path(name).is_dir() and not Path(name).is_absolute():
-        name = os.path.relpath(name, folder)
+        name = os.path.relpath(Path(name).resolve(), folder.resolve())
         name = name if name.startswith(".") else f"./{name}"
     facts = {
         "base": name,
         "base_weights": base_weights,
         "adapters": [os.path.relpath(adapter, folder) for adapter in adapters],
     }
+    if template:
+        (folder / TEMPLATE).write_text(template, encoding="utf-8")
     temporary = folder / f".{MODEL_FILE}"
     temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return temporary.replace(folder / MODEL_FILE)

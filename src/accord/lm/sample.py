@@ -17,7 +17,6 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Annotated, Any, Literal, Protocol
@@ -33,6 +32,7 @@ from accord.core.errors import DataError, ModelError
 from accord.core.seeds import rng
 from accord.core.types import Prompt, Response
 from accord.lm.chat import answer_text, render_prompt
+from accord.lm.engine import evaluating, windows_by_column
 from accord.lm.load import LanguageModel
 
 __all__ = ["LocalSampler", "Sampler", "Sampling", "Tokens"]
@@ -124,7 +124,7 @@ class LocalSampler:
             if on_progress:
                 on_progress(done, total)
 
-        with _evaluating(self.lm.model), torch.inference_mode():
+        with evaluating(self.lm.model), torch.inference_mode():
             for batch in _batches(rows, self.batch_size):
                 _decode(self.lm, batch, sampling, finished)
         return rows
@@ -147,17 +147,6 @@ def _check_room(lm: LanguageModel, rows: list[Tokens], sampling: Sampling) -> No
             where=lm.name,
             mend="shorten the prompt or lower max_new_tokens",
         )
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Dropout off while sampling, also from a model in training."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _batches(rows: list[list[Tokens]], size: int) -> Iterator[list[list[Tokens]]]:
@@ -211,6 +200,12 @@ class _Step:
         self.cache = DynamicCache(config=lm.model.config)
         base = lm.model.get_base_model() if hasattr(lm.model, "get_base_model") else lm.model
         self.accepts = set(inspect.signature(base.forward).parameters)
+        if "past_key_values" not in self.accepts:
+            raise ModelError(
+                f"{type(base).__name__} keeps no key-value cache, which accord samples with",
+                where=lm.name,
+                mend="sample from it through a server, or use another model",
+            )
 
     def first(self, prompts: Sequence[tuple[int, ...]], copies: list[int]) -> Tensor:
         """Read the prompts once, then give each as many rows as it has samples: logits [B, V].
@@ -242,7 +237,8 @@ class _Step:
         """How many first tokens to read once. None where the distance between tokens is counted in
         columns (sliding windows, ALiBi) or state runs through them: pads would lie in between."""
         plain = all(type(layer) is DynamicLayer for layer in self.cache.layers)
-        if len(prompts) < 2 or not plain or "position_ids" not in self.accepts:
+        by_column = windows_by_column(self.model.config.get_text_config())
+        if len(prompts) < 2 or not plain or by_column or "position_ids" not in self.accepts:
             return 0
         first, last = min(prompts), max(prompts)  # what these two share, all share
         same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))

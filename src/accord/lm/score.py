@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from accord.lm.engine import Engine
-from accord.lm.tree import Tree, bins
+from accord.lm.engine import Engine, evaluating
+from accord.lm.tree import Tree, bins, split_tree
 
-__all__ = ["each_tree", "evaluating", "tree_logps"]
+__all__ = ["each_tree", "tree_logps"]
 
 OnProgress = Callable[[int, int], None] | None
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """No gradients and no dropout inside; the former mode afterwards."""
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(was_training)
 
 
 def each_tree(
@@ -36,17 +23,20 @@ def each_tree(
     on_progress: OnProgress = None,
 ) -> list[Tensor]:
     """`values_C` (trees -> one value per continuation) over all trees; per tree a tensor [K] on the
-    CPU. Trees are packed to at most `tokens` a call."""
+    CPU. Trees are packed to at most `tokens` a call; one with more continuations than that is split."""
+    pieces = [(i, piece) for i, tree in enumerate(trees) for piece in split_tree(tree, tokens)]
     found: dict[int, Tensor] = {}
-    packed = bins([tree.tokens for tree in trees], tokens)
     with evaluating(module):
-        for members in packed:
-            part_C = values_C([trees[i] for i in members]).cpu()
-            parts = part_C.split([len(trees[i].completions) for i in members])
+        for members in bins([piece.tokens for _, piece in pieces], tokens):
+            part_C = values_C([pieces[n][1] for n in members]).cpu()
+            parts = part_C.split([len(pieces[n][1].completions) for n in members])
             found |= dict(zip(members, parts, strict=True))
             if on_progress:
-                on_progress(len(found), len(trees))
-    return [found[i] for i in range(len(trees))]
+                on_progress(len(found) * len(trees) // len(pieces), len(trees))
+    values: list[list[Tensor]] = [[] for _ in trees]
+    for n, (i, _) in enumerate(pieces):
+        values[i].append(found[n])
+    return [torch.cat(parts) for parts in values]
 
 
 def tree_logps(

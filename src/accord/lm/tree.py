@@ -10,13 +10,15 @@ in a row begin with is computed once for the row.
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["PackedTrees", "Tree", "bins", "pack", "share_prompts"]
+__all__ = ["PackedTrees", "Tree", "bins", "hash_trees", "pack", "share_prompts", "split_tree"]
 
 ROOT = -1
 
@@ -144,6 +146,40 @@ def share_prompts(
         places.append((numbers.setdefault(prompt, len(numbers)), len(held)))
         held.append(completion)
     return [Tree(prompt, tuple(held)) for prompt, held in branches.items()], places
+
+
+def split_tree(tree: Tree, budget: int) -> list[Tree]:
+    """The tree's continuations, in order, as trees of at most `budget` tokens each (one continuation
+    that is longer stays whole)."""
+    if tree.tokens <= budget:
+        return [tree]
+    parts: list[list[int]] = [[]]
+    size = len(tree.prompt)
+    for k, completion in enumerate(tree.completions):
+        if parts[-1] and size + len(completion) > budget:
+            parts.append([])
+            size = len(tree.prompt)
+        parts[-1].append(k)
+        size += len(completion)
+    return [
+        Tree(
+            tree.prompt,
+            tuple(tree.completions[k] for k in part),
+            tuple(tree.scored[k] for k in part) if tree.scored else None,
+        )
+        for part in parts
+    ]
+
+
+def hash_trees(trees: Sequence[Tree]) -> str:
+    """sha256 (hex) of the trees' tokens and of which of them are scored."""
+    digest = hashlib.sha256()
+    for tree in trees:
+        parts = [tree.prompt, *tree.completions, *(tree.scored or ())]
+        for part in (array("q", map(len, parts)), *(array("q", part) for part in parts)):
+            digest.update(part.tobytes())
+        digest.update(b"|")
+    return digest.hexdigest()
 
 
 def bins(sizes: Sequence[int], budget: int) -> list[list[int]]:

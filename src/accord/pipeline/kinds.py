@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from accord.core.config import Strict
-from accord.core.errors import ConfigError
 from accord.feedback.simulated import SimulatedRater
 from accord.lm.lora import Lora
 
@@ -123,7 +122,7 @@ class Reward(_Training):
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.losses.reward import reward_losses
 
-        _check_loss(reward_losses, self.loss, place)
+        reward_losses.configured(self.loss, place("loss"))
 
 
 class PreferenceStage(_Training):
@@ -140,7 +139,7 @@ class PreferenceStage(_Training):
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.losses.preference import preference_losses
 
-        _check_loss(preference_losses, self.loss, place)
+        preference_losses.configured(self.loss, place("loss"))
 
 
 class Eval(StageConfig):
@@ -164,16 +163,6 @@ class Compare(StageConfig):
     eval: str
     reward: str | None = None
     baseline: str = "base"  # reference of the KL
-
-
-def _check_loss(losses: Any, loss: dict[str, Any], place: Callable[[str], str]) -> None:
-    hyper = dict(loss)
-    name = hyper.pop("name", None)
-    if not isinstance(name, str):
-        raise ConfigError(
-            "required key name is missing", where=place("loss"), allowed=", ".join(losses.names())
-        )
-    losses.entry(name, place("loss.name")).check(hyper, place("loss"))
 
 
 KINDS: dict[str, type[StageConfig]] = {

@@ -80,10 +80,10 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
 def _model_identity(recipe: Recipe) -> str:
     """A local model directory is known by its files, a named one by its name."""
     folder = Path(recipe.model).expanduser()
-    files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
     if not folder.is_dir():
         return recipe.model
-    return content_hash([[f.name, file_hash(f)] for f in files])
+    files = [f for f in sorted(folder.rglob("*")) if f.suffix in {".json", ".safetensors", ".bin"}]
+    return content_hash([[f.relative_to(folder).as_posix(), file_hash(f)] for f in files])
 
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:

@@ -81,8 +81,9 @@ class RewardModel:
         write_json(folder / FILE, {"max_completion": self.max_completion})
 
 
-def load_reward_model(folder: Path, *, device: str | None = None) -> RewardModel:
+def load_reward_model(folder: str | Path, *, device: str | None = None) -> RewardModel:
     """The reward model a `reward` stage saved; ModelError when the folder has no head."""
+    folder = Path(folder)
     head = ScalarHead.load(folder)
     lm = load(folder, device=device)
     lm.model.eval()

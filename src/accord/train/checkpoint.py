@@ -21,6 +21,7 @@ from accord.core.errors import RunError
 __all__ = ["checkpoint_step", "load_checkpoint", "save_checkpoint"]
 
 NAME = "checkpoint.pt"
+MEND = "choose another directory, or delete it (on the command line: --fresh)"
 
 
 def save_checkpoint(
@@ -28,10 +29,12 @@ def save_checkpoint(
     parameters: Mapping[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     step: int,
+    run: str = "",
 ) -> None:
-    """Replace the folder's checkpoint, atomically."""
+    """Replace the folder's checkpoint, atomically. `run` is what it is of (see `load_checkpoint`)."""
     state = {
         "step": step,
+        "run": run,
         "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
         "optimiser": optimiser.state_dict(),
         "torch_rng": torch.get_rng_state(),
@@ -57,9 +60,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer
+    folder: Path,
+    parameters: Mapping[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    run: str = "",
 ) -> int:
-    """Restore in place from the folder's checkpoint; the step it was taken at, 0 without one."""
+    """Restore in place from the folder's checkpoint; the step it was taken at, 0 without one.
+    RunError when it is of another run: then its weights are not what was asked for."""
     path = folder / NAME
     if not path.exists():
         return 0
@@ -67,11 +74,17 @@ def load_checkpoint(
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RunError(
-            f"the checkpoint is unreadable ({error})", where=str(path), mend="delete it, or --fresh"
+            f"the checkpoint is unreadable ({error})", where=str(path), mend=MEND
         ) from None
     saved = {name: value.shape for name, value in state["parameters"].items()}
     if saved != {name: p.shape for name, p in parameters.items()}:
-        raise RunError("the checkpoint is of another model", where=str(path), mend="use --fresh")
+        raise RunError("the checkpoint is of another model", where=str(path), mend=MEND)
+    if state["run"] != run:
+        raise RunError(
+            "the checkpoint is of a run on other data, weights or settings",
+            where=str(path),
+            mend=MEND,
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state["parameters"][name])

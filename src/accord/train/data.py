@@ -16,6 +16,7 @@ from accord.core.config import Strict
 from accord.core.errors import DataError
 from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt, Response
 from accord.lm.chat import render_conversation, render_exchange, render_prompt
+from accord.lm.load import LanguageModel
 from accord.lm.tree import Tree
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Trees",
     "best_against_rest",
     "best_response",
+    "check_room",
     "demonstration_trees",
     "group_by_prompt",
     "group_trees",
@@ -63,6 +65,19 @@ class Trees:
             if reasons
             else "there is nothing to train on: no item was given, or none with a comparison",
             mend="raise max_prompt and max_completion" if reasons else "check the data's filters",
+        )
+
+
+def check_room(lm: LanguageModel, *parts: Trees) -> None:
+    """DataError when a sequence is longer than the positions the model has."""
+    room = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    trees = [tree for part in parts for tree in part.trees]
+    longest = max(len(tree.prompt) + max(map(len, tree.completions)) for tree in trees)
+    if room is not None and longest > room:
+        raise DataError(
+            f"a sequence of {longest} tokens does not fit the model's {room} positions",
+            where=lm.name,
+            mend="lower max_prompt or max_completion",
         )
 
 

@@ -14,9 +14,17 @@ from torch import Tensor
 
 from accord.core.types import Group
 
-__all__ = ["Average", "Edges", "edge_weights", "flatten"]
+__all__ = ["Average", "Edges", "edge_weights", "flatten", "hit"]
 
 Average = Literal["pair", "prompt"]
+
+
+def hit(gap: float, p: float) -> float | None:
+    """1 when a score gap (better minus worse) has the order of the label P(better wins) = p, 1/2 when
+    it is 0; None for p = 1/2, which orders nothing."""
+    if p == 0.5:
+        return None
+    return 0.5 if gap == 0 else float((gap > 0) == (p > 0.5))
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,11 @@ class Edges:
 
     def __len__(self) -> int:
         return len(self.better)
+
+    def hits(self, gap_B: Tensor) -> list[float]:
+        """`hit` of each comparison that has an order."""
+        found = map(hit, gap_B.tolist(), self.p.tolist())
+        return [value for value in found if value is not None]
 
 
 def edge_weights(group: Group, average: Average) -> list[float]:

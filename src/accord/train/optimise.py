@@ -24,6 +24,7 @@ from accord.core.errors import RunError
 from accord.core.registry import NonNegative, Positive
 from accord.core.rundir import MetricsLog
 from accord.core.seeds import derive_seed, rng
+from accord.lm.engine import Precision
 from accord.lm.tree import bins
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
 from accord.train.trackers import tracking
@@ -48,7 +49,7 @@ class Optimise(Strict):
     tokens: Annotated[int, Field(ge=16)] = 1024  # token budget of one micro-batch
     weight_decay: NonNegative = 0.0
     clip: Positive = 1.0  # gradient norm
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"  # bf16: autocast in the network (see Engine)
     save_every: Count = 20  # steps between checkpoints
     eval_every: Count | None = None  # steps; always once at the end
 
@@ -99,21 +100,23 @@ def optimise(
     *,
     seed: int,
     folder: Path,
+    run: str = "",
     evaluate: Evaluate | None = None,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
 ) -> int:
     """Train `parameters` in place. `folder` receives metrics.jsonl and checkpoints; when it holds a
-    checkpoint, training goes on from there. Returns the number of steps.
+    checkpoint of the same `run` (a fingerprint), training goes on from there. Returns the number of
+    steps.
 
-    Raises RunError when a loss or gradient is not finite, naming the step and the items.
+    Raises RunError when a loss, gradient or metric is not finite, and for a checkpoint of another run.
     """
     n = len(objective.sizes)
     if n == 0:
         raise RunError("no item is left to train on", where=str(folder), mend="raise the limits")
     steps = total_steps(n, cfg)
     optimiser = _optimiser(parameters, cfg)
-    start = load_checkpoint(folder, parameters, optimiser)
+    start = load_checkpoint(folder, parameters, optimiser, run)
     log = MetricsLog(folder / "metrics.jsonl", start)
     with tracking(trackers, folder.name, folder) as track:
         for step in range(start, steps):
@@ -126,10 +129,11 @@ def optimise(
             done = step + 1
             if evaluate and (done == steps or (cfg.eval_every and done % cfg.eval_every == 0)):
                 row |= {f"eval/{name}": value for name, value in evaluate().items()}
+                _check_finite(row, f"{folder} step {done}", "lower lr; the last checkpoint is kept")
             log.add(done, row)
             track(done, row)
             if done % cfg.save_every == 0 or done == steps:
-                save_checkpoint(folder, parameters, optimiser, done)
+                save_checkpoint(folder, parameters, optimiser, done, run)
             if on_step:
                 on_step(done, steps, row)
     return steps
@@ -145,16 +149,18 @@ def _step(
 ) -> dict[str, float]:
     """One optimiser step on a batch; what it measured."""
     row = _accumulate(objective, items, cfg)
-    norm = float(nn.utils.clip_grad_norm_(list(parameters.values()), cfg.clip))
-    if not math.isfinite(row["loss"]) or not math.isfinite(norm):
-        raise RunError(
-            f"loss {row['loss']} with gradient norm {norm}",
-            where=str(folder),
-            mend=f"look at items {list(items)}, or lower lr; the last checkpoint is kept",
-        )
+    row["grad_norm"] = float(nn.utils.clip_grad_norm_(list(parameters.values()), cfg.clip))
+    mend = f"look at items {list(items)}, or lower lr; the last checkpoint is kept"
+    _check_finite(row, str(folder), mend)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return row | {"grad_norm": norm, "lr": optimiser.param_groups[0]["lr"]}
+    return row | {"lr": optimiser.param_groups[0]["lr"]}
+
+
+def _check_finite(row: Mapping[str, float], where: str, mend: str) -> None:
+    wrong = [f"{name} is {value}" for name, value in row.items() if not math.isfinite(value)]
+    if wrong:
+        raise RunError(", ".join(wrong), where=where, mend=mend)
 
 
 def _optimiser(parameters: Mapping[str, nn.Parameter], cfg: Optimise) -> torch.optim.AdamW:
@@ -170,16 +176,10 @@ def _accumulate(objective: Objective, items: Sequence[int], cfg: Optimise) -> di
     total = sum(objective.counts[i] for i in items)
     sums: dict[str, tuple[float, float]] = {}
     for micro in bins([objective.sizes[i] for i in items], cfg.tokens):
-        with _precision(cfg):
-            loss, metrics = objective.loss([items[j] for j in micro])
+        loss, metrics = objective.loss([items[j] for j in micro])
         (loss / total).backward()  # type: ignore[no-untyped-call]
         for name, (value, count) in {"loss": (float(loss.detach()), 0.0), **metrics}.items():
             before = sums.get(name, (0.0, 0.0))
             sums[name] = (before[0] + value, before[1] + count)
     sums["loss"] = (sums["loss"][0], total)
     return {name: value / count for name, (value, count) in sums.items() if count}
-
-
-def _precision(cfg: Optimise) -> torch.autocast:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.autocast(device, torch.bfloat16, enabled=cfg.precision == "bf16")

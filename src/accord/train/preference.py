@@ -21,11 +21,11 @@ from accord.lm.load import LanguageModel
 from accord.lm.score import tree_logps
 from accord.losses import PairLogps, preference_losses, soft
 from accord.stats.intervals import cluster_mean
-from accord.train.data import Limits, Trees, group_by_prompt, group_trees
-from accord.train.edges import Average, Edges, edge_weights, flatten
+from accord.train.data import Limits, Trees, check_room, group_by_prompt, group_trees
+from accord.train.edges import Average, Edges, edge_weights, flatten, hit
 from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise
 from accord.train.reference import reference_logps
-from accord.train.trainee import Trained, Tune, prepare
+from accord.train.trainee import Trained, Tune, fingerprint, prepare
 
 __all__ = ["preference_objective", "train_preference"]
 
@@ -41,13 +41,12 @@ def pair_logps(
     )
 
 
-def _metrics(lp: PairLogps) -> Sums:
+def _metrics(lp: PairLogps, edges: Edges) -> Sums:
     """What to watch: implicit accuracy, margin, and how far each side moved (displacement)."""
     margin_B = lp.margin_B().detach()
-    n = len(margin_B)
-    right = float((margin_B > 0).sum() + 0.5 * (margin_B == 0).sum())
+    n, hits = len(margin_B), edges.hits(margin_B)
     return {
-        "accuracy": (right, n),
+        "accuracy": (sum(hits), len(hits)),
         "margin": (float(margin_B.sum()), n),
         "chosen_shift": (float((lp.policy_chosen - lp.ref_chosen).detach().sum()), n),
         "rejected_shift": (float((lp.policy_rejected - lp.ref_rejected).detach().sum()), n),
@@ -69,7 +68,7 @@ def preference_objective(
         reference_C = torch.cat([reference[i] for i in items]).to(policy_C.device)
         edges = flatten([data.items[i] for i in items], average, policy_C.device)
         lp = pair_logps(policy_C, reference_C, logps.lengths, edges)
-        return (edges.weight * soft(loss_B, lp, edges.p)).sum(), _metrics(lp)
+        return (edges.weight * soft(loss_B, lp, edges.p)).sum(), _metrics(lp, edges)
 
     counts = [sum(edge_weights(group, average)) for group in data.items]
     return Objective([tree.tokens for tree in data.trees], counts, loss)
@@ -94,9 +93,10 @@ def _implicit_accuracy(
     for group, new, old in zip(data.items, policy, reference, strict=True):
         shift = (new - old).tolist()
         for e in group.edges:
-            gap = shift[e.better] - shift[e.worse]
-            hits.append(0.5 if gap == 0 else float(gap > 0))
-            prompts.append(group.prompt.id)
+            value = hit(shift[e.better] - shift[e.worse], e.p)
+            if value is not None:
+                hits.append(value)
+                prompts.append(group.prompt.id)
     return cluster_mean(hits, prompts)
 
 
@@ -121,16 +121,16 @@ def train_preference(
     """Train `lm` on comparisons; its own weights at the start are the reference. The model is saved
     in run_dir/model. Reference-free losses compute no reference."""
     folder = Path(run_dir)
-    hyper = dict(loss or {"name": "dpo"})
-    name = hyper.pop("name")
-    loss_B = preference_losses.make(name, where="loss", **hyper)
-    needs_reference = preference_losses.entry(name).facts["needs_reference"]
+    chosen = loss or {"name": "dpo"}
+    entry, loss_B = preference_losses.configured(chosen, "loss")
+    needs_reference = entry.facts["needs_reference"]
     grouped = group_by_prompt(comparisons)
     if share == "pair":  # weights first: what a prompt's pairs count is known only together
         grouped, average = _one_by_one(grouped, average), "pair"
     data = group_trees(lm.tokenizer, grouped, limits).for_training()
     held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
-    trainee = prepare(lm, tune, seed)
+    check_room(lm, data, held)
+    trainee = prepare(lm, tune, seed, optimise_with.precision)
     engine, tokens = trainee.engine, optimise_with.tokens
 
     def reference_of(part: Trees) -> list[Tensor]:
@@ -153,6 +153,7 @@ def train_preference(
         optimise_with,
         seed=seed,
         folder=folder,
+        run=fingerprint(lm, tune, optimise_with, seed, data, [chosen, average]),
         evaluate=evaluate if held.trees else None,
         trackers=trackers,
         on_step=on_step,
@@ -160,4 +161,4 @@ def train_preference(
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     trainee.save(folder / "model")
-    return Trained(folder, metrics, engine.notes, data)
+    return Trained(folder, metrics, engine.notes, data, held)

@@ -1,7 +1,7 @@
 """Reference log-probs are data: computed once with the starting weights, cached by content.
 
-The key is (weights, dtype, token ids), so a resumed run, a second epoch and a sweep over beta all read the
-same file, and a trained policy can never be taken for its own reference.
+The key is (weights, precision, token ids), so a resumed run, a second epoch and a sweep over beta
+all read the same file, and a trained policy can never be taken for its own reference.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from accord.core.hashing import content_hash
 from accord.lm.engine import Engine
 from accord.lm.score import tree_logps
-from accord.lm.tree import Tree
+from accord.lm.tree import Tree, hash_trees
 
 __all__ = ["reference_logps"]
 
@@ -38,10 +38,10 @@ def reference_logps(
     """
     cache.mkdir(parents=True, exist_ok=True)
     dtype = str(next(engine.model.parameters()).dtype)
-    texts = [[tree.prompt, tree.completions] for tree in trees]
     order = sorted(range(len(trees)), key=lambda i: (trees[i].tokens, i))  # even shards
     size = max(1, SHARD * tokens // max(1, max(t.tokens for t in trees)))
-    key = content_hash([weights, dtype, engine.mode, tokens, size, texts])
+    how = [dtype, engine.precision, engine.mode, tokens, size]
+    key = content_hash([weights, how, hash_trees(trees)])
     found: dict[int, Tensor] = {}
 
     def told(done: int, _: int) -> None:

@@ -21,15 +21,12 @@ from accord.lm.scalar_head import ScalarHead
 from accord.losses import PairScores, reward_losses, soft
 from accord.rewards.learned import RewardModel
 from accord.stats.intervals import cluster_mean
-from accord.train.data import Limits, Trees, group_by_prompt, group_trees
-from accord.train.edges import Average, edge_weights, flatten
+from accord.train.data import Limits, Trees, check_room, group_by_prompt, group_trees
+from accord.train.edges import Average, edge_weights, flatten, hit
 from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise
-from accord.train.trainee import Trained, Tune, prepare
+from accord.train.trainee import Trained, Tune, fingerprint, prepare
 
 __all__ = ["HeldOut", "accuracy", "reward_objective", "train_reward"]
-
-
-CENTRE_ON = 64
 
 
 def reward_objective(
@@ -42,8 +39,11 @@ def reward_objective(
         edges = flatten([data.items[i] for i in items], average, scores_C.device)
         pairs = PairScores(scores_C[edges.better], scores_C[edges.worse], edges.margin)
         gap_B = (pairs.chosen - pairs.rejected).detach()
-        right = float((gap_B > 0).sum() + 0.5 * (gap_B == 0).sum())
-        sums = {"accuracy": (right, len(edges)), "margin": (float(gap_B.sum()), len(edges))}
+        hits = edges.hits(gap_B)
+        sums = {
+            "accuracy": (sum(hits), len(hits)),
+            "margin": (float(gap_B.sum()), len(edges)),
+        }
         return (edges.weight * soft(loss_B, pairs, edges.p)).sum(), sums
 
     counts = [sum(edge_weights(group, average)) for group in data.items]
@@ -63,10 +63,11 @@ class HeldOut:
 
 
 def accuracy(held: Sequence[HeldOut]) -> Metric:
-    """Share of comparisons that the scores order as the raters did (tie half), by prompt."""
-    gaps = [(h.gap(e), h.group.prompt.id) for h in held for e in h.group.edges]
-    hits = [0.5 if gap == 0 else float(gap > 0) for gap, _ in gaps]
-    return cluster_mean(hits, [prompt for _, prompt in gaps])
+    """Share of comparisons that the scores order as the raters did (equal scores half), by prompt.
+    Comparisons that the raters split evenly have no order and do not count."""
+    found = [(hit(h.gap(e), e.p), h.group.prompt.id) for h in held for e in h.group.edges]
+    counted = [(value, prompt) for value, prompt in found if value is not None]
+    return cluster_mean([value for value, _ in counted], [prompt for _, prompt in counted])
 
 
 def train_reward(
@@ -87,11 +88,12 @@ def train_reward(
 ) -> Trained:
     """Fit a reward model from `lm` (the SFT checkpoint); saved in run_dir/model with its head."""
     folder = Path(run_dir)
-    hyper = dict(loss or {"name": "bradley_terry"})
-    loss_B = reward_losses.make(hyper.pop("name"), where="loss", **hyper)
+    chosen = loss or {"name": "bradley_terry"}
+    _, loss_B = reward_losses.configured(chosen, "loss")
     data = group_trees(lm.tokenizer, group_by_prompt(comparisons), limits).for_training()
     held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
-    trainee = prepare(lm, tune, seed)
+    check_room(lm, data, held)
+    trainee = prepare(lm, tune, seed, optimise_with.precision)
     head = ScalarHead(trainee.engine.config.hidden_size, seed).to(lm.device)
     model = RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion)
     metrics: dict[str, Metric] = {}
@@ -109,6 +111,7 @@ def train_reward(
         optimise_with,
         seed=seed,
         folder=folder,
+        run=fingerprint(lm, tune, optimise_with, seed, data, [chosen, average]),
         evaluate=evaluate if held.trees else None,
         trackers=trackers,
         on_step=on_step,
@@ -116,20 +119,17 @@ def train_reward(
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     _centre(model, centre_on, data, optimise_with.tokens)
-    trainee.save(folder / "model")
-    model.save(folder / "model")
-    return Trained(folder, metrics, trainee.engine.notes, data, tuple(scored))
+    trainee.save(folder / "model", model.save)
+    return Trained(folder, metrics, trainee.engine.notes, data, held, tuple(scored))
 
 
 def _centre(
     model: RewardModel, reference: Sequence[Demonstration], data: Trees, tokens: int
 ) -> None:
-    """Set the head's centre so that reference answers (else training responses) average 0. At most
-    CENTRE_ON of them are scored: the standard error of the mean is below an eighth of their spread."""
+    """Set the head's centre so that reference answers (else training responses) average 0."""
     exchanges = [Exchange(prompt=d.prompt, response=d.response) for d in reference]
     exchanges = exchanges or [
         Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses
     ]
-    exchanges = exchanges[:: max(1, len(exchanges) // CENTRE_ON)][:CENTRE_ON]
     scores = torch.tensor(model(exchanges, tokens=tokens), dtype=torch.float64)
     model.head.centre += scores.mean().float().to(model.head.centre.device)

@@ -12,14 +12,13 @@ from pathlib import Path
 import torch
 
 from accord.core.types import Demonstration, Metric
-from accord.lm.engine import Engine
+from accord.lm.engine import Engine, evaluating
 from accord.lm.load import LanguageModel
-from accord.lm.score import evaluating
 from accord.lm.tree import bins
 from accord.stats.intervals import cluster_mean
-from accord.train.data import Limits, Trees, demonstration_trees
+from accord.train.data import Limits, Trees, check_room, demonstration_trees
 from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise
-from accord.train.trainee import Trained, Tune, prepare
+from accord.train.trainee import Trained, Tune, fingerprint, prepare
 
 __all__ = ["sft_objective", "train_sft"]
 
@@ -73,7 +72,8 @@ def train_sft(
         lm.tokenizer, demonstrations, limits, all_turns=all_turns
     ).for_training()
     held = demonstration_trees(lm.tokenizer, eval_on, limits, all_turns=all_turns)
-    trainee = prepare(lm, tune, seed)
+    check_room(lm, data, held)
+    trainee = prepare(lm, tune, seed, optimise_with.precision)
     metrics: dict[str, Metric] = {}
 
     def evaluate() -> dict[str, float]:
@@ -86,6 +86,7 @@ def train_sft(
         optimise_with,
         seed=seed,
         folder=folder,
+        run=fingerprint(lm, tune, optimise_with, seed, data),
         evaluate=evaluate if held.trees else None,
         trackers=trackers,
         on_step=on_step,
@@ -93,4 +94,4 @@ def train_sft(
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     trainee.save(folder / "model")
-    return Trained(folder, metrics, trainee.engine.notes, data)
+    return Trained(folder, metrics, trainee.engine.notes, data, held)

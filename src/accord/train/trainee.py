@@ -7,6 +7,7 @@ adapter into its base, so every later stage starts from plain weights.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,15 +15,19 @@ from typing import Any, Literal
 from torch import nn
 
 from accord.core.errors import ModelError
-from accord.core.types import Metric
+from accord.core.hashing import content_hash
+from accord.core.rundir import whole_folder
+from accord.core.types import Group, Metric
 from accord.lm.adapters import add_lora, save_adapter, trainable
-from accord.lm.engine import Engine
+from accord.lm.engine import Engine, Precision
 from accord.lm.load import MODEL_FILE, LanguageModel, write_model_json
 from accord.lm.lora import Lora
 from accord.lm.packaged import quiet_transformers
+from accord.lm.tree import hash_trees
 from accord.train.data import Trees
+from accord.train.optimise import Optimise
 
-__all__ = ["Trained", "Trainee", "Tune", "prepare"]
+__all__ = ["Trained", "Trainee", "Tune", "fingerprint", "prepare"]
 
 Tune = Lora | Literal["full"]
 
@@ -43,9 +48,15 @@ class Trainee:
             named |= {f"extra{number}.{n}": p for n, p in trainable(module).items()}
         return named
 
-    def save(self, folder: Path) -> None:
-        """Write the trained model so that `load(folder)` gives it back."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def save(self, folder: Path, *more: Callable[[Path], None]) -> None:
+        """Write the trained model so that `load(folder)` gives it back, and what `more` writes beside
+        it; whole or not at all, in place of what was there."""
+        with whole_folder(folder) as beside:
+            self._write(beside)
+            for write in more:
+                write(beside)
+
+    def _write(self, folder: Path) -> None:
         if not self.lora:
             with quiet_transformers():
                 self.module.save_pretrained(folder)
@@ -53,14 +64,17 @@ class Trainee:
             return
         save_adapter(self.module, folder / "adapter")
         stage = (self.lm.path / MODEL_FILE).is_file()  # relative, so that runs can be moved
-        base = os.path.relpath(self.lm.path) if stage else self.lm.name
         write_model_json(
-            folder, base=base, base_weights=self.lm.weights, adapters=[folder / "adapter"]
+            folder,
+            base=os.path.relpath(self.lm.path) if stage else self.lm.name,
+            base_weights=self.lm.weights,
+            adapters=[folder / "adapter"],
+            template=self.lm.tokenizer.chat_template,
         )
 
 
-def prepare(lm: LanguageModel, tune: Tune, seed: int) -> Trainee:
-    """The model with what `tune` asks for trainable. Dropout stays off unless LoRA has some.
+def prepare(lm: LanguageModel, tune: Tune, seed: int, precision: Precision = "fp32") -> Trainee:
+    """The model with what `tune` asks for trainable. Dropout stays off but for LoRA's own.
 
     Training changes `lm` in place, so its weights are no longer those it is known by; ModelError
     the second time.
@@ -71,13 +85,24 @@ def prepare(lm: LanguageModel, tune: Tune, seed: int) -> Trainee:
             where=lm.name,
             mend="load it again, or load the result's model to train that further",
         )
-    lm.model.accord_trained = True
     lora = tune if isinstance(tune, Lora) else None
     module = add_lora(lm.model, lora, seed) if lora else lm.model
+    lm.model.accord_trained = True
     if not lora:
         module.requires_grad_(True)
-    module.train(bool(lora and lora.dropout))
-    return Trainee(lm, module, Engine(module), lora is not None)
+    module.eval()
+    for name, part in module.named_modules():
+        part.training = name.endswith("lora_dropout") or ".lora_dropout." in name
+    return Trainee(lm, module, Engine(module, precision=precision), lora is not None)
+
+
+def fingerprint(
+    lm: LanguageModel, tune: Tune, cfg: Optimise, seed: int, data: Trees, more: Any = None
+) -> str:
+    """What decides a run's weights: model, data and settings. A checkpoint of another is refused."""
+    settings = cfg.model_dump(exclude={"tokens", "save_every", "eval_every"})
+    items = [x.edges if isinstance(x, Group) else x.weight for x in data.items]
+    return content_hash([lm.weights, tune, settings, seed, hash_trees(data.trees), items, more])
 
 
 @dataclass(frozen=True)
@@ -88,6 +113,7 @@ class Trained:
     metrics: dict[str, Metric]
     notes: tuple[str, ...]
     data: Trees
+    held: Trees
     held_out: tuple[Any, ...] = ()  # reward models: groups with their scores (HeldOut)
 
     @property
@@ -97,5 +123,6 @@ class Trained:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """Items not trained on, by reason."""
-        return dict(self.data.left_out)
+        """Items not trained on, or not measured on, by reason."""
+        held = {f"held out: {reason}": n for reason, n in self.held.left_out.items()}
+        return {**self.data.left_out, **held}

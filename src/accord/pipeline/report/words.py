@@ -103,15 +103,12 @@ def _training(stage: Done) -> str:
     c, items = stage.config, stage.result.facts.get("items", "?")
     tune = "all weights" if c["tune"] == "full" else f"LoRA of rank {c['tune']['r']}"
     names = {"sft": "supervised fine-tuning", "reward": "reward model", "preference": "preferences"}
-    loss = c.get("loss")
-    rest = (
-        f", {' '.join(f'{k} {v}' if k != 'name' else str(v) for k, v in loss.items())}"
-        if loss
-        else ""
-    )
+    hyper = dict(c.get("loss") or {})
+    loss = f", {hyper.pop('name')}" if hyper else ""
+    loss += f" ({', '.join(f'{k} {v}' for k, v in hyper.items())})" if hyper else ""
     what = "demonstrations" if c["kind"] == "sft" else "prompts with comparisons"
     return (
-        f"{stage.name}: {names[c['kind']]} from {c['init']} on {items} {what}{rest}; {tune}, "
+        f"{stage.name}: {names[c['kind']]} from {c['init']} on {items} {what}{loss}; {tune}, "
         f"learning rate {c['lr']:g}, batch {c['batch_size']}, {c['epochs']:g} epochs."
     )
 
