@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.columns import Columns
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from accord.core.errors import ConfigError
-from accord.core.rundir import read_json
+from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Message, Prompt
 
 __all__ = ["chat_loop", "policy_path"]
@@ -26,6 +25,10 @@ def policy_path(name: str) -> tuple[str, str, str | None]:
             raise ConfigError("this directory is no run", where=name, mend="name a run's directory")
         return name, name, None
     found = read_json(run / "manifest.json")
+    if not isinstance(found, dict) or not {"stages", "model"} <= found.keys():
+        raise ConfigError(
+            "manifest.json is not what was written", where=str(run), mend="run the recipe again"
+        )
     trained = [n for n in found["stages"] if (run / n / "model").is_dir()]
     policies = [n for n in trained if not (run / n / "model" / "scalar_head.safetensors").exists()]
     if stage == "base" or (not stage and not policies):
@@ -41,9 +44,9 @@ def policy_path(name: str) -> tuple[str, str, str | None]:
 def _system(run: Path) -> str | None:
     """The system message the run's evaluation prompts had, so that a chat meets the same policy."""
     for file in sorted(run.glob("*/answers.jsonl")):
-        with file.open(encoding="utf-8") as rows:
-            messages = json.loads(next(rows))["prompt"]["messages"]
-        return messages[0]["content"] if messages[0]["role"] == "system" else None
+        for row in read_jsonl(file)[:1]:
+            first = row["prompt"]["messages"][0]
+            return str(first["content"]) if first["role"] == "system" else None
     return None
 
 

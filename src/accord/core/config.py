@@ -137,7 +137,8 @@ def apply_sets(data: dict[str, Any], sets: Sequence[str], roots: Sequence[str] =
             raise ConfigError(f"can't read {item!r}", where="--set", allowed="key.path=value")
         target: Any = data
         if keys[0] not in data:
-            target = next((data[r] for r in roots if keys[0] in (data.get(r) or {})), data)
+            maps = [data[r] for r in roots if isinstance(data.get(r), dict)]
+            target = next((m for m in maps if keys[0] in m), data)
         for depth, key in enumerate(keys[:-1]):
             if isinstance(target, list) and key.isdigit() and int(key) < len(target):
                 target = target[int(key)]
@@ -148,7 +149,7 @@ def apply_sets(data: dict[str, Any], sets: Sequence[str], roots: Sequence[str] =
             target = target.setdefault(key, {})
         try:
             value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise ConfigError("the value is not valid YAML", where=f"--set {item}") from None
         _assign(target, keys[-1], value, item)
 

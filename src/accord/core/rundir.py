@@ -27,6 +27,7 @@ __all__ = [
     "mark_done",
     "read_json",
     "read_jsonl",
+    "user_path",
     "whole_folder",
     "write_json",
     "write_jsonl",
@@ -36,18 +37,31 @@ __all__ = [
 DONE = "DONE"
 
 
-def make_dir(path: Path) -> Path:
+def user_path(text: str | Path) -> Path:
+    """A path as a user writes it, with ~; RunError for one that no system takes."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+        os.fsencode(path)
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise RunError(
+            f"this path can't be used ({why[:120]})",
+            where=ascii(str(text))[1:-1][:80],
+            mend="check it",
+        ) from None
+    return path
+
+
+def make_dir(path: Path, mend: str = "choose another with --runs DIR") -> Path:
     """Create a directory and its parents; RunError when it can't be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(
-            f"can't create the directory ({error.strerror})",
-            where=str(path),
-            mend="choose another with --runs DIR",
-        ) from None
+        what = f"can't create the directory ({error.strerror})"
+        raise RunError(what, where=str(path), mend=mend) from None
     if not os.access(path, os.W_OK):
-        raise RunError("is not writable", where=str(path), mend="choose another with --runs DIR")
+        raise RunError("is not writable", where=str(path), mend=mend)
     return path
 
 
@@ -89,7 +103,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError("no such file", where=str(path)) from None
+        mend = "was it moved or deleted? run again, with --fresh if need be"
+        raise RunError("no such file", where=str(path), mend=mend) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunError(f"can't be read ({error})", where=str(path)) from None
 
@@ -100,10 +115,14 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[Any]:
-    """All rows of a JSONL file accord wrote; [] when there is none."""
+    """All rows of a JSONL file accord wrote; [] when there is none, RunError when it is damaged."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        mend = "run this stage again: --only STAGE --fresh"
+        raise RunError(f"can't be read ({error})", where=str(path), mend=mend) from None
 
 
 def mark_done(folder: Path, facts: Any) -> None:
@@ -119,7 +138,11 @@ def is_done(folder: Path) -> bool:
 def hold(folder: Path) -> Iterator[None]:
     """Hold the directory alone; RunError when another process does. A kill releases it."""
     make_dir(folder)
-    with (folder / ".lock").open("a+") as file:
+    try:
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise RunError(f".lock can't be used ({error.strerror})", where=str(folder)) from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -28,6 +28,9 @@ __all__ = ["AXES", "Candidate", "Case", "World", "gold"]
 
 AXES = ("accuracy", "resolution", "escalation", "tone", "length")
 FULL_WORDS, NO_WORDS = 20, 40
+KEYS = {
+    "system", "facts", "lookalikes", "escalations", "handover_regex", "refusal_regex", "rude_regex"
+}  # fmt: skip
 
 _QUANTITY = re.compile(
     r"\$\s?(\d+(?:\.\d+)?)"
@@ -59,16 +62,22 @@ class World:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.data, _ = read_yaml(path)
-        missing = {"system", "facts", "lookalikes", "escalations", "handover_regex"} - set(
-            self.data
-        )
+        missing = KEYS - set(self.data)
         if missing:
             raise DataError(f"lacks {', '.join(sorted(missing))}", where=str(path))
-        self.facts: dict[str, dict[str, Any]] = {f["id"]: f for f in self.data["facts"]}
-        flags = re.IGNORECASE
-        self.handover = re.compile(self.data["handover_regex"], flags)
-        self.refusal = re.compile(self.data["refusal_regex"], flags)
-        self.rude = re.compile(self.data["rude_regex"], flags)
+        try:
+            self.facts: dict[str, dict[str, Any]] = {f["id"]: f for f in self.data["facts"]}
+            self.handover, self.refusal, self.rude = (
+                re.compile(self.data[f"{name}_regex"], re.IGNORECASE)
+                for name in ("handover", "refusal", "rude")
+            )
+            _ = self.cases, self.quantities
+        except (KeyError, TypeError, AttributeError, ValueError, re.error) as error:
+            raise DataError(
+                f"is not a world of this form ({type(error).__name__}: {error})",
+                where=str(path),
+                mend="compare it with recipes/support/world.yaml",
+            ) from None
 
     @cached_property
     def cases(self) -> list[Case]:

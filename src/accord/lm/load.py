@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from accord.core.errors import ModelError
 from accord.core.hashing import content_hash, file_hash
+from accord.core.rundir import user_path
 from accord.lm.hub import find_on_hub
 from accord.lm.packaged import (
     SOURCE_FILE,
@@ -125,7 +126,9 @@ def _resolve(name: str) -> tuple[Path, tuple[str, ...]]:
 
 def _local(name: str) -> Path | None:
     """The directory a name means; None for a packaged model or a hub id."""
-    folder = Path(name).expanduser()
+    if not name:
+        raise ModelError("no model is named", mend="give a directory, a hub id or packaged/NAME")
+    folder = user_path(name)
     if folder.is_dir():
         if (folder / "config.json").is_file() or (folder / MODEL_FILE).is_file():
             return folder.resolve()

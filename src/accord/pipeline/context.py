@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from accord.core.rundir import read_json, write_json
+from accord.core.errors import RunError
+from accord.core.rundir import read_json, user_path, write_json
 from accord.core.types import Metric
 from accord.pipeline.kinds import StageConfig
 
@@ -53,8 +54,15 @@ class StageResult:
 def read_result(folder: Path) -> StageResult:
     """The result a finished stage wrote."""
     raw = read_json(folder / "result.json")
-    metrics = {k: Metric.model_validate(m) for k, m in raw["metrics"].items()}
-    return StageResult(metrics, raw["notes"], raw["facts"], raw["headline"])
+    try:
+        metrics = {k: Metric.model_validate(m) for k, m in raw["metrics"].items()}
+        return StageResult(metrics, raw["notes"], raw["facts"], raw["headline"])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise RunError(
+            "is not what the stage wrote",
+            where=str(folder / "result.json"),
+            mend="run this stage again: --only STAGE --fresh",
+        ) from None
 
 
 @dataclass
@@ -78,5 +86,5 @@ class StageContext:
 
     def path(self, text: str) -> Path:
         """A path of the recipe: absolute, else relative to the recipe's file."""
-        path = Path(text).expanduser()
+        path = user_path(text)
         return path if path.is_absolute() else self.recipe_folder / path

@@ -18,19 +18,24 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Average = Literal["pair", "prompt"]
 
 
-class StageConfig(Strict):
-    """Common to all kinds: which keys name other stages."""
+DATA = ("simulate", "import", "open")
+POLICY = ("base", "sft", "preference")
 
-    refs: ClassVar[tuple[str, ...]] = ()
+
+class StageConfig(Strict):
+    """Common to all kinds: which keys name other stages, and of which kinds."""
+
+    refs: ClassVar[dict[str, tuple[str, ...]]] = {}
     kind: str
+
+    def named(self, key: str) -> list[str]:
+        """The stages that one of `refs` names."""
+        value = getattr(self, key)
+        return list(value) if isinstance(value, list) else [value] if value else []
 
     def parents(self) -> tuple[str, ...]:
         """Names of the stages this one reads."""
-        found: list[str] = []
-        for key in self.refs:
-            value = getattr(self, key)
-            found += value if isinstance(value, list) else [value] if value else []
-        return tuple(found)
+        return tuple(name for key in self.refs for name in self.named(key))
 
     def check_names(self, place: Callable[[str], str]) -> None:
         """Raise ConfigError for a registered name or hyperparameter that is wrong."""
@@ -74,7 +79,7 @@ class Open(StageConfig):
 class _Training(StageConfig):
     """Keys every training stage has; `train` is checked against accord.train.optimise.Optimise."""
 
-    refs: ClassVar[tuple[str, ...]] = ("init", "data")
+    refs: ClassVar = {"init": POLICY, "data": DATA}
     init: str = "base"
     data: str
     tune: Lora | Literal["full"] = Lora()
@@ -118,6 +123,7 @@ class Reward(_Training):
     average: Average = "prompt"
     ties: Literal["half", "drop"] = "half"
     min_agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    margin: Annotated[float, Field(ge=0.0)] = 0.0  # logits per point of strength above 1
 
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.losses.reward import reward_losses
@@ -145,7 +151,7 @@ class PreferenceStage(_Training):
 class Eval(StageConfig):
     """Answers of policies to held-out prompts, and what the evaluations say of them."""
 
-    refs: ClassVar[tuple[str, ...]] = ("policies", "data")
+    refs: ClassVar = {"policies": POLICY, "data": DATA}
     kind: Literal["eval"]
     policies: list[str] = Field(min_length=1)
     data: str
@@ -158,7 +164,7 @@ class Eval(StageConfig):
 class Compare(StageConfig):
     """All evaluated policies beside each other: reward, KL from the reference, paired differences."""
 
-    refs: ClassVar[tuple[str, ...]] = ("eval", "reward", "baseline")
+    refs: ClassVar = {"eval": ("eval",), "reward": ("reward",), "baseline": POLICY}
     kind: Literal["compare"]
     eval: str
     reward: str | None = None

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from accord.core.errors import DataError
 from accord.core.rundir import write_jsonl
 from accord.core.types import Demonstration, Edge, Group
 from accord.evals.support import World, gold
@@ -30,6 +31,7 @@ def sft_stage(ctx: StageContext) -> StageResult:
     config = ctx.config
     assert isinstance(config, Sft)
     train, held = _demonstrations(ctx, config)
+    _check_any(ctx, train, config.on)
     trained = train_sft(
         load(ctx.policy(config.init)),
         train,
@@ -45,6 +47,7 @@ def reward_stage(ctx: StageContext) -> StageResult:
     config = ctx.config
     assert isinstance(config, Reward)
     train, held, left_out = read_groups(ctx, config)
+    _check_any(ctx, train, "comparisons")
     trained = train_reward(
         load(ctx.policy(config.init)),
         train,
@@ -99,6 +102,7 @@ def preference_stage(ctx: StageContext) -> StageResult:
     config = ctx.config
     assert isinstance(config, PreferenceStage)
     train, held, left_out = read_groups(ctx, config)
+    _check_any(ctx, train, "comparisons")
     if config.pairs == "best":
         train, held = (
             [g for g in map(best_against_rest, part) if g.edges] for part in (train, held)
@@ -117,6 +121,17 @@ def preference_stage(ctx: StageContext) -> StageResult:
     result = _result(ctx, trained, "accuracy", "of held-out comparisons")
     result.facts["not_used"] = left_out
     return result
+
+
+def _check_any(ctx: StageContext, train: Sequence[Any], what: str) -> None:
+    if not train:
+        data = getattr(ctx.config, "data")
+        holds = read_result(ctx.stages[data]).headline
+        raise DataError(
+            f"{data} holds no {what} to train on ({holds})",
+            where=f"stage {ctx.name}",
+            mend="look at it with accord data; sft can learn from comparisons with on: chosen",
+        )
 
 
 def _common(ctx: StageContext, config: _Training) -> dict[str, Any]:
@@ -203,7 +218,9 @@ def _snapshot_demonstrations(
 def read_groups(ctx: StageContext, config: Any) -> tuple[list[Group], list[Group], dict[str, int]]:
     """Training and held-out groups of the stage's snapshot, and what the policies left out."""
     store, facts = _store(ctx, config.data)
-    policies = {k: getattr(config, k) for k in ("ties", "min_agreement") if hasattr(config, k)}
+    policies = {
+        k: getattr(config, k) for k in ("ties", "min_agreement", "margin") if hasattr(config, k)
+    }
     with store:
         groups = store.snapshot(facts["snapshot"]).groups(**policies)
         train, held = groups.split(test=facts["test"], seed=facts["seed"])

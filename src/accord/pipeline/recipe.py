@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from pydantic import Field
 
 from accord.core.config import Lines, Strict, apply_sets, locate, read_yaml, validate
 from accord.core.errors import ConfigError
+from accord.core.hashing import content_hash
+from accord.core.rundir import user_path
 from accord.pipeline.kinds import KINDS, StageConfig
 
 __all__ = ["Node", "Recipe", "build_recipe", "find_recipe", "read_recipe", "recipes_dir"]
@@ -42,6 +44,7 @@ class Node:
     name: str
     config: StageConfig
     parents: tuple[str, ...]
+    implied: bool = False  # made from `data: FILE` of another stage
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def recipes_dir() -> Path:
 
 def find_recipe(name: str) -> Path:
     """A recipe by path, or a shipped one by name ("support")."""
-    path = Path(name)
+    path = user_path(name)
     if path.exists() or path.suffix in {".yaml", ".yml"}:
         return path
     shipped = recipes_dir() / f"{name}.yaml"
@@ -89,8 +92,11 @@ def build_recipe(
     apply_sets(data, sets, roots=("stages",))
     head = validate(_Head, data, source=source, lines=lines)
     nodes: list[Node] = []
-    for name, raw in _with_data_stages(head.stages).items():
-        nodes += _expand(name, _stage(name, raw, source, lines))
+    made, stages = _with_data_stages(head.stages)
+    for name, raw in {**made, **stages}.items():
+        expanded = _expand(name, _stage(name, raw, source, lines))
+        nodes += [replace(node, implied=name in made) for node in expanded]
+    _check_kinds(nodes, source, lines)
     order = _sorted(nodes, source, lines)
     return Recipe(
         name=head.name,
@@ -118,35 +124,43 @@ def recipe_from_resolved(resolved: dict[str, Any], folder: Path) -> Recipe:
     return Recipe(**head, trackers=trackers, nodes=tuple(nodes), folder=folder, resolved=resolved)
 
 
-def _with_data_stages(stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+Stages = dict[str, dict[str, Any]]
+
+
+def _with_data_stages(stages: Stages) -> tuple[Stages, Stages]:
     """`data: study.db@v3` and `data: demos.jsonl` become stages of their own, shared by all that
-    name the same data."""
-    made: dict[str, dict[str, Any]] = {}
-    found: dict[str, dict[str, Any]] = {}
+    name the same data: (those made, those there)."""
+    made: Stages = {}
+    found: Stages = {}
+    labels: dict[str, str] = {}
     for name, raw in stages.items():
         data = raw.get("data") if isinstance(raw, dict) else None
         if isinstance(data, str) and data not in stages and re.search(r"[./@\\]", data):
-            file, at, snapshot = data.partition("@")
-            label = re.sub(r"[^A-Za-z0-9_-]+", "-", data).strip("-")
-            made[label] = (
-                {"kind": "open", "store": file, "snapshot": snapshot}
-                if at
-                else {"kind": "import", "file": data}
-            )
-            raw = {**raw, "data": label}
+            if data not in labels:
+                label = re.sub(r"[^A-Za-z0-9_-]+", "-", data).strip("-") or "data"
+                if label in stages or label in made:
+                    label += f"-{content_hash(data)[:6]}"
+                labels[data] = label
+                file, at, snapshot = data.rpartition("@")
+                made[label] = (
+                    {"kind": "open", "store": file, "snapshot": snapshot}
+                    if at and "/" not in snapshot
+                    else {"kind": "import", "file": data}
+                )
+            raw = {**raw, "data": labels[data]}
         found[name] = raw
-    return {**made, **found}
+    return made, found
 
 
 def _stage(name: str, raw: dict[str, Any], source: str, lines: Lines) -> StageConfig:
     place = f"stages.{name}"
-    if name == BASE or "/" in name or "." in name:
+    if name == BASE or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ConfigError(
             f"a stage can't be called {name!r}", where=locate(source, place, lines),
             allowed="letters, digits, - and _, but not 'base', which is the recipe's model",
         )  # fmt: skip
     kind = raw.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(
             f"unknown kind {kind!r}" if kind else "required key kind is missing",
             where=locate(source, f"{place}.kind" if kind else place, lines),
@@ -166,18 +180,30 @@ def _expand(name: str, config: StageConfig) -> list[Node]:
     return [Node(f"{name}/{p}", c, c.parents()) for p, c in zip(policies, parts, strict=True)]
 
 
+def _check_kinds(nodes: list[Node], source: str, lines: Lines) -> None:
+    """Each reference names a stage of a kind that its key can read."""
+    kinds = {node.name.partition("/")[0]: node.config.kind for node in nodes}
+    for node in nodes:
+        stage = node.name.partition("/")[0]
+        for key, allowed in node.config.refs.items():
+            for name in node.config.named(key):
+                kind = BASE if name == BASE else kinds.get(name)
+                if kind in allowed:
+                    continue
+                fitting = [BASE] if BASE in allowed else []
+                fitting += [n for n, k in kinds.items() if k in allowed and n != stage]
+                what = f"there is no stage {name!r}" if kind is None else f"{name!r} is no {key}"
+                hint = "" if key != "data" else "a data file is written with its path: ./file.jsonl"
+                raise ConfigError(
+                    what, where=locate(source, f"stages.{stage}.{key}", lines),
+                    allowed=", ".join(fitting) or f"a stage of kind {', '.join(allowed)}", mend=hint,
+                )  # fmt: skip
+
+
 def _sorted(nodes: list[Node], source: str, lines: Lines) -> list[Node]:
     """Topological order, as near to the file's order as the references allow."""
-    known = {n.name for n in nodes}
-    groups = {n.name.partition("/")[0] for n in nodes}
     placed: dict[str, Node] = {}
     waiting = [_with_groups(n, nodes) for n in nodes]
-    for node in waiting:
-        for parent in node.parents:
-            if parent not in known:
-                allowed = ", ".join(sorted((groups | {BASE}) - {node.name}))
-                place = locate(source, f"stages.{node.name.partition('/')[0]}", lines)
-                raise ConfigError(f"there is no stage {parent!r}", where=place, allowed=allowed)
     while waiting:
         ready = next((n for n in waiting if set(n.parents) <= set(placed)), None)
         if ready is None:
@@ -194,4 +220,4 @@ def _with_groups(node: Node, nodes: list[Node]) -> Node:
     for parent in node.parents:
         parts = [n.name for n in nodes if n.name == parent or n.name.startswith(f"{parent}/")]
         parents += parts or ([] if parent == BASE else [parent])
-    return Node(node.name, node.config, tuple(dict.fromkeys(parents)))
+    return replace(node, parents=tuple(dict.fromkeys(parents)))

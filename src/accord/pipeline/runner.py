@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from accord.core.errors import AccordError, RunError
-from accord.core.hashing import content_hash, file_hash
+from accord.core.hashing import content_hash, file_hash, tree_hash
 from accord.core.rundir import (
     hold,
     is_done,
     make_dir,
     mark_done,
     read_json,
+    user_path,
     write_json,
     write_text,
 )  # fmt: skip
@@ -38,7 +39,7 @@ from accord.pipeline.recipe import Node, Recipe
 __all__ = ["RunFolder", "check", "rewrite_report", "run"]
 
 VERSIONS = {  # raise one when a stage's outputs change for the same config
-    "simulate": 1, "import": 1, "open": 1, "sft": 2, "reward": 3, "preference": 2, "eval": 1, "compare": 2,
+    "simulate": 1, "import": 1, "open": 1, "sft": 3, "reward": 4, "preference": 3, "eval": 1, "compare": 3,
 }  # fmt: skip
 FREE_BYTES = 2 << 30  # asked for before a run starts
 SHARED_SEED = {"simulate", "import", "open"}  # splits must not depend on the stage's name
@@ -79,7 +80,7 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
 
 def _model_identity(recipe: Recipe) -> str:
     """A local model directory is known by its files, a named one by its name."""
-    folder = Path(recipe.model).expanduser()
+    folder = user_path(recipe.model)
     if not folder.is_dir():
         return recipe.model
     files = [f for f in sorted(folder.rglob("*")) if f.suffix in {".json", ".safetensors", ".bin"}]
@@ -93,7 +94,15 @@ def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
         with Store(_absolute(node.config.store, recipe), create=False) as store:
             return {"snapshot": store.snapshot(node.config.snapshot).sha256}
     path = _input(node, recipe)
-    return {} if path is None else {"input": file_hash(path)}
+    if path is None:
+        return {}
+    try:
+        return {"input": tree_hash(path) if path.is_dir() else file_hash(path)}
+    except OSError as error:
+        what = f"can't be read ({error.strerror})"
+        raise RunError(
+            what, where=f"stage {node.name}: {path}", mend="check its permissions"
+        ) from None
 
 
 def _input(node: Node, recipe: Recipe) -> Path | None:
@@ -102,17 +111,19 @@ def _input(node: Node, recipe: Recipe) -> Path | None:
     if key is None:
         return None
     path = _absolute(getattr(node.config, key), recipe)
-    if not path.is_file():
+    if not path.exists():
+        key_path = f"--set {node.name}.{key}=PATH"
         raise RunError(
             "no such file",
             where=f"stage {node.name}, {key}: {path}",
-            mend=f"put it there, or point elsewhere with --set {node.name}.{key}=PATH",
+            mend="put it there, or name another"
+            + (" as data" if node.implied else f" with {key_path}"),
         )
     return path
 
 
 def _absolute(text: str, recipe: Recipe) -> Path:
-    path = Path(text).expanduser()
+    path = user_path(text)
     return path if path.is_absolute() else recipe.folder / path
 
 
@@ -241,7 +252,7 @@ def _empty(place: Path) -> None:
     for item in place.iterdir():
         if item.name == ".lock":
             continue
-        shutil.rmtree(item) if item.is_dir() else item.unlink()
+        shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
 
 
 def _link(folder: RunFolder, name: str) -> None:
@@ -251,7 +262,11 @@ def _link(folder: RunFolder, name: str) -> None:
     if link.is_symlink() and os.readlink(link) != target:
         link.unlink()
     if not link.is_symlink():
-        link.symlink_to(target)
+        try:
+            link.symlink_to(target)
+        except OSError as error:
+            what = f"can't be made a link ({error.strerror})"
+            raise RunError(what, where=str(link), mend="move what is there away") from None
 
 
 def _report(recipe: Recipe, folder: RunFolder, reporter: Reporter, seconds: float) -> None:
@@ -267,9 +282,21 @@ def rewrite_report(path: Path) -> Path:
     from accord.pipeline.recipe import recipe_from_resolved
     from accord.pipeline.report import write_report
 
+    path = user_path(path).resolve()  # stages are found beside it
     if not (path / "recipe.json").is_file():
         raise RunError("this directory is no run", where=str(path), mend="name runs/NAME-HASH")
-    facts = read_json(path / "manifest.json")
-    recipe = recipe_from_resolved(read_json(path / "recipe.json"), path)
-    stages = {n.name: path.parent / "stages" / facts["stages"][n.name] for n in recipe.nodes}
-    return write_report(recipe, path, {n: p for n, p in stages.items() if is_done(p)})
+    try:
+        facts = read_json(path / "manifest.json")
+        recipe = recipe_from_resolved(read_json(path / "recipe.json"), path)
+        stages = {n.name: path.parent / "stages" / facts["stages"][n.name] for n in recipe.nodes}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"recipe.json or manifest.json is not what was written ({error!r})"
+        raise RunError(what, where=str(path), mend="run the recipe again") from None
+    done = {n: p for n, p in stages.items() if is_done(p)}
+    if not done:
+        raise RunError(
+            "no stage of this run is done, or its stages are gone",
+            where=str(path),
+            mend="run the recipe again",
+        )
+    return write_report(recipe, path, done)

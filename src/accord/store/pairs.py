@@ -11,6 +11,9 @@ its K(K-1)/2 pairs; Ouyang et al. 2022, section 3.5). A pair judged once has no 
 
 Ties: "half" gives each side half a vote, "drop" forgets the vote. A pair split evenly (p = 1/2) has no
 better side: `even="drop"` leaves it out, "keep" keeps it with p = 1/2. What is left out is counted.
+
+Margin: `margin` logits for each point of strength above 1, mean over the votes for the better side: by how
+much its score should win (Touvron et al. 2023, section 3.2.2).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from accord.core.types import (
@@ -56,7 +59,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Vote:
-    """`value` is 1 when `first` is better than `second`, 0 when worse, 1/2 for a tie."""
+    """`value` is 1 when `first` is better than `second`, 0 when worse, 1/2 for a tie; `strength` 1 to 3."""
 
     prompt: str
     first: str
@@ -64,10 +67,11 @@ class Vote:
     value: float
     rater: str
     sources: tuple[str, ...]
+    strength: int = 1
 
     def turned(self) -> Vote:
         """The same vote with the sides exchanged."""
-        return Vote(self.prompt, self.second, self.first, 1 - self.value, self.rater, self.sources)
+        return replace(self, first=self.second, second=self.first, value=1 - self.value)
 
 
 def votes(judgments: Iterable[Judgment], tables: Tables) -> tuple[list[Vote], dict[str, Response]]:
@@ -79,7 +83,8 @@ def votes(judgments: Iterable[Judgment], tables: Tables) -> tuple[list[Vote], di
         q, answer = tables.questions[j.question], j.answer
         if isinstance(answer, Preference):
             value = {0: 1.0, 1: 0.0, None: 0.5}[answer.better]
-            found.append(Vote(q.prompt, q.responses[0], q.responses[1], value, j.rater, (j.id,)))
+            a, b = q.responses
+            found.append(Vote(q.prompt, a, b, value, j.rater, (j.id,), answer.strength))
         elif isinstance(answer, Ranking):
             ranked = zip(q.responses, answer.ranks, strict=True)
             for (a, rank_a), (b, rank_b) in itertools.combinations(ranked, 2):
@@ -129,6 +134,7 @@ def groups(
     ties: Ties = "half",
     even: Even = "drop",
     min_agreement: float = 0.0,
+    margin: float = 0.0,
 ) -> tuple[list[Group], dict[str, int]]:
     """One group per prompt that has an edge left, in the order of prompt ids; and what was left out."""
     found, written = votes(judgments, tables)
@@ -143,7 +149,7 @@ def groups(
         for (a, b), cast in sorted(pairs[prompt].items()):
             edge = _edge(place[a], place[b], cast, ties, even, min_agreement, notes)
             if edge:
-                edges.append(edge)
+                edges.append(_with_margin(edge, place[a], cast, margin) if margin else edge)
         if edges:
             used = tuple(responses[i] for i in ids)
             made.append(Group(prompt=tables.prompts[prompt], responses=used, edges=tuple(edges)))
@@ -176,6 +182,12 @@ def _edge(
     sources = tuple(dict.fromkeys(s for v in counted for s in v.sources))
     agreement = p if n > 1 else None
     return Edge(better=better, worse=worse, p=p, weight=n, agreement=agreement, sources=sources)
+
+
+def _with_margin(edge: Edge, first: int, cast: Sequence[Vote], margin: float) -> Edge:
+    won = 1.0 if edge.better == first else 0.0
+    points = [v.strength - 1 for v in cast if v.value == won]
+    return edge.model_copy(update={"margin": margin * sum(points) / len(points) if points else 0.0})
 
 
 def demonstrations(judgments: Iterable[Judgment], tables: Tables) -> list[Demonstration]:

@@ -112,7 +112,12 @@ class Snapshot:
         return found
 
     def groups(
-        self, *, ties: Ties = "half", even: Even = "drop", min_agreement: float = 0.0
+        self,
+        *,
+        ties: Ties = "half",
+        even: Even = "drop",
+        min_agreement: float = 0.0,
+        margin: float = 0.0,
     ) -> Items[Group]:
         """The comparisons grouped by prompt (see accord.store.pairs); a pair several raters judged
         is kept when at least `min_agreement` of the votes are on one side."""
@@ -124,15 +129,25 @@ class Snapshot:
                 "is out of range", where=f"min_agreement={min_agreement}", allowed="[0, 1]"
             )
         made, notes = reading.groups(
-            self.judgments, self.tables, ties=ties, even=even, min_agreement=min_agreement
+            self.judgments,
+            self.tables,
+            ties=ties,
+            even=even,
+            min_agreement=min_agreement,
+            margin=margin,
         )
         return Items(made, notes)
 
     def pairs(
-        self, *, ties: Ties = "half", even: Even = "drop", min_agreement: float = 0.0
+        self,
+        *,
+        ties: Ties = "half",
+        even: Even = "drop",
+        min_agreement: float = 0.0,
+        margin: float = 0.0,
     ) -> Items[Pair]:
         """The same comparisons one by one."""
-        found = self.groups(ties=ties, even=even, min_agreement=min_agreement)
+        found = self.groups(ties=ties, even=even, min_agreement=min_agreement, margin=margin)
         return Items((pair for group in found for pair in group.pairs()), found.notes)
 
     def demonstrations(self) -> Items[Demonstration]:
