@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -120,6 +121,39 @@ BAD_COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a report of no run": (("report", "."), ("no run",)),
     "a chat with nobody": (("chat", "/no/such/run"), ("/no/such/run",)),
     "--set without a value": (("run", "r.yaml", "--set", "rm.lr"), ("rm.lr", "=")),
+    "--set of no YAML": (("run", "r.yaml", "--set", f"seed={'9' * 5000}"), ("not valid YAML",)),
+    "a kind that is a list": (("run", "r.yaml", "--set", "rm.kind=[sft]"), ("rm.kind", "reward")),
+    "stages that are none": (("run", "r.yaml", "--set", "stages=5"), ("stages",)),
+    "data of a reward model": (
+        ("run", "r.yaml", "--set", "stages.x={kind: sft, data: rm}"),
+        ("stages.x.data", "'rm' is no data", "allowed: study"),
+    ),
+    "data of the base model": (("run", "r.yaml", "--set", "rm.data=base"), ("rm.data", "study")),
+    "a policy that is a reward model": (
+        ("run", "r.yaml", "--set", "stages.x={kind: sft, data: study, init: rm}"),
+        ("'rm' is no init", "allowed: base"),
+    ),
+    "an eval that is an import": (
+        ("run", "r.yaml", "--set", "stages.x={kind: compare, eval: study}"),
+        ("'study' is no eval", "a stage of kind eval"),
+    ),
+    "an empty stage name": (("run", "r.yaml", "--set", "stages={'': {kind: sft}}"), ("letters",)),
+    "a stage name with spaces": (
+        ("run", "r.yaml", "--set", "stages={a b: {kind: sft}}"),
+        ("'a b'", "letters"),
+    ),
+    "no model": (("run", "r.yaml", "--check", "--set", "model=''"), ("no model is named",)),
+    "nobody's home": (("import", "pairs.jsonl", "--store", "~nobody9/x.db"), ("~nobody9/x.db",)),
+    "too long a name": (("run", "a" * 300 + ".yaml"), ("too long",)),
+    "too long a data file": (("import", "a" * 300 + ".jsonl", "--store", "s.db"), ("too long",)),
+    "a negative limit": (
+        ("import", "pairs.jsonl", "--store", "s.db", "--max-prompt-chars", "-5"),
+        ("--max-prompt-chars",),
+    ),
+    "nothing to freeze": (
+        ("import", "pairs.jsonl", "--store", "s.db", "--max-prompt-chars", "1", "--snapshot", "v1"),
+        ("pairs.jsonl", "nothing to freeze"),
+    ),
 }  # fmt: skip
 
 
@@ -213,3 +247,107 @@ def test_check_finds(name: str, here: Path, capsys: pytest.CaptureFixture[str]) 
     code, _, error = accord(capsys, "run", "r.yaml", "--check", *words)
     assert_one_line(code, error, said)
     assert sorted(p.name for p in here.iterdir()) == ["bad.jsonl", "pairs.jsonl", "r.yaml"]
+
+
+def test_two_files_of_like_names_are_two_stages(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "a").mkdir()
+    (here / "a/x.jsonl").write_bytes(line() * 2 + line(chosen="Hi."))
+    (here / "a-x.jsonl").write_bytes(line())
+    (here / "two.yaml").write_text(
+        "name: two\nmodel: packaged/SmolLM2-135M-Instruct\nstages:\n"
+        "  p: {kind: reward, data: a/x.jsonl}\n  q: {kind: reward, data: a-x.jsonl}\n"
+        "  r: {kind: reward, data: ./a/x.jsonl}\n"
+    )
+    code, out, error = accord(capsys, "run", "two.yaml", "--check")
+    assert code == 0, error
+    assert out.count("(import)") == 3
+    assert out.count("a/x.jsonl: 3 rows") == 2
+    assert out.count("a-x.jsonl: 1 rows") == 1
+
+
+def test_an_even_split_is_told_when_it_is_left_out(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = line() + line(chosen=ROW["rejected"], rejected=ROW["chosen"])
+    (here / "con.jsonl").write_bytes(both)
+    assert accord(capsys, "import", "con.jsonl", "--store", "c.db", "--snapshot", "v1")[0] == 0
+    code, _, error = accord(capsys, "export", "c.db@v1", "out.jsonl")
+    assert_one_line(code, error, "holds nothing", "left out: 1 pairs split evenly")
+    (here / "con.jsonl").write_bytes(both + line(prompt="Bye?"))
+    assert accord(capsys, "import", "con.jsonl", "--store", "d.db", "--snapshot", "v1")[0] == 0
+    code, out, _ = accord(capsys, "export", "d.db@v1", "out.jsonl")
+    assert (code, out) == (0, "1 rows written to out.jsonl\n  left out: 1 pairs split evenly\n")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("s.jsonl", "perhaps the store itself"), (".", "no name for a file")]
+)
+def test_an_export_never_takes_the_place_of_a_store(
+    target: str, said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert accord(capsys, "import", "pairs.jsonl", "--store", "s.jsonl", "--snapshot", "v1")[0] == 0
+    before = (here / "s.jsonl").read_bytes()
+    code, _, error = accord(capsys, "export", "s.jsonl@v1", target)
+    assert_one_line(code, error, said)
+    assert (here / "s.jsonl").read_bytes() == before
+
+
+def test_training_on_what_is_not_there_names_stage_and_data(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("train", "sft", "--data", "pairs.jsonl", "--model", "packaged/SmolLM2-135M-Instruct")
+    code, _, error = accord(capsys, *words)
+    assert_one_line(
+        code, error, "stage sft", "holds no demonstrations", "1 judgments", "on: chosen"
+    )
+    code, _, error = accord(capsys, "train", "sft", "--data", "gone.jsonl", "--model", "m")
+    assert_one_line(code, error, "gone.jsonl", "name another as data")
+
+
+BROKEN: dict[str, tuple[str, str, str]] = {  # file, content, what is said
+    "an empty manifest": ("manifest.json", "{}", "manifest.json is not what was written"),
+    "a manifest of a list": ("manifest.json", "[]", "not what was written"),
+    "an empty recipe": ("recipe.json", "{}", "not what was written"),
+    "broken JSON": ("manifest.json", "{", "can't be read"),
+    "a stage result of a list": ("study/result.json", "[]", "not what the stage wrote"),
+    "a metric that is none": (
+        "study/result.json",
+        '{"metrics": {"a": 1}, "notes": [], "facts": {}, "headline": ""}',
+        "not what the stage wrote",
+    ),
+}
+
+
+@pytest.fixture
+def run_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    code, _, error = accord(capsys, "run", "r.yaml", "--only", "study")
+    assert code == 0, error
+    return next((here / "runs").glob("t-*"))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_edited_runs(name: str, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, content, said = BROKEN[name]
+    (run_folder / file).write_text(content)
+    code, _, error = accord(capsys, "report", str(run_folder))
+    assert_one_line(code, error, said)
+
+
+def test_a_report_is_the_same_from_inside_and_through_a_link(
+    run_folder: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = (run_folder / "report.html").read_bytes()
+    (here / "link").symlink_to(run_folder)
+    assert accord(capsys, "report", "link")[0] == 0
+    monkeypatch.chdir(run_folder)
+    assert accord(capsys, "report", ".")[0] == 0
+    assert (run_folder / "report.html").read_bytes() == before
+    shutil.rmtree(run_folder.parent / "stages")
+    code, _, error = accord(capsys, "report", ".")
+    assert_one_line(code, error, "stages are gone", "run the recipe again")
+    assert (run_folder / "report.html").read_bytes() == before

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from accord.core.errors import AccordError, ConfigError
+from accord.core.errors import AccordError, ConfigError, DataError
 
 __all__ = ["app", "main"]
 
@@ -67,7 +67,9 @@ def _run(recipe: str, runs: Path, sets: Any, only: Any, fresh: bool, check: bool
 @app.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(help="JSONL, JSON, .gz, Parquet or a datasets folder.")],
-    store: Annotated[Path, typer.Option("--store", help="The store; made when it is not there.")],
+    store: Annotated[
+        str, typer.Option("--store", help="A file or URL; made when it is not there.")
+    ],
     format: Annotated[str, typer.Option(help="auto, or the name of a format.")] = "auto",
     rater: Annotated[
         str | None, typer.Option(help="Who judged; the file's name by default.")
@@ -75,28 +77,25 @@ def import_(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Put bad rows in a rejects file and go on.")
     ] = False,
-    max_prompt_chars: Annotated[int | None, typer.Option(help="Leave out longer prompts.")] = None,
+    max_prompt_chars: Annotated[
+        int | None, typer.Option(min=1, help="Leave out longer prompts.")
+    ] = None,
     snapshot: Annotated[str | None, typer.Option(help="Freeze a snapshot afterwards.")] = None,
 ) -> None:
     """Bring judgments, pairs, thumbs or demonstrations into a store."""
-    from accord.store import Store, import_file
+    from accord.store import import_file, opened_or_new
 
-    existed = store.exists()
-    try:
-        with Store(store) as opened:
-            report = import_file(
-                opened, file, format=format, rater=rater, skip_bad=skip_bad,
-                max_prompt_chars=max_prompt_chars,
-            )  # fmt: skip
-            print(report)
-            if snapshot:
-                frozen = opened.freeze(snapshot)
-                print(f"snapshot {snapshot}: sha256 {frozen.sha256}")
-    except AccordError:
-        if not existed:  # leave nothing behind that was not there
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{store}{suffix}").unlink(missing_ok=True)
-        raise
+    with opened_or_new(store) as opened, opened.transaction():
+        report = import_file(
+            opened, file, format=format, rater=rater, skip_bad=skip_bad,
+            max_prompt_chars=max_prompt_chars,
+        )  # fmt: skip
+        if snapshot and not opened.counts()["judgments"]:
+            raise DataError("nothing came in, so there is nothing to freeze", where=str(file))
+        frozen = opened.freeze(snapshot) if snapshot else None
+    print(report)
+    if frozen:
+        print(f"snapshot {snapshot}: sha256 {frozen.sha256}")
 
 
 @app.command()
@@ -109,14 +108,16 @@ def export(
     from accord.store import Store
     from accord.store import export as export_items
 
-    path, at, snapshot = store.partition("@")
+    path, at, snapshot = store.rpartition("@")
     if not at:
-        with Store(Path(path), create=False) as opened:
+        with Store(store, create=False) as opened:
             names = ", ".join(opened.snapshot_names()) or "none yet"
-        raise ConfigError("which snapshot?", where=store, allowed=names, mend=f"use {path}@NAME")
-    with Store(Path(path), create=False) as opened:
-        rows = export_items(opened.snapshot(snapshot), out, format=format)
-    print(f"{rows} rows written to {out}")
+        raise ConfigError("which snapshot?", where=store, allowed=names, mend=f"use {store}@NAME")
+    with Store(path, create=False) as opened:
+        done = export_items(opened.snapshot(snapshot), out, format=format)
+    print(f"{done.rows} rows written to {out}")
+    for reason, n in done.left_out.items():
+        print(f"  left out: {n} {reason}")
 
 
 @app.command()
@@ -210,6 +211,10 @@ def main() -> None:
         _fail(str(error))
     except typer.Exit as error:
         code = error.exit_code
+    except OSError as error:
+        _fail(f"{error.filename or ''}: {error.strerror or error}; check the path".lstrip(": "))
+    except UnicodeEncodeError as error:
+        _fail(f"{ascii(error.object)[:80]}: is not UTF-8; rename it")
     except (typer.Abort, KeyboardInterrupt):
         print("stopped; run the same command again to go on", file=sys.stderr)
         code = 130

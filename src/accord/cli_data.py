@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accord.core.errors import DataError
+from accord.core.rundir import user_path
 
 __all__ = ["show_data"]
 
@@ -22,7 +23,7 @@ def show_data(file: Path, judgment: str | None) -> None:
     from accord.store import Store, import_file, summarise
 
     console = Console(highlight=False)
-    if not file.exists():
+    if not user_path(file).exists():
         raise DataError("no such file", where=str(file), mend="check the path")
     if file.is_file() and _is_sqlite(file):
         with Store(file, create=False) as store:

@@ -16,7 +16,17 @@ from accord.core.hashing import canonical_json, content_hash, tree_hash
 from accord.core.registry import Positive, Registry
 from accord.core.rundir import MetricsLog, hold, make_dir, read_jsonl, write_json, write_jsonl
 from accord.core.seeds import derive_seed, rng
-from accord.core.types import Edge, Group, Judgment, Message, Metric, Preference, Prompt, Response
+from accord.core.types import (
+    Edge,
+    Group,
+    Judgment,
+    Message,
+    Metric,
+    Preference,
+    Prompt,
+    Response,
+    Thumb,
+)
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.none()))
@@ -137,3 +147,11 @@ def test_one_exception_tree() -> None:
         assert name in str(errors.__doc__)
     told = AccordError("is bad", where="f:1", allowed="a, b", mend="fix\n it")
     assert str(told) == "f:1: is bad; allowed: a, b; fix it"
+
+
+@pytest.mark.parametrize("facts", [{"at": "yesterday"}, {"seconds": float("nan")}])
+def test_a_judgment_has_a_time_and_finite_seconds(facts: dict[str, object]) -> None:
+    said = {"question": "q", "rater": "r", "answer": Thumb(up=True), "at": "2026-11-01T10:00:00Z"}
+    Judgment(**said)
+    with pytest.raises(ValueError, match=r"ISO 8601|finite"):
+        Judgment(**{**said, **facts})

@@ -65,7 +65,7 @@ def told(snapshot: Snapshot, format: str) -> list[Any]:
 def test_what_goes_out_comes_back(store: Store, tmp_path: Path, format: str, suffix: str) -> None:
     out = study(store, HARD)
     path = tmp_path / f"out{suffix}"
-    n = export(out, path, format=format)
+    n = export(out, path, format=format).rows
     with Store(tmp_path / "again.db") as again:
         report = import_file(again, path)
         assert (report.rows, report.judgments) == (n, n) == (len(HARD), len(HARD))
@@ -137,7 +137,7 @@ def test_accord_s_own_format_loses_nothing(store: Store, tmp_path: Path, suffix:
     third = says(ANNA, COMPARE, Preference(better=0), supersedes=second.id)
     store.add_judgments([second, third])
     frozen = store.freeze("v1")
-    n = export(frozen, tmp_path / f"a{suffix}", format="accord")
+    n = export(frozen, tmp_path / f"a{suffix}", format="accord").rows
     with Store(tmp_path / "again.db") as again:
         report = import_file(again, tmp_path / f"a{suffix}")
         assert (report.rows, report.judgments) == (n, 9)

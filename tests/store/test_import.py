@@ -165,6 +165,36 @@ def test_unpaired_labels(store: Store, tmp_path: Path, label: Any) -> None:
     assert found.desirable is (str(label).lower() in {"true", "1"})
 
 
+@pytest.mark.parametrize("label", [True, False])
+def test_labelled_conversations_are_thumbs_not_demonstrations(
+    store: Store, tmp_path: Path, label: bool
+) -> None:
+    row = {"messages": [turn("user", "Hi"), turn("assistant", "yes")], "label": label}
+    report = import_file(store, write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert (report.format, report.judgments) == ("unpaired_messages", 1)
+    snapshot = store.freeze("v1")
+    assert snapshot.demonstrations() == []
+    (found,) = snapshot.labelled()
+    assert (found.prompt, found.response.text) == (Prompt.user("Hi"), "yes")
+    assert found.desirable is label
+
+
+@pytest.mark.parametrize("answer", ["response", "output"])
+def test_a_prompt_beside_an_unknown_answer_is_no_prompt_alone(
+    store: Store, tmp_path: Path, answer: str
+) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "Hi", answer: "yes"}])
+    with pytest.raises(DataError, match=f"has the keys .*{answer}"):
+        import_file(store, path)
+
+
+@pytest.mark.shared_data
+def test_real_thumbs(store: Store, shared_data: Path) -> None:
+    report = import_file(store, shared_data / "llama_factory_demos" / "kto_en_demo.json")
+    labels = [r.desirable for r in store.freeze("v1").labelled()]
+    assert (report.judgments, labels.count(True)) == (300, 150)
+
+
 @pytest.mark.parametrize(
     "row",
     [{"prompt": "Hi", "completion": "yes"}, {"messages": [turn("user", "Hi"), turn("assistant", "yes")]}],

@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from accord.core.errors import StoreError
-from accord.store import Store, remove, schema
+from accord.store import Store, opened_or_new, remove, schema
 from accord.store.database import HEAD
 from tests.store.words import every, fill
 
@@ -145,7 +145,7 @@ def test_a_missing_driver_is_named() -> None:
 NOT_ROOT = """
 import os, sys
 from accord.core.errors import StoreError
-from accord.store import Store
+from accord.store import Store, opened_or_new
 if os.geteuid() == 0:
     os.setuid(65534)
 for name in ("study.db", "new.db"):
@@ -154,6 +154,8 @@ for name in ("study.db", "new.db"):
             print("opened")
     except StoreError as error:
         print(error)
+with Store(f"{sys.argv[1]}/study.db", create=False) as store:
+    print(store.verify(), "read")
 """
 
 
@@ -161,7 +163,7 @@ def test_a_read_only_folder_is_a_store_error() -> None:
     """In a process that is not root, for root may write anywhere."""
     with tempfile.TemporaryDirectory() as folder:  # tmp_path's parents are closed to others
         with Store(f"{folder}/study.db") as store:
-            fill(store)
+            fill(store).add_judgments(every())
         Path(folder).chmod(0o555)
         found = subprocess.run(
             [sys.executable, "-c", NOT_ROOT, folder],
@@ -172,7 +174,8 @@ def test_a_read_only_folder_is_a_store_error() -> None:
         )
         Path(folder).chmod(0o700)
     assert found.stderr == ""
-    lines = found.stdout.splitlines()
+    *lines, read = found.stdout.splitlines()
+    assert read == "7 read"  # an archive can still be read
     assert len(lines) == 2
     assert all("permissions" in line or "not writable" in line for line in lines)
 
@@ -214,3 +217,31 @@ def test_opening_again_changes_nothing(either: Store, where: str) -> None:
     before = either.counts()
     with Store(where), Store(where, create=False) as again:
         assert again.counts() == before
+
+
+def test_a_store_made_meanwhile_keeps_what_is_in_it(tmp_path: Path) -> None:
+    """Two imports begin on a name that is not there: the later one is told, and nothing is lost."""
+    path = tmp_path / "s.db"
+
+    def both() -> None:
+        with opened_or_new(path) as mine:
+            fill(mine)
+            with opened_or_new(path) as other:
+                fill(other).add_judgments(every())
+
+    with pytest.raises(StoreError, match="another process made this store meanwhile"):
+        both()
+    with Store(path, create=False) as store:
+        assert store.verify() == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["s.db"]
+
+
+def test_a_failure_leaves_no_store(tmp_path: Path) -> None:
+    def fail() -> None:
+        with opened_or_new(tmp_path / "s.db") as store:
+            fill(store)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []

@@ -62,6 +62,21 @@ def test_two_rankings_of_three_by_hand() -> None:
     assert all(p.sources == (one.id, two.id) and p.prompt == TENT for p in pairs)
 
 
+def test_strength_becomes_a_margin_when_asked() -> None:
+    """Mean points above 1 of the votes for the better side; the other side's strength says nothing."""
+    said = [(0, 3), (0, 2), (1, 3)]
+    answers = [
+        says(r, COMPARE, Preference(better=b, strength=s))  # type: ignore[arg-type]
+        for r, (b, s) in zip((ANNA, BEN, CLEO), said, strict=True)
+    ]
+    (plain,), (pair,) = read(answers), read(answers, margin=0.5)
+    assert plain.margin == 0.0
+    assert pair.margin == pytest.approx(0.5 * (2 + 1) / 2)
+    assert pair.model_copy(update={"margin": 0.0}) == plain
+    turned = [says(r, COMPARE, Preference(better=1, strength=2)) for r in (ANNA, BEN)]
+    assert [p.margin for p in read(turned, margin=1.0)] == [1.0]
+
+
 ANSWERS = {  # answers on COMPARE (0: A is better) -> what is read
     "judged once": ([0], {}, {("no", "it may"): (1.0, 1.0, None)}, {}),
     "two to one": ([0, 1, 0], {}, {("no", "it may"): (2 / 3, 3.0, 2 / 3)}, {}),

@@ -130,8 +130,9 @@ def apply_sets(data: dict[str, Any], sets: Sequence[str], roots: Sequence[str] =
 
     With roots=("stages",), `dpo.loss.beta=0.3` sets data["stages"]["dpo"]["loss"]["beta"].
     """
-    for item in sets:
-        path, equals, text = item.partition("=")
+    for given in sets:
+        item = given if len(given) <= 100 else f"{given[:99]}…"  # as errors show it
+        path, equals, text = given.partition("=")
         keys = path.strip().split(".")
         if not equals or not all(keys):
             raise ConfigError(f"can't read {item!r}", where="--set", allowed="key.path=value")

@@ -7,10 +7,11 @@ it came from. Ids are content hashes: the same content has the same id in every 
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from accord.core.hashing import content_hash
 
@@ -52,7 +53,7 @@ def short_id(value: Any) -> str:
 class Frozen(BaseModel):
     """Immutable, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Message(Frozen):
@@ -207,6 +208,15 @@ class Judgment(Frozen):
     seconds: float | None = None
     rationale: str | None = None
     supersedes: str | None = None
+
+    @field_validator("at")
+    @classmethod
+    def _is_a_time(cls, at: str) -> str:
+        try:
+            datetime.fromisoformat(at)
+        except ValueError:
+            raise ValueError(f"{at!r} is no ISO 8601 time") from None
+        return at
 
     @cached_property
     def id(self) -> str:

@@ -125,10 +125,10 @@ def preference_stage(ctx: StageContext) -> StageResult:
 
 def _check_any(ctx: StageContext, train: Sequence[Any], what: str) -> None:
     if not train:
-        data = getattr(ctx.config, "data")
-        holds = read_result(ctx.stages[data]).headline
+        assert isinstance(ctx.config, _Training)
+        holds = read_result(ctx.stages[ctx.config.data]).headline
         raise DataError(
-            f"{data} holds no {what} to train on ({holds})",
+            f"{ctx.config.data} holds no {what} to train on ({holds})",
             where=f"stage {ctx.name}",
             mend="look at it with accord data; sft can learn from comparisons with on: chosen",
         )

@@ -4,7 +4,7 @@ from accord.store.database import remove
 from accord.store.exporting import EXPORTS, export
 from accord.store.importing import FORMATS, ImportReport, import_file
 from accord.store.snapshot import Items, Snapshot, split_of
-from accord.store.store import Lineage, Store
+from accord.store.store import Lineage, Store, opened_or_new
 from accord.store.summary import summarise
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Store",
     "export",
     "import_file",
+    "opened_or_new",
     "remove",
     "split_of",
     "summarise",

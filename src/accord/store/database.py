@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
 from accord.core.errors import StoreError
+from accord.core.rundir import user_path
 
-__all__ = ["HEAD", "Database", "remove"]
+__all__ = ["HEAD", "Database", "holds_database", "remove"]
 
 HEAD = "0001"  # the newest migration
 WAIT_SECONDS = 60  # for another writer
@@ -141,6 +144,7 @@ class Database:
                 raw.cursor().execute("PRAGMA journal_mode=WAL")
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option("script_location", "accord.store:migrations")
@@ -149,7 +153,11 @@ class Database:
             if self._revision() == HEAD:  # another process was faster
                 return
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                what = f"has a schema of its own ({error})"
+                raise StoreError(what, where=self.name, mend="name another file") from None
 
 
 def _shown(where: str) -> str:
@@ -171,7 +179,7 @@ def _url(where: str | Path, create: bool) -> sa.URL:
 
 
 def _sqlite_url(path: Path, create: bool) -> sa.URL:
-    path = path.expanduser()
+    path = user_path(path)
     try:
         there = path.exists()
         head = _head(path) if there and not path.is_dir() else b""
@@ -195,7 +203,16 @@ def _sqlite_url(path: Path, create: bool) -> sa.URL:
             where=str(path),
             mend="to bring a data file in: accord import FILE --store S",
         )
+    wal = path.with_name(f"{path.name}-wal")
+    if not create and not os.access(path.parent, os.W_OK) and not wal.exists():  # an archive
+        query = {"mode": "ro", "immutable": "1", "uri": "true"}
+        return sa.URL.create("sqlite", database=f"file:{quote(str(path))}", query=query)
     return sa.URL.create("sqlite", database=str(path))
+
+
+def holds_database(path: Path) -> bool:
+    """Whether a file is an SQLite database."""
+    return _head(path) == SQLITE_MAGIC
 
 
 def _head(path: Path) -> bytes:

@@ -14,6 +14,7 @@ folder. A conversation of several turns as text is a transcript ("\\n\\nHuman: â
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -21,17 +22,18 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
-from accord.core.rundir import make_dir
+from accord.core.rundir import make_dir, user_path
 from accord.core.types import Demonstration, LabelledResponse, Message, Pair, Prompt
+from accord.store.database import holds_database
 from accord.store.formats import transcript
 from accord.store.native import native_rows
-from accord.store.snapshot import Snapshot
+from accord.store.snapshot import Items, Snapshot
 
-__all__ = ["EXPORTS", "export"]
+__all__ = ["EXPORTS", "Exported", "export"]
 
 NAMES = {"user": "Human", "assistant": "Assistant", "system": "System"}
 Row = dict[str, Any]
@@ -88,95 +90,79 @@ def _facts(pair: Pair) -> Row:
     }
 
 
-def _preference(snapshot: Snapshot) -> list[Row]:
-    return [
-        {
-            "prompt": _turns(p.prompt.messages),
-            "chosen": _said(p.chosen.text),
-            "rejected": _said(p.rejected.text),
-            **_facts(p),
-        }
-        for p in snapshot.pairs()
-    ]
+def _preference(p: Pair) -> Row:
+    chosen, rejected = _said(p.chosen.text), _said(p.rejected.text)
+    prompt = _turns(p.prompt.messages)
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **_facts(p)}
 
 
-def _preference_text(snapshot: Snapshot) -> list[Row]:
-    return [
-        {
-            "prompt": _text(p.prompt),
-            "chosen": _alone(p.prompt, p.chosen.text),
-            "rejected": _alone(p.prompt, p.rejected.text),
-            **_facts(p),
-        }
-        for p in snapshot.pairs()
-    ]
+def _preference_text(p: Pair) -> Row:
+    chosen, rejected = (_alone(p.prompt, r.text) for r in (p.chosen, p.rejected))
+    return {"prompt": _text(p.prompt), "chosen": chosen, "rejected": rejected, **_facts(p)}
 
 
-def _implicit(snapshot: Snapshot) -> list[Row]:
-    return [
-        {
-            "chosen": [*_turns(p.prompt.messages), *_said(p.chosen.text)],
-            "rejected": [*_turns(p.prompt.messages), *_said(p.rejected.text)],
-            **_facts(p),
-        }
-        for p in snapshot.pairs()
-    ]
+def _implicit(p: Pair) -> Row:
+    chosen, rejected = (
+        [*_turns(p.prompt.messages), *_said(r.text)] for r in (p.chosen, p.rejected)
+    )
+    return {"chosen": chosen, "rejected": rejected, **_facts(p)}
 
 
-def _unpaired(snapshot: Snapshot) -> list[Row]:
-    def row(r: LabelledResponse) -> Row:
-        return {
-            "prompt": _turns(r.prompt.messages),
-            "completion": _said(r.response.text),
-            "label": r.desirable,
-            "weight": r.weight,
-            "sources": list(r.sources),
-        }
-
-    return [row(r) for r in snapshot.labelled()]
+def _unpaired(r: LabelledResponse) -> Row:
+    return {
+        "prompt": _turns(r.prompt.messages),
+        "completion": _said(r.response.text),
+        "label": r.desirable,
+        "weight": r.weight,
+        "sources": list(r.sources),
+    }
 
 
-def _prompt_completion(snapshot: Snapshot) -> list[Row]:
-    def row(d: Demonstration) -> Row:
-        return {
-            "prompt": _turns(d.prompt.messages),
-            "completion": _said(d.response.text),
-            "sources": list(d.sources),
-        }
-
-    return [row(d) for d in snapshot.demonstrations()]
+def _prompt_completion(d: Demonstration) -> Row:
+    prompt, said = _turns(d.prompt.messages), _said(d.response.text)
+    return {"prompt": prompt, "completion": said, "sources": list(d.sources)}
 
 
-def _messages(snapshot: Snapshot) -> list[Row]:
-    def row(d: Demonstration) -> Row:
-        return {
-            "messages": [*_turns(d.prompt.messages), *_said(d.response.text)],
-            "sources": list(d.sources),
-        }
-
-    return [row(d) for d in snapshot.demonstrations()]
+def _messages(d: Demonstration) -> Row:
+    said = [*_turns(d.prompt.messages), *_said(d.response.text)]
+    return {"messages": said, "sources": list(d.sources)}
 
 
-EXPORTS: dict[str, Callable[[Snapshot], Iterable[Row]]] = {
-    "accord": native_rows,
-    "preference": _preference,
-    "preference_text": _preference_text,
-    "implicit": _implicit,
-    "unpaired": _unpaired,
-    "prompt_completion": _prompt_completion,
-    "messages": _messages,
+def _native(snapshot: Snapshot) -> Items[Any]:
+    return Items(native_rows(snapshot))
+
+
+EXPORTS: dict[str, tuple[Callable[[Snapshot], Items[Any]], Callable[[Any], Row]]] = {
+    "accord": (_native, dict),
+    "preference": (Snapshot.pairs, _preference),
+    "preference_text": (Snapshot.pairs, _preference_text),
+    "implicit": (Snapshot.pairs, _implicit),
+    "unpaired": (Snapshot.labelled, _unpaired),
+    "prompt_completion": (Snapshot.demonstrations, _prompt_completion),
+    "messages": (Snapshot.demonstrations, _messages),
 }
 
 
-def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") -> int:
-    """Write the snapshot's rows; returns how many. A file appears whole or not at all."""
-    path = Path(path)
+class Exported(NamedTuple):
+    """Rows written, and what was left out, by reason."""
+
+    rows: int
+    left_out: dict[str, int]
+
+
+def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") -> Exported:
+    """Write the snapshot's rows. A file appears whole or not at all."""
+    path = user_path(path)
     if format not in EXPORTS:
         raise ConfigError(f"unknown format {format!r}", where="format", allowed=", ".join(EXPORTS))
-    rows = list(EXPORTS[format](snapshot))
+    read, row_of = EXPORTS[format]
+    items = read(snapshot)
+    rows = [row_of(item) for item in items]
+    left_out = {reason: n for reason, n in items.notes.items() if n}
     if not rows:
+        but = "".join(f"; left out: {n} {reason}" for reason, n in left_out.items())
         raise DataError(
-            f"snapshot {snapshot.name} holds nothing of format {format}",
+            f"snapshot {snapshot.name} holds nothing of format {format}{but}",
             where=snapshot.store.name,
             mend="accord data STORE tells what is in it",
         )
@@ -185,7 +171,7 @@ def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") 
         raise ConfigError(
             "rows of several types need JSON lines", where=str(path), allowed=".jsonl, .jsonl.gz"
         )
-    make_dir(path.parent)
+    _check_target(path)
     write = WRITERS.get(suffix)
     if write is None and suffix:
         raise ConfigError(
@@ -201,9 +187,20 @@ def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") 
             beside.write_bytes(write(rows))
             beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise DataError(f"can't be written ({error.strerror})", where=str(path)) from None
-    return len(rows)
+    return Exported(len(rows), left_out)
+
+
+def _check_target(path: Path) -> None:
+    """Refuse a target that is no name for a file, or that holds a store."""
+    if not path.name or (path.is_file() and holds_database(path)):
+        what = (
+            "holds a database, perhaps the store itself" if path.name else "is no name for a file"
+        )
+        raise ConfigError(what, where=str(path), mend="name another file to write to")
+    make_dir(path.parent, "name a file in a directory that can be written")
 
 
 def _jsonl(rows: Sequence[Row]) -> bytes:

@@ -3,6 +3,7 @@
     preference         prompt, chosen, rejected      text or messages (TRL)
     implicit           chosen, rejected              whole conversations with a common beginning (HH)
     unpaired           prompt, completion, label     a thumb (TRL's KTO)
+    unpaired_messages  messages, label               a thumb on the last turn (LLaMA-Factory's KTO)
     prompt_completion  prompt, completion            a demonstration
     messages           messages                      a demonstration: the last turn answers the rest
     prompts            prompt                        a prompt alone
@@ -129,12 +130,21 @@ def _implicit(row: Mapping[str, Any]) -> Record:
 
 def _unpaired(row: Mapping[str, Any]) -> Record:
     prompt, text = _answer(_prompt(row), row.get("completion"), "completion")
+    return Record(Prompt(messages=prompt), (text,), _thumb(row))
+
+
+def _unpaired_messages(row: Mapping[str, Any]) -> Record:
+    prompt, text = _answer((), row.get("messages"), "messages")
+    return Record(Prompt(messages=prompt), (text,), _thumb(row))
+
+
+def _thumb(row: Mapping[str, Any]) -> Thumb:
     names = {"true": True, "1": True, "false": False, "0": False}
     label = row.get("label")
     up = label if isinstance(label, bool) else names.get(str(label).lower())
     if up is None:
         raise BadRow("label", f"is {_kind(label)}", "true or false")
-    return Record(Prompt(messages=prompt), (text,), Thumb(up=up))
+    return Thumb(up=up)
 
 
 def _prompt_completion(row: Mapping[str, Any]) -> Record:
@@ -165,6 +175,7 @@ FORMATS: dict[str, Format] = {
     "implicit": Format(("chosen", "rejected"), _implicit),
     "unpaired": Format(("prompt", "completion", "label"), _unpaired),
     "prompt_completion": Format(("prompt", "completion"), _prompt_completion),
+    "unpaired_messages": Format(("messages", "label"), _unpaired_messages),
     "messages": Format(("messages",), _messages),
     "prompts": Format(("prompt",), _prompts),
 }
@@ -172,7 +183,7 @@ FORMATS: dict[str, Format] = {
 
 def detect(row: Mapping[str, Any]) -> str:
     """The first format all of whose keys the row has; half a pair is no prompt alone."""
-    partial = {"chosen", "rejected", "completion", "messages"} & set(row)
+    partial = {"chosen", "rejected", "completion", "messages", "response", "output"} & set(row)
     for name, format in FORMATS.items():
         if name == "accord" and row.get("type") not in NATIVE_TYPES:
             continue  # many a data set has a column of this name

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from accord.core.errors import DataError
+from accord.core.rundir import user_path
 
 __all__ = ["BadRow", "count_rows", "read_rows"]
 
@@ -40,7 +41,7 @@ Rows = Iterator[tuple[str, Row | BadRow]]
 
 def read_rows(path: Path) -> Rows:
     """(place, row) for every row of the file; the place is what follows the file's name."""
-    if not path.exists():
+    if not user_path(path).exists():
         raise DataError("no such file", where=str(path), mend="check the path")
     if path.is_dir():
         yield from _dataset(path)
@@ -217,8 +218,8 @@ def _parquet(path: Path) -> Rows:
             for row in batch.to_pylist():
                 number += 1
                 yield f"row {number}", row
-    except pyarrow.ArrowException as error:
-        raise DataError(f"is not Parquet ({error})", where=str(path)) from None
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+        raise DataError(f"is not Parquet that can be read ({error})", where=str(path)) from None
 
 
 def _dataset(path: Path) -> Rows:
@@ -226,7 +227,7 @@ def _dataset(path: Path) -> Rows:
 
     try:
         found = datasets.load_from_disk(str(path))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"is no datasets folder ({error})", where=str(path), mend="save one with save_to_disk"
         ) from None
