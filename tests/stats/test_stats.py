@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from accord.core.errors import DataError
 from accord.stats.calibration import calibration_error, reliability
 from accord.stats.intervals import cluster_mean, correlation, mean, paired_difference, proportion
 
@@ -98,3 +99,14 @@ def test_correlation_by_hand() -> None:
     assert correlation([1, 2, 3, 4], [2, 4, 6, 8]).value == pytest.approx(1.0)
     assert correlation([1, 1, 1, 1], [2, 4, 6, 8]).value is None
     assert correlation([1, 2], [2, 4]).note
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_no_figure_is_made_of_what_is_not_finite(wrong: float) -> None:
+    for measure in (
+        mean,
+        lambda x: cluster_mean(x, "abc"),
+        lambda x: correlation(x * 2, [1.0] * 6),
+    ):
+        with pytest.raises(DataError, match="not finite; did the model diverge"):
+            measure([1.0, wrong, 2.0])

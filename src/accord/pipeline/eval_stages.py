@@ -24,6 +24,7 @@ from accord.store import Store, split_of
 
 __all__ = ["compare_stage", "eval_stage"]
 
+SHARES = {"accuracy", "resolution", "escalation", "tone"}
 TOKENS = 512  # per scoring call: on a CPU, longer rows lose more to attention than they gain
 
 
@@ -75,7 +76,7 @@ def _row(prompt: Prompt, response: Response, world: World | None) -> dict[str, A
 
 def _answer_metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Metric]:
     metrics = {
-        axis: mean([r["gold"][axis] for r in rows if "gold" in r])
+        axis: _measure(axis, [r["gold"][axis] for r in rows if "gold" in r])
         for axis in ("gold", *AXES)
         if any("gold" in r for r in rows)
     }
@@ -85,6 +86,11 @@ def _answer_metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Metric]:
         "words": mean([r["words"] for r in rows]),
         "cut off": proportion(cut, len(rows)),
     }
+
+
+def _measure(name: str, values: Sequence[float]) -> Metric:
+    """The mean with its interval; of an axis that is 0 or 1, a share."""
+    return proportion(sum(values), len(values)) if name in SHARES else mean(values)
 
 
 def compare_stage(ctx: StageContext) -> StageResult:
@@ -181,7 +187,7 @@ def _values(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def _table_row(rows: Sequence[dict[str, Any]]) -> dict[str, Metric]:
-    return {name: mean(values) for name, values in _values(rows).items()}
+    return {name: _measure(name, values) for name, values in _values(rows).items()}
 
 
 def _differences(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Metric]]:

@@ -53,19 +53,21 @@ def krippendorff_alpha(units: Units, *, level: float = 0.95, seed: int = 0) -> M
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(1 - observed / expected, dtype=float)
 
-    found = _with_interval(rows, alpha, level, seed)
-    if found.value is not None and math.isnan(found.value):
-        return Metric(value=None, n=found.n, level=level, note="all answers are the same")
-    return found
+    return _with_interval(rows, alpha, level, seed, undefined="all answers are the same")
 
 
-def _with_interval(rows: NDArray[np.float64], statistic: object, level: float, seed: int) -> Metric:
-    """A statistic of the mean row, with a percentile bootstrap over rows."""
+def _with_interval(
+    rows: NDArray[np.float64], statistic: object, level: float, seed: int, undefined: str = ""
+) -> Metric:
+    """A statistic of the mean row, with a percentile bootstrap over rows; `undefined` is why it may
+    not be a number."""
     assert callable(statistic)
     u = len(rows)
     if u == 0:
         return Metric(value=None, n=0, level=level, note="nothing was judged twice")
     value = float(statistic(rows.mean(0)))
+    if math.isnan(value):
+        return Metric(value=None, n=u, level=level, note=undefined)
     if u == 1:
         return Metric(value=value, n=1, level=level, note="judged twice only once: no interval")
     generator = np.random.default_rng(seed)

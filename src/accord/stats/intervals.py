@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from accord.core.errors import DataError
 from accord.core.types import Metric
 
 __all__ = ["cluster_mean", "correlation", "mean", "paired_difference", "proportion"]
@@ -20,9 +21,22 @@ __all__ = ["cluster_mean", "correlation", "mean", "paired_difference", "proporti
 RESAMPLES = 10_000
 
 
-def mean(values: Sequence[float], *, level: float = 0.95) -> Metric:
-    """Mean with Student's t interval; undefined without values, no interval for one."""
+def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+    """The values as an array; DataError when one is NaN or infinite, for then no figure means anything."""
     x = np.asarray(values, dtype=float)
+    wrong = int((~np.isfinite(x)).sum())
+    if wrong:
+        raise DataError(
+            f"{wrong} of {len(x)} measured values are not finite",
+            mend="did the model diverge? lower the learning rate",
+        )
+    return x
+
+
+def mean(values: Sequence[float], *, level: float = 0.95) -> Metric:
+    """Mean with Student's t interval; undefined without values, no interval for one. DataError for
+    values that are not finite."""
+    x = _finite(values)
     if len(x) == 0:
         return Metric(value=None, n=0, level=level, note="no data")
     centre = float(x.mean())
@@ -53,9 +67,10 @@ def cluster_mean(
 ) -> Metric:
     """Mean over rows with a percentile bootstrap that resamples whole clusters.
 
-    n counts rows. Deterministic for a seed. One cluster has no interval.
+    n counts rows. Deterministic for a seed. One cluster has no interval. DataError for values that
+    are not finite.
     """
-    x = np.asarray(values, dtype=float)
+    x = _finite(values)
     if len(x) == 0:
         return Metric(value=None, n=0, level=level, note="no data")
     keys = {key: i for i, key in enumerate(dict.fromkeys(clusters))}
@@ -102,7 +117,7 @@ def paired_difference(
 def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) -> Metric:
     """Pearson's r with Fisher's z interval (Fisher 1921); undefined for a constant side."""
     n = len(x)
-    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    a, b = _finite(x), _finite(y)
     if n < 4 or a.std() == 0 or b.std() == 0:
         note = "fewer than 4 values" if n < 4 else "one side is constant"
         return Metric(value=None, n=n, level=level, note=note)

@@ -3,8 +3,9 @@
 from accord.store.database import remove
 from accord.store.exporting import EXPORTS, export
 from accord.store.importing import FORMATS, ImportReport, import_file
+from accord.store.opening import opened_or_new
 from accord.store.snapshot import Items, Snapshot, split_of
-from accord.store.store import Lineage, Store, opened_or_new
+from accord.store.store import Lineage, Store
 from accord.store.summary import summarise
 
 __all__ = [

@@ -36,8 +36,8 @@ def remove(path: Path) -> None:
 class Database:
     """Connections to one store. A write transaction is exclusive, so a hash chain never forks."""
 
-    def __init__(self, where: str | Path, create: bool) -> None:
-        self.name = _shown(str(where))
+    def __init__(self, where: str | Path, create: bool, name: str | None = None) -> None:
+        self.name = name or _shown(str(where))
         try:
             url = _url(where, create)
             lite = url.get_backend_name() == "sqlite"

@@ -14,8 +14,6 @@ about, is found (tags, facts and sampling settings describe; no id covers them).
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -24,14 +22,13 @@ import sqlalchemy as sa
 
 from accord.core.errors import DataError, StoreError
 from accord.core.hashing import canonical_json
-from accord.core.rundir import user_path
 from accord.core.types import ANSWERS, Frozen, Judgment, Prompt, Question, Rater, Response
 from accord.store import rows, schema
-from accord.store.database import BATCH, Database, remove
+from accord.store.database import BATCH, Database
 from accord.store.proof import GENESIS, link, tampered, verify
 from accord.store.snapshot import Selection, Snapshot
 
-__all__ = ["Lineage", "Store", "opened_or_new"]
+__all__ = ["Lineage", "Store"]
 
 
 class Lineage(Frozen):
@@ -47,10 +44,11 @@ class Lineage(Frozen):
 
 
 class Store:
-    """A file, or a database URL. With create=False it must exist; StoreError tells otherwise."""
+    """A file, or a database URL. With create=False it must exist; StoreError tells otherwise. Errors
+    show `name`, by default where it is."""
 
-    def __init__(self, where: str | Path, *, create: bool = True) -> None:
-        self._db = Database(where, create)
+    def __init__(self, where: str | Path, *, create: bool = True, name: str | None = None) -> None:
+        self._db = Database(where, create, name)
         self.name = self._db.name
 
     def __enter__(self) -> Self:
@@ -334,46 +332,6 @@ class Store:
                 batch = ordered[start : start + BATCH]
                 found += connection.execute(sa.select(*chosen).where(table.c[key].in_(batch)))
         return found
-
-
-@contextlib.contextmanager
-def opened_or_new(where: str | Path) -> Iterator[Store]:
-    """The store there, or a new one that appears with all that was put in, or, after an exception, not
-    at all. StoreError when another process makes one of that name meanwhile."""
-    path = None if "://" in str(where) else user_path(where)
-    if path is None or path.exists() or not path.parent.is_dir():
-        with Store(where) as store:
-            yield store
-        return
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with Store(beside) as store:
-            store.name = store._db.name = str(where)
-            yield store
-        _appear(beside, path)
-    except FileExistsError:
-        raise StoreError(
-            "another process made this store meanwhile", where=str(where), mend="run it again"
-        ) from None
-    except OSError as error:
-        what = f"can't be made ({error.strerror})"
-        raise StoreError(
-            what, where=str(where), mend="check the path and its permissions"
-        ) from None
-    finally:
-        remove(beside)
-
-
-def _appear(beside: Path, path: Path) -> None:
-    """Give a file its name; FileExistsError when that is taken."""
-    try:
-        os.link(beside, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        if path.exists():
-            raise FileExistsError from None
-        beside.rename(path)
 
 
 def _fault(

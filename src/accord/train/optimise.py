@@ -24,12 +24,13 @@ from accord.core.errors import RunError
 from accord.core.registry import NonNegative, Positive
 from accord.core.rundir import MetricsLog
 from accord.core.seeds import derive_seed, rng
+from accord.core.types import Metric
 from accord.lm.engine import Precision
 from accord.lm.tree import bins
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
 from accord.train.trackers import tracking
 
-__all__ = ["Objective", "Optimise", "Sums", "optimise", "total_steps"]
+__all__ = ["Objective", "Optimise", "Sums", "optimise", "told", "total_steps"]
 
 Sums = dict[str, tuple[float, float]]  # metric -> (sum, count), averaged over the batch
 Evaluate = Callable[[], Mapping[str, float]]
@@ -65,6 +66,11 @@ class Objective:
     sizes: Sequence[int]
     counts: Sequence[float]
     loss: Callable[[Sequence[int]], tuple[Tensor, Sums]]
+
+
+def told(**metrics: Metric) -> dict[str, float]:
+    """Held-out metrics as a row of the log holds them; undefined ones are left out."""
+    return {name: m.value for name, m in metrics.items() if m.value is not None}
 
 
 def total_steps(n: int, cfg: Optimise) -> int:

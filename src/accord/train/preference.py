@@ -23,7 +23,7 @@ from accord.losses import PairLogps, preference_losses, soft
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, check_room, group_by_prompt, group_trees
 from accord.train.edges import Average, Edges, edge_weights, flatten, hit
-from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise
+from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
 from accord.train.reference import reference_logps
 from accord.train.trainee import Trained, Tune, fingerprint, prepare
 
@@ -145,7 +145,7 @@ def train_preference(
 
     def evaluate() -> dict[str, float]:
         metrics["accuracy"] = _implicit_accuracy(engine, held, held_reference, tokens)
-        return {"accuracy": metrics["accuracy"].value or 0.0}
+        return told(accuracy=metrics["accuracy"])
 
     optimise(
         trainee.parameters(),

@@ -23,7 +23,7 @@ from accord.rewards.learned import RewardModel
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, check_room, group_by_prompt, group_trees
 from accord.train.edges import Average, edge_weights, flatten, hit
-from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise
+from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
 from accord.train.trainee import Trained, Tune, fingerprint, prepare
 
 __all__ = ["HeldOut", "accuracy", "reward_objective", "train_reward"]
@@ -103,7 +103,7 @@ def train_reward(
         scores = model.tree_scores(held.trees, optimise_with.tokens)
         scored[:] = [HeldOut(g, tuple(s)) for g, s in zip(held.items, scores, strict=True)]
         metrics["accuracy"] = accuracy(scored)
-        return {"accuracy": metrics["accuracy"].value or 0.0}
+        return told(accuracy=metrics["accuracy"])
 
     optimise(
         trainee.parameters(head),

@@ -17,7 +17,7 @@ from accord.lm.load import LanguageModel
 from accord.lm.tree import bins
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, check_room, demonstration_trees
-from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise
+from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
 from accord.train.trainee import Trained, Tune, fingerprint, prepare
 
 __all__ = ["sft_objective", "train_sft"]
@@ -78,7 +78,7 @@ def train_sft(
 
     def evaluate() -> dict[str, float]:
         metrics["nll"] = held_out_nll(trainee.engine, held, optimise_with.tokens)
-        return {"nll": metrics["nll"].value or 0.0}
+        return told(nll=metrics["nll"])
 
     optimise(
         trainee.parameters(),

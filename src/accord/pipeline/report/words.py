@@ -109,7 +109,8 @@ def _training(stage: Done) -> str:
     what = "demonstrations" if c["kind"] == "sft" else "prompts with comparisons"
     return (
         f"{stage.name}: {names[c['kind']]} from {c['init']} on {items} {what}{loss}; {tune}, "
-        f"learning rate {c['lr']:g}, batch {c['batch_size']}, {c['epochs']:g} epochs."
+        f"learning rate {c['lr']:g}, batch {c['batch_size']}, "
+        f"{c['epochs']:g} epoch{'s' if c['epochs'] != 1 else ''}."
     )
 
 
