@@ -197,6 +197,7 @@ def results(run: RunFolder) -> dict[str, str]:
             "compare.json",
             "answers.jsonl",
             "held_out.jsonl",
+            "trained_on.jsonl",
         ):
             if (place / file).exists():
                 found[f"{name}/{file}"] = (place / file).read_text()
