@@ -16,7 +16,9 @@ from accord.core.rundir import write_json, write_jsonl
 from accord.core.types import Metric
 from accord.pipeline.report import charts, write_report
 from accord.pipeline.report.charts import Series
+from accord.pipeline.report.gather import Outputs
 from accord.pipeline.report.lineage import _draw
+from accord.pipeline.report.sections import table
 from accord.pipeline.report.words import came_out, verdict
 
 HOSTILE = "</script><script>alert('x')</script> \" onload=alert(1) \x00 \u202eabc & <b>"
@@ -268,5 +270,23 @@ def test_a_reward_that_contradicts_gold_is_told(reward: float, warns: bool) -> N
         "gold": Metric(value=0.2, low=0.1, high=0.3, n=8),
         "reward": Metric(value=reward, low=reward - 0.1, high=reward + 0.1, n=8),
     }
-    found = came_out(SimpleNamespace(differences={"sft - base": row}, main="gold", reward=None))
+    found = came_out(Outputs([], differences={"sft - base": row}, table={"sft": row}))
     assert any("disagree on sft - base" in sentence["text"] for sentence in found) == warns
+
+
+@pytest.mark.parametrize(("low", "says"), [(0.6, "dpo improves on sft"), (0.4, "no evidence")])
+def test_a_reward_no_better_than_a_coin_improves_nothing(
+    low: float, says: str, tmp_path: Path
+) -> None:
+    """Where the reward is the main figure, it must first have earned that on held-out comparisons."""
+    loss = {"loss": {"name": "bradley_terry"}}
+    accuracy = {"accuracy": metric(0.65, low, 0.7)}
+    place = stage(tmp_path, "rm", {"kind": "reward", **TRAINING, **loss}, {"items": 9}, **accuracy)
+    row = {"reward": Metric(value=0.5, low=0.1, high=0.9, n=64)}
+    outputs = Outputs.read({"rm": place})
+    outputs.differences, outputs.table = {"dpo - sft": row}, {"dpo": row}
+    told = came_out(outputs)[0]
+    assert says in told["text"]
+    assert ("improves" in told["text"]) == (low > 0.5) == (told["tone"] == "better")
+    (cell,) = table(outputs)["rows"][0]["cells"]  # type: ignore[index]
+    assert cell["tone"] == ("better" if low > 0.5 else "changed")

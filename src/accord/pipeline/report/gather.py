@@ -79,6 +79,12 @@ class Outputs:
         return next(iter(self.of("reward")), None)
 
     @property
+    def trusted(self) -> bool:
+        """Whether the reward model beats a coin on held-out comparisons: else its score is no evidence."""
+        accuracy = self.reward.result.metrics.get("accuracy") if self.reward else None
+        return accuracy is not None and accuracy.low is not None and accuracy.low > 0.5
+
+    @property
     def main(self) -> str:
         """The figure that decides: gold where the truth is known, else the learned reward."""
         columns = {key for row in self.table.values() for key in row}

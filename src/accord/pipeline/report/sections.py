@@ -28,10 +28,10 @@ def _scramble(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _cell(m: Metric | None, key: str, change: Metric | None) -> Row:
+def _cell(m: Metric | None, key: str, change: Metric | None, trusted: bool) -> Row:
     if m is None:
         return {"value": "", "detail": "", "mark": "", "tone": ""}
-    found = verdict(key, change) if change else "unclear"
+    found = verdict(key, change, trusted) if change else "unclear"
     interval = "" if m.low is None or m.high is None else f"[{number(m.low)}, {number(m.high)}]"
     detail = f"{interval} n={m.n}" if m.value is not None else f"{m.note} n={m.n}"
     return {"value": number(m.value), "detail": detail.strip(), "mark": MARKS[found], "tone": found}
@@ -47,7 +47,9 @@ def table(outputs: Outputs) -> Row | None:
     rows = [
         {
             "policy": policy,
-            "cells": [_cell(row.get(k), k, change.get(policy, {}).get(k)) for k in keys],
+            "cells": [
+                _cell(row.get(k), k, change.get(policy, {}).get(k), outputs.trusted) for k in keys
+            ],
         }
         for policy, row in outputs.table.items()
     ]

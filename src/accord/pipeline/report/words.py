@@ -79,11 +79,14 @@ def signed(m: Metric) -> str:
     return f"{sign}{number(m.value)}{interval}, n={m.n}"
 
 
-def verdict(key: str, m: Metric) -> str:
-    """better, worse, changed or unclear: by whether the interval excludes 0."""
+def verdict(key: str, m: Metric, trusted: bool = True) -> str:
+    """better, worse, changed or unclear: by whether the interval excludes 0. A reward that is not
+    trusted may change, but more of it is not better."""
     if m.value is None or m.low is None or m.high is None or m.low <= 0 <= m.high:
         return "unclear"
     better_when_more = COLUMNS.get(key, (key, "", None))[2]
+    if key == "reward" and not trusted:
+        return "changed"
     if better_when_more is None:
         return "changed"
     return "better" if (m.value > 0) == better_when_more else "worse"
@@ -116,11 +119,16 @@ def _training(stage: Done) -> str:
 
 def came_out(outputs: Outputs) -> list[dict[str, str]]:
     """What the numbers say, improvement or not, one sentence per step; `tone` colours it."""
-    told = [_step(pair, row, outputs.main) for pair, row in outputs.differences.items()]
+    told = [_step(pair, row, outputs) for pair, row in outputs.differences.items()]
     told += [d for pair, row in outputs.differences.items() if (d := _disagreement(pair, row))]
     reward = outputs.reward
     if reward:
         told += [_reward_sentence(name, m) for name, m in reward.result.metrics.items()]
+    told += [
+        _implicit_sentence(stage.name, m)
+        for stage in outputs.of("preference")
+        if (m := stage.result.metrics.get("accuracy"))
+    ]
     if not told:
         for policy, row in outputs.table.items():
             m = row.get(outputs.main)
@@ -129,12 +137,13 @@ def came_out(outputs: Outputs) -> list[dict[str, str]]:
     return told
 
 
-def _step(pair: str, row: Mapping[str, Metric], main: str) -> dict[str, str]:
+def _step(pair: str, row: Mapping[str, Metric], outputs: Outputs) -> dict[str, str]:
     after, _, before = pair.partition(" - ")
+    main, trusted = outputs.main, outputs.trusted
     m = row.get(main)
     if m is None:
         return {"tone": "unclear", "text": f"{after} against {before}: not measured."}
-    found = verdict(main, m)
+    found = verdict(main, m, trusted)
     name = COLUMNS.get(main, (main,))[0]
     told = {
         "better": f"{after} improves on {before}: {name} {signed(m)} on the same prompts.",
@@ -142,9 +151,14 @@ def _step(pair: str, row: Mapping[str, Metric], main: str) -> dict[str, str]:
         "changed": f"{after} differs from {before}: {name} {signed(m)} on the same prompts.",
         "unclear": f"{after} against {before}: no clear change in {name}: {signed(m)}; the interval holds 0.",
     }[found]
+    if main == "reward" and not trusted:
+        told += (
+            " The reward model is not told from a coin on held-out comparisons (below), so this is "
+            "no evidence that people would prefer either."
+        )
     parts = {"better": [], "worse": [], "changed": []}  # type: dict[str, list[str]]
     for key, other in row.items():
-        if key != main and key in COLUMNS and (v := verdict(key, other)) != "unclear":
+        if key != main and key in COLUMNS and (v := verdict(key, other, trusted)) != "unclear":
             parts[v].append(f"{COLUMNS[key][0]} {signed(other)}")
     labels = {"better": "Better", "worse": "Worse", "changed": "Also changed"}
     told += "".join(f" {labels[k]}: {'; '.join(v)}." for k, v in parts.items() if v)
@@ -169,6 +183,15 @@ def _disagreement(pair: str, row: Mapping[str, Metric]) -> dict[str, str] | None
         "text": f"The learned reward and gold disagree on {pair}: reward {signed(row['reward'])}; "
         f"gold {signed(row['gold'])}. One of the two policies answers unlike anything the raters "
         "judged, so do not optimise against this reward there before it has seen such answers.",
+    }
+
+
+def _implicit_sentence(stage: str, m: Metric) -> dict[str, str]:
+    good = m.low is not None and m.low > 0.5
+    return {
+        "tone": "better" if good else "unclear",
+        "text": f"{stage} has moved towards the preferred answer in held-out comparisons with accuracy {m}"
+        + ("." if good else ": the interval holds 0.5, a coin."),
     }
 
 
