@@ -153,7 +153,7 @@ def _step(pair: str, row: Mapping[str, Metric], outputs: Outputs) -> dict[str, s
     }[found]
     if main == "reward" and not trusted:
         told += (
-            " The reward model is not told from a coin on held-out comparisons (below), so this is "
+            " The reward model can't be told from a coin on held-out comparisons (below), so this is "
             "no evidence that people would prefer either."
         )
     parts = {"better": [], "worse": [], "changed": []}  # type: dict[str, list[str]]
