@@ -229,3 +229,21 @@ def test_windows_counted_along_the_row_fall_back() -> None:
     engine = Engine(gpt_neo(window=32))
     assert engine.mode == "plain"
     assert "token trees are off" in engine.notes[0]
+
+
+def test_the_gradient_is_the_same_bits_every_time_with_two_threads() -> None:
+    """A prompt's last token predicts the first of every continuation: its gradients are added up in
+    one order, or a killed run would not end with an undisturbed one's bytes."""
+    model = tiny_model("llama", hidden_size=256)
+    engine = Engine(model)
+    tree = Tree(tuple(range(5, 25)), tuple(tuple(range(30 + k, 60 + k)) for k in range(9)))
+    seen = set()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(40):
+            model.zero_grad()
+            engine.logps([tree]).tokens_S.sum().backward()
+            seen.add(model.model.layers[0].mlp.up_proj.weight.grad.numpy().tobytes())
+    finally:
+        torch.set_num_threads(1)
+    assert len(seen) == 1

@@ -97,9 +97,11 @@ class Engine:
             if self.mode == "plain":
                 return self._plain_logps(trees)
             packed = pack(trees)
-            hidden_TH = self._row(packed)
             at_S, target_S = packed.at_S.to(self.device), packed.target_S.to(self.device)
-            return ContinuationLogps(self.head.logps(hidden_TH[at_S], target_S), packed.lengths)
+            # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and the
+            # gradient of indexing adds those up in whatever order threads come (index_add does not)
+            hidden_SH = self._row(packed).index_select(0, at_S)
+            return ContinuationLogps(self.head.logps(hidden_SH, target_S), packed.lengths)
 
     def last_hidden(self, trees: Sequence[Tree]) -> Tensor:
         """Hidden state [C, H] at the last token of every continuation."""

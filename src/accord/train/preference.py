@@ -36,7 +36,7 @@ def pair_logps(
     """The log-probs of the edges' two sides."""
     tokens_C = torch.tensor(lengths, dtype=policy_C.dtype, device=policy_C.device)
     return PairLogps(
-        *(x[side] for x in (policy_C, reference_C) for side in (e.better, e.worse)),
+        *(x.index_select(0, side) for x in (policy_C, reference_C) for side in (e.better, e.worse)),
         *(tokens_C[side] for side in (e.better, e.worse)),
     )
 

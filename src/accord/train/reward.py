@@ -37,7 +37,8 @@ def reward_objective(
     def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
         scores_C = model.scores([data.trees[i] for i in items])
         edges = flatten([data.items[i] for i in items], average, scores_C.device)
-        pairs = PairScores(scores_C[edges.better], scores_C[edges.worse], edges.margin)
+        better_B, worse_B = (scores_C.index_select(0, i) for i in (edges.better, edges.worse))
+        pairs = PairScores(better_B, worse_B, edges.margin)
         gap_B = (pairs.chosen - pairs.rejected).detach()
         hits = edges.hits(gap_B)
         sums = {
