@@ -20,7 +20,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an argument": ({"learning_rate": 1.0}, "unknown argument 'learning_rate'; allowed: lr"),
     "a value": ({"lr": -1.0}, "lr: .*allowed: > 0"),
     "a loss without a name": ({"loss": {"beta": 0.1}}, "loss: required key name is missing"),
-    "a loss": ({"loss": {"name": "dop"}}, "loss.name: unknown preference loss 'dop'; allowed: .*dpo"),
+    "a loss": ({"loss": {"name": "dop"}}, "loss.name: unknown loss 'dop'; allowed: .*dpo"),
     "a loss key": ({"loss": {"name": "dpo", "gamma": 1}}, "loss.gamma: unknown key"),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from accord.lm.engine import Engine
-from accord.lm.score import each_tree
+from accord.lm.score import by_tree, each_tree
 from accord.lm.tree import Tree, bins, hash_trees, pack, split_tree
 from accord.lm.vocab_head import VocabHead
 from tests.lm.tiny import ARCHITECTURES, gpt_neo, tiny_model
@@ -202,9 +202,9 @@ def test_a_tree_over_the_budget_is_split_and_scores_the_same() -> None:
     tree = Tree((5, 6, 7), tuple(tuple(range(20 + k, 24 + k + k % 3)) for k in range(20)))
     sizes: list[int] = []
 
-    def sums(trees: Sequence[Tree]) -> torch.Tensor:
+    def sums(trees: Sequence[Tree]) -> Sequence[torch.Tensor]:
         sizes.append(sum(t.tokens for t in trees))
-        return engine.logps(trees).sums_C()
+        return by_tree(engine.logps(trees).sums_C(), trees)
 
     (whole,) = each_tree(engine.model, sums, [tree], 10_000)
     (split,) = each_tree(engine.model, sums, [tree], 24)

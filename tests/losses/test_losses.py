@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,24 @@ import torch
 
 from accord.core.errors import ConfigError
 from accord.losses import (
+    LabelledLogps,
     PairLogps,
     PairScores,
+    RankedLogps,
+    choose_loss,
     get_preference_loss,
+    get_ranking_loss,
     get_reward_loss,
+    get_unpaired_loss,
     preference_losses,
+    ranking_losses,
     reward_losses,
     soft,
+    unpaired_losses,
 )
 
 F64 = torch.float64
 GOLDEN = Path(os.environ.get("ACCORD_SHARED", "../shared")) / "golden" / "losses.json"
-IN_FILE = {"dpo": ("dpo", {}), "dpo_norm": ("dpo", {"length_normalized": True})}
 
 
 def pairs(*columns: float) -> PairLogps:
@@ -45,7 +52,8 @@ def test_dpo_by_hand() -> None:
     smooth = get_preference_loss("dpo", beta=0.5, label_smoothing=0.25)
     expected = 0.75 * math.log(1 + math.exp(-1.0)) + 0.25 * math.log(1 + math.exp(1.0))
     assert smooth(lp).item() == pytest.approx(expected, abs=1e-12)
-    kept = get_preference_loss("dpo", beta=0.5, chosen_nll=0.2)
+    parts = [{"name": "dpo", "beta": 0.5}, {"name": "sft", "weight": 0.2}]
+    kept = get_preference_loss("mix", parts=parts)
     assert (kept(lp) - loss(lp)).item() == pytest.approx(0.2 * 10.0 / 5, abs=1e-12)
     normal = get_preference_loss("dpo", beta=1.0, length_normalized=True)
     assert normal(lp).item() == pytest.approx(math.log(1 + math.exp(-0.45)), abs=1e-12)
@@ -79,14 +87,31 @@ def test_bradley_terry_by_hand() -> None:
     assert soft(plain, scores, p).item() == pytest.approx(mixed, abs=1e-12)
 
 
+MIXED = {"parts": [{"name": "dpo", "beta": 0.3}, {"name": "sft", "weight": 0.2}]}
+NEEDS = {"mix": MIXED}  # losses with a hyperparameter that has no default
+DETACHED = {"wpo"}  # a weight without gradient: finite differences see it, the gradient must not
+
+
+def ends(reach: float = 1e4) -> PairLogps:
+    """Pairs at the ends of what fp32 log-probs can be, and one whose answers are certain."""
+    columns = [(-1 - reach, -1.0, -1.0, -1.0), (-1.0, -1 - reach, -1.0, -1.0), (0.0, 0.0, 0.0, 0.0)]
+    columns += [(-1.0, -1.0, -1 - reach, -1.0), (-1.0, -1.0, -1.0, -1 - reach)]
+    values = [torch.tensor(c) for c in zip(*columns, strict=True)]
+    return PairLogps(*values, torch.full((5,), 3.0), torch.full((5,), 5.0))
+
+
 @pytest.mark.parametrize("name", preference_losses.names())
 def test_preference_contract(name: str) -> None:
-    """Shape [B], finite at ±1e4, gradient equal to finite differences."""
-    loss = get_preference_loss(name)
+    """Shape [B], value and gradient finite at ±1e4 in fp32, gradient equal to finite differences."""
+    loss = get_preference_loss(name, **NEEDS.get(name, {}))
     assert loss(random_pairs()).shape == (16,)
-    for sign in (1.0, -1.0):
-        extreme = pairs(-1.0 - 1e4 * (sign < 0), -1.0 - 1e4 * (sign > 0), -1.0, -1.0, 3, 5)
-        assert torch.isfinite(loss(extreme)).all()
+    extreme = ends()
+    extreme.policy_chosen.requires_grad_()
+    extreme.policy_rejected.requires_grad_()
+    values = loss(extreme)
+    values.sum().backward()
+    for tensor in (values, extreme.policy_chosen.grad, extreme.policy_rejected.grad):
+        assert tensor is None or torch.isfinite(tensor).all()
     base = random_pairs(4, spread=5.0)
 
     def of(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
@@ -94,7 +119,101 @@ def test_preference_contract(name: str) -> None:
         return loss(PairLogps(chosen, rejected, *rest))
 
     inputs = (base.policy_chosen.requires_grad_(), base.policy_rejected.requires_grad_())
-    assert torch.autograd.gradcheck(of, inputs)
+    if name not in DETACHED:
+        assert torch.autograd.gradcheck(of, inputs)
+
+
+@pytest.mark.parametrize("name", preference_losses.names())
+def test_a_loss_that_needs_no_reference_does_not_read_it(name: str) -> None:
+    lp = random_pairs()
+    nan = torch.full_like(lp.ref_chosen, torch.nan)
+    blind = replace(lp, ref_chosen=nan, ref_rejected=nan)
+    chosen = choose_loss({"name": name, **NEEDS.get(name, {})})
+    assert torch.isfinite(chosen.function(blind)).all() != chosen.facts["needs_reference"]
+
+
+@pytest.mark.parametrize("name", unpaired_losses.names())
+def test_unpaired_contract(name: str) -> None:
+    """Shape [B], finite at ±1e4, gradient by finite differences with the batch's mean held, and a
+    batch cut in two gives the loss of the whole."""
+    loss = get_unpaired_loss(name)
+    lp = random_labelled(8)
+    assert loss(lp).shape == (8,)
+    big = torch.tensor([-1e4, 1e4, -1e4, 1e4], requires_grad=True)
+    zero = torch.zeros(4)
+    values = loss(LabelledLogps(big, zero, zero, zero, torch.tensor([1, 1, 0, 0])))
+    values.sum().backward()
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(big.grad).all()  # type: ignore[arg-type]
+    held = replace(lp, policy=lp.policy.clone())
+    assert torch.autograd.gradcheck(
+        lambda policy: loss(replace(lp, policy=policy, batch=held)), lp.policy.requires_grad_()
+    )
+    cut = [
+        loss(LabelledLogps(lp.policy[s], lp.ref[s], lp.kl_policy, lp.kl_ref, lp.label[s], held))
+        for s in (slice(0, 3), slice(3, 8))
+    ]
+    torch.testing.assert_close(torch.cat(cut), loss(lp))
+
+
+def random_labelled(n: int) -> LabelledLogps:
+    generator = torch.Generator().manual_seed(3)
+    logps = [-20 * torch.rand(n, dtype=F64, generator=generator) for _ in range(4)]
+    return LabelledLogps(*logps, torch.arange(n) % 2)
+
+
+@pytest.mark.parametrize("name", ranking_losses.names())
+def test_ranking_contract(name: str) -> None:
+    """Shape [G], finite at ±1e4, right gradients, and padding takes no part."""
+    loss = get_ranking_loss(name)
+    generator = torch.Generator().manual_seed(4)
+    policy, ref = (torch.randn(3, 4, dtype=F64, generator=generator) for _ in range(2))
+    there = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]]).bool()
+    whole = loss(RankedLogps(policy, ref, there))
+    assert whole.shape == (3,)
+    short = loss(RankedLogps(policy[2:, :2], ref[2:, :2], there[2:, :2]))
+    torch.testing.assert_close(whole[2:], short)
+    big = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], requires_grad=True)
+    values = loss(RankedLogps(big, torch.zeros(2, 3), torch.ones(2, 3).bool()))
+    values.sum().backward()
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(big.grad).all()  # type: ignore[arg-type]
+    of = lambda p: loss(RankedLogps(p, ref, there))  # noqa: E731
+    assert torch.autograd.gradcheck(of, policy.requires_grad_())
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ([], "mix.parts: List should have at least 1 item"),
+        ([{"name": "dpoo"}], "mix.parts.name: unknown preference loss 'dpoo'"),
+        ([{"name": "dpo", "betta": 1.0}], "unknown key 'betta'"),
+        ([{"name": "sft", "weight": 0}], "weight of 'sft' must be a number > 0, not 0"),
+        ([{"name": "sft", "weight": True}], "must be a number > 0, not True"),
+    ],
+)
+def test_a_wrong_mix_names_its_part(parts: list[dict[str, object]], told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        get_preference_loss("mix", parts=parts)
+    assert told in str(error.value)
+
+
+def test_a_mix_needs_what_its_parts_need() -> None:
+    free = choose_loss({"name": "mix", "parts": [{"name": "simpo"}, {"name": "sft"}]})
+    assert free.facts == {"needs_reference": False, "collision": False}
+    wpo = {"name": "wpo", "alignment": "sampled"}
+    assert choose_loss({"name": "mix", "parts": [{"name": "sft"}, wpo]}).facts == {
+        "needs_reference": True,
+        "collision": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "config", [{"name": "dpo", "ld_alpha": 0.5}, {"name": "wpo", "alignment": "sampled"}]
+)
+def test_a_loss_without_what_it_reads_says_so(config: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="reads"):
+        choose_loss(config).function(random_pairs())
 
 
 @pytest.mark.parametrize("name", reward_losses.names())
@@ -130,17 +249,30 @@ def test_unknown_loss_lists_the_names() -> None:
         get_preference_loss("dpoo")
 
 
+IN_FILE = {  # name in the golden file -> ours
+    "dpo_norm": ("dpo", {"length_normalized": True}),
+    "ipo_sum": ("ipo", {"average": False}),
+    "ipo_average": ("ipo", {"average": True}),
+}
+
+
 @pytest.mark.shared_data
 @pytest.mark.skipif(not GOLDEN.exists(), reason="no golden values beside the repository")
 def test_golden_values() -> None:
     golden = json.loads(GOLDEN.read_text())
     columns = {k: torch.tensor(v, dtype=F64) for k, v in golden["pairs"].items()}
-    checked = 0
+    labelled = {k: torch.tensor(v, dtype=F64) for k, v in golden["unpaired"].items()}
     for case in golden["cases"]:
-        if case["loss"] in IN_FILE:
-            name, extra = IN_FILE[case["loss"]]
-            got = get_preference_loss(name, **case["hyper"], **extra)(PairLogps(**columns))
-            expected = torch.tensor(case["expected"], dtype=F64)
-            torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-6)
-            checked += 1
-    assert checked >= 3
+        name, extra = IN_FILE.get(case["loss"], (case["loss"], {}))
+        got = get_preference_loss(name, **case["hyper"], **extra)(PairLogps(**columns))
+        expected = torch.tensor(case["expected"], dtype=F64)
+        torch.testing.assert_close(
+            got, expected, atol=1e-6, rtol=0, msg=lambda m, c=case: f"{c}: {m}"
+        )
+    for case in golden["unpaired_cases"]:
+        got = get_unpaired_loss(case["loss"], **case["hyper"])(LabelledLogps(**labelled))
+        torch.testing.assert_close(
+            got, torch.tensor(case["expected"], dtype=F64), atol=1e-6, rtol=0
+        )
+    assert len(golden["cases"]) >= 14
+    assert golden["unpaired_cases"]

@@ -18,7 +18,8 @@ from accord.losses import preference_losses
 from accord.train.data import Limits, Trees, group_by_prompt, group_trees
 from accord.train.edges import Average
 from accord.train.optimise import Objective, Optimise
-from accord.train.preference import preference_objective, train_preference
+from accord.train.pairs import preference_objective
+from accord.train.preference import train_preference
 from accord.train.reward import train_reward
 from accord.train.sft import train_sft
 from accord.train.trainee import Trained, Tune

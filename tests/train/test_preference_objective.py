@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from accord.lm.engine import Engine
-from accord.lm.score import tree_logps
+from accord.lm.score import token_logps, tree_logps
 from accord.train.data import Trees
 from tests.lm.tiny import tiny_model
 from tests.train.small import (
@@ -37,7 +37,7 @@ def whole_loss(
     policy: Engine, reference: Engine, trees: Trees, average: str = "pair", **loss: Any
 ) -> tuple[Tensor, float]:
     """Summed loss of all items and what they count."""
-    ref = tree_logps(reference, trees.trees, WIDE)
+    ref = token_logps(reference, trees.trees, WIDE)
     objective = objective_of(policy, trees, ref, average, **loss)  # type: ignore[arg-type]
     return objective.loss(range(len(trees.items)))[0], sum(objective.counts)
 
@@ -106,7 +106,7 @@ def test_metrics_are_those_of_the_margins() -> None:
     policy, reference = moved("llama")
     trees = trees_of(pairs())
     new, old = (tree_logps(e, trees.trees, WIDE) for e in (policy, reference))
-    objective = objective_of(policy, trees, old)
+    objective = objective_of(policy, trees, token_logps(reference, trees.trees, WIDE))
     _, sums = objective.loss([0, 1])
     margins, chosen = [], []
     for group, a, b in zip(trees.items, new, old, strict=True):
@@ -118,13 +118,12 @@ def test_metrics_are_those_of_the_margins() -> None:
     assert sums["chosen_shift"] == (pytest.approx(sum(chosen), abs=1e-4), 4)
 
 
-def test_chosen_nll_of_zero_is_plain_dpo_and_its_share_is_the_mean_nll() -> None:
+def test_a_mix_is_dpo_plus_its_share_of_the_mean_nll() -> None:
     policy, reference = moved("llama")
     trees = trees_of(pairs())
     plain, _ = whole_loss(policy, reference, trees, beta=0.3)
-    zero, _ = whole_loss(policy, reference, trees, beta=0.3, chosen_nll=0.0)
-    some, _ = whole_loss(policy, reference, trees, beta=0.3, chosen_nll=0.7)
-    assert torch.equal(plain, zero)
+    parts = [{"name": "dpo", "beta": 0.3}, {"name": "sft", "weight": 0.7}]
+    some, _ = whole_loss(policy, reference, trees, name="mix", parts=parts)
     logps = tree_logps(policy, trees.trees, WIDE)
     nll = 0.0
     for tree, group, logp_K in zip(trees.trees, trees.items, logps, strict=True):

@@ -70,7 +70,7 @@ def test_three_kill_resume_three_is_bitwise_six(
     logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "cut")]
     assert logs[0] == logs[1]
     assert logs[0].count(b"\n") == 6
-    assert logs[0].count(b"eval/") == 3
+    assert sum(b"eval/" in line for line in logs[0].splitlines()) == 3
 
 
 @METHODS

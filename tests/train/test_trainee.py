@@ -75,7 +75,7 @@ def test_the_reference_is_computed_in_the_policys_precision(tmp_path: Path) -> N
     for precision in ("fp32", "bf16"):
         engine = Engine(tiny_model("llama"), precision=precision)  # type: ignore[arg-type]
         (found[precision],) = reference_logps(engine, [TREE], "w", 1024, tmp_path)
-        policy = engine.logps([TREE]).sums_C()
+        policy = engine.logps([TREE]).tokens_S
         assert policy.requires_grad
         assert torch.equal(policy, found[precision])
         head = ScalarHead(engine.config.hidden_size, seed=1)

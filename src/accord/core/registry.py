@@ -69,6 +69,10 @@ class Entry:
     schema: type[BaseModel]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def known(self, hyper: Mapping[str, Any]) -> dict[str, Any]:
+        """The facts for these hyperparameters: one may be a function of them."""
+        return {k: v(hyper) if callable(v) else v for k, v in self.facts.items()}
+
     def check(self, hyper: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         """Validated hyperparameters with defaults filled in; ConfigError names the key."""
         try:
@@ -127,7 +131,9 @@ class Registry:
         entry = self.entry(name, where)
         return functools.partial(entry.function, **entry.check(hyper, where))
 
-    def configured(self, config: Mapping[str, Any], where: str) -> tuple[Entry, Callable[..., Any]]:
+    def configured(
+        self, config: Mapping[str, Any], where: str
+    ) -> tuple[Entry, functools.partial[Any]]:
         """Entry and bound function of `{name: …, hyperparameters}`, as recipes write it."""
         hyper = dict(config)
         name = hyper.pop("name", None)

@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from accord.core.errors import ConfigError
 from accord.core.rundir import read_json, write_json
 from accord.lm.lora import Lora
+from accord.lm.lora_linear import fuse_lora
 from accord.lm.packaged import quiet_transformers
 
 __all__ = ["adapter_off", "add_lora", "save_adapter", "trainable"]
@@ -38,7 +39,9 @@ def add_lora(model: nn.Module, lora: Lora, seed: int) -> Any:
     )
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+    fuse_lora(adapted)
+    return adapted
 
 
 def _named(model: nn.Module, targets: str) -> list[str]:

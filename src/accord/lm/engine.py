@@ -2,9 +2,9 @@
 
 Legend: T tokens in a row, S scored tokens, C continuations, H hidden size.
 
-On first use the engine runs one small random tree both ways, packed under the tree mask and as one
-plain sequence per continuation. Where they differ (recurrent layers, attention that ignores the
-mask, a head with a rule of its own) it falls back to plain sequences, and says so in `notes`.
+On first use the engine runs one small random tree as plain sequences and packed, with attention tree
+by tree, and takes the packing if they agree. Where they differ (attention with a rule of its own) it
+tries a mask over the whole row, and then falls back to plain sequences, and says so in `notes`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from accord.core.errors import ModelError
+from accord.lm import flex, tree_attention
 from accord.lm.tree import PackedTrees, Tree, pack
 from accord.lm.vocab_head import VocabHead, find_head
 
@@ -36,16 +37,26 @@ PROBE_TOLERANCE = {
 MASK_KINDS = {"full_attention", "sliding_attention"}
 
 
+Attention = Literal["by_tree", "flex", "mask"]  # how a packed row attends
+
+
 @dataclass(frozen=True)
 class ContinuationLogps:
-    """Token log-probs [S] (fp32) of C continuations, contiguous, `lengths` tokens each."""
+    """Token log-probs [S] (fp32) of C continuations, contiguous, `lengths` tokens each; collision_S,
+    where asked for, is log Σ_v π(v)² at the same positions, without gradient."""
 
     tokens_S: Tensor
     lengths: tuple[int, ...]
+    collision_S: Tensor | None = None
 
     def sums_C(self) -> Tensor:
         """Summed log-prob of each continuation (nats)."""
-        return torch.stack([x.sum() for x in self.tokens_S.split(list(self.lengths))])
+        return sums(self.tokens_S, self.lengths)
+
+
+def sums(values_S: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Sum [C] of each continuation's values."""
+    return torch.stack([x.sum() for x in values_S.split(list(lengths))])
 
 
 @contextlib.contextmanager
@@ -68,7 +79,8 @@ def windows_by_column(config: Any) -> bool:
 
 
 class Engine:
-    """Runs a transformers causal LM on token trees. `mode` is "tree" or "plain".
+    """Runs a transformers causal LM on token trees. `mode` is "tree" or "plain"; a tree row attends
+    as `attention` says.
 
     `precision` bf16 runs the network under autocast, for policy, reference and evaluation alike;
     log-softmax, scores and losses stay fp32.
@@ -83,6 +95,7 @@ class Engine:
         self.config = causal.config.get_text_config()
         self.head: VocabHead = find_head(causal)
         self.notes: tuple[str, ...] = ()
+        self.attention: Attention = "mask"
         self.precision: Precision = "fp32"  # the probe asks about structure, not rounding
         self.mode = mode or self._probe(causal)
         self.precision = precision
@@ -91,17 +104,21 @@ class Engine:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def logps(self, trees: Sequence[Tree]) -> ContinuationLogps:
+    def logps(self, trees: Sequence[Tree], *, collision: bool = False) -> ContinuationLogps:
         """Log-probs at the scored tokens of every continuation, trees and continuations in order."""
         with self._autocast():
             if self.mode == "plain":
-                return self._plain_logps(trees)
-            packed = pack(trees)
-            at_S, target_S = packed.at_S.to(self.device), packed.target_S.to(self.device)
-            # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and the
-            # gradient of indexing adds those up in whatever order threads come (index_add does not)
-            hidden_SH = self._row(packed).index_select(0, at_S)
-            return ContinuationLogps(self.head.logps(hidden_SH, target_S), packed.lengths)
+                hidden_SH, target_S, lengths = self._plain(trees)
+            else:
+                packed = pack(trees)
+                at_S, lengths = packed.at_S.to(self.device), packed.lengths
+                target_S = packed.target_S.to(self.device)
+                # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and its
+                # gradient adds those up in whatever order threads come (index_add does not)
+                hidden_SH = self._row(packed).index_select(0, at_S)
+            tokens_S = self.head.logps(hidden_SH, target_S)
+            extra_S = self.head.collision(hidden_SH) if collision else None
+            return ContinuationLogps(tokens_S, lengths, extra_S)
 
     def last_hidden(self, trees: Sequence[Tree]) -> Tensor:
         """Hidden state [C, H] at the last token of every continuation."""
@@ -120,35 +137,56 @@ class Engine:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _row(self, packed: PackedTrees) -> Tensor:
-        """Hidden states [T, H] of a packed row under the tree mask."""
-        output = self.trunk(
-            input_ids=packed.ids_T[None].to(self.device),
-            position_ids=packed.positions_T[None].to(self.device),
-            attention_mask=self._masks(packed),
-            use_cache=False,
-        )
+        """Hidden states [T, H] of a packed row (and of its padding, under flex attention)."""
+        ids_T, positions_T = packed.ids_T, packed.positions_T
+        if self.attention == "flex":
+            ids_T, positions_T = flex.padded(ids_T), flex.padded(positions_T)
+        with self._attending():
+            output = self.trunk(
+                input_ids=ids_T[None].to(self.device),
+                position_ids=positions_T[None].to(self.device),
+                attention_mask=self._masks(packed),
+                use_cache=False,
+            )
         hidden_TH: Tensor = output.last_hidden_state[0]
         return hidden_TH
 
-    def _masks(self, packed: PackedTrees) -> Tensor | dict[str, Tensor]:
-        """The additive mask in the form this architecture takes."""
+    @contextlib.contextmanager
+    def _attending(self) -> Iterator[None]:
+        """The model's attention layers as `attention` says inside, and as they were afterwards."""
+        names = {"by_tree": tree_attention.NAME, "flex": "flex_attention"}
+        before = self.config._attn_implementation
+        self.config._attn_implementation = names.get(self.attention, before)
+        try:
+            yield
+        finally:
+            self.config._attn_implementation = before
+
+    def _masks(self, packed: PackedTrees) -> Any:
+        """The mask in the form this architecture takes: one, or one for each kind of layer."""
         kinds = set(getattr(self.config, "layer_types", None) or ())
         window = getattr(self.config, "sliding_window", None)
         if not kinds:
-            return self._additive(packed.allowed_TT(window))
+            return self._mask(packed, window)
         return {
-            kind: self._additive(packed.allowed_TT(window if kind.startswith("sliding") else None))
+            kind: self._mask(packed, window if kind.startswith("sliding") else None)
             for kind in kinds
         }
 
-    def _additive(self, allowed_TT: Tensor) -> Tensor:
+    def _mask(self, packed: PackedTrees, window: int | None) -> Any:
+        if self.attention == "by_tree":
+            return tree_attention.tree_mask(packed, window)
+        if self.attention == "flex":
+            return flex.block_mask(packed, window, self.device)
+        allowed_TT = packed.allowed_TT(window=window)
         dtype = next(self.model.parameters()).dtype
         mask_TT = torch.zeros(allowed_TT.shape, dtype=dtype)
         mask_TT.masked_fill_(~allowed_TT, torch.finfo(dtype).min)
         return mask_TT[None, None].to(self.device)
 
-    def _plain_logps(self, trees: Sequence[Tree]) -> ContinuationLogps:
-        """The naive computation: one right-padded sequence per continuation."""
+    def _plain(self, trees: Sequence[Tree]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """The naive computation: one right-padded sequence per continuation. Hidden states [S, H] at
+        the scored positions, their target tokens [S], scored tokens per continuation."""
         rows = [(tree.prompt + c) for tree in trees for c in tree.completions]
         hidden_CTH = self._padded(rows)
         row, at, target, lengths = [], [], [], []
@@ -163,8 +201,7 @@ class Engine:
                     target.append(token)
             lengths.append(sum(mask))
         picked_SH = hidden_CTH[torch.tensor(row), torch.tensor(at)]
-        target_S = torch.tensor(target, device=self.device)
-        return ContinuationLogps(self.head.logps(picked_SH, target_S), tuple(lengths))
+        return picked_SH, torch.tensor(target, device=self.device), tuple(lengths)
 
     def _padded(self, rows: Sequence[tuple[int, ...]]) -> Tensor:
         """Hidden states [C, T, H] of right-padded rows, masked by length, never by token id."""
@@ -198,22 +235,34 @@ class Engine:
                 f"{type(causal).__name__} computes its logits in a way accord does not know",
                 mend="use another model, or open an issue with its config.json",
             )
-        self.mode = "tree"
-        try:
-            tree_S = self.logps([tree, tree]).tokens_S
-            gap = float((tree_S - torch.cat([plain_S, plain_S])).abs().max())
-            reason = f"log-probs differ by {gap:.2g} nats under the tree mask"
-            if set(getattr(self.config, "layer_types", None) or ()) - MASK_KINDS:
-                gap, reason = float("inf"), "it has layers that no attention mask reaches"
-            if windows_by_column(self.config):
-                gap, reason = float("inf"), "its attention windows are counted along the row"
-        except (TypeError, ValueError, RuntimeError, KeyError) as error:
-            gap, reason = float("inf"), f"the tree mask is refused ({error})"
-        if gap <= allowed:
-            return "tree"
+        reason = self._no_tree_at_all()
+        if not reason:
+            self.mode = "tree"
+            ways: tuple[Attention, ...] = ("by_tree", "mask")
+            for way in ("flex", *ways) if self.device.type == "cuda" else ways:
+                self.attention = way
+                reason = self._apart([tree, tree], torch.cat([plain_S, plain_S]), allowed)
+                if not reason:
+                    return "tree"
         name = type(causal).__name__
         self.notes = (f"{name}: token trees are off, one sequence per continuation: {reason}",)
         return "plain"
+
+    def _no_tree_at_all(self) -> str:
+        """Why no packing can serve this architecture, from its config."""
+        if set(getattr(self.config, "layer_types", None) or ()) - MASK_KINDS:
+            return "it has layers that no attention mask reaches"
+        if windows_by_column(self.config):
+            return "its attention windows are counted along the row"
+        return ""
+
+    def _apart(self, trees: Sequence[Tree], plain_S: Tensor, allowed: float) -> str:
+        """Why the packed row can't be taken for the plain sequences; empty when it can."""
+        try:
+            gap = float((self.logps(trees).tokens_S - plain_S).abs().max())
+        except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+            return f"the tree mask is refused ({error})"
+        return "" if gap <= allowed else f"log-probs differ by {gap:.2g} nats under the tree mask"
 
     def _own_logps(self, causal: nn.Module, tree: Tree) -> Tensor:
         """The same log-probs from the model's own logits, one sequence at a time."""

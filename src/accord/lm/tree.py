@@ -10,6 +10,7 @@ in a row begin with is computed once for the row.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 from array import array
 from collections.abc import Sequence
@@ -18,7 +19,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["PackedTrees", "Tree", "bins", "hash_trees", "pack", "share_prompts", "split_tree"]
+__all__ = [
+    "PackedTrees",
+    "Tree",
+    "bins",
+    "hash_trees",
+    "pack",
+    "scored_tokens",
+    "share_prompts",
+    "split_tree",
+]
 
 ROOT = -1
 
@@ -46,6 +56,11 @@ class Tree:
         return self.scored[k] if self.scored else (True,) * len(self.completions[k])
 
 
+def scored_tokens(tree: Tree) -> list[int]:
+    """How many tokens of each continuation are scored."""
+    return [sum(tree.mask(k)) for k in range(len(tree.completions))]
+
+
 @dataclass(frozen=True)
 class PackedTrees:
     """Trees laid end to end in one row, and where to read what.
@@ -55,6 +70,7 @@ class PackedTrees:
     at_S: row index of the token that predicts the scored token target_S.
     lengths: scored tokens per continuation, in order (they are contiguous in S).
     last_C: row index of each continuation's last token.
+    root: length of the prefix all trees share. ends: where each tree stops.
     """
 
     ids_T: Tensor
@@ -65,22 +81,30 @@ class PackedTrees:
     target_S: Tensor
     lengths: tuple[int, ...]
     last_C: Tensor
+    root: int
+    ends: tuple[int, ...]
 
-    def allowed_TT(self, window: int | None = None) -> Tensor:
+    def spans(self) -> list[tuple[int, int]]:
+        """Rows (start, stop) of the root, where there is one, and of each tree."""
+        stops = [self.root, *self.ends] if self.root else list(self.ends)
+        return list(zip([0, *stops], stops, strict=False))
+
+    def allowed_TT(self, rows: slice | None = None, window: int | None = None) -> Tensor:
         """Boolean mask [T, T]: may the row's token (query) see the column's (key)?
 
+        With `rows` of one tree: [t, root + t], its tokens against the root and themselves.
         `window` limits sight to the last `window` positions, by position and not by row index.
         """
-        index_T = torch.arange(len(self.ids_T))
-        same_TT = (self.tree_T[:, None] == self.tree_T[None, :]) | (self.tree_T[None, :] == ROOT)
-        causal_TT = index_T[:, None] >= index_T[None, :]
-        branch_TT = (self.branch_T[None, :] == 0) | (
-            self.branch_T[:, None] == self.branch_T[None, :]
-        )
-        allowed_TT = same_TT & causal_TT & branch_TT
+        query_T = torch.arange(len(self.ids_T))[rows or slice(None)]
+        key_T = query_T
+        if rows is not None and rows.start >= self.root:
+            key_T = torch.cat([torch.arange(self.root), query_T])
+        tree_Q, tree_K = self.tree_T[query_T][:, None], self.tree_T[key_T][None]
+        branch_Q, branch_K = self.branch_T[query_T][:, None], self.branch_T[key_T][None]
+        allowed_TT = (query_T[:, None] >= key_T[None]) & ((tree_Q == tree_K) | (tree_K == ROOT))
+        allowed_TT &= (branch_K == 0) | (branch_Q == branch_K)
         if window is not None:
-            near_TT = self.positions_T[:, None] - self.positions_T[None, :] < window
-            allowed_TT &= near_TT
+            allowed_TT &= self.positions_T[query_T][:, None] - self.positions_T[key_T] < window
         return allowed_TT
 
 
@@ -107,6 +131,7 @@ def pack(trees: Sequence[Tree], *, keep_last: bool = False) -> PackedTrees:
     target: list[int] = []
     lengths: list[int] = []
     last: list[int] = []
+    ends: list[int] = []
     for number, tree in enumerate(trees):
         start, prompt = len(ids), len(tree.prompt)
         ids += tree.prompt[root:]
@@ -127,10 +152,13 @@ def pack(trees: Sequence[Tree], *, keep_last: bool = False) -> PackedTrees:
             lengths.append(sum(mask))
             last.append(len(ids) - 1)
         tree_of += [number] * (len(ids) - start)
+        ends.append(len(ids))
     return PackedTrees(
         *(torch.tensor(x) for x in (ids, positions, tree_of, branch, at, target)),
         lengths=tuple(lengths),
         last_C=torch.tensor(last),
+        root=root,
+        ends=tuple(ends),
     )
 
 
@@ -183,19 +211,21 @@ def hash_trees(trees: Sequence[Tree]) -> str:
 
 
 def bins(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices of items in bins of at most `budget` tokens each, first-fit by decreasing size.
+    """Indices of items in bins of at most `budget` tokens each, best fit by decreasing size: an item
+    goes where it leaves the least room.
 
     Deterministic; an item larger than the budget gets a bin of its own. Bins and their contents
     are in the items' order.
     """
-    filled: list[int] = []
+    room: list[tuple[int, int]] = []  # (tokens left, bin), sorted
     held: list[list[int]] = []
     for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
-        place = next((b for b, n in enumerate(filled) if n + sizes[index] <= budget), None)
-        if place is None:
-            place = len(filled)
-            filled.append(0)
+        size = sizes[index]
+        at = bisect.bisect_left(room, (size, -1))
+        left, place = room.pop(at) if at < len(room) else (budget, len(held))
+        if place == len(held):
             held.append([])
-        filled[place] += sizes[index]
         held[place].append(index)
+        if left > size:
+            bisect.insort(room, (left - size, place))
     return sorted(sorted(b) for b in held)

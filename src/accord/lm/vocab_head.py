@@ -2,10 +2,11 @@
 
 Legend: S scored positions, H hidden size, V vocabulary.
 
-The head runs in chunks of positions. With a frozen head the gradient of a log-prob with respect to
-its hidden state is known in the forward pass, d log p(y)/dh = (onehot(y) - softmax) @ W, so forward
-keeps [S, H] and backward is one product per position: two matrix products in all, no recomputation
-and no dense head gradient. With a trainable head each chunk is recomputed in backward.
+The head runs in chunks of positions. The gradient of a log-prob with respect to its hidden state is
+known in the forward pass, d log p(y)/dh = (onehot(y) - softmax) W, so with a frozen head forward keeps
+[S, H] and backward is one product per position: two matrix products in all, no recomputation and no
+dense head gradient. A trainable head's own gradient needs the gradient of the loss, so each chunk's
+logits are computed again in backward: four products, and still no [S, V].
 """
 
 from __future__ import annotations
@@ -44,16 +45,25 @@ class VocabHead:
         """Log-probs [S] of the target tokens, fp32, differentiable."""
         vocabulary = self._vocabulary()
         chunk = max(1, CHUNK_BYTES // (4 * vocabulary))
-        frozen = not any(p.requires_grad for p in self.linear.parameters())
-        if not (torch.is_grad_enabled() and hidden_SH.requires_grad) and frozen:
+        trained = any(p.requires_grad for p in self.linear.parameters())
+        if not torch.is_grad_enabled() or not (hidden_SH.requires_grad or trained):
             return _cat(self._chunk(h, t) for h, t in _chunks(hidden_SH, target_S, chunk))
-        if frozen and type(self.linear) is nn.Linear:
-            result: Tensor = _FrozenHead.apply(hidden_SH, target_S, self, chunk)
+        if type(self.linear) is nn.Linear:
+            weight, bias = self.linear.weight, self.linear.bias
+            function: Any = _TrainedHead if trained else _FrozenHead
+            result: Tensor = function.apply(hidden_SH, weight, bias, target_S, self, chunk)
             return result
-        return _cat(
+        return _cat(  # LoRA on the head, quantised heads: their own forward, computed again in backward
             checkpoint(self._chunk, h, t, use_reentrant=False)
             for h, t in _chunks(hidden_SH, target_S, chunk)
         )
+
+    def collision(self, hidden_SH: Tensor) -> Tensor:
+        """log Σ_v p(v)² [S]: the log-prob that two draws at a position agree; without gradient."""
+        chunk = max(1, CHUNK_BYTES // (4 * self._vocabulary()))
+        with torch.no_grad():
+            logits = map(self.logits, hidden_SH.split(chunk))
+            return _cat((2 * x).logsumexp(1) - 2 * x.logsumexp(1) for x in logits)
 
     def _chunk(self, hidden_CH: Tensor, target_C: Tensor) -> Tensor:
         logits_CV = self.logits(hidden_CH)
@@ -72,31 +82,83 @@ def _cat(parts: Any) -> Tensor:
     return torch.cat(list(parts))
 
 
+def _slopes(head: VocabHead, logits_CV: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probs [C] and their gradient with respect to the linear layer's output [C, V]."""
+    lse_C1 = logits_CV.logsumexp(1, keepdim=True)
+    logps_C = (logits_CV.gather(1, target_C[:, None]) - lse_C1)[:, 0]
+    capped = head.softcap is not None and head.softcap > 0  # else the logits' memory serves again
+    slope_CV = torch.sub(logits_CV, lse_C1, out=None if capped else logits_CV).exp_().neg_()
+    slope_CV.scatter_add_(1, target_C[:, None], torch.ones_like(lse_C1))  # onehot - softmax
+    if capped:  # d/dx cap·tanh(x/cap) = 1 - tanh²
+        slope_CV *= 1 - (logits_CV / head.softcap) ** 2
+    if head.scale != 1.0:
+        slope_CV *= head.scale
+    return logps_C, slope_CV
+
+
 class _FrozenHead(torch.autograd.Function):
     """Log-probs through a frozen linear head; the gradient is computed with the value."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_SH: Tensor, target_S: Tensor, head: VocabHead, chunk: int) -> Any:
-        weight_VH = head.linear.weight
-        logps, slopes = [], []
+    def forward(
+        ctx: Any, hidden_SH: Tensor, weight_VH: Tensor, bias: Any, target_S: Tensor, *how: Any
+    ) -> Tensor:
+        head, chunk = how
+        logps, grads = [], []
         for h_CH, t_C in _chunks(hidden_SH, target_S, chunk):
-            logits_CV = head.logits(h_CH)
-            lse_C1 = logits_CV.logsumexp(1, keepdim=True)
-            logps.append((logits_CV.gather(1, t_C[:, None]) - lse_C1)[:, 0])
-            slope_CV = logits_CV.sub(lse_C1).exp_().neg_()  # onehot - softmax
-            slope_CV.scatter_add_(1, t_C[:, None], torch.ones_like(lse_C1))
-            if head.softcap:  # d/dx cap·tanh(x/cap) = 1 - tanh²
-                slope_CV *= 1 - (logits_CV / head.softcap) ** 2
-            if head.scale != 1.0:
-                slope_CV *= head.scale
-            slopes.append(slope_CV.to(weight_VH.dtype) @ weight_VH)
-        ctx.save_for_backward(_cat(slopes))
+            logps_C, slope_CV = _slopes(head, head.logits(h_CH), t_C)
+            logps.append(logps_C)
+            grads.append((slope_CV.to(weight_VH.dtype) @ weight_VH).to(hidden_SH.dtype))
+        ctx.save_for_backward(_cat(grads))
         return _cat(logps)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (slope_SH,) = ctx.saved_tensors
-        return (grads[0][:, None] * slope_SH).to(slope_SH.dtype), None, None, None
+        return (grads[0][:, None] * slope_SH).to(slope_SH.dtype), None, None, None, None, None
+
+
+class _TrainedHead(torch.autograd.Function):
+    """Log-probs through a trainable linear head; backward computes each chunk's logits again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_SH: Tensor, weight_VH: Tensor, bias: Any, target_S: Tensor, *how: Any
+    ) -> Tensor:
+        ctx.save_for_backward(hidden_SH, weight_VH, target_S)
+        ctx.head, ctx.chunk = how
+        device = hidden_SH.device.type
+        ctx.autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+        return _cat(ctx.head._chunk(h, t) for h, t in _chunks(hidden_SH, target_S, ctx.chunk))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        hidden_SH, weight_VH, target_S = ctx.saved_tensors
+        compute = ctx.autocast or weight_VH.dtype
+        weight, bias = weight_VH.to(compute), ctx.head.linear.bias
+        wide = torch.float64 if compute == torch.float64 else torch.float32
+        grad_weight = torch.zeros(weight.shape, dtype=wide, device=weight.device)
+        grad_bias = (
+            None if bias is None else torch.zeros(bias.shape, dtype=wide, device=bias.device)
+        )
+        grad_hidden = torch.empty_like(hidden_SH)
+        rows = [hidden_SH, target_S, grads[0], grad_hidden]
+        for h_CH, t_C, g_C, out_CH in zip(*(x.split(ctx.chunk) for x in rows), strict=True):
+            with torch.autocast(
+                weight.device.type, ctx.autocast or None, enabled=bool(ctx.autocast)
+            ):
+                _, slope_CV = _slopes(ctx.head, ctx.head.logits(h_CH), t_C)
+            slope_CV *= g_C[:, None]
+            if grad_bias is not None:
+                grad_bias += slope_CV.sum(0)
+            slope_CV = slope_CV.to(compute)
+            out_CH.copy_(slope_CV @ weight)
+            if wide == compute:
+                grad_weight.addmm_(slope_CV.T, h_CH)
+            else:
+                grad_weight += slope_CV.T @ h_CH.to(compute)
+        grad_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
+        return grad_hidden, grad_weight.to(weight_VH.dtype), grad_bias, None, None, None
 
 
 def find_head(model: nn.Module) -> VocabHead:

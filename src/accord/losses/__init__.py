@@ -1,22 +1,38 @@
 """Objectives as pure functions of log-probs and scores; torch, no I/O."""
 
-from accord.losses.preference import (
-    PairLogps,
-    get_preference_loss,
-    preference_loss,
-    preference_losses,
+from accord.losses.families import ChosenLoss, choose_loss, loss_names
+from accord.losses.logps import LabelledLogps, PairLogps, RankedLogps
+from accord.losses.preference import get_preference_loss, preference_loss, preference_losses
+from accord.losses.ranking import (
+    get_ranking_loss,
+    plackett_luce_nll,
+    ranking_loss,
+    ranking_losses,
 )
 from accord.losses.reward import PairScores, get_reward_loss, reward_loss, reward_losses
 from accord.losses.soft import soft
+from accord.losses.unpaired import get_unpaired_loss, unpaired_loss, unpaired_losses
 
 __all__ = [
+    "ChosenLoss",
+    "LabelledLogps",
     "PairLogps",
     "PairScores",
+    "RankedLogps",
+    "choose_loss",
     "get_preference_loss",
+    "get_ranking_loss",
     "get_reward_loss",
+    "get_unpaired_loss",
+    "loss_names",
+    "plackett_luce_nll",
     "preference_loss",
     "preference_losses",
+    "ranking_loss",
+    "ranking_losses",
     "reward_loss",
     "reward_losses",
     "soft",
+    "unpaired_loss",
+    "unpaired_losses",
 ]

@@ -143,9 +143,9 @@ class PreferenceStage(_Training):
     min_agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
 
     def check_names(self, place: Callable[[str], str]) -> None:
-        from accord.losses.preference import preference_losses
+        from accord.losses.families import choose_loss
 
-        preference_losses.configured(self.loss, place("loss"))
+        choose_loss(self.loss, place("loss"))
 
 
 class Eval(StageConfig):

@@ -20,7 +20,7 @@ from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
 from accord.lm.load import load
 from accord.lm.scalar_head import ScalarHead
-from accord.lm.score import each_tree
+from accord.lm.score import by_tree, each_tree
 from accord.lm.tree import Tree, share_prompts
 
 __all__ = ["RewardModel", "load_reward_model"]
@@ -49,7 +49,11 @@ class RewardModel:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[list[float]]:
         """Scores of each tree's continuations, without gradients, packed to a token budget."""
-        found = each_tree(self.engine.model, self.scores, trees, tokens, on_progress)
+
+        def values(some: Sequence[Tree]) -> Sequence[Tensor]:
+            return by_tree(self.scores(some), some)
+
+        found = each_tree(self.engine.model, values, trees, tokens, on_progress)
         return [scores_K.tolist() for scores_K in found]
 
     def __call__(

@@ -112,7 +112,7 @@ def best_response(group: Group) -> int:
 
 def best_against_rest(group: Group) -> Group:
     """The group with only the comparisons its best response won. With a likelihood term on the chosen
-    side (`chosen_nll`), a policy then learns no second-best answer."""
+    side (`sft` in a `mix`), a policy then learns no second-best answer."""
     best = best_response(group)
     return group.model_copy(update={"edges": tuple(e for e in group.edges if e.better == best)})
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -61,11 +61,14 @@ class Objective:
 
     sizes: tokens of each item. counts: what each item counts in the mean (scored tokens, pairs).
     loss: items -> (summed loss, unnormalised scalar; metric sums).
+    whole: what a loss must know of its whole batch (a baseline that is a mean), however the batch is
+    cut: computed once a batch, before the micro-batches, and given to `loss` as second argument.
     """
 
     sizes: Sequence[int]
     counts: Sequence[float]
-    loss: Callable[[Sequence[int]], tuple[Tensor, Sums]]
+    loss: Callable[..., tuple[Tensor, Sums]]
+    whole: Callable[[Sequence[int]], Any] | None = None
 
 
 def told(**metrics: Metric) -> dict[str, float]:
@@ -120,6 +123,7 @@ def optimise(
     n = len(objective.sizes)
     if n == 0:
         raise RunError("no item is left to train on", where=str(folder), mend="raise the limits")
+    folder.mkdir(parents=True, exist_ok=True)
     steps = total_steps(n, cfg)
     optimiser = _optimiser(parameters, cfg)
     start = load_checkpoint(folder, parameters, optimiser, run)
@@ -181,8 +185,9 @@ def _accumulate(objective: Objective, items: Sequence[int], cfg: Optimise) -> di
     """Gradients of (summed loss over the batch) / (what the batch counts), by micro-batches."""
     total = sum(objective.counts[i] for i in items)
     sums: dict[str, tuple[float, float]] = {}
+    whole = (objective.whole(items),) if objective.whole else ()
     for micro in bins([objective.sizes[i] for i in items], cfg.tokens):
-        loss, metrics = objective.loss([items[j] for j in micro])
+        loss, metrics = objective.loss([items[j] for j in micro], *whole)
         (loss / total).backward()  # type: ignore[no-untyped-call]
         for name, (value, count) in {"loss": (float(loss.detach()), 0.0), **metrics}.items():
             before = sums.get(name, (0.0, 0.0))

@@ -1,80 +1,46 @@
-"""Preference optimisation without RL: any registered preference loss over token trees.
+"""Preference optimisation without RL: any registered loss over pairs, single answers or rankings.
 
-Legend: B comparisons, C continuations.
-
-All comparisons of a prompt share one tree (`share: prompt`): a response that stands in several pairs
-is computed once. The loss and its gradient are those of the separate pairs.
+All comparisons of a prompt share one token tree (`share: prompt`): a response that stands in several
+pairs is computed once. The loss and its gradient are those of the separate pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from accord.core.types import Group, Metric, Pair
-from accord.lm.engine import Engine
+from accord.core.errors import ConfigError, DataError
+from accord.core.types import Group, LabelledResponse, Metric, Pair
 from accord.lm.load import LanguageModel
-from accord.lm.score import tree_logps
-from accord.losses import PairLogps, preference_losses, soft
-from accord.stats.intervals import cluster_mean
+from accord.lm.score import token_logps
+from accord.lm.tree import Tree
+from accord.losses import ChosenLoss, choose_loss
 from accord.train.data import Limits, Trees, check_room, group_by_prompt, group_trees
-from accord.train.edges import Average, Edges, edge_weights, flatten, hit
-from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
+from accord.train.edges import Average, edge_weights
+from accord.train.optimise import Objective, Optimise, Progress, optimise, told
+from accord.train.pairs import measure_pairs, preference_objective
+from accord.train.rankings import only_ranked, ranking_objective
 from accord.train.reference import reference_logps
-from accord.train.trainee import Trained, Tune, fingerprint, prepare
+from accord.train.trainee import Trained, Trainee, Tune, fingerprint, prepare
+from accord.train.unpaired import (
+    labelled_trees,
+    measure_unpaired,
+    one_by_one,
+    unpaired_objective,
+)
 
-__all__ = ["preference_objective", "train_preference"]
+__all__ = ["Judged", "train_preference"]
 
-
-def pair_logps(
-    policy_C: Tensor, reference_C: Tensor, lengths: Sequence[int], e: Edges
-) -> PairLogps:
-    """The log-probs of the edges' two sides."""
-    tokens_C = torch.tensor(lengths, dtype=policy_C.dtype, device=policy_C.device)
-    return PairLogps(
-        *(x.index_select(0, side) for x in (policy_C, reference_C) for side in (e.better, e.worse)),
-        *(tokens_C[side] for side in (e.better, e.worse)),
-    )
-
-
-def _metrics(lp: PairLogps, edges: Edges) -> Sums:
-    """What to watch: implicit accuracy, margin, and how far each side moved (displacement)."""
-    margin_B = lp.margin_B().detach()
-    n, hits = len(margin_B), edges.hits(margin_B)
-    return {
-        "accuracy": (sum(hits), len(hits)),
-        "margin": (float(margin_B.sum()), n),
-        "chosen_shift": (float((lp.policy_chosen - lp.ref_chosen).detach().sum()), n),
-        "rejected_shift": (float((lp.policy_rejected - lp.ref_rejected).detach().sum()), n),
-    }
+Judged = Pair | Group | LabelledResponse
+Share = Literal["prompt", "pair"]
+References = Callable[[Sequence[Tree]], list[Tensor]]
 
 
-def preference_objective(
-    engine: Engine,
-    data: Trees,
-    reference: Sequence[Tensor],
-    loss_B: Callable[[PairLogps], Tensor],
-    average: Average,
-) -> Objective:
-    """Weighted sum of pair losses, counted in pair weight ("pair") or prompts ("prompt")."""
-
-    def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
-        logps = engine.logps([data.trees[i] for i in items])
-        policy_C = logps.sums_C()
-        reference_C = torch.cat([reference[i] for i in items]).to(policy_C.device)
-        edges = flatten([data.items[i] for i in items], average, policy_C.device)
-        lp = pair_logps(policy_C, reference_C, logps.lengths, edges)
-        return (edges.weight * soft(loss_B, lp, edges.p)).sum(), _metrics(lp, edges)
-
-    counts = [sum(edge_weights(group, average)) for group in data.items]
-    return Objective([tree.tokens for tree in data.trees], counts, loss)
-
-
-def _one_by_one(groups: Sequence[Group], average: Average) -> list[Group]:
+def _one_pair_each(groups: Sequence[Group], average: Average) -> list[Group]:
     """Each comparison as a group of its own, weighing what it weighs in the average."""
     return [
         group_by_prompt([pair.model_copy(update={"weight": weight})])[0]
@@ -83,77 +49,141 @@ def _one_by_one(groups: Sequence[Group], average: Average) -> list[Group]:
     ]
 
 
-def _implicit_accuracy(
-    engine: Engine, data: Trees, reference: Sequence[Tensor], tokens: int
-) -> Metric:
-    """Share of held-out comparisons whose margin has the right sign, interval by prompt."""
-    policy = tree_logps(engine, data.trees, tokens)
-    hits: list[float] = []
-    prompts: list[str] = []
-    for group, new, old in zip(data.items, policy, reference, strict=True):
-        shift = (new - old).tolist()
-        for e in group.edges:
-            value = hit(shift[e.better] - shift[e.worse], e.p)
-            if value is not None:
-                hits.append(value)
-                prompts.append(group.prompt.id)
-    return cluster_mean(hits, prompts)
+def _trees(
+    lm: LanguageModel,
+    items: Sequence[Judged],
+    loss: ChosenLoss,
+    limits: Limits,
+    share: Share,
+    average: Average,
+) -> Trees:
+    """The items in the form that the loss reads."""
+    if loss.family == "unpaired":
+        return labelled_trees(lm.tokenizer, one_by_one(items), limits)
+    pairs = [x for x in items if not isinstance(x, LabelledResponse)]
+    if len(pairs) < len(items):
+        raise DataError(
+            f"{loss.name} learns from comparisons, and {len(items) - len(pairs)} items are single "
+            "labelled responses",
+            where="loss.name",
+            mend="use kto or bco",
+        )
+    groups = group_by_prompt(pairs)
+    if share == "pair" and loss.family == "pairs":
+        groups = _one_pair_each(groups, average)  # weights first: known only for the prompt whole
+    trees = group_trees(lm.tokenizer, groups, limits)
+    return only_ranked(trees) if loss.family == "rankings" else trees
+
+
+def _batches_of_two(data: Trees, size: int) -> Trees:
+    """The data without an item that would be alone in the last batch; ConfigError for batches of 1."""
+    if size == 1:
+        raise ConfigError(
+            "must be at least 2: the loss compares with the mean of its batch", where="batch_size"
+        )
+    if len(data.items) % size == 1:
+        data.left_out["alone in the last batch"] += 1
+        del data.trees[-1], data.items[-1]
+    return data
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the three families share while training."""
+
+    trainee: Trainee
+    loss: ChosenLoss
+    references: References
+    average: Average
+    tokens: int
+
+    def objective(self, data: Trees) -> Objective:
+        engine, function = self.trainee.engine, self.loss.function
+        if self.loss.family == "unpaired":
+            return unpaired_objective(
+                engine,
+                data,
+                self.references,
+                function,
+                reads=self.loss.facts["reads"],
+                tokens=self.tokens,
+            )
+        reference = self.references(data.trees) if self.loss.facts["needs_reference"] else None
+        if self.loss.family == "rankings":
+            return ranking_objective(engine, data, reference, function, self.average)
+        return preference_objective(
+            engine, data, reference, function, self.average, self.loss.facts
+        )
+
+    def before(self, held: Trees) -> Sequence[Tensor]:
+        """Held-out token log-probs at the start: what later ones are measured from. A loss without a
+        reference gets them from the policy before its first step, and nothing is kept."""
+        if not held.trees:
+            return ()
+        if self.loss.facts["needs_reference"]:
+            return self.references(held.trees)
+        return token_logps(self.trainee.engine, held.trees, self.tokens)
+
+    def measure(self, held: Trees, before: Sequence[Tensor]) -> dict[str, Metric]:
+        engine = self.trainee.engine
+        if self.loss.family == "unpaired":
+            return measure_unpaired(engine, held, before, self.tokens)
+        anchored = self.loss.facts["needs_reference"]
+        return measure_pairs(engine, held, before, self.tokens, anchored=anchored)
 
 
 def train_preference(
     lm: LanguageModel,
-    comparisons: Sequence[Pair | Group],
+    items: Sequence[Judged],
     *,
     run_dir: str | Path,
     tune: Tune,
     optimise_with: Optimise,
     loss: dict[str, Any] | None = None,
     average: Average = "pair",
-    share: Literal["prompt", "pair"] = "prompt",
+    share: Share = "prompt",
     limits: Limits = Limits(),
-    eval_on: Sequence[Pair | Group] = (),
+    eval_on: Sequence[Judged] = (),
     seed: int = 17,
     cache: Path | None = None,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
     on_reference: Callable[[int, int], None] | None = None,
 ) -> Trained:
-    """Train `lm` on comparisons; its own weights at the start are the reference. The model is saved
-    in run_dir/model. Reference-free losses compute no reference."""
+    """Train `lm` on what was judged; its own weights at the start are the reference. The model is saved
+    in run_dir/model. Losses without a reference compute none."""
     folder = Path(run_dir)
-    chosen = loss or {"name": "dpo"}
-    entry, loss_B = preference_losses.configured(chosen, "loss")
-    needs_reference = entry.facts["needs_reference"]
-    grouped = group_by_prompt(comparisons)
-    if share == "pair":  # weights first: what a prompt's pairs count is known only together
-        grouped, average = _one_by_one(grouped, average), "pair"
-    data = group_trees(lm.tokenizer, grouped, limits).for_training()
-    held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
+    settings = loss or {"name": "dpo"}
+    chosen = choose_loss(settings)
+    data = _trees(lm, items, chosen, limits, share, average).for_training()
+    if chosen.family == "unpaired":
+        data = _batches_of_two(data, optimise_with.batch_size).for_training()
+    elif chosen.family == "pairs" and share == "pair":
+        average = "pair"  # the weights hold what the prompt's average asks for
+    held = _trees(lm, eval_on, chosen, limits, "prompt", "pair")
     check_room(lm, data, held)
     trainee = prepare(lm, tune, seed, optimise_with.precision)
     engine, tokens = trainee.engine, optimise_with.tokens
+    kept = cache or folder / "reference"
 
-    def reference_of(part: Trees) -> list[Tensor]:
-        if not needs_reference:
-            return [torch.zeros(len(tree.completions)) for tree in part.trees]
-        store = cache or folder / "reference"
-        return reference_logps(engine, part.trees, lm.weights, tokens, store, on_reference)
+    def references(trees: Sequence[Tree]) -> list[Tensor]:
+        return reference_logps(engine, trees, lm.weights, tokens, kept, on_reference)
 
-    reference = reference_of(data)
-    held_reference = reference_of(held) if held.trees else []
+    run = _Run(trainee, chosen, references, average, tokens)
+    objective, before = run.objective(data), run.before(held)
     metrics: dict[str, Metric] = {}
 
     def evaluate() -> dict[str, float]:
-        metrics["accuracy"] = _implicit_accuracy(engine, held, held_reference, tokens)
-        return told(accuracy=metrics["accuracy"])
+        metrics.update(run.measure(held, before))
+        return told(**metrics)
 
     optimise(
         trainee.parameters(),
-        preference_objective(engine, data, reference, loss_B, average),
+        objective,
         optimise_with,
         seed=seed,
         folder=folder,
-        run=fingerprint(lm, tune, optimise_with, seed, data, [chosen, average]),
+        run=fingerprint(lm, tune, optimise_with, seed, data, [settings, average]),
         evaluate=evaluate if held.trees else None,
         trackers=trackers,
         on_step=on_step,

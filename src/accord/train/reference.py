@@ -1,5 +1,6 @@
 """Reference log-probs are data: computed once with the starting weights, cached by content.
 
+They are kept token by token: sums, means and the part beyond a length are taken where they are needed.
 The key is (weights, precision, token ids), so a resumed run, a second epoch and a sweep over beta
 all read the same file, and a trained policy can never be taken for its own reference.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from accord.core.hashing import content_hash
 from accord.lm.engine import Engine
-from accord.lm.score import tree_logps
+from accord.lm.score import token_logps
 from accord.lm.tree import Tree, hash_trees
 
 __all__ = ["reference_logps"]
@@ -32,7 +33,7 @@ def reference_logps(
     cache: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Tensor]:
-    """`tree_logps` through the cache folder; call it before the first optimiser step.
+    """`token_logps` through the cache folder; call it before the first optimiser step.
 
     `weights` is the content hash of the starting weights. Shards already there are not recomputed.
     """
@@ -41,7 +42,7 @@ def reference_logps(
     order = sorted(range(len(trees)), key=lambda i: (trees[i].tokens, i))  # even shards
     size = max(1, SHARD * tokens // max(1, max(t.tokens for t in trees)))
     how = [dtype, engine.precision, engine.mode, tokens, size]
-    key = content_hash([weights, how, hash_trees(trees)])
+    key = content_hash(["token log-probs", weights, how, hash_trees(trees)])
     found: dict[int, Tensor] = {}
 
     def told(done: int, _: int) -> None:
@@ -53,7 +54,7 @@ def reference_logps(
         path = cache / f"{key[:24]}-{start}.safetensors"
         shard = _read(path, part)
         if shard is None:
-            values = tree_logps(engine, [trees[i] for i in part], tokens, told)
+            values = token_logps(engine, [trees[i] for i in part], tokens, told)
             shard = {str(i): v.clone() for i, v in zip(part, values, strict=True)}
             beside = path.with_suffix(f".{os.getpid()}.tmp")
             save_file(shard, beside)

@@ -17,7 +17,7 @@ from torch import nn
 from accord.core.errors import ModelError
 from accord.core.hashing import content_hash
 from accord.core.rundir import whole_folder
-from accord.core.types import Group, Metric
+from accord.core.types import Group, LabelledResponse, Metric
 from accord.lm.adapters import add_lora, save_adapter, trainable
 from accord.lm.engine import Engine, Precision
 from accord.lm.load import MODEL_FILE, LanguageModel, write_model_json
@@ -101,8 +101,15 @@ def fingerprint(
 ) -> str:
     """What decides a run's weights: model, data and settings. A checkpoint of another is refused."""
     settings = cfg.model_dump(exclude={"tokens", "save_every", "eval_every"})
-    items = [x.edges if isinstance(x, Group) else x.weight for x in data.items]
+    items = [_label(x) for x in data.items]
     return content_hash([lm.weights, tune, settings, seed, hash_trees(data.trees), items, more])
+
+
+def _label(item: Any) -> Any:
+    """What was said of an item, apart from its tokens."""
+    if isinstance(item, Group):
+        return item.edges
+    return [item.desirable, item.weight] if isinstance(item, LabelledResponse) else item.weight
 
 
 @dataclass(frozen=True)

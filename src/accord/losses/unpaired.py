@@ -1,0 +1,76 @@
+"""Losses of answers judged one by one (a thumb, a label): one value per answer, nothing averaged.
+
+Legend: B answers. r = log π/π_ref.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from accord.core.registry import Positive, Registry
+from accord.losses.logps import LabelledLogps
+
+__all__ = ["get_unpaired_loss", "unpaired_loss", "unpaired_losses"]
+
+unpaired_losses = Registry("unpaired loss")
+
+Statistic = Literal["mismatched", "batch"]
+
+
+def unpaired_loss(name: str, *, reads: Statistic) -> Callable[..., Callable[..., Tensor]]:
+    """Register a loss `(lp: LabelledLogps, *, hyper…) -> loss_B`.
+
+    reads: what its baseline is a mean of: "mismatched" (kl_policy, kl_ref) or the "batch" itself.
+    """
+    return unpaired_losses.register(name, reads=reads, needs_reference=True)
+
+
+def get_unpaired_loss(name: str, **hyper: Any) -> Callable[[LabelledLogps], Tensor]:
+    """The loss called `name` with checked hyperparameters; ConfigError names a wrong key."""
+    return unpaired_losses.make(name, **hyper)
+
+
+@unpaired_loss("kto", reads="mismatched")
+def kto(
+    lp: LabelledLogps,
+    *,
+    beta: Positive = 0.1,
+    desirable_weight: Positive = 1.0,
+    undesirable_weight: Positive = 1.0,
+) -> Tensor:
+    """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, eq. 8): λ_D(1 - σ(β(r - z0))) for a desirable
+    answer, λ_U(1 - σ(β(z0 - r))) for an undesirable one.
+
+    z0 = max(0, mean of r over mismatched answers), detached: the reference point KL(π ‖ π_ref).
+    """
+    whole = lp.whole()
+    z0 = (whole.kl_policy - whole.kl_ref).mean().clamp(min=0.0).detach()
+    value_B = beta * (lp.ratio_B() - z0)
+    good_B = lp.label.bool()
+    return torch.where(
+        good_B,
+        desirable_weight * torch.sigmoid(-value_B),
+        undesirable_weight * torch.sigmoid(value_B),
+    )
+
+
+@unpaired_loss("bco", reads="batch")
+def bco(lp: LabelledLogps, *, beta: Positive = 0.1) -> Tensor:
+    """Binary classifier optimisation (Jung et al. 2024, eq. 9, 12): -log σ(βr - δ) for a desirable answer,
+    -log σ(-(βr - δ)) for an undesirable one.
+
+    δ, detached, is halfway between the mean rewards of the two classes. Deviation: the paper keeps a
+    running mean of δ; here it is the batch's own, so that a step depends on nothing but its batch.
+    With one class only, δ is that class's mean.
+    """
+    whole = lp.whole()
+    reward_B, good_B = beta * whole.ratio_B().detach(), whole.label.bool()
+    means = [reward_B[side].mean() for side in (good_B, ~good_B) if bool(side.any())]
+    delta = torch.stack(means).mean()
+    value_B = beta * lp.ratio_B() - delta
+    return -F.logsigmoid(torch.where(lp.label.bool(), value_B, -value_B))

@@ -1,0 +1,197 @@
+"""Losses of answers judged one by one (KTO, BCO): mismatched partners, the whole batch's mean.
+
+Legend: B answers of a batch.
+
+KTO's reference point is a mean over *mismatched* answers: x_i with another prompt's answer. Each item
+has one fixed partner, so those log-probs have cached references like any others, and reshuffling a batch
+can pair nothing with itself. What is a mean over the batch is computed once, before the batch is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accord.core.errors import ConfigError, DataError
+from accord.core.types import Group, LabelledResponse, Metric, Pair
+from accord.lm.chat import render_exchange, render_prompt
+from accord.lm.engine import Engine
+from accord.lm.score import token_logps
+from accord.lm.tree import Tree
+from accord.losses import LabelledLogps
+from accord.stats.intervals import cluster_mean
+from accord.train.data import Limits, Trees
+from accord.train.edges import hit
+from accord.train.optimise import Objective, Sums
+from accord.train.scored import at_rest, mean_by_prompt, score, totals
+
+__all__ = [
+    "labelled_trees",
+    "measure_unpaired",
+    "mismatched",
+    "one_by_one",
+    "unpaired_objective",
+]
+
+
+def one_by_one(items: Iterable[Pair | Group | LabelledResponse]) -> list[LabelledResponse]:
+    """Labelled responses as they are; a comparison gives its better answer as desirable and its worse
+    one as undesirable, weighing what the label leaves of it, weight·|2p - 1| (an even one nothing)."""
+    found: list[LabelledResponse] = []
+    for item in items:
+        if isinstance(item, LabelledResponse):
+            found.append(item)
+            continue
+        for pair in item.pairs() if isinstance(item, Group) else [item]:
+            sides = (pair.chosen, pair.rejected) if pair.p > 0.5 else (pair.rejected, pair.chosen)
+            if pair.p != 0.5:
+                weight = pair.weight * abs(2 * pair.p - 1)
+                found += [
+                    LabelledResponse(
+                        prompt=pair.prompt,
+                        response=response,
+                        desirable=desirable,
+                        weight=weight,
+                        sources=pair.sources,
+                    )
+                    for response, desirable in zip(sides, (True, False), strict=True)
+                ]
+    return found
+
+
+def labelled_trees(tokenizer: Any, items: Iterable[LabelledResponse], limits: Limits) -> Trees:
+    """One tree with one continuation per labelled response."""
+    out = Trees()
+    for item in items:
+        if len(render_prompt(tokenizer, item.prompt)) > limits.max_prompt:
+            out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
+            continue
+        done = render_exchange(
+            tokenizer, item.prompt, item.response, max_completion=limits.max_completion
+        )
+        if not done.completion:
+            out.left_out["empty response"] += 1
+            continue
+        out.truncated += done.truncated
+        out.trees.append(Tree(done.prompt, (done.completion,)))
+        out.items.append(item)
+    return out
+
+
+def mismatched(prompts: Sequence[Any]) -> list[int]:
+    """For each item the nearest earlier one (round the end) with another prompt: its partner.
+
+    DataError when all prompts are the same: then no answer is mismatched.
+    """
+    n = len(prompts)
+    partners = []
+    for i in range(n):
+        at = next((j % n for j in range(i - 1, i - n, -1) if prompts[j % n] != prompts[i]), None)
+        if at is None:
+            raise DataError(
+                "every answer is to the same prompt, so none is mismatched",
+                mend="give at least two prompts, or use a loss on pairs",
+            )
+        partners.append(at)
+    return partners
+
+
+def _crossed(data: Trees, partners: Sequence[int]) -> list[Tree]:
+    """Each item's prompt with its partner's answer."""
+    return [
+        Tree(tree.prompt, data.trees[j].completions)
+        for tree, j in zip(data.trees, partners, strict=True)
+    ]
+
+
+def unpaired_objective(
+    engine: Engine,
+    data: Trees,
+    references: Callable[[Sequence[Tree]], Sequence[Tensor]],
+    loss_B: Callable[[LabelledLogps], Tensor],
+    *,
+    reads: str,
+    tokens: int,
+    partners: Sequence[int] | None = None,
+) -> Objective:
+    """Weighted sum of losses, counted in weight. `references` gives token log-probs of trees under the
+    starting weights; `reads` says what the loss takes its mean of (see losses.unpaired).
+
+    ConfigError for a batch of one: a mean over a batch needs others.
+    """
+    own = references(data.trees)
+    prompts = [tree.prompt for tree in data.trees]
+    kl_reads = reads == "mismatched"
+    crossed = _crossed(data, partners or mismatched(prompts)) if kl_reads else data.trees
+    crossed_reference = references(crossed) if kl_reads else own
+    labels = [item.desirable for item in data.items]
+
+    def whole(items: Sequence[int]) -> LabelledLogps:
+        if len(items) < 2:
+            raise ConfigError(
+                "a batch of 1 has no mean to compare with",
+                where="batch_size",
+                allowed=">= 2, and no last batch of 1",
+                mend="or use a loss on pairs",
+            )
+        found = token_logps(engine, [crossed[i] for i in items], tokens)
+        policy_B, ref_B = (
+            torch.stack([x.sum() for x in part]).to(engine.device)
+            for part in (found, [crossed_reference[i] for i in items])
+        )
+        label_B = torch.tensor([labels[i] for i in items], device=engine.device)
+        return LabelledLogps(policy_B, ref_B, policy_B, ref_B, label_B)
+
+    def loss(items: Sequence[int], batch: LabelledLogps) -> tuple[Tensor, Sums]:
+        scored = score(engine, [data.trees[i] for i in items], [own[i] for i in items])
+        device = scored.policy_S.device
+        label_B = torch.tensor([labels[i] for i in items], device=device)
+        weight_B = torch.tensor([data.items[i].weight for i in items], device=device)
+        policy_B, ref_B = scored.policy_C(), scored.reference_C()
+        lp = LabelledLogps(policy_B, ref_B, batch.kl_policy, batch.kl_ref, label_B, batch)
+        k3_B = scored.k3_C()
+        assert k3_B is not None
+        columns = {"kl": k3_B, **_split(policy_B, ref_B, scored.tokens_C(), label_B)}
+        metrics = {name: value for name, value in totals(columns).items() if value[1]}
+        gap = (batch.kl_policy - batch.kl_ref).mean()
+        metrics["baseline"] = (float(gap) * len(items), float(len(items)))
+        return (weight_B * loss_B(lp)).sum(), metrics
+
+    counts = [float(item.weight) for item in data.items]
+    return Objective([tree.tokens for tree in data.trees], counts, loss, whole)
+
+
+def _split(policy_B: Tensor, ref_B: Tensor, tokens_B: Tensor, label_B: Tensor) -> dict[str, Tensor]:
+    """Shifts, log-probs and lengths of desirable ("chosen") and undesirable ("rejected") answers."""
+    columns = {}
+    for side, mask_B in (("chosen", label_B), ("rejected", ~label_B)):
+        columns[f"{side}_shift"] = (policy_B - ref_B)[mask_B]
+        columns[f"{side}_logp"] = (policy_B / tokens_B)[mask_B]
+        columns[f"{side}_tokens"] = tokens_B[mask_B]
+    return columns
+
+
+def measure_unpaired(
+    engine: Engine, data: Trees, before: Sequence[Tensor], tokens: int
+) -> dict[str, Metric]:
+    """Held-out labelled answers. accuracy: the share on the right side of the mean log-ratio."""
+    scored = at_rest(engine, data.trees, before, tokens)
+    policy_B, ref_B = scored.policy_C(), scored.reference_C()
+    label_B = torch.tensor([item.desirable for item in data.items])
+    prompts = [item.prompt.id for item in data.items]
+    ratio_B = policy_B - ref_B
+    means = [ratio_B[side].mean() for side in (label_B, ~label_B) if bool(side.any())]
+    threshold = torch.stack(means).mean()
+    apart = (ratio_B - threshold).tolist()
+    hits = [hit(gap, float(good)) or 0.0 for gap, good in zip(apart, label_B.tolist(), strict=True)]
+    found = {"accuracy": cluster_mean(hits, prompts)}
+    columns = _split(policy_B, ref_B, scored.tokens_C(), label_B)
+    for side, mask in (("chosen", label_B), ("rejected", ~label_B)):
+        at = [p for p, kept in zip(prompts, mask.tolist(), strict=True) if kept]
+        found |= mean_by_prompt({k: v for k, v in columns.items() if k.startswith(side)}, at)
+    k3_B = scored.k3_C()
+    assert k3_B is not None
+    return found | mean_by_prompt({"kl": k3_B}, prompts)

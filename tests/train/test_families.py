@@ -1,0 +1,277 @@
+"""Unpaired and ranking losses in training, and what pairs read beyond sums: each against a hand count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from accord.core.errors import ConfigError, DataError
+from accord.core.types import LabelledResponse
+from accord.lm.engine import Engine
+from accord.lm.score import token_logps
+from accord.losses import choose_loss, get_preference_loss, get_ranking_loss, get_unpaired_loss
+from accord.train.data import Trees
+from accord.train.edges import flatten
+from accord.train.optimise import Objective, _accumulate
+from accord.train.pairs import pair_logps
+from accord.train.rankings import only_ranked, order_of, ranking_objective
+from accord.train.scored import Scored, score
+from accord.train.unpaired import labelled_trees, mismatched, one_by_one, unpaired_objective
+from tests.lm.tiny import tiny_model, tiny_tokenizer
+from tests.train.small import (
+    LIMITS,
+    NARROW,
+    WIDE,
+    answer,
+    fresh,
+    gradients,
+    group,
+    how,
+    many_pairs,
+    pair,
+    pairs,
+    preference,
+    prompt,
+    trees_of,
+)
+
+CPU = torch.device("cpu")
+
+
+def labelled(n: int = 6) -> list[LabelledResponse]:
+    return [
+        LabelledResponse(
+            prompt=prompt(i), response=answer(i % 4), desirable=i % 3 != 0, weight=1.0 + i % 2
+        )
+        for i in range(n)
+    ]
+
+
+def unpaired(
+    policy: Engine, reference: Engine, items: Trees, name: str, **how: object
+) -> Objective:
+    loss = choose_loss({"name": name})
+    return unpaired_objective(
+        policy,
+        items,
+        lambda trees: token_logps(reference, trees, WIDE),
+        loss.function,
+        reads=loss.facts["reads"],
+        tokens=WIDE,
+        **how,  # type: ignore[arg-type]
+    )
+
+
+def engines() -> tuple[Engine, Engine]:
+    return Engine(tiny_model("llama", seed=1)), Engine(tiny_model("llama", seed=0))
+
+
+def step(
+    objective: Objective, items: list[int], tokens: int, engine: Engine
+) -> tuple[float, Tensor]:
+    """Loss and whole gradient of one step at a token budget."""
+    engine.model.zero_grad(set_to_none=True)
+    row = _accumulate(objective, items, how(tokens=tokens))
+    return row["loss"], torch.cat([p.grad.flatten() for p in engine.model.parameters()])  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["kto", "bco"])
+def test_an_unpaired_step_is_the_same_however_the_batch_is_cut(name: str) -> None:
+    policy, reference = engines()
+    items = labelled_trees(tiny_tokenizer(), labelled(), LIMITS)
+    objective = unpaired(policy, reference, items, name)
+    whole, ours = step(objective, list(range(6)), WIDE, policy)
+    for order, budget in ((range(6), NARROW), (reversed(range(6)), 60)):
+        loss, gradient = step(objective, list(order), budget, policy)
+        assert loss == pytest.approx(whole, abs=1e-5)
+        torch.testing.assert_close(gradient, ours, atol=1e-5, rtol=1e-3)
+
+
+def test_kto_by_hand() -> None:
+    """z0 from each prompt with its partner's answer; weights and labels as given."""
+    policy, reference = engines()
+    items = labelled_trees(tiny_tokenizer(), labelled(4), LIMITS)
+    loss, _ = step(unpaired(policy, reference, items, "kto"), [0, 1, 2, 3], WIDE, policy)
+
+    def ratios(trees: list[object]) -> Tensor:
+        sums = [
+            torch.stack([x.sum() for x in token_logps(e, trees, WIDE)]) for e in (policy, reference)
+        ]  # type: ignore[arg-type]
+        return sums[0] - sums[1]
+
+    assert mismatched([t.prompt for t in items.trees]) == [3, 0, 1, 2]
+    crossed = [type(t)(t.prompt, items.trees[i - 1].completions) for i, t in enumerate(items.trees)]
+    z0 = ratios(crossed).mean().clamp(min=0)  # type: ignore[arg-type]
+    values = []
+    for r, item in zip(ratios(items.trees), items.items, strict=True):  # type: ignore[arg-type]
+        gain = torch.sigmoid(0.1 * (r - z0) * (1 if item.desirable else -1))
+        values.append(item.weight * (1 - gain))
+    assert loss == pytest.approx(float(sum(values)) / 6.0, abs=1e-5)  # weights 1, 2, 1, 2
+
+
+def test_partners_never_share_a_prompt() -> None:
+    assert mismatched(["a", "b", "c"]) == [2, 0, 1]
+    assert mismatched(["a", "a", "b", "a"]) == [2, 2, 1, 2]
+    with pytest.raises(DataError, match="every answer is to the same prompt"):
+        mismatched(["a", "a"])
+
+
+def test_a_batch_of_one_is_refused_and_a_last_item_alone_is_left_out(
+    tiny: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="batch_size: must be at least 2"):
+        preference(tiny, tmp_path / "a", how(batch_size=1), loss={"name": "kto"})
+    from accord.train.preference import train_preference
+
+    done = train_preference(
+        fresh(tiny), labelled(7), run_dir=tmp_path / "b", tune="full", optimise_with=how(max_steps=3),
+        limits=LIMITS, loss={"name": "kto"}, eval_on=labelled(5),
+    )  # fmt: skip
+    assert done.left_out == {"alone in the last batch": 1}
+    assert done.metrics["accuracy"].n == 5
+    assert {"kl", "chosen_shift", "rejected_logp"} <= done.metrics.keys()
+
+
+def test_pairs_become_single_answers() -> None:
+    made = one_by_one(
+        [pair(0, 0, 1, p=0.75, weight=2.0), pair(1, 2, 3, p=0.25), pair(2, 0, 1, p=0.5)]
+    )
+    assert [(x.response.text, x.desirable, x.weight) for x in made] == [
+        (answer(0).text, True, 1.0),
+        (answer(1).text, False, 1.0),
+        (answer(3).text, True, 0.5),
+        (answer(2).text, False, 0.5),
+    ]
+
+
+def test_single_answers_do_not_go_into_a_loss_of_pairs(tiny: Path, tmp_path: Path) -> None:
+    from accord.train.preference import train_preference
+
+    with pytest.raises(
+        DataError, match=r"dpo learns from comparisons, and 3 items .* use kto or bco"
+    ):
+        train_preference(
+            fresh(tiny),
+            [*pairs(), *labelled(3)],
+            run_dir=tmp_path,
+            tune="full",
+            optimise_with=how(),
+        )
+
+
+def test_the_order_of_a_ranking() -> None:
+    assert order_of(group([(2, 0), (2, 1), (0, 1)])) == [2, 0, 1]
+    assert order_of(group([(0, 2), (1, 2), (0, 1)], p=0.25)) == [2, 1, 0]
+    assert order_of(group([(0, 1), (1, 2), (2, 0)])) is None  # round in a circle
+    assert order_of(group([(0, 1), (1, 2)])) is None  # a pair is missing
+    assert order_of(group([(0, 1), (1, 2), (0, 2)], p=0.5)) is None
+    kept = only_ranked(trees_of(pairs()))
+    assert len(kept.items) == 2
+
+
+@pytest.mark.parametrize("average", ["pair", "prompt"])
+def test_plackett_luce_by_hand(average: str) -> None:
+    policy, reference = engines()
+    trees = trees_of(pairs())  # one ranking of three answers, one pair
+    old = token_logps(reference, trees.trees, WIDE)
+    loss = get_ranking_loss("plackett_luce", beta=0.3)
+    objective = ranking_objective(policy, trees, old, loss, average)  # type: ignore[arg-type]
+    got, _ = objective.loss([0, 1])
+    expected = []
+    for tree, kept, item in zip(trees.trees, old, trees.items, strict=True):
+        sizes = [len(c) for c in tree.completions]
+        new = policy.logps([tree]).tokens_S.detach().split(sizes)
+        u = [0.3 * float((a - b).sum()) for a, b in zip(new, kept.split(sizes), strict=True)]
+        left = [u[k] for k in order_of(item) or []]
+        terms = [torch.tensor(left[k:]).logsumexp(0) - left[k] for k in range(len(left))]
+        expected.append(float(sum(terms)) / (len(left) - 1 if average == "prompt" else 1))
+    assert float(got.detach()) == pytest.approx(sum(expected), abs=1e-4)
+    assert sum(objective.counts) == (2.0 if average == "prompt" else 3.0)
+
+
+def test_tails_lie_beyond_the_shorter_answer() -> None:
+    values = torch.arange(1.0, 10.0)  # continuations of 2, 3 and 4 tokens: (1 2) (3 4 5) (6 7 8 9)
+    scored = Scored(values, values * 10, (2, 3, 4))
+    edges = flatten([group([(0, 2), (2, 1)])], "pair", CPU)
+    tail = pair_logps(scored, edges).tail
+    assert tail is not None
+    lp = tail()
+    assert lp.policy_chosen.tolist() == [0.0, 9.0]
+    assert lp.policy_rejected.tolist() == [8.0 + 9.0, 0.0]
+    assert lp.ref_rejected.tolist() == [170.0, 0.0]
+    assert lp.rejected_tokens.tolist() == [2.0, 0.0]
+    assert lp.swap().tail is None
+    assert pair_logps(scored, edges).swap().tail().policy_chosen.tolist() == [17.0, 0.0]  # type: ignore[misc]
+    ld = get_preference_loss("dpo", beta=1.0, ld_alpha=0.5)(pair_logps(scored, edges))
+    margin = (3.0 - 30.0) - (30 - 0.5 * 17 - (300 - 0.5 * 170))
+    assert float(ld[0]) == pytest.approx(
+        -float(torch.nn.functional.logsigmoid(torch.tensor(margin)))
+    )
+
+
+@pytest.mark.parametrize("mode", ["tree", "plain"])
+def test_collisions_are_the_policys_own_and_have_no_gradient(mode: str) -> None:
+    model = tiny_model("gemma2", final_logit_softcapping=5.0)
+    trees = trees_of(pairs()).trees
+    scored = score(Engine(model, mode=mode), trees, None, collision=True)
+    assert scored.collision_S is not None
+    assert not scored.collision_S.requires_grad
+    tree = trees[1]
+    ids = torch.tensor([tree.prompt + tree.completions[1]])
+    start = len(tree.prompt) - 1
+    p_SV = model(ids).logits[0].softmax(-1)[start : start + len(tree.completions[1])]
+    own = (p_SV**2).sum(-1).log()
+    torch.testing.assert_close(scored.collision_S[-len(own) :], own, atol=1e-4, rtol=0)
+
+
+def test_wpo_trains_on_collisions(tiny: Path, tmp_path: Path) -> None:
+    loss = {"name": "wpo", "alignment": "sampled"}
+    done = preference(tiny, tmp_path, how(max_steps=2), loss=loss, eval_on=many_pairs(3))
+    assert done.metrics["accuracy"].value is not None
+
+
+def test_k3_is_nought_at_the_reference_and_above_it_elsewhere() -> None:
+    policy = torch.tensor([-1.0, -2.0, -3.0])
+    assert Scored(policy, policy.clone(), (1, 2)).k3_C().tolist() == [0.0, 0.0]  # type: ignore[union-attr]
+    k3 = Scored(policy, policy + torch.tensor([0.5, -0.5, 0.0]), (1, 2)).k3_C()
+    assert k3 is not None
+    by_hand = [torch.exp(torch.tensor(d)) - 1 - d for d in (0.5, -0.5)]
+    torch.testing.assert_close(k3, torch.stack([by_hand[0], by_hand[1] / 2]))
+    assert torch.isfinite(Scored(policy, policy + 1e4, (1, 2)).k3_C()).all()  # type: ignore[union-attr, operator, arg-type]
+
+
+def test_every_family_trains_from_one_line(tiny: Path, tmp_path: Path) -> None:
+    for name in ("kto", "bco", "plackett_luce", "orpo", "f_dpo", "exo"):
+        items = [pair(i, *best) for i in range(4) for best in ((0, 1), (1, 2), (0, 2))]
+        from accord.train.preference import train_preference
+
+        done = train_preference(
+            fresh(tiny), items, run_dir=tmp_path / name, tune="full", optimise_with=how(max_steps=2),
+            limits=LIMITS, loss={"name": name}, eval_on=items,
+        )  # fmt: skip
+        assert done.model.is_dir()
+        assert done.metrics["accuracy"].low is not None
+
+
+def test_gradients_reach_both_sides_of_a_tail() -> None:
+    policy, reference = engines()
+    trees = trees_of(pairs())
+    scored = score(policy, trees.trees, token_logps(reference, trees.trees, WIDE))
+    lp = pair_logps(scored, flatten(trees.items, "pair", CPU))
+    loss = get_preference_loss("dpo", ld_alpha=0.0)(lp).sum()
+    assert any(g.abs().sum() > 0 for g in gradients(policy.model, loss).values())
+
+
+def test_an_unpaired_loss_has_no_gradient_through_its_mean() -> None:
+    lp_grad = get_unpaired_loss("kto")
+    policy = torch.zeros(3, requires_grad=True)
+    kl = torch.ones(3, requires_grad=True)
+    from accord.losses import LabelledLogps
+
+    lp_grad(
+        LabelledLogps(policy, torch.zeros(3), kl, torch.zeros(3), torch.ones(3))
+    ).sum().backward()
+    assert kl.grad is None
