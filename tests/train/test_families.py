@@ -275,3 +275,26 @@ def test_an_unpaired_loss_has_no_gradient_through_its_mean() -> None:
         LabelledLogps(policy, torch.zeros(3), kl, torch.zeros(3), torch.ones(3))
     ).sum().backward()
     assert kl.grad is None
+
+
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_a_borrowed_model_is_given_back_as_it_was(tune: str, tiny: Path, tmp_path: Path) -> None:
+    """Two trainings in a row from one loaded model are those of two loaded models."""
+    from accord.train.preference import Material, train_on
+    from tests.train.small import LORA, saved_tensors
+
+    how_to = LORA if tune == "lora" else "full"
+    shared = Material(fresh(tiny), many_pairs(), many_pairs(3), LIMITS)
+    for beta in (0.1, 0.5):
+        keys = {
+            "tune": how_to,
+            "optimise_with": how(max_steps=2),
+            "loss": {"name": "dpo", "beta": beta},
+        }
+        ours = train_on(shared, run_dir=tmp_path / f"a{beta}", borrow=True, **keys)  # type: ignore[arg-type]
+        alone = Material(fresh(tiny), many_pairs(), many_pairs(3), LIMITS)
+        theirs = train_on(alone, run_dir=tmp_path / f"b{beta}", **keys)  # type: ignore[arg-type]
+        a, b = saved_tensors(ours.model), saved_tensors(theirs.model)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[k], b[k]) for k in a)
+        assert ours.metrics == theirs.metrics

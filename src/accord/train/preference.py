@@ -6,8 +6,9 @@ pairs is computed once. The loss and its gradient are those of the separate pair
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ from accord.train.unpaired import (
     unpaired_objective,
 )
 
-__all__ = ["Judged", "train_preference"]
+__all__ = ["Judged", "Material", "train_on", "train_preference"]
 
 Judged = Pair | Group | LabelledResponse
 Share = Literal["prompt", "pair"]
@@ -49,30 +50,47 @@ def _one_pair_each(groups: Sequence[Group], average: Average) -> list[Group]:
     ]
 
 
-def _trees(
-    lm: LanguageModel,
-    items: Sequence[Judged],
-    loss: ChosenLoss,
-    limits: Limits,
-    share: Share,
-    average: Average,
-) -> Trees:
-    """The items in the form that the loss reads."""
-    if loss.family == "unpaired":
-        return labelled_trees(lm.tokenizer, one_by_one(items), limits)
-    pairs = [x for x in items if not isinstance(x, LabelledResponse)]
-    if len(pairs) < len(items):
-        raise DataError(
-            f"{loss.name} learns from comparisons, and {len(items) - len(pairs)} items are single "
-            "labelled responses",
-            where="loss.name",
-            mend="use kto or bco",
-        )
-    groups = group_by_prompt(pairs)
-    if share == "pair" and loss.family == "pairs":
-        groups = _one_pair_each(groups, average)  # weights first: known only for the prompt whole
-    trees = group_trees(lm.tokenizer, groups, limits)
-    return only_ranked(trees) if loss.family == "rankings" else trees
+@dataclass
+class Material:
+    """What was judged, rendered to token trees once for each family of losses: a sweep renders once."""
+
+    lm: LanguageModel
+    items: Sequence[Judged]
+    held: Sequence[Judged] = ()
+    limits: Limits = Limits()  # noqa: RUF009 - frozen
+    average: Average = "pair"
+    share: Share = "prompt"
+    _made: dict[str, tuple[Trees, Trees]] = field(default_factory=dict)
+
+    def trees(self, loss: ChosenLoss) -> tuple[Trees, Trees]:
+        """Training and held-out trees in the form that the loss reads."""
+        if loss.family not in self._made:
+            data = self._render(self.items, loss, self.share).for_training()
+            held = self._render(self.held, loss, "prompt")
+            check_room(self.lm, data, held)
+            self._made[loss.family] = data, held
+        return self._made[loss.family]
+
+    def _render(self, items: Sequence[Judged], loss: ChosenLoss, share: Share) -> Trees:
+        if loss.family == "unpaired":
+            return labelled_trees(self.lm.tokenizer, one_by_one(items), self.limits)
+        pairs = [x for x in items if not isinstance(x, LabelledResponse)]
+        if len(pairs) < len(items):
+            raise DataError(
+                f"{loss.name} learns from comparisons, and {len(items) - len(pairs)} items are "
+                "single labelled responses",
+                where="loss.name",
+                mend="use kto or bco",
+            )
+        groups = group_by_prompt(pairs)
+        if share == "pair" and loss.family == "pairs":
+            groups = _one_pair_each(groups, self.average)
+        trees = group_trees(self.lm.tokenizer, groups, self.limits)
+        return only_ranked(trees) if loss.family == "rankings" else trees
+
+    def weighing(self, loss: ChosenLoss) -> Average:
+        """How the trees' comparisons are averaged: with one pair a tree, their weights say it all."""
+        return "pair" if self.share == "pair" and loss.family == "pairs" else self.average
 
 
 def _batches_of_two(data: Trees, size: int) -> Trees:
@@ -81,10 +99,11 @@ def _batches_of_two(data: Trees, size: int) -> Trees:
         raise ConfigError(
             "must be at least 2: the loss compares with the mean of its batch", where="batch_size"
         )
-    if len(data.items) % size == 1:
-        data.left_out["alone in the last batch"] += 1
-        del data.trees[-1], data.items[-1]
-    return data
+    if len(data.items) % size != 1:
+        return data
+    left_out = data.left_out + Counter({"alone in the last batch": 1})
+    fewer = Trees(data.trees[:-1], data.items[:-1], left_out, data.truncated)
+    return fewer.for_training()
 
 
 @dataclass(frozen=True)
@@ -152,16 +171,46 @@ def train_preference(
 ) -> Trained:
     """Train `lm` on what was judged; its own weights at the start are the reference. The model is saved
     in run_dir/model. Losses without a reference compute none."""
-    folder = Path(run_dir)
+    return train_on(
+        Material(lm, items, eval_on, limits, average, share),
+        run_dir=run_dir,
+        tune=tune,
+        optimise_with=optimise_with,
+        loss=loss,
+        seed=seed,
+        cache=cache,
+        trackers=trackers,
+        on_step=on_step,
+        on_reference=on_reference,
+    )
+
+
+def train_on(
+    material: Material,
+    *,
+    run_dir: str | Path,
+    tune: Tune,
+    optimise_with: Optimise,
+    loss: dict[str, Any] | None = None,
+    seed: int = 17,
+    cache: Path | None = None,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+    on_reference: Callable[[int, int], None] | None = None,
+    borrow: bool = False,
+) -> Trained:
+    """`train_preference` on material that is rendered already. With `borrow` its language model is
+    afterwards what it was before, ready for the next training."""
+    folder, lm = Path(run_dir), material.lm
     settings = loss or {"name": "dpo"}
     chosen = choose_loss(settings)
-    data = _trees(lm, items, chosen, limits, share, average).for_training()
+    average = material.weighing(chosen)
+    data, held = material.trees(chosen)
     if chosen.family == "unpaired":
-        data = _batches_of_two(data, optimise_with.batch_size).for_training()
-    elif chosen.family == "pairs" and share == "pair":
-        average = "pair"  # the weights hold what the prompt's average asks for
-    held = _trees(lm, eval_on, chosen, limits, "prompt", "pair")
-    check_room(lm, data, held)
+        data = _batches_of_two(data, optimise_with.batch_size)
+    weights = None
+    if borrow and tune == "full":
+        weights = {name: value.clone() for name, value in lm.model.state_dict().items()}
     trainee = prepare(lm, tune, seed, optimise_with.precision)
     engine, tokens = trainee.engine, optimise_with.tokens
     kept = cache or folder / "reference"
@@ -191,4 +240,6 @@ def train_preference(
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     trainee.save(folder / "model")
+    if borrow:
+        trainee.give_back(weights)
     return Trained(folder, metrics, engine.notes, data, held)

@@ -7,12 +7,12 @@ adapter into its base, so every later stage starts from plain weights.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from accord.core.errors import ModelError
 from accord.core.hashing import content_hash
@@ -47,6 +47,16 @@ class Trainee:
         for number, module in enumerate(extra):
             named |= {f"extra{number}.{n}": p for n, p in trainable(module).items()}
         return named
+
+    def give_back(self, before: Mapping[str, Tensor] | None = None) -> None:
+        """Make `lm` what it was when it was loaded, for another training: the adapter is taken off, or
+        the weights `before` (full fine-tuning; `lm.model.state_dict()` copied) are put back."""
+        if self.lora:
+            self.lm.model = self.module.unload()
+        elif before is not None:
+            self.module.load_state_dict(before)
+        self.lm.model.requires_grad_(True)
+        self.lm.model.accord_trained = False
 
     def save(self, folder: Path, *more: Callable[[Path], None]) -> None:
         """Write the trained model so that `load(folder)` gives it back, and what `more` writes beside
