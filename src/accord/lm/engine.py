@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from accord.core.errors import ModelError
 from accord.lm import flex, tree_attention
+from accord.lm.allocator import keep_freed_memory
+from accord.lm.fused import fuse
 from accord.lm.tree import PackedTrees, Tree, pack
 from accord.lm.vocab_head import VocabHead, find_head
 
@@ -96,6 +98,9 @@ class Engine:
         self.head: VocabHead = find_head(causal)
         self.notes: tuple[str, ...] = ()
         self.attention: Attention = "mask"
+        keep_freed_memory()
+        with evaluating(model):
+            fuse(model)
         self.precision: Precision = "fp32"  # the probe asks about structure, not rounding
         self.mode = mode or self._probe(causal)
         self.precision = precision

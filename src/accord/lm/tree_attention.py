@@ -60,25 +60,104 @@ def tree_mask(packed: PackedTrees, window: int | None = None) -> Tensor:
     return mask
 
 
-def _attend(
+def _eager(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, cap: float
+) -> Tensor:
+    """Attention whose scores go through cap·tanh(x/cap) (Gemma 2)."""
+    scores = cap * torch.tanh(q @ k.transpose(2, 3) * scale / cap)
+    if bias is None:
+        bias = torch.full(scores.shape[2:], -torch.inf, dtype=q.dtype, device=q.device).triu(1)
+    return F.softmax(scores + bias, dim=-1).to(v.dtype) @ v
+
+
+def _pieces(span: _Span, root: int, values: Tensor, groups: int) -> Tensor:
+    """The keys or values a span sees: the root's and its own, a copy for each query head."""
+    own = values[:, :, span.start : span.stop]
+    seen = torch.cat([values[:, :, :root], own], dim=2) if root and span.start >= root else own
+    return seen.repeat_interleave(groups, dim=1) if groups > 1 else seen
+
+
+class _ByTree(torch.autograd.Function):
+    """All spans of a row through the CPU's flash kernel. Autograd would keep each span's copies of keys
+    and values and its output twice; here backward makes the copies again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        root: int,
+        spans: list[_Span],
+        scale: float,
+    ) -> Tensor:
+        groups = query.shape[1] // key.shape[1]
+        out = query.new_empty(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
+        logsumexp = []
+        for span in spans:
+            k, v = (_pieces(span, root, x, groups) for x in (key, value))
+            q, bias = query[:, :, span.start : span.stop], span.bias_of(query)
+            o, lse = FLASH(q, k, v, is_causal=bias is None, attn_mask=bias, scale=scale)
+            out[:, span.start : span.stop] = o.transpose(1, 2)
+            logsumexp.append(lse)
+        ctx.save_for_backward(query, key, value, out, *logsumexp)
+        ctx.row = root, spans, scale, groups
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        query, key, value, out, *logsumexp = ctx.saved_tensors
+        root, spans, scale, groups = ctx.row
+        grad_q, grad_k, grad_v = (
+            torch.empty_like(query),
+            torch.zeros_like(key),
+            torch.zeros_like(value),
+        )
+        for span, lse in zip(spans, logsumexp, strict=True):
+            rows = slice(span.start, span.stop)
+            q, bias = query[:, :, rows], span.bias_of(query)
+            k, v = (_pieces(span, root, x, groups) for x in (key, value))
+            g, o = (x[:, rows].transpose(1, 2) for x in (grads[0], out))
+            dq, dk, dv = FLASH_BACKWARD(
+                g, q, k, v, o, lse, 0.0, bias is None, attn_mask=bias, scale=scale
+            )
+            grad_q[:, :, rows] = dq
+            for total, part in ((grad_k, dk), (grad_v, dv)):
+                if groups > 1:
+                    part = part.unflatten(1, (-1, groups)).sum(2)
+                total[:, :, rows] += part[:, :, part.shape[2] - (span.stop - span.start) :]
+                if part.shape[2] > span.stop - span.start:
+                    total[:, :, :root] += part[:, :, :root]
+        return grad_q, grad_k, grad_v, None, None, None
+
+
+FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def _span_by_span(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    bias: Tensor | None,
+    root: int,
+    spans: list[_Span],
     scale: float,
-    softcap: float | None,
+    cap: float | None,
 ) -> Tensor:
-    """softmax(q·k·scale + bias) v; with `softcap` the scores go through cap·tanh(x/cap) first."""
-    if softcap is None:
-        return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias, is_causal=bias is None, scale=scale
-        )
-    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * scale / softcap)
-    if bias is None:
-        bias = torch.full(
-            scores.shape[2:], -torch.inf, dtype=scores.dtype, device=scores.device
-        ).triu(1)
-    return F.softmax(scores + bias, dim=-1).to(value.dtype) @ value
+    """The same by public operations, on any device and with soft-capping."""
+    groups = query.shape[1] // key.shape[1]
+    parts = []
+    for span in spans:
+        q, bias = query[:, :, span.start : span.stop], span.bias_of(query)
+        k, v = (_pieces(span, root, x, groups) for x in (key, value))
+        if cap is None:
+            done = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=bias, is_causal=bias is None, scale=scale
+            )
+        else:
+            done = _eager(q, k, v, bias, scale, cap)
+        parts.append(done.transpose(1, 2))
+    return torch.cat(parts, dim=1)
 
 
 def _tree_attention(
@@ -94,19 +173,11 @@ def _tree_attention(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: query [1, N, T, D] -> [1, T, N, D]."""
     root, spans = attention_mask.accord_layout  # type: ignore[attr-defined]
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    sizes = [span.stop - span.start for span in spans]
-    # split, not slices: its gradient is one cat, theirs a row of zeros for each tree
-    queries, keys, values = (x.split(sizes, dim=2) for x in (query, key, value))
-    parts = []
-    for span, q, k, v in zip(spans, queries, keys, values, strict=True):
-        if root and span.start >= root:
-            k, v = torch.cat([keys[0], k], dim=2), torch.cat([values[0], v], dim=2)
-        parts.append(_attend(q, k, v, span.bias_of(q), scale, softcap).transpose(1, 2))
-    return torch.cat(parts, dim=1), None
+    same = query.shape[-1] == value.shape[-1] and query.dtype == key.dtype == value.dtype
+    if query.device.type == "cpu" and softcap is None and same:
+        return _ByTree.apply(query, key, value, root, spans, scale), None
+    return _span_by_span(query, key, value, root, spans, scale, softcap), None
 
 
 AttentionInterface.register(NAME, _tree_attention)

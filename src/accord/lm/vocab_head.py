@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = ["VocabHead", "find_head"]
 
-CHUNK_BYTES = 64 << 20  # fp32 logits alive at a time
+CHUNK_BYTES = 28 << 20  # fp32 logits alive at a time
 
 
 @dataclass(frozen=True)
