@@ -36,6 +36,9 @@ class Heard:
     def failed(self, stage: str) -> None: ...
     def report(self, path: Path, seconds: float) -> None: ...
 
+    def note(self, text: str) -> None:
+        assert text
+
     def finished(self, stage: str, headline: str, seconds: float, notes: list[str]) -> None:
         self.ran.append(stage)
 

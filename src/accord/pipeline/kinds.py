@@ -89,7 +89,7 @@ class _Training(StageConfig):
     epochs: Annotated[float, Field(gt=0.0)] = 1.0
     max_steps: Count | None = None
     batch_size: Count = 8
-    tokens: Annotated[int, Field(ge=16)] = 1024
+    tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     clip: Annotated[float, Field(gt=0.0)] = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"

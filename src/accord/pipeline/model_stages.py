@@ -147,6 +147,7 @@ def _common(ctx: StageContext, config: _Training) -> dict[str, Any]:
         "seed": ctx.seed,
         "on_step": on_step,
         "trackers": ctx.trackers,
+        "tell": ctx.reporter.note,
     }
 
 

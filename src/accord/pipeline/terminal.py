@@ -51,6 +51,10 @@ class Terminal:
         elif done < total:
             self.console.print(line)
 
+    def note(self, text: str) -> None:
+        """A line that stays, above the live one."""
+        self.console.print(f"  [dim]{self.stage}: {escape(text)}[/]")
+
     def finished(self, stage: str, headline: str, seconds: float, notes: list[str]) -> None:
         self._stop()
         self.console.print(

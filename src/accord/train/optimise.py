@@ -47,7 +47,7 @@ class Optimise(Strict):
     epochs: Positive = 1.0
     max_steps: Count | None = None
     batch_size: Count = 8  # items (demonstrations, prompts or pairs) a step
-    tokens: Annotated[int, Field(ge=16)] = 1024  # token budget of one micro-batch
+    tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024  # of one micro-batch
     weight_decay: NonNegative = 0.0
     clip: Positive = 1.0  # gradient norm
     precision: Precision = "fp32"  # bf16: autocast in the network (see Engine)
@@ -124,6 +124,7 @@ def optimise(
     if n == 0:
         raise RunError("no item is left to train on", where=str(folder), mend="raise the limits")
     folder.mkdir(parents=True, exist_ok=True)
+    assert cfg.tokens != "auto", "train.memory.budget decides before the loop begins"
     steps = total_steps(n, cfg)
     optimiser = _optimiser(parameters, cfg)
     start = load_checkpoint(folder, parameters, optimiser, run)

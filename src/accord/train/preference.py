@@ -168,6 +168,7 @@ def train_preference(
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
     on_reference: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Trained:
     """Train `lm` on what was judged; its own weights at the start are the reference. The model is saved
     in run_dir/model. Losses without a reference compute none."""
@@ -182,6 +183,7 @@ def train_preference(
         trackers=trackers,
         on_step=on_step,
         on_reference=on_reference,
+        tell=tell,
     )
 
 
@@ -197,6 +199,7 @@ def train_on(
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
     on_reference: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
     borrow: bool = False,
 ) -> Trained:
     """`train_preference` on material that is rendered already. With `borrow` its language model is
@@ -212,7 +215,9 @@ def train_on(
     if borrow and tune == "full":
         weights = {name: value.clone() for name, value in lm.model.state_dict().items()}
     trainee = prepare(lm, tune, seed, optimise_with.precision)
+    optimise_with, memory = trainee.sized(optimise_with, data, folder, tell)
     engine, tokens = trainee.engine, optimise_with.tokens
+    assert tokens != "auto"
     kept = cache or folder / "reference"
 
     def references(trees: Sequence[Tree]) -> list[Tensor]:
@@ -242,4 +247,5 @@ def train_on(
     trainee.save(folder / "model")
     if borrow:
         trainee.give_back(weights)
+    memory.settle()
     return Trained(folder, metrics, engine.notes, data, held)

@@ -86,6 +86,7 @@ def train_reward(
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Trained:
     """Fit a reward model from `lm` (the SFT checkpoint); saved in run_dir/model with its head."""
     folder = Path(run_dir)
@@ -97,6 +98,7 @@ def train_reward(
     trainee = prepare(lm, tune, seed, optimise_with.precision)
     head = ScalarHead(trainee.engine.config.hidden_size, seed).to(lm.device)
     model = RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion)
+    optimise_with, memory = trainee.sized(optimise_with, data, folder, tell, model.scores)
     metrics: dict[str, Metric] = {}
     scored: list[HeldOut] = []
 
@@ -121,6 +123,7 @@ def train_reward(
         evaluate()
     _centre(model, centre_on, data, optimise_with.tokens)
     trainee.save(folder / "model", model.save)
+    memory.settle()
     return Trained(folder, metrics, trainee.engine.notes, data, held, tuple(scored))
 
 

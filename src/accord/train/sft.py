@@ -6,7 +6,7 @@ weight multiplies its tokens' share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -65,6 +65,7 @@ def train_sft(
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Trained:
     """Fine-tune on demonstrations; the model is saved in run_dir/model."""
     folder = Path(run_dir)
@@ -74,6 +75,7 @@ def train_sft(
     held = demonstration_trees(lm.tokenizer, eval_on, limits, all_turns=all_turns)
     check_room(lm, data, held)
     trainee = prepare(lm, tune, seed, optimise_with.precision)
+    optimise_with, memory = trainee.sized(optimise_with, data, folder, tell)
     metrics: dict[str, Metric] = {}
 
     def evaluate() -> dict[str, float]:
@@ -94,4 +96,5 @@ def train_sft(
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     trainee.save(folder / "model")
+    memory.settle()
     return Trained(folder, metrics, trainee.engine.notes, data, held)

@@ -7,7 +7,7 @@ adapter into its base, so every later stage starts from plain weights.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +23,9 @@ from accord.lm.engine import Engine, Precision
 from accord.lm.load import MODEL_FILE, LanguageModel, write_model_json
 from accord.lm.lora import Lora
 from accord.lm.packaged import quiet_transformers
-from accord.lm.tree import hash_trees
+from accord.lm.tree import Tree, hash_trees
 from accord.train.data import Trees
+from accord.train.memory import Budget, budget
 from accord.train.optimise import Optimise
 
 __all__ = ["Trained", "Trainee", "Tune", "fingerprint", "prepare"]
@@ -47,6 +48,22 @@ class Trainee:
         for number, module in enumerate(extra):
             named |= {f"extra{number}.{n}": p for n, p in trainable(module).items()}
         return named
+
+    def sized(
+        self,
+        cfg: Optimise,
+        data: Trees,
+        folder: Path,
+        tell: Callable[[str], None] | None,
+        values: Callable[[Sequence[Tree]], Tensor] | None = None,
+    ) -> tuple[Optimise, Budget]:
+        """The settings with a number for `tokens`, and the memory plan, told through `tell`."""
+        forward = values or (lambda trees: self.engine.logps(trees).tokens_S)
+        device = self.engine.device
+        made = budget(
+            self.module, forward, data.trees, cfg.tokens, cfg.batch_size, device, folder, tell
+        )
+        return cfg.model_copy(update={"tokens": made.plan.tokens}), made
 
     def give_back(self, before: Mapping[str, Tensor] | None = None) -> None:
         """Make `lm` what it was when it was loaded, for another training: the adapter is taken off, or
