@@ -10,7 +10,7 @@ import ctypes
 import sys
 from functools import cache
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "release_freed_memory"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 32 << 20  # glibc takes no higher threshold for mapping
@@ -20,12 +20,28 @@ LARGEST = 32 << 20  # glibc takes no higher threshold for mapping
 def keep_freed_memory() -> bool:
     """Ask glibc to serve blocks up to 32 MB from memory it keeps; False where there is no glibc. The
     peak is the same, only less goes back between peaks."""
-    if not sys.platform.startswith("linux"):
+    libc = _glibc()
+    if libc is None:
         return False
     try:
-        libc = ctypes.CDLL("libc.so.6")
         return bool(
             libc.mallopt(M_MMAP_THRESHOLD, LARGEST) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         )
-    except (OSError, AttributeError):
+    except AttributeError:
         return False
+
+
+def release_freed_memory() -> None:
+    """Give what is kept back to the system, between two stages."""
+    libc = _glibc()
+    if libc is not None and hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None

@@ -9,6 +9,7 @@ is unknown, and it is measured: two small forward passes, counting the bytes aut
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from accord.core.errors import RunError
 from accord.core.rundir import read_json, write_json
+from accord.lm.allocator import release_freed_memory
 from accord.lm.tree import Tree
 from accord.lm.vocab_head import CHUNK_BYTES
 
@@ -146,22 +148,26 @@ def plan(
 ) -> Plan:
     """The plan of a step over `batch_size` of the trees. `values` is the step's forward pass. "auto"
     takes as many tokens a micro-batch as SHARE of the free memory holds, and no more than a batch has."""
+    gc.collect()
+    release_freed_memory()
+    held, free = in_use(device), available(device)
     parameters = list(module.parameters())
     sizes = sorted((tree.tokens for tree in trees), reverse=True)
     order = sorted(trees, key=lambda tree: tree.tokens)
-    few = [order[len(order) // 2]]
-    once = kept_bytes(lambda: values(few), parameters)
-    twice = kept_bytes(lambda: values(few * 2), parameters)
-    per_token = max(1.0, (twice - once) / few[0].tokens) * OVERHEAD.get(device.type, 1.5)
+    one = order[len(order) // 2]
+    two = Tree((one.prompt[0] ^ 1, *one.prompt[1:]), one.completions, one.scored)  # shares nothing
+    once = kept_bytes(lambda: values([one]), parameters)
+    twice = kept_bytes(lambda: values([one, two]), parameters)
+    per_token = max(1.0, (twice - once) / one.tokens) * OVERHEAD.get(device.type, 1.5)
     gradients = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
-    head, free = 3 * CHUNK_BYTES, available(device)
+    head = 3 * CHUNK_BYTES
     if tokens == "auto":
         room = SHARE * free - 3 * gradients - head
         tokens = int(min(max(LEAST, room / per_token), MOST, max(LEAST, sum(sizes[:batch_size]))))
     largest = max(sizes[0], min(tokens, sum(sizes[:batch_size])))  # a tree is not cut
     return Plan(
         tokens=tokens,
-        in_use=in_use(device),
+        in_use=held,
         gradients=gradients,
         moments=2 * gradients,
         activations=int(per_token * largest),
@@ -209,6 +215,7 @@ def budget(
     tell = tell or (lambda text: None)
     short = made.total > made.in_use + made.available
     tell(f"{made}{'; more than is free: lower tokens, or tune fewer layers' if short else ''}")
+    release_freed_memory()
     reset_peak(device)
     return Budget(made, folder, device, tell)
 
