@@ -1,0 +1,100 @@
+"""The vocabulary head: values, gradients and memory against the plain softmax."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from accord.lm import vocab_head
+from accord.lm.vocab_head import VocabHead
+
+F64 = torch.float64
+
+
+def case(bias: bool = False, dtype: torch.dtype = F64) -> tuple[nn.Linear, Tensor, Tensor]:
+    """A head of 30 words, 7 positions of width 5, their targets."""
+    torch.manual_seed(0)
+    linear = nn.Linear(5, 30, bias=bias, dtype=dtype)
+    hidden = torch.randn(7, 5, dtype=dtype, requires_grad=True)
+    return linear, hidden, torch.randint(0, 30, (7,))
+
+
+def plain(head: VocabHead, hidden_SH: Tensor, target_S: Tensor) -> Tensor:
+    logits = head.linear(hidden_SH) * head.scale
+    logits = head.softcap * torch.tanh(logits / head.softcap) if head.softcap else logits
+    return logits.log_softmax(-1).gather(1, target_S[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.3, None), (1.0, 2.0), (0.7, 3.0)])
+def test_values_and_gradients(
+    frozen: bool, bias: bool, scale: float, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vocab_head, "CHUNK_BYTES", 4 * 30 * 3)  # three positions a chunk
+    linear, hidden, target = case(bias)
+    linear.requires_grad_(not frozen)
+    head, inputs = (
+        VocabHead(linear, scale, softcap),
+        [hidden, *([] if frozen else linear.parameters())],
+    )
+    weight_S = torch.linspace(-1, 2, 7, dtype=F64)
+    ours, own = head.logps(hidden, target), plain(head, hidden, target)
+    torch.testing.assert_close(ours, own)
+    for a, b in zip(
+        torch.autograd.grad((ours * weight_S).sum(), inputs),
+        torch.autograd.grad((own * weight_S).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-9)
+
+
+def test_a_trained_head_under_autocast_has_fp32_gradients_near_those_of_fp32() -> None:
+    linear, hidden, target = case(dtype=torch.float32)
+    head = VocabHead(linear)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = head.logps(hidden, target)
+    got = torch.autograd.grad(low.sum(), [hidden, linear.weight])
+    expected = torch.autograd.grad(plain(head, hidden, target).sum(), [hidden, linear.weight])
+    assert low.dtype == torch.float32
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, atol=0.03, rtol=0.05)
+
+
+def test_nothing_of_all_positions_by_vocabulary_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest tensor alive is one chunk's."""
+    monkeypatch.setattr(vocab_head, "CHUNK_BYTES", 4 * 1000 * 4)  # four positions a chunk
+    linear = nn.Linear(8, 1000, bias=False)
+    hidden, target = torch.randn(64, 8, requires_grad=True), torch.zeros(64, dtype=torch.long)
+    kept: list[int] = []
+
+    def count(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    for frozen in (True, False):
+        linear.requires_grad_(not frozen)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
+            VocabHead(linear).logps(hidden, target).sum().backward()
+    assert max(kept) <= 8 * 1000  # the weights themselves; positions by vocabulary would be 64 000
+
+
+def test_a_tied_head_gives_its_gradient_to_the_embedding() -> None:
+    embedding = nn.Embedding(30, 5, dtype=F64)
+    linear = nn.Linear(5, 30, bias=False, dtype=F64)
+    linear.weight = embedding.weight
+    ids, target = torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])
+    head = VocabHead(linear)
+    (ours,) = torch.autograd.grad(head.logps(embedding(ids), target).sum(), embedding.weight)
+    (own,) = torch.autograd.grad(plain(head, embedding(ids), target).sum(), embedding.weight)
+    torch.testing.assert_close(ours, own)
+
+
+def test_collision_by_hand() -> None:
+    linear, hidden, _ = case()
+    p_SV = linear(hidden).softmax(-1)
+    got = VocabHead(linear).collision(hidden)
+    torch.testing.assert_close(got, (p_SV**2).sum(-1).log())
+    assert not got.requires_grad
