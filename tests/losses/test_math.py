@@ -241,8 +241,8 @@ def test_apo_moves_each_side_as_named() -> None:
     assert up < 0 < down
     # σ(βr_w) - σ(βΔ): once the margin is won the chosen answer falls too, and the rejected one more
     chosen, rejected = slopes("apo_down", one(1.0, -2.0), beta=BETA)
-    assert 0 < chosen
-    assert 0 < rejected
+    assert chosen > 0
+    assert rejected > 0
     near = slopes("apo_down", one(1.0, 0.9), beta=BETA)
     assert near[1] > near[0]
     assert near[1] > rejected

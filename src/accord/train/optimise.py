@@ -177,8 +177,8 @@ def _check_finite(row: Mapping[str, float], where: str, mend: str) -> None:
 def _optimiser(parameters: Mapping[str, nn.Parameter], cfg: Optimise) -> torch.optim.AdamW:
     if not parameters:
         raise RunError("nothing to train: no parameter has a gradient")
-    return torch.optim.AdamW(
-        list(parameters.values()), lr=cfg.lr, weight_decay=cfg.weight_decay, foreach=False
+    return torch.optim.AdamW(  # fused: one pass over memory where the plain form takes ten
+        list(parameters.values()), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
     )
 
 
