@@ -25,7 +25,10 @@ from typing import Any
 
 from benchmarks.cases import CASES
 
-CONTENDERS = ["accord", "accord-live", "trl-patched", "trl-matched", "trl"]
+# *-live: the reference pass is in the time. TRL as it comes runs in bf16 with a live reference
+CONTENDERS = [
+    "accord", "accord-live", "accord-bf16", "accord-bf16-live", "trl-patched", "trl-matched", "trl",
+]  # fmt: skip
 LOCK = Path("/tmp/accord-benchmark.lock")
 Figures = dict[str, list[dict[str, Any]]]
 

@@ -173,7 +173,7 @@ def run_accord(args: argparse.Namespace) -> dict[str, Any]:
             on_step=on_step,
         )
     per = {"reward_k4": 6}.get(args.method, 1)
-    share = live[0] / (args.steps + 2) if args.contender == "accord-live" else 0.0
+    share = live[0] / (args.steps + 2) if args.contender.endswith("-live") else 0.0
     return {  # the last step's time holds the checkpoint's writing
         "steps": [{**x, "s": x["s"] + share} for x in steps[:-1]],
         "per_step": case.batch * per,
@@ -195,6 +195,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    if args.contender.startswith("accord-bf16"):
+        args.precision = "bf16"
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     if args.contender.startswith("trl"):
         from benchmarks.trl_worker import run_trl

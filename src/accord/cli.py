@@ -64,6 +64,24 @@ def _run(recipe: str, runs: Path, sets: Any, only: Any, fresh: bool, check: bool
     runner.run(found, runs, Terminal(), only=only or [], fresh=fresh)
 
 
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A recipe with a preference stage.")],
+    over: Annotated[
+        list[str] | None, typer.Option("--over", help="A key and its values: --over lr=1e-4,3e-4")
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="Which preference stage.")] = None,
+    sets: Sets = None,
+    fresh: Fresh = False,
+    check: Check = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Train a preference stage at every point of a grid and compare them in one table."""
+    from accord.cli_sweep import run_sweep
+
+    run_sweep(recipe, over or [], stage, sets or [], runs, fresh=fresh, check=check)
+
+
 @app.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(help="JSONL, JSON, .gz, Parquet or a datasets folder.")],

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from accord.core.errors import ConfigError
 from accord.core.registry import explain
 
-__all__ = ["Lines", "Strict", "apply_sets", "read_yaml", "validate"]
+__all__ = ["Lines", "Strict", "apply_sets", "read_values", "read_yaml", "validate"]
 
 Lines = dict[tuple[str, ...], int]
 M = TypeVar("M", bound=BaseModel)
@@ -153,6 +153,15 @@ def apply_sets(data: dict[str, Any], sets: Sequence[str], roots: Sequence[str] =
         except (yaml.YAMLError, ValueError, RecursionError):
             raise ConfigError("the value is not valid YAML", where=f"--set {item}") from None
         _assign(target, keys[-1], value, item)
+
+
+def read_values(text: str, where: str) -> list[Any]:
+    """`1e-4,3e-4` as a list of YAML values; ConfigError when it is none."""
+    try:
+        values = yaml.load(f"[{text}]", Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError("is not a list of YAML values", where=where, allowed="a,b,c") from None
+    return list(values)
 
 
 def _assign(target: Any, key: str, value: Any, item: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from accord.core.config import Strict
+from accord.core.config import Strict, validate
+from accord.core.errors import ConfigError
 from accord.feedback.simulated import SimulatedRater
 from accord.lm.lora import Lora
 
@@ -19,7 +21,7 @@ Average = Literal["pair", "prompt"]
 
 
 DATA = ("simulate", "import", "open")
-POLICY = ("base", "sft", "preference")
+POLICY = ("base", "sft", "preference", "sweep")
 
 
 class StageConfig(Strict):
@@ -148,6 +150,57 @@ class PreferenceStage(_Training):
         choose_loss(self.loss, place("loss"))
 
 
+SWEPT = (
+    "lr", "schedule", "warmup", "epochs", "max_steps", "batch_size", "weight_decay", "clip", "precision",
+    "tune", "loss",
+)  # fmt: skip
+MOST_POINTS = 64
+
+
+class Sweep(PreferenceStage):
+    """Preference training at every point of a grid; later stages see the point with the best held-out
+    accuracy. What decides which rows are read can't be swept: the points share them."""
+
+    kind: Literal["sweep"]  # type: ignore[assignment]
+    over: dict[str, list[Any]] = Field(min_length=1)  # dotted key -> values
+
+    def points(self) -> list[dict[str, Any]]:
+        """The grid, the last key changing fastest."""
+        return [
+            dict(zip(self.over, v, strict=True)) for v in itertools.product(*self.over.values())
+        ]
+
+    def at(self, point: dict[str, Any], where: str = "over") -> PreferenceStage:
+        """The preference stage of one point; ConfigError names a wrong key or value."""
+        plain = self.model_dump(exclude={"over"}) | {"kind": "preference"}
+        for path, value in point.items():
+            *outer, key = path.split(".")
+            target: Any = plain
+            for name in outer:
+                target = target.get(name) if isinstance(target, dict) else None
+            if not isinstance(target, dict):
+                raise ConfigError(f"{path!r} is no key of the stage", where=where)
+            target[key] = value
+        return validate(PreferenceStage, plain, where=where)
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        for key, values in self.over.items():
+            where = place(f"over.{key}")
+            if key.partition(".")[0] not in SWEPT:
+                raise ConfigError(f"{key!r} can't be swept", where=where, allowed=", ".join(SWEPT))
+            if not values or any(v in values[:n] for n, v in enumerate(values)):
+                what = "holds a value twice" if values else "has no value"
+                raise ConfigError(what, where=where, mend="give each value once")
+        if len(self.points()) > MOST_POINTS:
+            raise ConfigError(
+                f"{len(self.points())} points",
+                where=place("over"),
+                allowed=f"at most {MOST_POINTS}",
+            )
+        for point in self.points():
+            self.at(point, place("over")).check_names(lambda key: place("over"))
+
+
 class Eval(StageConfig):
     """Answers of policies to held-out prompts, and what the evaluations say of them."""
 
@@ -178,6 +231,7 @@ KINDS: dict[str, type[StageConfig]] = {
     "sft": Sft,
     "reward": Reward,
     "preference": PreferenceStage,
+    "sweep": Sweep,
     "eval": Eval,
     "compare": Compare,
 }

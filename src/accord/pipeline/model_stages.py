@@ -8,9 +8,10 @@ from typing import Any
 
 from accord.core.errors import DataError
 from accord.core.rundir import write_jsonl
-from accord.core.types import Demonstration, Edge, Group
+from accord.core.types import Demonstration, Edge, Group, LabelledResponse
 from accord.evals.support import World, gold
 from accord.lm.load import load
+from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.data_stages import world_of
 from accord.pipeline.kinds import PreferenceStage, Reward, Sft, _Training
@@ -18,12 +19,12 @@ from accord.stats.intervals import cluster_mean
 from accord.store import Store
 from accord.train.data import Limits, best_against_rest, best_response
 from accord.train.optimise import Optimise
-from accord.train.preference import train_preference
+from accord.train.preference import Judged, train_preference
 from accord.train.reward import HeldOut, train_reward
 from accord.train.sft import train_sft
 from accord.train.trainee import Trained
 
-__all__ = ["preference_stage", "read_groups", "reward_stage", "sft_stage"]
+__all__ = ["preference_stage", "read_groups", "read_judged", "reward_stage", "sft_stage"]
 
 
 def sft_stage(ctx: StageContext) -> StageResult:
@@ -101,12 +102,7 @@ def preference_stage(ctx: StageContext) -> StageResult:
     """DPO and its family."""
     config = ctx.config
     assert isinstance(config, PreferenceStage)
-    train, held, left_out = read_groups(ctx, config)
-    _check_any(ctx, train, "comparisons")
-    if config.pairs == "best":
-        train, held = (
-            [g for g in map(best_against_rest, part) if g.edges] for part in (train, held)
-        )
+    train, held, left_out = read_judged(ctx, config)
     trained = train_preference(
         load(ctx.policy(config.init)),
         train,
@@ -118,9 +114,40 @@ def preference_stage(ctx: StageContext) -> StageResult:
         on_reference=lambda done, n: ctx.reporter.progress(done, n, "reference log-probs"),
         **_common(ctx, config),
     )
-    result = _result(ctx, trained, "accuracy", "of held-out comparisons")
+    of = {"unpaired": "judged answers"}.get(choose_loss(config.loss).family, "comparisons")
+    result = _result(ctx, trained, "accuracy", f"of held-out {of}")
     result.facts["not_used"] = left_out
     return result
+
+
+def read_judged(
+    ctx: StageContext, config: PreferenceStage
+) -> tuple[list[Judged], list[Judged], dict[str, int]]:
+    """What a policy loss learns from, training and held out: comparisons, and for a loss of single
+    answers thumbs as well."""
+    train, held, left_out = read_groups(ctx, config)
+    if config.pairs == "best":
+        train, held = (
+            [g for g in map(best_against_rest, part) if g.edges] for part in (train, held)
+        )
+    found: tuple[list[Judged], list[Judged]] = ([*train], [*held])
+    if choose_loss(config.loss).family == "unpaired":
+        thumbs = _snapshot_thumbs(ctx, config)
+        found = ([*train, *thumbs[0]], [*held, *thumbs[1]])
+    _check_any(ctx, found[0], "comparisons")
+    return *found, left_out
+
+
+def _snapshot_thumbs(
+    ctx: StageContext, config: _Training
+) -> tuple[list[LabelledResponse], list[LabelledResponse]]:
+    store, facts = _store(ctx, config.data)
+    with store:
+        found = store.snapshot(facts["snapshot"]).labelled()
+        if not len(found):
+            return [], []
+        train, held = found.split(test=facts["test"], seed=facts["seed"])
+    return list(train)[: config.limit], list(held)[: config.eval_limit]
 
 
 def _check_any(ctx: StageContext, train: Sequence[Any], what: str) -> None:
@@ -169,10 +196,11 @@ def _result(ctx: StageContext, trained: Trained, metric: str, of: str) -> StageR
     return StageResult(trained.metrics, list(trained.notes), facts, headline)
 
 
-def _rows_of(item: Demonstration | Group) -> Iterator[dict[str, Any]]:
-    """A demonstration as one row, a group as one a comparison, with the judgments behind it."""
-    if isinstance(item, Demonstration):
-        yield {"prompt": item.prompt.id, "text": item.response.text, "sources": item.sources}
+def _rows_of(item: Demonstration | LabelledResponse | Group) -> Iterator[dict[str, Any]]:
+    """A single answer as one row, a group as one a comparison, with the judgments behind it."""
+    if not isinstance(item, Group):
+        row = {"prompt": item.prompt.id, "text": item.response.text, "sources": item.sources}
+        yield row | ({"good": item.desirable} if isinstance(item, LabelledResponse) else {})
         return
     for pair in item.pairs():
         yield {

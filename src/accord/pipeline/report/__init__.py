@@ -14,6 +14,7 @@ from accord.core.rundir import read_json, write_text
 from accord.pipeline.report import sections
 from accord.pipeline.report.gather import Outputs
 from accord.pipeline.report.lineage import trace
+from accord.pipeline.report.sweep import sweeps
 from accord.pipeline.report.words import asked, came_out
 
 __all__ = ["write_report"]
@@ -33,6 +34,7 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "table": sections.table(outputs),
         "samples": sections.samples(outputs),
         "training": sections.training(outputs),
+        "sweeps": sweeps(outputs),
         "rm": sections.reward_model(outputs),
         "length": sections.length(outputs),
         "kl": sections.kl(outputs),

@@ -57,6 +57,7 @@ def _parts(outputs: Outputs) -> list[tuple[str, str, list[Row]]]:
     for stage in outputs.of("sft", "reward", "preference"):
         rows = read_jsonl(stage.folder / "trained_on.jsonl")
         what = "demonstrations" if stage.kind == "sft" else "comparisons"
+        what = "judged answers" if rows and "good" in rows[0] else what
         found.append((stage.name, f"{stage.name}: the {what} it was trained on", rows))
     if stage := outputs.reward:
         rows = [r for r in read_jsonl(stage.folder / "held_out.jsonl") if r["sources"]]
@@ -90,6 +91,8 @@ class _Texts:
 
 def _row(row: Row, numbers: dict[str, int], texts: _Texts) -> list[Any]:
     facts = []
+    if "good" in row:
+        facts.append("judged good" if row["good"] else "judged bad")
     if "p" in row:
         facts.append(f"{row['p']:.0%} of votes")
     if "gap" in row:

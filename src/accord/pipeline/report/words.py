@@ -8,7 +8,7 @@ from typing import Any
 from accord.core.types import Metric
 from accord.pipeline.report.gather import Done, Outputs
 
-__all__ = ["CURVES", "asked", "came_out", "number", "verdict"]
+__all__ = ["CURVES", "METRICS", "asked", "came_out", "number", "verdict"]
 
 COLUMNS = {  # key: (title, what it is, is more better? None: neither)
     "gold": ("gold", "mean of the gold axes, from the shop's own rules, never from a model", True),
@@ -44,15 +44,39 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
         "Training far above held-out means overfitting.",
     ),
     (
-        ("margin",),
+        ("margin", "eval/margin"),
         "margin",
-        "How far chosen is above rejected; it grows while the model separates the two sides.",
+        "How far chosen is above rejected: in nats of log-ratio, or of mean log-prob per token for a loss "
+        "without a reference. It grows while the model separates the two sides.",
     ),
     (
-        ("chosen_shift", "rejected_shift"),
-        "shift from the reference",
-        "Change of the answers' log-probability since the start. Both falling is likelihood displacement: "
-        "the model moves away from chosen answers too.",
+        ("chosen_shift", "rejected_shift", "eval/chosen_shift", "eval/rejected_shift"),
+        "shift from the start",
+        "Change of the answers' log-probability since the start (nats). Both falling is likelihood "
+        "displacement: the model moves away from chosen answers too, and may write neither.",
+    ),
+    (
+        ("chosen_logp", "rejected_logp", "eval/chosen_logp", "eval/rejected_logp"),
+        "log-prob per token",
+        "How likely the model finds each side. A chosen side that falls steadily is unlearning to write.",
+    ),
+    (
+        ("kl", "eval/kl"),
+        "distance",
+        "k3 per token on the given answers: 0 at the start, never negative. A gauge of how far the policy "
+        "moved, not its KL (that wants its own answers). A steep late rise is over-optimisation.",
+    ),
+    (
+        ("chosen_tokens", "rejected_tokens", "eval/chosen_tokens", "eval/rejected_tokens"),
+        "length of what is preferred",
+        "Tokens of the chosen and rejected answers. Where chosen is clearly longer, length itself is being "
+        "preferred and will be learned.",
+    ),
+    (
+        ("baseline",),
+        "reference point",
+        "Mean log-ratio that single answers are judged against: of mismatched answers (KTO's z0 before it is "
+        "held at 0) or of the batch (BCO). Rising fast, the policy moves on every answer alike.",
     ),
     (
         ("grad_norm",),
@@ -61,6 +85,30 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
     ),
     (("lr",), "learning rate", "The schedule as it was run."),
 )
+
+
+METRICS = {  # a point's held-out metrics, as a table heads them: (title, what it is)
+    "accuracy": (
+        "accuracy",
+        "share of held-out comparisons ordered as the raters did; 0.5 is a coin",
+    ),
+    "margin": (
+        "margin",
+        "nats of log-ratio; of mean log-prob per token for losses without a reference",
+    ),
+    "chosen_shift": (
+        "chosen shift",
+        "change of the chosen answers' log-prob since the start, nats",
+    ),
+    "rejected_shift": (
+        "rejected shift",
+        "the same of the rejected ones; both below 0 is displacement",
+    ),
+    "kl": ("kl", "k3 per token on the given answers: how far the policy moved"),
+    "chosen_tokens": ("chosen tokens", "length of the preferred answers"),
+    "rejected_tokens": ("rejected tokens", "length of the others"),
+    "loss": ("loss", "the training objective; not comparable between losses or β"),
+}
 
 
 def number(value: float | None) -> str:
@@ -98,23 +146,42 @@ def asked(outputs: Outputs, recipe: Any) -> list[str]:
     data = outputs.data
     if data:
         said.append(f"Judgments: {data.result.headline}.")
-    said += [_training(stage) for stage in outputs.of("sft", "reward", "preference")]
+    said += [_training(stage) for stage in outputs.of("sft", "reward", "preference", "sweep")]
     return said
 
 
 def _training(stage: Done) -> str:
     c, items = stage.config, stage.result.facts.get("items", "?")
     tune = "all weights" if c["tune"] == "full" else f"LoRA of rank {c['tune']['r']}"
+    if c["kind"] == "sweep":
+        over = "; ".join(f"{key} in {', '.join(map(_plain, v))}" for key, v in c["over"].items())
+        return f"{stage.name}: a sweep of {stage.result.facts['points']} points from {c['init']} over {over}."
     names = {"sft": "supervised fine-tuning", "reward": "reward model", "preference": "preferences"}
     hyper = dict(c.get("loss") or {})
-    loss = f", {hyper.pop('name')}" if hyper else ""
-    loss += f" ({', '.join(f'{k} {v}' for k, v in hyper.items())})" if hyper else ""
+    single = hyper.get("name") in ("kto", "bco")
+    loss = f", {_loss(hyper)}" if hyper else ""
     what = "demonstrations" if c["kind"] == "sft" else "prompts with comparisons"
+    what = "judged answers" if single else what
     return (
         f"{stage.name}: {names[c['kind']]} from {c['init']} on {items} {what}{loss}; {tune}, "
         f"learning rate {c['lr']:g}, batch {c['batch_size']}, "
         f"{c['epochs']:g} epoch{'s' if c['epochs'] != 1 else ''}."
     )
+
+
+def _loss(hyper: Mapping[str, Any]) -> str:
+    """`dpo (beta 0.1)`; of a mix its parts: `dpo (beta 0.3) + 3 × sft`."""
+    if hyper.get("name") == "mix":
+        parts = [dict(part) for part in hyper["parts"]]
+        weights = [f"{part.pop('weight', 1):g}" for part in parts]
+        told = zip(weights, map(_loss, parts), strict=True)
+        return " + ".join(loss if weight == "1" else f"{weight} × {loss}" for weight, loss in told)
+    rest = ", ".join(f"{k} {v}" for k, v in hyper.items() if k != "name")
+    return f"{hyper['name']} ({rest})" if rest else str(hyper["name"])
+
+
+def _plain(value: Any) -> str:
+    return _loss(value) if isinstance(value, Mapping) and "name" in value else str(value)
 
 
 def came_out(outputs: Outputs) -> list[dict[str, str]]:
@@ -126,7 +193,7 @@ def came_out(outputs: Outputs) -> list[dict[str, str]]:
         told += [_reward_sentence(name, m) for name, m in reward.result.metrics.items()]
     told += [
         _implicit_sentence(stage.name, m)
-        for stage in outputs.of("preference")
+        for stage in outputs.of("preference", "sweep")
         if (m := stage.result.metrics.get("accuracy"))
     ]
     if not told:

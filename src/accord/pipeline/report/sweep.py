@@ -1,0 +1,78 @@
+"""The report's section on sweeps: all points in one table, and accuracy against distance in one plot."""
+
+from __future__ import annotations
+
+from accord.core.rundir import read_json, read_jsonl
+from accord.core.types import Metric
+from accord.pipeline.report import charts
+from accord.pipeline.report.charts import Series
+from accord.pipeline.report.gather import Done, Outputs, Row
+from accord.pipeline.report.words import METRICS, number
+
+__all__ = ["sweeps"]
+
+SHOWN = (
+    "accuracy",
+    "margin",
+    "chosen_shift",
+    "rejected_shift",
+    "kl",
+    "chosen_tokens",
+    "rejected_tokens",
+)
+DRAWN = ("loss", "accuracy", "chosen_shift")
+
+
+def sweeps(outputs: Outputs) -> list[Row]:
+    """One entry a sweep stage."""
+    return [_sweep(stage) for stage in outputs.of("sweep")]
+
+
+def _sweep(stage: Done) -> Row:
+    points = read_json(stage.folder / "sweep.json")
+    measured = [{k: Metric.model_validate(m) for k, m in p["metrics"].items()} for p in points]
+    present = [k for k in SHOWN if any(k in m for m in measured)]
+    rows = [
+        {
+            "label": p["label"],
+            "picked": p["picked"],
+            "failed": p["failed"],
+            "cells": [_cell(m.get(k)) for k in present],
+        }
+        for p, m in zip(points, measured, strict=True)
+    ]
+    placed = [
+        Series(
+            p["label"], [(m["kl"].value, m["accuracy"].value)], [f"{p['label']}: {m['accuracy']}"]
+        )
+        for p, m in zip(points, measured, strict=True)
+        if {"kl", "accuracy"} <= m.keys() and None not in (m["kl"].value, m["accuracy"].value)
+    ]
+    logs = {
+        p["label"]: read_jsonl(stage.folder / "points" / p["folder"] / "metrics.jsonl")
+        for p in points
+        if (stage.folder / "points" / p["folder"] / "metrics.jsonl").exists()
+    }
+    return {
+        "name": stage.name,
+        "headline": stage.result.headline,
+        "columns": [METRICS[k] for k in present],
+        "rows": rows,
+        "plot": charts.scatter(placed, "kl (k3, per token)", "held-out accuracy") if placed else "",
+        "curves": [(METRICS[k], _curves(logs, k)) for k in DRAWN],
+    }
+
+
+def _cell(m: Metric | None) -> Row:
+    if m is None or m.value is None:
+        return {"value": "", "detail": "" if m is None else m.note}
+    interval = "" if m.low is None else f"[{number(m.low)}, {number(m.high)}] "
+    return {"value": number(m.value), "detail": f"{interval}n={m.n}"}
+
+
+def _curves(logs: dict[str, list[Row]], key: str) -> str:
+    series = [
+        Series(label, [(float(r["step"]), float(r[key])) for r in rows if key in r])
+        for label, rows in logs.items()
+    ]
+    return charts.lines(series, "step", key.replace("_", " "))

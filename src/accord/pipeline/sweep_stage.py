@@ -1,0 +1,96 @@
+"""The sweep stage: a grid of preference trainings over one base, and the point later stages see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from accord.core.rundir import write_json
+from accord.core.types import Metric
+from accord.lm.load import load
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.kinds import PreferenceStage, Sweep
+from accord.pipeline.model_stages import read_judged
+from accord.train.data import Limits
+from accord.train.optimise import Optimise, Progress
+from accord.train.preference import Material
+from accord.train.sweep import Outcome, Point, best, label_of, sweep, use
+
+__all__ = ["sweep_stage"]
+
+
+def sweep_stage(ctx: StageContext) -> StageResult:
+    """Train every point of the grid, tell them apart, pick one."""
+    config = ctx.config
+    assert isinstance(config, Sweep)
+    grid = config.points()
+    at = [config.at(point) for point in grid]
+    train, held, left_out = read_judged(ctx, at[0])
+    material = Material(
+        load(ctx.policy(config.init)),
+        train,
+        held,
+        Limits(max_prompt=config.max_prompt, max_completion=config.max_completion),
+        config.average,
+        config.share,
+    )
+    points = [_point(label_of(g), stage) for g, stage in zip(grid, at, strict=True)]
+
+    def on_point(number: int, point: Point) -> Progress:
+        def on_step(done: int, total: int, row: Mapping[str, float]) -> None:
+            ctx.reporter.progress(done, total, f"point {number + 1}/{len(points)} {point.label}")
+
+        return on_step
+
+    outcomes = sweep(
+        material,
+        points,
+        ctx.folder,
+        seed=ctx.seed,
+        cache=ctx.cache_folder / "reference",
+        trackers=ctx.trackers,
+        on_point=on_point,
+        tell=None,
+    )
+    picked = best(outcomes)
+    use(picked, material, ctx.folder)
+    rows = [
+        {
+            "label": o.point.label,
+            "point": g,
+            "folder": o.folder.name,
+            "failed": o.failed,
+            "picked": o is picked,
+            "metrics": {name: m.model_dump(mode="json") for name, m in o.metrics.items()},
+        }
+        for o, g in zip(outcomes, grid, strict=True)
+    ]
+    write_json(ctx.folder / "sweep.json", rows)
+    facts = {
+        "points": len(points),
+        "failed": sum(bool(o.failed) for o in outcomes),
+        "init": config.init,
+        "data": config.data,
+        "not_used": left_out,
+    }
+    return StageResult(dict(picked.metrics), [], facts, _headline(outcomes, picked))
+
+
+def _point(label: str, config: PreferenceStage) -> Point:
+    return Point(label, config.tune, Optimise(**config.optimise_keys()), config.loss)
+
+
+def _headline(outcomes: list[Outcome], picked: Outcome) -> str:
+    """Which point is used, and whether the data can tell it from the next."""
+    m = picked.metrics.get("accuracy")
+    if m is None:
+        return f"{picked.point.label}: nothing is held out to choose by"
+    told = f"best of {len(outcomes)}: {picked.point.label}, accuracy {m} of held-out comparisons"
+    others = [
+        o.metrics["accuracy"] for o in outcomes if o is not picked and "accuracy" in o.metrics
+    ]
+    near = sum(_overlap(m, other) for other in others)
+    return told + (f"; {near} of the others can't be told from it" if near else "")
+
+
+def _overlap(a: Metric, b: Metric) -> bool:
+    return a.low is None or b.high is None or b.high >= a.low

@@ -1,0 +1,209 @@
+"""A sweep: its grid, its errors, one base and one cache, resume, the table and the report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from accord.core.errors import ConfigError, RunError
+from accord.core.rundir import read_json, read_jsonl
+from accord.pipeline import runner
+from accord.pipeline.kinds import Sweep
+from accord.pipeline.recipe import read_recipe
+from accord.train import sweep as module
+from tests.pipeline.test_runner import Quiet
+from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
+
+
+def stage(**over: list[Any]) -> Sweep:
+    return Sweep.model_validate({"kind": "sweep", "data": "study", "over": over})
+
+
+def recipe_with_sweep(folder: Path, over: dict[str, list[Any]], **keys: Any) -> Path:
+    """The tiny recipe cut to study, sft and a sweep."""
+    path = write_recipe(folder, save_tiny_model(folder / "model"))
+    data = yaml.safe_load(path.read_text())
+    sweep = {**data["stages"]["dpo"], "kind": "sweep", "over": over, "max_steps": 3, **keys}
+    data["stages"] = {"study": data["stages"]["study"], "sft": data["stages"]["sft"], "dpo": sweep}
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    return path
+
+
+def test_the_grid_in_order() -> None:
+    points = stage(**{"lr": [1e-4, 1e-3], "loss.beta": [0.1, 0.3]}).points()
+    assert [tuple(p.values()) for p in points] == [
+        (1e-4, 0.1),
+        (1e-4, 0.3),
+        (1e-3, 0.1),
+        (1e-3, 0.3),
+    ]
+    made = stage(**{"loss": [{"name": "simpo", "beta": 2.0}]}).at(
+        {"loss": {"name": "simpo", "beta": 2.0}}
+    )
+    assert made.loss == {"name": "simpo", "beta": 2.0}
+    assert made.kind == "preference"
+
+
+@pytest.mark.parametrize(
+    ("over", "told"),
+    [
+        ({"lr": [-1.0]}, "lr: Input should be greater than 0"),
+        ({"lr": []}, "over.lr: has no value"),
+        ({"lr": [1.0, 1.0]}, "over.lr: holds a value twice"),
+        ({"limit": [5, 6]}, "'limit' can't be swept; allowed: lr, schedule"),
+        ({"loss.betta": [0.1]}, "unknown key 'betta'"),
+        ({"loss.name": ["dpo", "dpoo"]}, "unknown loss 'dpoo'"),
+        ({"lr.high": [1.0]}, "'lr.high' is no key of the stage"),
+        ({"lr": [0.1 * k for k in range(1, 100)]}, "99 points; allowed: at most 64"),
+    ],
+)
+def test_a_wrong_point_is_told_before_anything_runs(
+    over: dict[str, list[Any]], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_recipe(recipe_with_sweep(tmp_path, over))
+    assert told in str(error.value)
+
+
+def outputs(folder: runner.RunFolder) -> dict[str, bytes]:
+    """What must not depend on kills: logs, models, results."""
+    place = folder.stages["dpo"]
+    names = (
+        "metrics.jsonl",
+        "point.json",
+        "result.json",
+        "sweep.json",
+        "adapter_model.safetensors",
+    )
+    return {
+        str(f.relative_to(place)): f.read_bytes()
+        for f in sorted(place.rglob("*"))
+        if f.name in names
+    }
+
+
+def test_a_killed_sweep_goes_on_and_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe(recipe_with_sweep(tmp_path, {"loss.name": ["dpo", "simpo"], "lr": [1e-3]}))
+    whole = outputs(runner.run(recipe, tmp_path / "whole", Quiet()))
+    assert len(whole) == 2 * 3 + 2
+    real, trained = module.train_on, []
+
+    def kill_in_the_second(material: Any, **keys: Any) -> Any:
+        trained.append(keys["run_dir"].name)
+        if len(trained) == 2:
+            keys["optimise_with"] = keys["optimise_with"].model_copy(update={"save_every": 1})
+
+            def die(done: int, total: int, row: Any) -> None:
+                if done == 2:
+                    raise KeyboardInterrupt
+
+            keys["on_step"] = die
+        return real(material, **keys)
+
+    monkeypatch.setattr(module, "train_on", kill_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(recipe, tmp_path / "cut", Quiet())
+    again = outputs(runner.run(recipe, tmp_path / "cut", Quiet()))
+    assert trained == ["00", "01", "01"]  # the first point was not trained again
+    assert again == whole
+
+
+def test_points_share_one_reference_and_the_best_is_what_later_stages_load(tmp_path: Path) -> None:
+    path = recipe_with_sweep(tmp_path, {"loss.beta": [0.1, 0.5], "lr": [1e-3, 1e-2]})
+    data = yaml.safe_load(path.read_text())
+    data["stages"]["eval"] = {
+        "kind": "eval", "policies": ["dpo"], "data": "study", "prompts": 2, "max_new_tokens": 2
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    folder = runner.run(read_recipe(path), tmp_path / "runs", Quiet())
+    points = read_json(folder.stages["dpo"] / "sweep.json")
+    assert len(points) == 4
+    assert sum(p["picked"] for p in points) == 1
+    best = max(p["metrics"]["accuracy"]["value"] for p in points)
+    assert next(p for p in points if p["picked"])["metrics"]["accuracy"]["value"] == best
+    cached = list((tmp_path / "runs").rglob("reference/*.safetensors"))
+    assert len(cached) == 2  # training and held-out, once each
+    html = (folder.path / "report.html").read_text()
+    assert "Sweep: dpo" in html
+    assert html.count("loss.beta 0.5, lr 0.001") >= 2
+    assert "likelihood displacement" in html
+    assert read_jsonl(folder.stages["eval/dpo"] / "answers.jsonl")
+
+
+def test_a_point_that_diverges_is_told_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.train_on
+
+    def diverge(material: Any, **keys: Any) -> Any:
+        if keys["loss"]["beta"] == 0.5:
+            raise RunError("loss is nan", where="here")
+        return real(material, **keys)
+
+    monkeypatch.setattr(module, "train_on", diverge)
+    recipe = read_recipe(recipe_with_sweep(tmp_path, {"loss.beta": [0.5, 0.1]}))
+    folder = runner.run(recipe, tmp_path / "runs", Quiet())
+    assert "failed: loss is nan" in (folder.path / "report.html").read_text()
+    assert read_json(folder.stages["dpo"] / "sweep.json")[1]["picked"]
+    monkeypatch.setattr(
+        module, "train_on", lambda m, **k: (_ for _ in ()).throw(RunError("loss is inf"))
+    )
+    with pytest.raises(RunError, match="every point failed"):
+        runner.run(recipe, tmp_path / "none", Quiet())
+
+
+def accord(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "accord", *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"))
+    grid = ("--over", "loss.beta=0.1,0.3", "--set", "dpo.max_steps=2")
+    checked = accord("sweep", str(path), *grid, "--check", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert not (tmp_path / "runs").exists()
+    done = accord("sweep", str(path), *grid, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "loss.beta 0.3" in done.stdout
+    assert "(used)" in done.stdout
+    for wrong, told in (
+        (("--over", "lr"), "--over: can't read 'lr'; allowed: key=value,value"),
+        ((), "--over: a sweep needs values"),
+        (("--over", "lr=1", "--stage", "rm"), "'rm' is no preference stage; allowed: dpo"),
+    ):
+        failed = accord("sweep", str(path), *wrong, cwd=tmp_path)
+        assert failed.returncode == 2
+        assert told in failed.stderr
+        assert failed.stderr.count("\n") == 1
+
+
+def test_kto_on_thumbs_from_import_to_report(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "model")
+    rows = [
+        f'{{"prompt": "Question {i}?", "completion": "Answer {i % 3}.", "label": {str(i % 2 == 0).lower()}}}'
+        for i in range(24)
+    ]
+    (tmp_path / "thumbs.jsonl").write_text("\n".join(rows) + "\n")
+    path = tmp_path / "kto.yaml"
+    path.write_text(f"""\
+name: kto
+model: {model}
+stages:
+  study: {{kind: import, file: thumbs.jsonl, test: 0.3}}
+  kto: {{kind: preference, data: study, loss: {{name: kto}}, max_steps: 2, batch_size: 4}}
+""")
+    folder = runner.run(read_recipe(path), tmp_path / "runs", Quiet())
+    rows_read = read_jsonl(folder.stages["kto"] / "trained_on.jsonl")
+    assert {row["good"] for row in rows_read} == {True, False}
+    html = (folder.path / "report.html").read_text()
+    assert "judged good" in html
+    assert "the judged answers it was trained on" in html
+    assert "reference point" in html
