@@ -6,6 +6,7 @@ pairs is computed once. The loss and its gradient are those of the separate pair
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -215,37 +216,38 @@ def train_on(
     if borrow and tune == "full":
         weights = {name: value.clone() for name, value in lm.model.state_dict().items()}
     trainee = prepare(lm, tune, seed, optimise_with.precision)
-    optimise_with, memory = trainee.sized(optimise_with, data, folder, tell)
-    engine, tokens = trainee.engine, optimise_with.tokens
-    assert tokens != "auto"
-    kept = cache or folder / "reference"
+    with contextlib.ExitStack() as afterwards:
+        if borrow:
+            afterwards.callback(trainee.give_back, weights)
+        optimise_with, memory = trainee.sized(optimise_with, data, folder, tell)
+        engine, tokens = trainee.engine, optimise_with.tokens
+        assert tokens != "auto"
+        kept = cache or folder / "reference"
 
-    def references(trees: Sequence[Tree]) -> list[Tensor]:
-        return reference_logps(engine, trees, lm.weights, tokens, kept, on_reference)
+        def references(trees: Sequence[Tree]) -> list[Tensor]:
+            return reference_logps(engine, trees, lm.weights, tokens, kept, on_reference)
 
-    run = _Run(trainee, chosen, references, average, tokens)
-    objective, before = run.objective(data), run.before(held)
-    metrics: dict[str, Metric] = {}
+        run = _Run(trainee, chosen, references, average, tokens)
+        objective, before = run.objective(data), run.before(held)
+        metrics: dict[str, Metric] = {}
 
-    def evaluate() -> dict[str, float]:
-        metrics.update(run.measure(held, before))
-        return told(**metrics)
+        def evaluate() -> dict[str, float]:
+            metrics.update(run.measure(held, before))
+            return told(**metrics)
 
-    optimise(
-        trainee.parameters(),
-        objective,
-        optimise_with,
-        seed=seed,
-        folder=folder,
-        run=fingerprint(lm, tune, optimise_with, seed, data, [settings, average]),
-        evaluate=evaluate if held.trees else None,
-        trackers=trackers,
-        on_step=on_step,
-    )
-    if held.trees and not metrics:  # resumed after the last step
-        evaluate()
-    trainee.save(folder / "model")
-    if borrow:
-        trainee.give_back(weights)
-    memory.settle()
-    return Trained(folder, metrics, engine.notes, data, held)
+        optimise(
+            trainee.parameters(),
+            objective,
+            optimise_with,
+            seed=seed,
+            folder=folder,
+            run=fingerprint(lm, tune, optimise_with, seed, data, [settings, average]),
+            evaluate=evaluate if held.trees else None,
+            trackers=trackers,
+            on_step=on_step,
+        )
+        if held.trees and not metrics:  # resumed after the last step
+            evaluate()
+        trainee.save(folder / "model")
+        memory.settle()
+        return Trained(folder, metrics, engine.notes, data, held)
