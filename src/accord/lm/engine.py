@@ -121,9 +121,10 @@ class Engine:
                 # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and its
                 # gradient adds those up in whatever order threads come (index_add does not)
                 hidden_SH = self._row(packed).index_select(0, at_S)
-            tokens_S = self.head.logps(hidden_SH, target_S)
-            extra_S = self.head.collision(hidden_SH) if collision else None
-            return ContinuationLogps(tokens_S, lengths, extra_S)
+        # outside autocast: logits rounded to bf16 are off by more than a DPO margin
+        tokens_S = self.head.logps(hidden_SH, target_S)
+        extra_S = self.head.collision(hidden_SH) if collision else None
+        return ContinuationLogps(tokens_S, lengths, extra_S)
 
     def last_hidden(self, trees: Sequence[Tree]) -> Tensor:
         """Hidden state [C, H] at the last token of every continuation."""
