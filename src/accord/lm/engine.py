@@ -21,6 +21,7 @@ from accord.core.errors import ModelError
 from accord.lm import flex, tree_attention
 from accord.lm.allocator import keep_freed_memory
 from accord.lm.fused import fuse
+from accord.lm.half import fuse_linear, half_backward, has_bf16_products
 from accord.lm.tree import PackedTrees, Tree, pack
 from accord.lm.vocab_head import VocabHead, find_head
 
@@ -84,8 +85,9 @@ class Engine:
     """Runs a transformers causal LM on token trees. `mode` is "tree" or "plain"; a tree row attends
     as `attention` says.
 
-    `precision` bf16 runs the network under autocast, for policy, reference and evaluation alike;
-    log-softmax, scores and losses stay fp32.
+    `precision` bf16 means, on a CPU, the products of the backward pass (`accord.lm.half`); on a GPU the
+    network runs under autocast, for policy, reference and evaluation alike. Log-softmax, scores and
+    losses are fp32 throughout.
     """
 
     def __init__(
@@ -104,6 +106,15 @@ class Engine:
         self.precision: Precision = "fp32"  # the probe asks about structure, not rounding
         self.mode = mode or self._probe(causal)
         self.precision = precision
+        if precision == "bf16":
+            fuse_linear(model)
+            if self.device.type == "cpu" and not has_bf16_products():
+                self.notes += ("this CPU has no bf16 products: precision fp32 is faster on it",)
+
+    @property
+    def forward_precision(self) -> Precision:
+        """What log-probs are computed in."""
+        return self.precision if self.device.type != "cpu" else "fp32"
 
     @property
     def device(self) -> torch.device:
@@ -111,7 +122,7 @@ class Engine:
 
     def logps(self, trees: Sequence[Tree], *, collision: bool = False) -> ContinuationLogps:
         """Log-probs at the scored tokens of every continuation, trees and continuations in order."""
-        with self._autocast():
+        with self._lower():
             if self.mode == "plain":
                 hidden_SH, target_S, lengths = self._plain(trees)
             else:
@@ -122,25 +133,32 @@ class Engine:
                 # gradient adds those up in whatever order threads come (index_add does not)
                 hidden_SH = self._row(packed).index_select(0, at_S)
         # outside autocast: logits rounded to bf16 are off by more than a DPO margin
-        tokens_S = self.head.logps(hidden_SH, target_S)
-        extra_S = self.head.collision(hidden_SH) if collision else None
+        with half_backward(self.precision == "bf16"):
+            tokens_S = self.head.logps(hidden_SH, target_S)
+            extra_S = self.head.collision(hidden_SH) if collision else None
         return ContinuationLogps(tokens_S, lengths, extra_S)
 
     def last_hidden(self, trees: Sequence[Tree]) -> Tensor:
         """Hidden state [C, H] at the last token of every continuation."""
         if self.mode == "tree":
             packed = pack(trees, keep_last=True)
-            with self._autocast():
+            with self._lower():
                 return self._row(packed)[packed.last_C.to(self.device)]
         rows = [(tree.prompt + c) for tree in trees for c in tree.completions]
-        with self._autocast():
+        with self._lower():
             hidden_CTH = self._padded(rows)
         last_C = torch.tensor([len(row) - 1 for row in rows], device=self.device)
         return hidden_CTH[torch.arange(len(rows), device=self.device), last_C]
 
-    def _autocast(self) -> torch.autocast:
-        enabled = self.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+    @contextlib.contextmanager
+    def _lower(self) -> Iterator[None]:
+        """The network in the engine's precision inside."""
+        autocast = self.forward_precision == "bf16"
+        with (
+            half_backward(self.precision == "bf16" and not autocast),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=autocast),
+        ):
+            yield
 
     def _row(self, packed: PackedTrees) -> Tensor:
         """Hidden states [T, H] of a packed row (and of its padding, under flex attention)."""

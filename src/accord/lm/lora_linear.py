@@ -16,6 +16,8 @@ import torch
 from peft.tuners.lora.layer import Linear as PeftLinear
 from torch import Tensor, nn
 
+from accord.lm.half import backward_dtype
+
 __all__ = ["fuse_lora", "lora_linear"]
 
 
@@ -41,6 +43,7 @@ class _LoraLinear(torch.autograd.Function):
             out_TO.addmm_(down_TR, b.T, alpha=s)
         ctx.save_for_backward(x_TI, weight_OI, a_RI, b_OR, down_TR)
         ctx.scale, ctx.shape, ctx.dtype = s, x.shape, x.dtype
+        ctx.compute = backward_dtype(weight_OI) if not lower else dtype
         return out_TO.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -54,7 +57,8 @@ class _LoraLinear(torch.autograd.Function):
             grad_b = (g_TO.T @ down_TR).mul_(ctx.scale).to(b_OR.dtype)
             grad_x = None
             if ctx.needs_input_grad[0]:
-                grad_x = torch.addmm(g_TO @ weight_OI.to(dtype), back_TR, a_RI.to(dtype))
+                through_TI = (g_TO.to(ctx.compute) @ weight_OI.to(ctx.compute)).to(dtype)
+                grad_x = through_TI.addmm_(back_TR, a_RI.to(dtype))
                 grad_x = grad_x.view(ctx.shape).to(ctx.dtype)
         return grad_x, None, None, grad_a, grad_b, None
 

@@ -6,7 +6,8 @@ The head runs in chunks of positions. The gradient of a log-prob with respect to
 known in the forward pass, d log p(y)/dh = (onehot(y) - softmax) W, so with a frozen head forward keeps
 [S, H] and backward is one product per position: two matrix products in all, no recomputation and no
 dense head gradient. A trainable head's own gradient needs the gradient of the loss, so each chunk's
-logits are computed again in backward: four products, and still no [S, V].
+logits are computed again in backward: four products, and still no [S, V]. Under `half_backward` the
+products that make gradients run in bf16; logits and softmax never do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from accord.lm.half import backward_dtype
 
 __all__ = ["VocabHead", "find_head"]
 
@@ -104,11 +107,12 @@ class _FrozenHead(torch.autograd.Function):
         ctx: Any, hidden_SH: Tensor, weight_VH: Tensor, bias: Any, target_S: Tensor, *how: Any
     ) -> Tensor:
         head, chunk = how
+        weight = weight_VH.to(backward_dtype(weight_VH))
         logps, grads = [], []
         for h_CH, t_C in _chunks(hidden_SH, target_S, chunk):
             logps_C, slope_CV = _slopes(head, head.logits(h_CH), t_C)
             logps.append(logps_C)
-            grads.append((slope_CV.to(weight_VH.dtype) @ weight_VH).to(hidden_SH.dtype))
+            grads.append((slope_CV.to(weight.dtype) @ weight).to(hidden_SH.dtype))
         ctx.save_for_backward(_cat(grads))
         return _cat(logps)
 
@@ -127,38 +131,34 @@ class _TrainedHead(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(hidden_SH, weight_VH, target_S)
         ctx.head, ctx.chunk = how
-        device = hidden_SH.device.type
-        ctx.autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+        ctx.compute = backward_dtype(weight_VH)
         return _cat(ctx.head._chunk(h, t) for h, t in _chunks(hidden_SH, target_S, ctx.chunk))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         hidden_SH, weight_VH, target_S = ctx.saved_tensors
-        compute = ctx.autocast or weight_VH.dtype
+        compute = ctx.compute
         weight, bias = weight_VH.to(compute), ctx.head.linear.bias
-        wide = torch.float64 if compute == torch.float64 else torch.float32
+        own = weight_VH.dtype
+        wide = (
+            torch.float64 if own == torch.float64 else torch.float32
+        )  # what chunks are added up in
         grad_weight = torch.zeros(weight.shape, dtype=wide, device=weight.device)
-        grad_bias = (
-            None if bias is None else torch.zeros(bias.shape, dtype=wide, device=bias.device)
-        )
+        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=wide)
         grad_hidden = torch.empty_like(hidden_SH)
         rows = [hidden_SH, target_S, grads[0], grad_hidden]
         for h_CH, t_C, g_C, out_CH in zip(*(x.split(ctx.chunk) for x in rows), strict=True):
-            with torch.autocast(
-                weight.device.type, ctx.autocast or None, enabled=bool(ctx.autocast)
-            ):
-                _, slope_CV = _slopes(ctx.head, ctx.head.logits(h_CH), t_C)
+            _, slope_CV = _slopes(ctx.head, ctx.head.logits(h_CH), t_C)
             slope_CV *= g_C[:, None]
             if grad_bias is not None:
                 grad_bias += slope_CV.sum(0)
-            slope_CV = slope_CV.to(compute)
-            out_CH.copy_(slope_CV @ weight)
-            if wide == compute:
-                grad_weight.addmm_(slope_CV.T, h_CH)
+            out_CH.copy_(slope_CV.to(compute) @ weight)
+            if wide == own:
+                grad_weight.addmm_(slope_CV.T, h_CH.to(own))
             else:
-                grad_weight += slope_CV.T @ h_CH.to(compute)
-        grad_bias = None if grad_bias is None else grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight.to(weight_VH.dtype), grad_bias, None, None, None
+                grad_weight += slope_CV.T.to(own) @ h_CH.to(own)
+        grad_bias = None if grad_bias is None else grad_bias.to(own)
+        return grad_hidden, grad_weight.to(own), grad_bias, None, None, None
 
 
 def find_head(model: nn.Module) -> VocabHead:

@@ -50,7 +50,7 @@ class Optimise(Strict):
     tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024  # of one micro-batch
     weight_decay: NonNegative = 0.0
     clip: Positive = 1.0  # gradient norm
-    precision: Precision = "fp32"  # bf16: autocast in the network (see Engine)
+    precision: Precision = "fp32"  # bf16: see Engine
     save_every: Count = 20  # steps between checkpoints
     eval_every: Count | None = None  # steps; always once at the end
 

@@ -1,8 +1,8 @@
 """Reference log-probs are data: computed once with the starting weights, cached by content.
 
 They are kept token by token: sums, means and the part beyond a length are taken where they are needed.
-The key is (weights, precision, token ids), so a resumed run, a second epoch and a sweep over beta
-all read the same file, and a trained policy can never be taken for its own reference.
+The key is (weights, precision of the forward pass, token ids), so a resumed run, a second epoch and a
+sweep over beta all read the same file, and a trained policy can never be taken for its own reference.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def reference_logps(
     dtype = str(next(engine.model.parameters()).dtype)
     order = sorted(range(len(trees)), key=lambda i: (trees[i].tokens, i))  # even shards
     size = max(1, SHARD * tokens // max(1, max(t.tokens for t in trees)))
-    how = [dtype, engine.precision, engine.mode, tokens, size]
+    how = [dtype, engine.forward_precision, engine.mode, tokens, size]
     key = content_hash(["token log-probs", weights, how, hash_trees(trees)])
     found: dict[int, Tensor] = {}
 
