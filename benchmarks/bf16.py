@@ -9,6 +9,7 @@ import argparse
 import statistics
 
 from benchmarks.preference_vs_trl import hardware, measure, seconds_a_pair
+from benchmarks.worker import MODEL
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=2048)
     args = parser.parse_args()
-    args.method, args.device = "dpo", "cpu"
+    args.method, args.device, args.model = "dpo", "cpu", MODEL
     found = {}
     for precision in ("fp32", "bf16"):
         args.precision = precision

@@ -19,11 +19,13 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import CASES
+from benchmarks.worker import MODEL
 
 # *-live: the reference pass is in the time. TRL as it comes runs in bf16 with a live reference
 CONTENDERS = [
@@ -35,7 +37,7 @@ Figures = dict[str, list[dict[str, Any]]]
 
 def measure(contender: str, args: argparse.Namespace) -> dict[str, Any]:
     """One run of one contender."""
-    keys = ("case", "method", "tune", "steps", "tokens", "precision", "device")
+    keys = ("case", "method", "tune", "steps", "tokens", "precision", "device", "model")
     options = [x for key in keys for x in (f"--{key}", str(getattr(args, key)))]
     load = os.getloadavg()[0]
     command = [sys.executable, "-m", "benchmarks.worker", contender, *options]
@@ -97,7 +99,7 @@ def hardware() -> str:
     return f"{cpu}, {os.cpu_count()} cores; {versions}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run all contenders in turn and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--case", choices=CASES, default="hh")
@@ -109,8 +111,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     found: Figures = defaultdict(list)
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

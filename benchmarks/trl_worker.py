@@ -30,9 +30,10 @@ __all__ = ["run_trl"]
 class Clock(TrainerCallback):
     """Seconds of each step, from its first forward pass to after the optimiser."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         self.seconds: list[float] = []
         self.began = 0.0
+        self.device = torch.device(device)
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self.began = time.perf_counter()
@@ -40,7 +41,7 @@ class Clock(TrainerCallback):
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         self.seconds.append(time.perf_counter() - self.began)
         if len(self.seconds) == 1:
-            reset_peak(torch.device("cpu"))
+            reset_peak(self.device)
 
 
 def _trainer(method: str) -> tuple[type, type]:
@@ -158,7 +159,7 @@ def _config(args: argparse.Namespace, kind: type, batch: int, folder: str) -> An
     """The trainer's arguments: as they come, or matched to accord's."""
     chosen: dict[str, Any] = {
         "output_dir": folder, "per_device_train_batch_size": batch, "max_steps": args.steps + 1,
-        "learning_rate": 1e-5, "use_cpu": True, "report_to": [], "logging_steps": 1,
+        "learning_rate": 1e-5, "use_cpu": args.device == "cpu", "report_to": [], "logging_steps": 1,
         "save_strategy": "no", "disable_tqdm": True,
         "lr_scheduler_type": "constant", "warmup_steps": 0, "max_length": None, **HYPER.get(args.method, {}),
     }  # fmt: skip
@@ -181,12 +182,12 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
         import trl.trainer.utils
 
         trl.trainer.utils._use_triton = lambda device: True  # type: ignore[attr-defined]
-    lm = load("packaged/SmolLM2-135M-Instruct", device="cpu")
+    lm = load(args.model, device="cpu")
     tokenizer, case = lm.tokenizer, CASES[args.case]
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
     per = {"kto": 2, "reward_k4": 6}.get(args.method, 1)
     trainer, kind = _trainer(args.method)
-    clock = Clock()
+    clock = Clock(args.device)
     model = _model(args, lm)
     lm.model = None
     with tempfile.TemporaryDirectory() as folder:
@@ -195,12 +196,12 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
             model=model, args=config, train_dataset=_rows(args, tokenizer), processing_class=tokenizer,
             callbacks=[clock],
         )  # fmt: skip
-        base = in_use(torch.device("cpu"))
+        base = in_use(clock.device)
         made.train()
         losses = [row["loss"] for row in made.state.log_history if "loss" in row]
     return {
         "steps": [{"s": s, "loss": x} for s, x in zip(clock.seconds, losses, strict=True)],
         "per_step": case.batch * {"reward_k4": 6}.get(args.method, 1),
-        "peak": peak(torch.device("cpu")),
+        "peak": peak(clock.device),
         "base": base,
     }

@@ -111,7 +111,7 @@ def four_answers(rows: list[Row]) -> list[tuple[Any, ...]]:
 
 def run_accord(args: argparse.Namespace) -> dict[str, Any]:
     """accord's own loop over token trees; reference log-probs timed apart."""
-    case, lm = CASES[args.case], load(MODEL, device=args.device)
+    case, lm = CASES[args.case], load(args.model, device=args.device)
     kto, k4 = args.method == "kto", args.method == "reward_k4"
     rows: list[Any] = rows_of(case, lm.tokenizer, case.batch * (args.steps + 2))
     cfg = settings(args, case.batch * (2 if kto else 1))
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", default=MODEL)
     args = parser.parse_args()
     if args.contender.startswith("accord-bf16"):
         args.precision = "bf16"

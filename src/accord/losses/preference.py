@@ -63,7 +63,7 @@ def dpo(
 
     label_smoothing ε is cDPO (Mitchell 2023, eq. 3): -(1-ε) log σ(βΔ) - ε log σ(-βΔ).
     length_normalized takes Δ of per-token means (Tülu 3, Lambert et al. 2024, eq. 6).
-    ld_alpha α < 1 is LD-DPO (Liu et al. 2024, eq. 9-10): tokens beyond the length of the pair's
+    ld_alpha α < 1 is LD-DPO (Liu et al. 2024, their L_LD-DPO): tokens beyond the length of the pair's
     shorter answer count α, under policy and reference alike.
     """
     if ld_alpha < 1.0:
@@ -90,7 +90,7 @@ def _desensitised(lp: PairLogps, alpha: float) -> PairLogps:
 
 @preference_loss("robust", needs_reference=True)
 def robust(lp: PairLogps, *, beta: Positive = 0.1, label_smoothing: Smoothing = 0.1) -> Tensor:
-    """Robust DPO (Chowdhury et al. 2024, eq. 9): unbiased when a share ε of labels is flipped.
+    """Robust DPO (Chowdhury et al. 2024, their L_rDPO): unbiased when a share ε of labels is flipped.
 
     [-(1-ε) log σ(βΔ) + ε log σ(-βΔ)] / (1-2ε); its expectation over flips is DPO's clean loss.
     Not bounded below, as in the paper.
@@ -112,9 +112,9 @@ def ipo(lp: PairLogps, *, beta: Positive = 0.1, average: bool = True) -> Tensor:
 
 @preference_loss("hinge", needs_reference=True)
 def hinge(lp: PairLogps, *, beta: Positive = 0.1) -> Tensor:
-    """Hinge on the log-ratio margin: max(0, 1 - βΔ). SLiC-HF's calibration (Zhao et al. 2023, eq. 1) in
-    the reference-anchored form of RSO (Liu et al. 2023, eq. 8); SLiC's cross-entropy term is a `mix` with
-    sft."""
+    """Hinge on the log-ratio margin: max(0, 1 - βΔ). SLiC-HF's rank loss (Zhao et al. 2023) in the
+    reference-anchored form of RSO (Liu et al. 2023, hinge-norm); SLiC's cross-entropy term is a `mix`
+    with sft."""
     return torch.relu(1 - beta * lp.margin_B())
 
 
@@ -129,7 +129,7 @@ def sppo(lp: PairLogps, *, beta: Positive = 0.1) -> Tensor:
 
 @preference_loss("nca", needs_reference=True)
 def nca(lp: PairLogps, *, beta: Positive = 0.1) -> Tensor:
-    """Noise contrastive alignment, pairs (Chen et al. 2024, eq. 14 for K = 2):
+    """Noise contrastive alignment, pairs (Chen et al. 2024, their L_NCA for K = 2):
     -log σ(βr_w) - ½ log σ(-βr_w) - ½ log σ(-βr_l): keeps the chosen answer's likelihood up."""
     won_B, lost_B = beta * lp.chosen_ratio_B(), beta * lp.rejected_ratio_B()
     return -F.logsigmoid(won_B) - 0.5 * F.logsigmoid(-won_B) - 0.5 * F.logsigmoid(-lost_B)
@@ -137,14 +137,14 @@ def nca(lp: PairLogps, *, beta: Positive = 0.1) -> Tensor:
 
 @preference_loss("apo_zero", needs_reference=True)
 def apo_zero(lp: PairLogps, *, beta: Positive = 0.1) -> Tensor:
-    """Anchored preference optimisation, zero (D'Oosterlinck et al. 2024, eq. 3): chosen answers up,
+    """Anchored preference optimisation, zero (D'Oosterlinck et al. 2024, eq. 7): chosen answers up,
     rejected ones down; for chosen answers better than the model's own. 1 - σ(βr_w) + σ(βr_l)."""
     return torch.sigmoid(-beta * lp.chosen_ratio_B()) + torch.sigmoid(beta * lp.rejected_ratio_B())
 
 
 @preference_loss("apo_down", needs_reference=True)
 def apo_down(lp: PairLogps, *, beta: Positive = 0.1) -> Tensor:
-    """Anchored preference optimisation, down (D'Oosterlinck et al. 2024, eq. 4): both down, rejected
+    """Anchored preference optimisation, down (D'Oosterlinck et al. 2024, eq. 8): both down, rejected
     ones more; for a model better than the chosen answers. σ(βr_w) + 1 - σ(βΔ)."""
     return torch.sigmoid(beta * lp.chosen_ratio_B()) + torch.sigmoid(-beta * lp.margin_B())
 
@@ -156,7 +156,7 @@ def exo(
     beta: Positive = 0.1,
     label_smoothing: Annotated[float, Field(gt=0.0, lt=0.5)] = 1e-3,
 ) -> Tensor:
-    """Efficient exact optimisation, pairs (Ji et al. 2024, eq. 17): the reverse KL
+    """Efficient exact optimisation, pairs (Ji et al. 2024, eq. 16): the reverse KL
     KL(p_θ ‖ p) of p_θ = (σ(βΔ), σ(-βΔ)) from the smoothed label p = (1-ε, ε)."""
     h_B, eps = beta * lp.margin_B(), label_smoothing
     won_B = torch.sigmoid(h_B) * (F.logsigmoid(h_B) - math.log1p(-eps))
@@ -185,7 +185,7 @@ def wpo(
     label_smoothing: Smoothing = 0.0,
     alignment: Literal["none", "sampled"] = "none",
 ) -> Tensor:
-    """Weighted preference optimisation (Zhou et al. 2024, eq. 4): DPO times w(y_w)·w(y_l), detached, at
+    """Weighted preference optimisation (Zhou et al. 2024, their L_WPO): DPO times w(y_w)·w(y_l), detached, at
     most 1; w(y) = exp(m): pairs the policy would itself write count more.
 
     alignment "sampled" (their section 3.2) divides each token's probability by Σ_v π(v)², what a
@@ -211,7 +211,7 @@ def f_dpo(
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5,
     label_smoothing: Smoothing = 0.0,
 ) -> Tensor:
-    """DPO under another divergence from the reference (Wang et al. 2023, eq. 8 and table 1):
+    """DPO under another divergence from the reference (Wang et al. 2023, table 1):
     -log σ(β f'(u_w) - β f'(u_l)), u = π/π_ref = e^r. reverse_kl is DPO: f' = log u; forward_kl: -1/u;
     js: log 2u/(1+u); alpha: (1 - u^-α)/α. Constants cancel. Exponents are capped at e^80."""
     won_B, lost_B = (
@@ -268,7 +268,7 @@ def cpo(
     alpha: NonNegative = 1.0,
     label_smoothing: Smoothing = 0.0,
 ) -> Tensor:
-    """Contrastive preference optimisation (Xu et al. 2024, eq. 6): DPO with a uniform reference plus α
+    """Contrastive preference optimisation (Xu et al. 2024, eq. 3): DPO with a uniform reference plus α
     times SFT: -log σ(β(log π_w - log π_l)) - α m_w. The SFT term is a mean per token."""
     h_B = beta * (lp.policy_chosen - lp.policy_rejected)
     return _logistic(h_B, label_smoothing) - alpha * lp.mean_chosen_B()

@@ -43,7 +43,7 @@ def kto(
     desirable_weight: Positive = 1.0,
     undesirable_weight: Positive = 1.0,
 ) -> Tensor:
-    """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, eq. 8): λ_D(1 - σ(β(r - z0))) for a desirable
+    """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, eq. 7): λ_D(1 - σ(β(r - z0))) for a desirable
     answer, λ_U(1 - σ(β(z0 - r))) for an undesirable one.
 
     z0 = max(0, mean of r over mismatched answers), detached: the reference point KL(π ‖ π_ref).
@@ -61,8 +61,8 @@ def kto(
 
 @unpaired_loss("bco", reads="batch")
 def bco(lp: LabelledLogps, *, beta: Positive = 0.1) -> Tensor:
-    """Binary classifier optimisation (Jung et al. 2024, eq. 9, 12): -log σ(βr - δ) for a desirable answer,
-    -log σ(-(βr - δ)) for an undesirable one.
+    """Binary classifier optimisation (Jung et al. 2024, their L_BCO and δ): -log σ(βr - δ) for a desirable
+    answer, -log σ(-(βr - δ)) for an undesirable one.
 
     δ, detached, is halfway between the mean rewards of the two classes. Deviation: the paper keeps a
     running mean of δ; here it is the batch's own, so that a step depends on nothing but its batch.

@@ -49,7 +49,7 @@ def sweep_stage(ctx: StageContext) -> StageResult:
         cache=ctx.cache_folder / "reference",
         trackers=ctx.trackers,
         on_point=on_point,
-        tell=None,
+        tell=ctx.reporter.note,
     )
     picked = best(outcomes)
     use(picked, material, ctx.folder)

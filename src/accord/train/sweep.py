@@ -77,6 +77,7 @@ def sweep(
         if done is None:
             done = _train(material, point, at, seed, cache or folder / "reference", trackers,
                           on_point(number, point) if on_point else None, tell)  # fmt: skip
+            tell = None  # the memory plan of one point is that of all
             kept = {name: m.model_dump(mode="json") for name, m in done[0].items()}
             write_json(at / FILE, {"label": point.label, "metrics": kept, "failed": done[1]})
         found.append(Outcome(point, at, *done))
