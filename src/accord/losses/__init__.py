@@ -1,7 +1,10 @@
 """Objectives as pure functions of log-probs and scores; torch, no I/O."""
 
+from accord.losses.advantage import gae, group_normalised, leave_one_out, whiten
 from accord.losses.families import ChosenLoss, choose_loss, loss_names
+from accord.losses.kl import AdaptiveKL, FixedKL, KLEstimator, kl_estimate
 from accord.losses.logps import LabelledLogps, PairLogps, RankedLogps
+from accord.losses.policy import ppo_clip, sequence_ratio, value_clip
 from accord.losses.preference import get_preference_loss, preference_loss, preference_losses
 from accord.losses.ranking import (
     get_ranking_loss,
@@ -14,25 +17,36 @@ from accord.losses.soft import soft
 from accord.losses.unpaired import get_unpaired_loss, unpaired_loss, unpaired_losses
 
 __all__ = [
+    "AdaptiveKL",
     "ChosenLoss",
+    "FixedKL",
+    "KLEstimator",
     "LabelledLogps",
     "PairLogps",
     "PairScores",
     "RankedLogps",
     "choose_loss",
+    "gae",
     "get_preference_loss",
     "get_ranking_loss",
     "get_reward_loss",
     "get_unpaired_loss",
+    "group_normalised",
+    "kl_estimate",
+    "leave_one_out",
     "loss_names",
     "plackett_luce_nll",
+    "ppo_clip",
     "preference_loss",
     "preference_losses",
     "ranking_loss",
     "ranking_losses",
     "reward_loss",
     "reward_losses",
+    "sequence_ratio",
     "soft",
     "unpaired_loss",
     "unpaired_losses",
+    "value_clip",
+    "whiten",
 ]

@@ -1,0 +1,90 @@
+"""How much better than expected an action was: GAE, group baselines, whitening.
+
+Legend: B sequences, T tokens (the last axis), G prompts, K answers to each.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["gae", "group_normalised", "leave_one_out", "whiten"]
+
+SAME = 1e-6  # of the rewards: a group whose rewards differ by less has nothing to tell
+
+
+def gae(
+    rewards: Tensor,
+    values: Tensor,
+    *,
+    gamma: float,
+    lam: float,
+    terminated: bool | Tensor = True,
+    bootstrap_value: float | Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Generalised advantage estimates [..., T] (Schulman et al. 2016, eq. 16):
+    A_t = δ_t + γλ A_{t+1}, δ_t = r_t + γ V_{t+1} - V_t.
+
+    After the last token V is 0 where the sequence `terminated`, else `bootstrap_value` (required):
+    an answer cut off at the length limit did not end. Tokens outside `mask` get 0 and are stepped
+    over without decay, wherever they stand. Returns for the value model are A + V, *unwhitened*.
+    """
+    ended = torch.as_tensor(terminated, device=rewards.device).expand(rewards.shape[:-1])
+    if bootstrap_value is None:
+        if not bool(ended.all()):
+            raise ValueError("a sequence that did not terminate needs a bootstrap_value")
+        bootstrap_value = 0.0
+    after = torch.as_tensor(bootstrap_value, dtype=values.dtype, device=values.device)
+    next_value = torch.where(ended, torch.zeros_like(after), after).expand(rewards.shape[:-1])
+    running = torch.zeros_like(next_value)
+    out = torch.zeros_like(values)
+    for t in reversed(range(rewards.shape[-1])):
+        delta = rewards[..., t] + gamma * next_value - values[..., t]
+        advantage = delta + gamma * lam * running
+        if mask is None:
+            out[..., t], running, next_value = advantage, advantage, values[..., t]
+            continue
+        here = mask[..., t].bool()
+        out[..., t] = torch.where(here, advantage, torch.zeros_like(advantage))
+        running = torch.where(here, advantage, running)
+        next_value = torch.where(here, values[..., t], next_value)
+    return out
+
+
+def whiten(x: Tensor, mask: Tensor | None = None, *, shift_mean: bool = True) -> Tensor:
+    """(x - mean)/√(var + 1e-8) over the masked-in values of all axes, biased variance; masked-out
+    positions give 0. `shift_mean=False` puts the mean back (for rewards: their sign means something)."""
+    kept = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.bool()
+    mean, var = x[kept].mean(), x[kept].var(correction=0)
+    out = (x - mean) * torch.rsqrt(var + 1e-8)
+    return torch.where(kept, out if shift_mean else out + mean, torch.zeros_like(x))
+
+
+def leave_one_out(rewards_GK: Tensor) -> Tensor:
+    """RLOO (Ahmadian et al. 2024, eq. 8): each reward minus the mean of the *others* of its group.
+
+    NaN marks an answer without a reward: it gets 0 and counts in no baseline; so does one that is alone.
+    """
+    there_GK = ~rewards_GK.isnan()
+    known_GK = torch.where(there_GK, rewards_GK, torch.zeros_like(rewards_GK))
+    others_GK = there_GK.sum(-1, keepdim=True) - 1
+    baseline_GK = (known_GK.sum(-1, keepdim=True) - known_GK) / others_GK.clamp(min=1)
+    tells_GK = there_GK & (others_GK > 0)
+    return torch.where(tells_GK, known_GK - baseline_GK, torch.zeros_like(known_GK))
+
+
+def group_normalised(rewards_GK: Tensor, *, scale: bool = True) -> Tensor:
+    """GRPO (Shao et al. 2024, section 4.1.2): (r - mean)/std of the group; without `scale` r - mean
+    (Dr. GRPO, Liu et al. 2025). A group whose rewards are all alike gives 0, not noise over 1e-4;
+    std is unbiased. NaN as in `leave_one_out`."""
+    there_GK = ~rewards_GK.isnan()
+    known_GK = torch.where(there_GK, rewards_GK, torch.zeros_like(rewards_GK))
+    n_G1 = there_GK.sum(-1, keepdim=True)
+    mean_G1 = known_GK.sum(-1, keepdim=True) / n_G1.clamp(min=1)
+    centred_GK = torch.where(there_GK, known_GK - mean_G1, torch.zeros_like(known_GK))
+    if not scale:
+        return centred_GK
+    std_G1 = (centred_GK.square().sum(-1, keepdim=True) / (n_G1 - 1).clamp(min=1)).sqrt()
+    differs_G1 = std_G1 > SAME * known_GK.abs().amax(-1, keepdim=True)
+    return torch.where(differs_G1, centred_GK / std_G1, torch.zeros_like(centred_GK))
