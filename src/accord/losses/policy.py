@@ -41,7 +41,7 @@ def ppo_clip(
 def sequence_ratio(new_S: Tensor, old_S: Tensor, lengths: Sequence[int]) -> Tensor:
     """Log-probs [S] to take the place of `new` in `ppo_clip`, such that every token of a continuation
     has the ratio of the whole, exp(mean(new - old)), and its gradient (GSPO, Zheng et al. 2025, eq. 7)."""
-    gaps = (new_S - old_S).split(list(lengths))
+    gaps = torch.split(new_S - old_S, list(lengths))
     spread = torch.cat([gap.mean().expand(len(gap)) for gap in gaps])
     return old_S + spread
 
