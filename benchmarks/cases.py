@@ -39,7 +39,8 @@ def _hh() -> Iterator[Pair]:
 
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "hh.db") as store:
         data = SHARED / "data" / "hh_rlhf" / "harmless-base.jsonl.gz"
-        import_file(store, data, format="implicit", skip_bad=True)
+        rejects = Path(folder) / "rejects.jsonl"
+        import_file(store, data, format="implicit", skip_bad=True, rejects_path=rejects)
         store.freeze("all")
         yield from store.snapshot("all").pairs()
 
