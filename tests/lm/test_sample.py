@@ -147,7 +147,7 @@ class Scripted:
 
 def draw(probs: list[float], uniform: float, **settings: Any) -> int:
     logits_BV = torch.tensor([probs]).log()
-    return _choose(logits_BV, Sampling(**settings), [Scripted(uniform)])[0]  # type: ignore[list-item]
+    return _choose(logits_BV, Sampling(**settings), [Scripted(uniform)])[0][0]  # type: ignore[list-item]
 
 
 def test_inverse_cdf_closed_form() -> None:
@@ -184,7 +184,7 @@ def test_temperature_closed_form() -> None:
 def test_wide_nucleus_takes_all_it_needs() -> None:
     logits_BV = torch.zeros(1, 1000)
     seen = {
-        _choose(logits_BV, Sampling(top_p=0.9), [Scripted(u / 2000)])[0]  # type: ignore[list-item]
+        _choose(logits_BV, Sampling(top_p=0.9), [Scripted(u / 2000)])[0][0]  # type: ignore[list-item]
         for u in range(2000)
     }
     assert abs(len(seen) - 900) <= 1

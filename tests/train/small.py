@@ -179,3 +179,9 @@ def made(train: Train, model: Path, folder: Path, cfg: Optimise, **more: Any) ->
     """What a training saves."""
     folder.mkdir(exist_ok=True)
     return saved_tensors(train(model, folder, cfg, **more).model)
+
+
+def reward_model(model: Path, folder: Path) -> Path:
+    """A reward model of a few steps, saved; its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return reward(model, folder, how(max_steps=3)).model

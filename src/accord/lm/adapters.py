@@ -22,13 +22,23 @@ from accord.lm.lora import Lora
 from accord.lm.lora_linear import fuse_lora
 from accord.lm.packaged import quiet_transformers
 
-__all__ = ["adapter_off", "add_lora", "save_adapter", "trainable"]
+__all__ = ["adapter_off", "add_lora", "lora_config", "save_adapter", "trainable"]
 
 
 def add_lora(model: nn.Module, lora: Lora, seed: int) -> Any:
     """The model with a fresh adapter; only the adapter has gradients. B starts at 0."""
+    config = lora_config(model, lora)
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
+        torch.manual_seed(seed)
+        adapted = get_peft_model(model, config)
+    fuse_lora(adapted)
+    return adapted
+
+
+def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
+    """peft's configuration of an adapter for this model; ConfigError for targets it lacks."""
     targets = lora.targets
-    config = LoraConfig(
+    return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -37,11 +47,6 @@ def add_lora(model: nn.Module, lora: Lora, seed: int) -> Any:
         exclude_modules=_layers_below(model, lora.last_layers),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]), quiet_transformers():
-        torch.manual_seed(seed)
-        adapted = get_peft_model(model, config)
-    fuse_lora(adapted)
-    return adapted
 
 
 def _named(model: nn.Module, targets: str) -> list[str]:
@@ -96,10 +101,13 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {n: p for n, p in sorted(model.named_parameters()) if p.requires_grad}
 
 
-def save_adapter(model: Any, folder: Path) -> None:
-    """Save the adapter with peft (adapter_config.json, adapter_model.safetensors). Names are sorted:
-    peft writes sets, whose order differs from process to process."""
-    model.save_pretrained(folder, save_embedding_layers=False)
+def save_adapter(model: Any, folder: Path, name: str = "default") -> Path:
+    """Save the adapter with peft (adapter_config.json, adapter_model.safetensors); where it lies: peft
+    gives one with a name a folder of its own. Lists are sorted: peft writes sets, whose order differs
+    from process to process."""
+    model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[name])
+    folder = folder if name == "default" else folder / name
     config = read_json(folder / "adapter_config.json")
     named = {k: sorted(v) for k, v in config.items() if k.endswith("_modules") and type(v) is list}
     write_json(folder / "adapter_config.json", config | named)
+    return folder

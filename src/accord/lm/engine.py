@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -46,11 +46,13 @@ Attention = Literal["by_tree", "flex", "mask"]  # how a packed row attends
 @dataclass(frozen=True)
 class ContinuationLogps:
     """Token log-probs [S] (fp32) of C continuations, contiguous, `lengths` tokens each; collision_S,
-    where asked for, is log Σ_v π(v)² at the same positions, without gradient."""
+    where asked for, is log Σ_v π(v)² at the same positions, without gradient; entropy_S their entropies
+    (nats), with gradient."""
 
     tokens_S: Tensor
     lengths: tuple[int, ...]
     collision_S: Tensor | None = None
+    entropy_S: Tensor | None = None
 
     def sums_C(self) -> Tensor:
         """Summed log-prob of each continuation (nats)."""
@@ -120,7 +122,9 @@ class Engine:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def logps(self, trees: Sequence[Tree], *, collision: bool = False) -> ContinuationLogps:
+    def logps(
+        self, trees: Sequence[Tree], *, collision: bool = False, entropy: bool = False
+    ) -> ContinuationLogps:
         """Log-probs at the scored tokens of every continuation, trees and continuations in order."""
         with self._lower():
             if self.mode == "plain":
@@ -136,7 +140,24 @@ class Engine:
         with half_backward(self.precision == "bf16"):
             tokens_S = self.head.logps(hidden_SH, target_S)
             extra_S = self.head.collision(hidden_SH) if collision else None
-        return ContinuationLogps(tokens_S, lengths, extra_S)
+            entropy_S = self.head.entropy(hidden_SH) if entropy else None
+        return ContinuationLogps(tokens_S, lengths, extra_S, entropy_S)
+
+    def at_temperature(self, temperature: float) -> None:
+        """Log-probs are from now on those of sampling at this temperature."""
+        self.head = replace(self.head, temperature=temperature)
+
+    def states(self, trees: Sequence[Tree]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Hidden states [S, H] from which each scored token is predicted, [C, H] at each
+        continuation's last token, and scored tokens per continuation: what a value model reads."""
+        with self._lower():
+            if self.mode == "plain":
+                hidden_SH, _, lengths = self._plain(trees)
+                return hidden_SH, self.last_hidden(trees), lengths
+            packed = pack(trees, keep_last=True)
+            row_TH = self._row(packed)
+            at_S, last_C = packed.at_S.to(self.device), packed.last_C.to(self.device)
+            return row_TH.index_select(0, at_S), row_TH.index_select(0, last_C), packed.lengths
 
     def last_hidden(self, trees: Sequence[Tree]) -> Tensor:
         """Hidden state [C, H] at the last token of every continuation."""

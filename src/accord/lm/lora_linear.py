@@ -100,6 +100,7 @@ def fuse_lora(model: nn.Module) -> int:
             type(layer) is PeftLinear
             and type(layer.base_layer) is nn.Linear
             and not layer.lora_variant
+            and "forward" not in layer.__dict__
         ):
             layer.forward = partial(_forward, layer, layer.forward)  # type: ignore[method-assign]
             fused += 1

@@ -76,6 +76,8 @@ class Tokens:
     prompt: tuple[int, ...]
     stream: random.Random | None  # None: greedy
     ids: list[int] = field(default_factory=list)
+    logps: list[float] = field(default_factory=list)
+    """log π of each id at the sampling temperature, before top-k and top-p; 0 when greedy."""
     finish: Literal["stop", "length"] = "length"
 
 
@@ -94,7 +96,7 @@ class LocalSampler:
     ) -> list[list[Response]]:
         samples = self.tokens(prompts, sampling, on_progress)
         return [
-            [self._response(row, sampling, index) for index, row in enumerate(rows)]
+            [self.response(row, sampling, index) for index, row in enumerate(rows)]
             for rows in samples
         ]
 
@@ -129,7 +131,8 @@ class LocalSampler:
                 _decode(self.lm, batch, sampling, finished)
         return rows
 
-    def _response(self, row: Tokens, sampling: Sampling, index: int) -> Response:
+    def response(self, row: Tokens, sampling: Sampling, index: int) -> Response:
+        """The sample as text."""
         stops = set(self.lm.eos_ids)
         ids = row.ids[:-1] if row.ids and row.ids[-1] in stops else row.ids
         text, _ = answer_text(self.lm.tokenizer, ids, sampling.stop)
@@ -175,10 +178,11 @@ def _decode(
     logits_BV = step.first([group[0].prompt for group in groups], [len(g) for g in groups])
     rows = [row for group in groups for row in group]
     for length in range(1, sampling.max_new_tokens + 1):
-        chosen = _choose(logits_BV, sampling, [row.stream for row in rows])
+        chosen, logps = _choose(logits_BV, sampling, [row.stream for row in rows])
         going = []
-        for at, (row, token) in enumerate(zip(rows, chosen, strict=True)):
+        for at, (row, token, logp) in enumerate(zip(rows, chosen, logps, strict=True)):
             row.ids.append(token)
+            row.logps.append(logp)
             if token in stops or (sampling.stop and _stopped(lm, row.ids, sampling.stop)):
                 row.finish = "stop"
             elif length < sampling.max_new_tokens:
@@ -279,17 +283,19 @@ def _stopped(lm: LanguageModel, ids: list[int], stop: Sequence[str]) -> bool:
 
 def _choose(
     logits_BV: Tensor, sampling: Sampling, streams: Sequence[random.Random | None]
-) -> list[int]:
-    """One token per row: the likeliest, or by inverse CDF at the row's next random number."""
+) -> tuple[list[int], list[float]]:
+    """One token per row and its log-prob: the likeliest, or by inverse CDF at the row's next random
+    number."""
     top_B1, likeliest_B1 = logits_BV.max(-1, keepdim=True)
     if not bool(top_B1.isfinite().all()):
         raise ModelError(
             "the model's logits are not finite", where="sampling", mend="check the weights or dtype"
         )
     if sampling.temperature == 0:
-        return [int(token) for token in likeliest_B1[:, 0].tolist()]
+        return likeliest_B1[:, 0].tolist(), [0.0] * len(streams)
     # subtracting the maximum first keeps a tiny temperature finite
     logits_BV = (logits_BV.float() - top_B1.float()) / sampling.temperature
+    all_BV = logits_BV
     ids_BK: Tensor | None = None
     if 0 < sampling.top_k < logits_BV.shape[-1]:
         logits_BV, ids_BK = logits_BV.topk(sampling.top_k)
@@ -300,7 +306,8 @@ def _choose(
     uniform_B = [stream.random() for stream in streams if stream is not None]
     drawn_B1 = _inverse_cdf(probs_BK, uniform_B)
     tokens_B1 = drawn_B1 if ids_BK is None else ids_BK.gather(-1, drawn_B1)
-    return [int(token) for token in tokens_B1[:, 0].tolist()]
+    logps_B1 = all_BV.gather(-1, tokens_B1) - all_BV.logsumexp(-1, keepdim=True)
+    return tokens_B1[:, 0].tolist(), logps_B1[:, 0].tolist()
 
 
 def _nucleus(probs_BV: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

@@ -28,11 +28,13 @@ CHUNK_BYTES = 28 << 20  # fp32 logits alive at a time
 
 @dataclass(frozen=True)
 class VocabHead:
-    """The output layer and what its model does to the logits: scale, then tanh soft-capping."""
+    """The output layer and what its model does to the logits: scale, then tanh soft-capping; then what
+    sampling does, a temperature."""
 
     linear: nn.Module
     scale: float = 1.0
     softcap: float | None = None
+    temperature: float = 1.0
 
     def logits(self, hidden_SH: Tensor) -> Tensor:
         """Logits [S, V] in fp32 (fp64 for an fp64 model)."""
@@ -42,7 +44,7 @@ class VocabHead:
             logits_SV = logits_SV * self.scale
         if self.softcap:
             logits_SV = self.softcap * torch.tanh(logits_SV / self.softcap)
-        return logits_SV
+        return logits_SV if self.temperature == 1.0 else logits_SV / self.temperature
 
     def logps(self, hidden_SH: Tensor, target_S: Tensor) -> Tensor:
         """Log-probs [S] of the target tokens, fp32, differentiable."""
@@ -68,6 +70,15 @@ class VocabHead:
             logits = map(self.logits, hidden_SH.split(chunk))
             return _cat((2 * x).logsumexp(1) - 2 * x.logsumexp(1) for x in logits)
 
+    def entropy(self, hidden_SH: Tensor) -> Tensor:
+        """Entropy [S] of the distribution at each position (nats), differentiable: its logits are
+        computed again in backward."""
+        chunk = max(1, CHUNK_BYTES // (4 * self._vocabulary()))
+        parts = hidden_SH.split(chunk)
+        if not (torch.is_grad_enabled() and hidden_SH.requires_grad):
+            return _cat(_entropy(self.logits(h)) for h in parts)
+        return _cat(checkpoint(lambda h: _entropy(self.logits(h)), h, use_reentrant=False) for h in parts)
+
     def _chunk(self, hidden_CH: Tensor, target_C: Tensor) -> Tensor:
         logits_CV = self.logits(hidden_CH)
         return logits_CV.gather(1, target_C[:, None])[:, 0] - logits_CV.logsumexp(1)
@@ -75,6 +86,11 @@ class VocabHead:
     def _vocabulary(self) -> int:
         weight = getattr(self.linear, "weight", None)
         return int(weight.shape[0]) if weight is not None else 1 << 17
+
+
+def _entropy(logits_CV: Tensor) -> Tensor:
+    logps_CV = logits_CV.log_softmax(1)
+    return -(logps_CV.exp() * logps_CV).sum(1)
 
 
 def _chunks(hidden_SH: Tensor, target_S: Tensor, size: int) -> Any:
@@ -93,9 +109,9 @@ def _slopes(head: VocabHead, logits_CV: Tensor, target_C: Tensor) -> tuple[Tenso
     slope_CV = torch.sub(logits_CV, lse_C1, out=None if capped else logits_CV).exp_().neg_()
     slope_CV.scatter_add_(1, target_C[:, None], torch.ones_like(lse_C1))  # onehot - softmax
     if capped:  # d/dx cap·tanh(x/cap) = 1 - tanh²
-        slope_CV *= 1 - (logits_CV / head.softcap) ** 2
-    if head.scale != 1.0:
-        slope_CV *= head.scale
+        slope_CV *= 1 - (logits_CV * head.temperature / head.softcap) ** 2
+    if head.scale != head.temperature:
+        slope_CV *= head.scale / head.temperature
     return logps_C, slope_CV
 
 

@@ -7,6 +7,7 @@ the tree mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import by_tree, each_tree
 from accord.lm.tree import Tree, share_prompts
 
-__all__ = ["RewardModel", "load_reward_model"]
+__all__ = ["RewardModel", "load_reward_model", "reward_settings"]
 
 FILE = "reward_model.json"
 
@@ -36,6 +37,8 @@ class RewardModel:
     head: ScalarHead
     tokenizer: Any
     max_completion: int = 256
+    playing: Callable[[], AbstractContextManager[None]] = nullcontext
+    """How its adapter comes on, where it shares a base with others."""
 
     def scores(self, trees: Sequence[Tree]) -> Tensor:
         """Scores [C] of all continuations in order, with gradients."""
@@ -53,7 +56,8 @@ class RewardModel:
         def values(some: Sequence[Tree]) -> Sequence[Tensor]:
             return by_tree(self.scores(some), some)
 
-        found = each_tree(self.engine.model, values, trees, tokens, on_progress)
+        with self.playing():
+            found = each_tree(self.engine.model, values, trees, tokens, on_progress)
         return [scores_K.tolist() for scores_K in found]
 
     def __call__(
@@ -91,10 +95,15 @@ def load_reward_model(folder: str | Path, *, device: str | None = None) -> Rewar
     head = ScalarHead.load(folder)
     lm = load(folder, device=device)
     lm.model.eval()
+    limit = reward_settings(folder)
+    return RewardModel(Engine(lm.model), head.to(lm.device), lm.tokenizer, limit)
+
+
+def reward_settings(folder: Path) -> int:
+    """max_completion of the reward model saved in a folder (tokens)."""
     try:
-        limit = int(read_json(folder / FILE)["max_completion"])
+        return int(read_json(folder / FILE)["max_completion"])
     except (RunError, KeyError, TypeError, ValueError):
         raise ModelError(
             f"has no readable {FILE}", where=str(folder), mend="train the reward model again"
         ) from None
-    return RewardModel(Engine(lm.model), head.to(lm.device), lm.tokenizer, limit)

@@ -30,9 +30,12 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     step: int,
     run: str = "",
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Replace the folder's checkpoint, atomically. `run` is what it is of (see `load_checkpoint`)."""
+    """Replace the folder's checkpoint, atomically. `run` is what it is of (see `load_checkpoint`);
+    `more` is what else the loop must know (tensors and plain data)."""
     state = {
+        "more": dict(more or {}),
         "step": step,
         "run": run,
         "parameters": {name: p.detach().cpu() for name, p in parameters.items()},
@@ -64,9 +67,10 @@ def load_checkpoint(
     parameters: Mapping[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     run: str = "",
+    more: dict[str, Any] | None = None,
 ) -> int:
-    """Restore in place from the folder's checkpoint; the step it was taken at, 0 without one.
-    RunError when it is of another run: then its weights are not what was asked for."""
+    """Restore in place from the folder's checkpoint; the step it was taken at, 0 without one. `more`
+    is filled with what was saved so. RunError when it is of another run: then its weights are not what was asked for."""
     path = folder / NAME
     if not path.exists():
         return 0
@@ -89,6 +93,8 @@ def load_checkpoint(
         for name, parameter in parameters.items():
             parameter.copy_(state["parameters"][name])
     optimiser.load_state_dict(state["optimiser"])
+    if more is not None:
+        more.update(state.get("more", {}))
     torch.set_rng_state(state["torch_rng"])
     random.setstate(state["python_rng"])
     name, keys, *rest = state["numpy_rng"]

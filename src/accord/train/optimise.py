@@ -30,7 +30,9 @@ from accord.lm.tree import bins
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
 from accord.train.trackers import tracking
 
-__all__ = ["Objective", "Optimise", "Sums", "optimise", "told", "total_steps"]
+__all__ = [
+    "Objective", "Optimise", "Sums", "adamw", "check_finite", "one_step", "optimise", "told", "total_steps",
+]  # fmt: skip
 
 Sums = dict[str, tuple[float, float]]  # metric -> (sum, count), averaged over the batch
 Evaluate = Callable[[], Mapping[str, float]]
@@ -126,7 +128,7 @@ def optimise(
     folder.mkdir(parents=True, exist_ok=True)
     assert cfg.tokens != "auto", "train.memory.budget decides before the loop begins"
     steps = total_steps(n, cfg)
-    optimiser = _optimiser(parameters, cfg)
+    optimiser = adamw(parameters, cfg)
     start = load_checkpoint(folder, parameters, optimiser, run)
     log = MetricsLog(folder / "metrics.jsonl", start)
     with tracking(trackers, folder.name, folder) as track:
@@ -134,13 +136,13 @@ def optimise(
             torch.manual_seed(derive_seed(seed, "step", step))  # dropout
             for group in optimiser.param_groups:
                 group["lr"] = cfg.lr * lr_scale(step, steps, cfg)
-            row = _step(
+            row = one_step(
                 parameters, objective, optimiser, batch_items(n, step, cfg, seed), cfg, folder
             )
             done = step + 1
             if evaluate and (done == steps or (cfg.eval_every and done % cfg.eval_every == 0)):
                 row |= {f"eval/{name}": value for name, value in evaluate().items()}
-                _check_finite(row, f"{folder} step {done}", "lower lr; the last checkpoint is kept")
+                check_finite(row, f"{folder} step {done}", "lower lr; the last checkpoint is kept")
             log.add(done, row)
             track(done, row)
             if done % cfg.save_every == 0 or done == steps:
@@ -150,7 +152,7 @@ def optimise(
     return steps
 
 
-def _step(
+def one_step(
     parameters: Mapping[str, nn.Parameter],
     objective: Objective,
     optimiser: torch.optim.Optimizer,
@@ -162,19 +164,19 @@ def _step(
     row = _accumulate(objective, items, cfg)
     row["grad_norm"] = float(nn.utils.clip_grad_norm_(list(parameters.values()), cfg.clip))
     mend = f"look at items {list(items)}, or lower lr; the last checkpoint is kept"
-    _check_finite(row, str(folder), mend)
+    check_finite(row, str(folder), mend)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return row | {"lr": optimiser.param_groups[0]["lr"]}
 
 
-def _check_finite(row: Mapping[str, float], where: str, mend: str) -> None:
+def check_finite(row: Mapping[str, float], where: str, mend: str) -> None:
     wrong = [f"{name} is {value}" for name, value in row.items() if not math.isfinite(value)]
     if wrong:
         raise RunError(", ".join(wrong), where=where, mend=mend)
 
 
-def _optimiser(parameters: Mapping[str, nn.Parameter], cfg: Optimise) -> torch.optim.AdamW:
+def adamw(parameters: Mapping[str, nn.Parameter], cfg: Optimise) -> torch.optim.AdamW:
     if not parameters:
         raise RunError("nothing to train: no parameter has a gradient")
     return torch.optim.AdamW(  # fused: one pass over memory where the plain form takes ten

@@ -28,7 +28,7 @@ from accord.train.data import Trees
 from accord.train.memory import Budget, budget
 from accord.train.optimise import Optimise
 
-__all__ = ["Trained", "Trainee", "Tune", "fingerprint", "prepare"]
+__all__ = ["Trained", "Trainee", "Tune", "fingerprint", "prepare", "save_model"]
 
 Tune = Lora | Literal["full"]
 
@@ -78,26 +78,34 @@ class Trainee:
     def save(self, folder: Path, *more: Callable[[Path], None]) -> None:
         """Write the trained model so that `load(folder)` gives it back, and what `more` writes beside
         it; whole or not at all, in place of what was there."""
-        with whole_folder(folder) as beside:
-            self._write(beside)
-            for write in more:
-                write(beside)
+        save_model(self.lm, self.module, folder, *more, adapter="default" if self.lora else None)
 
-    def _write(self, folder: Path) -> None:
-        if not self.lora:
+
+def save_model(
+    lm: LanguageModel,
+    module: Any,
+    folder: Path,
+    *more: Callable[[Path], None],
+    adapter: str | None,
+) -> None:
+    """A model that `load` gives back: its adapter and the name of what that stands on, or (None) all its
+    weights; with what `more` writes beside it, whole or not at all."""
+    with whole_folder(folder) as beside:
+        if adapter is None:
             with quiet_transformers():
-                self.module.save_pretrained(folder)
-            self.lm.tokenizer.save_pretrained(folder)
-            return
-        save_adapter(self.module, folder / "adapter")
-        stage = (self.lm.path / MODEL_FILE).is_file()  # relative, so that runs can be moved
-        write_model_json(
-            folder,
-            base=os.path.relpath(self.lm.path) if stage else self.lm.name,
-            base_weights=self.lm.weights,
-            adapters=[folder / "adapter"],
-            template=self.lm.tokenizer.chat_template,
-        )
+                module.save_pretrained(beside)
+            lm.tokenizer.save_pretrained(beside)
+        else:
+            stage = (lm.path / MODEL_FILE).is_file()  # relative, so that runs can be moved
+            write_model_json(
+                beside,
+                base=os.path.relpath(lm.path) if stage else lm.name,
+                base_weights=lm.weights,
+                adapters=[save_adapter(module, beside / "adapter", adapter)],
+                template=lm.tokenizer.chat_template,
+            )
+        for write in more:
+            write(beside)
 
 
 def prepare(lm: LanguageModel, tune: Tune, seed: int, precision: Precision = "fp32") -> Trainee:

@@ -1,0 +1,113 @@
+"""Several roles on one frozen base: each is an adapter, one plays at a time, the reference is none.
+
+peft's `set_adapter` moves `requires_grad` with the active adapter, so a role that was switched away
+from would train no more. Here what each adapter's parameters are is fixed when it is added. Run a
+role's backward pass in any order: what a forward pass recorded stays as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from accord.core.rundir import read_json
+from accord.lm.adapters import adapter_off, lora_config
+from accord.lm.load import MODEL_FILE, LanguageModel, adapter_hash
+from accord.lm.lora import Lora
+from accord.lm.lora_linear import fuse_lora
+from accord.lm.packaged import quiet_transformers
+
+__all__ = ["Roles", "adapter_on"]
+
+
+class Roles:
+    """A language model with an adapter for each trained or scoring role. The role added first plays
+    unless another is asked for; `lm.model` becomes the peft model."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
+        self.module: Any = None
+        self.now = ""
+        self._trained: dict[str, list[nn.Parameter]] = {}  # role -> what of it has gradients
+
+    def add(self, role: str, lora: Lora, seed: int) -> None:
+        """A fresh adapter that trains; B starts at 0, so the role begins as the base."""
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
+            torch.manual_seed(seed)
+            if self.module is None:
+                self.module = get_peft_model(self.lm.model, lora_config(self.lm.model, lora), role)
+            else:
+                config = lora_config(self.module.get_base_model(), lora)
+                self.module.add_adapter(role, config)
+        self._added(role, trained=True)
+
+    def take(self, role: str, adapter: Path, *, trained: bool) -> None:
+        """An adapter saved by an earlier stage; it must stand on these very weights (`adapter_on`)."""
+        with quiet_transformers():
+            if self.module is None:
+                self.module = PeftModel.from_pretrained(self.lm.model, str(adapter), role)
+            else:
+                self.module.load_adapter(str(adapter), role)
+        self._added(role, trained=trained)
+
+    def _added(self, role: str, *, trained: bool) -> None:
+        self.lm.model = self.module
+        fuse_lora(self.module)
+        self.module.to(self.lm.device)
+        self.module.eval()
+        for name, part in self.module.named_modules():
+            part.training = ".lora_dropout." in name and trained
+        self._trained[role] = list(self.parameters(role).values()) if trained else []
+        self.now = self.now or role
+        self._play(self.now)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._trained)
+
+    def parameters(self, role: str) -> dict[str, nn.Parameter]:
+        """The role's own parameters by name, in a fixed order."""
+        named = sorted(self.module.named_parameters())
+        return {name: p for name, p in named if f".{role}." in name}
+
+    @contextlib.contextmanager
+    def playing(self, role: str | None) -> Iterator[None]:
+        """The model plays `role` inside; None is the reference, all adapters off."""
+        if role is None:
+            with adapter_off(self.module):
+                yield
+            return
+        before = self.now
+        self._play(role)
+        try:
+            yield
+        finally:
+            self._play(before)
+
+    def _play(self, role: str) -> None:
+        self.module.set_adapter(role)
+        self.now = role
+        for parameters in self._trained.values():
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+        for name in set(self._trained) - {n for n, p in self._trained.items() if p}:
+            for parameter in self.parameters(name).values():
+                parameter.requires_grad_(False)
+
+
+def adapter_on(folder: Path, weights: str) -> Path | None:
+    """The one adapter of a trained stage, if it stands on exactly these weights; None otherwise."""
+    file = folder / MODEL_FILE
+    if not file.is_file():
+        return None
+    facts = read_json(file)
+    if facts.get("base_weights") != weights or len(facts.get("adapters", ())) != 1:
+        return None
+    adapter = (folder / facts["adapters"][0]).resolve()
+    return adapter if adapter_hash(adapter) else None

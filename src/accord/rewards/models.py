@@ -1,0 +1,65 @@
+"""Rewards that are learned: one reward model, or several that must agree.
+
+Legend: E exchanges, M models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from accord.core.registry import NonNegative, UnitInterval
+from accord.core.types import Exchange
+from accord.rewards.base import Context, Reward, reward
+
+__all__ = ["combined", "named_models"]
+
+
+@reward("learned")
+def learned(context: Context, *, model: str) -> Reward:
+    """The score of a reward model: a reward stage of the recipe, or a folder."""
+    found: Reward = context.model(model)
+    return found
+
+
+Combine = Literal["mean", "minimum", "lcb", "quantile"]
+
+
+@reward("ensemble")
+def ensemble(
+    context: Context,
+    *,
+    models: Annotated[list[str], Field(min_length=2)],
+    combine: Combine = "lcb",
+    k: NonNegative = 1.0,
+    q: UnitInterval = 0.25,
+) -> Reward:
+    """Several reward models as one cautious score (Coste et al. 2023): what a single one is wrong about,
+    the others may not be. lcb: mean - k·std (unbiased) over the models; quantile: their q-quantile."""
+    members = [context.model(name) for name in models]
+
+    def score(exchanges: Sequence[Exchange]) -> list[float]:
+        scores_ME = torch.tensor([list(member(exchanges)) for member in members])
+        return combined(scores_ME, combine, k=k, q=q).tolist()
+
+    return score
+
+
+def combined(scores_ME: Tensor, combine: Combine, *, k: float = 1.0, q: float = 0.25) -> Tensor:
+    """Scores [E] of M models as one. NaN in any member is NaN."""
+    if combine == "mean":
+        return scores_ME.mean(0)
+    if combine == "minimum":
+        return scores_ME.amin(0)
+    if combine == "quantile":
+        return scores_ME.quantile(q, dim=0)
+    return scores_ME.mean(0) - k * scores_ME.std(0)
+
+
+def named_models(config: dict[str, Any]) -> list[str]:
+    """The reward models an entry of `rewards` names."""
+    return [*([config["model"]] if "model" in config else []), *config.get("models", [])]

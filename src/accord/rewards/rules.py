@@ -1,0 +1,110 @@
+"""Rewards that are rules: patterns, format, length, an exact answer.
+
+Legend: E exchanges.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from accord.core.errors import ConfigError
+from accord.core.registry import NonNegative, Positive
+from accord.core.types import Exchange
+from accord.rewards.base import Context, Reward, reward
+
+__all__: list[str] = []
+
+Words = Annotated[list[str], Field(min_length=1)]
+
+
+def _pattern(pattern: str, where: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.IGNORECASE | re.MULTILINE)
+    except re.error as error:
+        raise ConfigError(f"no regular expression ({error}): {pattern!r}", where=where) from None
+
+
+@reward("pattern")
+def pattern(_: Context, *, regex: str, hit: float = 1.0, miss: float = 0.0) -> Reward:
+    """`hit` where the answer matches the regular expression (case ignored), else `miss`."""
+    compiled = _pattern(regex, "rewards.regex")
+
+    def score(exchanges: Sequence[Exchange]) -> list[float]:
+        return [hit if compiled.search(e.response.text) else miss for e in exchanges]
+
+    return score
+
+
+@reward("statements")
+def statements(_: Context, *, required: list[str] = [], forbidden: list[str] = []) -> Reward:  # noqa: B006
+    """Share of the required statements an answer makes minus share of the forbidden ones it makes.
+    Each is a regular expression; case is ignored."""
+    if not required and not forbidden:
+        raise ConfigError("needs required or forbidden statements", where="rewards.statements")
+    must = [_pattern(p, "rewards.required") for p in required]
+    never = [_pattern(p, "rewards.forbidden") for p in forbidden]
+
+    def share(patterns: list[re.Pattern[str]], text: str) -> float:
+        return sum(bool(p.search(text)) for p in patterns) / len(patterns) if patterns else 0.0
+
+    def score(exchanges: Sequence[Exchange]) -> list[float]:
+        return [share(must, e.response.text) - share(never, e.response.text) for e in exchanges]
+
+    return score
+
+
+@reward("length_penalty")
+def length_penalty(
+    context: Context, *, per_token: Positive = 0.01, budget: NonNegative = 0.0
+) -> Reward:
+    """-per_token for each token of the answer over `budget` (the policy's tokens)."""
+
+    def score(exchanges: Sequence[Exchange]) -> list[float]:
+        lengths = [context.count_tokens(e.response.text) for e in exchanges]
+        return [-per_token * max(0.0, n - budget) for n in lengths]
+
+    return score
+
+
+@reward("exact_answer")
+def exact_answer(
+    _: Context,
+    *,
+    after: str = r"####\s*",
+    tag: str = "answer",
+    compare: Literal["number", "text"] = "number",
+) -> Reward:
+    """1 where what follows the last match of `after` equals the prompt's tag `tag`, else 0; NaN for a
+    prompt without the tag. Numbers are compared as numbers ("1,000" is 1000.0)."""
+    marker = _pattern(after, "rewards.after")
+
+    def score(exchanges: Sequence[Exchange]) -> list[float]:
+        found = []
+        for e in exchanges:
+            truth = e.prompt.tags.get(tag)
+            given = [e.response.text[m.end() :] for m in marker.finditer(e.response.text)]
+            if truth is None:
+                found.append(math.nan)
+            else:
+                found.append(float(bool(given) and _same(given[-1], truth, compare)))
+        return found
+
+    return score
+
+
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+
+
+def _same(given: str, truth: str, compare: str) -> bool:
+    if compare == "text":
+        return given.strip().casefold() == truth.strip().casefold()
+    numbers = [NUMBER.search(text) for text in (given, truth)]
+    if not all(numbers):
+        return False
+    a, b = (float(n.group().replace(",", "")) for n in numbers if n)
+    return math.isclose(a, b, rel_tol=1e-9)

@@ -1,0 +1,172 @@
+"""Who takes part in RLHF: policy, reference and value model, on one base or each on its own.
+
+In adapter mode all stand on one frozen base (`lm.roles`): the reference is no adapter, the value model an
+adapter and a scalar head. In full mode each is a model of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from accord.core.errors import ModelError
+from accord.lm.engine import Engine
+from accord.lm.load import LanguageModel, load
+from accord.lm.lora import Lora
+from accord.lm.roles import Roles, adapter_on
+from accord.lm.scalar_head import ScalarHead
+from accord.lm.score import each_tree
+from accord.lm.tree import Tree
+from accord.rewards.learned import RewardModel, reward_settings
+from accord.train.trainee import Tune
+
+__all__ = ["Actor", "Actors", "cast", "on_the_base"]
+
+Playing = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass
+class Actor:
+    """One role: its engine, how it comes on, what of it trains, and a scalar head where it has one."""
+
+    engine: Engine
+    playing: Playing = contextlib.nullcontext
+    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
+    head: ScalarHead | None = None
+
+    def values(self, trees: Sequence[Tree]) -> tuple[Tensor, Tensor]:
+        """Values [S] before each token and [C] after the last, with gradients."""
+        assert self.head is not None
+        before_SH, after_CH, _ = self.engine.states(trees)
+        return self.head(before_SH), self.head(after_CH)
+
+    def values_at_rest(self, trees: Sequence[Tree], tokens: int) -> tuple[Tensor, Tensor]:
+        """The same over any number of trees, without gradients, on the CPU."""
+
+        def both(some: Sequence[Tree]) -> list[Tensor]:
+            before_S, after_C = self.values(some)
+            sizes = [sum(map(len, tree.completions)) for tree in some]
+            counts = [len(tree.completions) for tree in some]
+            pairs = zip(before_S.split(sizes), after_C.split(counts), strict=True)
+            return [torch.cat(pair) for pair in pairs]
+
+        with self.playing():
+            found = each_tree(self.engine.model, both, trees, tokens)
+        cut = [(x, len(tree.completions)) for x, tree in zip(found, trees, strict=True)]
+        return torch.cat([x[:-k] for x, k in cut]), torch.cat([x[-k:] for x, k in cut])
+
+
+@dataclass
+class Actors:
+    """The cast. `lm` is the policy's model, `save` writes the policy so that `load` gives it back."""
+
+    lm: LanguageModel
+    policy: Actor
+    reference: Actor
+    value: Actor | None
+    roles: Roles | None
+    notes: list[str] = field(default_factory=list)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Everything that trains, by name."""
+        found = {f"policy.{n}": p for n, p in self.policy.parameters.items()}
+        if self.value:
+            found |= {f"value.{n}": p for n, p in self.value.parameters.items()}
+        return found
+
+
+def cast(
+    lm: LanguageModel,
+    tune: Tune,
+    seed: int,
+    *,
+    value: bool,
+    reward_model: Path | None = None,
+    temperature: float = 1.0,
+) -> Actors:
+    """The actors for a policy that starts from `lm`. The value model starts from `reward_model` where
+    that is given (its adapter where it stands on the policy's weights), else from the policy's base
+    with a head of zeros."""
+    if getattr(lm.model, "accord_trained", False):
+        raise ModelError("this model has been trained since it was loaded", where=lm.name, mend="load it again")
+    made = _separate(lm, value, reward_model) if tune == "full" else None
+    actors = made or _on_one_base(lm, tune, seed, value, reward_model)  # type: ignore[arg-type]
+    lm.model.accord_trained = True
+    for actor in (actors.policy, actors.reference):
+        actor.engine.at_temperature(temperature)
+    return actors
+
+
+def _on_one_base(
+    lm: LanguageModel, lora: Lora, seed: int, value: bool, reward_model: Path | None
+) -> Actors:
+    weights, roles, notes = lm.weights, Roles(lm), []
+    lm.model.requires_grad_(False)
+    roles.add("policy", lora, seed)
+    head = None
+    if value:
+        adapter = reward_model and adapter_on(reward_model, weights)
+        if adapter:
+            roles.take("value", adapter, trained=True)
+        else:
+            roles.add("value", lora, seed + 1)
+            if reward_model:
+                notes.append("the value model starts fresh: the reward model stands on other weights")
+        head = _head(reward_model if adapter else None, lm)
+    engine = Engine(roles.module)
+    policy = Actor(engine, lambda: roles.playing("policy"), roles.parameters("policy"))
+    reference = Actor(engine, lambda: roles.playing(None))
+    valuer = None
+    if head is not None:
+        own = roles.parameters("value") | {"head.weight": head.weight}
+        valuer = Actor(engine, lambda: roles.playing("value"), own, head)
+    return Actors(lm, policy, reference, valuer, roles, notes)
+
+
+def _separate(lm: LanguageModel, value: bool, reward_model: Path | None) -> Actors:
+    """Each actor a model of its own: the reference a copy of the policy as it is now."""
+    frozen = copy.deepcopy(lm.model).requires_grad_(False)
+    valuer = None
+    if value:
+        other = load(reward_model, device=str(lm.device)).model if reward_model else copy.deepcopy(frozen)
+        other.requires_grad_(True)
+        head = _head(reward_model, lm)
+        own = dict(sorted(other.named_parameters())) | {"head.weight": head.weight}
+        valuer = Actor(Engine(other), parameters=own, head=head)
+    lm.model.requires_grad_(True)
+    policy = Actor(Engine(lm.model), parameters=dict(sorted(lm.model.named_parameters())))
+    return Actors(lm, policy, Actor(Engine(frozen)), valuer, None)
+
+
+def _head(reward_model: Path | None, lm: LanguageModel) -> ScalarHead:
+    """The reward model's head, or one of zeros: every value is then 0."""
+    if reward_model:
+        return ScalarHead.load(reward_model).to(lm.device)
+    head = ScalarHead(lm.model.config.get_text_config().hidden_size, 0).to(lm.device)
+    nn.init.zeros_(head.weight)
+    return head
+
+
+def on_the_base(actors: Actors, weights: str, folder: Path) -> RewardModel | None:
+    """The reward model of a folder as one more role on the policy's base; None where it stands on other
+    weights, has another tokenizer's limit, or there is no shared base."""
+    adapter = actors.roles and adapter_on(folder, weights)
+    if not adapter or not actors.roles:
+        return None
+    name = f"reward{len(actors.roles.names)}"
+    actors.roles.take(name, adapter, trained=False)
+    roles = actors.roles
+    return RewardModel(
+        actors.policy.engine,
+        ScalarHead.load(folder).to(actors.lm.device),
+        actors.lm.tokenizer,
+        reward_settings(folder),
+        playing=lambda: roles.playing(name),
+    )

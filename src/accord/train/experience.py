@@ -1,0 +1,177 @@
+"""What is known of a rollout before the update: log-probs, values, rewards, as they were.
+
+Legend: C continuations, S their tokens, contiguous; T the longest continuation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from accord.core.config import Strict
+from accord.core.errors import RunError
+from accord.lm.score import token_logps
+from accord.losses import AdaptiveKL, FixedKL, kl_estimate
+from accord.losses.kl import KLEstimator
+from accord.rewards.base import Rewards, ScoredExchanges
+from accord.train.actors import Actors
+from accord.train.rollout import Rollout
+
+__all__ = ["Experience", "Kl", "MissingEos", "Moments", "experience", "padded", "unpadded"]
+
+
+class Kl(Strict):
+    """How the policy is held near its reference. KL is per sequence (nats), summed over its tokens."""
+
+    beta: Annotated[float, Field(ge=0.0)] = 0.05
+    control: Literal["fixed", "adaptive"] = "fixed"
+    target: Annotated[float, Field(gt=0.0)] = 6.0
+    """Of the adaptive control: nats per sequence."""
+    horizon: Annotated[float, Field(gt=0.0)] = 10_000
+    """Of the adaptive control: sequences."""
+    estimator: KLEstimator = "k1"
+    budget: Annotated[float, Field(gt=0.0)] | None = None
+    """The run ends when the mean KL reaches this (nats per sequence)."""
+
+    def controller(self) -> FixedKL | AdaptiveKL:
+        """What moves β."""
+        if self.control == "fixed":
+            return FixedKL(self.beta)
+        return AdaptiveKL(self.beta, self.target, self.horizon)
+
+
+class MissingEos(Strict):
+    """What an answer costs that was cut off at the length limit."""
+
+    treatment: Literal["leave", "penalty", "score"] = "leave"
+    value: float = 1.0
+    """penalty: taken off the score. score: takes the score's place."""
+
+    def apply(self, score_C: Tensor, ended_C: Tensor) -> Tensor:
+        if self.treatment == "leave":
+            return score_C
+        cut = score_C - self.value if self.treatment == "penalty" else 0 * score_C + self.value
+        return torch.where(ended_C, score_C, cut)
+
+
+@dataclass
+class Moments:
+    """Running mean and variance (Welford), kept over a run and in its checkpoints."""
+
+    n: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def add(self, values: Sequence[float]) -> None:
+        for x in values:
+            self.n += 1.0
+            before = x - self.mean
+            self.mean += before / self.n
+            self.squares += before * (x - self.mean)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation; 1 while it is unknown or nothing varies."""
+        std = math.sqrt(self.squares / self.n) if self.n > 1 else 0.0
+        return std if std > 1e-8 else 1.0
+
+
+@dataclass(frozen=True)
+class Experience:
+    """score_C: what the rewards gave (after missing-EOS treatment and scaling), NaN where left out.
+    old_S, reference_S: log-probs; values_S, after_C: V before each token, and after the last."""
+
+    rollout: Rollout
+    scored: ScoredExchanges
+    score_C: Tensor
+    old_S: Tensor
+    reference_S: Tensor
+    values_S: Tensor | None = None
+    after_C: Tensor | None = None
+    facts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return self.rollout.lengths
+
+    @property
+    def kept_C(self) -> Tensor:
+        """Which continuations have a score."""
+        return ~self.score_C.isnan()
+
+    def kl_C(self, estimator: KLEstimator = "k1") -> Tensor:
+        """KL of each continuation (nats, summed over tokens)."""
+        kl_S = kl_estimate(self.old_S, self.reference_S, estimator=estimator)
+        return torch.stack([x.sum() for x in torch.split(kl_S, list(self.lengths))])
+
+
+def experience(
+    actors: Actors,
+    rollout: Rollout,
+    rewards: Rewards,
+    *,
+    tokens: int,
+    missing_eos: MissingEos,
+    moments: Moments | None = None,
+) -> Experience:
+    """Score a rollout under every role, without gradients, in micro-batches of `tokens`."""
+    scored = rewards(rollout.exchanges)
+    score_C = missing_eos.apply(torch.tensor(scored.total), rollout.ended_C)
+    if not bool((~score_C.isnan()).any()):
+        raise RunError("no answer of this step has a reward", where="rewards", mend="look at them")
+    if moments is not None:
+        moments.add([x for x in score_C.tolist() if not math.isnan(x)])
+        score_C = score_C / moments.std
+    with actors.policy.playing():
+        old_S = torch.cat(token_logps(actors.policy.engine, rollout.trees, tokens))
+    with actors.reference.playing():
+        reference_S = torch.cat(token_logps(actors.reference.engine, rollout.trees, tokens))
+    values: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+    if actors.value:
+        values = actors.value.values_at_rest(rollout.trees, tokens)
+    made = Experience(rollout, scored, score_C, old_S, reference_S, *values)
+    made.facts.update(_facts(made))
+    return made
+
+
+def _facts(made: Experience) -> dict[str, float]:
+    """What is logged of every rollout, over its own tokens only."""
+    kept, ended = made.kept_C, made.rollout.ended_C
+    lengths = torch.tensor(made.lengths, dtype=torch.float32)
+    facts = {
+        "score": float(made.score_C[kept].mean()),
+        "kl": float(made.kl_C("k1").mean()),
+        "kl_k3": float(made.kl_C("k3").mean()),
+        "length": float(lengths.mean()),
+        "eos_rate": float(ended.float().mean()),
+        "truncation_rate": 1.0 - float(ended.float().mean()),
+    }
+    for label, values in made.scored.parts.items():
+        finite = [x for x in values if not math.isnan(x)]
+        if finite:
+            facts[f"reward/{label}"] = sum(finite) / len(finite)
+    for label, n in made.scored.dropped.items():
+        facts[f"dropped/{label}"] = float(n)
+    if made.rollout.sampled_S is not None:
+        gap_S = (made.rollout.sampled_S - made.old_S).abs()
+        facts["sampler_gap"] = float(gap_S.max())  # nats: sampler and trainer apart
+    return facts
+
+
+def padded(values_S: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Values [C, T] right-padded with zeros, and the mask of what is there."""
+    parts = torch.split(values_S, list(lengths))
+    out_CT = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+    mask_CT = torch.arange(out_CT.shape[1])[None] < torch.tensor(lengths)[:, None]
+    return out_CT, mask_CT
+
+
+def unpadded(values_CT: Tensor, mask_CT: Tensor) -> Tensor:
+    """The values [S] that the mask keeps, continuation after continuation."""
+    return values_CT[mask_CT]

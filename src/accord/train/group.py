@@ -1,0 +1,93 @@
+"""Baselines from an answer's siblings instead of a value model: RLOO and GRPO.
+
+RLOO (Ahmadian et al. 2024): the advantage is the score less the mean of the others'; KL is in the reward.
+GRPO (Shao et al. 2024): the score centred and scaled within its group; KL is in the loss, as k2: the k3 of
+the paper has the gradient of the other KL. Named variants of the mean: `sequence` (GRPO's paper), `token`
+(DAPO), `constant` with `scale: false` (Dr. GRPO); `ratio: sequence` is GSPO.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from accord.core.registry import Positive
+from accord.losses import group_normalised, leave_one_out, ppo_clip, sequence_ratio
+from accord.train.experience import Experience
+from accord.train.on_policy import Advantages, Average, Method, OnPolicy
+
+__all__ = ["Grpo", "Rloo"]
+
+Several = Annotated[int, Field(ge=2)]
+Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class _Group(OnPolicy):
+    n: Several = 4
+    clip: Clip = 0.2
+    clip_high: Positive | None = None
+    ratio: Literal["token", "sequence"] = "token"
+
+
+class Rloo(_Group):
+    """REINFORCE with a leave-one-out baseline."""
+
+    method: Literal["rloo"] = "rloo"
+    average: Average = "sum"
+
+    def made(self) -> Method:
+        """The method with these settings."""
+        return Method("rloo", partial(_rloo, cfg=self), partial(_surrogate, cfg=self), self.average)
+
+
+class Grpo(_Group):
+    """Group-relative policy optimisation."""
+
+    method: Literal["grpo"] = "grpo"
+    average: Average = "sequence"
+    scale: bool = True
+
+    def made(self) -> Method:
+        """The method with these settings."""
+        return Method(
+            "grpo", partial(_grpo, cfg=self), partial(_surrogate, cfg=self), self.average, kl_loss=True
+        )
+
+
+def _surrogate(new_S: Tensor, old_S: Tensor, a_S: Tensor, lengths: list[int], *, cfg: _Group) -> Tensor:
+    if cfg.ratio == "sequence":
+        new_S = sequence_ratio(new_S, old_S, lengths)
+    return ppo_clip(new_S, old_S, a_S, clip=cfg.clip, clip_high=cfg.clip_high)
+
+
+def groups(values_C: Tensor, found: Experience) -> tuple[Tensor, Tensor]:
+    """Values [G, K] by prompt, NaN where a group is smaller, and the mask of what is there."""
+    parts = values_C.split([len(tree.completions) for tree in found.rollout.trees])
+    out_GK = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=torch.nan)
+    sizes = torch.tensor([len(part) for part in parts])
+    return out_GK, torch.arange(out_GK.shape[1])[None] < sizes[:, None]
+
+
+def _spread(a_C: Tensor, found: Experience) -> Tensor:
+    return a_C.repeat_interleave(torch.tensor(found.lengths))
+
+
+def _rloo(found: Experience, beta: float, *, cfg: Rloo) -> Advantages:
+    score_GK, there = groups(found.score_C - beta * found.kl_C(cfg.kl.estimator), found)
+    a_C = leave_one_out(score_GK)[there]
+    return Advantages(_spread(a_C, found), facts=_facts(a_C, score_GK))
+
+
+def _grpo(found: Experience, beta: float, *, cfg: Grpo) -> Advantages:
+    score_GK, there = groups(found.score_C, found)
+    a_C = group_normalised(score_GK, scale=cfg.scale)[there]
+    return Advantages(_spread(a_C, found), facts=_facts(a_C, score_GK))
+
+
+def _facts(a_C: Tensor, score_GK: Tensor) -> dict[str, float]:
+    alike = [bool((row[~row.isnan()] - row[~row.isnan()][:1]).abs().sum() < 1e-8) for row in score_GK]
+    return {"silent_groups": sum(alike) / len(alike), "advantage_abs": float(a_C.abs().mean())}

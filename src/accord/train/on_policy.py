@@ -1,0 +1,390 @@
+"""The outer loop of RLHF: sample, score, update, again; what PPO, RLOO and GRPO share.
+
+Legend: C continuations, S their tokens, contiguous.
+
+A method says what an answer's tokens were worth (`advantages`) and how the surrogate is formed; the loop
+owns rollouts, roles, minibatches, KL control, logging, samples, checkpoints and resume. Everything random
+is derived from (seed, step), so a run that was killed goes on to the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from accord.core.config import Strict
+from accord.core.hashing import content_hash
+from accord.core.registry import NonNegative, Positive
+from accord.core.rundir import MetricsLog, write_jsonl
+from accord.core.seeds import derive_seed, rng
+from accord.core.types import Prompt
+from accord.lm.sample import Sampler, Sampling
+from accord.losses import kl_estimate
+from accord.rewards.base import Rewards
+from accord.train.actors import Actors
+from accord.train.checkpoint import load_checkpoint, save_checkpoint
+from accord.train.experience import Experience, Kl, MissingEos, Moments, experience
+from accord.train.optimise import (
+    Objective,
+    Optimise,
+    Progress,
+    Sums,
+    adamw,
+    batch_items,
+    check_finite,
+    lr_scale,
+    one_step,
+)
+from accord.train.rollout import Rollout, roll_out, roll_out_through
+from accord.train.trackers import tracking
+
+__all__ = ["Advantages", "Method", "OnPolicy", "Surrogate", "on_policy"]
+
+Count = Annotated[int, Field(ge=1)]
+Average = Literal["token", "sequence", "sum", "constant"]
+
+
+class OnPolicy(Strict):
+    """How to train on a policy's own answers: the same keys for every method."""
+
+    steps: Count = 100
+    batch_size: Count = 16
+    """Prompts a step."""
+    n: Count = 1
+    """Answers to each prompt."""
+    epochs: Count = 1
+    """Passes over the answers of a step."""
+    minibatch: Count = 16
+    """Prompts an optimiser step."""
+    lr: Positive = 1e-5
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    weight_decay: NonNegative = 0.0
+    clip_norm: Positive = 1.0
+    tokens: Annotated[int, Field(ge=16)] = 1024
+    """Of one micro-batch."""
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 64
+    stop: list[str] = Field(default_factory=list)
+    rollout_batch: Count = 32
+    """Answers sampled at a time."""
+    kl: Kl = Kl()
+    missing_eos: MissingEos = MissingEos()
+    scale_rewards: bool = False
+    """Divide scores by their running standard deviation."""
+    entropy: NonNegative = 0.0
+    """Weight of the entropy bonus."""
+    stop_kl: Positive | None = None
+    """No further minibatch of a step once the policy has moved so far from where the step began (nats per
+    token)."""
+    save_every: Count = 5
+    eval_every: Count | None = None
+
+    def sampling(self, seed: int, n: int | None = None) -> Sampling:
+        """How answers are drawn."""
+        return Sampling(
+            max_new_tokens=self.max_new_tokens, temperature=self.temperature, n=n or self.n,
+            stop=self.stop, seed=seed,
+        )  # fmt: skip
+
+    def optimiser(self, lr: float | None = None) -> Optimise:
+        """The settings of one optimiser."""
+        return Optimise(
+            lr=lr or self.lr, schedule=self.schedule, warmup=self.warmup, batch_size=self.batch_size,
+            tokens=self.tokens, weight_decay=self.weight_decay, clip=self.clip_norm,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Advantages:
+    """What each token was worth [S]; returns_S are the value model's targets."""
+
+    advantages_S: Tensor
+    returns_S: Tensor | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+Surrogate = Callable[[Tensor, Tensor, Tensor, Sequence[int]], Tensor]  # new, old, A, lengths -> loss_S
+
+
+@dataclass(frozen=True)
+class Method:
+    """advantages: experience and β -> what tokens were worth. surrogate: the policy loss [S].
+    average: over what a loss is a mean. token: all tokens. sequence: answers, each the mean of its tokens.
+    sum: answers, each the sum of its tokens. constant: the same divided by max_new_tokens.
+    kl_loss: β times k2 is part of the loss instead of the reward.
+    value_loss: (values, old values, returns) -> loss [S], for a method with a value model."""
+
+    name: str
+    advantages: Callable[[Experience, float], Advantages]
+    surrogate: Surrogate
+    average: Average = "token"
+    kl_loss: bool = False
+    value_loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    value_lr: float | None = None
+
+
+@dataclass
+class _State:
+    """What moves from step to step beside the weights."""
+
+    beta: float
+    moments: Moments
+    ended: str = ""
+
+
+def on_policy(
+    actors: Actors,
+    prompts: Sequence[Prompt],
+    rewards: Rewards,
+    cfg: OnPolicy,
+    method: Method,
+    *,
+    seed: int,
+    folder: Path,
+    run: str = "",
+    sampler: Sampler | None = None,
+    evaluate: Callable[[Rollout], Mapping[str, float]] | None = None,
+    held: Sequence[Prompt] = (),
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+) -> str:
+    """Train the policy (and value model) of `actors` in place; why it ended before `steps`, or "".
+
+    `sampler` answers instead of the policy's own model (a server that serves the same weights).
+    `held` prompts are answered every `eval_every` steps and at the end; the answers are kept in
+    folder/samples, and `evaluate` says what else is measured on them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = _Loop(actors, prompts, rewards, cfg, method, seed, folder, sampler)
+    parameters = actors.parameters()
+    more: dict[str, Any] = {}
+    start = load_checkpoint(folder, parameters, made.policy_optimiser, run, more)
+    made.restore(more)
+    log = MetricsLog(folder / "metrics.jsonl", start)
+    with tracking(trackers, folder.name, folder) as track:
+        for step in range(start, cfg.steps):
+            if made.state.ended:
+                break
+            row = made.step(step)
+            done = step + 1
+            last = done == cfg.steps or bool(made.state.ended)
+            if held and (last or (cfg.eval_every and done % cfg.eval_every == 0)):
+                row |= made.evaluate(done, held, evaluate)
+            check_finite(row, f"{folder} step {done}", "lower lr; the last checkpoint is kept")
+            log.add(done, row)
+            track(done, row)
+            if done % cfg.save_every == 0 or last:
+                save_checkpoint(folder, parameters, made.policy_optimiser, done, run, made.saved())
+            if on_step:
+                on_step(done, cfg.steps, row)
+    return made.state.ended
+
+
+class _Loop:
+    """One run's parts; each step is rollout, experience, update, control."""
+
+    def __init__(
+        self, actors: Actors, prompts: Sequence[Prompt], rewards: Rewards, cfg: OnPolicy,
+        method: Method, seed: int, folder: Path, sampler: Sampler | None,
+    ) -> None:  # fmt: skip
+        self.actors, self.prompts, self.rewards, self.cfg = actors, prompts, rewards, cfg
+        self.method, self.seed, self.folder, self.sampler = method, seed, folder, sampler
+        self.control = cfg.kl.controller()
+        self.state = _State(cfg.kl.beta, Moments())
+        self.policy = cfg.optimiser()
+        self.policy_optimiser = adamw(actors.policy.parameters, self.policy)
+        self.value = self.value_optimiser = None
+        if actors.value:
+            self.value = cfg.optimiser(method.value_lr)
+            self.value_optimiser = adamw(actors.value.parameters, self.value)
+
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint holds beside weights and the policy's optimiser."""
+        value = self.value_optimiser.state_dict() if self.value_optimiser else None
+        return {"state": asdict(self.state), "value_optimiser": value}
+
+    def restore(self, more: Mapping[str, Any]) -> None:
+        if not more:
+            return
+        state = more["state"]
+        self.state = _State(state["beta"], Moments(**state["moments"]), state["ended"])
+        self.control.beta = self.state.beta
+        if self.value_optimiser:
+            self.value_optimiser.load_state_dict(more["value_optimiser"])
+
+    def step(self, step: int) -> dict[str, float]:
+        """One step: what it measured."""
+        cfg = self.cfg
+        torch.manual_seed(derive_seed(self.seed, "step", step))  # dropout
+        for made, optimiser in (
+            (self.policy, self.policy_optimiser),
+            (self.value, self.value_optimiser),
+        ):
+            for group in optimiser.param_groups if optimiser and made else ():
+                group["lr"] = made.lr * lr_scale(step, cfg.steps, made)
+        chosen = batch_items(len(self.prompts), step, self.policy, self.seed)
+        rollout = self._rollout([self.prompts[i] for i in chosen], step)
+        moments = self.state.moments if cfg.scale_rewards else None
+        found = experience(
+            self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
+            moments=moments,
+        )  # fmt: skip
+        worth = self.method.advantages(found, self.state.beta)
+        row = {**found.facts, **worth.facts, "beta": self.state.beta}
+        row |= self._update(found, worth, step)
+        self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
+        if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
+            self.state.ended = (
+                f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached at step {step + 1}"
+            )
+        return row
+
+    def _rollout(self, prompts: Sequence[Prompt], step: int) -> Rollout:
+        sampling = self.cfg.sampling(derive_seed(self.seed, "rollout", step))
+        if self.sampler:
+            return roll_out_through(self.sampler, self.actors.lm.tokenizer, prompts, sampling)
+        with self.actors.policy.playing():
+            return roll_out(self.actors.lm, prompts, sampling, batch_size=self.cfg.rollout_batch)
+
+    def _update(self, found: Experience, worth: Advantages, step: int) -> dict[str, float]:
+        """Minibatches over the rollout's trees; the mean of what each measured."""
+        cfg, rows = self.cfg, []
+        objectives = [(policy_objective(self.actors, found, worth, cfg, self.method, self.state.beta),
+                       self.actors.policy, self.policy_optimiser, self.policy)]  # fmt: skip
+        if self.actors.value and self.value_optimiser and self.value:
+            value = value_objective(self.actors, found, worth, self.method)
+            objectives.append((value, self.actors.value, self.value_optimiser, self.value))
+        for part in self._minibatches(len(found.rollout.trees), step):
+            row: dict[str, float] = {}
+            for objective, actor, optimiser, settings in objectives:
+                if not sum(objective.counts[i] for i in part):
+                    continue  # every answer of it was left out
+                told = one_step(actor.parameters, objective, optimiser, part, settings, self.folder)
+                prefix = "" if actor is self.actors.policy else "value_"
+                row |= {f"{prefix}{name}": x for name, x in told.items()}
+            if row:
+                rows.append(row)
+            if cfg.stop_kl is not None and row.get("approx_kl", 0.0) > cfg.stop_kl:
+                break
+        names = {name for row in rows for name in row}
+        means = {n: _mean([row[n] for row in rows if n in row]) for n in sorted(names)}
+        return means | {"minibatches": float(len(rows)), "first_ratio_gap": rows[0]["ratio_gap"]}
+
+    def _minibatches(self, n: int, step: int) -> list[list[int]]:
+        found = []
+        for epoch in range(self.cfg.epochs):
+            order = list(range(n))
+            rng(self.seed, "minibatch", step, epoch).shuffle(order)
+            size = self.cfg.minibatch
+            found += [order[at : at + size] for at in range(0, n, size)]
+        return found
+
+    def evaluate(
+        self, done: int, held: Sequence[Prompt],
+        measure: Callable[[Rollout], Mapping[str, float]] | None,
+    ) -> dict[str, float]:  # fmt: skip
+        """Answers to the held-out prompts: their rewards, and what `measure` says of them."""
+        sampling = self.cfg.sampling(derive_seed(self.seed, "eval"), n=1)
+        with self.actors.policy.playing():
+            made = roll_out(self.actors.lm, held, sampling, batch_size=self.cfg.rollout_batch)
+        scored = self.rewards(made.exchanges)
+        rows = [
+            {
+                "step": done, "prompt": e.prompt.last, "response": e.response.text,
+                "finish": e.response.finish, "reward": None if math.isnan(total) else total,
+                "parts": {k: None if math.isnan(x[i]) else x[i] for k, x in scored.parts.items()},
+            }
+            for i, (e, total) in enumerate(zip(made.exchanges, scored.total, strict=True))
+        ]  # fmt: skip
+        (self.folder / "samples").mkdir(exist_ok=True)
+        write_jsonl(self.folder / "samples" / f"{done:05d}.jsonl", rows)
+        told = {"eval/reward": _mean([x for x in scored.total if not math.isnan(x)])}
+        return told | {f"eval/{k}": x for k, x in (measure(made) if measure else {}).items()}
+
+
+def policy_objective(
+    actors: Actors, found: Experience, worth: Advantages, cfg: OnPolicy, method: Method, beta: float
+) -> Objective:
+    """The surrogate over the rollout's trees. Answers without a score weigh nothing and count nothing."""
+    trees, lengths = found.rollout.trees, found.lengths
+    kept_C = found.kept_C.float()
+    one_C = torch.ones(len(lengths))
+    per_C = {"token": one_C, "sum": one_C, "sequence": 1.0 / torch.tensor(lengths),
+             "constant": torch.full((len(lengths),), 1.0 / cfg.max_new_tokens)}[method.average]  # fmt: skip
+    weight_S = (kept_C * per_C).repeat_interleave(torch.tensor(lengths))
+    counts_S = kept_C.repeat_interleave(torch.tensor(lengths))
+    columns = torch.stack([found.old_S, found.reference_S, worth.advantages_S, weight_S, counts_S])
+    answers = [len(tree.completions) for tree in trees]
+    sizes = [sum(map(len, tree.completions)) for tree in trees]
+    by_tree = columns.split(sizes, dim=1)
+    sequences = [float(x.sum()) for x in kept_C.split(answers)]
+    tokens = [float(x[4].sum()) for x in by_tree]
+
+    def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
+        some = [trees[i] for i in items]
+        with actors.policy.playing():
+            out = actors.policy.engine.logps(some, entropy=True)
+        device = out.tokens_S.device
+        old_S, ref_S, a_S, w_S, count_S = torch.cat([by_tree[i] for i in items], 1).to(device)
+        loss_S = method.surrogate(out.tokens_S, old_S, a_S, out.lengths)
+        if method.kl_loss and beta:
+            loss_S = loss_S + beta * kl_estimate(out.tokens_S, ref_S, estimator="k2")
+        assert out.entropy_S is not None
+        if cfg.entropy:
+            loss_S = loss_S - cfg.entropy * out.entropy_S
+        return (loss_S * w_S).sum(), _watched(out.tokens_S, old_S, out.entropy_S, a_S, count_S)
+
+    counts = tokens if method.average == "token" else sequences
+    return Objective([tree.tokens for tree in trees], counts, loss)
+
+
+CLIP_SHOWN = 0.2  # ratios beyond 1 ± this are counted as clipped in the log
+
+
+def _watched(new_S: Tensor, old_S: Tensor, entropy_S: Tensor, a_S: Tensor, count_S: Tensor) -> Sums:
+    """Means over the kept tokens: how far the policy has moved within the step."""
+    gap_S = (new_S - old_S).detach()
+    ratio_S = gap_S.clamp(-20.0, 20.0).exp()
+    out_S = ((ratio_S - 1).abs() > CLIP_SHOWN) & ((ratio_S > 1) == (a_S > 0))
+    n = float(count_S.sum())
+    columns = {"approx_kl": ratio_S - 1 - gap_S, "clip_fraction": out_S.float(),
+               "entropy": entropy_S.detach(), "ratio_gap": (ratio_S - 1).abs()}  # fmt: skip
+    return {name: (float((x * count_S).sum()), n) for name, x in columns.items()}
+
+
+def value_objective(
+    actors: Actors, found: Experience, worth: Advantages, method: Method
+) -> Objective:
+    """The value model's loss over the same trees, a mean over tokens."""
+    assert actors.value and found.values_S is not None and worth.returns_S is not None
+    assert method.value_loss is not None
+    value, value_loss, trees = actors.value, method.value_loss, found.rollout.trees
+    sizes = [sum(map(len, tree.completions)) for tree in trees]
+    kept_S = found.kept_C.float().repeat_interleave(torch.tensor(found.lengths))
+    by_tree = torch.stack([found.values_S, worth.returns_S, kept_S]).split(sizes, dim=1)
+
+    def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
+        with value.playing():
+            now_S, _ = value.values([trees[i] for i in items])
+        old_S, returns_S, kept = torch.cat([by_tree[i] for i in items], 1).to(now_S.device)
+        return (value_loss(now_S, old_S, returns_S) * kept).sum(), {}
+
+    counts = [float(x[2].sum()) for x in by_tree]
+    return Objective([tree.tokens for tree in trees], counts, loss)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def settings_hash(*what: Any) -> str:
+    """What decides a run: a checkpoint of another is refused."""
+    return content_hash(list(what))

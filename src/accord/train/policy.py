@@ -1,0 +1,109 @@
+"""A policy trained on its own answers: actors, rewards and loop put together, and the result saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accord.core.types import Prompt
+from accord.lm.load import LanguageModel
+from accord.lm.sample import Sampler
+from accord.rewards import models as _models  # registers
+from accord.rewards import rules as _rules  # registers
+from accord.rewards.base import Context, build_rewards
+from accord.rewards.learned import RewardModel, load_reward_model
+from accord.train.actors import Actors, cast, on_the_base
+from accord.train.group import Grpo, Rloo
+from accord.train.on_policy import on_policy, settings_hash
+from accord.train.optimise import Progress
+from accord.train.ppo import Ppo
+from accord.train.rollout import Rollout
+from accord.train.trainee import Tune, save_model
+
+__all__ = ["METHODS", "PolicyTrained", "train_policy"]
+
+METHODS = {"ppo": Ppo, "rloo": Rloo, "grpo": Grpo}
+_ = _rules
+
+
+class PolicyTrained:
+    """What training left: its folder, notes, and why it ended early, or ""."""
+
+    def __init__(self, folder: Path, notes: Sequence[str], ended: str) -> None:
+        self.folder, self.notes, self.ended = folder, tuple(notes), ended
+
+    @property
+    def model(self) -> Path:
+        """The saved policy: what `accord.load` takes."""
+        return self.folder / "model"
+
+
+def train_policy(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    rewards: Sequence[Mapping[str, Any]],
+    *,
+    run_dir: str | Path,
+    tune: Tune,
+    settings: Ppo | Rloo | Grpo,
+    where: Callable[[str], Path] = Path,
+    held: Sequence[Prompt] = (),
+    evaluate: Callable[[Rollout], Mapping[str, float]] | None = None,
+    sampler: Sampler | None = None,
+    seed: int = 17,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+) -> PolicyTrained:
+    """Train `lm` on `rewards` of its own answers to `prompts`; its weights at the start are the reference.
+    `where` gives the folder of a reward model that an entry of `rewards` names. The policy is saved in
+    run_dir/model."""
+    folder, weights = Path(run_dir), lm.weights
+    named = [where(name) for config in rewards for name in _models.named_models(dict(config))]
+    valued = isinstance(settings, Ppo)
+    actors = cast(
+        lm, tune, seed, value=valued, reward_model=named[0] if named and valued else None,
+        temperature=settings.temperature,
+    )  # fmt: skip
+    context = Context(_token_counter(lm), _model_finder(actors, weights, where))
+    made = build_rewards(rewards, context, "rewards")
+    run = settings_hash(
+        weights, tune, settings.model_dump(exclude={"steps", "tokens", "save_every", "eval_every"}),
+        seed, [p.id for p in prompts], [dict(c) for c in rewards], [_identity(f) for f in named],
+    )  # fmt: skip
+    ended = on_policy(
+        actors, prompts, made, settings, settings.made(), seed=seed, folder=folder, run=run,
+        sampler=sampler, evaluate=evaluate, held=held, trackers=trackers, on_step=on_step,
+    )  # fmt: skip
+    module = actors.roles.module if actors.roles else lm.model
+    save_model(lm, module, folder / "model", adapter="policy" if actors.roles else None)
+    notes = [*actors.policy.engine.notes, *actors.notes, *([ended] if ended else [])]
+    return PolicyTrained(folder, notes, ended)
+
+
+def _identity(folder: Path) -> str:
+    """What a reward model is, wherever it lies: the bytes of its head and its description."""
+    from accord.core.hashing import file_hash
+
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
+    return settings_hash([[p.name, file_hash(p)] for p in files])
+
+
+def _token_counter(lm: LanguageModel) -> Callable[[str], int]:
+    return lambda text: len(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _model_finder(
+    actors: Actors, weights: str, where: Callable[[str], Path]
+) -> Callable[[str], RewardModel]:
+    """Reward models by name: as a role on the policy's base where they stand on it, else on their own."""
+    kept: dict[str, RewardModel] = {}
+
+    def find(name: str) -> RewardModel:
+        if name not in kept:
+            folder = where(name)
+            shared = on_the_base(actors, weights, folder)
+            kept[name] = shared or load_reward_model(folder, device=str(actors.lm.device))
+        return kept[name]
+
+    return find

@@ -1,0 +1,86 @@
+"""Proximal policy optimisation under a KL constraint (Schulman et al. 2017; Ziegler et al. 2019).
+
+Reward of a token: -β·(log π - log π_ref); the score is added to the *last action* of the answer (TRL puts it
+on the slot after it: with λ < 1 that discounts it once more). Answers cut off at the length limit did not
+end: the value after their last token stands for the rest.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from accord.core.registry import Positive, UnitInterval
+from accord.losses import gae, kl_estimate, ppo_clip, value_clip, whiten
+from accord.train.experience import Experience, padded, unpadded
+from accord.train.on_policy import Advantages, Method, OnPolicy
+
+__all__ = ["Ppo"]
+
+Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Ppo(OnPolicy):
+    """PPO's own keys beside those of every on-policy method."""
+
+    method: Literal["ppo"] = "ppo"
+    epochs: Annotated[int, Field(ge=1)] = 4
+    gamma: UnitInterval = 1.0
+    lam: UnitInterval = 0.95
+    clip: Clip = 0.2
+    clip_high: Positive | None = None
+    dual_clip: Annotated[float, Field(gt=1.0)] | None = None
+    clip_value: Positive | None = 0.2
+    """In units of the reward."""
+    value_lr: Positive | None = None
+    """The policy's by default."""
+    whiten: bool = True
+
+    def made(self) -> Method:
+        """The method with these settings."""
+        return Method(
+            "ppo",
+            partial(_advantages, cfg=self),
+            partial(_surrogate, cfg=self),
+            value_loss=partial(value_clip, clip=self.clip_value),
+            value_lr=self.value_lr,
+        )
+
+
+def _surrogate(new_S: Tensor, old_S: Tensor, a_S: Tensor, _: object, *, cfg: Ppo) -> Tensor:
+    return ppo_clip(
+        new_S, old_S, a_S, clip=cfg.clip, clip_high=cfg.clip_high, dual_clip=cfg.dual_clip
+    )
+
+
+def token_rewards(found: Experience, beta: float, estimator: str) -> Tensor:
+    """Rewards [S]: the KL penalty at every token, the score at the last of each answer."""
+    kl_S = kl_estimate(found.old_S, found.reference_S, estimator=estimator)  # type: ignore[arg-type]
+    last_C = torch.tensor(found.lengths).cumsum(0) - 1
+    return (-beta * kl_S).index_add(0, last_C, found.score_C.nan_to_num(0.0))
+
+
+def _advantages(found: Experience, beta: float, *, cfg: Ppo) -> Advantages:
+    """GAE of each answer, whitened over all tokens that count; returns are unwhitened A + V."""
+    assert found.values_S is not None and found.after_C is not None
+    rewards_CT, mask_CT = padded(token_rewards(found, beta, cfg.kl.estimator), found.lengths)
+    values_CT, _ = padded(found.values_S, found.lengths)
+    a_CT = gae(
+        rewards_CT, values_CT, gamma=cfg.gamma, lam=cfg.lam, mask=mask_CT,
+        terminated=found.rollout.ended_C, bootstrap_value=found.after_C,
+    )  # fmt: skip
+    a_S = unpadded(a_CT, mask_CT)
+    returns_S = a_S + found.values_S
+    kept_S = found.kept_C.repeat_interleave(torch.tensor(found.lengths))
+    unexplained = (returns_S - found.values_S)[kept_S].var(correction=0)
+    spread = returns_S[kept_S].var(correction=0)
+    facts = {
+        "explained_variance": float(1 - unexplained / spread.clamp(min=1e-12)),
+        "value": float(found.values_S[kept_S].mean()),
+        "returns": float(returns_S[kept_S].mean()),
+    }
+    return Advantages(whiten(a_S, kept_S) if cfg.whiten else a_S, returns_S, facts)

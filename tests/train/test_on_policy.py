@@ -1,0 +1,241 @@
+"""PPO, RLOO and GRPO on a tiny model: what must hold whatever is learned."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from accord.core.errors import RunError
+from accord.core.types import Exchange
+from accord.lm.engine import Engine
+from accord.lm.load import load
+from accord.lm.lora import Lora
+from accord.lm.tree import Tree
+from accord.rewards.base import Context, reward
+from accord.train.actors import cast
+from accord.train.checkpoint import checkpoint_step
+from accord.train.group import Grpo, Rloo
+from accord.train.policy import PolicyTrained, train_policy
+from accord.train.ppo import Ppo
+from tests.train.small import Killed, fresh, prompt, reward_model, saved_tensors
+
+LORA = Lora(r=4, alpha=8)
+DROPOUT = Lora(r=4, alpha=8, dropout=0.3)
+VOWELS = [{"name": "pattern", "regex": "[aeiou]"}]
+PROMPTS = [prompt(i) for i in range(6)]
+SMALL: dict[str, Any] = {
+    "steps": 4, "batch_size": 4, "minibatch": 2, "lr": 3e-3, "max_new_tokens": 5, "save_every": 1,
+    "tokens": 128,
+}  # fmt: skip
+ALL = pytest.mark.parametrize("method", [Ppo, Rloo, Grpo])
+
+
+def settings(method: Any, **more: Any) -> Any:
+    several = {} if method is Ppo else {"n": 3}
+    return method(**{**SMALL, **several, **more})
+
+
+def run(model: Path, folder: Path, cfg: Any, **more: Any) -> tuple[PolicyTrained, list[dict[str, float]]]:
+    rows: list[dict[str, float]] = []
+    keys = {"rewards": VOWELS, "tune": LORA, "seed": 3, **more}
+    rewards = keys.pop("rewards")
+    own = keys.pop("on_step", None)
+
+    def on_step(done: int, total: int, row: Mapping[str, float]) -> None:
+        rows.append(dict(row))
+        if own:
+            own(done, total, row)
+
+    done = train_policy(fresh(model), PROMPTS, rewards, run_dir=folder, settings=cfg, on_step=on_step, **keys)
+    return done, rows
+
+
+@ALL
+@pytest.mark.parametrize("tune", [LORA, "full"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_first_ratio_is_one_and_the_sampler_agrees(
+    tiny: Path, tmp_path: Path, method: Any, tune: Any, temperature: float
+) -> None:
+    _, rows = run(tiny, tmp_path, settings(method, temperature=temperature), tune=tune)
+    assert len(rows) == 4
+    for row in rows:
+        assert row["first_ratio_gap"] < 1e-4
+        assert row["sampler_gap"] < 1e-3
+    assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-5)  # the reference is the start
+    assert abs(rows[-1]["kl_k3"]) > 1e-4  # and the policy has left it
+
+
+@ALL
+@pytest.mark.parametrize("at", [1, 3])
+def test_killed_and_resumed_is_bitwise_undisturbed(
+    tiny: Path, tmp_path: Path, method: Any, at: int
+) -> None:
+    cfg = settings(
+        method,
+        kl={"control": "adaptive", "beta": 0.1, "target": 0.1, "horizon": 20},
+        scale_rewards=True, eval_every=2, schedule="linear", save_every=2 if at == 3 else 1,
+    )  # fmt: skip
+    keys = {"tune": DROPOUT, "held": PROMPTS[:2]}
+    whole, rows = run(tiny, tmp_path / "whole", cfg, **keys)
+
+    def die(done: int, *_: Any) -> None:
+        if done == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tiny, tmp_path / "cut", cfg, on_step=die, **keys)
+    assert checkpoint_step(tmp_path / "cut") == (2 if at == 3 else at)
+    cut, _ = run(tiny, tmp_path / "cut", cfg, **keys)
+    ours, theirs = saved_tensors(whole.model), saved_tensors(cut.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for name in ("metrics.jsonl", "samples/00002.jsonl", "samples/00004.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    assert len({row["beta"] for row in rows}) > 1
+
+
+@ALL
+def test_the_saved_policy_is_the_trained_one(tiny: Path, tmp_path: Path, method: Any) -> None:
+    for tune in (LORA, "full"):
+        done, _ = run(tiny, tmp_path / str(tune == "full"), settings(method), tune=tune)
+        assert load(done.model, device="cpu").weights != fresh(tiny).weights
+
+
+@pytest.mark.parametrize("method", [Rloo, Grpo])
+def test_a_constant_added_to_the_reward_changes_nothing(
+    tiny: Path, tmp_path: Path, method: Any
+) -> None:
+    shifted = [{"name": "pattern", "regex": "[aeiou]", "hit": 4.0, "miss": 3.0}]
+    a, _ = run(tiny, tmp_path / "a", settings(method))
+    b, _ = run(tiny, tmp_path / "b", settings(method), rewards=shifted)
+    for name, value in saved_tensors(a.model).items():
+        torch.testing.assert_close(value, saved_tensors(b.model)[name], atol=2e-4, rtol=1e-3)
+
+
+@ALL
+def test_micro_batches_change_nothing(tiny: Path, tmp_path: Path, method: Any) -> None:
+    found = [
+        saved_tensors(run(tiny, tmp_path / str(n), settings(method, steps=1, tokens=n))[0].model)
+        for n in (16, 4096)
+    ]
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], atol=2e-4, rtol=1e-3)
+
+
+def test_a_reward_is_learned_and_the_kl_penalty_holds_it_back(tiny: Path, tmp_path: Path) -> None:
+    found = {}
+    for beta in (0.0, 3.0):
+        cfg = Rloo(
+            steps=30, batch_size=6, minibatch=6, n=8, lr=1e-2, max_new_tokens=2, kl={"beta": beta}
+        )
+        rewards = [{"name": "pattern", "regex": "e"}]
+        _, rows = run(tiny, tmp_path / str(beta), cfg, rewards=rewards)
+        found[beta] = [sum(r[k] for r in rows[-5:]) / 5 for k in ("score", "kl")]
+        first = rows[0]["score"]
+    assert found[0.0][0] > first + 0.3
+    assert found[3.0][1] < 0.25 * found[0.0][1]
+
+
+@reward("no_score_for")
+def no_score_for(_: Context, *, letter: str, how: str) -> Any:
+    def score(exchanges: Sequence[Exchange]) -> list[float]:
+        wrong = [letter in e.response.text for e in exchanges]
+        if how == "raises" and any(wrong):
+            raise ZeroDivisionError("division by zero")
+        return [math.nan if bad else 1.0 for bad in wrong]
+
+    return score
+
+
+@ALL
+@pytest.mark.parametrize("how", ["nan", "raises"])
+def test_a_failing_reward_stops_with_the_exchange_or_is_counted(
+    tiny: Path, tmp_path: Path, method: Any, how: str
+) -> None:
+    bad = {"name": "no_score_for", "letter": "e", "how": how}
+    with pytest.raises(RunError, match=r"reward no_score_for: no score .*e.* on_failure: drop"):
+        run(tiny, tmp_path / "stop", settings(method, batch_size=6), rewards=[*VOWELS, bad])
+    _, rows = run(
+        tiny, tmp_path / "drop", settings(method, batch_size=6),
+        rewards=[*VOWELS, {**bad, "on_failure": "drop"}],
+    )  # fmt: skip
+    assert sum(row.get("dropped/no_score_for", 0.0) for row in rows) > 0
+    assert all(math.isfinite(x) for row in rows for x in row.values())
+
+
+def test_the_kl_budget_ends_the_run_and_says_so(tiny: Path, tmp_path: Path) -> None:
+    cfg = Rloo(**{**SMALL, "steps": 50, "n": 3, "lr": 2e-2}, kl={"beta": 0.0, "budget": 0.5})
+    done, rows = run(tiny, tmp_path, cfg)
+    assert len(rows) < 50
+    assert rows[-1]["kl"] >= 0.5
+    assert "KL budget of 0.5 nats per sequence was reached" in done.ended
+    again, more = run(tiny, tmp_path, cfg)  # a finished run stays finished
+    assert more == []
+    assert again.ended == done.ended
+
+
+def test_no_further_minibatch_once_the_policy_has_moved(tiny: Path, tmp_path: Path) -> None:
+    cfg = settings(Ppo, lr=0.1, stop_kl=1e-6, steps=1)
+    _, rows = run(tiny, tmp_path, cfg)
+    assert 1 < rows[0]["minibatches"] < 8  # the first is on-policy, so it can't be the one that stops
+
+
+def test_roles_on_one_base_do_not_touch_each_other(tiny: Path, tmp_path: Path) -> None:
+    trees = [Tree((5, 6, 7), ((8, 9), (10,)))]
+    lm = fresh(tiny)
+    at_start = Engine(fresh(tiny).model).logps(trees).tokens_S.detach()
+    actors = cast(lm, LORA, 1, value=True)
+    assert actors.value
+
+    def reading() -> tuple[Tensor, Tensor, Tensor]:
+        with torch.no_grad():
+            with actors.policy.playing():
+                policy = actors.policy.engine.logps(trees).tokens_S
+            with actors.reference.playing():
+                reference = actors.reference.engine.logps(trees).tokens_S
+            with actors.value.playing():  # type: ignore[union-attr]
+                value = actors.value.values(trees)[0]  # type: ignore[union-attr]
+        return policy, reference, value
+
+    before = reading()
+    torch.testing.assert_close(before[0], at_start)
+    assert not before[2].any()  # a fresh value model says 0
+    with actors.value.playing():
+        values_S, _ = actors.value.values(trees)
+    with actors.policy.playing():
+        logps_S = actors.policy.engine.logps(trees).tokens_S
+    (values_S.sum() + logps_S.sum()).backward()  # one backward pass, after both have played
+    for actor in (actors.policy, actors.value):
+        grads = [p.grad for p in actor.parameters.values()]
+        assert all(g is not None for g in grads)
+    with torch.no_grad():
+        for name, p in actors.policy.parameters.items():
+            p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(name))))
+    after = reading()
+    assert not torch.allclose(after[0], before[0])
+    assert torch.equal(after[1], before[1])
+    assert torch.equal(after[2], before[2])
+
+
+def test_the_value_model_starts_from_the_reward_model_on_the_same_base(
+    tiny: Path, tmp_path: Path
+) -> None:
+    trained = reward_model(tiny, tmp_path / "rm")
+    rewards = [{"name": "learned", "model": str(trained)}]
+    done, rows = run(tiny, tmp_path / "ppo", settings(Ppo), rewards=rewards)
+    assert rows[0]["value"] != 0.0
+    assert not any("fresh" in note for note in done.notes)
+    assert rows[0]["reward/learned"] == pytest.approx(rows[0]["score"], abs=1e-5)
+
+
+def test_samples_are_kept_with_their_rewards(tiny: Path, tmp_path: Path) -> None:
+    run(tiny, tmp_path, settings(Ppo, eval_every=2), held=PROMPTS[:3])
+    lines = (tmp_path / "samples" / "00002.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    assert set(json.loads(lines[0])) == {"step", "prompt", "response", "finish", "reward", "parts"}
