@@ -21,9 +21,8 @@ from accord.lm.tree import Tree
 from accord.rewards.base import Context, reward
 from accord.train.actors import cast
 from accord.train.checkpoint import checkpoint_step
-from accord.train.group import Grpo, Rloo
 from accord.train.policy import PolicyTrained, train_policy
-from accord.train.ppo import Ppo
+from accord.train.settings import Grpo, Ppo, Rloo
 from tests.train.small import Killed, fresh, prompt, reward_model, saved_tensors
 
 LORA = Lora(r=4, alpha=8)
@@ -42,7 +41,9 @@ def settings(method: Any, **more: Any) -> Any:
     return method(**{**SMALL, **several, **more})
 
 
-def run(model: Path, folder: Path, cfg: Any, **more: Any) -> tuple[PolicyTrained, list[dict[str, float]]]:
+def run(
+    model: Path, folder: Path, cfg: Any, **more: Any
+) -> tuple[PolicyTrained, list[dict[str, float]]]:
     rows: list[dict[str, float]] = []
     keys = {"rewards": VOWELS, "tune": LORA, "seed": 3, **more}
     rewards = keys.pop("rewards")
@@ -53,7 +54,9 @@ def run(model: Path, folder: Path, cfg: Any, **more: Any) -> tuple[PolicyTrained
         if own:
             own(done, total, row)
 
-    done = train_policy(fresh(model), PROMPTS, rewards, run_dir=folder, settings=cfg, on_step=on_step, **keys)
+    done = train_policy(
+        fresh(model), PROMPTS, rewards, run_dir=folder, settings=cfg, on_step=on_step, **keys
+    )
     return done, rows
 
 
@@ -183,7 +186,9 @@ def test_the_kl_budget_ends_the_run_and_says_so(tiny: Path, tmp_path: Path) -> N
 def test_no_further_minibatch_once_the_policy_has_moved(tiny: Path, tmp_path: Path) -> None:
     cfg = settings(Ppo, lr=0.1, stop_kl=1e-6, steps=1)
     _, rows = run(tiny, tmp_path, cfg)
-    assert 1 < rows[0]["minibatches"] < 8  # the first is on-policy, so it can't be the one that stops
+    assert (
+        1 < rows[0]["minibatches"] < 8
+    )  # the first is on-policy, so it can't be the one that stops
 
 
 def test_roles_on_one_base_do_not_touch_each_other(tiny: Path, tmp_path: Path) -> None:

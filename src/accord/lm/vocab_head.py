@@ -77,7 +77,9 @@ class VocabHead:
         parts = hidden_SH.split(chunk)
         if not (torch.is_grad_enabled() and hidden_SH.requires_grad):
             return _cat(_entropy(self.logits(h)) for h in parts)
-        return _cat(checkpoint(lambda h: _entropy(self.logits(h)), h, use_reentrant=False) for h in parts)
+        return _cat(
+            checkpoint(lambda h: _entropy(self.logits(h)), h, use_reentrant=False) for h in parts
+        )
 
     def _chunk(self, hidden_CH: Tensor, target_C: Tensor) -> Tensor:
         logits_CV = self.logits(hidden_CH)

@@ -12,6 +12,7 @@ from accord.core.config import Strict, validate
 from accord.core.errors import ConfigError
 from accord.feedback.simulated import SimulatedRater
 from accord.lm.lora import Lora
+from accord.train.settings import Grpo, OnPolicy, Ppo, Rloo
 
 __all__ = ["KINDS", "StageConfig"]
 
@@ -21,7 +22,8 @@ Average = Literal["pair", "prompt"]
 
 
 DATA = ("simulate", "import", "open")
-POLICY = ("base", "sft", "preference", "sweep")
+RLHF = ("ppo", "rloo", "grpo")
+POLICY = ("base", "sft", "preference", "sweep", *RLHF)
 
 
 class StageConfig(Strict):
@@ -201,6 +203,63 @@ class Sweep(PreferenceStage):
             self.at(point, place("over")).check_names(lambda key: place("over"))
 
 
+class RlhfStage(StageConfig):
+    """Keys of every stage that trains a policy on rewards of its own answers, beside those of its method
+    (accord.train.settings). It answers the training prompts of `data`."""
+
+    refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward",)}
+    init: str = "base"
+    data: str
+    rewards: list[dict[str, Any]] = Field(min_length=1)
+    tune: Lora | Literal["full"] = Lora()
+    limit: Count | None = None  # prompts to train on
+    eval_limit: Count = 32  # held-out prompts to answer
+
+    def named(self, key: str) -> list[str]:
+        """For `rewards`, the stages whose reward models the entries name."""
+        if key != "rewards":
+            return super().named(key)
+        listed = [[r.get("model"), *(r.get("models") or [])] for r in self.rewards]
+        return [n for names in listed for n in names if isinstance(n, str)]
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        from accord.rewards.compose import check_reward
+
+        for number, entry in enumerate(self.rewards):
+            check_reward(entry, place(f"rewards[{number}]"))
+
+    def settings(self) -> dict[str, Any]:
+        """The keys of the method alone."""
+        return {
+            k: v
+            for k, v in self.model_dump().items()
+            if k in OnPolicy.model_fields or k in self.own
+        }
+
+    own: ClassVar[frozenset[str]] = frozenset()
+
+
+class PpoStage(RlhfStage, Ppo):
+    """PPO; the value model starts from the first reward model."""
+
+    kind: Literal["ppo"]
+    own: ClassVar = frozenset(Ppo.model_fields)
+
+
+class RlooStage(RlhfStage, Rloo):
+    """RLOO: the baseline is an answer's siblings."""
+
+    kind: Literal["rloo"]
+    own: ClassVar = frozenset(Rloo.model_fields)
+
+
+class GrpoStage(RlhfStage, Grpo):
+    """GRPO: scores centred and scaled within their group."""
+
+    kind: Literal["grpo"]
+    own: ClassVar = frozenset(Grpo.model_fields)
+
+
 class Eval(StageConfig):
     """Answers of policies to held-out prompts, and what the evaluations say of them."""
 
@@ -232,6 +291,9 @@ KINDS: dict[str, type[StageConfig]] = {
     "reward": Reward,
     "preference": PreferenceStage,
     "sweep": Sweep,
+    "ppo": PpoStage,
+    "rloo": RlooStage,
+    "grpo": GrpoStage,
     "eval": Eval,
     "compare": Compare,
 }

@@ -8,6 +8,7 @@ from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.data_stages import import_stage, open_stage, simulate_stage
 from accord.pipeline.eval_stages import compare_stage, eval_stage
 from accord.pipeline.model_stages import preference_stage, reward_stage, sft_stage
+from accord.pipeline.rlhf_stage import rlhf_stage
 from accord.pipeline.sweep_stage import sweep_stage
 
 __all__ = ["STAGES"]
@@ -20,6 +21,9 @@ STAGES: dict[str, Callable[[StageContext], StageResult]] = {
     "reward": reward_stage,
     "preference": preference_stage,
     "sweep": sweep_stage,
+    "ppo": rlhf_stage,
+    "rloo": rlhf_stage,
+    "grpo": rlhf_stage,
     "eval": eval_stage,
     "compare": compare_stage,
 }

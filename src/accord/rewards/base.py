@@ -1,32 +1,23 @@
-"""What a reward is, where rewards are registered, and how several become one number.
+"""What a reward is, and where rewards are registered.
 
-    rewards:
-      - {name: learned, model: rm}
-      - {name: length_penalty, per_token: 0.01, budget: 40}
+    @reward("brevity")
+    def brevity(context: Context, *, per_word: Positive = 0.01) -> Reward:
+        return lambda exchanges: [-per_word * len(e.response.text.split()) for e in exchanges]
 
-Legend: E exchanges.
-
-A reward maps exchanges to scores; NaN says that it has none for this one. It is never read as 0: as the
-recipe says, the run stops and shows the exchange, or the exchange is left out and counted.
+The factory's signature is its schema: `rewards: [{name: brevity, per_word: 0.02}]` works in a recipe.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Late
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from accord.core.config import Strict
-from accord.core.errors import AccordError, ConfigError, RunError
-from accord.core.registry import Positive, Registry
+from accord.core.errors import ConfigError
+from accord.core.registry import Registry
 from accord.core.types import Exchange
 
-__all__ = ["Context", "Reward", "Rewards", "ScoredExchanges", "build_rewards", "reward", "rewards"]
-
-OnFailure = Literal["stop", "drop"]
+__all__ = ["Context", "Reward", "reward", "rewards"]
 
 
 class Reward(Protocol):
@@ -35,148 +26,17 @@ class Reward(Protocol):
     def __call__(self, exchanges: Sequence[Exchange]) -> Sequence[float]: ...
 
 
+def _no_models(name: str) -> Any:
+    raise ConfigError(f"no reward model {name!r} here", mend="give a reward stage or a folder")
+
+
 @dataclass(frozen=True)
 class Context:
     """What a reward may need of the run: how to count tokens, and the models its names mean."""
 
     count_tokens: Callable[[str], int] = lambda text: len(text.split())
-    model: Callable[[str], Any] = field(default=lambda name: _no_models(name))
-
-
-def _no_models(name: str) -> Any:
-    raise ConfigError(f"no reward model {name!r} here", mend="give a reward stage or a folder")
+    model: Callable[[str], Any] = _no_models
 
 
 rewards: Registry = Registry("reward")
 reward = rewards.register
-
-
-class Common(Strict):
-    """Keys that every entry of `rewards` may have beside the reward's own."""
-
-    name: str
-    label: str | None = None
-    """What it is called in logs; its name by default."""
-    weight: float = 1.0
-    on_failure: OnFailure = "stop"
-    """stop: the run ends with the exchange that had no score. drop: it is left out and counted."""
-    timeout: Positive | None = None
-    """Seconds a call may take."""
-
-
-@dataclass
-class _Part:
-    common: Common
-    label: str
-    function: Reward
-
-
-@dataclass
-class ScoredExchanges:
-    """Total [E] (NaN: left out), each part's raw scores by label, how many were left out by part."""
-
-    total: list[float]
-    parts: dict[str, list[float]]
-    dropped: dict[str, int]
-
-
-@dataclass
-class Rewards:
-    """The weighted sum of parts, each kept apart for the log."""
-
-    parts: list[_Part]
-
-    @property
-    def labels(self) -> list[str]:
-        return [part.label for part in self.parts]
-
-    def __call__(self, exchanges: Sequence[Exchange]) -> ScoredExchanges:
-        """Score all exchanges with every part.
-
-        RunError naming part and exchange when one has no finite score (or raises, or is late) and its
-        `on_failure` is stop.
-        """
-        found = {part.label: _scores(part, exchanges) for part in self.parts}
-        dropped = {label: sum(map(math.isnan, x)) for label, x in found.items()}
-        weights = [part.common.weight for part in self.parts]
-        columns = zip(*found.values(), strict=True)
-        total = [sum(w * x for w, x in zip(weights, row, strict=True)) for row in columns]
-        return ScoredExchanges(total, found, {k: n for k, n in dropped.items() if n})
-
-
-def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where: str) -> Rewards:
-    """The parts a recipe lists; ConfigError for an unknown reward, key or value, or a label used twice."""
-    parts: list[_Part] = []
-    for number, config in enumerate(configs):
-        place = f"{where}[{number}]"
-        common, function = check_reward(config, place)
-        label = common.label or common.name
-        if label in [part.label for part in parts]:
-            raise ConfigError(f"two rewards are called {label!r}", where=place, mend="give a label")
-        parts.append(_Part(common, label, function(context)))
-    if not parts:
-        raise ConfigError("no reward is given", where=where, allowed=", ".join(rewards.names()))
-    return Rewards(parts)
-
-
-def check_reward(config: Mapping[str, Any], where: str) -> tuple[Common, Callable[..., Reward]]:
-    """An entry's common keys and its factory with the reward's own keys bound, checked."""
-    keys = set(Common.model_fields) - {"name"}
-    own = {k: v for k, v in config.items() if k not in keys}
-    entry, function = rewards.configured(own, where)
-    given = {k: v for k, v in config.items() if k in keys}
-    from accord.core.config import validate
-
-    return validate(Common, {"name": entry.name, **given}, where=where), function
-
-
-def _scores(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:
-    """The part's scores, NaN for what is dropped."""
-    scores, error = _called(part, exchanges)
-    if scores is None:  # find the one that caused it
-        scores = []
-        for exchange in exchanges:
-            one, wrong = _called(part, [exchange])
-            if one is None and part.common.on_failure == "stop":
-                raise _stopped(part, exchange, wrong or error)
-            scores.append(math.nan if one is None else one[0])
-    for exchange, score in zip(exchanges, scores, strict=True):
-        if not math.isfinite(score) and part.common.on_failure == "stop":
-            raise _stopped(part, exchange, f"its score is {score}")
-    return [x if math.isfinite(x) else math.nan for x in scores]
-
-
-def _called(part: _Part, exchanges: Sequence[Exchange]) -> tuple[list[float] | None, str]:
-    """The scores, or None and what went wrong. Errors about the set-up itself are not caught."""
-    try:
-        if part.common.timeout is None:
-            scores = [float(x) for x in part.function(exchanges)]
-        else:
-            scores = _within(part.common.timeout, part.function, exchanges)
-    except AccordError:
-        raise
-    except Late:
-        return None, f"no score within {part.common.timeout:g} s"
-    except Exception as error:
-        return None, f"{type(error).__name__}: {error}"
-    if len(scores) != len(exchanges):
-        return None, f"{len(scores)} scores for {len(exchanges)} exchanges"
-    return scores, ""
-
-
-def _within(seconds: float, function: Reward, exchanges: Sequence[Exchange]) -> list[float]:
-    """The call in a thread of its own; a thread can't be stopped, so a late one is left behind."""
-    pool = ThreadPoolExecutor(max_workers=1)
-    try:
-        return [float(x) for x in pool.submit(function, exchanges).result(timeout=seconds)]
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _stopped(part: _Part, exchange: Exchange, why: str) -> RunError:
-    return RunError(
-        f"no score ({why}) for the answer {exchange.response.text[:80]!r} to "
-        f"{exchange.prompt.last[:80]!r}",
-        where=f"reward {part.label}",
-        mend="mend the reward, or set on_failure: drop to leave such answers out and count them",
-    )

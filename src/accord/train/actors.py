@@ -95,7 +95,9 @@ def cast(
     that is given (its adapter where it stands on the policy's weights), else from the policy's base
     with a head of zeros."""
     if getattr(lm.model, "accord_trained", False):
-        raise ModelError("this model has been trained since it was loaded", where=lm.name, mend="load it again")
+        raise ModelError(
+            "this model has been trained since it was loaded", where=lm.name, mend="load it again"
+        )
     made = _separate(lm, value, reward_model) if tune == "full" else None
     actors = made or _on_one_base(lm, tune, seed, value, reward_model)  # type: ignore[arg-type]
     lm.model.accord_trained = True
@@ -118,7 +120,9 @@ def _on_one_base(
         else:
             roles.add("value", lora, seed + 1)
             if reward_model:
-                notes.append("the value model starts fresh: the reward model stands on other weights")
+                notes.append(
+                    "the value model starts fresh: the reward model stands on other weights"
+                )
         head = _head(reward_model if adapter else None, lm)
     engine = Engine(roles.module)
     policy = Actor(engine, lambda: roles.playing("policy"), roles.parameters("policy"))
@@ -135,7 +139,11 @@ def _separate(lm: LanguageModel, value: bool, reward_model: Path | None) -> Acto
     frozen = copy.deepcopy(lm.model).requires_grad_(False)
     valuer = None
     if value:
-        other = load(reward_model, device=str(lm.device)).model if reward_model else copy.deepcopy(frozen)
+        other = (
+            load(reward_model, device=str(lm.device)).model
+            if reward_model
+            else copy.deepcopy(frozen)
+        )
         other.requires_grad_(True)
         head = _head(reward_model, lm)
         own = dict(sorted(other.named_parameters())) | {"head.weight": head.weight}

@@ -70,7 +70,8 @@ def load_checkpoint(
     more: dict[str, Any] | None = None,
 ) -> int:
     """Restore in place from the folder's checkpoint; the step it was taken at, 0 without one. `more`
-    is filled with what was saved so. RunError when it is of another run: then its weights are not what was asked for."""
+    is filled with what was saved so. RunError when it is of another run: then its weights are not what
+    was asked for."""
     path = folder / NAME
     if not path.exists():
         return 0

@@ -8,56 +8,35 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from accord.core.config import Strict
 from accord.core.errors import RunError
 from accord.lm.score import token_logps
 from accord.losses import AdaptiveKL, FixedKL, kl_estimate
 from accord.losses.kl import KLEstimator
-from accord.rewards.base import Rewards, ScoredExchanges
+from accord.rewards.compose import Rewards, ScoredExchanges
 from accord.train.actors import Actors
 from accord.train.rollout import Rollout
+from accord.train.settings import Kl, MissingEos
 
-__all__ = ["Experience", "Kl", "MissingEos", "Moments", "experience", "padded", "unpadded"]
-
-
-class Kl(Strict):
-    """How the policy is held near its reference. KL is per sequence (nats), summed over its tokens."""
-
-    beta: Annotated[float, Field(ge=0.0)] = 0.05
-    control: Literal["fixed", "adaptive"] = "fixed"
-    target: Annotated[float, Field(gt=0.0)] = 6.0
-    """Of the adaptive control: nats per sequence."""
-    horizon: Annotated[float, Field(gt=0.0)] = 10_000
-    """Of the adaptive control: sequences."""
-    estimator: KLEstimator = "k1"
-    budget: Annotated[float, Field(gt=0.0)] | None = None
-    """The run ends when the mean KL reaches this (nats per sequence)."""
-
-    def controller(self) -> FixedKL | AdaptiveKL:
-        """What moves β."""
-        if self.control == "fixed":
-            return FixedKL(self.beta)
-        return AdaptiveKL(self.beta, self.target, self.horizon)
+__all__ = ["Experience", "Moments", "cut_off", "experience", "kl_control", "padded", "unpadded"]
 
 
-class MissingEos(Strict):
-    """What an answer costs that was cut off at the length limit."""
+def kl_control(kl: Kl) -> FixedKL | AdaptiveKL:
+    """What moves β."""
+    if kl.control == "fixed":
+        return FixedKL(kl.beta)
+    return AdaptiveKL(kl.beta, kl.target, kl.horizon)
 
-    treatment: Literal["leave", "penalty", "score"] = "leave"
-    value: float = 1.0
-    """penalty: taken off the score. score: takes the score's place."""
 
-    def apply(self, score_C: Tensor, ended_C: Tensor) -> Tensor:
-        if self.treatment == "leave":
-            return score_C
-        cut = score_C - self.value if self.treatment == "penalty" else 0 * score_C + self.value
-        return torch.where(ended_C, score_C, cut)
+def cut_off(score_C: Tensor, ended_C: Tensor, how: MissingEos) -> Tensor:
+    """Scores with what answers that did not end by themselves pay for it."""
+    if how.treatment == "leave":
+        return score_C
+    cut_C = score_C - how.value if how.treatment == "penalty" else 0 * score_C + how.value
+    return torch.where(ended_C, score_C, cut_C)
 
 
 @dataclass
@@ -122,7 +101,7 @@ def experience(
 ) -> Experience:
     """Score a rollout under every role, without gradients, in micro-batches of `tokens`."""
     scored = rewards(rollout.exchanges)
-    score_C = missing_eos.apply(torch.tensor(scored.total), rollout.ended_C)
+    score_C = cut_off(torch.tensor(scored.total), rollout.ended_C, missing_eos)
     if not bool((~score_C.isnan()).any()):
         raise RunError("no answer of this step has a reward", where="rewards", mend="look at them")
     if moments is not None:

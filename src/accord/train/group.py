@@ -9,56 +9,32 @@ the paper has the gradient of the other KL. Named variants of the mean: `sequenc
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from accord.core.registry import Positive
 from accord.losses import group_normalised, leave_one_out, ppo_clip, sequence_ratio
 from accord.train.experience import Experience
-from accord.train.on_policy import Advantages, Average, Method, OnPolicy
+from accord.train.on_policy import Advantages, Method
+from accord.train.settings import Grpo, Rloo
 
-__all__ = ["Grpo", "Rloo"]
-
-Several = Annotated[int, Field(ge=2)]
-Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
+__all__ = ["grpo", "rloo"]
 
 
-class _Group(OnPolicy):
-    n: Several = 4
-    clip: Clip = 0.2
-    clip_high: Positive | None = None
-    ratio: Literal["token", "sequence"] = "token"
+def rloo(cfg: Rloo) -> Method:
+    """RLOO with these settings."""
+    return Method("rloo", partial(_rloo, cfg=cfg), partial(_surrogate, cfg=cfg), cfg.average)
 
 
-class Rloo(_Group):
-    """REINFORCE with a leave-one-out baseline."""
-
-    method: Literal["rloo"] = "rloo"
-    average: Average = "sum"
-
-    def made(self) -> Method:
-        """The method with these settings."""
-        return Method("rloo", partial(_rloo, cfg=self), partial(_surrogate, cfg=self), self.average)
+def grpo(cfg: Grpo) -> Method:
+    """GRPO with these settings."""
+    surrogate = partial(_surrogate, cfg=cfg)
+    return Method("grpo", partial(_grpo, cfg=cfg), surrogate, cfg.average, kl_loss=True)
 
 
-class Grpo(_Group):
-    """Group-relative policy optimisation."""
-
-    method: Literal["grpo"] = "grpo"
-    average: Average = "sequence"
-    scale: bool = True
-
-    def made(self) -> Method:
-        """The method with these settings."""
-        return Method(
-            "grpo", partial(_grpo, cfg=self), partial(_surrogate, cfg=self), self.average, kl_loss=True
-        )
-
-
-def _surrogate(new_S: Tensor, old_S: Tensor, a_S: Tensor, lengths: list[int], *, cfg: _Group) -> Tensor:
+def _surrogate(
+    new_S: Tensor, old_S: Tensor, a_S: Tensor, lengths: list[int], *, cfg: Rloo | Grpo
+) -> Tensor:
     if cfg.ratio == "sequence":
         new_S = sequence_ratio(new_S, old_S, lengths)
     return ppo_clip(new_S, old_S, a_S, clip=cfg.clip, clip_high=cfg.clip_high)
@@ -89,5 +65,7 @@ def _grpo(found: Experience, beta: float, *, cfg: Grpo) -> Advantages:
 
 
 def _facts(a_C: Tensor, score_GK: Tensor) -> dict[str, float]:
-    alike = [bool((row[~row.isnan()] - row[~row.isnan()][:1]).abs().sum() < 1e-8) for row in score_GK]
+    alike = [
+        bool((row[~row.isnan()] - row[~row.isnan()][:1]).abs().sum() < 1e-8) for row in score_GK
+    ]
     return {"silent_groups": sum(alike) / len(alike), "advantage_abs": float(a_C.abs().mean())}

@@ -13,24 +13,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from accord.core.config import Strict
 from accord.core.hashing import content_hash
-from accord.core.registry import NonNegative, Positive
 from accord.core.rundir import MetricsLog, write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt
 from accord.lm.sample import Sampler, Sampling
 from accord.losses import kl_estimate
-from accord.rewards.base import Rewards
+from accord.rewards.compose import Rewards
 from accord.train.actors import Actors
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
-from accord.train.experience import Experience, Kl, MissingEos, Moments, experience
+from accord.train.experience import Experience, Moments, experience, kl_control
 from accord.train.optimise import (
     Objective,
     Optimise,
@@ -43,63 +40,25 @@ from accord.train.optimise import (
     one_step,
 )
 from accord.train.rollout import Rollout, roll_out, roll_out_through
+from accord.train.settings import Average, OnPolicy
 from accord.train.trackers import tracking
 
-__all__ = ["Advantages", "Method", "OnPolicy", "Surrogate", "on_policy"]
-
-Count = Annotated[int, Field(ge=1)]
-Average = Literal["token", "sequence", "sum", "constant"]
+__all__ = ["Advantages", "Method", "Surrogate", "on_policy", "settings_hash"]
 
 
-class OnPolicy(Strict):
-    """How to train on a policy's own answers: the same keys for every method."""
+def sampling(cfg: OnPolicy, seed: int, n: int | None = None) -> Sampling:
+    """How answers are drawn."""
+    return Sampling(
+        max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature, n=n or cfg.n, stop=cfg.stop, seed=seed
+    )  # fmt: skip
 
-    steps: Count = 100
-    batch_size: Count = 16
-    """Prompts a step."""
-    n: Count = 1
-    """Answers to each prompt."""
-    epochs: Count = 1
-    """Passes over the answers of a step."""
-    minibatch: Count = 16
-    """Prompts an optimiser step."""
-    lr: Positive = 1e-5
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    weight_decay: NonNegative = 0.0
-    clip_norm: Positive = 1.0
-    tokens: Annotated[int, Field(ge=16)] = 1024
-    """Of one micro-batch."""
-    temperature: Positive = 1.0
-    max_new_tokens: Count = 64
-    stop: list[str] = Field(default_factory=list)
-    rollout_batch: Count = 32
-    """Answers sampled at a time."""
-    kl: Kl = Kl()
-    missing_eos: MissingEos = MissingEos()
-    scale_rewards: bool = False
-    """Divide scores by their running standard deviation."""
-    entropy: NonNegative = 0.0
-    """Weight of the entropy bonus."""
-    stop_kl: Positive | None = None
-    """No further minibatch of a step once the policy has moved so far from where the step began (nats per
-    token)."""
-    save_every: Count = 5
-    eval_every: Count | None = None
 
-    def sampling(self, seed: int, n: int | None = None) -> Sampling:
-        """How answers are drawn."""
-        return Sampling(
-            max_new_tokens=self.max_new_tokens, temperature=self.temperature, n=n or self.n,
-            stop=self.stop, seed=seed,
-        )  # fmt: skip
-
-    def optimiser(self, lr: float | None = None) -> Optimise:
-        """The settings of one optimiser."""
-        return Optimise(
-            lr=lr or self.lr, schedule=self.schedule, warmup=self.warmup, batch_size=self.batch_size,
-            tokens=self.tokens, weight_decay=self.weight_decay, clip=self.clip_norm,
-        )  # fmt: skip
+def optimiser_settings(cfg: OnPolicy, lr: float | None = None) -> Optimise:
+    """The settings of one optimiser."""
+    return Optimise(
+        lr=lr or cfg.lr, schedule=cfg.schedule, warmup=cfg.warmup, batch_size=cfg.batch_size,
+        tokens=cfg.tokens, weight_decay=cfg.weight_decay, clip=cfg.clip_norm,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,7 +70,9 @@ class Advantages:
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
-Surrogate = Callable[[Tensor, Tensor, Tensor, Sequence[int]], Tensor]  # new, old, A, lengths -> loss_S
+Surrogate = Callable[
+    [Tensor, Tensor, Tensor, Sequence[int]], Tensor
+]  # new, old, A, lengths -> loss_S
 
 
 @dataclass(frozen=True)
@@ -197,13 +158,13 @@ class _Loop:
     ) -> None:  # fmt: skip
         self.actors, self.prompts, self.rewards, self.cfg = actors, prompts, rewards, cfg
         self.method, self.seed, self.folder, self.sampler = method, seed, folder, sampler
-        self.control = cfg.kl.controller()
+        self.control = kl_control(cfg.kl)
         self.state = _State(cfg.kl.beta, Moments())
-        self.policy = cfg.optimiser()
+        self.policy = optimiser_settings(cfg)
         self.policy_optimiser = adamw(actors.policy.parameters, self.policy)
         self.value = self.value_optimiser = None
         if actors.value:
-            self.value = cfg.optimiser(method.value_lr)
+            self.value = optimiser_settings(cfg, method.value_lr)
             self.value_optimiser = adamw(actors.value.parameters, self.value)
 
     def saved(self) -> dict[str, Any]:
@@ -242,17 +203,16 @@ class _Loop:
         row |= self._update(found, worth, step)
         self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
         if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
-            self.state.ended = (
-                f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached at step {step + 1}"
-            )
+            reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
+            self.state.ended = f"{reached} at step {step + 1}"
         return row
 
     def _rollout(self, prompts: Sequence[Prompt], step: int) -> Rollout:
-        sampling = self.cfg.sampling(derive_seed(self.seed, "rollout", step))
+        how = sampling(self.cfg, derive_seed(self.seed, "rollout", step))
         if self.sampler:
-            return roll_out_through(self.sampler, self.actors.lm.tokenizer, prompts, sampling)
+            return roll_out_through(self.sampler, self.actors.lm.tokenizer, prompts, how)
         with self.actors.policy.playing():
-            return roll_out(self.actors.lm, prompts, sampling, batch_size=self.cfg.rollout_batch)
+            return roll_out(self.actors.lm, prompts, how, batch_size=self.cfg.rollout_batch)
 
     def _update(self, found: Experience, worth: Advantages, step: int) -> dict[str, float]:
         """Minibatches over the rollout's trees; the mean of what each measured."""
@@ -292,9 +252,9 @@ class _Loop:
         measure: Callable[[Rollout], Mapping[str, float]] | None,
     ) -> dict[str, float]:  # fmt: skip
         """Answers to the held-out prompts: their rewards, and what `measure` says of them."""
-        sampling = self.cfg.sampling(derive_seed(self.seed, "eval"), n=1)
+        how = sampling(self.cfg, derive_seed(self.seed, "eval"), n=1)
         with self.actors.policy.playing():
-            made = roll_out(self.actors.lm, held, sampling, batch_size=self.cfg.rollout_batch)
+            made = roll_out(self.actors.lm, held, how, batch_size=self.cfg.rollout_batch)
         scored = self.rewards(made.exchanges)
         rows = [
             {
@@ -364,7 +324,9 @@ def value_objective(
     actors: Actors, found: Experience, worth: Advantages, method: Method
 ) -> Objective:
     """The value model's loss over the same trees, a mean over tokens."""
-    assert actors.value and found.values_S is not None and worth.returns_S is not None
+    assert actors.value
+    assert found.values_S is not None
+    assert worth.returns_S is not None
     assert method.value_loss is not None
     value, value_loss, trees = actors.value, method.value_loss, found.rollout.trees
     sizes = [sum(map(len, tree.completions)) for tree in trees]

@@ -9,22 +9,22 @@ from typing import Any
 from accord.core.types import Prompt
 from accord.lm.load import LanguageModel
 from accord.lm.sample import Sampler
-from accord.rewards import models as _models  # registers
-from accord.rewards import rules as _rules  # registers
-from accord.rewards.base import Context, build_rewards
+from accord.rewards.base import Context
+from accord.rewards.compose import build_rewards
 from accord.rewards.learned import RewardModel, load_reward_model
+from accord.rewards.models import named_models
 from accord.train.actors import Actors, cast, on_the_base
-from accord.train.group import Grpo, Rloo
-from accord.train.on_policy import on_policy, settings_hash
+from accord.train.group import grpo, rloo
+from accord.train.on_policy import Method, on_policy, settings_hash
 from accord.train.optimise import Progress
-from accord.train.ppo import Ppo
+from accord.train.ppo import ppo
 from accord.train.rollout import Rollout
+from accord.train.settings import Grpo, OnPolicy, Ppo, Rloo
 from accord.train.trainee import Tune, save_model
 
 __all__ = ["METHODS", "PolicyTrained", "train_policy"]
 
-METHODS = {"ppo": Ppo, "rloo": Rloo, "grpo": Grpo}
-_ = _rules
+METHODS: dict[type[OnPolicy], Callable[[Any], Method]] = {Ppo: ppo, Rloo: rloo, Grpo: grpo}
 
 
 class PolicyTrained:
@@ -46,7 +46,7 @@ def train_policy(
     *,
     run_dir: str | Path,
     tune: Tune,
-    settings: Ppo | Rloo | Grpo,
+    settings: OnPolicy,
     where: Callable[[str], Path] = Path,
     held: Sequence[Prompt] = (),
     evaluate: Callable[[Rollout], Mapping[str, float]] | None = None,
@@ -59,7 +59,7 @@ def train_policy(
     `where` gives the folder of a reward model that an entry of `rewards` names. The policy is saved in
     run_dir/model."""
     folder, weights = Path(run_dir), lm.weights
-    named = [where(name) for config in rewards for name in _models.named_models(dict(config))]
+    named = [where(name) for config in rewards for name in named_models(dict(config))]
     valued = isinstance(settings, Ppo)
     actors = cast(
         lm, tune, seed, value=valued, reward_model=named[0] if named and valued else None,
@@ -72,13 +72,17 @@ def train_policy(
         seed, [p.id for p in prompts], [dict(c) for c in rewards], [_identity(f) for f in named],
     )  # fmt: skip
     ended = on_policy(
-        actors, prompts, made, settings, settings.made(), seed=seed, folder=folder, run=run,
+        actors, prompts, made, settings, _method(settings), seed=seed, folder=folder, run=run,
         sampler=sampler, evaluate=evaluate, held=held, trackers=trackers, on_step=on_step,
     )  # fmt: skip
     module = actors.roles.module if actors.roles else lm.model
     save_model(lm, module, folder / "model", adapter="policy" if actors.roles else None)
     notes = [*actors.policy.engine.notes, *actors.notes, *([ended] if ended else [])]
     return PolicyTrained(folder, notes, ended)
+
+
+def _method(settings: OnPolicy) -> Method:
+    return next(make(settings) for kind, make in METHODS.items() if isinstance(settings, kind))
 
 
 def _identity(folder: Path) -> str:

@@ -8,47 +8,27 @@ end: the value after their last token stands for the rest.
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from accord.core.registry import Positive, UnitInterval
 from accord.losses import gae, kl_estimate, ppo_clip, value_clip, whiten
 from accord.train.experience import Experience, padded, unpadded
-from accord.train.on_policy import Advantages, Method, OnPolicy
+from accord.train.on_policy import Advantages, Method
+from accord.train.settings import Ppo
 
-__all__ = ["Ppo"]
-
-Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
+__all__ = ["ppo", "token_rewards"]
 
 
-class Ppo(OnPolicy):
-    """PPO's own keys beside those of every on-policy method."""
-
-    method: Literal["ppo"] = "ppo"
-    epochs: Annotated[int, Field(ge=1)] = 4
-    gamma: UnitInterval = 1.0
-    lam: UnitInterval = 0.95
-    clip: Clip = 0.2
-    clip_high: Positive | None = None
-    dual_clip: Annotated[float, Field(gt=1.0)] | None = None
-    clip_value: Positive | None = 0.2
-    """In units of the reward."""
-    value_lr: Positive | None = None
-    """The policy's by default."""
-    whiten: bool = True
-
-    def made(self) -> Method:
-        """The method with these settings."""
-        return Method(
-            "ppo",
-            partial(_advantages, cfg=self),
-            partial(_surrogate, cfg=self),
-            value_loss=partial(value_clip, clip=self.clip_value),
-            value_lr=self.value_lr,
-        )
+def ppo(cfg: Ppo) -> Method:
+    """The method with these settings."""
+    return Method(
+        "ppo",
+        partial(_advantages, cfg=cfg),
+        partial(_surrogate, cfg=cfg),
+        value_loss=partial(value_clip, clip=cfg.clip_value),
+        value_lr=cfg.value_lr,
+    )
 
 
 def _surrogate(new_S: Tensor, old_S: Tensor, a_S: Tensor, _: object, *, cfg: Ppo) -> Tensor:
@@ -66,7 +46,8 @@ def token_rewards(found: Experience, beta: float, estimator: str) -> Tensor:
 
 def _advantages(found: Experience, beta: float, *, cfg: Ppo) -> Advantages:
     """GAE of each answer, whitened over all tokens that count; returns are unwhitened A + V."""
-    assert found.values_S is not None and found.after_C is not None
+    assert found.values_S is not None
+    assert found.after_C is not None
     rewards_CT, mask_CT = padded(token_rewards(found, beta, cfg.kl.estimator), found.lengths)
     values_CT, _ = padded(found.values_S, found.lengths)
     a_CT = gae(

@@ -1,0 +1,80 @@
+"""The stage that trains a policy on rewards of its own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from accord.core.rundir import read_jsonl
+from accord.core.types import Prompt
+from accord.evals.support import AXES, gold
+from accord.lm.load import load
+from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.data_stages import world_of
+from accord.pipeline.kinds import GrpoStage, PpoStage, RlhfStage, RlooStage
+from accord.stats.intervals import mean
+from accord.store import Store, split_of
+from accord.train.policy import train_policy
+from accord.train.rollout import Rollout
+from accord.train.settings import Grpo, OnPolicy, Ppo, Rloo
+
+__all__ = ["rlhf_stage"]
+
+SETTINGS: dict[type[RlhfStage], type[OnPolicy]] = {PpoStage: Ppo, RlooStage: Rloo, GrpoStage: Grpo}
+
+
+def rlhf_stage(ctx: StageContext) -> StageResult:
+    """PPO, RLOO or GRPO on the training prompts of the data; held-out prompts are answered and scored."""
+    config = ctx.config
+    assert isinstance(config, RlhfStage)
+    train, held = _prompts(ctx, config)
+    world = world_of(ctx, config.data)
+
+    def measure(made: Rollout) -> dict[str, float]:
+        """Gold axes of held-out answers, where the truth is known."""
+        if not world:
+            return {}
+        known = [(world.by_prompt.get(e.prompt.id), e.response) for e in made.exchanges]
+        rows = [gold(world, case, response) for case, response in known if case]
+        return {a: sum(r[a] for r in rows) / len(rows) for a in ("gold", *AXES)} if rows else {}
+
+    def on_step(done: int, total: int, row: Mapping[str, float]) -> None:
+        shown = [f"{k} {row[k]:.3g}" for k in ("score", "kl", "length") if k in row]
+        ctx.reporter.progress(done, total, "  ".join(shown))
+
+    settings = SETTINGS[type(config)].model_validate(config.settings())
+    trained = train_policy(
+        load(ctx.policy(config.init)),
+        train,
+        config.rewards,
+        run_dir=ctx.folder,
+        tune=config.tune,
+        settings=settings,
+        where=lambda name: ctx.stages[name] / "model",
+        held=held,
+        evaluate=measure,
+        seed=ctx.seed,
+        trackers=ctx.trackers,
+        on_step=on_step,
+    )
+    log = read_jsonl(ctx.folder / "metrics.jsonl")
+    samples = sorted((ctx.folder / "samples").glob("*.jsonl"))
+    rewards = [r["reward"] for r in read_jsonl(samples[-1])] if samples else []
+    metrics = {"reward": mean([x for x in rewards if x is not None])}
+    headline = (
+        f"reward {log[0]['score']:.3g} -> {log[-1]['score']:.3g} on its own answers, "
+        f"KL {log[-1]['kl']:.3g} nats; held out {metrics['reward']}"
+    )
+    facts = {"init": config.init, "data": config.data, "prompts": len(train), "steps": len(log)}
+    return StageResult(metrics, list(trained.notes), facts, headline)
+
+
+def _prompts(ctx: StageContext, config: RlhfStage) -> tuple[list[Prompt], list[Prompt]]:
+    """Training and held-out prompts, in an order fixed by their ids."""
+    folder = ctx.stages[config.data]
+    facts = read_result(folder).facts
+    parts: dict[str, list[Prompt]] = {"train": [], "test": []}
+    with Store(folder / facts["store"], create=False) as store:
+        for prompt in store.prompts():
+            parts[split_of(prompt.id, facts["test"], facts["seed"])].append(prompt)
+    train, held = (sorted(parts[name], key=lambda p: p.id) for name in ("train", "test"))
+    return train[: config.limit], held[: config.eval_limit]

@@ -1,0 +1,113 @@
+"""How to train on a policy's own answers: plain settings, checked, without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from accord.core.config import Strict
+from accord.core.registry import NonNegative, Positive, UnitInterval
+
+__all__ = ["Average", "Grpo", "Kl", "MissingEos", "OnPolicy", "Ppo", "Rloo"]
+
+Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
+Average = Literal["token", "sequence", "sum", "constant"]
+
+
+class Kl(Strict):
+    """How the policy is held near its reference. KL is per sequence (nats), summed over its tokens."""
+
+    beta: NonNegative = 0.05
+    control: Literal["fixed", "adaptive"] = "fixed"
+    target: Positive = 6.0
+    """Of the adaptive control: nats per sequence."""
+    horizon: Positive = 10_000
+    """Of the adaptive control: sequences."""
+    estimator: Literal["k1", "k2", "k3"] = "k1"
+    """Of the penalty in the reward."""
+    budget: Positive | None = None
+    """The run ends when the mean KL reaches this (nats per sequence)."""
+
+
+class MissingEos(Strict):
+    """What an answer costs that was cut off at the length limit."""
+
+    treatment: Literal["leave", "penalty", "score"] = "leave"
+    value: float = 1.0
+    """penalty: taken off the score. score: takes the score's place."""
+
+
+class OnPolicy(Strict):
+    """The keys of every on-policy method."""
+
+    steps: Count = 100
+    batch_size: Count = 16
+    """Prompts a step."""
+    n: Count = 1
+    """Answers to each prompt."""
+    epochs: Count = 1
+    """Passes over the answers of a step."""
+    minibatch: Count = 16
+    """Prompts an optimiser step."""
+    lr: Positive = 1e-5
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    weight_decay: NonNegative = 0.0
+    clip_norm: Positive = 1.0
+    tokens: Annotated[int, Field(ge=16)] = 1024
+    """Of one micro-batch."""
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 64
+    stop: list[str] = Field(default_factory=list)
+    rollout_batch: Count = 32
+    """Answers sampled at a time."""
+    kl: Kl = Kl()
+    missing_eos: MissingEos = MissingEos()
+    scale_rewards: bool = False
+    """Divide scores by their running standard deviation."""
+    entropy: NonNegative = 0.0
+    """Weight of the entropy bonus."""
+    clip: Clip = 0.2
+    """Ratios beyond 1 ± this earn nothing more."""
+    clip_high: Positive | None = None
+    """Another bound upwards (DAPO)."""
+    stop_kl: Positive | None = None
+    """No further minibatch of a step once the policy has moved so far from where the step began (nats per
+    token)."""
+    save_every: Count = 5
+    eval_every: Count | None = None
+
+
+class Ppo(OnPolicy):
+    """PPO's own keys."""
+
+    epochs: Count = 4
+    gamma: UnitInterval = 1.0
+    lam: UnitInterval = 0.95
+    dual_clip: Annotated[float, Field(gt=1.0)] | None = None
+    clip_value: Positive | None = 0.2
+    """In units of the reward."""
+    value_lr: Positive | None = None
+    """The policy's by default."""
+    whiten: bool = True
+
+
+class Rloo(OnPolicy):
+    """REINFORCE with a leave-one-out baseline."""
+
+    n: Several = 4
+    ratio: Literal["token", "sequence"] = "token"
+    average: Average = "sum"
+
+
+class Grpo(OnPolicy):
+    """Group-relative policy optimisation."""
+
+    n: Several = 4
+    ratio: Literal["token", "sequence"] = "token"
+    average: Average = "sequence"
+    scale: bool = True
+    """Divide by the group's standard deviation."""
