@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from accord.core.errors import RunError
+from accord.core.errors import ConfigError, RunError
 from accord.core.types import Exchange
 from accord.lm.engine import Engine
 from accord.lm.load import load
@@ -22,18 +22,18 @@ from accord.rewards.base import Context, reward
 from accord.train.actors import cast
 from accord.train.checkpoint import checkpoint_step
 from accord.train.policy import PolicyTrained, train_policy
-from accord.train.settings import Grpo, Ppo, Rloo
+from accord.train.settings import BestOfN, Grpo, OnlineDpo, Ppo, Rloo
 from tests.train.small import Killed, fresh, prompt, reward_model, saved_tensors
 
 LORA = Lora(r=4, alpha=8)
-DROPOUT = Lora(r=4, alpha=8, dropout=0.3)
 VOWELS = [{"name": "pattern", "regex": "[aeiou]"}]
 PROMPTS = [prompt(i) for i in range(6)]
 SMALL: dict[str, Any] = {
     "steps": 4, "batch_size": 4, "minibatch": 2, "lr": 3e-3, "max_new_tokens": 5, "save_every": 1,
     "tokens": 128,
 }  # fmt: skip
-ALL = pytest.mark.parametrize("method", [Ppo, Rloo, Grpo])
+SURROGATE = pytest.mark.parametrize("method", [Ppo, Rloo, Grpo])
+ALL = pytest.mark.parametrize("method", [Ppo, Rloo, Grpo, OnlineDpo, BestOfN])
 
 
 def settings(method: Any, **more: Any) -> Any:
@@ -60,7 +60,7 @@ def run(
     return done, rows
 
 
-@ALL
+@SURROGATE
 @pytest.mark.parametrize("tune", [LORA, "full"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_first_ratio_is_one_and_the_sampler_agrees(
@@ -85,7 +85,7 @@ def test_killed_and_resumed_is_bitwise_undisturbed(
         kl={"control": "adaptive", "beta": 0.1, "target": 0.1, "horizon": 20},
         scale_rewards=True, eval_every=2, schedule="linear", save_every=2 if at == 3 else 1,
     )  # fmt: skip
-    keys = {"tune": DROPOUT, "held": PROMPTS[:2]}
+    keys = {"held": PROMPTS[:2]}
     whole, rows = run(tiny, tmp_path / "whole", cfg, **keys)
 
     def die(done: int, *_: Any) -> None:
@@ -170,6 +170,11 @@ def test_a_failing_reward_stops_with_the_exchange_or_is_counted(
     )  # fmt: skip
     assert sum(row.get("dropped/no_score_for", 0.0) for row in rows) > 0
     assert all(math.isfinite(x) for row in rows for x in row.values())
+
+
+def test_dropout_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tune.dropout.*allowed: 0"):
+        run(tiny, tmp_path, settings(Ppo), tune=Lora(r=4, alpha=8, dropout=0.1))
 
 
 def test_the_kl_budget_ends_the_run_and_says_so(tiny: Path, tmp_path: Path) -> None:

@@ -60,9 +60,7 @@ class Roles:
         self.lm.model = self.module
         fuse_lora(self.module)
         self.module.to(self.lm.device)
-        self.module.eval()
-        for name, part in self.module.named_modules():
-            part.training = ".lora_dropout." in name and trained
+        self.module.eval()  # dropout stays off: with it no two passes agree, and no ratio is 1
         self._trained[role] = list(self.parameters(role).values()) if trained else []
         self.now = self.now or role
         self._play(self.now)

@@ -12,7 +12,7 @@ from accord.core.config import Strict, validate
 from accord.core.errors import ConfigError
 from accord.feedback.simulated import SimulatedRater
 from accord.lm.lora import Lora
-from accord.train.settings import Grpo, OnPolicy, Ppo, Rloo
+from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
 
 __all__ = ["KINDS", "StageConfig"]
 
@@ -22,7 +22,7 @@ Average = Literal["pair", "prompt"]
 
 
 DATA = ("simulate", "import", "open")
-RLHF = ("ppo", "rloo", "grpo")
+RLHF = ("ppo", "rloo", "grpo", "online_dpo", "best_of_n")
 POLICY = ("base", "sft", "preference", "sweep", *RLHF)
 
 
@@ -260,6 +260,27 @@ class GrpoStage(RlhfStage, Grpo):
     own: ClassVar = frozenset(Grpo.model_fields)
 
 
+class OnlineDpoStage(RlhfStage, OnlineDpo):
+    """A preference loss on the policy's own best and worst answers."""
+
+    kind: Literal["online_dpo"]
+    own: ClassVar = frozenset(OnlineDpo.model_fields)
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        from accord.losses.families import choose_loss
+
+        super().check_names(place)
+        if choose_loss(self.loss, place("loss")).family != "pairs":
+            raise ConfigError("is no loss over pairs", where=place("loss.name"))
+
+
+class BestOfNStage(RlhfStage, BestOfN):
+    """Rejection sampling: imitation of the best of n."""
+
+    kind: Literal["best_of_n"]
+    own: ClassVar = frozenset(BestOfN.model_fields)
+
+
 class Eval(StageConfig):
     """Answers of policies to held-out prompts, and what the evaluations say of them."""
 
@@ -294,6 +315,8 @@ KINDS: dict[str, type[StageConfig]] = {
     "ppo": PpoStage,
     "rloo": RlooStage,
     "grpo": GrpoStage,
+    "online_dpo": OnlineDpoStage,
+    "best_of_n": BestOfNStage,
     "eval": Eval,
     "compare": Compare,
 }

@@ -10,16 +10,25 @@ from accord.evals.support import AXES, gold
 from accord.lm.load import load
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.data_stages import world_of
-from accord.pipeline.kinds import GrpoStage, PpoStage, RlhfStage, RlooStage
+from accord.pipeline.kinds import (
+    BestOfNStage,
+    GrpoStage,
+    OnlineDpoStage,
+    PpoStage,
+    RlhfStage,
+    RlooStage,
+)
 from accord.stats.intervals import mean
 from accord.store import Store, split_of
 from accord.train.policy import train_policy
 from accord.train.rollout import Rollout
-from accord.train.settings import Grpo, OnPolicy, Ppo, Rloo
+from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
 
 __all__ = ["rlhf_stage"]
 
-SETTINGS: dict[type[RlhfStage], type[OnPolicy]] = {PpoStage: Ppo, RlooStage: Rloo, GrpoStage: Grpo}
+SETTINGS: dict[type[RlhfStage], type[OnPolicy]] = {
+    PpoStage: Ppo, RlooStage: Rloo, GrpoStage: Grpo, OnlineDpoStage: OnlineDpo, BestOfNStage: BestOfN,
+}  # fmt: skip
 
 
 def rlhf_stage(ctx: StageContext) -> StageResult:

@@ -24,6 +24,8 @@ STAGES: dict[str, Callable[[StageContext], StageResult]] = {
     "ppo": rlhf_stage,
     "rloo": rlhf_stage,
     "grpo": rlhf_stage,
+    "online_dpo": rlhf_stage,
+    "best_of_n": rlhf_stage,
     "eval": eval_stage,
     "compare": compare_stage,
 }

@@ -39,6 +39,11 @@ class Common(Strict):
     label: str | None = None
     """What it is called in logs; its name by default."""
     weight: float = 1.0
+    """What it is multiplied by; of a constraint, the multiplier it starts with."""
+    at_least: float | None = None
+    """A constraint: the others are maximised subject to a mean of at least this. Its weight then moves."""
+    dual_step: Positive = 0.1
+    """How fast a constraint's weight moves (per step, per unit of what is missing)."""
     on_failure: OnFailure = "stop"
     """stop: the run ends with the exchange that had no score. drop: it is left out and counted."""
     timeout: Positive | None = None
@@ -63,9 +68,11 @@ class ScoredExchanges:
 
 @dataclass
 class Rewards:
-    """The weighted sum of parts, each kept apart for the log."""
+    """The weighted sum of parts, each kept apart for the log. `weights` by label; those of constraints move
+    with `adapt` and belong into checkpoints."""
 
     parts: list[_Part]
+    weights: dict[str, float]
 
     @property
     def labels(self) -> list[str]:
@@ -79,10 +86,24 @@ class Rewards:
         """
         found = {part.label: _scores(part, exchanges) for part in self.parts}
         dropped = {label: sum(map(math.isnan, x)) for label, x in found.items()}
-        weights = [part.common.weight for part in self.parts]
         columns = zip(*found.values(), strict=True)
-        total = [sum(w * x for w, x in zip(weights, row, strict=True)) for row in columns]
+        total = [
+            sum(self.weights[k] * x for k, x in zip(found, row, strict=True)) for row in columns
+        ]
         return ScoredExchanges(total, found, {k: n for k, n in dropped.items() if n})
+
+    def adapt(self, scored: ScoredExchanges) -> dict[str, float]:
+        """After a step, move each constraint's weight λ by dual ascent on max r + λ(b - c):
+        λ ← max(0, λ + step·(c - mean b)). The weights of the constraints, by label."""
+        moved = {}
+        for part in self.parts:
+            least, values = part.common.at_least, scored.parts[part.label]
+            known = [x for x in values if not math.isnan(x)]
+            if least is not None and known:
+                missing = least - sum(known) / len(known)
+                weight = self.weights[part.label] + part.common.dual_step * missing
+                self.weights[part.label] = moved[part.label] = max(0.0, weight)
+        return moved
 
 
 def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where: str) -> Rewards:
@@ -97,7 +118,7 @@ def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where:
         parts.append(_Part(common, label, function(context)))
     if not parts:
         raise ConfigError("no reward is given", where=where, allowed=", ".join(rewards.names()))
-    return Rewards(parts)
+    return Rewards(parts, {part.label: part.common.weight for part in parts})
 
 
 def check_reward(config: Mapping[str, Any], where: str) -> tuple[Common, Callable[..., Reward]]:

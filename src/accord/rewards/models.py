@@ -26,6 +26,25 @@ def learned(context: Context, *, model: str) -> Reward:
     return found
 
 
+@reward("length_residual")
+def length_residual(context: Context, *, model: str) -> Reward:
+    """A reward model's score less what the answer's length foretells: the slope is fitted by least squares to
+    the answers scored together (the policy's tokens), and the mean score stays."""
+    found = context.model(model)
+
+    def score(exchanges: Sequence[Exchange]) -> list[float]:
+        scores_E = torch.tensor(list(found(exchanges)), dtype=torch.float64)
+        lengths_E = torch.tensor(
+            [context.count_tokens(e.response.text) for e in exchanges], dtype=torch.float64
+        )
+        centred_E = lengths_E - lengths_E.mean()
+        spread = (centred_E**2).sum()
+        slope = (centred_E * scores_E).sum() / spread if float(spread) > 0 else 0.0
+        return (scores_E - slope * centred_E).tolist()
+
+    return score
+
+
 Combine = Literal["mean", "minimum", "lcb", "quantile"]
 
 
@@ -44,7 +63,8 @@ def ensemble(
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         scores_ME = torch.tensor([list(member(exchanges)) for member in members])
-        return combined(scores_ME, combine, k=k, q=q).tolist()
+        found: list[float] = combined(scores_ME, combine, k=k, q=q).tolist()
+        return found
 
     return score
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from accord.core.errors import ModelError
+from accord.core.errors import ConfigError, ModelError
 from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel, load
 from accord.lm.lora import Lora
@@ -97,6 +97,12 @@ def cast(
     if getattr(lm.model, "accord_trained", False):
         raise ModelError(
             "this model has been trained since it was loaded", where=lm.name, mend="load it again"
+        )
+    if tune != "full" and tune.dropout:
+        raise ConfigError(
+            "dropout makes every ratio of new to old probability noise",
+            where="tune.dropout",
+            allowed="0",
         )
     made = _separate(lm, value, reward_model) if tune == "full" else None
     actors = made or _on_one_base(lm, tune, seed, value, reward_model)  # type: ignore[arg-type]

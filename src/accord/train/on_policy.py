@@ -81,15 +81,18 @@ class Method:
     average: over what a loss is a mean. token: all tokens. sequence: answers, each the mean of its tokens.
     sum: answers, each the sum of its tokens. constant: the same divided by max_new_tokens.
     kl_loss: β times k2 is part of the loss instead of the reward.
-    value_loss: (values, old values, returns) -> loss [S], for a method with a value model."""
+    value_loss: (values, old values, returns) -> loss [S], for a method with a value model.
+    objective: in place of the surrogate, for a method that learns from whole answers: what is optimised
+    over the rollout's trees, given actors and experience."""
 
     name: str
-    advantages: Callable[[Experience, float], Advantages]
-    surrogate: Surrogate
+    advantages: Callable[[Experience, float], Advantages] | None = None
+    surrogate: Surrogate | None = None
     average: Average = "token"
     kl_loss: bool = False
     value_loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     value_lr: float | None = None
+    objective: Callable[[Actors, Experience], Objective] | None = None
 
 
 @dataclass
@@ -98,6 +101,7 @@ class _State:
 
     beta: float
     moments: Moments
+    weights: dict[str, float]  # of the rewards: those of constraints move
     ended: str = ""
 
 
@@ -159,7 +163,7 @@ class _Loop:
         self.actors, self.prompts, self.rewards, self.cfg = actors, prompts, rewards, cfg
         self.method, self.seed, self.folder, self.sampler = method, seed, folder, sampler
         self.control = kl_control(cfg.kl)
-        self.state = _State(cfg.kl.beta, Moments())
+        self.state = _State(cfg.kl.beta, Moments(), rewards.weights)
         self.policy = optimiser_settings(cfg)
         self.policy_optimiser = adamw(actors.policy.parameters, self.policy)
         self.value = self.value_optimiser = None
@@ -176,7 +180,10 @@ class _Loop:
         if not more:
             return
         state = more["state"]
-        self.state = _State(state["beta"], Moments(**state["moments"]), state["ended"])
+        self.rewards.weights.update(state["weights"])
+        self.state = _State(
+            state["beta"], Moments(**state["moments"]), self.rewards.weights, state["ended"]
+        )
         self.control.beta = self.state.beta
         if self.value_optimiser:
             self.value_optimiser.load_state_dict(more["value_optimiser"])
@@ -198,9 +205,14 @@ class _Loop:
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
             moments=moments,
         )  # fmt: skip
-        worth = self.method.advantages(found, self.state.beta)
+        worth = Advantages(torch.zeros_like(found.old_S))
+        if self.method.advantages:
+            worth = Advantages(torch.zeros_like(found.old_S))
+        if self.method.advantages:
+            worth = self.method.advantages(found, self.state.beta)
         row = {**found.facts, **worth.facts, "beta": self.state.beta}
         row |= self._update(found, worth, step)
+        row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
         self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
         if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
             reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
@@ -217,8 +229,11 @@ class _Loop:
     def _update(self, found: Experience, worth: Advantages, step: int) -> dict[str, float]:
         """Minibatches over the rollout's trees; the mean of what each measured."""
         cfg, rows = self.cfg, []
-        objectives = [(policy_objective(self.actors, found, worth, cfg, self.method, self.state.beta),
-                       self.actors.policy, self.policy_optimiser, self.policy)]  # fmt: skip
+        if self.method.objective:
+            policy = self.method.objective(self.actors, found)
+        else:
+            policy = policy_objective(self.actors, found, worth, cfg, self.method, self.state.beta)
+        objectives = [(policy, self.actors.policy, self.policy_optimiser, self.policy)]
         if self.actors.value and self.value_optimiser and self.value:
             value = value_objective(self.actors, found, worth, self.method)
             objectives.append((value, self.actors.value, self.value_optimiser, self.value))
@@ -236,7 +251,8 @@ class _Loop:
                 break
         names = {name for row in rows for name in row}
         means = {n: _mean([row[n] for row in rows if n in row]) for n in sorted(names)}
-        return means | {"minibatches": float(len(rows)), "first_ratio_gap": rows[0]["ratio_gap"]}
+        first = {"first_ratio_gap": rows[0]["ratio_gap"]} if rows and "ratio_gap" in rows[0] else {}
+        return means | first | {"minibatches": float(len(rows))}
 
     def _minibatches(self, n: int, step: int) -> list[list[int]]:
         found = []
@@ -294,6 +310,7 @@ def policy_objective(
             out = actors.policy.engine.logps(some, entropy=True)
         device = out.tokens_S.device
         old_S, ref_S, a_S, w_S, count_S = torch.cat([by_tree[i] for i in items], 1).to(device)
+        assert method.surrogate
         loss_S = method.surrogate(out.tokens_S, old_S, a_S, out.lengths)
         if method.kl_loss and beta:
             loss_S = loss_S + beta * kl_estimate(out.tokens_S, ref_S, estimator="k2")

@@ -14,17 +14,20 @@ from accord.rewards.compose import build_rewards
 from accord.rewards.learned import RewardModel, load_reward_model
 from accord.rewards.models import named_models
 from accord.train.actors import Actors, cast, on_the_base
+from accord.train.best_and_worst import best_of_n, online_dpo
 from accord.train.group import grpo, rloo
 from accord.train.on_policy import Method, on_policy, settings_hash
 from accord.train.optimise import Progress
 from accord.train.ppo import ppo
 from accord.train.rollout import Rollout
-from accord.train.settings import Grpo, OnPolicy, Ppo, Rloo
+from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
 from accord.train.trainee import Tune, save_model
 
 __all__ = ["METHODS", "PolicyTrained", "train_policy"]
 
-METHODS: dict[type[OnPolicy], Callable[[Any], Method]] = {Ppo: ppo, Rloo: rloo, Grpo: grpo}
+METHODS: dict[type[OnPolicy], Callable[[Any], Method]] = {
+    Ppo: ppo, Rloo: rloo, Grpo: grpo, OnlineDpo: online_dpo, BestOfN: best_of_n,
+}  # fmt: skip
 
 
 class PolicyTrained:

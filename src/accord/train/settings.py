@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from accord.core.config import Strict
 from accord.core.registry import NonNegative, Positive, UnitInterval
 
-__all__ = ["Average", "Grpo", "Kl", "MissingEos", "OnPolicy", "Ppo", "Rloo"]
+__all__ = [
+    "Average", "BestOfN", "Grpo", "Kl", "MissingEos", "OnPolicy", "OnlineDpo", "Ppo", "Rloo",
+]  # fmt: skip
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
@@ -101,6 +103,20 @@ class Rloo(OnPolicy):
     n: Several = 4
     ratio: Literal["token", "sequence"] = "token"
     average: Average = "sum"
+
+
+class OnlineDpo(OnPolicy):
+    """A preference loss on the best and the worst of each prompt's own answers."""
+
+    n: Several = 2
+    loss: dict[str, Any] = Field(default={"name": "dpo", "beta": 0.1})
+    """Any loss over pairs. It holds the policy near its reference itself: `kl.beta` is not used."""
+
+
+class BestOfN(OnPolicy):
+    """Rejection sampling: likelihood of the best of each prompt's own answers."""
+
+    n: Several = 8
 
 
 class Grpo(OnPolicy):

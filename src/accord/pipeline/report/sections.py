@@ -10,7 +10,7 @@ from typing import Any
 
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Metric
-from accord.pipeline.report import charts
+from accord.pipeline.report import charts, rlhf
 from accord.pipeline.report.charts import Series
 from accord.pipeline.report.gather import Done, Outputs, Row
 from accord.pipeline.report.words import COLUMNS, CURVES, number, verdict
@@ -139,11 +139,11 @@ def _answer(policy: str, row: Row) -> Row:
 def training(outputs: Outputs) -> list[Row]:
     """Curves of every training stage, each with how to read it."""
     told = []
-    for stage in outputs.of("sft", "reward", "preference"):
+    for stage in outputs.of("sft", "reward", "preference", *rlhf.KINDS):
         rows = stage.metrics_rows
         present = {key for row in rows for key in row}
         drawn = []
-        for keys, name, sentence in CURVES:
+        for keys, name, sentence in rlhf.curves(present) if stage.kind in rlhf.KINDS else CURVES:
             found = [k for k in keys if k in present]
             if not found:
                 continue

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accord.core.types import Metric
+from accord.pipeline.report import rlhf
 from accord.pipeline.report.gather import Done, Outputs
 
 __all__ = ["CURVES", "METRICS", "asked", "came_out", "number", "verdict"]
@@ -146,12 +147,15 @@ def asked(outputs: Outputs, recipe: Any) -> list[str]:
     data = outputs.data
     if data:
         said.append(f"Judgments: {data.result.headline}.")
-    said += [_training(stage) for stage in outputs.of("sft", "reward", "preference", "sweep")]
+    trained = outputs.of("sft", "reward", "preference", "sweep", *rlhf.KINDS)
+    said += [_training(stage) for stage in trained]
     return said
 
 
 def _training(stage: Done) -> str:
     c, items = stage.config, stage.result.facts.get("items", "?")
+    if c["kind"] in rlhf.KINDS:
+        return rlhf.told(stage.name, c, stage.result.facts)
     tune = "all weights" if c["tune"] == "full" else f"LoRA of rank {c['tune']['r']}"
     if c["kind"] == "sweep":
         over = "; ".join(f"{key} in {', '.join(map(_plain, v))}" for key, v in c["over"].items())

@@ -1,0 +1,128 @@
+"""The report's words for policies trained on rewards of their own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["KINDS", "curves", "told"]
+
+KINDS = {  # stage kind: how the report names it
+    "ppo": "PPO",
+    "rloo": "RLOO",
+    "grpo": "GRPO",
+    "online_dpo": "online preference optimisation",
+    "best_of_n": "imitation of its own best answers",
+}
+
+CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to read it
+    (
+        ("score", "eval/reward"),
+        "score",
+        "Mean reward of the policy's own answers; held out: on prompts it does not train on. That it rises "
+        "says only that the reward is being earned, not that answers are better.",
+    ),
+    (
+        ("eval/gold",),
+        "gold",
+        "The truth where it is known. Gold falling while the score rises is over-optimisation.",
+    ),
+    (
+        ("kl", "kl_k3"),
+        "KL from the reference",
+        "Nats per answer, on the policy's own answers: k1 is unbiased and may dip below 0 by chance, k3 is "
+        "never negative. Steadily negative k1 means sampler and trainer disagree.",
+    ),
+    (("beta",), "β", "Price of a nat of KL; the adaptive control moves it toward its target."),
+    (
+        ("approx_kl",),
+        "movement within a step",
+        "k3 per token between the policy that answered and the one being updated; large values mean stale "
+        "answers: fewer epochs, or a lower learning rate.",
+    ),
+    (
+        ("clip_fraction",),
+        "clip fraction",
+        "Share of tokens whose ratio left 1 ± 0.2 in the direction they are pushed. Above about 0.3, steps "
+        "are too large.",
+    ),
+    (
+        ("explained_variance",),
+        "value: explained variance",
+        "How much of the returns the value model foresees: 1 is all, 0 is no more than their mean, below 0 "
+        "it misleads.",
+    ),
+    (
+        ("entropy",),
+        "entropy",
+        "Nats per token. A fall towards 0 means the policy gives the same answers over and over.",
+    ),
+    (
+        ("length",),
+        "length",
+        "Tokens per answer. Growing with the score, length itself may be what pays.",
+    ),
+    (
+        ("eos_rate", "truncation_rate"),
+        "how answers end",
+        "Share that ended by themselves, and that were cut off at the length limit. Cut-off answers are not "
+        "treated as finished.",
+    ),
+    (
+        ("silent_groups",),
+        "silent groups",
+        "Share of prompts whose answers all scored alike: nothing is learned from them.",
+    ),
+    (
+        ("sampler_gap",),
+        "sampler against trainer",
+        "Largest difference of a token's log-prob between the two (nats). Above 0.01, the policy "
+        "is not quite what answered.",
+    ),
+    (
+        ("grad_norm", "value_grad_norm"),
+        "gradient norm",
+        "Before clipping; spikes mean unstable batches or too high a learning rate.",
+    ),
+)
+
+
+PARTS = {  # key before the slash: (what it is, how to read it), of each reward by its label
+    "reward": ("reward", "This part of the reward alone, before its weight."),
+    "dropped": ("left out", "Answers left out because this reward gave no score."),
+    "weight": ("weight", "Of a constraint: it rises while the mean is below what is asked for."),
+}
+
+
+def curves(present: Iterable[str]) -> list[tuple[tuple[str, ...], str, str]]:
+    """What to draw of a log with these keys: the fixed curves, and one a part of the reward."""
+    parts = sorted(key for key in present if key.startswith(("reward/", "dropped/")))
+    found = list(CURVES)
+    for key in parts:
+        kind, _, label = key.partition("/")
+        sentence = (
+            "This part of the reward alone, before its weight."
+            if kind == "reward"
+            else "Answers left out because this reward gave no score."
+        )
+        found.insert(
+            1, ((key,), f"{label}, {'reward' if kind == 'reward' else 'left out'}", sentence)
+        )
+    return found
+
+
+def told(name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """The stage in a sentence."""
+    tune = "all weights" if config["tune"] == "full" else f"LoRA of rank {config['tune']['r']}"
+    rewards = " + ".join(_reward(entry) for entry in config["rewards"])
+    return (
+        f"{name}: {KINDS[config['kind']]} from {config['init']} on its own answers to "
+        f"{facts.get('prompts', '?')} prompts, reward {rewards}, β {config['kl']['beta']:g}; {tune}, "
+        f"learning rate {config['lr']:g}, {config['batch_size']} prompts × {config['n']} answers a step, "
+        f"{facts.get('steps', '?')} steps."
+    )
+
+
+def _reward(entry: Mapping[str, Any]) -> str:
+    names = entry.get("model") or ", ".join(entry.get("models") or [])
+    return f"{entry['name']} ({names})" if names else str(entry["name"])

@@ -1,0 +1,190 @@
+"""Several rewards as one: weights, labels, and failures that are never read as 0."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from accord.core.errors import ConfigError, ModelError, RunError
+from accord.core.types import Exchange, Prompt, Response
+from accord.rewards.base import Context, reward
+from accord.rewards.compose import build_rewards
+from accord.rewards.models import combined
+
+
+def exchange(text: str, question: str = "Why?", **tags: str) -> Exchange:
+    return Exchange(prompt=Prompt.user(question, **tags), response=Response(text=text))
+
+
+def scores(config: dict[str, Any], *texts: str, **tags: str) -> list[float]:
+    made = build_rewards([config], Context(), "rewards")
+    return made([exchange(text, **tags) for text in texts]).total
+
+
+@reward("fails_on")
+def fails_on(_: Context, *, word: str, how: str = "nan") -> Any:
+    def score(exchanges: Sequence[Exchange]) -> list[float]:
+        bad = [word in e.response.text for e in exchanges]
+        if how == "raises" and any(bad):
+            raise KeyError(word)
+        if how == "hangs" and any(bad):
+            time.sleep(0.6)
+        if how == "short":
+            return [1.0] * (len(exchanges) - 1)
+        if how == "model":
+            raise ModelError("no such model")
+        return [math.inf if b and how == "inf" else math.nan if b else 2.0 for b in bad]
+
+    return score
+
+
+def test_parts_are_weighted_and_kept_apart() -> None:
+    made = build_rewards(
+        [
+            {"name": "pattern", "regex": "^yes", "weight": 2.0},
+            {"name": "length_penalty", "per_token": 0.1, "budget": 2},
+            {"name": "pattern", "regex": "please", "label": "polite", "weight": -1.0},
+        ],
+        Context(),
+        "rewards",
+    )
+    found = made([exchange("Yes please do so"), exchange("no")])
+    assert found.total == pytest.approx([2.0 - 0.2 - 1.0, 0.0])
+    assert found.parts == {
+        "pattern": [1.0, 0.0],
+        "length_penalty": pytest.approx([-0.2, 0.0]),
+        "polite": [1.0, 0.0],
+    }
+    assert found.dropped == {}
+
+
+@pytest.mark.parametrize("how", ["nan", "inf", "raises", "hangs"])
+def test_a_failure_stops_with_its_exchange_or_leaves_it_out(how: str) -> None:
+    texts = ("good", "the bad one", "fine")
+    config: dict[str, Any] = {"name": "fails_on", "word": "bad", "how": how}
+    if how == "hangs":
+        config["timeout"] = 0.2
+    with pytest.raises(RunError, match=r"reward fails_on: no score.*'the bad one' to 'Why\?'"):
+        scores(config, *texts)
+    made = build_rewards([{**config, "on_failure": "drop"}], Context(), "rewards")
+    found = made([exchange(t) for t in texts])
+    assert found.total[0] == found.total[2] == 2.0
+    assert math.isnan(found.total[1])
+    assert found.dropped == {"fails_on": 1}
+
+
+def test_a_part_that_is_dropped_drops_the_whole_answer() -> None:
+    parts = [
+        {"name": "pattern", "regex": "."},
+        {"name": "fails_on", "word": "bad", "on_failure": "drop"},
+    ]
+    found = build_rewards(parts, Context(), "rewards")([exchange("bad"), exchange("ok")])
+    assert math.isnan(found.total[0])
+    assert found.total[1] == 3.0
+
+
+def test_too_few_scores_are_a_failure_and_a_wrong_set_up_is_not_hidden() -> None:
+    with pytest.raises(RunError, match="scores for"):
+        scores({"name": "fails_on", "word": "x", "how": "short"}, "a", "b")
+    with pytest.raises(ModelError):
+        scores({"name": "fails_on", "word": "x", "how": "model", "on_failure": "drop"}, "a")
+
+
+@pytest.mark.parametrize(
+    ("configs", "match"),
+    [
+        ([], "no reward is given"),
+        ([{"name": "nonsense"}], "unknown reward 'nonsense'.*learned"),
+        ([{"name": "pattern", "regex": "a", "weihgt": 2}], "unknown key 'weihgt'"),
+        ([{"name": "pattern", "regex": "a", "weight": "much"}], r"rewards\[0\].weight"),
+        ([{"name": "pattern", "regex": "("}], "no regular expression"),
+        ([{"name": "pattern", "regex": "a"}] * 2, "two rewards are called 'pattern'.*label"),
+        ([{"name": "length_penalty", "per_token": -1}], "per_token.*> 0"),
+        ([{"name": "learned", "model": "rm"}], "no reward model 'rm' here"),
+        ([{"name": "ensemble", "models": ["one"]}], "models"),
+    ],
+)
+def test_wrong_entries_are_named(configs: list[dict[str, Any]], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        build_rewards(configs, Context(), "rewards")
+
+
+def test_rules() -> None:
+    assert scores({"name": "pattern", "regex": r"^\d", "hit": 3, "miss": -1}, "7 days", "x") == [
+        3,
+        -1,
+    ]
+    found = scores(
+        {"name": "statements", "required": ["refund", r"\d+ days"], "forbidden": ["guarantee"]},
+        "A refund within 30 days.", "Refund, guaranteed: I guarantee it.", "Hello.",
+    )  # fmt: skip
+    assert found == [1.0, -0.5, 0.0]
+    with pytest.raises(ConfigError, match="required or forbidden"):
+        scores({"name": "statements"}, "x")
+
+
+def test_exact_answers() -> None:
+    config = {"name": "exact_answer"}
+    given = ("so 3+4\n#### 1,007", "#### 7 then #### 1007.0", "#### 1008", "1007", "#### seven")
+    assert scores(config, *given, answer="1007") == [1.0, 1.0, 0.0, 0.0, 0.0]
+    text = {"name": "exact_answer", "after": "Answer:", "compare": "text"}
+    assert scores(text, "Answer: Paris ", "answer: PARIS", "Answer: Rome", answer="paris") == [
+        1,
+        1,
+        0,
+    ]
+    with pytest.raises(RunError, match="no score"):
+        scores(config, "#### 1")  # a prompt without a known answer
+
+
+def test_ensembles_by_hand() -> None:
+    scores_ME = torch.tensor([[1.0, 0.0, 5.0], [3.0, 0.0, -1.0], [2.0, 0.0, 2.0]])
+    std = torch.tensor([1.0, 0.0, 3.0])
+    assert combined(scores_ME, "mean").tolist() == [2.0, 0.0, 2.0]
+    assert combined(scores_ME, "minimum").tolist() == [1.0, 0.0, -1.0]
+    torch.testing.assert_close(
+        combined(scores_ME, "lcb", k=2.0), torch.tensor([2.0, 0, 2]) - 2 * std
+    )
+    torch.testing.assert_close(combined(scores_ME, "quantile", q=0.5), torch.tensor([2.0, 0, 2]))
+    assert combined(torch.tensor([[1.0], [math.nan]]), "mean").isnan().all()
+
+
+def test_an_ensemble_of_models_is_asked_by_name() -> None:
+    members = {"a": lambda es: [1.0] * len(es), "b": lambda es: [3.0] * len(es)}
+    context = Context(model=members.__getitem__)
+    made = build_rewards(
+        [{"name": "ensemble", "models": ["a", "b"], "combine": "minimum"}], context, "rewards"
+    )
+    assert made([exchange("x")]).total == [1.0]
+
+
+def test_a_constraint_finds_the_weight_that_just_meets_it() -> None:
+    """An answer's quality a costs b: the weight rises until b is worth it, and falls when b is plenty."""
+    made = build_rewards(
+        [
+            {"name": "pattern", "regex": "a", "label": "quality"},
+            {"name": "pattern", "regex": "b", "label": "care", "at_least": 0.5, "weight": 0.0},
+        ],
+        Context(),
+        "rewards",
+    )
+    for _ in range(4):
+        moved = made.adapt(made([exchange("a"), exchange("a")]))
+    assert moved == {"care": pytest.approx(0.2)}
+    assert made([exchange("ab")]).total == [pytest.approx(1.2)]
+    for _ in range(9):
+        made.adapt(made([exchange("b"), exchange("b")]))
+    assert made.weights == {"quality": 1.0, "care": 0.0}  # never below 0
+
+
+def test_the_length_residual_takes_out_what_length_foretells() -> None:
+    lengths = {"x": 1, "x x": 2, "x x x": 3, "x x x x": 4}
+    context = Context(model=lambda _: lambda es: [3.0 * lengths[e.response.text] + 1 for e in es])
+    made = build_rewards([{"name": "length_residual", "model": "rm"}], context, "rewards")
+    assert made([exchange(t) for t in lengths]).total == pytest.approx([8.5] * 4)
+    assert made([exchange("x")]).total == pytest.approx([4.0])
