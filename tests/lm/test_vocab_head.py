@@ -24,20 +24,23 @@ def case(bias: bool = False, dtype: torch.dtype = F64) -> tuple[nn.Linear, Tenso
 def plain(head: VocabHead, hidden_SH: Tensor, target_S: Tensor) -> Tensor:
     logits = head.linear(hidden_SH) * head.scale
     logits = head.softcap * torch.tanh(logits / head.softcap) if head.softcap else logits
+    logits = logits / head.temperature
     return logits.log_softmax(-1).gather(1, target_S[:, None])[:, 0]
 
 
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.3, None), (1.0, 2.0), (0.7, 3.0)])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_values_and_gradients(
-    frozen: bool, bias: bool, scale: float, softcap: float | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    frozen: bool, bias: bool, scale: float, softcap: float | None, temperature: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.setattr(vocab_head, "CHUNK_BYTES", 4 * 30 * 3)  # three positions a chunk
     linear, hidden, target = case(bias)
     linear.requires_grad_(not frozen)
     head, inputs = (
-        VocabHead(linear, scale, softcap),
+        VocabHead(linear, scale, softcap, temperature),
         [hidden, *([] if frozen else linear.parameters())],
     )
     weight_S = torch.linspace(-1, 2, 7, dtype=F64)
@@ -66,6 +69,25 @@ def test_half_backward_leaves_the_value_and_moves_gradients_a_little(frozen: boo
     for a, b in zip(got, expected, strict=True):
         assert a.dtype == torch.float32
         assert float((a - b).norm() / b.norm()) < 0.01
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_entropy_and_its_gradient(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocab_head, "CHUNK_BYTES", 4 * 30 * 3)
+    linear, hidden, _ = case()
+    head = VocabHead(linear, 0.7, 3.0, temperature)
+    logits = 3.0 * torch.tanh(linear(hidden) * 0.7 / 3.0) / temperature
+    own = torch.distributions.Categorical(logits=logits).entropy()
+    torch.testing.assert_close(head.entropy(hidden), own)
+    inputs = [hidden, linear.weight]
+    for a, b in zip(
+        torch.autograd.grad(head.entropy(hidden).sum(), inputs),
+        torch.autograd.grad(own.sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+    with torch.no_grad():
+        torch.testing.assert_close(head.entropy(hidden), own)
 
 
 def test_nothing_of_all_positions_by_vocabulary_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

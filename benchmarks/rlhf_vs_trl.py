@@ -1,0 +1,148 @@
+"""accord's GRPO and PPO against TRL's: seconds a step, peak memory, and where accord's time goes.
+
+    python -m benchmarks.rlhf_vs_trl grpo --tune full
+    python -m benchmarks.rlhf_vs_trl ppo --tune lora --trl-python OTHER/bin/python
+
+GRPO: 2 prompts × 4 answers × 32 tokens against the TRL installed here. PPO: 4 prompts × 64 tokens, 4 epochs,
+against TRL 1.8, the last with a PPO: `--trl-python` is an environment of its own with trl==1.8.0. Both train
+all weights at TRL's side; accord does so too, or (`--tune lora`) in adapter mode. All answers are of the same
+length on both sides. Contenders run in turn in processes of their own; the first step is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from accord.core.types import Prompt
+from accord.lm.load import load
+from accord.lm.lora import Lora
+from accord.lm.packaged import packaged_path
+from accord.rewards.base import Context, reward
+from accord.rewards.compose import build_rewards
+from accord.train import on_policy as loop
+from accord.train.actors import cast
+from accord.train.memory import peak
+from accord.train.policy import METHODS
+from accord.train.settings import Grpo, OnPolicy, Ppo
+from benchmarks.preference_vs_trl import hardware
+
+QUESTIONS = [
+    f"Write one sentence about {what} for a reader who has never heard of it, plainly."
+    for what in ("rain", "trains", "bread", "winter", "music", "maps", "bees", "rope")
+]
+SETTINGS: dict[str, OnPolicy] = {
+    "grpo": Grpo(batch_size=2, minibatch=2, n=4, max_new_tokens=32, lr=1e-6, tokens=2048),
+    "ppo": Ppo(batch_size=4, minibatch=4, max_new_tokens=64, lr=1e-6, tokens=2048, epochs=4),
+}
+NEW = {"grpo": 32, "ppo": 64}
+
+
+@reward("vowels")
+def vowels(_: Context) -> Any:
+    """Share of vowels: something to score that costs nothing."""
+
+    def score(exchanges: Any) -> list[float]:
+        texts = [e.response.text for e in exchanges]
+        return [sum(c in "aeiou" for c in t) / max(1, len(t)) for t in texts]
+
+    return score
+
+
+def run_accord(method: str, tune: str, steps: int) -> dict[str, Any]:
+    """accord's loop; the parts of its steps are timed apart."""
+    lm = load("packaged/SmolLM2-135M-Instruct", device="cpu")
+    lm.__dict__["eos_ids"] = ()  # no answer ends early
+    cfg = SETTINGS[method].model_copy(update={"steps": steps, "save_every": 10**6})
+    actors = cast(lm, Lora() if tune == "lora" else "full", 17, value=method == "ppo")
+    made = next(make(cfg) for kind, make in METHODS.items() if isinstance(cfg, kind))
+    parts: dict[str, list[float]] = defaultdict(list)
+    for name, where in (("generation", "roll_out"), ("scoring", "experience")):
+        _timed(where, parts[name])
+    ends = [time.perf_counter()]
+    with tempfile.TemporaryDirectory() as folder:
+        loop.on_policy(
+            actors, [Prompt.user(q) for q in QUESTIONS], build_rewards([{"name": "vowels"}], Context(), ""),
+            cfg, made, seed=17, folder=Path(folder), on_step=lambda *_: ends.append(time.perf_counter()),
+        )  # fmt: skip
+    seconds = [b - a for a, b in itertools.pairwise(ends)][:-1]  # the last one saves
+    split = {name: statistics.median(x[1:-1]) for name, x in parts.items()}
+    split["update"] = statistics.median(seconds[1:]) - sum(split.values())
+    return {"steps": seconds, "peak": peak(lm.device), "split": split}
+
+
+def _timed(name: str, into: list[float]) -> None:
+    own = getattr(loop, name)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        found = own(*args, **kwargs)
+        into.append(time.perf_counter() - began)
+        return found
+
+    setattr(loop, name, run)
+
+
+def run_trl(python: str, method: str, steps: int) -> dict[str, Any]:
+    """TRL in a process, maybe of another environment."""
+    folder = packaged_path("SmolLM2-135M-Instruct")
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(QUESTIONS, file)
+        file.flush()
+        command = [python, "benchmarks/rlhf_trl_worker.py", method, "--model", str(folder)]
+        batch = SETTINGS[method].batch_size
+        command += ["--prompts", file.name, "--steps", str(steps), "--batch", str(batch)]
+        command += ["--new", str(NEW[method])]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"trl failed:\n{done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Run both in turn and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("method", choices=SETTINGS)
+    parser.add_argument("--tune", choices=["full", "lora"], default="full")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--trl-python", default=sys.executable)
+    parser.add_argument("--only-accord", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only_accord:
+        print(json.dumps(run_accord(args.method, args.tune, args.steps + 1)))
+        return
+    runs: dict[str, list[dict[str, Any]]] = {"accord": [], "trl": []}
+    for _ in range(args.rounds):
+        command = [sys.executable, "-m", "benchmarks.rlhf_vs_trl", args.method, "--tune", args.tune]
+        more = ["--steps", str(args.steps), "--only-accord"]
+        done = subprocess.run([*command, *more], capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr[-3000:])
+        runs["accord"].append(json.loads(done.stdout.strip().splitlines()[-1]))
+        runs["trl"].append(run_trl(args.trl_python, args.method, args.steps))
+    print(f"{args.method}, {args.tune}; {hardware()}\n")
+    print(
+        "| contender | s a step | peak MB | time: trl / it | memory: it / trl |\n|---|---|---|---|---|"
+    )
+    seconds = {k: statistics.median(s for r in x for s in r["steps"][1:]) for k, x in runs.items()}
+    peaks = {k: max(r["peak"] for r in x) / 2**20 for k, x in runs.items()}
+    for name in runs:
+        ratios = f"{seconds['trl'] / seconds[name]:.2f}× | {peaks[name] / peaks['trl']:.2f}"
+        print(f"| {name} | {seconds[name]:.1f} | {peaks[name]:.0f} | {ratios} |")
+    split = runs["accord"][-1]["split"]
+    print("\naccord's step: " + ", ".join(f"{name} {s:.2f} s" for name, s in split.items()))
+
+
+if __name__ == "__main__":
+    main()
