@@ -47,9 +47,10 @@ def _hh() -> Iterator[Pair]:
 
 def _llama_factory() -> Iterator[Pair]:
     data = SHARED / "data" / "llama_factory_demos" / "dpo_en_demo.json"
+    roles = {"human": "user", "gpt": "assistant"}
     for row in json.loads(data.read_text()):
         turns = [
-            {"role": {"human": "user", "gpt": "assistant"}[t["from"]], "content": t["value"]}
+            {"role": roles.get(t["from"], t["from"]), "content": t["value"]}
             for t in row["conversations"]
         ]
         chosen, rejected = (

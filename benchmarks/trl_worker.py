@@ -23,6 +23,7 @@ from accord.lm.lora import Lora
 from accord.lm.scalar_head import ScalarHead
 from accord.train.memory import in_use, peak, reset_peak
 from benchmarks.cases import CASES, rows_of
+from benchmarks.worker import batch_of, four_answers
 
 __all__ = ["run_trl"]
 
@@ -108,10 +109,10 @@ def _fed(trainer: type, method: str) -> type:
 def _rows(args: argparse.Namespace, tokenizer: Any) -> Dataset:
     """The rows in the columns that the trainer's collator reads."""
     case = CASES[args.case]
-    rows = rows_of(case, tokenizer, case.batch * (args.steps + 1))
+    rows = rows_of(case, tokenizer, batch_of(args) * (args.steps + 1))
     if args.method == "kto":
         flat = [(p, a, good) for p, c, r in rows for a, good in ((c, True), (r, False))]
-        size = 2 * case.batch
+        size = 2 * batch_of(args)
         other = [flat[i - 1 if i % size else i + size - 1][1] for i in range(len(flat))]
         columns = [
             {"prompt_ids": p, "completion_ids": a, "KL_completion_ids": k, "label": good}
@@ -120,8 +121,6 @@ def _rows(args: argparse.Namespace, tokenizer: Any) -> Dataset:
     elif args.method == "reward":
         columns = [{"chosen_ids": p + c, "rejected_ids": p + r} for p, c, r in rows]
     elif args.method == "reward_k4":
-        from benchmarks.worker import four_answers
-
         columns = [
             {"chosen_ids": p + a[i], "rejected_ids": p + a[j]}
             for p, a in four_answers(rows)
@@ -183,7 +182,7 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
 
         trl.trainer.utils._use_triton = lambda device: True  # type: ignore[attr-defined]
     lm = load(args.model, device="cpu")
-    tokenizer, case = lm.tokenizer, CASES[args.case]
+    tokenizer = lm.tokenizer
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
     per = {"kto": 2, "reward_k4": 6}.get(args.method, 1)
     trainer, kind = _trainer(args.method)
@@ -191,7 +190,7 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
     model = _model(args, lm)
     lm.model = None
     with tempfile.TemporaryDirectory() as folder:
-        config = _config(args, kind, case.batch * per, folder)
+        config = _config(args, kind, batch_of(args) * per, folder)
         made = _fed(trainer, args.method)(
             model=model, args=config, train_dataset=_rows(args, tokenizer), processing_class=tokenizer,
             callbacks=[clock],
@@ -201,7 +200,7 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
         losses = [row["loss"] for row in made.state.log_history if "loss" in row]
     return {
         "steps": [{"s": s, "loss": x} for s, x in zip(clock.seconds, losses, strict=True)],
-        "per_step": case.batch * {"reward_k4": 6}.get(args.method, 1),
+        "per_step": batch_of(args) * {"reward_k4": 6}.get(args.method, 1),
         "peak": peak(clock.device),
         "base": base,
     }

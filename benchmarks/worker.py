@@ -56,6 +56,11 @@ def settings(args: argparse.Namespace, batch: int) -> Optimise:
     )  # fmt: skip
 
 
+def batch_of(args: argparse.Namespace) -> int:
+    """Prompts a step: a prompt of four answers is six comparisons, twelve sequences to TRL."""
+    return CASES[args.case].batch // (4 if args.method == "reward_k4" else 1)
+
+
 def in_batches(rows: list[Any], cfg: Optimise) -> list[Any]:
     """The rows placed so that accord's shuffle draws them in the order given."""
     order = [
@@ -105,16 +110,17 @@ def single_trees(rows: list[Row]) -> Trees:
 
 
 def four_answers(rows: list[Row]) -> list[tuple[Any, ...]]:
-    """Rows with K = 4: each prompt keeps its answers and takes its neighbour's two."""
-    return [(p, (c, r, *rows[i - 1][1:])) for i, (p, c, r) in enumerate(rows)]
+    """Rows with K = 4: each prompt keeps its answers and takes its neighbour's two (by twos)."""
+    return [(p, (c, r, *rows[i ^ 1][1:])) for i, (p, c, r) in enumerate(rows)]
 
 
 def run_accord(args: argparse.Namespace) -> dict[str, Any]:
     """accord's own loop over token trees; reference log-probs timed apart."""
     case, lm = CASES[args.case], load(args.model, device=args.device)
     kto, k4 = args.method == "kto", args.method == "reward_k4"
-    rows: list[Any] = rows_of(case, lm.tokenizer, case.batch * (args.steps + 2))
-    cfg = settings(args, case.batch * (2 if kto else 1))
+    batch = batch_of(args)
+    rows: list[Any] = rows_of(case, lm.tokenizer, batch * (args.steps + 2))
+    cfg = settings(args, batch * (2 if kto else 1))
     trainee = prepare(lm, Lora() if args.tune == "lora" else "full", SEED, cfg.precision)
     engine, extra, live = trainee.engine, [], [0.0]
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +182,7 @@ def run_accord(args: argparse.Namespace) -> dict[str, Any]:
     share = live[0] / (args.steps + 2) if args.contender.endswith("-live") else 0.0
     return {  # the last step's time holds the checkpoint's writing
         "steps": [{**x, "s": x["s"] + share} for x in steps[:-1]],
-        "per_step": case.batch * per,
+        "per_step": batch * per,
         "peak": peak(engine.device),
         "base": base,
         "tokens": data.tokens,

@@ -33,6 +33,8 @@ def test_the_block_mask_sees_what_the_plain_mask_sees(window: int | None) -> Non
     assert seen.any(1).all()  # and no row of the softmax is empty
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("arch", ["llama", "qwen3", "gemma3_text"])
 def test_the_forward_pass_equals_plain_sequences(arch: str) -> None:
     model = tiny_model(arch)

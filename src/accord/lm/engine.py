@@ -47,7 +47,7 @@ Attention = Literal["by_tree", "flex", "mask"]  # how a packed row attends
 class ContinuationLogps:
     """Token log-probs [S] (fp32) of C continuations, contiguous, `lengths` tokens each; collision_S,
     where asked for, is log Σ_v π(v)² at the same positions, without gradient; entropy_S their entropies
-    (nats), with gradient."""
+    (nats), with gradient where they are trained."""
 
     tokens_S: Tensor
     lengths: tuple[int, ...]
@@ -123,7 +123,11 @@ class Engine:
         return next(self.model.parameters()).device
 
     def logps(
-        self, trees: Sequence[Tree], *, collision: bool = False, entropy: bool = False
+        self,
+        trees: Sequence[Tree],
+        *,
+        collision: bool = False,
+        entropy: Literal["", "watched", "trained"] = "",
     ) -> ContinuationLogps:
         """Log-probs at the scored tokens of every continuation, trees and continuations in order."""
         with self._lower():
@@ -140,7 +144,8 @@ class Engine:
         with half_backward(self.precision == "bf16"):
             tokens_S = self.head.logps(hidden_SH, target_S)
             extra_S = self.head.collision(hidden_SH) if collision else None
-            entropy_S = self.head.entropy(hidden_SH) if entropy else None
+            watched_SH = hidden_SH if entropy == "trained" else hidden_SH.detach()
+            entropy_S = self.head.entropy(watched_SH) if entropy else None
         return ContinuationLogps(tokens_S, lengths, extra_S, entropy_S)
 
     def at_temperature(self, temperature: float) -> None:

@@ -52,14 +52,14 @@ class VocabHead:
         chunk = max(1, CHUNK_BYTES // (4 * vocabulary))
         trained = any(p.requires_grad for p in self.linear.parameters())
         if not torch.is_grad_enabled() or not (hidden_SH.requires_grad or trained):
-            return _cat(self._chunk(h, t) for h, t in _chunks(hidden_SH, target_S, chunk))
+            return _values(self, hidden_SH, target_S, chunk)
         if type(self.linear) is nn.Linear:
             weight, bias = self.linear.weight, self.linear.bias
             function: Any = _TrainedHead if trained else _FrozenHead
             result: Tensor = function.apply(hidden_SH, weight, bias, target_S, self, chunk)
             return result
         return _cat(  # LoRA on the head, quantised heads: their own forward, computed again in backward
-            checkpoint(self._chunk, h, t, use_reentrant=False)
+            checkpoint(lambda h, t: _logps(self.logits(h), t), h, t, use_reentrant=False)
             for h, t in _chunks(hidden_SH, target_S, chunk)
         )
 
@@ -67,7 +67,7 @@ class VocabHead:
         """log Σ_v p(v)² [S]: the log-prob that two draws at a position agree; without gradient."""
         chunk = max(1, CHUNK_BYTES // (4 * self._vocabulary()))
         with torch.no_grad():
-            logits = map(self.logits, hidden_SH.split(chunk))
+            logits = map(_Room(self, hidden_SH, chunk), hidden_SH.split(chunk))
             return _cat((2 * x).logsumexp(1) - 2 * x.logsumexp(1) for x in logits)
 
     def entropy(self, hidden_SH: Tensor) -> Tensor:
@@ -76,23 +76,14 @@ class VocabHead:
         chunk = max(1, CHUNK_BYTES // (4 * self._vocabulary()))
         parts = hidden_SH.split(chunk)
         if not (torch.is_grad_enabled() and hidden_SH.requires_grad):
-            return _cat(_entropy(self.logits(h)) for h in parts)
+            return _cat(map(_entropy, map(_Room(self, hidden_SH, chunk), parts)))
         return _cat(
             checkpoint(lambda h: _entropy(self.logits(h)), h, use_reentrant=False) for h in parts
         )
 
-    def _chunk(self, hidden_CH: Tensor, target_C: Tensor) -> Tensor:
-        logits_CV = self.logits(hidden_CH)
-        return logits_CV.gather(1, target_C[:, None])[:, 0] - logits_CV.logsumexp(1)
-
     def _vocabulary(self) -> int:
         weight = getattr(self.linear, "weight", None)
         return int(weight.shape[0]) if weight is not None else 1 << 17
-
-
-def _entropy(logits_CV: Tensor) -> Tensor:
-    logps_CV = logits_CV.log_softmax(1)
-    return -(logps_CV.exp() * logps_CV).sum(1)
 
 
 def _chunks(hidden_SH: Tensor, target_S: Tensor, size: int) -> Any:
@@ -103,18 +94,85 @@ def _cat(parts: Any) -> Tensor:
     return torch.cat(list(parts))
 
 
-def _slopes(head: VocabHead, logits_CV: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probs [C] and their gradient with respect to the linear layer's output [C, V]."""
-    lse_C1 = logits_CV.logsumexp(1, keepdim=True)
-    logps_C = (logits_CV.gather(1, target_C[:, None]) - lse_C1)[:, 0]
-    capped = head.softcap is not None and head.softcap > 0  # else the logits' memory serves again
-    slope_CV = torch.sub(logits_CV, lse_C1, out=None if capped else logits_CV).exp_().neg_()
-    slope_CV.scatter_add_(1, target_C[:, None], torch.ones_like(lse_C1))  # onehot - softmax
-    if capped:  # d/dx cap·tanh(x/cap) = 1 - tanh²
-        slope_CV *= 1 - (logits_CV * head.temperature / head.softcap) ** 2
+def _entropy(logits_CV: Tensor) -> Tensor:
+    logps_CV = logits_CV.log_softmax(1)
+    return -(logps_CV.exp() * logps_CV).sum(1)
+
+
+class _Room:
+    """Logits of one chunk after another in the same memory, without autograd. A chunk's logits are blocks
+    of tens of MB: allocated anew each, they leave holes that the next ones do not fit."""
+
+    def __init__(self, head: VocabHead, hidden_SH: Tensor, chunk: int) -> None:
+        self.head, self.kept = head, None
+        linear, dtype = head.linear, hidden_SH.dtype
+        plain = type(linear) is nn.Linear and linear.weight.dtype == dtype
+        if plain and dtype in (torch.float32, torch.float64):
+            rows = min(chunk, len(hidden_SH))
+            self.kept = hidden_SH.new_empty(rows, linear.weight.shape[0])
+
+    def __call__(self, hidden_CH: Tensor) -> Tensor:
+        """`VocabHead.logits`, valid until the next call."""
+        if self.kept is None:
+            return self.head.logits(hidden_CH)
+        head, linear = self.head, self.head.linear
+        with torch.no_grad():
+            out_CV = torch.mm(hidden_CH, linear.weight.T, out=self.kept[: len(hidden_CH)])
+            if linear.bias is not None:
+                out_CV += linear.bias
+            if head.scale != 1.0:
+                out_CV *= head.scale
+            if head.softcap:
+                out_CV.div_(head.softcap).tanh_().mul_(head.softcap)
+            if head.temperature != 1.0:
+                out_CV /= head.temperature
+        return out_CV
+
+
+def _empty_logps(hidden_SH: Tensor) -> Tensor:
+    """Room for log-probs [S]: fp32, or fp64 of an fp64 model."""
+    wide = torch.float64 if hidden_SH.dtype == torch.float64 else torch.float32
+    return hidden_SH.new_empty(len(hidden_SH), dtype=wide)
+
+
+def _values(head: VocabHead, hidden_SH: Tensor, target_S: Tensor, chunk: int) -> Tensor:
+    """Log-probs [S] without autograd."""
+    room, logps_S = _Room(head, hidden_SH, chunk), _empty_logps(hidden_SH)
+    rows = [x.split(chunk) for x in (hidden_SH, target_S, logps_S)]
+    with torch.no_grad():
+        for h_CH, t_C, out_C in zip(*rows, strict=True):
+            _softmax_(room(h_CH), t_C, out_C)
+    return logps_S
+
+
+def _logps(logits_CV: Tensor, target_C: Tensor) -> Tensor:
+    return logits_CV.gather(1, target_C[:, None])[:, 0] - logits_CV.logsumexp(1)
+
+
+def _softmax_(logits_CV: Tensor, target_C: Tensor, logps_C: Tensor) -> Tensor:
+    """exp(logits - max) in the logits' own memory and what each row sums to [C, 1]; the targets'
+    log-probs go to `logps_C`."""
+    at_C1 = logits_CV.gather(1, target_C[:, None])
+    top_C1 = logits_CV.amax(1, keepdim=True)
+    total_C1 = logits_CV.sub_(top_C1).exp_().sum(1, keepdim=True)
+    logps_C.copy_((at_C1 - top_C1 - total_C1.log())[:, 0])
+    return total_C1
+
+
+def _slopes(head: VocabHead, logits_CV: Tensor, target_C: Tensor, logps_C: Tensor) -> Tensor:
+    """The gradient of log-probs with respect to the linear layer's output [C, V], where the logits were;
+    the log-probs go to `logps_C`."""
+    capped = None
+    if head.softcap:  # d/dx cap·tanh(x/cap) = 1 - tanh²
+        capped = 1 - (logits_CV * head.temperature / head.softcap) ** 2
+    total_C1 = _softmax_(logits_CV, target_C, logps_C)
+    slope_CV = logits_CV.mul_(-1.0 / total_C1)
+    slope_CV.scatter_add_(1, target_C[:, None], torch.ones_like(total_C1))  # onehot - softmax
+    if capped is not None:
+        slope_CV *= capped
     if head.scale != head.temperature:
         slope_CV *= head.scale / head.temperature
-    return logps_C, slope_CV
+    return slope_CV
 
 
 class _FrozenHead(torch.autograd.Function):
@@ -126,13 +184,14 @@ class _FrozenHead(torch.autograd.Function):
     ) -> Tensor:
         head, chunk = how
         weight = weight_VH.to(backward_dtype(weight_VH))
-        logps, grads = [], []
-        for h_CH, t_C in _chunks(hidden_SH, target_S, chunk):
-            logps_C, slope_CV = _slopes(head, head.logits(h_CH), t_C)
-            logps.append(logps_C)
-            grads.append((slope_CV.to(weight.dtype) @ weight).to(hidden_SH.dtype))
-        ctx.save_for_backward(_cat(grads))
-        return _cat(logps)
+        room, logps_S = _Room(head, hidden_SH, chunk), _empty_logps(hidden_SH)
+        grad_SH = torch.empty_like(hidden_SH)
+        rows = [x.split(chunk) for x in (hidden_SH, target_S, logps_S, grad_SH)]
+        for h_CH, t_C, logps_C, out_CH in zip(*rows, strict=True):
+            slope_CV = _slopes(head, room(h_CH), t_C, logps_C)
+            out_CH.copy_(slope_CV.to(weight.dtype) @ weight)
+        ctx.save_for_backward(grad_SH)
+        return logps_S
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -150,7 +209,7 @@ class _TrainedHead(torch.autograd.Function):
         ctx.save_for_backward(hidden_SH, weight_VH, target_S)
         ctx.head, ctx.chunk = how
         ctx.compute = backward_dtype(weight_VH)
-        return _cat(ctx.head._chunk(h, t) for h, t in _chunks(hidden_SH, target_S, ctx.chunk))
+        return _values(ctx.head, hidden_SH, target_S, ctx.chunk)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -164,9 +223,11 @@ class _TrainedHead(torch.autograd.Function):
         grad_weight = torch.zeros(weight.shape, dtype=wide, device=weight.device)
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=wide)
         grad_hidden = torch.empty_like(hidden_SH)
-        rows = [hidden_SH, target_S, grads[0], grad_hidden]
-        for h_CH, t_C, g_C, out_CH in zip(*(x.split(ctx.chunk) for x in rows), strict=True):
-            _, slope_CV = _slopes(ctx.head, ctx.head.logits(h_CH), t_C)
+        room = _Room(ctx.head, hidden_SH, ctx.chunk)
+        unused_S = _empty_logps(hidden_SH)
+        rows = [x.split(ctx.chunk) for x in (hidden_SH, target_S, grads[0], grad_hidden, unused_S)]
+        for h_CH, t_C, g_C, out_CH, logps_C in zip(*rows, strict=True):
+            slope_CV = _slopes(ctx.head, room(h_CH), t_C, logps_C)
             slope_CV *= g_C[:, None]
             if grad_bias is not None:
                 grad_bias += slope_CV.sum(0)

@@ -106,11 +106,8 @@ def _imitate(actors: Actors, found: Experience) -> Objective:
     ]
 
     def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
-        some = [trees[i] for i in items if places[i]]
-        if not some:
-            return found.old_S.sum() * 0.0, {}
         with actors.policy.playing():
-            tokens_S = actors.policy.engine.logps(some).tokens_S
+            tokens_S = actors.policy.engine.logps([trees[i] for i in items]).tokens_S
         return -tokens_S.sum(), {}
 
     return Objective([tree.tokens for tree in trees], counts, loss)

@@ -240,9 +240,12 @@ class _Loop:
         for part in self._minibatches(len(found.rollout.trees), step):
             row: dict[str, float] = {}
             for objective, actor, optimiser, settings in objectives:
-                if not sum(objective.counts[i] for i in part):
-                    continue  # every answer of it was left out
-                told = one_step(actor.parameters, objective, optimiser, part, settings, self.folder)
+                items = [i for i in part if objective.counts[i]]  # the rest has nothing to teach
+                if not items:
+                    continue
+                told = one_step(
+                    actor.parameters, objective, optimiser, items, settings, self.folder
+                )
                 prefix = "" if actor is self.actors.policy else "value_"
                 row |= {f"{prefix}{name}": x for name, x in told.items()}
             if row:
@@ -307,7 +310,7 @@ def policy_objective(
     def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
         some = [trees[i] for i in items]
         with actors.policy.playing():
-            out = actors.policy.engine.logps(some, entropy=True)
+            out = actors.policy.engine.logps(some, entropy="trained" if cfg.entropy else "watched")
         device = out.tokens_S.device
         old_S, ref_S, a_S, w_S, count_S = torch.cat([by_tree[i] for i in items], 1).to(device)
         assert method.surrogate
