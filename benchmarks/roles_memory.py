@@ -60,6 +60,11 @@ def one(what: str, folder: Path) -> float:
         actors = cast(lm, tune, 17, value=True, reward_model=folder)
         reward = on_the_base(actors, weights, folder) or load_reward_model(folder, device="cpu")
         kept += [actors, reward]
+    for (
+        thing
+    ) in gc.get_objects():  # weights are mapped from the file, and come in when they are read
+        if isinstance(thing, torch.nn.Parameter):
+            thing.detach().sum()
     return resident() - base
 
 
