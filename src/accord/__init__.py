@@ -14,6 +14,7 @@ _WHERE = {
     "load_reward_model": "accord.rewards.learned",
     "preference_loss": "accord.losses",
     "reward_loss": "accord.losses",
+    "train_policy": "accord.api",
     "train_preference": "accord.api",
     "train_reward": "accord.api",
     "train_sft": "accord.api",
@@ -26,7 +27,7 @@ _WHERE = {
 __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:  # for type checkers and editors
-    from accord.api import train_preference, train_reward, train_sft
+    from accord.api import train_policy, train_preference, train_reward, train_sft
     from accord.core.types import Demonstration, Group, Message, Metric, Pair, Prompt, Response
     from accord.lm.load import load
     from accord.losses import preference_loss, reward_loss

@@ -1,4 +1,4 @@
-"""Training from Python: three functions, one way to say how.
+"""Training from Python: four functions, one way to say how.
 
     policy = accord.load("HuggingFaceTB/SmolLM2-135M-Instruct")
     result = accord.train_preference(policy, pairs, loss={"name": "dpo", "beta": 0.1}, lr=5e-5,
@@ -19,16 +19,17 @@ from typing import Any, Literal, get_args
 from accord.core.config import validate
 from accord.core.errors import ConfigError
 from accord.core.rundir import hold, make_dir
-from accord.core.types import Demonstration, Group, Pair
+from accord.core.types import Demonstration, Group, Pair, Prompt
 from accord.lm.load import LanguageModel
 from accord.lm.lora import Lora
+from accord.train import policy as own_answers
 from accord.train import preference, reward, sft
 from accord.train.data import Limits
 from accord.train.edges import Average
 from accord.train.optimise import Optimise, Progress
 from accord.train.trainee import Trained
 
-__all__ = ["train_preference", "train_reward", "train_sft"]
+__all__ = ["train_policy", "train_preference", "train_reward", "train_sft"]
 
 TuneLike = Lora | Mapping[str, Any] | Literal["full"] | None
 
@@ -44,18 +45,22 @@ def _settings(
     unknown = sorted(set(keys) - set(known))
     if unknown:
         raise ConfigError(f"unknown argument {unknown[0]!r}", allowed=", ".join(known))
-    if isinstance(tune, Mapping) or tune is None:
-        tune = validate(Lora, dict(tune or {}), where="tune")
-    elif not isinstance(tune, Lora) and tune != "full":
-        raise ConfigError(
-            f"{tune!r} is no way to tune", where="tune", allowed="full, or LoRA's keys"
-        )
     return {
         "run_dir": make_dir(Path(run_dir)),
-        "tune": tune,
+        "tune": _tune(tune),
         "optimise_with": validate(Optimise, keys),
         "limits": validate(Limits, limits),
     }
+
+
+def _tune(tune: TuneLike) -> Lora | Literal["full"]:
+    if isinstance(tune, Mapping) or tune is None:
+        return validate(Lora, dict(tune or {}), where="tune")
+    if not isinstance(tune, Lora) and tune != "full":
+        raise ConfigError(
+            f"{tune!r} is no way to tune", where="tune", allowed="full, or LoRA's keys"
+        )
+    return tune
 
 
 def _one_of(key: str, value: str, allowed: Sequence[str]) -> None:
@@ -155,4 +160,46 @@ def train_preference(
             trackers=trackers,
             on_step=on_step,
             **settings,
+        )
+
+
+def train_policy(
+    policy: LanguageModel,
+    prompts: Sequence[Prompt],
+    rewards: Sequence[Mapping[str, Any]],
+    *,
+    run_dir: str | Path,
+    method: str = "ppo",
+    tune: TuneLike = None,
+    eval_on: Sequence[Prompt] = (),
+    seed: int = 17,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+    **how: Any,
+) -> own_answers.PolicyTrained:
+    """PPO, RLOO, GRPO, online DPO or best-of-n on rewards of the policy's own answers:
+
+        rewards = [{"name": "learned", "model": "runs/rm/model"}]
+        accord.train_policy(policy, prompts, rewards, method="ppo", run_dir="runs/ppo", steps=50)
+
+    `rewards` are as in a recipe, models named by folder; `how` are the method's keys
+    (`accord.train.settings`).
+    """
+    methods = own_answers.NAMES
+    _one_of("method", method, list(methods))
+    if not len(prompts):
+        raise ConfigError("there is no prompt to answer", mend="check the filters of the snapshot")
+    settings, folder = validate(methods[method], how), make_dir(Path(run_dir))
+    with hold(folder):
+        return own_answers.train_policy(
+            policy,
+            prompts,
+            rewards,
+            run_dir=folder,
+            tune=_tune(tune),
+            settings=settings,
+            held=eval_on,
+            seed=seed,
+            trackers=trackers,
+            on_step=on_step,
         )

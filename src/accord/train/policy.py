@@ -23,11 +23,12 @@ from accord.train.rollout import Rollout
 from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
 from accord.train.trainee import Tune, save_model
 
-__all__ = ["METHODS", "PolicyTrained", "train_policy"]
+__all__ = ["METHODS", "NAMES", "PolicyTrained", "train_policy"]
 
 METHODS: dict[type[OnPolicy], Callable[[Any], Method]] = {
     Ppo: ppo, Rloo: rloo, Grpo: grpo, OnlineDpo: online_dpo, BestOfN: best_of_n,
 }  # fmt: skip
+NAMES: dict[str, type[OnPolicy]] = {make.__name__: kind for kind, make in METHODS.items()}
 
 
 class PolicyTrained:
