@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -188,3 +190,21 @@ def test_the_length_residual_takes_out_what_length_foretells() -> None:
     made = build_rewards([{"name": "length_residual", "model": "rm"}], context, "rewards")
     assert made([exchange(t) for t in lengths]).total == pytest.approx([8.5] * 4)
     assert made([exchange("x")]).total == pytest.approx([4.0])
+
+
+def test_a_reward_that_hangs_does_not_keep_the_process_from_ending() -> None:
+    code = """
+import time
+from accord.core.types import Exchange, Prompt, Response
+from accord.rewards.base import Context, reward
+from accord.rewards.compose import build_rewards
+
+@reward("forever")
+def forever(_: Context):
+    return lambda exchanges: time.sleep(3600)
+
+made = build_rewards([{"name": "forever", "timeout": 0.2, "on_failure": "drop"}], Context(), "rewards")
+print(made([Exchange(prompt=Prompt.user("x"), response=Response(text="y"))]).dropped)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "{'forever': 1}", done.stderr

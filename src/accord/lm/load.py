@@ -38,7 +38,15 @@ from accord.lm.packaged import (
 )
 from accord.lm.template import default_template, find_turn, stop_ids
 
-__all__ = ["MODEL_FILE", "LanguageModel", "adapter_hash", "load", "where_is", "write_model_json"]
+__all__ = [
+    "MODEL_FILE",
+    "LanguageModel",
+    "adapter_hash",
+    "load",
+    "read_model_json",
+    "where_is",
+    "write_model_json",
+]
 
 MODEL_FILE = "accord_model.json"
 TEMPLATE = "chat_template.jinja"  # of a trained stage: what it was trained to read
@@ -206,7 +214,7 @@ def _load_stage(path: Path, dtype: str) -> LanguageModel:
     """A trained stage: its base with its adapters merged in order."""
     import peft
 
-    base_name, expected, adapters = _read_model_json(path / MODEL_FILE)
+    base_name, expected, adapters = read_model_json(path / MODEL_FILE)
     lm = load(base_name, device="cpu", dtype=dtype)
     if lm.weights != expected:
         raise ModelError(
@@ -228,7 +236,7 @@ def _load_stage(path: Path, dtype: str) -> LanguageModel:
     return lm
 
 
-def _read_model_json(file: Path) -> tuple[str, str, list[Path]]:
+def read_model_json(file: Path) -> tuple[str, str, list[Path]]:
     """(base, hash of its weights, adapter directories) with paths made absolute."""
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))

@@ -16,9 +16,8 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from accord.core.rundir import read_json
 from accord.lm.adapters import adapter_off, lora_config
-from accord.lm.load import MODEL_FILE, LanguageModel, adapter_hash
+from accord.lm.load import MODEL_FILE, LanguageModel, read_model_json
 from accord.lm.lora import Lora
 from accord.lm.lora_linear import fuse_lora
 from accord.lm.packaged import quiet_transformers
@@ -34,7 +33,8 @@ class Roles:
         self.lm = lm
         self.module: Any = None
         self.now = ""
-        self._trained: dict[str, list[nn.Parameter]] = {}  # role -> what of it has gradients
+        self._trained: dict[str, bool] = {}  # role -> whether it has gradients
+        self._own: dict[str, list[nn.Parameter]] = {}
 
     def add(self, role: str, lora: Lora, seed: int) -> None:
         """A fresh adapter that trains; B starts at 0, so the role begins as the base."""
@@ -61,7 +61,7 @@ class Roles:
         fuse_lora(self.module)
         self.module.to(self.lm.device)
         self.module.eval()  # dropout stays off: with it no two passes agree, and no ratio is 1
-        self._trained[role] = list(self.parameters(role).values()) if trained else []
+        self._trained[role], self._own[role] = trained, list(self.parameters(role).values())
         self.now = self.now or role
         self._play(self.now)
 
@@ -91,21 +91,14 @@ class Roles:
     def _play(self, role: str) -> None:
         self.module.set_adapter(role)
         self.now = role
-        for parameters in self._trained.values():
-            for parameter in parameters:
-                parameter.requires_grad_(True)
-        for name in set(self._trained) - {n for n, p in self._trained.items() if p}:
-            for parameter in self.parameters(name).values():
-                parameter.requires_grad_(False)
+        for name, trained in self._trained.items():
+            for parameter in self._own[name]:
+                parameter.requires_grad_(trained)
 
 
 def adapter_on(folder: Path, weights: str) -> Path | None:
     """The one adapter of a trained stage, if it stands on exactly these weights; None otherwise."""
-    file = folder / MODEL_FILE
-    if not file.is_file():
+    if not (folder / MODEL_FILE).is_file():
         return None
-    facts = read_json(file)
-    if facts.get("base_weights") != weights or len(facts.get("adapters", ())) != 1:
-        return None
-    adapter = (folder / facts["adapters"][0]).resolve()
-    return adapter if adapter_hash(adapter) else None
+    _, base_weights, adapters = read_model_json(folder / MODEL_FILE)
+    return adapters[0] if base_weights == weights and len(adapters) == 1 else None

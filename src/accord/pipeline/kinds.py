@@ -12,6 +12,7 @@ from accord.core.config import Strict, validate
 from accord.core.errors import ConfigError
 from accord.feedback.simulated import SimulatedRater
 from accord.lm.lora import Lora
+from accord.rewards.base import named_models
 from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
 
 __all__ = ["KINDS", "StageConfig"]
@@ -219,8 +220,7 @@ class RlhfStage(StageConfig):
         """For `rewards`, the stages whose reward models the entries name."""
         if key != "rewards":
             return super().named(key)
-        listed = [[r.get("model"), *(r.get("models") or [])] for r in self.rewards]
-        return [n for names in listed for n in names if isinstance(n, str)]
+        return [name for entry in self.rewards for name in named_models(entry)]
 
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.rewards.compose import check_reward
@@ -228,43 +228,34 @@ class RlhfStage(StageConfig):
         for number, entry in enumerate(self.rewards):
             check_reward(entry, place(f"rewards[{number}]"))
 
-    def settings(self) -> dict[str, Any]:
-        """The keys of the method alone."""
-        return {
-            k: v
-            for k, v in self.model_dump().items()
-            if k in OnPolicy.model_fields or k in self.own
-        }
-
-    own: ClassVar[frozenset[str]] = frozenset()
+    def settings(self) -> OnPolicy:
+        """The keys of the method alone: those of the settings class the stage is made of."""
+        made = next(c for c in type(self).__mro__ if c.__module__ == OnPolicy.__module__)
+        return made(**{key: getattr(self, key) for key in made.model_fields})  # type: ignore[attr-defined]
 
 
 class PpoStage(RlhfStage, Ppo):
     """PPO; the value model starts from the first reward model."""
 
     kind: Literal["ppo"]
-    own: ClassVar = frozenset(Ppo.model_fields)
 
 
 class RlooStage(RlhfStage, Rloo):
     """RLOO: the baseline is an answer's siblings."""
 
     kind: Literal["rloo"]
-    own: ClassVar = frozenset(Rloo.model_fields)
 
 
 class GrpoStage(RlhfStage, Grpo):
     """GRPO: scores centred and scaled within their group."""
 
     kind: Literal["grpo"]
-    own: ClassVar = frozenset(Grpo.model_fields)
 
 
 class OnlineDpoStage(RlhfStage, OnlineDpo):
     """A preference loss on the policy's own best and worst answers."""
 
     kind: Literal["online_dpo"]
-    own: ClassVar = frozenset(OnlineDpo.model_fields)
 
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.losses.families import choose_loss
@@ -278,7 +269,6 @@ class BestOfNStage(RlhfStage, BestOfN):
     """Rejection sampling: imitation of the best of n."""
 
     kind: Literal["best_of_n"]
-    own: ClassVar = frozenset(BestOfN.model_fields)
 
 
 class Eval(StageConfig):

@@ -10,25 +10,13 @@ from accord.evals.support import AXES, gold
 from accord.lm.load import load
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.data_stages import world_of
-from accord.pipeline.kinds import (
-    BestOfNStage,
-    GrpoStage,
-    OnlineDpoStage,
-    PpoStage,
-    RlhfStage,
-    RlooStage,
-)
+from accord.pipeline.kinds import RlhfStage
 from accord.stats.intervals import mean
 from accord.store import Store, split_of
 from accord.train.policy import train_policy
 from accord.train.rollout import Rollout
-from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
 
 __all__ = ["rlhf_stage"]
-
-SETTINGS: dict[type[RlhfStage], type[OnPolicy]] = {
-    PpoStage: Ppo, RlooStage: Rloo, GrpoStage: Grpo, OnlineDpoStage: OnlineDpo, BestOfNStage: BestOfN,
-}  # fmt: skip
 
 
 def rlhf_stage(ctx: StageContext) -> StageResult:
@@ -50,14 +38,13 @@ def rlhf_stage(ctx: StageContext) -> StageResult:
         shown = [f"{k} {row[k]:.3g}" for k in ("score", "kl", "length") if k in row]
         ctx.reporter.progress(done, total, "  ".join(shown))
 
-    settings = SETTINGS[type(config)].model_validate(config.settings())
     trained = train_policy(
         load(ctx.policy(config.init)),
         train,
         config.rewards,
         run_dir=ctx.folder,
         tune=config.tune,
-        settings=settings,
+        settings=config.settings(),
         where=lambda name: ctx.stages[name] / "model",
         held=held,
         evaluate=measure,

@@ -9,7 +9,7 @@ The factory's signature is its schema: `rewards: [{name: brevity, per_word: 0.02
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from accord.core.errors import ConfigError
 from accord.core.registry import Registry
 from accord.core.types import Exchange
 
-__all__ = ["Context", "Reward", "reward", "rewards"]
+__all__ = ["Context", "Reward", "named_models", "reward", "rewards"]
 
 
 class Reward(Protocol):
@@ -40,3 +40,8 @@ class Context:
 
 rewards: Registry = Registry("reward")
 reward = rewards.register
+
+
+def named_models(config: Mapping[str, Any]) -> list[str]:
+    """The reward models an entry of `rewards` names."""
+    return [n for n in (config.get("model"), *(config.get("models") or ())) if isinstance(n, str)]

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, Literal
 
 from accord.core.config import Strict, validate
@@ -165,12 +166,18 @@ def _called(part: _Part, exchanges: Sequence[Exchange]) -> tuple[list[float] | N
 
 
 def _within(seconds: float, function: Reward, exchanges: Sequence[Exchange]) -> list[float]:
-    """The call in a thread of its own; a thread can't be stopped, so a late one is left behind."""
-    pool = ThreadPoolExecutor(max_workers=1)
-    try:
-        return [float(x) for x in pool.submit(function, exchanges).result(timeout=seconds)]
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    """The call in a thread of its own. A thread can't be stopped: a late one is left behind, as a daemon,
+    so that the process can end without it (an executor's would be waited for)."""
+    answer: Future[list[float]] = Future()
+
+    def call() -> None:
+        try:
+            answer.set_result([float(x) for x in function(exchanges)])
+        except BaseException as error:
+            answer.set_exception(error)
+
+    Thread(target=call, daemon=True).start()
+    return answer.result(timeout=seconds)
 
 
 def _stopped(part: _Part, exchange: Exchange, why: str) -> RunError:

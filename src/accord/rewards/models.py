@@ -6,7 +6,7 @@ Legend: E exchanges, M models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -16,7 +16,7 @@ from accord.core.registry import NonNegative, UnitInterval
 from accord.core.types import Exchange
 from accord.rewards.base import Context, Reward, reward
 
-__all__ = ["combined", "named_models"]
+__all__ = ["combined"]
 
 
 @reward("learned")
@@ -78,8 +78,3 @@ def combined(scores_ME: Tensor, combine: Combine, *, k: float = 1.0, q: float = 
     if combine == "quantile":
         return scores_ME.quantile(q, dim=0)
     return scores_ME.mean(0) - k * scores_ME.std(0)
-
-
-def named_models(config: dict[str, Any]) -> list[str]:
-    """The reward models an entry of `rewards` names."""
-    return [*([config["model"]] if "model" in config else []), *config.get("models", [])]

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accord.core.hashing import content_hash
 from accord.core.rundir import MetricsLog, write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt
@@ -43,7 +42,7 @@ from accord.train.rollout import Rollout, roll_out, roll_out_through
 from accord.train.settings import Average, OnPolicy
 from accord.train.trackers import tracking
 
-__all__ = ["Advantages", "Method", "Surrogate", "on_policy", "settings_hash"]
+__all__ = ["Advantages", "Method", "Surrogate", "on_policy"]
 
 
 def sampling(cfg: OnPolicy, seed: int, n: int | None = None) -> Sampling:
@@ -86,7 +85,7 @@ class Method:
     over the rollout's trees, given actors and experience."""
 
     name: str
-    advantages: Callable[[Experience, float], Advantages] | None = None
+    advantages: Callable[[Experience, float], Advantages]
     surrogate: Surrogate | None = None
     average: Average = "token"
     kl_loss: bool = False
@@ -205,11 +204,7 @@ class _Loop:
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
             moments=moments,
         )  # fmt: skip
-        worth = Advantages(torch.zeros_like(found.old_S))
-        if self.method.advantages:
-            worth = Advantages(torch.zeros_like(found.old_S))
-        if self.method.advantages:
-            worth = self.method.advantages(found, self.state.beta)
+        worth = self.method.advantages(found, self.state.beta)
         row = {**found.facts, **worth.facts, "beta": self.state.beta}
         row |= self._update(found, worth, step)
         row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
@@ -365,8 +360,3 @@ def value_objective(
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def settings_hash(*what: Any) -> str:
-    """What decides a run: a checkpoint of another is refused."""
-    return content_hash(list(what))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accord.core.hashing import content_hash, tree_hash
 from accord.core.types import Prompt
 from accord.lm.load import LanguageModel
 from accord.lm.sample import Sampler
-from accord.rewards.base import Context
+from accord.rewards.base import Context, named_models
 from accord.rewards.compose import build_rewards
 from accord.rewards.learned import RewardModel, load_reward_model
-from accord.rewards.models import named_models
 from accord.train.actors import Actors, cast, on_the_base
 from accord.train.best_and_worst import best_of_n, online_dpo
 from accord.train.group import grpo, rloo
-from accord.train.on_policy import Method, on_policy, settings_hash
+from accord.train.on_policy import Method, on_policy
 from accord.train.optimise import Progress
 from accord.train.ppo import ppo
 from accord.train.rollout import Rollout
@@ -31,11 +32,13 @@ METHODS: dict[type[OnPolicy], Callable[[Any], Method]] = {
 NAMES: dict[str, type[OnPolicy]] = {make.__name__: kind for kind, make in METHODS.items()}
 
 
+@dataclass(frozen=True)
 class PolicyTrained:
     """What training left: its folder, notes, and why it ended early, or ""."""
 
-    def __init__(self, folder: Path, notes: Sequence[str], ended: str) -> None:
-        self.folder, self.notes, self.ended = folder, tuple(notes), ended
+    folder: Path
+    notes: tuple[str, ...]
+    ended: str
 
     @property
     def model(self) -> Path:
@@ -71,10 +74,10 @@ def train_policy(
     )  # fmt: skip
     context = Context(_token_counter(lm), _model_finder(actors, weights, where))
     made = build_rewards(rewards, context, "rewards")
-    run = settings_hash(
-        weights, tune, settings.model_dump(exclude={"steps", "tokens", "save_every", "eval_every"}),
-        seed, [p.id for p in prompts], [dict(c) for c in rewards], [_identity(f) for f in named],
-    )  # fmt: skip
+    run = content_hash([
+        weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every"}),
+        seed, [p.id for p in prompts], [dict(c) for c in rewards], [tree_hash(f) for f in named],
+    ])  # fmt: skip
     ended = on_policy(
         actors, prompts, made, settings, _method(settings), seed=seed, folder=folder, run=run,
         sampler=sampler, evaluate=evaluate, held=held, trackers=trackers, on_step=on_step,
@@ -82,19 +85,11 @@ def train_policy(
     module = actors.roles.module if actors.roles else lm.model
     save_model(lm, module, folder / "model", adapter="policy" if actors.roles else None)
     notes = [*actors.policy.engine.notes, *actors.notes, *([ended] if ended else [])]
-    return PolicyTrained(folder, notes, ended)
+    return PolicyTrained(folder, tuple(notes), ended)
 
 
 def _method(settings: OnPolicy) -> Method:
     return next(make(settings) for kind, make in METHODS.items() if isinstance(settings, kind))
-
-
-def _identity(folder: Path) -> str:
-    """What a reward model is, wherever it lies: the bytes of its head and its description."""
-    from accord.core.hashing import file_hash
-
-    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
-    return settings_hash([[p.name, file_hash(p)] for p in files])
 
 
 def _token_counter(lm: LanguageModel) -> Callable[[str], int]:
