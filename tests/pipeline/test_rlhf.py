@@ -9,6 +9,7 @@ import pytest
 
 from accord.core.errors import ConfigError
 from accord.pipeline.recipe import read_recipe
+from accord.pipeline.report import rlhf
 from accord.pipeline.runner import run
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
@@ -72,3 +73,13 @@ def test_wrong_rewards_are_found_before_anything_runs(
     more = f"\n  ppo: {{kind: ppo, init: sft, data: study, rewards: {entry}}}\n"
     with pytest.raises(ConfigError, match=match):
         read_recipe(recipe(tmp_path, more))
+
+
+def test_every_part_of_a_reward_and_a_constraints_weight_get_a_curve() -> None:
+    found = {
+        keys: name
+        for keys, name, _ in rlhf.curves(["score", "reward/rm", "weight/care", "dropped/rm"])
+    }
+    assert found[("reward/rm",)] == "rm: reward"
+    assert found[("weight/care",)] == "care: weight"
+    assert found[("dropped/rm",)] == "rm: left out"

@@ -61,14 +61,19 @@ class Frame:
     width: int = WIDTH
     height: int = HEIGHT
 
+    @property
+    def left(self) -> int:
+        """Room for the axis name and the longest tick label."""
+        return max(LEFT, 30 + 7 * max(len(f"{value:g}") for value in ticks(*self.y)))
+
     def at(self, x: float, y: float) -> tuple[float, float]:
         (x0, x1), (y0, y1) = self.x, self.y
-        wide, high = self.width - LEFT - RIGHT, self.height - TOP - BOTTOM
-        return LEFT + (x - x0) / (x1 - x0) * wide, TOP + (y1 - y) / (y1 - y0) * high
+        wide, high = self.width - self.left - RIGHT, self.height - TOP - BOTTOM
+        return self.left + (x - x0) / (x1 - x0) * wide, TOP + (y1 - y) / (y1 - y0) * high
 
     def axes(self, xlabel: str, ylabel: str) -> list[str]:
         """Grid lines, tick labels and axis names."""
-        left, bottom = LEFT, self.height - BOTTOM
+        left, bottom = self.left, self.height - BOTTOM
         right = self.width - RIGHT
         out = []
         for value in ticks(*self.y):

@@ -96,18 +96,12 @@ PARTS = {  # key before the slash: (what it is, how to read it), of each reward 
 
 def curves(present: Iterable[str]) -> list[tuple[tuple[str, ...], str, str]]:
     """What to draw of a log with these keys: the fixed curves, and one a part of the reward."""
-    parts = sorted(key for key in present if key.startswith(("reward/", "dropped/")))
     found = list(CURVES)
-    for key in parts:
+    for key in sorted(present):
         kind, _, label = key.partition("/")
-        sentence = (
-            "This part of the reward alone, before its weight."
-            if kind == "reward"
-            else "Answers left out because this reward gave no score."
-        )
-        found.insert(
-            1, ((key,), f"{label}, {'reward' if kind == 'reward' else 'left out'}", sentence)
-        )
+        if kind in PARTS:
+            what, sentence = PARTS[kind]
+            found.insert(1, ((key,), f"{label}: {what}", sentence))
     return found
 
 
