@@ -1,12 +1,13 @@
 """accord's GRPO and PPO against TRL's: seconds a step, peak memory, and where accord's time goes.
 
-    python -m benchmarks.rlhf_vs_trl grpo --tune full
+    python -m benchmarks.rlhf_vs_trl grpo --tune full --all
     python -m benchmarks.rlhf_vs_trl ppo --tune lora --trl-python OTHER/bin/python
 
 GRPO: 2 prompts × 4 answers × 32 tokens against the TRL installed here. PPO: 4 prompts × 64 tokens, 4 epochs,
-against TRL 1.8, the last with a PPO: `--trl-python` is an environment of its own with trl==1.8.0. Both train
-all weights at TRL's side; accord does so too, or (`--tune lora`) in adapter mode. All answers are of the same
-length on both sides. Contenders run in turn in processes of their own; the first step is not counted.
+against TRL 1.8, the last with a PPO: `--trl-python` is an environment of its own with trl==1.8.0. Both sides
+train all weights, or both adapters (in TRL's PPO the policy only: its reward and value models are
+models of their own). Same conversations, template and lengths on both sides: no answer ends early.
+Contenders run in turn in processes of their own; the first step is not counted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoTokenizer
+
 from accord.core.types import Prompt
+from accord.lm.chat import render_prompt
 from accord.lm.load import load
 from accord.lm.lora import Lora
 from accord.lm.packaged import packaged_path
@@ -34,10 +38,11 @@ from accord.train.actors import cast
 from accord.train.memory import peak
 from accord.train.policy import METHODS
 from accord.train.settings import Grpo, OnPolicy, Ppo
+from benchmarks.cases import CASES
 from benchmarks.preference_vs_trl import hardware
 
 QUESTIONS = [
-    f"Write one sentence about {what} for a reader who has never heard of it, plainly."
+    Prompt.user(f"Write one sentence about {what} for a reader who has never heard of it, plainly.")
     for what in ("rain", "trains", "bread", "winter", "music", "maps", "bees", "rope")
 ]
 SETTINGS: dict[str, OnPolicy] = {
@@ -58,10 +63,22 @@ def vowels(_: Context) -> Any:
     return score
 
 
-def run_accord(method: str, tune: str, steps: int) -> dict[str, Any]:
+def prompts_of(case: str, tokenizer: Any) -> list[Prompt]:
+    """Eight prompts: invented questions, or the first real ones whose length is the case's."""
+    if case == "questions":
+        return QUESTIONS
+    pairs, (low, high) = CASES[case].pairs, CASES[case].prompt
+    assert pairs
+    some = {p.prompt.id: p.prompt for p in itertools.islice(pairs(), 2000)}.values()
+    fitting = (p for p in some if low <= len(render_prompt(tokenizer, p)) <= high)
+    return list(itertools.islice(fitting, 8))
+
+
+def run_accord(method: str, tune: str, case: str, steps: int) -> dict[str, Any]:
     """accord's loop; the parts of its steps are timed apart."""
     lm = load("packaged/SmolLM2-135M-Instruct", device="cpu")
     lm.__dict__["eos_ids"] = ()  # no answer ends early
+    prompts = prompts_of(case, lm.tokenizer)
     cfg = SETTINGS[method].model_copy(update={"steps": steps, "save_every": 10**6})
     actors = cast(lm, Lora() if tune == "lora" else "full", 17, value=method == "ppo")
     made = next(make(cfg) for kind, make in METHODS.items() if isinstance(cfg, kind))
@@ -71,7 +88,7 @@ def run_accord(method: str, tune: str, steps: int) -> dict[str, Any]:
     ends = [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
         loop.on_policy(
-            actors, [Prompt.user(q) for q in QUESTIONS], build_rewards([{"name": "vowels"}], Context(), ""),
+            actors, prompts, build_rewards([{"name": "vowels"}], Context(), ""),
             cfg, made, seed=17, folder=Path(folder), on_step=lambda *_: ends.append(time.perf_counter()),
         )  # fmt: skip
     seconds = [b - a for a, b in itertools.pairwise(ends)][:-1]  # the last one saves
@@ -92,16 +109,20 @@ def _timed(name: str, into: list[float]) -> None:
     setattr(loop, name, run)
 
 
-def run_trl(python: str, method: str, steps: int) -> dict[str, Any]:
+def run_trl(
+    python: str, method: str, tune: str, case: str, steps: int, as_it_comes: bool
+) -> dict[str, Any]:
     """TRL in a process, maybe of another environment."""
     folder = packaged_path("SmolLM2-135M-Instruct")
+    prompts = prompts_of(case, AutoTokenizer.from_pretrained(folder))
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(QUESTIONS, file)
+        json.dump([[m.model_dump() for m in p.messages] for p in prompts], file)
         file.flush()
         command = [python, "benchmarks/rlhf_trl_worker.py", method, "--model", str(folder)]
         batch = SETTINGS[method].batch_size
         command += ["--prompts", file.name, "--steps", str(steps), "--batch", str(batch)]
-        command += ["--new", str(NEW[method])]
+        command += ["--new", str(NEW[method]), "--tune", tune]
+        command += ["--as-it-comes"] if as_it_comes else []
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"trl failed:\n{done.stderr[-3000:]}")
@@ -114,31 +135,40 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("method", choices=SETTINGS)
     parser.add_argument("--tune", choices=["full", "lora"], default="full")
+    parser.add_argument("--case", choices=["questions", "hh", "p186"], default="hh")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--trl-python", default=sys.executable)
+    parser.add_argument("--all", action="store_true", help="every other way TRL runs it too")
     parser.add_argument("--only-accord", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only_accord:
-        print(json.dumps(run_accord(args.method, args.tune, args.steps + 1)))
+        print(json.dumps(run_accord(args.method, args.tune, args.case, args.steps + 1)))
         return
-    runs: dict[str, list[dict[str, Any]]] = {"accord": [], "trl": []}
+    others = {f"TRL, {args.tune}, settings matched": (args.tune, False)}
+    if args.all:
+        others |= {f"TRL, {args.tune}, as it comes": (args.tune, True)}
+        if args.tune != "full":
+            others |= {"TRL, full, settings matched": ("full", False)}
+    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for _ in range(args.rounds):
         command = [sys.executable, "-m", "benchmarks.rlhf_vs_trl", args.method, "--tune", args.tune]
-        more = ["--steps", str(args.steps), "--only-accord"]
+        more = ["--case", args.case, "--steps", str(args.steps), "--only-accord"]
         done = subprocess.run([*command, *more], capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr[-3000:])
         runs["accord"].append(json.loads(done.stdout.strip().splitlines()[-1]))
-        runs["trl"].append(run_trl(args.trl_python, args.method, args.steps))
-    print(f"{args.method}, {args.tune}; {hardware()}\n")
-    print(
-        "| contender | s a step | peak MB | time: trl / it | memory: it / trl |\n|---|---|---|---|---|"
-    )
+        for name, (tune, as_it_comes) in others.items():
+            told = run_trl(args.trl_python, args.method, tune, args.case, args.steps, as_it_comes)
+            runs[name].append(told)
+    print(f"{args.method}, {args.tune}, {args.case}; {hardware()}\n")
+    print("| contender | s a step | peak MB | time: it / accord | memory: accord / it |")
+    print("|---|---|---|---|---|")
     seconds = {k: statistics.median(s for r in x for s in r["steps"][1:]) for k, x in runs.items()}
     peaks = {k: max(r["peak"] for r in x) / 2**20 for k, x in runs.items()}
     for name in runs:
-        ratios = f"{seconds['trl'] / seconds[name]:.2f}× | {peaks[name] / peaks['trl']:.2f}"
+        time_ratio, memory = seconds[name] / seconds["accord"], peaks["accord"] / peaks[name]
+        ratios = f"{time_ratio:.2f}× | {memory:.2f}"
         print(f"| {name} | {seconds[name]:.1f} | {peaks[name]:.0f} | {ratios} |")
     split = runs["accord"][-1]["split"]
     print("\naccord's step: " + ", ".join(f"{name} {s:.2f} s" for name, s in split.items()))

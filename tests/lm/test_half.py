@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from accord.lm.adapters import add_lora
 from accord.lm.engine import Engine
-from accord.lm.half import backward_dtype, fuse_linear, half_backward
+from accord.lm.half import backward_dtype, half_backward
+from accord.lm.linear import fuse_linear
 from accord.lm.lora import Lora
 from accord.lm.tree import Tree
 from tests.lm.tiny import tiny_model

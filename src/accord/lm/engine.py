@@ -21,7 +21,8 @@ from accord.core.errors import ModelError
 from accord.lm import flex, tree_attention
 from accord.lm.allocator import keep_freed_memory
 from accord.lm.fused import fuse
-from accord.lm.half import fuse_linear, half_backward, has_bf16_products
+from accord.lm.half import half_backward, has_bf16_products
+from accord.lm.linear import fuse_linear
 from accord.lm.tree import PackedTrees, Tree, pack
 from accord.lm.vocab_head import VocabHead, find_head
 
@@ -105,13 +106,12 @@ class Engine:
         keep_freed_memory()
         with evaluating(model):
             fuse(model)
+            fuse_linear(model)
         self.precision: Precision = "fp32"  # the probe asks about structure, not rounding
         self.mode = mode or self._probe(causal)
         self.precision = precision
-        if precision == "bf16":
-            fuse_linear(model)
-            if self.device.type == "cpu" and not has_bf16_products():
-                self.notes += ("this CPU has no bf16 products: precision fp32 is faster on it",)
+        if precision == "bf16" and self.device.type == "cpu" and not has_bf16_products():
+            self.notes += ("this CPU has no bf16 products: precision fp32 is faster on it",)
 
     @property
     def forward_precision(self) -> Precision:

@@ -17,8 +17,9 @@ from peft.tuners.lora.layer import Linear as PeftLinear
 from torch import Tensor, nn
 
 from accord.lm.half import backward_dtype
+from accord.lm.products import times_weight, times_weight_t
 
-__all__ = ["fuse_lora", "lora_linear"]
+__all__ = ["fuse_lora", "lora_linear", "plain_adapter"]
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -38,8 +39,8 @@ class _LoraLinear(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             x_TI = x.reshape(-1, x.shape[-1]).to(dtype)
             w, a, b = weight_OI.to(dtype), a_RI.to(dtype), b_OR.to(dtype)
-            out_TO = x_TI @ w.T if bias is None else torch.addmm(bias.to(dtype), x_TI, w.T)
-            down_TR = x_TI @ a.T
+            out_TO = times_weight_t(x_TI, w, None if bias is None else bias.to(dtype))
+            down_TR = times_weight_t(x_TI, a)
             out_TO.addmm_(down_TR, b.T, alpha=s)
         ctx.save_for_backward(x_TI, weight_OI, a_RI, b_OR, down_TR)
         ctx.scale, ctx.shape, ctx.dtype = s, x.shape, x.dtype
@@ -52,13 +53,13 @@ class _LoraLinear(torch.autograd.Function):
         dtype = x_TI.dtype
         with torch.autocast(x_TI.device.type, enabled=False):
             g_TO = grads[0].reshape(-1, grads[0].shape[-1]).to(dtype)
-            back_TR = g_TO @ (b_OR.to(dtype) * ctx.scale)
+            back_TR = times_weight(g_TO, b_OR.to(dtype) * ctx.scale)
             grad_a = (back_TR.T @ x_TI).to(a_RI.dtype)
             grad_b = (g_TO.T @ down_TR).mul_(ctx.scale).to(b_OR.dtype)
             grad_x = None
             if ctx.needs_input_grad[0]:
-                through_TI = (g_TO.to(ctx.compute) @ weight_OI.to(ctx.compute)).to(dtype)
-                grad_x = through_TI.addmm_(back_TR, a_RI.to(dtype))
+                through_TI = times_weight(g_TO.to(ctx.compute), weight_OI.to(ctx.compute))
+                grad_x = through_TI.to(dtype).addmm_(back_TR, a_RI.to(dtype))
                 grad_x = grad_x.view(ctx.shape).to(ctx.dtype)
         return grad_x, None, None, grad_a, grad_b, None
 
@@ -71,25 +72,32 @@ def lora_linear(
     return result
 
 
-def _forward(layer: Any, own: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """peft's forward where anything but plain LoRA is asked for."""
+def plain_adapter(layer: Any) -> tuple[Tensor, Tensor, float] | None:
+    """A [R, I], B [O, R] and scale of the one LoRA update that stands on a frozen layer; None where
+    peft does anything more."""
     active = [name for name in layer.active_adapters if name in layer.lora_A]
-    plain = len(active) == 1 and not (layer.disable_adapters or layer.merged or args or kwargs)
-    base = layer.base_layer
-    if not plain or base.weight.requires_grad:
-        return own(x, *args, **kwargs)
+    if len(active) != 1 or layer.disable_adapters or layer.merged or layer.lora_variant:
+        return None
     a, b = layer.lora_A[active[0]], layer.lora_B[active[0]]
-    dropout = layer.lora_dropout[active[0]]
-    same = a.weight.dtype == base.weight.dtype and (
-        x.dtype == a.weight.dtype or torch.is_autocast_enabled(x.device.type)
-    )
+    dropout, base = layer.lora_dropout[active[0]], layer.base_layer
+    drops = not isinstance(dropout, nn.Identity) and dropout.training
     if (
         b.bias is not None
-        or not same
-        or not (isinstance(dropout, nn.Identity) or not dropout.training)
+        or drops
+        or base.weight.requires_grad
+        or a.weight.dtype != base.weight.dtype
     ):
-        return own(x)
-    return lora_linear(x, base.weight, base.bias, a.weight, b.weight, layer.scaling[active[0]])
+        return None
+    return a.weight, b.weight, layer.scaling[active[0]]
+
+
+def _forward(layer: Any, own: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """peft's forward where anything but plain LoRA is asked for."""
+    update = None if args or kwargs else plain_adapter(layer)
+    base = layer.base_layer
+    if not update or not (x.dtype == base.weight.dtype or torch.is_autocast_enabled(x.device.type)):
+        return own(x, *args, **kwargs)
+    return lora_linear(x, base.weight, base.bias, *update)
 
 
 def fuse_lora(model: nn.Module) -> int:

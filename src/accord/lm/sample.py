@@ -14,6 +14,7 @@ what is left, then top-p; all in fp32.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +35,11 @@ from accord.core.types import Prompt, Response
 from accord.lm.chat import answer_text, render_prompt
 from accord.lm.engine import evaluating, windows_by_column
 from accord.lm.load import LanguageModel
+from accord.lm.packed import packed
 
 __all__ = ["LocalSampler", "Sampler", "Sampling", "Tokens"]
 
+WORTH_PACKING = 16  # steps from which laying the weights out pays
 FIRST_NUCLEUS = 256  # candidates tried first for top-p: a full sort of 150k tokens is slow
 
 
@@ -126,8 +129,11 @@ class LocalSampler:
             if on_progress:
                 on_progress(done, total)
 
-        with evaluating(self.lm.model), torch.inference_mode():
-            for batch in _batches(rows, self.batch_size):
+        batches = list(_batches(rows, self.batch_size))
+        many = len(batches) * sampling.max_new_tokens >= WORTH_PACKING
+        laid_out = packed(self.lm.model) if many else contextlib.nullcontext()
+        with evaluating(self.lm.model), laid_out, torch.inference_mode():
+            for batch in batches:
                 _decode(self.lm, batch, sampling, finished)
         return rows
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from accord.lm.half import backward_dtype
+from accord.lm.products import times_weight
 
 __all__ = ["VocabHead", "find_head"]
 
@@ -189,7 +190,7 @@ class _FrozenHead(torch.autograd.Function):
         rows = [x.split(chunk) for x in (hidden_SH, target_S, logps_S, grad_SH)]
         for h_CH, t_C, logps_C, out_CH in zip(*rows, strict=True):
             slope_CV = _slopes(head, room(h_CH), t_C, logps_C)
-            out_CH.copy_(slope_CV.to(weight.dtype) @ weight)
+            out_CH.copy_(times_weight(slope_CV.to(weight.dtype), weight))
         ctx.save_for_backward(grad_SH)
         return logps_S
 
@@ -231,7 +232,7 @@ class _TrainedHead(torch.autograd.Function):
             slope_CV *= g_C[:, None]
             if grad_bias is not None:
                 grad_bias += slope_CV.sum(0)
-            out_CH.copy_(slope_CV.to(compute) @ weight)
+            out_CH.copy_(times_weight(slope_CV.to(compute), weight))
             if wide == own:
                 grad_weight.addmm_(slope_CV.T, h_CH.to(own))
             else:
