@@ -13,16 +13,19 @@ import torch
 from torch import Tensor
 
 from accord.core.errors import ConfigError, RunError
-from accord.core.types import Exchange
+from accord.core.types import Exchange, Prompt, Response
 from accord.lm.engine import Engine
 from accord.lm.load import load
 from accord.lm.lora import Lora
+from accord.lm.sample import Sampling
 from accord.lm.tree import Tree
 from accord.rewards.base import Context, reward
+from accord.rewards.learned import load_reward_model
 from accord.train.actors import cast
 from accord.train.checkpoint import checkpoint_step
 from accord.train.policy import PolicyTrained, train_policy
 from accord.train.settings import BestOfN, Grpo, OnlineDpo, Ppo, Rloo
+from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import Killed, fresh, prompt, reward_model, saved_tensors
 
 LORA = Lora(r=4, alpha=8)
@@ -256,3 +259,39 @@ def test_samples_are_kept_with_their_rewards(tiny: Path, tmp_path: Path) -> None
     lines = (tmp_path / "samples" / "00002.jsonl").read_text().splitlines()
     assert len(lines) == 3
     assert set(json.loads(lines[0])) == {"step", "prompt", "response", "finish", "reward", "parts"}
+
+
+def test_a_reward_model_of_another_architecture_and_tokenizer_reads_the_words(
+    tiny: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    tiny_model("gpt_neox", vocab_size=300).save_pretrained(other)
+    tiny_tokenizer(vocab_size=300).save_pretrained(other)
+    judge = reward_model(other, tmp_path / "rm")
+    _, rows = run(tiny, tmp_path / "ppo", settings(Ppo, steps=2, n=2, eval_every=2),
+                  rewards=[{"name": "learned", "model": str(judge)}], held=PROMPTS[:3])  # fmt: skip
+    kept = [json.loads(x) for x in (tmp_path / "ppo/samples/00002.jsonl").read_text().splitlines()]
+    words = {p.last: p for p in PROMPTS}
+    exchanges = [
+        Exchange(prompt=words[r["prompt"]],
+                 response=Response(text=r["response"], finish=r["finish"]))
+        for r in kept
+    ]  # fmt: skip
+    alone = load_reward_model(judge, device="cpu")(exchanges)
+    assert [r["reward"] for r in kept] == pytest.approx(alone, abs=1e-4)
+    assert len(rows) == 2
+
+
+def test_a_server_answers_instead_of_the_policy(tiny: Path, tmp_path: Path) -> None:
+    def server(prompts: Sequence[Prompt], how: Sampling, _: Any = None) -> list[list[Response]]:
+        ends = ("stop", "length")
+        return [
+            [Response(text=f"yes {k}", finish=ends[k % 2]) for k in range(how.n)]
+            for _ in prompts  # type: ignore[arg-type]
+        ]
+
+    _, rows = run(tiny, tmp_path, settings(Grpo, n=4), sampler=server)
+    assert all(row["eos_rate"] == 0.5 for row in rows)
+    assert all(row["first_ratio_gap"] < 1e-4 for row in rows)  # the log-probs are the trainer's
+    assert "sampler_gap" not in rows[0]  # a server tells none
+    assert rows[0]["reward/pattern"] == 1.0

@@ -23,6 +23,7 @@ __all__ = [
     "Group",
     "Judgment",
     "LabelledResponse",
+    "LabelledSteps",
     "Message",
     "Metric",
     "Pair",
@@ -291,6 +292,17 @@ class LabelledResponse(Frozen):
     prompt: Prompt
     response: Response
     desirable: bool
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    sources: tuple[str, ...] = ()
+
+
+class LabelledSteps(Frozen):
+    """An answer whose steps (`core.steps`) were judged: what a process reward model reads. A label is the
+    mean of what raters said: 1 right, 0 neutral, -1 wrong."""
+
+    prompt: Prompt
+    response: Response
+    labels: tuple[Annotated[float, Field(ge=-1.0, le=1.0)], ...] = Field(min_length=1)
     weight: Annotated[float, Field(gt=0.0)] = 1.0
     sources: tuple[str, ...] = ()
 

@@ -136,6 +136,12 @@ class Reward(_Training):
         reward_losses.configured(self.loss, place("loss"))
 
 
+class Process(_Training):
+    """A process reward model fitted to the snapshot's labelled steps."""
+
+    kind: Literal["process"]
+
+
 class PreferenceStage(_Training):
     """DPO and its family on the snapshot's comparisons."""
 
@@ -208,7 +214,7 @@ class RlhfStage(StageConfig):
     """Keys of every stage that trains a policy on rewards of its own answers, beside those of its method
     (accord.train.settings). It answers the training prompts of `data`."""
 
-    refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward",)}
+    refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward", "process")}
     init: str = "base"
     data: str
     rewards: list[dict[str, Any]] = Field(min_length=1)
@@ -300,6 +306,7 @@ KINDS: dict[str, type[StageConfig]] = {
     "open": Open,
     "sft": Sft,
     "reward": Reward,
+    "process": Process,
     "preference": PreferenceStage,
     "sweep": Sweep,
     "ppo": PpoStage,

@@ -8,23 +8,31 @@ from typing import Any
 
 from accord.core.errors import DataError
 from accord.core.rundir import write_jsonl
-from accord.core.types import Demonstration, Edge, Group, LabelledResponse
+from accord.core.types import Demonstration, Edge, Group, LabelledResponse, LabelledSteps
 from accord.evals.support import World, gold
 from accord.lm.load import load
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.data_stages import world_of
-from accord.pipeline.kinds import PreferenceStage, Reward, Sft, _Training
+from accord.pipeline.kinds import PreferenceStage, Process, Reward, Sft, _Training
 from accord.stats.intervals import cluster_mean
 from accord.store import Store
 from accord.train.data import Limits, best_against_rest, best_response
 from accord.train.optimise import Optimise
 from accord.train.preference import Judged, train_preference
+from accord.train.process import train_process
 from accord.train.reward import HeldOut, train_reward
 from accord.train.sft import train_sft
 from accord.train.trainee import Trained
 
-__all__ = ["preference_stage", "read_groups", "read_judged", "reward_stage", "sft_stage"]
+__all__ = [
+    "preference_stage",
+    "process_stage",
+    "read_groups",
+    "read_judged",
+    "reward_stage",
+    "sft_stage",
+]
 
 
 def sft_stage(ctx: StageContext) -> StageResult:
@@ -68,6 +76,26 @@ def reward_stage(ctx: StageContext) -> StageResult:
         result.metrics["accuracy against the true order"] = true
         result.headline += f"; {true} against the true order"
     result.facts["not_used"] = left_out
+    return result
+
+
+def process_stage(ctx: StageContext) -> StageResult:
+    """Fit a process reward model to labelled steps."""
+    config = ctx.config
+    assert isinstance(config, Process)
+    store, facts = _store(ctx, config.data)
+    with store:
+        found = store.snapshot(facts["snapshot"]).stepped()
+        train, held = found.split(test=facts["test"], seed=facts["seed"])
+    _check_any(ctx, train, "labelled steps")
+    trained = train_process(
+        load(ctx.policy(config.init)),
+        train[: config.limit],
+        eval_on=held[: config.eval_limit],
+        **_common(ctx, config),
+    )
+    result = _result(ctx, trained, "accuracy", "of held-out steps")
+    result.facts["not_used"] = found.notes
     return result
 
 
@@ -196,11 +224,17 @@ def _result(ctx: StageContext, trained: Trained, metric: str, of: str) -> StageR
     return StageResult(trained.metrics, list(trained.notes), facts, headline)
 
 
-def _rows_of(item: Demonstration | LabelledResponse | Group) -> Iterator[dict[str, Any]]:
+def _rows_of(
+    item: Demonstration | LabelledResponse | LabelledSteps | Group,
+) -> Iterator[dict[str, Any]]:
     """A single answer as one row, a group as one a comparison, with the judgments behind it."""
     if not isinstance(item, Group):
         row = {"prompt": item.prompt.id, "text": item.response.text, "sources": item.sources}
-        yield row | ({"good": item.desirable} if isinstance(item, LabelledResponse) else {})
+        if isinstance(item, LabelledResponse):
+            row["good"] = item.desirable
+        if isinstance(item, LabelledSteps):
+            row["steps"] = item.labels
+        yield row
         return
     for pair in item.pairs():
         yield {

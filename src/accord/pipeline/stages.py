@@ -7,7 +7,12 @@ from collections.abc import Callable
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.data_stages import import_stage, open_stage, simulate_stage
 from accord.pipeline.eval_stages import compare_stage, eval_stage
-from accord.pipeline.model_stages import preference_stage, reward_stage, sft_stage
+from accord.pipeline.model_stages import (
+    preference_stage,
+    process_stage,
+    reward_stage,
+    sft_stage,
+)
 from accord.pipeline.rlhf_stage import rlhf_stage
 from accord.pipeline.sweep_stage import sweep_stage
 
@@ -19,6 +24,7 @@ STAGES: dict[str, Callable[[StageContext], StageResult]] = {
     "open": open_stage,
     "sft": sft_stage,
     "reward": reward_stage,
+    "process": process_stage,
     "preference": preference_stage,
     "sweep": sweep_stage,
     "ppo": rlhf_stage,

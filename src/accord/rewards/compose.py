@@ -24,13 +24,14 @@ from accord.core.config import Strict, validate
 from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
 from accord.core.types import Exchange
-from accord.rewards import models, rules
-from accord.rewards.base import Context, Reward, rewards
+from accord.rewards import judged, models, process, rules
+from accord.rewards.base import Context, Reward, named_models, rewards
 
 __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward"]
 
+PATIENCE = 600.0  # seconds: a reward that hangs ends the run instead of holding it
 OnFailure = Literal["stop", "drop"]
-BUILT_IN = (models, rules)  # importing them registers theirs
+BUILT_IN = (judged, models, process, rules)  # importing them registers theirs
 
 
 class Common(Strict):
@@ -48,7 +49,7 @@ class Common(Strict):
     on_failure: OnFailure = "stop"
     """stop: the run ends with the exchange that had no score. drop: it is left out and counted."""
     timeout: Positive | None = None
-    """Seconds a call may take."""
+    """Seconds a call may take. By default models of this process have no limit, anything else 600."""
 
 
 @dataclass
@@ -56,6 +57,7 @@ class _Part:
     common: Common
     label: str
     function: Reward
+    timeout: float | None
 
 
 @dataclass
@@ -116,7 +118,9 @@ def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where:
         label = common.label or common.name
         if label in [part.label for part in parts]:
             raise ConfigError(f"two rewards are called {label!r}", where=place, mend="give a label")
-        parts.append(_Part(common, label, function(context)))
+        ours = common.timeout is None and named_models(config)
+        timeout = None if ours else common.timeout or PATIENCE
+        parts.append(_Part(common, label, function(context), timeout))
     if not parts:
         raise ConfigError("no reward is given", where=where, allowed=", ".join(rewards.names()))
     return Rewards(parts, {part.label: part.common.weight for part in parts})
@@ -150,14 +154,14 @@ def _scores(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:
 def _called(part: _Part, exchanges: Sequence[Exchange]) -> tuple[list[float] | None, str]:
     """The scores, or None and what went wrong. Errors about the set-up itself are not caught."""
     try:
-        if part.common.timeout is None:
+        if part.timeout is None:
             scores = [float(x) for x in part.function(exchanges)]
         else:
-            scores = _within(part.common.timeout, part.function, exchanges)
+            scores = _within(part.timeout, part.function, exchanges)
     except AccordError:
         raise
     except Late:
-        return None, f"no score within {part.common.timeout:g} s"
+        return None, f"no score within {part.timeout:g} s"
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
     if len(scores) != len(exchanges):

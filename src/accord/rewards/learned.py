@@ -24,7 +24,7 @@ from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import by_tree, each_tree
 from accord.lm.tree import Tree, share_prompts
 
-__all__ = ["RewardModel", "load_reward_model", "reward_settings"]
+__all__ = ["RewardModel", "is_reward_model", "load_reward_model", "reward_settings"]
 
 FILE = "reward_model.json"
 
@@ -97,6 +97,11 @@ def load_reward_model(folder: str | Path, *, device: str | None = None) -> Rewar
     lm.model.eval()
     limit = reward_settings(folder)
     return RewardModel(Engine(lm.model), head.to(lm.device), lm.tokenizer, limit)
+
+
+def is_reward_model(folder: Path) -> bool:
+    """Whether a `reward` stage saved this folder."""
+    return (folder / FILE).is_file()
 
 
 def reward_settings(folder: Path) -> int:

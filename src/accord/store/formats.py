@@ -3,6 +3,7 @@
     preference         prompt, chosen, rejected      text or messages (TRL)
     implicit           chosen, rejected              whole conversations with a common beginning (HH)
     unpaired           prompt, completion, label     a thumb (TRL's KTO)
+    stepwise           prompt, completions, labels   steps, each right or wrong (TRL's PRM)
     unpaired_messages  messages, label               a thumb on the last turn (LLaMA-Factory's KTO)
     prompt_completion  prompt, completion            a demonstration
     messages           messages                      a demonstration: the last turn answers the rest
@@ -20,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from accord.core.types import Answer, Message, Preference, Prompt, Role, Thumb, Writing
+from accord.core.types import Answer, Message, Preference, Prompt, Role, StepLabels, Thumb, Writing
 from accord.store.readers import BadRow
 
 __all__ = ["FORMATS", "Record", "convert", "detect"]
@@ -147,6 +148,24 @@ def _thumb(row: Mapping[str, Any]) -> Thumb:
     return Thumb(up=up)
 
 
+def _stepwise(row: Mapping[str, Any]) -> Record:
+    steps, given = row.get("completions"), row.get("labels")
+    if not isinstance(steps, list) or not all(isinstance(s, str) and s.strip() for s in steps):
+        raise BadRow("completions", f"is {_kind(steps)}", "a list of steps, none of them empty")
+    if any("\n" in s.strip() for s in steps):
+        raise BadRow("completions", "has a step of several lines", "a step a line")
+    if not isinstance(given, list) or any(
+        not isinstance(x, bool | int) or x not in (-1, 0, 1) for x in given
+    ):
+        raise BadRow("labels", f"is {_kind(given)}", "a list of true and false, or of 1, 0 and -1")
+    if len(steps) != len(given):
+        raise BadRow("labels", f"has {len(given)} labels for {len(steps)} steps", "one a step")
+    labels = tuple((1 if x else -1) if isinstance(x, bool) else x for x in given)
+    text = "\n".join(s.strip() for s in steps)
+    answer = StepLabels.model_validate({"labels": labels})
+    return Record(Prompt(messages=_prompt(row)), (text,), answer)
+
+
 def _prompt_completion(row: Mapping[str, Any]) -> Record:
     prompt, text = _answer(_prompt(row), row.get("completion"), "completion")
     return Record(Prompt(messages=prompt), (), Writing(text=text))
@@ -174,6 +193,7 @@ FORMATS: dict[str, Format] = {
     "preference": Format(("prompt", "chosen", "rejected"), _preference),
     "implicit": Format(("chosen", "rejected"), _implicit),
     "unpaired": Format(("prompt", "completion", "label"), _unpaired),
+    "stepwise": Format(("prompt", "completions", "labels"), _stepwise),
     "prompt_completion": Format(("prompt", "completion"), _prompt_completion),
     "unpaired_messages": Format(("messages", "label"), _unpaired_messages),
     "messages": Format(("messages",), _messages),

@@ -24,12 +24,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from accord.core.steps import split_steps
 from accord.core.types import (
     Demonstration,
     Edge,
     Group,
     Judgment,
     LabelledResponse,
+    LabelledSteps,
     Preference,
     Prompt,
     Question,
@@ -37,11 +39,22 @@ from accord.core.types import (
     Rater,
     Rating,
     Response,
+    StepLabels,
     Thumb,
     Writing,
 )
 
-__all__ = ["Even", "Tables", "Ties", "Vote", "demonstrations", "groups", "labelled", "votes"]
+__all__ = [
+    "Even",
+    "Tables",
+    "Ties",
+    "Vote",
+    "demonstrations",
+    "groups",
+    "labelled",
+    "stepped",
+    "votes",
+]
 
 Ties = Literal["half", "drop"]
 Even = Literal["drop", "keep"]
@@ -227,4 +240,36 @@ def labelled(
                 sources=tuple(j.id for j in thumbs),
             )
         )
+    return made, dict(notes)
+
+
+def stepped(
+    judgments: Iterable[Judgment], tables: Tables
+) -> tuple[list[LabelledSteps], dict[str, int]]:
+    """Step labels by response: the mean of what its raters said of each step. Raters who labelled another
+    number of steps than the response has are counted out."""
+    said: dict[str, list[Judgment]] = defaultdict(list)
+    notes: Counter[str] = Counter()
+    for j in judgments:
+        if isinstance(j.answer, StepLabels):
+            response = tables.questions[j.question].responses[0]
+            if len(j.answer.labels) == len(split_steps(tables.responses[response].text)):
+                said[response].append(j)
+            else:
+                notes["labels that differ in number from the steps"] += 1
+    made = [
+        LabelledSteps(
+            prompt=tables.prompts[tables.questions[judged[0].question].prompt],
+            response=tables.responses[response],
+            labels=tuple(
+                sum(x) / len(x)
+                for x in zip(
+                    *(j.answer.labels for j in judged if isinstance(j.answer, StepLabels)),
+                    strict=True,
+                )
+            ),
+            sources=tuple(j.id for j in judged),
+        )
+        for response, judged in said.items()
+    ]
     return made, dict(notes)

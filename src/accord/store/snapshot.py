@@ -15,6 +15,7 @@ from accord.core.types import (
     Group,
     Judgment,
     LabelledResponse,
+    LabelledSteps,
     Pair,
     Prompt,
 )
@@ -157,6 +158,10 @@ class Snapshot:
     def labelled(self) -> Items[LabelledResponse]:
         """Responses with thumbs up or down."""
         return Items(*reading.labelled(self.judgments, self.tables))
+
+    def stepped(self) -> Items[LabelledSteps]:
+        """Responses whose steps were labelled."""
+        return Items(*reading.stepped(self.judgments, self.tables))
 
     def card(self) -> dict[str, object]:
         """What is in it, who said it and how far they agree (accord.store.summary)."""

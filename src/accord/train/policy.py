@@ -9,11 +9,13 @@ from typing import Any
 
 from accord.core.hashing import content_hash, tree_hash
 from accord.core.types import Prompt
-from accord.lm.load import LanguageModel
-from accord.lm.sample import Sampler
+from accord.lm.load import LanguageModel, load
+from accord.lm.sample import LocalSampler, Sampler
+from accord.lm.server import server_sampler
 from accord.rewards.base import Context, named_models
 from accord.rewards.compose import build_rewards
-from accord.rewards.learned import RewardModel, load_reward_model
+from accord.rewards.learned import RewardModel, is_reward_model, load_reward_model
+from accord.rewards.process_model import load_process_model
 from accord.train.actors import Actors, cast, on_the_base
 from accord.train.best_and_worst import best_of_n, online_dpo
 from accord.train.group import grpo, rloo
@@ -67,12 +69,17 @@ def train_policy(
     run_dir/model."""
     folder, weights = Path(run_dir), lm.weights
     named = [where(name) for config in rewards for name in named_models(dict(config))]
+    starts = [f for f in named if is_reward_model(f)]  # what a value model can start from
     valued = isinstance(settings, Ppo)
     actors = cast(
-        lm, tune, seed, value=valued, reward_model=named[0] if named and valued else None,
+        lm, tune, seed, value=valued, reward_model=starts[0] if starts and valued else None,
         temperature=settings.temperature,
     )  # fmt: skip
-    context = Context(_token_counter(lm), _model_finder(actors, weights, where))
+    context = Context(
+        _token_counter(lm), _model_finder(actors, weights, where),
+        process_model=lambda name: load_process_model(where(name), device=str(lm.device)),
+        sampler=sampler_of,
+    )  # fmt: skip
     made = build_rewards(rewards, context, "rewards")
     run = content_hash([
         weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every"}),
@@ -86,6 +93,11 @@ def train_policy(
     save_model(lm, module, folder / "model", adapter="policy" if actors.roles else None)
     notes = [*actors.policy.engine.notes, *actors.notes, *([ended] if ended else [])]
     return PolicyTrained(folder, tuple(notes), ended)
+
+
+def sampler_of(name: str) -> Sampler:
+    """A model's sampler: a folder or hub name, or the address of a server with the model's name after #."""
+    return server_sampler(name) if "://" in name else LocalSampler(load(name))
 
 
 def _method(settings: OnPolicy) -> Method:

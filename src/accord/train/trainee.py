@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from accord.core.errors import ModelError
 from accord.core.hashing import content_hash
 from accord.core.rundir import whole_folder
-from accord.core.types import Group, LabelledResponse, Metric
+from accord.core.types import Group, LabelledResponse, LabelledSteps, Metric
 from accord.lm.adapters import add_lora, save_adapter, trainable
 from accord.lm.engine import Engine, Precision
 from accord.lm.load import MODEL_FILE, LanguageModel, write_model_json
@@ -144,6 +144,8 @@ def _label(item: Any) -> Any:
     """What was said of an item, apart from its tokens."""
     if isinstance(item, Group):
         return item.edges
+    if isinstance(item, LabelledSteps):
+        return [item.labels, item.weight]
     return [item.desirable, item.weight] if isinstance(item, LabelledResponse) else item.weight
 
 

@@ -54,10 +54,10 @@ def trace(outputs: Outputs) -> Row | None:
 
 def _parts(outputs: Outputs) -> list[tuple[str, str, list[Row]]]:
     found = []
-    for stage in outputs.of("sft", "reward", "preference"):
+    for stage in outputs.of("sft", "reward", "process", "preference"):
         rows = read_jsonl(stage.folder / "trained_on.jsonl")
         what = "demonstrations" if stage.kind == "sft" else "comparisons"
-        what = "judged answers" if rows and "good" in rows[0] else what
+        what = "judged answers" if rows and {"good", "steps"} & rows[0].keys() else what
         found.append((stage.name, f"{stage.name}: the {what} it was trained on", rows))
     if stage := outputs.reward:
         rows = [r for r in read_jsonl(stage.folder / "held_out.jsonl") if r["sources"]]

@@ -147,7 +147,7 @@ def asked(outputs: Outputs, recipe: Any) -> list[str]:
     data = outputs.data
     if data:
         said.append(f"Judgments: {data.result.headline}.")
-    trained = outputs.of("sft", "reward", "preference", "sweep", *rlhf.KINDS)
+    trained = outputs.of("sft", "reward", "process", "preference", "sweep", *rlhf.KINDS)
     said += [_training(stage) for stage in trained]
     return said
 
@@ -160,12 +160,14 @@ def _training(stage: Done) -> str:
     if c["kind"] == "sweep":
         over = "; ".join(f"{key} in {', '.join(map(_plain, v))}" for key, v in c["over"].items())
         return f"{stage.name}: a sweep of {stage.result.facts['points']} points from {c['init']} over {over}."
-    names = {"sft": "supervised fine-tuning", "reward": "reward model", "preference": "preferences"}
+    names = {"sft": "supervised fine-tuning", "reward": "reward model", "process": "process reward model",
+             "preference": "preferences"}  # fmt: skip
     hyper = dict(c.get("loss") or {})
     single = hyper.get("name") in ("kto", "bco")
     loss = f", {_loss(hyper)}" if hyper else ""
     what = "demonstrations" if c["kind"] == "sft" else "prompts with comparisons"
     what = "judged answers" if single else what
+    what = "answers with labelled steps" if c["kind"] == "process" else what
     return (
         f"{stage.name}: {names[c['kind']]} from {c['init']} on {items} {what}{loss}; {tune}, "
         f"learning rate {c['lr']:g}, batch {c['batch_size']}, "

@@ -1,0 +1,274 @@
+"""Over-optimisation (Gao et al. 2022) in small: a proxy reward rises while what it stands for turns.
+
+    python -m benchmarks.overoptimisation --plot docs/images/overoptimisation.svg
+
+A small writer (as in `benchmarks.sentiment`, which reads `vader_ratings` from ACCORD_SHARED), and a gold
+reward model trained on many comparisons of its samples. Proxies learn from few or more comparisons that the
+gold model labels with Bradley-Terry noise. Then best-of-n and PPO against each proxy, without a KL penalty:
+gold and proxy against √KL(π‖π_ref), fitted with d(α - βd) (best-of-n) and d(α - β ln d) (PPO), d = √KL; the
+same with an ensemble's minimum and lower bound, a KL budget and a length penalty. Scores are in standard
+deviations of the gold over the writer's answers, from the writer's mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accord.core.rundir import read_jsonl
+from accord.core.seeds import rng
+from accord.core.types import Exchange, Pair, Prompt
+from accord.lm.load import load
+from accord.pipeline.report.charts import Series, lines
+from accord.rewards.base import Context, reward
+from accord.rewards.learned import RewardModel, load_reward_model
+from accord.stats.best_of_n import best_of_n_kl, expected_best
+from accord.train.policy import train_policy
+from accord.train.reward import train_reward
+from accord.train.settings import Kl, Ppo
+from accord.train.sft import train_sft
+from benchmarks.preference_vs_trl import hardware
+from benchmarks.sentiment import LIMITS, NEW, answers, gold, how, small_model, snippets
+
+SIZES = (60, 1000)  # comparisons a proxy learns from
+NS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MEMBERS = 3
+STEPS = 100
+Curve = list[tuple[float, float, float]]  # (√KL, gold, proxy)
+
+
+class Gold:
+    """The gold model's scores, in standard deviations from the writer's mean."""
+
+    def __init__(self, model: RewardModel, exchanges: Sequence[Exchange]) -> None:
+        self.model, self.mean, self.std = model, 0.0, 1.0
+        scores = self(exchanges)
+        self.mean, self.std = statistics.fmean(scores), statistics.stdev(scores)
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[float]:
+        return [(x - self.mean) / self.std for x in self.model(exchanges, tokens=4096)]
+
+
+TRUTH: dict[str, Gold] = {}
+
+
+@reward("gold_model")
+def gold_model(_: Context) -> Any:
+    """What the proxies stand for; logged beside them with weight 0."""
+    return lambda exchanges: TRUTH["gold"](exchanges)
+
+
+def fitted(base: Path, pairs: Sequence[Pair], place: Path, seed: int, epochs: float) -> Path:
+    """A reward model from the writer."""
+    return train_reward(
+        load(base, device="cpu"), pairs, run_dir=place, tune="full", limits=LIMITS, seed=seed,
+        optimise_with=how(5e-4, epochs=epochs),
+    ).model  # fmt: skip
+
+
+def labelled(pairs: Sequence[tuple[Exchange, Exchange]], scores: Sequence[tuple[float, float]],
+             sharp: float, seed: int) -> list[Pair]:  # fmt: skip
+    """Labels drawn from σ(sharp · difference)."""
+    draw, found = rng(seed, "labels"), []
+    for (a, b), (x, y) in zip(pairs, scores, strict=True):
+        p = 1 / (1 + np.exp(-sharp * (x - y)))
+        better, worse = (a, b) if draw.random() < p else (b, a)
+        if a.response.text != b.response.text:
+            found.append(Pair(prompt=a.prompt, chosen=better.response, rejected=worse.response))
+    return found
+
+
+def two(samples: Sequence[Sequence[Exchange]]) -> list[tuple[Exchange, Exchange]]:
+    return [(es[0], es[1]) for es in samples]
+
+
+def best_of(samples: Sequence[Sequence[Exchange]], proxy: Sequence[float]) -> Curve:
+    """Expected gold and proxy of the proxy's best of n."""
+    flat = [e for es in samples for e in es]
+    truth, n_each = TRUTH["gold"](flat), len(samples[0])
+    found = []
+    for n in NS:
+        golds, proxies = [], []
+        for at in range(0, len(flat), n_each):
+            by, value = proxy[at : at + n_each], truth[at : at + n_each]
+            golds.append(expected_best(by, n, value))
+            proxies.append(expected_best(by, n))
+        kl = best_of_n_kl(n)
+        found.append((kl**0.5, statistics.fmean(golds), statistics.fmean(proxies)))
+    return found
+
+
+def ppo(base: Path, prompts: Sequence[Prompt], rewards: list[dict[str, Any]], place: Path, seed: int,
+        budget: float | None = None) -> Curve:  # fmt: skip
+    """PPO against rewards; the first is the proxy that is watched."""
+    cfg = Ppo(
+        steps=STEPS, batch_size=64, minibatch=32, epochs=2, lr=5e-4, value_lr=1e-3, max_new_tokens=NEW,
+        tokens=4096, rollout_batch=64, kl=Kl(beta=0.0, budget=budget), save_every=10**6,
+        scale_rewards=True,
+    )  # fmt: skip
+    train_policy(
+        load(base, device="cpu"), prompts, [*rewards, {"name": "gold_model", "weight": 0.0}],
+        run_dir=place, tune="full", settings=cfg, seed=seed,
+    )  # fmt: skip
+    watched = "reward/proxy"
+    rows = read_jsonl(place / "metrics.jsonl")
+    return [(max(0.0, r["kl"]) ** 0.5, r["reward/gold_model"], r[watched]) for r in rows]
+
+
+def smoothed(curve: Curve, window: int = 7) -> Curve:
+    """Means over neighbouring steps: one step's 64 answers are noisy."""
+    half = window // 2
+    return [
+        tuple(
+            statistics.fmean(x) for x in zip(*curve[max(0, i - half) : i + half + 1], strict=True)
+        )  # type: ignore[misc]
+        for i in range(len(curve))
+    ]
+
+
+def fit(curve: Curve, form: str) -> tuple[float, float, float]:
+    """α, β and R² of d(α - βd) or d(α - β ln d)."""
+    d, g = (np.array([row[i] for row in curve]) for i in (0, 1))
+    keep = d > 1e-3
+    d, g = d[keep], g[keep]
+    second = d * d if form == "bon" else d * np.log(d)
+    columns = np.stack([d, -second], 1)
+    (alpha, beta), *_ = np.linalg.lstsq(columns, g, rcond=None)
+    left = ((g - columns @ [alpha, beta]) ** 2).sum()
+    return float(alpha), float(beta), float(1 - left / ((g - g.mean()) ** 2).sum())
+
+
+def main() -> None:
+    """Everything, one table, one plot."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    began, seed, data = time.perf_counter(), args.seed, snippets()
+    print(hardware(), flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start = small_model(data, folder / "start")
+        base = train_sft(
+            load(start, device="cpu"), data, run_dir=folder / "writer", tune="full", limits=LIMITS, seed=1,
+            optimise_with=how(2e-3, epochs=3.0),
+        ).model  # fmt: skip
+        prompts = [d.prompt for d in data]
+        rng(seed, "prompts").shuffle(prompts)
+        many = two(answers(load(base, device="cpu"), prompts[:3000], 2, seed))
+        truth = labelled(many, [(gold(a), gold(b)) for a, b in many], 5.0, seed)
+        model = load_reward_model(fitted(base, truth, folder / "gold", seed, 3.0), device="cpu")
+        TRUTH["gold"] = Gold(model, [e for pair in many[:500] for e in pair])
+        print(f"writer and gold model: {time.perf_counter() - began:.0f} s", flush=True)
+        curves = experiment(folder, base, prompts, seed)
+    report(curves)
+    print(f"\n{time.perf_counter() - began:.0f} s in all")
+    if args.json:
+        args.json.write_text(json.dumps(curves))
+    if args.plot:
+        plot(curves, args.plot)
+
+
+def experiment(folder: Path, base: Path, prompts: Sequence[Prompt], seed: int) -> dict[str, Curve]:
+    """Every curve by name."""
+    fresh = two(answers(load(base, device="cpu"), prompts[3000:4500], 2, seed + 1))
+    scores = TRUTH["gold"]([e for pair in fresh for e in pair])
+    pairs = labelled(fresh, list(zip(scores[::2], scores[1::2], strict=True)), 1.0, seed)
+    samples = answers(load(base, device="cpu"), prompts[4500:4548], NS[-1], seed + 2)
+    flat = [e for es in samples for e in es]
+    train, found = prompts[4548:], {}
+    models: dict[tuple[int, int], Path] = {}
+    for size in SIZES:
+        for member in range(MEMBERS if size == SIZES[0] else 1):
+            fold = pairs[member * size : (member + 1) * size]
+            place = folder / f"proxy-{size}-{member}"
+            models[size, member] = fitted(base, fold, place, seed + member, 4.0)
+        one = load_reward_model(models[size, 0], device="cpu")
+        found[f"best-of-n, {size}"] = best_of(samples, one(flat, tokens=4096))
+        told(found, began := time.perf_counter())
+        rewards = [{"name": "learned", "model": str(models[size, 0]), "label": "proxy"}]
+        run = partial(ppo, base, train, seed=seed)
+        found[f"PPO, {size}"] = run(rewards, folder / f"ppo-{size}")
+        told(found, began)
+    small = [str(models[SIZES[0], m]) for m in range(MEMBERS)]
+    together = np.array([load_reward_model(m, device="cpu")(flat, tokens=4096) for m in small])
+    together = (together - together.mean(1, keepdims=True)) / together.std(1, keepdims=True)
+    found[f"best-of-n, {SIZES[0]}, minimum of {MEMBERS}"] = best_of(
+        samples, together.min(0).tolist()
+    )
+    lower = together.mean(0) - together.std(0, ddof=1)
+    found[f"best-of-n, {SIZES[0]}, mean - std of {MEMBERS}"] = best_of(samples, lower.tolist())
+    plain = [{"name": "learned", "model": small[0], "label": "proxy"}]
+    peak = max(smoothed(found[f"PPO, {SIZES[0]}"]), key=lambda row: row[1])
+    ways: dict[str, tuple[list[dict[str, Any]], float | None]] = {
+        "minimum": ([{"name": "ensemble", "models": small, "combine": "minimum", "label": "proxy"}], None),
+        "mean - std": ([{"name": "ensemble", "models": small, "combine": "lcb", "label": "proxy"}], None),
+        "KL budget": (plain, max(1.0, peak[0] ** 2)),
+        "length penalty": ([*plain, {"name": "length_penalty", "per_token": 0.1, "budget": 12}], None),
+    }  # fmt: skip
+    for way, (rewards, budget) in ways.items():
+        began = time.perf_counter()
+        place = folder / f"ppo-{way.replace(' ', '')}"
+        found[f"PPO, {SIZES[0]}, {way}"] = ppo(base, train, rewards, place, seed, budget)
+        told(found, began)
+    return found
+
+
+def told(found: dict[str, Curve], began: float) -> None:
+    """The newest curve in a line."""
+    name, curve = list(found.items())[-1]
+    d, g, p = smoothed(curve)[-1]
+    print(f"{name}: ends at √KL {d:.2f}, gold {g:.2f}, proxy {p:.2f}; "
+          f"{time.perf_counter() - began:.0f} s", flush=True)  # fmt: skip
+
+
+def report(curves: dict[str, Curve]) -> None:
+    """The table: where gold peaks, what is left at the end, and the fits."""
+    print("\n| policy | gold at its peak | √KL there | √KL at the end | gold there | α | β | R² |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, raw in curves.items():
+        form = "bon" if name.startswith("best") else "rl"
+        curve = raw if form == "bon" else smoothed(raw)
+        top, end = max(curve, key=lambda row: row[1]), curve[-1]
+        alpha, beta, r2 = fit(curve, form)
+        print(f"| {name} | {top[1]:.2f} | {top[0]:.2f} | {end[0]:.2f} | {end[1]:.2f} "
+              f"| {alpha:.2f} | {beta:.2f} | {r2:.2f} |")  # fmt: skip
+
+
+COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#64748b")
+STYLE = (
+    "text{font:12px sans-serif;fill:#475569}.grid{stroke:#e2e8f0}polyline,path{fill:none;stroke-width:2}"
+    + f":root{{{''.join(f'--c{i}:{c};' for i, c in enumerate(COLOURS))}}}"
+)
+
+
+def plot(curves: dict[str, Curve], path: Path) -> None:
+    """Gold of PPO's curves against √KL, and the proxy of the one that turns."""
+    shown = {
+        n: [(d, g) for d, g, _ in smoothed(c)] for n, c in curves.items() if n.startswith("PPO")
+    }
+    turned = f"PPO, {SIZES[0]}"
+    shown |= {f"{turned}: proxy / 4": [(d, p / 4) for d, _, p in smoothed(curves[turned])]}
+    series = [Series(name, sorted(points)) for name, points in shown.items()][:6]
+    keys = "".join(
+        f'<tspan x="70" dy="15" fill="{COLOURS[i]}">{s.name}</tspan>' for i, s in enumerate(series)
+    )
+    body = str(lines(series, "√KL (nats)", "gold, standard deviations")).removesuffix("</svg>")
+    head = '<svg xmlns="http://www.w3.org/2000/svg" '
+    made = body.replace("<svg ", head, 1).replace(">", f"><style>{STYLE}</style>", 1)
+    path.write_text(f'{made[: made.rindex("</svg>")] if "</svg>" in made else made}'
+                    f'<text y="10">{keys}</text></svg>')  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
