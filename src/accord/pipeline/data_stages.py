@@ -17,7 +17,7 @@ from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.kinds import Import, Open, Simulate, StageConfig
 from accord.store import ImportReport, Snapshot, Store, import_file, remove, split_of
 
-__all__ = ["import_stage", "look_at", "open_stage", "simulate_stage", "world_of"]
+__all__ = ["Clock", "finish", "import_stage", "look_at", "open_stage", "simulate_stage", "world_of"]
 
 STORE, SNAPSHOT, CARD, WORLD = "study.db", "v1", "card.json", "world.json"
 HELD_OUT = 1  # demonstrations per fact on held-out prompts, to measure SFT on
@@ -26,11 +26,11 @@ START = datetime(
 )  # judgments of a simulation need a clock of their own
 
 
-class _Clock:
+class Clock:
     """Deterministic times: the hash chain of a simulated study is the same on every machine."""
 
-    def __init__(self) -> None:
-        self.now = START
+    def __init__(self, day: int = 0) -> None:
+        self.now = START + timedelta(days=day)
 
     def tick(self, seconds: float) -> str:
         self.now += timedelta(seconds=seconds)
@@ -49,14 +49,14 @@ def simulate_stage(ctx: StageContext) -> StageResult:
         store.add_judgments(judgments)
         snapshot = store.freeze(SNAPSHOT)
         write_json(ctx.folder / WORLD, {"world": str(world.path), "test": config.test})
-        return _finish(ctx, snapshot, config.test)
+        return finish(ctx, snapshot, config.test)
 
 
 def _ask(store: Store, world: World, config: Simulate, ctx: StageContext) -> list[Judgment]:
     raters = {r.name: r for r in config.raters}
     store.add_raters([r.rater() for r in raters.values()])
     store.add_prompts([case.prompt for case in world.cases])
-    draw, clock = rng(ctx.seed, "simulate"), _Clock()
+    draw, clock = rng(ctx.seed, "simulate"), Clock()
     questions: list[Question] = []
     judgments: list[Judgment] = []
     for number, case in enumerate(world.cases):
@@ -105,7 +105,7 @@ def _demonstrate(store: Store, world: World, config: Simulate, ctx: StageContext
     padded, to plain questions only."""
     team = Rater(name="old-team", kind="human", facts={"simulated": True})
     store.add_raters([team])
-    draw, clock = rng(ctx.seed, "demonstrations"), _Clock()
+    draw, clock = rng(ctx.seed, "demonstrations"), Clock()
     judgments: list[Judgment] = []
     for fact in world.facts:
         cases = [c for c in world.cases if c.fact == fact and c.kind in {"plain", "vague"}]
@@ -121,7 +121,7 @@ def _demonstrate(store: Store, world: World, config: Simulate, ctx: StageContext
     return judgments
 
 
-def _written(store: Store, case: Case, team: Rater, text: str, clock: _Clock) -> Judgment:
+def _written(store: Store, case: Case, team: Rater, text: str, clock: Clock) -> Judgment:
     question = Question(prompt=case.prompt.id, responses=(), kind="write")
     store.add_questions([question])
     return Judgment(
@@ -144,7 +144,7 @@ def import_stage(ctx: StageContext) -> StageResult:
             on_progress=lambda done, total: ctx.reporter.progress(done, total, "reading rows"),
         )
         snapshot = store.freeze(SNAPSHOT)
-        result = _finish(ctx, snapshot, config.test)
+        result = finish(ctx, snapshot, config.test)
         result.facts["import"] = report.counts()
         result.notes += str(report).splitlines()[1:]
         return result
@@ -190,12 +190,12 @@ def open_stage(ctx: StageContext) -> StageResult:
     path = ctx.path(config.store).resolve()
     with Store(path, create=False) as store:
         snapshot = store.snapshot(config.snapshot)
-        result = _finish(ctx, snapshot, config.test)
+        result = finish(ctx, snapshot, config.test)
     result.facts |= {"snapshot": config.snapshot, "store": str(path)}
     return result
 
 
-def _finish(ctx: StageContext, snapshot: Snapshot, test: float) -> StageResult:
+def finish(ctx: StageContext, snapshot: Snapshot, test: float) -> StageResult:
     """The data card, and what the stages that read this one need to know."""
     sides = Counter(split_of(p, test, ctx.seed) for p in snapshot.tables.prompts)
     split = {"train": sides["train"], "test": sides["test"], "seed": ctx.seed, "share": test}

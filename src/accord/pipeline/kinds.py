@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Average = Literal["pair", "prompt"]
 
 
-DATA = ("simulate", "import", "open")
+DATA = ("simulate", "import", "open", "ask")
 RLHF = ("ppo", "rloo", "grpo", "online_dpo", "best_of_n")
 POLICY = ("base", "sft", "preference", "sweep", *RLHF)
 
@@ -79,6 +79,41 @@ class Open(StageConfig):
     store: str
     snapshot: str
     test: Share = 0.1
+
+
+class Ask(StageConfig):
+    """Fresh answers of a policy to the prompts of `data`, judged, on top of the judgments there: the next
+    round of RLHF. Simulated raters answer at once. Without raters the questions wait for people: the stage
+    stops and says where they are, and goes on when `answers` names the snapshot that holds the judgments."""
+
+    refs: ClassVar = {"policy": POLICY, "data": DATA}
+    kind: Literal["ask"]
+    policy: str
+    data: str
+    prompts: Count = 64  # of the training side
+    held_out: Count = 32  # of the other: what `rm_check` measures on
+    n: Annotated[int, Field(ge=2, le=9)] = 3  # answers to each
+    raters: list[SimulatedRater] = Field(default=[])
+    answers: str | None = None  # STORE@SNAPSHOT with people's judgments of these questions
+    overlap: Count = 2
+    max_new_tokens: Count = 64
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    batch_size: Count = 32
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        if self.raters and self.answers:
+            raise ConfigError("has raters too", where=place("answers"), mend="give one of them")
+        if self.answers and "@" not in self.answers:
+            raise ConfigError("is no STORE@SNAPSHOT", where=place("answers"))
+
+
+class RmCheck(StageConfig):
+    """Reward models on the fresh answers of a round: how far each orders them as the raters do."""
+
+    refs: ClassVar = {"models": ("reward",), "data": ("ask",)}
+    kind: Literal["rm_check"]
+    models: list[str] = Field(min_length=1)
+    data: str
 
 
 class _Training(StageConfig):
@@ -314,6 +349,8 @@ KINDS: dict[str, type[StageConfig]] = {
     "grpo": GrpoStage,
     "online_dpo": OnlineDpoStage,
     "best_of_n": BestOfNStage,
+    "ask": Ask,
+    "rm_check": RmCheck,
     "eval": Eval,
     "compare": Compare,
 }

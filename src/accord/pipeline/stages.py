@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from accord.pipeline.ask_stage import ask_stage, rm_check_stage
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.data_stages import import_stage, open_stage, simulate_stage
 from accord.pipeline.eval_stages import compare_stage, eval_stage
@@ -32,6 +33,8 @@ STAGES: dict[str, Callable[[StageContext], StageResult]] = {
     "grpo": rlhf_stage,
     "online_dpo": rlhf_stage,
     "best_of_n": rlhf_stage,
+    "ask": ask_stage,
+    "rm_check": rm_check_stage,
     "eval": eval_stage,
     "compare": compare_stage,
 }

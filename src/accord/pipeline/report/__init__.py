@@ -36,6 +36,7 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "training": sections.training(outputs),
         "sweeps": sweeps(outputs),
         "rm": sections.reward_model(outputs),
+        "rounds": sections.rounds(outputs),
         "length": sections.length(outputs),
         "kl": sections.kl(outputs),
         "card": sections.card(outputs),

@@ -72,7 +72,8 @@ class Outputs:
     @property
     def data(self) -> Done | None:
         """The stage that holds the judgments."""
-        return next(iter(self.of("simulate", "import", "open")), None)
+        rounds = self.of("ask")  # each holds the judgments of all before it
+        return rounds[-1] if rounds else next(iter(self.of("simulate", "import", "open")), None)
 
     @property
     def reward(self) -> Done | None:

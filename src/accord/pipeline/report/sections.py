@@ -216,6 +216,18 @@ def reward_model(outputs: Outputs) -> Row | None:
     }
 
 
+def rounds(outputs: Outputs) -> list[Row]:
+    """Reward models on the answers of the policy of each round."""
+    return [
+        {
+            "name": stage.name,
+            "policy": stage.result.facts["policy"],
+            "rows": [(name, str(m)) for name, m in stage.result.metrics.items()],
+        }
+        for stage in outputs.of("rm_check")
+    ]
+
+
 def _oriented(rows: Sequence[Row]) -> tuple[list[float], list[float], list[str]]:
     """Prediction and label of each pair, the first side chosen by the texts alone: were it always the
     raters' favourite, every label would be above one half and calibration would mean nothing."""

@@ -1,0 +1,204 @@
+"""The next round: a policy's fresh answers are judged, and reward models are measured on them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from accord.core.errors import ConfigError, RunError
+from accord.core.rundir import read_json, write_json
+from accord.core.seeds import derive_seed, rng
+from accord.core.types import Edge, Exchange, Group, Judgment, Prompt, Question, Response
+from accord.evals.support import World, gold
+from accord.feedback.simulated import compare
+from accord.lm.load import load
+from accord.lm.sample import LocalSampler, Sampling
+from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.data_stages import WORLD, Clock, finish, world_of
+from accord.pipeline.kinds import Ask, RmCheck
+from accord.rewards.learned import load_reward_model
+from accord.store import Store, remove, split_of
+from accord.train.reward import HeldOut, accuracy
+
+__all__ = ["ask_stage", "rm_check_stage"]
+
+STORE = "study.db"
+Fresh = list[tuple[Prompt, list[Response]]]
+
+
+def ask_stage(ctx: StageContext) -> StageResult:
+    """Sample, ask, and freeze a snapshot of all rounds so far, in a copy of the parent's store."""
+    config = ctx.config
+    assert isinstance(config, Ask)
+    parent = ctx.stages[config.data]
+    facts = read_result(parent).facts
+    remove(ctx.folder / STORE)
+    shutil.copyfile(parent / facts["store"], ctx.folder / STORE)
+    world = world_of(ctx, config.data)
+    with Store(ctx.folder / STORE, create=False) as store:
+        before = len(store.snapshot(facts["snapshot"]))
+        fresh = _fresh(ctx, config, store, facts)
+        questions = [q for prompt, answers in fresh for q in _questions(prompt, answers)]
+        for prompt, answers in fresh:
+            store.add_responses(prompt, answers)
+        if config.raters:
+            if world is None:
+                raise ConfigError(
+                    "simulated raters need a world whose truth is known", where=f"stage {ctx.name}",
+                    mend="leave raters out: the questions then wait for people",
+                )  # fmt: skip
+            store.add_raters([r.rater() for r in config.raters])
+            shown, judgments = _simulated(ctx, config, world, fresh, before)
+            store.add_questions(shown)
+            store.add_judgments(judgments)
+        else:
+            store.add_questions(questions)
+            _from_people(ctx, config, store, questions)
+        snapshot = store.freeze(ctx.name)
+        if world:
+            write_json(ctx.folder / WORLD, {"world": str(world.path), "test": facts["test"]})
+        result = finish(ctx, snapshot, facts["test"])
+    ids = sorted({r.id_for(p) for p, answers in fresh for r in answers})
+    write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": ids})
+    result.facts |= {"policy": config.policy, "fresh answers": len(ids)}
+    result.headline += f", {len(snapshot) - before} of them on fresh answers of {config.policy}"
+    return result
+
+
+def _fresh(ctx: StageContext, config: Ask, store: Store, facts: dict[str, object]) -> Fresh:
+    """n distinct answers to each chosen prompt; a prompt that got fewer than two asks nothing."""
+    sides: dict[str, list[Prompt]] = {"train": [], "test": []}
+    for prompt in sorted(store.prompts(), key=lambda p: p.id):
+        sides[split_of(prompt.id, float(facts["test"]), int(facts["seed"]))].append(prompt)  # type: ignore[call-overload, arg-type]
+    draw = rng(ctx.seed, ctx.name, "prompts")
+    chosen = [
+        p for side, most in (("train", config.prompts), ("test", config.held_out))
+        for p in draw.sample(sides[side], min(most, len(sides[side])))
+    ]  # fmt: skip
+    lm = load(ctx.policy(config.policy))
+    sampler = LocalSampler(lm, batch_size=config.batch_size, source=f"model:{config.policy}")
+    how = Sampling(
+        n=config.n, temperature=config.temperature, max_new_tokens=config.max_new_tokens,
+        seed=derive_seed(ctx.seed, ctx.name),
+    )  # fmt: skip
+    done = sampler(chosen, how, lambda d, n: ctx.reporter.progress(d, n, "fresh answers"))
+    distinct = [list({r.text: r for r in rs if r.text.strip()}.values()) for rs in done]
+    return [(p, rs) for p, rs in zip(chosen, distinct, strict=True) if len(rs) > 1]
+
+
+def _questions(prompt: Prompt, answers: Sequence[Response]) -> list[Question]:
+    """Every pair of the answers."""
+    ids = [r.id_for(prompt) for r in answers]
+    return [
+        Question(prompt=prompt.id, responses=(a, b), kind="compare")
+        for i, a in enumerate(ids)
+        for b in ids[i + 1 :]
+    ]
+
+
+def _simulated(
+    ctx: StageContext, config: Ask, world: World, fresh: Fresh, day: int
+) -> tuple[list[Question], list[Judgment]]:
+    """What the simulated raters say of every pair, each seeing its sides in an order of their own."""
+    draw, clock = rng(ctx.seed, ctx.name, "raters"), Clock(day=day)
+    asked: list[Question] = []
+    judgments: list[Judgment] = []
+    for prompt, answers in fresh:
+        quality = {
+            r.id_for(prompt): gold(world, world.by_prompt[prompt.id], r)["gold"] for r in answers
+        }
+        texts = {r.id_for(prompt): r.text for r in answers}
+        for question in _questions(prompt, answers):
+            for rater in draw.sample(config.raters, min(config.overlap, len(config.raters))):
+                shown = tuple(draw.sample(question.responses, 2))
+                asked.append(Question(prompt=prompt.id, responses=shown, kind="compare"))
+                answer = compare(
+                    rater, [quality[i] for i in shown], [texts[i] for i in shown], draw
+                )
+                judgments.append(
+                    Judgment(
+                        question=asked[-1].id, rater=rater.rater().id, answer=answer,
+                        at=clock.tick(8 + 20 * draw.random()),
+                    )
+                )  # fmt: skip
+    return asked, judgments
+
+
+def _from_people(
+    ctx: StageContext, config: Ask, store: Store, questions: Sequence[Question]
+) -> None:
+    """Take people's judgments of these questions from `answers`; RunError while there are none."""
+    told: list[Judgment] = []
+    if config.answers:
+        where, _, name = config.answers.rpartition("@")
+        wanted = {frozenset(q.responses): q for q in questions}
+        with Store(ctx.path(where), create=False) as answered:
+            snapshot = answered.snapshot(name)
+            asked = snapshot.tables.questions
+            told = [
+                j for j in snapshot.judgments if frozenset(asked[j.question].responses) in wanted
+            ]
+            store.add_questions([asked[j.question] for j in told])  # in the order each rater saw
+            raters = {j.rater for j in told}
+            store.add_raters([r for r in answered.raters() if r.id in raters])
+        store.add_judgments(sorted(told, key=lambda j: (datetime.fromisoformat(j.at), j.id)))
+    if not told:
+        waiting = ctx.folder / STORE
+        raise RunError(
+            f"{len(questions)} questions wait for people in {waiting}",
+            where=f"stage {ctx.name}",
+            mend=f"have them judged (accord collect), then run again with --set {ctx.name}.answers="
+            "STORE@SNAPSHOT",
+        )
+
+
+def rm_check_stage(ctx: StageContext) -> StageResult:
+    """Accuracy of each reward model on comparisons of fresh answers to held-out prompts."""
+    config = ctx.config
+    assert isinstance(config, RmCheck)
+    folder = ctx.stages[config.data]
+    groups = _fresh_groups(folder)
+    metrics, truths = {}, world_of(ctx, config.data)
+    for name in config.models:
+        model = load_reward_model(ctx.stages[name] / "model")
+        held = [
+            HeldOut(g, tuple(model([Exchange(prompt=g.prompt, response=r) for r in g.responses])))
+            for g in groups
+        ]
+        metrics[name] = accuracy(held)
+        if truths:
+            true = [h for h in (_by_truth(h, truths) for h in held) if h.group.edges]
+            metrics[f"{name}, against the true order"] = accuracy(true)
+    policy = read_result(folder).facts["policy"]
+    headline = f"on {policy}'s answers: " + "; ".join(f"{k} {m}" for k, m in metrics.items())
+    return StageResult(metrics, [], {"policy": policy, "prompts": len(groups)}, headline)
+
+
+def _fresh_groups(folder: Path) -> list[Group]:
+    """Held-out comparisons between answers of this round."""
+    facts, fresh = read_result(folder).facts, set(read_json(folder / "fresh.json")["responses"])
+    with Store(folder / facts["store"], create=False) as store:
+        groups = store.snapshot(facts["snapshot"]).groups()
+        _, held = groups.split(test=facts["test"], seed=facts["seed"])
+    found = []
+    for group in held:
+        new = [r.id_for(group.prompt) in fresh for r in group.responses]
+        edges = tuple(e for e in group.edges if new[e.better] and new[e.worse])
+        if edges:
+            found.append(group.model_copy(update={"edges": edges}))
+    return found
+
+
+def _by_truth(held: HeldOut, world: World) -> HeldOut:
+    """The same comparisons as the truth orders them; those it does not order are left out."""
+    case = world.by_prompt[held.group.prompt.id]
+    values = [gold(world, case, r)["gold"] for r in held.group.responses]
+    edges = [
+        Edge(better=b, worse=w)
+        for e in held.group.edges
+        for b, w in [(e.better, e.worse) if values[e.better] > values[e.worse] else (e.worse, e.better)]
+        if abs(values[b] - values[w]) > 1e-9
+    ]  # fmt: skip
+    return HeldOut(held.group.model_copy(update={"edges": tuple(edges)}), held.scores)

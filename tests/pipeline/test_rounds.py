@@ -1,0 +1,102 @@
+"""A second round: fresh answers judged, the reward model trained again, both measured, lineage kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from accord.core.errors import ConfigError, RunError
+from accord.core.types import Judgment, Preference, Rater
+from accord.pipeline.recipe import read_recipe
+from accord.pipeline.runner import run
+from accord.store import Store
+from tests.pipeline.test_runner import Heard
+from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
+
+RATERS = "raters: [{name: Ada, skill: 16}, {name: Bo, skill: 9}]"
+ASK = "round2: {kind: ask, policy: sft, data: study, prompts: 6, held_out: 6, n: 3, max_new_tokens: 6, %s}"
+MORE = """
+  %s
+  rm2: {kind: reward, init: sft, data: round2, tune: {r: 2}, max_steps: 2}
+  check: {kind: rm_check, models: [rm, rm2], data: round2}
+"""
+
+
+def recipe(folder: Path, ask: str) -> Path:
+    path = write_recipe(folder, save_tiny_model(folder / "model"))
+    path.write_text(path.read_text() + MORE % (ASK % ask))
+    return path
+
+
+def test_a_second_round_stands_on_the_first(tmp_path: Path) -> None:
+    done = run(read_recipe(recipe(tmp_path, RATERS)), tmp_path / "runs", Heard())
+    with (
+        Store(done.stages["study"] / "study.db") as old,
+        Store(done.stages["round2"] / "study.db") as new,
+    ):
+        first, both = old.snapshot("v1"), new.snapshot("round2")
+        assert {j.id for j in first.judgments} < {j.id for j in both.judgments}
+        assert new.verify() is None or new.verify()
+        fresh = set(json.loads((done.stages["round2"] / "fresh.json").read_text())["responses"])
+        added = both.judgments[len(first) :]
+        asked = [both.tables.questions[j.question] for j in added]
+        assert {i for q in asked for i in q.responses} <= fresh
+        assert {both.tables.responses[i].source for q in asked for i in q.responses} == {
+            "model:sft"
+        }
+        shown = [q.responses[0] < q.responses[1] for q in asked]
+        assert 0 < sum(shown) < len(shown)  # either side comes first
+    rows = (done.stages["rm2"] / "trained_on.jsonl").read_text()
+    assert any(j.id in rows for j in added)  # and the new judgments are behind the new reward model
+    result = json.loads((done.stages["check"] / "result.json").read_text())
+    assert {"rm", "rm2", "rm, against the true order"} <= result["metrics"].keys()
+    assert result["metrics"]["rm"]["n"] > 0
+    page = (done.path / "report.html").read_text()
+    assert "answers of sft" in page
+
+
+def test_without_raters_the_questions_wait_and_go_on_with_peoples_answers(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "batch_size: 8")
+    with pytest.raises(RunError, match=r"questions wait for people in .*round2\.answers"):
+        run(read_recipe(path), tmp_path / "runs", Heard())
+    waiting = next((tmp_path / "runs" / "stages").glob("round2-*")) / "study.db"
+    person = Rater(name="Chiara", kind="human")
+    with Store(waiting, create=False) as store:
+        answers = {i: r.source for i, r in ((r.id_for(p), r) for p, r in _responses(store))}
+        fresh = [
+            q for q in store.questions()
+            if q.kind == "compare" and {answers[i] for i in q.responses} == {"model:sft"}
+        ]  # fmt: skip
+        store.add_raters([person])
+        at = "2026-02-01T10:00:00+00:00"
+        store.add_judgments(
+            Judgment(question=q.id, rater=person.id, answer=Preference(better=0), at=at)
+            for q in fresh
+        )
+        store.freeze("people")
+    judged = waiting.rename(tmp_path / "judged.db")
+    sets = [f"round2.answers={judged}@people"]
+    done = run(read_recipe(path, sets), tmp_path / "runs", Heard())
+    with Store(done.stages["round2"] / "study.db") as store:
+        told = [j for j in store.snapshot("round2").judgments if j.rater == person.id]
+    assert len(told) == len(fresh) > 0
+
+
+def _responses(store: Store) -> list[tuple[object, object]]:
+    prompts = {p.id: p for p in store.prompts()}
+    return [(prompts[p], r) for p, r in store.responses()]
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        (f"{RATERS}, answers: a.db@v", "has raters too"),
+        ("answers: a.db", "is no STORE@SNAPSHOT"),
+        ("n: 1", "n"),
+    ],
+)
+def test_a_wrong_key_is_found_before_anything_runs(tmp_path: Path, keys: str, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        read_recipe(recipe(tmp_path, keys).resolve())
