@@ -32,6 +32,7 @@ from accord.feedback.gold import Gold, gold_shares
 from accord.stats.intervals import proportion, robust_mean, robust_slope
 from accord.stats.raters import Skills, rater_skills
 from accord.store import Snapshot
+from accord.store.snapshot import NOW
 
 __all__ = [
     "RaterReport",
@@ -253,11 +254,15 @@ def _named(snapshot: Snapshot, names: Sequence[str]) -> None:
         raise DataError(f"no rater {strange[0]!r}", where=where, allowed=allowed)
 
 
+def _base(snapshot: Snapshot) -> str | None:
+    return None if snapshot.name == NOW else snapshot.name
+
+
 def quarantine(snapshot: Snapshot, raters: Sequence[str], *, because: str, name: str) -> Snapshot:
     """A new snapshot of the same judgments without these raters', who and why recorded in it. The judgments
     stay in the store; the snapshot given stays as it is."""
     _named(snapshot, raters)
-    return snapshot.store.freeze(name, of=snapshot.name, without=raters, because=because)
+    return snapshot.store.freeze(name, of=_base(snapshot), without=raters, because=because)
 
 
 def reweight(
@@ -276,4 +281,4 @@ def reweight(
         middle = np.mean([max(o, 0.0) for o in odds.values()]) if odds else 1.0
         weights = {n: round(float(max(o / middle, 0.01)), 4) for n, o in odds.items()}
     _named(snapshot, list(weights))
-    return snapshot.store.freeze(name, of=snapshot.name, weights=dict(weights), because=because)
+    return snapshot.store.freeze(name, of=_base(snapshot), weights=dict(weights), because=because)

@@ -27,7 +27,9 @@ from accord.store.proof import tampered
 if TYPE_CHECKING:
     from accord.store.store import Store
 
-__all__ = ["Items", "Selection", "Snapshot", "split_of"]
+__all__ = ["NOW", "Items", "Selection", "Snapshot", "split_of"]
+
+NOW = "now"  # the name of what is not frozen
 
 
 class HasPrompt(Protocol):
@@ -108,6 +110,11 @@ class Snapshot:
 
     def __len__(self) -> int:
         return len(self.judgments)
+
+    @classmethod
+    def now(cls, store: Store) -> Self:
+        """All judgments there are at this moment, not frozen."""
+        return cls.of(store, NOW, store.counts()["judgments"], Selection())
 
     @classmethod
     def of(cls, store: Store, name: str, up_to: int, selection: Selection) -> Self:
