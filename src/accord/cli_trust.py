@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from accord.store import Snapshot, Store
 __all__ = ["show_trust"]
 
 WIDTH = 118  # of tables in a file or a pipe
-MOST_MODELS = 30
+MOST_MODELS, MOST_PARTS = 30, 6
 
 
 def show_trust(
@@ -123,15 +124,20 @@ def points(m: Metric) -> str:
     return f"{100 * m.value:+.0f} [{100 * m.low:+.0f}, {100 * m.high:+.0f}]"
 
 
-def _table(title: str, note: str, *columns: str) -> Table:
-    table = Table(
-        title=f"[bold]{title}[/bold]", caption=f"[dim]{note}[/dim]" if note else None,
-        title_justify="left", caption_justify="left", box=None, pad_edge=False, title_style="",
-        caption_style="",
-    )  # fmt: skip
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
-    return table
+def _print(
+    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str
+) -> None:
+    """A table without the columns in which nothing is known, its note below."""
+    kept = [i for i in range(len(columns)) if i == 0 or any(r[i] not in ("", "–") for r in rows)]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for i in kept:
+        table.add_column(columns[i], justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(escape(row[i]) for i in kept))
+    console.print(f"[bold]{title}[/bold]")
+    console.print(table)
+    if note:
+        console.print(f"[dim]{escape(note)}[/dim]")
 
 
 def _head(console: Console, report: TrustReport) -> None:
@@ -143,9 +149,9 @@ def _head(console: Console, report: TrustReport) -> None:
         console.print(f"made because: {escape(report.because)}")
     n = report.noise
     if n.smoothing.value is not None:
+        once = f"; {share(n.judged_once)} of pairs were judged once" if n.judged_once.value else ""
         console.print(
-            f"A single vote is wrong in {share(n.vote)} of cases, the majority in {share(n.majority)}; "
-            f"{share(n.judged_once)} of pairs were judged once."
+            f"A single vote is wrong in {share(n.vote)} of cases, the majority in {share(n.majority)}{once}."
         )
         console.print(
             f"Suggested label smoothing: [bold]{number(n.smoothing)}[/bold] ({n.smoothing.note})"
@@ -157,21 +163,39 @@ def _agreement(console: Console, rows: Sequence[Agreement]) -> None:
     if not rows:
         console.print("No two answers can be compared: agreement is undefined.\n")
         return
-    scales = sorted({r.scale for r in rows})
-    note = f"α: Krippendorff's ({', '.join(scales)}); 0.80 and more is reliable, under 0.67 is not."
-    if any(r.easy for r in rows):
-        note += " easy, hard: where the other raters all agree, and where they don't."
-    table = _table("Agreement", note, "", "units", "agree", "α", "κ", "easy", "hard")
-    for r in rows:
-        what = f"{r.kind} {r.axis}".strip() if r.within == "all" else f"  {r.within}"
-        kappa = number(r.kappa) if r.kappa.value is not None else "–"
-        table.add_row(
-            escape(what), f"{r.percent.n:,} of {r.units:,}", share(r.percent), number(r.alpha), kappa,
-            share(r.easy) if r.easy else "", share(r.hard) if r.hard else "",
-        )  # fmt: skip
-    console.print(table)
+    columns = ("", "units", "agree", "α", "κ", "easy", "hard")
+    shown = [row for r in rows if r.within == "all" for row in _agreement_rows(r, rows)]
+    scales = ", ".join(sorted({f"{r.scale} for {r.kind}" for r in rows}))
+    note = (
+        f"α: Krippendorff's ({scales}); 0.80 and more is reliable, under 0.67 is not. κ: Cohen's for two "
+        "raters, else Fleiss'. easy, hard: agreement where the others all agree, and where they don't."
+    )
+    _print(console, "Agreement", columns, shown, note)
     whole = [(f"{r.kind} {r.axis}".strip(), r) for r in rows if r.within == "all"]
     _why(console, [(who, m) for who, r in whole for m in (r.alpha, r.kappa)])
+
+
+def _agreement_rows(whole: Agreement, rows: Sequence[Agreement]) -> list[list[str]]:
+    """A kind and its parts; of a tag with many values those with the lowest α."""
+    found = [[f"{whole.kind} {whole.axis}".strip(), *_agreement_cells(whole)]]
+    parts: dict[str, list[Agreement]] = {}
+    for r in rows:
+        if r.within != "all" and (r.kind, r.axis) == (whole.kind, whole.axis):
+            parts.setdefault(r.within.replace("guideline ", "guideline=").split("=")[0], []).append(
+                r
+            )
+    for tag, members in parts.items():
+        members.sort(key=lambda r: 2.0 if r.alpha.value is None else r.alpha.value)
+        found += [[f"  {r.within}"[:34], *_agreement_cells(r)] for r in members[:MOST_PARTS]]
+        if len(members) > MOST_PARTS:
+            found.append([f"  {tag}: {len(members) - MOST_PARTS} more, higher", *[""] * 6])
+    return found
+
+
+def _agreement_cells(r: Agreement) -> list[str]:
+    units = f"{r.percent.n:,}" if r.percent.n == r.units else f"{r.percent.n:,} of {r.units:,}"
+    easy, hard = (share(m) if m else "" for m in (r.easy, r.hard))
+    return [units, share(r.percent), number(r.alpha), number(r.kappa), easy, hard]
 
 
 def _why(console: Console, undefined: Sequence[tuple[str, Metric]]) -> None:
@@ -187,18 +211,18 @@ def _why(console: Console, undefined: Sequence[tuple[str, Metric]]) -> None:
 
 
 def _raters(console: Console, raters: Sequence[RaterReport]) -> None:
-    note = "reliable: sides with the better response of a random pair, bias aside (model of skill)."
-    table = _table(
-        "Raters", note, "", "judged", "seconds", "reliable", "gold", "agrees with others", "repeats itself"
-    )  # fmt: skip
-    for r in raters:
-        name = r.name if r.kind == "human" else f"{r.name} ({r.kind})"
-        seconds = "–" if r.seconds.value is None else f"{r.seconds.value:.0f}"
-        table.add_row(
-            escape(name), f"{r.judgments:,}", seconds, share(r.reliability), share(r.gold),
-            share(r.agreement), share(r.consistency),
-        )  # fmt: skip
-    console.print(table)
+    columns = ("", "judged", "seconds", "reliable", "gold", "agrees with others", "repeats itself")
+    rows = [
+        [
+            r.name if r.kind == "human" else f"{r.name} ({r.kind})",
+            f"{r.judgments:,}",
+            "–" if r.seconds.value is None else f"{r.seconds.value:.0f}",
+            *(share(m) for m in (r.reliability, r.gold, r.agreement, r.consistency)),
+        ]
+        for r in raters
+    ]
+    note = "reliable: sides with the better response of a random pair, bias aside, by a model of skill."
+    _print(console, "Raters", columns, rows, note)
     console.print()
 
 
@@ -206,18 +230,19 @@ def _sway(console: Console, report: TrustReport) -> None:
     shown = [r for r in report.raters if r.agreement.value is not None or r.side.value is not None]
     if not shown:
         return
-    styles = [s for s in shown[0].style if any(r.style[s].value is not None for r in shown)]
+    columns = ("", "left side", "10 words more", *shown[0].style, "when fast", "first to last")
+    rows = [
+        [
+            r.name, number(r.side, "+"), number(r.length, "+"),
+            *(points(m) for m in (*r.style.values(), r.speed, r.drift)),
+        ]
+        for r in shown
+    ]  # fmt: skip
     note = (
-        "side: logits for the left. length: logits for ten words more, beyond most raters'. "
-        "Others: points, against the other raters on the same pairs."
+        "left side, 10 words more: logits (words: beyond what most raters give). Others: points, against the "
+        "other raters on the same pairs; when fast and first to last: of agreement with them."
     )
-    table = _table("What sways them", note, "", "side", "length", *styles, "fast", "drift")
-    for r in shown:
-        table.add_row(
-            escape(r.name), number(r.side, "+"), number(r.length, "+"),
-            *(points(r.style[s]) for s in styles), points(r.speed), points(r.drift),
-        )  # fmt: skip
-    console.print(table)
+    _print(console, "What sways them", columns, rows, note)
     common = report.longer_is_better
     if common.value is not None and common.low is not None and common.low * (common.high or 0) > 0:
         console.print(
@@ -236,26 +261,24 @@ def _models(console: Console, report: TrustReport) -> None:
     ranking = report.models
     if not ranking.models:
         return
-    note = "strength: logits above the mean of all, at equal style if its worth is told below."
-    table = _table("Sources of responses", note, "", "games", "wins", "strength", "Elo")
+    rows = []
     for m in ranking.models[:MOST_MODELS]:
         elo = "–" if m.elo.value is None else f"{m.elo.value:.0f}"
         if m.elo.low is not None and m.elo.high is not None:
             elo += f" [{m.elo.low:.0f}, {m.elo.high:.0f}]"
-        table.add_row(
-            escape(m.name), f"{m.strength.n:,}", share(m.wins), number(m.strength, "+"), elo
-        )
-    console.print(table)
+        rows.append([m.name, f"{m.strength.n:,}", share(m.wins), number(m.strength, "+"), elo])
     worth = [f"{name} {number(m, '+')}" for name, m in ranking.style.items() if m.value is not None]
+    note = "strength: logits above the mean of all (Bradley-Terry). Elo: 1000 is the mean."
     if worth:
-        console.print(f"[dim]What style is worth, in logits: {'; '.join(worth)}[/dim]")
+        note += f" Strength is at equal style, which by itself is worth {'; '.join(worth)} logits."
+    _print(console, "Sources of responses", ("", "games", "wins", "strength", "Elo"), rows, note)
     for text in ranking.notes:
         console.print(f"[dim]{escape(text)}[/dim]")
     console.print()
 
 
 def _advice(console: Console, report: TrustReport, where: str) -> None:
-    doubtful = [r.name for r in report.raters if r.concerns]
+    doubtful = [r for r in report.raters if r.concerns]
     if not doubtful:
         console.print("No rater stands out.")
         return
@@ -263,8 +286,5 @@ def _advice(console: Console, report: TrustReport, where: str) -> None:
         "Soft labels (labels: soft in a recipe) allow for skill and for biases of side and length. "
         "To leave a rater out, with nothing deleted:"
     )
-    console.print(
-        f"  accord trust {escape(where)} --quarantine {escape(doubtful[0])} --because "
-        f'"{escape(report.raters[[r.name for r in report.raters].index(doubtful[0])].concerns[0])}"',
-        soft_wrap=True,
-    )
+    words = ("--quarantine", doubtful[0].name, "--because", doubtful[0].concerns[0])
+    console.print(escape(f"  accord trust {shlex.join([where, *words])}"), soft_wrap=True)
