@@ -21,5 +21,5 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Snapshot, dict[str, float]]]:
     """A frozen simulated study, and the true quality of its responses. Not to be added to."""
     with Store(tmp_path_factory.mktemp("study") / "study.db") as store:
-        truth = simulate(store)
+        truth = simulate(store, prompts=300)
         yield store.freeze("v1"), truth

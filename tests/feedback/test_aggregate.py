@@ -20,8 +20,8 @@ from tests.store.words import ANNA, BEN, COMPARE, A, B, fill, says
 
 Study = tuple[Snapshot, dict[str, float]]
 UNLIKE = (
-    SimulatedRater(name="expert", skill=14.0),
-    *(SimulatedRater(name=f"guess{i}", skill=0.5, side_bias=1.0) for i in range(4)),
+    *(SimulatedRater(name=f"expert{i}", skill=14.0) for i in range(2)),
+    *(SimulatedRater(name=f"guess{i}", skill=0.5, side_bias=1.0) for i in range(3)),
 )
 
 
@@ -46,7 +46,7 @@ def test_a_soft_label_keeps_its_sources_and_weighs_one(study: Study) -> None:
     snapshot, _ = study
     votes = {(p.prompt.id, frozenset((p.chosen, p.rejected))): p for p in snapshot.pairs()}
     soft = [p for g in soft_groups(snapshot) for p in g.pairs()]
-    assert len(soft) == len(votes) == 150
+    assert len(soft) == len(votes) == 300
     for pair in soft:
         plain = votes[pair.prompt.id, frozenset((pair.chosen, pair.rejected))]
         assert (pair.sources, pair.weight) == (plain.sources, 1.0)
@@ -82,11 +82,22 @@ def test_noise_is_what_it_was_made_with(store: Store) -> None:
     got = noise(cast, fit_skills(cast))
     assert got.vote.low is not None
     assert got.vote.low < 0.15 < (got.vote.high or 0)
-    wrong = 1 - np.mean(right(snapshot.groups(), truth))
-    assert got.majority.value == pytest.approx(wrong, abs=0.03)
+    wrong = 1 - np.mean(right(snapshot.groups(), truth))  # 0.027: three or more of five
+    assert got.majority.value is not None
+    assert (
+        wrong - 0.01 < got.majority.value < 0.08
+    )  # the model takes some pairs for hard: an upper estimate
     assert got.smoothing.value == got.majority.value
     assert got.smoothing.note == "of the majority's labels"
     assert got.judged_once.value == 0.0
+
+
+def test_a_majority_is_as_wrong_as_it_says(study: Study) -> None:
+    snapshot, truth = study
+    cast = ballots(snapshot)
+    wrong = 1 - np.mean(right(snapshot.groups(), truth))
+    got = noise(cast, fit_skills(cast)).majority
+    assert got.value == pytest.approx(wrong, abs=2.5 * math.sqrt(wrong * (1 - wrong) / 300))
 
 
 def test_pairs_judged_once_take_the_noise_of_a_vote(store: Store) -> None:
@@ -107,7 +118,7 @@ def test_models_are_ranked_with_intervals(study: Study) -> None:
     assert good.elo.low is not None
     assert good.elo.low > 1000 > (poor.elo.high or 0)
     assert (good.wins.value or 0) + (poor.wins.value or 0) == pytest.approx(1.0)
-    assert good.strength.n == 750
+    assert good.strength.n == 1500
     assert list(got.style) == ["10 words"]  # there is no markdown to control for
     plain = rank_models(study[0], style=False, weighted=False, ties="half")
     share = plain.models[0].wins.value
@@ -144,7 +155,7 @@ def test_a_source_that_always_wins_is_ranked_by_the_prior(store: Store) -> None:
 def test_responses_are_ranked_by_their_prompt(study: Study) -> None:
     snapshot, truth = study
     ranked = rank_responses(snapshot)
-    assert len(ranked) == 150
+    assert len(ranked) == 300
     hits = [truth[first[0]] > truth[second[0]] for first, second in ranked.values()]
     assert np.mean(hits) > 0.85
     for (_, one), (_, two) in ranked.values():

@@ -24,11 +24,16 @@ def test_kinds_and_axes_by_hand(store: Store) -> None:
             says(BEN, flipped, Preference(better=1)),  # the same response, on the other side
             says(ANNA, steps, StepLabels(labels=(1, 0, -1))),
             says(BEN, steps, StepLabels(labels=(1, 1, -1))),
-            *(says(ANNA, q, Rating(scores={"help": h, "tone": 3.0})) for q, h in zip(rate, (1.0, 3.0, 5.0), strict=True)),
-            *(says(BEN, q, Rating(scores={"help": h})) for q, h in zip(rate, (2.0, 3.0, 5.0), strict=True)),
             says(ANNA, thumb, Thumb(up=True)),
         ]
-    )  # fmt: skip
+    )
+    for q, one, other in zip(rate, (1.0, 3.0, 5.0), (2.0, 3.0, 5.0), strict=True):
+        store.add_judgments(
+            [
+                says(ANNA, q, Rating(scores={"help": one, "tone": 3.0})),
+                says(BEN, q, Rating(scores={"help": other})),
+            ]
+        )
     rows = {(r.kind, r.axis): r for r in agreement_rows(Snapshot.now(store)) if r.within == "all"}
     assert set(rows) == {
         ("compare", ""),

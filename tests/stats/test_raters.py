@@ -92,15 +92,18 @@ def test_one_vote_has_a_closed_form() -> None:
     skill = fit.skill(0).value
     assert skill is not None
     area = integrate.quad(lambda m: 2 * expit(skill * m) * stats.norm.pdf(m), 0, 12)[0]
-    assert fit.better_P[0] == pytest.approx(area, abs=2e-3)  # the grid's step
-    assert fit.reliability(0).value == pytest.approx(area, abs=1e-6)
+    assert fit.better_P[0] == pytest.approx(area, abs=5e-3)  # the grid's step
+    assert fit.reliability(0).value == pytest.approx(fit.better_P[0])
     assert math.isnan(fit.better_P[1])
     assert any("rest on a prior" in note for note in fit.notes)
 
 
 def test_reliability_of_no_skill_and_of_all() -> None:
     assert reliability_of(0.0) == pytest.approx(0.5)
-    assert reliability_of(1e6) == pytest.approx(1.0, abs=1e-3)
+    assert reliability_of(1e6) == pytest.approx(1.0, abs=0.07)  # the node at m = 0 is a coin
+    assert reliability_of(1.0) == pytest.approx(
+        integrate.quad(lambda m: 2 * expit(m) * stats.norm.pdf(m), 0, 12)[0], abs=1e-3
+    )
 
 
 def test_slopes_are_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +115,7 @@ def test_slopes_are_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
         data["value"],
         data["side"].astype(float),
         data["longer"],
+        skills.NORMAL_G,
     )
     x = np.random.default_rng(2).normal(1, 0.5, size=15)
     value, slope = skills._loss(x.reshape(-1, 3), made)

@@ -5,7 +5,9 @@
 m_p is how much better the first response of pair p is, a draw from N(γ·longer_p, 1): a Bradley-Terry
 comparison seen through a rater, which for fixed raters is the two-parameter logistic of item response theory
 (Birnbaum 1968). m is integrated out (Bock & Aitkin 1981), so few votes on a pair do not bias skill. Skill is
-in logits per standard deviation of m; side and length in logits.
+in logits per standard deviation of m; side and length in logits. Once raters are known the distribution of m
+is fitted anew on the nodes (symmetric, starting from the normal; Laird 1978), so that reliability and what
+votes mean do not hang on its shape.
 
 What only the data of raters can't say: whether longer responses are better or all raters like them (γ and
 a common length bias trade off). γ is set so that most raters have no length bias (a robust mean of
@@ -17,12 +19,12 @@ Legend: R votes, P pairs, J raters, G nodes of the integral.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import integrate, optimize, sparse, stats
+from scipy import optimize, sparse, stats
 from scipy.special import expit, log_expit, logsumexp
 
 from accord.core.errors import DataError
@@ -31,7 +33,10 @@ from accord.stats.resampling import Floats
 
 __all__ = ["Skills", "rater_skills", "reliability_of"]
 
-NODES_G = np.linspace(-4.5, 4.5, 37)  # trapezoid: exact to 1e-8 for what is this smooth
+NODES_G = np.linspace(-4.2, 4.2, 29)
+STEP = NODES_G[1] - NODES_G[0]
+NORMAL_G = stats.norm.pdf(NODES_G) / stats.norm.pdf(NODES_G).sum()
+PSEUDO_PAIRS, MASS_STEPS = 10.0, 25  # of the distribution of m, once raters are known
 PRIOR_MEAN, PRIOR_SD = (
     np.array([1.0, 0.0, 0.0]),
     3.0,
@@ -50,6 +55,7 @@ class Votes:
     value_R: Floats
     side_R: Floats
     longer_R: Floats
+    mass_G: Floats  # distribution of m
 
     def chunks(self) -> Iterator[tuple[slice, slice, NDArray[np.int64]]]:
         """(pairs, votes, the votes' pair counted from the chunk's first)."""
@@ -72,6 +78,7 @@ class Skills:
     covariance: Floats
     gamma: Metric
     better_P: Floats
+    mass_G: Floats
     votes_J: NDArray[np.int64]
     log_likelihood: float
     level: float
@@ -109,14 +116,15 @@ class Skills:
         skill = self.skill(j)
         if skill.value is None or skill.low is None or skill.high is None:
             return skill
-        low, value, high = (reliability_of(s) for s in (skill.low, skill.value, skill.high))
+        low, value, high = (
+            reliability_of(s, self.mass_G) for s in (skill.low, skill.value, skill.high)
+        )
         return skill.model_copy(update={"value": value, "low": low, "high": high})
 
 
-def reliability_of(skill: float) -> float:
-    """E σ(skill·|m|) for m ~ N(0, 1): 1/2 at no skill, 1 without noise."""
-    m = np.linspace(0.0, 9.0, 9001)
-    return float(2 * integrate.trapezoid(expit(skill * m) * stats.norm.pdf(m), m))
+def reliability_of(skill: float, mass_G: Floats = NORMAL_G) -> float:
+    """E σ(skill·|m|), by default for m ~ N(0, 1): 1/2 at no skill, near 1 without noise."""
+    return float(mass_G @ expit(skill * np.abs(NODES_G)))
 
 
 def rater_skills(
@@ -144,8 +152,14 @@ def rater_skills(
     order = np.argsort(columns[0], kind="stable")
     pair_R = columns[0][order].astype(np.int64)
     seen_P, start_P = np.unique(pair_R, return_index=True)
+    columns = [c[order] for c in columns[1:]]
     votes = Votes(
-        start_P, columns[1][order].astype(np.int64), *(c[order].astype(float) for c in columns[2:])
+        start_P,
+        columns[0].astype(np.int64),
+        columns[1].astype(float),
+        columns[2].astype(float),
+        columns[3].astype(float),
+        NORMAL_G,
     )
     votes_J = np.bincount(votes.rater_R, minlength=raters)
     fit = optimize.minimize(
@@ -153,7 +167,7 @@ def rater_skills(
         np.tile(PRIOR_MEAN, raters),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-6 * max(1.0, len(pair_R) / 100)},
+        options={"maxiter": 500, "ftol": 1e-11, "gtol": 1e-6 * max(100.0, len(pair_R))},
     )
     raw_J3 = fit.x.reshape(-1, 3)
     own = np.arange(len(seen_P))
@@ -162,8 +176,12 @@ def rater_skills(
     raw_cov = _covariance(raw_J3, votes, own)
     gamma, values_J3, turn = _common(raw_J3, raw_cov, votes_J)
     covariance = turn @ raw_cov @ turn.T
+    for _ in range(MASS_STEPS):
+        before_G, votes = votes.mass_G, replace(votes, mass_G=_mass(raw_J3, votes))
+        if np.abs(votes.mass_G - before_G).sum() < 2e-3:
+            break
     better_P = np.full(pairs, np.nan)
-    better_P[seen_P] = _better(values_J3, gamma[0], votes)
+    better_P[seen_P] = _better(raw_J3, gamma[0], votes)
     together = len(seen_P) and np.diff(np.append(start_P, len(pair_R))).max()
     notes = (
         []
@@ -180,6 +198,7 @@ def rater_skills(
             value=gamma[0], low=gamma[0] - half, high=gamma[0] + half, n=len(seen_P), level=level
         ),
         better_P=better_P,
+        mass_G=votes.mass_G,
         votes_J=votes_J,
         log_likelihood=-float(fit.fun),
         level=level,
@@ -187,9 +206,7 @@ def rater_skills(
     )
 
 
-def _nodes(
-    x_J3: Floats, votes: Votes, at: tuple[Any, ...], gamma: float = 0.0
-) -> tuple[Floats, ...]:
+def _nodes(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Floats]:
     """For a chunk: log P(votes, m) [P, G], and 'value less expected' [R, G]."""
     pairs, rows, _ = at
     skill_R, side_R, length_R = x_J3[votes.rater_R[rows]].T
@@ -198,9 +215,22 @@ def _nodes(
     y_R1 = votes.value_R[rows, None]
     ll_RG = log_expit(eta_RG) - (1 - y_R1) * eta_RG  # y·log σ(η) + (1-y)·log σ(-η)
     first = votes.start_P[pairs] - rows.start
-    longer_P1 = votes.longer_R[votes.start_P[pairs], None]
-    prior_PG = stats.norm.logpdf(NODES_G - gamma * longer_P1) + np.log(NODES_G[1] - NODES_G[0])
-    return np.add.reduceat(ll_RG, first, axis=0) + prior_PG, y_R1 - expit(eta_RG)
+    joint_PG = np.add.reduceat(ll_RG, first, axis=0) + np.log(votes.mass_G)
+    return joint_PG, y_R1 - expit(eta_RG)
+
+
+def _posterior(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> Floats:
+    joint_PG, _ = _nodes(x_J3, votes, at)
+    return np.asarray(np.exp(joint_PG - logsumexp(joint_PG, axis=1)[:, None]))
+
+
+def _mass(x_J3: Floats, votes: Votes) -> Floats:
+    """The distribution of m once more: the mean posterior, made symmetric, with a few pairs of the normal."""
+    total_G = PSEUDO_PAIRS * NORMAL_G
+    for at in votes.chunks():
+        total_G = total_G + _posterior(x_J3, votes, at).sum(0)
+    total_G = total_G + total_G[::-1]
+    return np.asarray(total_G / total_G.sum())
 
 
 def _scores(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Floats]:
@@ -259,7 +289,7 @@ def _common(
     spread_J = np.sqrt(np.diag(cov))
     known = np.flatnonzero((votes_J > 0) & (skill_J > 2 * spread_J[0::3]))
     if len(known) < ENOUGH:
-        return (0.0, 0.0), x_J3, turn
+        return (0.0, 0.0), x_J3.copy(), turn
     ratio = length_J[known] / skill_J[known]
     se = spread_J[2::3][known] / skill_J[known]
     centre = float(np.median(ratio))
@@ -282,10 +312,10 @@ def _common(
 
 
 def _better(x_J3: Floats, gamma: float, votes: Votes) -> Floats:
-    """P(m > 0 | votes) by pair, to about 1e-3 (half of the node at 0)."""
+    """P(m + γ·longer > 0 | votes) by pair; the node that 0 falls on is shared."""
     found = []
-    right_G = np.where(NODES_G > 1e-9, 1.0, np.where(NODES_G < -1e-9, 0.0, 0.5))
     for at in votes.chunks():
-        joint_PG, _ = _nodes(x_J3, votes, at, gamma)
-        found.append(np.exp(joint_PG - logsumexp(joint_PG, axis=1)[:, None]) @ right_G)
+        above_PG = (NODES_G + gamma * votes.longer_R[votes.start_P[at[0]], None]) / STEP
+        right_PG = np.clip(above_PG + 0.5, 0.0, 1.0)
+        found.append((_posterior(x_J3, votes, at) * right_PG).sum(1))
     return np.concatenate(found) if found else np.zeros(0)
