@@ -1,4 +1,4 @@
-"""Is trust quick enough to be asked for? Agreement over a million ratings, Bradley-Terry over a million comparisons.
+"""Is trust quick enough to be asked for? Agreement and Bradley-Terry over a million judgments.
 
     python -m benchmarks.trust [--judgments N]
 
@@ -14,6 +14,7 @@ import platform
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def whole(judgments: int) -> None:
 
 
 def main() -> None:
+    warnings.simplefilter("error")
     parser = argparse.ArgumentParser()
     parser.add_argument("--judgments", type=int, default=0)
     asked = parser.parse_args()

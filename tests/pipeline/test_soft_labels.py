@@ -25,16 +25,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_reward_model_learns_from_soft_labels(folder: Path) -> None:
     done, _ = go(folder, "rm.labels=soft", "rm.min_confidence=0.7", only=["study", "sft", "rm"])
     rows = read_jsonl(done.stages["rm"] / "held_out.jsonl")
-    judged = {tuple(r["sources"]): r["p"] for r in rows if r["sources"]}
+    judged = [r for r in rows if r["sources"]]
     assert judged
     with Store(done.stages["study"] / "study.db") as store:
         known = {j.id for j in store.judgments()}
         soft = soft_groups(store.snapshot("v1"), min_confidence=0.7)
-    expected = {e.sources: e.p for g in soft for e in g.edges}
-    for sources, p in judged.items():
-        assert set(sources) <= known
-        assert p == pytest.approx(expected[sources])
-        assert p >= 0.7
+    expected = {(p.sources, p.chosen.text, p.rejected.text): p.p for g in soft for p in g.pairs()}
+    for row in judged:
+        assert set(row["sources"]) <= known
+        key = (tuple(row["sources"]), row["better"], row["worse"])
+        assert row["p"] == pytest.approx(expected[key])
+        assert row["p"] >= 0.7
 
 
 def test_confidence_is_of_soft_labels(folder: Path) -> None:

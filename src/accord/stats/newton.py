@@ -97,7 +97,9 @@ def maximise(problem: Problem) -> tuple[Floats, bool]:
             return x, True
         inverse = 1 / problem.diagonal(at)
         guide = LinearOperator((len(x), len(x)), matvec=lambda v, d=inverse: d * v.ravel())
-        step, _ = cg(problem.curve(at), slope, rtol=min(0.1, steepness), maxiter=500, M=guide)
+        step, _ = cg(
+            problem.curve(at), slope, rtol=min(0.1, max(steepness, 1e-6)), maxiter=500, M=guide
+        )
         size = 1.0
         while x[-1] + size * step[-1] <= problem.lowest_tau:
             size /= 2
