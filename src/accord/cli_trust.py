@@ -163,7 +163,7 @@ def _agreement(console: Console, rows: Sequence[Agreement]) -> None:
     if not rows:
         console.print("No two answers can be compared: agreement is undefined.\n")
         return
-    columns = ("", "units", "agree", "α", "κ", "easy", "hard")
+    columns = ("", "units", "agree", "α", "α ordinal", "κ", "easy", "hard")
     shown = [row for r in rows if r.within == "all" for row in _agreement_rows(r, rows)]
     scales = ", ".join(sorted({f"{r.scale} for {r.kind}" for r in rows}))
     note = (
@@ -188,14 +188,15 @@ def _agreement_rows(whole: Agreement, rows: Sequence[Agreement]) -> list[list[st
         members.sort(key=lambda r: 2.0 if r.alpha.value is None else r.alpha.value)
         found += [[f"  {r.within}"[:34], *_agreement_cells(r)] for r in members[:MOST_PARTS]]
         if len(members) > MOST_PARTS:
-            found.append([f"  {tag}: {len(members) - MOST_PARTS} more, higher", *[""] * 6])
+            found.append([f"  {tag}: {len(members) - MOST_PARTS} more, higher", *[""] * 7])
     return found
 
 
 def _agreement_cells(r: Agreement) -> list[str]:
     units = f"{r.percent.n:,}" if r.percent.n == r.units else f"{r.percent.n:,} of {r.units:,}"
     easy, hard = (share(m) if m else "" for m in (r.easy, r.hard))
-    return [units, share(r.percent), number(r.alpha), number(r.kappa), easy, hard]
+    ordinal = number(r.ordinal) if r.ordinal else ""
+    return [units, share(r.percent), number(r.alpha), ordinal, number(r.kappa), easy, hard]
 
 
 def _why(console: Console, undefined: Sequence[tuple[str, Metric]]) -> None:
@@ -211,17 +212,25 @@ def _why(console: Console, undefined: Sequence[tuple[str, Metric]]) -> None:
 
 
 def _raters(console: Console, raters: Sequence[RaterReport]) -> None:
-    columns = ("", "judged", "seconds", "reliable", "gold", "agrees with others", "repeats itself")
+    kinds = list(dict.fromkeys(k for r in raters for k in r.right))
+    columns = (
+        "", "judged", "seconds", "reliable", *(f"{k} right" for k in kinds), "gold", "agrees with others",
+        "repeats itself",
+    )  # fmt: skip
     rows = [
         [
             r.name if r.kind == "human" else f"{r.name} ({r.kind})",
             f"{r.judgments:,}",
             "–" if r.seconds.value is None else f"{r.seconds.value:.0f}",
-            *(share(m) for m in (r.reliability, r.gold, r.agreement, r.consistency)),
+            share(r.reliability),
+            *(share(r.right.get(k)) for k in kinds),
+            *(share(m) for m in (r.gold, r.agreement, r.consistency)),
         ]
         for r in raters
     ]
     note = "reliable: sides with the better response of a random pair, bias aside, by a model of skill."
+    if kinds:
+        note += " right: gives the true answer, by Dawid and Skene's model."
     _print(console, "Raters", columns, rows, note)
     console.print()
 

@@ -271,3 +271,23 @@ def test_weights_by_reliability_follow_it(store: Store) -> None:
     assert sorted(weights, key=lambda n: -weights[n])[0] == "Ada"
     assert weights["Emre"] < 0.6 < weights["Bruno"]
     assert sum(weights.values()) / 5 == pytest.approx(1.0, abs=1e-3)
+
+
+def test_thumbs_have_a_truth_of_their_own(store: Store) -> None:
+    # eight raters on forty responses: seven say the truth, one the opposite of it
+    from accord.core.types import Prompt, Question, Response
+
+    raters = [Rater(name=f"r{i}", kind="human") for i in range(8)]
+    store.add_raters(raters)
+    for n in range(40):
+        prompt, response = Prompt.user(f"q{n}"), Response(text=f"a{n}")
+        store.add_prompts([prompt])
+        store.add_responses(prompt, [response])
+        q = Question(prompt=prompt.id, responses=(response.id_for(prompt),), kind="thumb")
+        store.add_questions([q])
+        store.add_judgments(
+            [says(r, q, Thumb(up=(n % 2 == 0) != (r.name == "r7"))) for r in raters]
+        )
+    right = {r.name: r.right["thumb"] for r in rater_reports(Snapshot.now(store))}
+    assert right["r0"].value == pytest.approx(20.5 / 21)  # 20 of 20 with half an answer smoothed in
+    assert right["r7"].value == pytest.approx(0.5 / 21)

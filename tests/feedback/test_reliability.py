@@ -94,3 +94,20 @@ def test_an_identifier_is_no_category(store: Store) -> None:
     )
     assert [r.within for r in agreement_rows(Snapshot.now(store))] == ["all"]
     assert agreement_rows(store.freeze("none", kinds=["thumb"])) == []
+
+
+def test_strengths_are_graded_on_an_ordinal_scale(store: Store) -> None:
+    pairs = [ask("compare", A, B), ask("compare", A, C), ask("compare", B, C)]
+    fill(store, pairs)
+    for q, one, other in zip(pairs, (3, 2, 1), (3, 1, 2), strict=True):
+        store.add_judgments(
+            [
+                says(ANNA, q, Preference(better=0, strength=one)),
+                says(BEN, q, Preference(better=1 if other == 2 else 0, strength=other)),
+            ]
+        )
+    (row,) = agreement_rows(Snapshot.now(store))
+    flip = [1 if q.responses[0] < q.responses[1] else -1 for q in pairs]
+    graded = [[3 * flip[0], 3 * flip[0]], [2 * flip[1], 1 * flip[1]], [1 * flip[2], -2 * flip[2]]]
+    assert row.ordinal is not None
+    assert row.ordinal.value == krippendorff_alpha(graded, scale="ordinal").value

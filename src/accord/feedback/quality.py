@@ -4,6 +4,7 @@ Every figure is a Metric with its interval. Comparisons with *the other raters o
 truth and no model: a pair is as hard, and its responses as long, for all who judged it.
 
     reliability   sides with the better response of a random pair   (stats.raters)
+    right         of thumbs, step labels and ratings: how often it says the true one  (stats.dawid_skene)
     gold          share of gold questions answered as expected
     side, length  logits for the left, and per ten words            (stats.raters)
     style         how much oftener it prefers the response with more lists, bold, … than others do
@@ -29,6 +30,8 @@ from accord.core.errors import DataError
 from accord.core.types import Frozen, Judgment, Metric
 from accord.feedback.ballots import STYLES, Ballots, ballots
 from accord.feedback.gold import Gold, gold_shares
+from accord.feedback.reliability import Answered, answered
+from accord.stats.dawid_skene import dawid_skene
 from accord.stats.intervals import proportion, robust_mean, robust_slope
 from accord.stats.raters import Skills, rater_skills
 from accord.store import Snapshot
@@ -43,6 +46,7 @@ __all__ = [
 ]
 
 FEW = 20  # ballots a bias test needs
+MOST_VALUES = 10  # of a scale on which a true value can be told
 
 
 class RaterReport(Frozen):
@@ -55,6 +59,7 @@ class RaterReport(Frozen):
     agreement: Metric
     reliability: Metric
     skill: Metric
+    right: dict[str, Metric]
     gold: Metric
     consistency: Metric
     side: Metric
@@ -94,12 +99,13 @@ def rater_reports(
     cast = cast or ballots(snapshot)
     skills = skills or fit_skills(cast, level=level)
     shares = gold_shares(snapshot, gold or {}, level=level)
+    right = _right(snapshot, level)
     own: dict[str, list[Judgment]] = defaultdict(list)
     for j in snapshot.judgments:
         own[j.rater].append(j)
     tests = sum(r.id in own for r in cast.raters) * (5 + len(STYLES))
     made = [
-        _report(number, cast, skills, own[r.id], shares.get(r.id), tests, level)
+        _report(number, cast, skills, own[r.id], shares.get(r.id), right[r.id], tests, level)
         for number, r in enumerate(cast.raters)
         if r.id in own
     ]
@@ -112,6 +118,7 @@ def _report(
     skills: Skills | None,
     own: Sequence[Judgment],
     gold: Metric | None,
+    right: dict[str, Metric],
     tests: int,
     level: float,
 ) -> RaterReport:
@@ -132,6 +139,7 @@ def _report(
         judgments=len(own),
         seconds=_median(seconds, level),
         agreement=robust_mean(cast.agree_R[with_others], cast.prompt_R[with_others], level=level),
+        right=right,
         gold=gold or Metric(value=None, n=0, level=level, note="no gold question answered"),
         consistency=_consistency(cast, mine, level),
         style=_style(cast, mine, level),
@@ -140,6 +148,34 @@ def _report(
         **fitted,
     )
     return report.model_copy(update={"concerns": _concerns(report, tests)})
+
+
+def _right(snapshot: Snapshot, level: float) -> dict[str, dict[str, Metric]]:
+    """By rater id and kind (with the axis of a rating): how often the answer is the true one. For kinds with
+    three raters or more and a value that is not one of many."""
+    kinds: dict[str, list[Answered]] = defaultdict(list)
+    for a in answered(snapshot):
+        if a.kind not in ("compare", "rank"):
+            kinds[f"{a.kind} {a.axis}".strip()].append(a)
+    found: dict[str, dict[str, Metric]] = defaultdict(dict)
+    for kind, said in kinds.items():
+        values = {v: i for i, v in enumerate(sorted({a.value for a in said}))}
+        units = {u: i for i, u in enumerate(dict.fromkeys(a.unit for a in said))}
+        raters = {r: i for i, r in enumerate(dict.fromkeys(a.rater for a in said))}
+        if len(raters) < 3 or not 1 < len(values) <= MOST_VALUES:
+            continue
+        fit = dawid_skene(
+            [units[a.unit] for a in said],
+            [raters[a.rater] for a in said],
+            [values[a.value] for a in said],
+            units=len(units),
+            raters=len(raters),
+            values=len(values),
+            level=level,
+        )
+        for rater, i in raters.items():
+            found[rater][kind] = fit.reliability[i]
+    return found
 
 
 def _median(values: Sequence[float], level: float) -> Metric:

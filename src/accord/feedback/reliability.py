@@ -39,6 +39,7 @@ class Answered(NamedTuple):
     value: float
     prompt: Prompt
     guideline: str
+    graded: float  # of a comparison: -3 to 3 with its strength; else the value
 
 
 class Agreement(Frozen):
@@ -53,7 +54,9 @@ class Agreement(Frozen):
     percent: Metric
     alpha: Metric
     scale: Literal["nominal", "ordinal", "interval"]
-    ordinal: Metric | None = None  # α of ratings on the ordinal scale
+    ordinal: Metric | None = (
+        None  # α on the ordinal scale: of ratings, and of comparisons by strength
+    )
     kappa: Metric
     kappa_of: Literal["cohen", "fleiss"]
     easy: Metric | None = None
@@ -66,27 +69,31 @@ def answered(snapshot: Snapshot) -> list[Answered]:
     judgments = snapshot.judgments
     found: dict[tuple[Hashable, ...], Answered] = {}
 
-    def put(kind: str, axis: str, unit: Hashable, rater: str, value: float, q: Any) -> None:
+    def put(
+        kind: str, axis: str, unit: Hashable, rater: str, value: float, q: Any, graded: float
+    ) -> None:
         own, prompt = (unit, q.guideline), tables.prompts[q.prompt]
-        found[kind, axis, own, rater] = Answered(kind, axis, own, rater, value, prompt, q.guideline)
+        row = Answered(kind, axis, own, rater, value, prompt, q.guideline, graded)
+        found[kind, axis, own, rater] = row
 
     for j in judgments:
         q, answer = tables.questions[j.question], j.answer
         if isinstance(answer, Rating):
             for axis, score in answer.scores.items():
-                put("rate", axis, q.responses[0], j.rater, score, q)
+                put("rate", axis, q.responses[0], j.rater, score, q, score)
         elif isinstance(answer, Thumb):
-            put("thumb", "", q.responses[0], j.rater, float(answer.up), q)
+            put("thumb", "", q.responses[0], j.rater, float(answer.up), q, float(answer.up))
         elif isinstance(answer, StepLabels):
             for step, label in enumerate(answer.labels):
-                put("steps", "", (q.responses[0], step), j.rater, float(label), q)
+                put("steps", "", (q.responses[0], step), j.rater, label, q, label)
     by_id = {j.id: j for j in judgments}
     compared = (j for j in judgments if not isinstance(j.answer, Writing | Rating))
     for vote in votes(compared, tables)[0]:
         q = tables.questions[by_id[vote.sources[0]].question]
         straight = vote if vote.first < vote.second else vote.turned()
         pair = (straight.first, straight.second)
-        put(q.kind, "", pair, straight.rater, straight.value, q)
+        graded = (2 * straight.value - 1) * straight.strength
+        put(q.kind, "", pair, straight.rater, straight.value, q, graded)
     return list(found.values())
 
 
@@ -122,14 +129,17 @@ def _row(
     said: Sequence[Answered], within: str, level: float, seed: int, *, split: bool
 ) -> Agreement:
     units: dict[Hashable, dict[str, float]] = defaultdict(dict)
+    grades: dict[Hashable, list[float]] = defaultdict(list)
     for a in said:
         units[a.unit][a.rater] = a.value
+        grades[a.unit].append(a.graded)
     values = [list(u.values()) for u in units.values()]
     raters = sorted({a.rater for a in said})
     kind, scale = said[0].kind, SCALES.get(said[0].kind, "nominal")
     more: dict[str, Metric] = {}
-    if kind == "rate":
-        more["ordinal"] = krippendorff_alpha(values, scale="ordinal", level=level, seed=seed)
+    if kind == "rate" or any(abs(a.graded) > 1 for a in said if kind == "compare"):
+        graded = list(grades.values())
+        more["ordinal"] = krippendorff_alpha(graded, scale="ordinal", level=level, seed=seed)
     if split:
         by = agreement_by_difficulty(values, level=level, seed=seed)
         more |= {"easy": by["easy"], "hard": by["hard"]}
