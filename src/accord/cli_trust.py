@@ -134,9 +134,11 @@ def _print(
         table.add_column(columns[i], justify="right" if i else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(row[i]) for i in kept))
-    console.print(f"[bold]{title}[/bold]")
-    console.print(table)
-    if note:
+    if title:
+        console.print(f"[bold]{title}[/bold]")
+    if len(kept) > 1:
+        console.print(table)
+    if len(kept) > 1:
         console.print(f"[dim]{escape(note)}[/dim]")
 
 
@@ -163,21 +165,32 @@ def _agreement(console: Console, rows: Sequence[Agreement]) -> None:
     if not rows:
         console.print("No two answers can be compared: agreement is undefined.\n")
         return
-    columns = ("", "units", "agree", "α", "α ordinal", "κ", "easy", "hard")
-    shown = [row for r in rows if r.within == "all" for row in _agreement_rows(r, rows)]
+    whole = [r for r in rows if r.within == "all"]
     scales = ", ".join(sorted({f"{r.scale} for {r.kind}" for r in rows}))
-    note = (
-        f"α: Krippendorff's ({scales}); 0.80 and more is reliable, under 0.67 is not. κ: Cohen's for two "
-        "raters, else Fleiss'. easy, hard: agreement where the others all agree, and where they don't."
+    _print(
+        console,
+        "Agreement",
+        ("", "units", "agree", "α", "α ordinal"),
+        [row for r in whole for row in _agreement_rows(r, rows)],
+        f"α: Krippendorff's ({scales}); 0.80 and more is reliable, under 0.67 is not.",
     )
-    _print(console, "Agreement", columns, shown, note)
-    whole = [(f"{r.kind} {r.axis}".strip(), r) for r in rows if r.within == "all"]
-    _why(console, [(who, m) for who, r in whole for m in (r.alpha, r.kappa)])
+    _print(
+        console,
+        "",
+        ("", "κ", "on easy", "on hard"),
+        [[_what(r), number(r.kappa), share(r.easy), share(r.hard)] for r in whole],
+        "κ: Cohen's for two raters, else Fleiss'. easy: agreement where all others agree, hard: where not.",
+    )
+    _why(console, [(_what(r), m) for r in whole for m in (r.alpha, r.kappa, r.easy or r.alpha)])
+
+
+def _what(r: Agreement) -> str:
+    return f"{r.kind} {r.axis}".strip()
 
 
 def _agreement_rows(whole: Agreement, rows: Sequence[Agreement]) -> list[list[str]]:
     """A kind and its parts; of a tag with many values those with the lowest α."""
-    found = [[f"{whole.kind} {whole.axis}".strip(), *_agreement_cells(whole)]]
+    found = [[_what(whole), *_agreement_cells(whole)]]
     parts: dict[str, list[Agreement]] = {}
     for r in rows:
         if r.within != "all" and (r.kind, r.axis) == (whole.kind, whole.axis):
@@ -188,15 +201,14 @@ def _agreement_rows(whole: Agreement, rows: Sequence[Agreement]) -> list[list[st
         members.sort(key=lambda r: 2.0 if r.alpha.value is None else r.alpha.value)
         found += [[f"  {r.within}"[:34], *_agreement_cells(r)] for r in members[:MOST_PARTS]]
         if len(members) > MOST_PARTS:
-            found.append([f"  {tag}: {len(members) - MOST_PARTS} more, higher", *[""] * 7])
+            found.append([f"  {tag}: {len(members) - MOST_PARTS} more, higher", *[""] * 4])
     return found
 
 
 def _agreement_cells(r: Agreement) -> list[str]:
     units = f"{r.percent.n:,}" if r.percent.n == r.units else f"{r.percent.n:,} of {r.units:,}"
-    easy, hard = (share(m) if m else "" for m in (r.easy, r.hard))
     ordinal = number(r.ordinal) if r.ordinal else ""
-    return [units, share(r.percent), number(r.alpha), ordinal, number(r.kappa), easy, hard]
+    return [units, share(r.percent), number(r.alpha), ordinal]
 
 
 def _why(console: Console, undefined: Sequence[tuple[str, Metric]]) -> None:
@@ -212,26 +224,22 @@ def _why(console: Console, undefined: Sequence[tuple[str, Metric]]) -> None:
 
 
 def _raters(console: Console, raters: Sequence[RaterReport]) -> None:
-    kinds = list(dict.fromkeys(k for r in raters for k in r.right))
-    columns = (
-        "", "judged", "seconds", "reliable", *(f"{k} right" for k in kinds), "gold", "agrees with others",
-        "repeats itself",
-    )  # fmt: skip
+    columns = ("", "judged", "seconds", "reliable", "gold", "agrees with others", "repeats itself")
     rows = [
         [
             r.name if r.kind == "human" else f"{r.name} ({r.kind})",
             f"{r.judgments:,}",
             "–" if r.seconds.value is None else f"{r.seconds.value:.0f}",
-            share(r.reliability),
-            *(share(r.right.get(k)) for k in kinds),
-            *(share(m) for m in (r.gold, r.agreement, r.consistency)),
+            *(share(m) for m in (r.reliability, r.gold, r.agreement, r.consistency)),
         ]
         for r in raters
     ]
     note = "reliable: sides with the better response of a random pair, bias aside, by a model of skill."
-    if kinds:
-        note += " right: gives the true answer, by Dawid and Skene's model."
     _print(console, "Raters", columns, rows, note)
+    kinds = list(dict.fromkeys(k for r in raters for k in r.right))[:MOST_PARTS]
+    if kinds:
+        rows = [[r.name, *(share(r.right.get(k)) for k in kinds)] for r in raters if r.right]
+        _print(console, "", ("", *kinds), rows, "Says the true one, by Dawid and Skene's model.")
     console.print()
 
 
@@ -239,19 +247,22 @@ def _sway(console: Console, report: TrustReport) -> None:
     shown = [r for r in report.raters if r.agreement.value is not None or r.side.value is not None]
     if not shown:
         return
-    columns = ("", "left side", "10 words more", *shown[0].style, "when fast", "first to last")
-    rows = [
+    _print(
+        console,
+        "What sways them",
+        ("", "left side", "10 words more", "when fast", "first to last"),
         [
-            r.name, number(r.side, "+"), number(r.length, "+"),
-            *(points(m) for m in (*r.style.values(), r.speed, r.drift)),
-        ]
-        for r in shown
-    ]  # fmt: skip
-    note = (
-        "left side, 10 words more: logits (words: beyond what most raters give). Others: points, against the "
-        "other raters on the same pairs; when fast and first to last: of agreement with them."
+            [r.name, number(r.side, "+"), number(r.length, "+"), points(r.speed), points(r.drift)]
+            for r in shown
+        ],
+        "left side, 10 words more: logits (words: beyond what most raters give). when fast, first to last: "
+        "points of agreement with the others.",
     )
-    _print(console, "What sways them", columns, rows, note)
+    styles = [s for s in shown[0].style if any(r.style[s].value is not None for r in shown)]
+    if styles:
+        rows = [[r.name, *(points(r.style[s]) for s in styles)] for r in shown]
+        note = "Points it prefers the response with more of it, beyond the median rater on the same pairs."
+        _print(console, "", ("", *styles), rows, note)
     common = report.longer_is_better
     if common.value is not None and common.low is not None and common.low * (common.high or 0) > 0:
         console.print(

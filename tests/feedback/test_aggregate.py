@@ -140,6 +140,29 @@ def test_style_control_takes_length_from_a_ranking(store: Store) -> None:
     assert words.low < 1.5 < (words.high or 0)
 
 
+def test_style_that_goes_with_the_source_is_not_controlled(store: Store) -> None:
+    from accord.core.types import Prompt, Question, Response
+
+    fill(store, [COMPARE])
+    for n in range(30):
+        prompt = Prompt.user(f"q{n}")
+        pair = [
+            Response(text=f"- listed {n}", source="model:a"),
+            Response(text=f"plain {n} b", source="model:b"),
+        ]
+        store.add_prompts([prompt])
+        store.add_responses(prompt, pair)
+        q = Question(
+            prompt=prompt.id, responses=tuple(r.id_for(prompt) for r in pair), kind="compare"
+        )
+        store.add_questions([q])
+        store.add_judgments([says(r, q, Preference(better=int(n % 3 == 0))) for r in (ANNA, BEN)])
+    got = rank_models(Snapshot.now(store), weighted=False)
+    assert got.style == {}
+    assert any(note.startswith("lists go with the source") for note in got.notes)
+    assert got.models[0].strength.value == pytest.approx(math.log(2) / 2, abs=1e-6)  # 20 of 30
+
+
 def test_a_source_that_always_wins_is_ranked_by_the_prior(store: Store) -> None:
     fill(store, [COMPARE]).add_judgments(
         [says(r, COMPARE, Preference(better=0)) for r in (ANNA, BEN)]

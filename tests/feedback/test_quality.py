@@ -151,17 +151,14 @@ def test_a_taste_for_lists_is_named(store: Store) -> None:
         )
         store.add_questions([q])
         for rater in raters:
-            better = (
-                1
-                if rater.name == "lister"
-                else (n + len(rater.name) * ord(rater.name)) % 2
-                if len(rater.name) == 1
-                else 0
-            )
+            coin = (n + ord(rater.name[0])) % 2  # x and z, and y, take turns
+            better = 1 if rater.name == "lister" else coin
             store.add_judgments([says(rater, q, Preference(better=better))])
     reports = {r.name: r for r in rater_reports(Snapshot.now(store))}
     lister = reports["lister"].style["lists"]
-    assert lister.value == pytest.approx(0.5)  # 1, where the others give a half
+    # the lister gives 1 where the others give 1/2: +1/2. They give 1/2 where 2/3: -1/6, the median
+    assert lister.value == pytest.approx(1 / 2 + 1 / 6)
+    assert reports["x"].style["lists"].value == pytest.approx(0.0)
     assert "prefers lists" in reports["lister"].concerns
     assert reports["lister"].style["bold"].note == "fewer than 20 pairs that differ in it"
 

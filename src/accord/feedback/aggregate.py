@@ -99,13 +99,12 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
     one = Metric(value=None, n=0, level=level, note="no comparisons")
     if skills is None or not len(cast):
         return Noise(vote=one, majority=one, judged_once=one, smoothing=one)
-    by_pair = _values_by_pair(cast)
-    vote = flip_rate(percent_agreement(by_pair, level=level))
+    vote = flip_rate(percent_agreement(_decided_by_pair(cast), level=level))
     share_P = np.bincount(cast.pair_R, cast.value_R) / np.bincount(cast.pair_R)
     decided = np.flatnonzero(share_P != 0.5)
     right_P = np.where(share_P > 0.5, skills.better_P, 1 - skills.better_P)[decided]
     majority = robust_mean(1 - right_P, cast.prompt_P[decided], level=level)
-    once_P = np.array([float(len(v) == 1) for v in by_pair])
+    once_P = (np.bincount(cast.pair_R) == 1).astype(float)
     judged_once = robust_mean(once_P, cast.prompt_P, level=level)
     mostly_once = once_P.mean() > 0.5
     chosen = vote if mostly_once and vote.value is not None else majority
@@ -118,10 +117,12 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
     )
 
 
-def _values_by_pair(cast: Ballots) -> list[list[float]]:
-    order = np.argsort(cast.pair_R, kind="stable")
-    ends = np.cumsum(np.bincount(cast.pair_R, minlength=len(cast.pairs)))[:-1]
-    return [v.tolist() for v in np.split(cast.value_R[order], ends)]
+def _decided_by_pair(cast: Ballots) -> list[list[float]]:
+    """Votes by pair, ties left out: a tie is no wrong word."""
+    rows = np.flatnonzero(cast.value_R != 0.5)
+    rows = rows[np.argsort(cast.pair_R[rows], kind="stable")]
+    ends = np.cumsum(np.bincount(cast.pair_R[rows], minlength=len(cast.pairs)))[:-1]
+    return [v.tolist() for v in np.split(cast.value_R[rows], ends)]
 
 
 def flip_rate(agreement: Metric) -> Metric:

@@ -7,7 +7,8 @@ truth and no model: a pair is as hard, and its responses as long, for all who ju
     right         of thumbs, step labels and ratings: how often it says the true one  (stats.dawid_skene)
     gold          share of gold questions answered as expected
     side, length  logits for the left, and per ten words            (stats.raters)
-    style         how much oftener it prefers the response with more lists, bold, … than others do
+    style         how much oftener it prefers the response with more lists, bold, … than others do, less
+                  the median rater's figure (one rater's taste shifts all the others' figures)
     speed         agreement with others on its fastest third, less the rest (easy pairs are fast: if anything
                   that hides the harm of haste)
     drift         change of agreement with others from its first judgment to its last
@@ -103,13 +104,32 @@ def rater_reports(
     own: dict[str, list[Judgment]] = defaultdict(list)
     for j in snapshot.judgments:
         own[j.rater].append(j)
-    tests = sum(r.id in own for r in cast.raters) * (5 + len(STYLES))
     made = [
-        _report(number, cast, skills, own[r.id], shares.get(r.id), right[r.id], tests, level)
+        _report(number, cast, skills, own[r.id], shares.get(r.id), right[r.id], level)
         for number, r in enumerate(cast.raters)
         if r.id in own
     ]
+    made = _recentred(made)
+    tests = sum(metric.value is not None for r in made for metric, *_ in _questions(r))
+    made = [r.model_copy(update={"concerns": _concerns(r, tests)}) for r in made]
     return sorted(made, key=lambda r: -(r.reliability.value or -1.0))
+
+
+def _recentred(reports: Sequence[RaterReport]) -> list[RaterReport]:
+    """Tastes for style less the median rater's, where three or more are known."""
+    middle = {}
+    for name in STYLES:
+        values = [v for r in reports if (v := r.style[name].value) is not None]
+        middle[name] = float(np.median(values)) if len(values) > 2 else 0.0
+    return [
+        r.model_copy(update={"style": {n: _less(m, middle[n]) for n, m in r.style.items()}})
+        for r in reports
+    ]
+
+
+def _less(metric: Metric, by: float) -> Metric:
+    moved = {k: v - by for k in ("value", "low", "high") if (v := getattr(metric, k)) is not None}
+    return metric.model_copy(update=moved)
 
 
 def _report(
@@ -119,7 +139,6 @@ def _report(
     own: Sequence[Judgment],
     gold: Metric | None,
     right: dict[str, Metric],
-    tests: int,
     level: float,
 ) -> RaterReport:
     rater, mine = cast.raters[number], cast.rater_R == number
@@ -133,7 +152,7 @@ def _report(
     if known and not cast.side_R[mine].any():
         fitted["side"] = Metric(value=None, n=0, level=level, note="the order shown is not known")
     with_others = mine & (cast.n_others_R > 0)
-    report = RaterReport(
+    return RaterReport(
         name=rater.name,
         kind=rater.kind,
         judgments=len(own),
@@ -147,7 +166,6 @@ def _report(
         drift=_drift(cast, mine, level),
         **fitted,
     )
-    return report.model_copy(update={"concerns": _concerns(report, tests)})
 
 
 def _right(snapshot: Snapshot, level: float) -> dict[str, dict[str, Metric]]:
@@ -247,27 +265,27 @@ def _enough(n: int, of: str, level: float) -> Metric | None:
     return Metric(value=None, n=n, level=level, note=f"fewer than {FEW} {of}")
 
 
+def _questions(r: RaterReport) -> list[tuple[Metric, float, str, str]]:
+    """What is asked of a rater: the figure, what it should be, and what it means to be above or below."""
+    return [
+        (r.side, 0.0, "prefers the left side", "prefers the right side"),
+        (r.length, 0.0, "prefers longer answers", "prefers shorter answers"),
+        (r.speed, 0.0, "", "less reliable when fast"),
+        (r.drift, 0.0, "", "less reliable over time"),
+        *((m, 0.0, f"prefers {name}", f"dislikes {name}") for name, m in r.style.items()),
+        (r.reliability, 0.6, "", "close to answering at random"),
+        (r.consistency, 0.7, "", "contradicts itself"),
+        (r.gold, 0.7, "", "misses gold questions"),
+    ]
+
+
 def _concerns(report: RaterReport, tests: int) -> tuple[str, ...]:
     """What is clear at 95% over all tests of all raters together (Bonferroni)."""
     found = []
-    sayings = (
-        (report.side, "prefers the left side", "prefers the right side"),
-        (report.length, "prefers longer answers", "prefers shorter answers"),
-        (report.speed, "", "less reliable when fast"),
-        (report.drift, "", "less reliable over time"),
-        *((m, f"prefers {name}", f"dislikes {name}") for name, m in report.style.items()),
-    )
-    for metric, above, below in sayings:
-        side = _clear(metric, tests)
+    for metric, norm, above, below in _questions(report):
+        side = _clear(_less(metric, norm), tests)
         if side and (said := above if side > 0 else below):
             found.append(said)
-    for metric, floor, saying in (
-        (report.reliability, 0.6, "close to answering at random"),
-        (report.consistency, 0.7, "contradicts itself"),
-        (report.gold, 0.7, "misses gold questions"),
-    ):
-        if metric.high is not None and metric.high < floor:
-            found.append(saying)
     return tuple(found)
 
 

@@ -69,7 +69,7 @@ def rank_models(
         return ModelRanking(models=[], style={}, tie=tie, notes=(tie.note,))
     first, second = sides_P2[cast.pair_R[rows]].T
     value = cast.value_R[rows]
-    columns, kept = _style_columns(cast, rows) if style else (np.zeros((len(rows), 0)), [])
+    columns, kept, bound = _style_columns(cast, rows, first, second, len(names), style)
     fit = _fit_models(
         cast, skills, rows, (first, second, value), columns, len(names), ties, weighted, level
     )
@@ -90,20 +90,40 @@ def rank_models(
     ]
     models.sort(key=lambda m: -(m.strength.value if m.strength.value is not None else -1e9))
     notes = list(fit.notes)
-    if style and any(m.value is None for m in fit.covariates()):
-        notes.append(
-            "style goes with the source, so the two can't be told apart: try without style"
-        )
+    if bound:
+        said = "go with the source or with other style and can't be told apart: not controlled"
+        notes.append(f"{', '.join(bound)} {said}")
     worth = dict(zip(kept, fit.covariates(), strict=True))
     return ModelRanking(models=models, style=worth, tie=fit.tie, notes=tuple(notes))
 
 
-def _style_columns(cast: Ballots, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[str]]:
-    """Differences of style in these ballots; what differs in fewer than twenty is left out."""
+def _style_columns(
+    cast: Ballots,
+    rows: NDArray[np.int64],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    items: int,
+    style: bool,
+) -> tuple[NDArray[np.float64], list[str], list[str]]:
+    """Differences of style in these ballots, by name; and the names of those that follow from the sources
+    and the style before them. What differs in fewer than twenty is left out."""
     apart = cast.style_PF[cast.pair_R[rows]]
     names = ["10 words", *STYLES]
-    kept = [i for i in range(len(names)) if np.count_nonzero(apart[:, i]) >= 20]
-    return apart[:, kept], [names[i] for i in kept]
+    kept: list[int] = []
+    bound: list[str] = []
+    incidence = np.zeros((len(rows), items))
+    incidence[np.arange(len(rows)), first] += 1
+    incidence[np.arange(len(rows)), second] -= 1
+    for i in range(len(names) if style else 0):
+        if np.count_nonzero(apart[:, i]) < 20:
+            continue
+        known = np.column_stack([incidence, apart[:, kept]])
+        left = apart[:, i] - known @ np.linalg.lstsq(known, apart[:, i], rcond=None)[0]
+        if left @ left > 1e-3 * (apart[:, i] @ apart[:, i]):
+            kept.append(i)
+        else:
+            bound.append(names[i])
+    return apart[:, kept], [names[i] for i in kept], bound
 
 
 def _fit_models(
