@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, sparse, stats
-from scipy.special import expit, log_expit, logsumexp
+from scipy.special import expit, logsumexp
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
@@ -213,10 +213,16 @@ def _nodes(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Flo
     bias_R = side_R * votes.side_R[rows] + length_R * votes.longer_R[rows]
     eta_RG = skill_R[:, None] * NODES_G + bias_R[:, None]
     y_R1 = votes.value_R[rows, None]
-    ll_RG = log_expit(eta_RG) - (1 - y_R1) * eta_RG  # y·log σ(η) + (1-y)·log σ(-η)
+    small_RG = np.exp(
+        -np.abs(eta_RG)
+    )  # numpy's exp and log are several times as fast as scipy's expit
+    ll_RG = np.maximum(-eta_RG, 0.0)
+    ll_RG += np.log(1 + small_RG)
+    ll_RG += (1 - y_R1) * eta_RG  # -[y·log σ(η) + (1-y)·log σ(-η)]
     first = votes.start_P[pairs] - rows.start
-    joint_PG = np.add.reduceat(ll_RG, first, axis=0) + np.log(votes.mass_G)
-    return joint_PG, y_R1 - expit(eta_RG)
+    joint_PG = np.log(votes.mass_G) - np.add.reduceat(ll_RG, first, axis=0)
+    win_RG = np.where(eta_RG > 0, 1.0, small_RG) / (1 + small_RG)
+    return joint_PG, y_R1 - win_RG
 
 
 def _posterior(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> Floats:
