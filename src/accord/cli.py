@@ -151,6 +151,36 @@ def data(
     show_data(file, judgment)
 
 
+@app.command()
+def trust(
+    store: Annotated[str, typer.Argument(help="STORE or STORE@SNAPSHOT.")],
+    gold: Annotated[
+        Path | None, typer.Option("--gold", help="YAML: question or prompt id -> expected answer.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
+    quarantine: Annotated[
+        list[str] | None, typer.Option(help="Freeze a snapshot without this rater (repeatable).")
+    ] = None,
+    reweight: Annotated[
+        bool,
+        typer.Option("--reweight", help="Freeze a snapshot with votes weighed by reliability."),
+    ] = False,
+    because: Annotated[str, typer.Option(help="The reason, recorded with the decision.")] = "",
+    name: Annotated[str | None, typer.Option("--as", help="Name of that snapshot.")] = None,
+    ties: Annotated[str, typer.Option(help="half, davidson or rao_kupper.")] = "davidson",
+    style: Annotated[
+        bool, typer.Option("--style/--no-style", help="Rank sources at equal length and markdown.")
+    ] = True,
+) -> None:
+    """Say how far judgments can be trusted: agreement, raters and their biases, noise, ranking."""
+    from accord.cli_trust import show_trust
+
+    show_trust(
+        store, gold=gold, json=json, without=quarantine or [], weigh=reweight, because=because,
+        name=name, ties=ties, style=style,
+    )  # fmt: skip
+
+
 def _train(kind: str, data: str, model: str, name: str, sets: Any, runs: Path, fresh: bool) -> None:
     from accord.pipeline import runner
     from accord.pipeline.recipe import build_recipe

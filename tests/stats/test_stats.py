@@ -6,10 +6,19 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from accord.core.errors import DataError
 from accord.stats.calibration import calibration_error, reliability
-from accord.stats.intervals import cluster_mean, correlation, mean, paired_difference, proportion
+from accord.stats.intervals import (
+    cluster_mean,
+    correlation,
+    mean,
+    paired_difference,
+    proportion,
+    robust_mean,
+    robust_slope,
+)
 
 
 def test_mean_by_hand() -> None:
@@ -110,3 +119,37 @@ def test_no_figure_is_made_of_what_is_not_finite(wrong: float) -> None:
     ):
         with pytest.raises(DataError, match="not finite; did the model diverge"):
             measure([1.0, wrong, 2.0])
+
+
+def test_a_robust_slope_by_hand() -> None:
+    y, x = [1.0, 2.0, 4.0, 5.0], [0.0, 0.0, 1.0, 1.0]  # means 1.5 and 4.5
+    got = robust_slope(y, x, [0, 1, 2, 3])
+    # residuals ±1/2, x less its mean ±1/2, over their squares' sum 1: scores ±1/4, times 4/3
+    half = stats.t.ppf(0.975, 3) * math.sqrt(4 * (0.5 * 0.5) ** 2 * 4 / 3)
+    assert (got.value, got.n) == (pytest.approx(3.0), 4)
+    assert got.high == pytest.approx(3.0 + half)
+    assert robust_slope(y, [1.0] * 4, range(4)).note == "nothing to compare with"
+    assert robust_slope([], [], []).note == "no data"
+
+
+def test_a_robust_mean_counts_a_cluster_once() -> None:
+    values = [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0]
+    once = robust_mean(values, range(7))
+    often = robust_mean(np.repeat(values, 5), np.repeat(np.arange(7), 5))
+    assert often.n == 35
+    assert (often.value, often.low, often.high) == pytest.approx((once.value, once.low, once.high))
+    plain = mean(values)  # the same t interval: K/(K-1) is its n-1
+    assert (once.low, once.high) == pytest.approx((plain.low, plain.high))
+    assert robust_mean([1.0, 2.0], [0, 0]).note == "one prompt: no interval"
+
+
+def test_a_robust_interval_holds_in_clusters() -> None:
+    generator, inside = np.random.default_rng(0), 0
+    for _ in range(300):
+        shared = np.repeat(generator.normal(size=30), 8)
+        x = np.repeat(generator.normal(size=30), 8)
+        got = robust_slope(
+            2.0 * x + shared + generator.normal(size=240), x, np.repeat(np.arange(30), 8)
+        )
+        inside += got.low <= 2.0 <= got.high  # type: ignore[operator]
+    assert 0.88 <= inside / 300 <= 0.99

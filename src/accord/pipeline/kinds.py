@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from accord.core.config import Strict, validate
 from accord.core.errors import ConfigError
@@ -155,14 +155,28 @@ class Sft(_Training):
     all_turns: bool = True
 
 
-class Reward(_Training):
+class _Comparing(_Training):
+    """A stage that reads comparisons: which ones, and whether a label is the share of votes or a posterior
+    that knows each rater's skill and bias ("soft")."""
+
+    ties: Literal["half", "drop"] = "half"
+    min_agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    labels: Literal["votes", "soft"] = "votes"
+    min_confidence: Annotated[float, Field(ge=0.5, le=1.0)] = 0.5  # of soft labels
+
+    @model_validator(mode="after")
+    def _confidence_is_of_soft_labels(self) -> Self:
+        if self.labels == "votes" and self.min_confidence > 0.5:
+            raise ValueError("min_confidence needs labels: soft; votes have min_agreement")
+        return self
+
+
+class Reward(_Comparing):
     """A reward model fitted to the snapshot's comparisons."""
 
     kind: Literal["reward"]
     loss: dict[str, Any] = Field(default={"name": "bradley_terry"})
     average: Average = "prompt"
-    ties: Literal["half", "drop"] = "half"
-    min_agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     margin: Annotated[float, Field(ge=0.0)] = 0.0  # logits per point of strength above 1
 
     def check_names(self, place: Callable[[str], str]) -> None:
@@ -177,7 +191,7 @@ class Process(_Training):
     kind: Literal["process"]
 
 
-class PreferenceStage(_Training):
+class PreferenceStage(_Comparing):
     """DPO and its family on the snapshot's comparisons."""
 
     kind: Literal["preference"]
@@ -185,8 +199,6 @@ class PreferenceStage(_Training):
     pairs: Literal["all", "best"] = "all"  # "best": a prompt's best response against each other
     average: Average = "pair"
     share: Literal["prompt", "pair"] = "prompt"
-    ties: Literal["half", "drop"] = "half"
-    min_agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
 
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.losses.families import choose_loss

@@ -10,6 +10,7 @@ from accord.core.errors import DataError
 from accord.core.rundir import write_jsonl
 from accord.core.types import Demonstration, Edge, Group, LabelledResponse, LabelledSteps
 from accord.evals.support import World, gold
+from accord.feedback.aggregate import soft_groups
 from accord.lm.load import load
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult, read_result
@@ -285,6 +286,10 @@ def read_groups(ctx: StageContext, config: Any) -> tuple[list[Group], list[Group
         k: getattr(config, k) for k in ("ties", "min_agreement", "margin") if hasattr(config, k)
     }
     with store:
-        groups = store.snapshot(facts["snapshot"]).groups(**policies)
+        snapshot = store.snapshot(facts["snapshot"])
+        if isinstance(config, Reward | PreferenceStage) and config.labels == "soft":
+            groups = soft_groups(snapshot, min_confidence=config.min_confidence, **policies)
+        else:
+            groups = snapshot.groups(**policies)
         train, held = groups.split(test=facts["test"], seed=facts["seed"])
     return list(train)[: config.limit], list(held)[: config.eval_limit], dict(groups.notes)

@@ -1,88 +1,309 @@
-"""Agreement among raters on nominal answers: percent agreement and Krippendorff's α.
+"""Agreement among raters: percent, Cohen's and Fleiss' κ, Krippendorff's α on three scales.
 
-Intervals resample units (what was judged), since the answers on one unit hang together.
+A unit is what was judged: its answers in any order, None and NaN are missing. All is computed from how
+often each value was given to each unit, never from pairs of answers. Intervals resample units (see
+stats.resampling), since the answers to one unit hang together.
+
+Legend: U units, K distinct rows of counts, V values, B resamples.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
+from accord.core.errors import DataError
 from accord.core.types import Metric
+from accord.stats.resampling import Floats, bootstrap_metric
 
-__all__ = ["krippendorff_alpha", "percent_agreement"]
+__all__ = [
+    "Scale",
+    "Units",
+    "agreement_by_difficulty",
+    "cohen_kappa",
+    "fleiss_kappa",
+    "krippendorff_alpha",
+    "percent_agreement",
+]
 
 RESAMPLES = 2000
+MANY_ROWS, FEWER = 20_000, 400  # with so many distinct rows, quantiles of fewer resamples must do
 Units = Sequence[Sequence[Hashable]]
+Scale = Literal["nominal", "ordinal", "interval"]
+TWICE = "nothing was judged twice"
+SAME = "all answers are the same"
 
 
-def _counts(units: Units) -> NDArray[np.float64]:
-    """Answers by unit [U] and value [V], units with fewer than two answers left out."""
-    kept = [u for u in units if len(u) > 1]
-    values = {v: i for i, v in enumerate(dict.fromkeys(v for u in kept for v in u))}
-    counts_UV = np.zeros((len(kept), len(values)))
-    for row, unit in zip(counts_UV, kept, strict=True):
-        for value in unit:
-            row[values[value]] += 1
-    return counts_UV
+@dataclass(frozen=True)
+class Table:
+    """Answers by distinct row and value, sparse [K, V]; units with that row [K]; answers in it [K]."""
+
+    counts_KV: Any
+    times_K: NDArray[np.int64]
+    n_K: Floats
+    values: list[Any]
+
+    @property
+    def squares_K(self) -> Floats:
+        return np.asarray(self.counts_KV.multiply(self.counts_KV).sum(1), float).ravel()
+
+    def totals(self, weights_BK: Floats) -> Floats:
+        """How often each value was given, in resamples: [B, V]."""
+        return np.asarray((self.counts_KV.T @ weights_BK.T).T)
+
+
+def _table(units: Units, order: Sequence[Hashable] | None = None, *, ordered: bool) -> Table:
+    """The counts of units with two answers or more; values sorted (or as `order` says) if `ordered`."""
+    rows: Iterable[Any] = units.tolist() if isinstance(units, np.ndarray) else units
+    kept = [u for u in ([x for x in u if x is not None and x == x] for u in rows) if len(u) > 1]
+    values = list(dict.fromkeys(chain.from_iterable(kept)))
+    if ordered:
+        values = _sorted(values, order)
+    index = {v: i for i, v in enumerate(values)}
+    n_U = np.fromiter(map(len, kept), np.int64, len(kept))
+    codes = np.fromiter((index[x] for x in chain.from_iterable(kept)), np.int64, int(n_U.sum()))
+    unit = np.repeat(np.arange(len(kept)), n_U)
+    codes = codes[np.lexsort((codes, unit))]  # equal answers make equal rows in any order
+    n_of_answer = n_U[unit]
+    row_of, code_of, sizes, times = [], [], [], []
+    k = 0
+    for n in np.unique(n_U):
+        found, count = np.unique(codes[n_of_answer == n].reshape(-1, n), axis=0, return_counts=True)
+        row_of.append(np.repeat(np.arange(k, k + len(found)), n))
+        code_of.append(found.ravel())
+        times.append(count)
+        sizes.append(np.full(len(found), float(n)))
+        k += len(found)
+    if not k:
+        return Table(sparse.csr_array((0, 0)), np.zeros(0, np.int64), np.zeros(0), [])
+    place = (np.concatenate(row_of), np.concatenate(code_of))
+    counts_KV = sparse.coo_array((np.ones(len(place[0])), place), shape=(k, len(values))).tocsr()
+    return Table(counts_KV, np.concatenate(times), np.concatenate(sizes), values)
+
+
+def _sorted(values: list[Any], order: Sequence[Hashable] | None) -> list[Any]:
+    if order is not None:
+        strange = sorted(map(repr, set(values) - set(order)))
+        if strange:
+            allowed = ", ".join(map(str, order))
+            raise DataError(f"answer {strange[0]} is not on the scale", allowed=allowed)
+        return list(order)
+    try:
+        return sorted(values)
+    except TypeError:
+        raise DataError("the answers have no order", mend="name the values in order") from None
+
+
+def _metric(
+    table: Table,
+    statistic: Callable[[Floats], Floats],
+    level: float,
+    seed: int,
+    undefined: str = SAME,
+) -> Metric:
+    if not len(table.times_K):
+        return Metric(value=None, n=0, level=level, note=TWICE)
+    many = len(table.times_K) > MANY_ROWS
+    return bootstrap_metric(
+        table.times_K,
+        statistic,
+        n_resamples=min(RESAMPLES, FEWER) if many else RESAMPLES,
+        level=level,
+        seed=seed,
+        undefined=undefined,
+    )
 
 
 def percent_agreement(units: Units, *, level: float = 0.95, seed: int = 0) -> Metric:
-    """Share of pairs of answers to the same unit that agree; each unit weighs the same."""
-    counts_UV = _counts(units)
-    n_U = counts_UV.sum(1)
-    agree_U = (counts_UV * (counts_UV - 1)).sum(1) / np.maximum(n_U * (n_U - 1), 1)
-    return _with_interval(agree_U[:, None], lambda mean: mean[..., 0], level, seed)
+    """Share of pairs of answers to the same unit that agree, in [0, 1]; each unit weighs the same."""
+    table = _table(units, ordered=False)
+    agree_K = _agree(table)
+    return _metric(table, lambda w: (w @ agree_K) / w.sum(1), level, seed)
 
 
-def krippendorff_alpha(units: Units, *, level: float = 0.95, seed: int = 0) -> Metric:
-    """Nominal α = 1 - observed / expected disagreement (Krippendorff 2011, "Computing Krippendorff's
-    alpha-reliability"). Undefined when every answer is the same: nothing could have disagreed."""
-    counts_UV = _counts(units)
-    n_U = counts_UV.sum(1)
-    unlike_U = (n_U**2 - (counts_UV**2).sum(1)) / np.maximum(n_U - 1, 1)
-    rows = np.column_stack([unlike_U, n_U, counts_UV])
-
-    def alpha(mean: NDArray[np.float64]) -> NDArray[np.float64]:
-        u = len(rows)
-        observed, n, values = mean[..., 0] * u, mean[..., 1] * u, mean[..., 2:] * u
-        expected = (n**2 - (values**2).sum(-1)) / (n - 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(1 - observed / expected, dtype=float)
-
-    return _with_interval(rows, alpha, level, seed, undefined="all answers are the same")
+def _agree(table: Table) -> Floats:
+    return np.asarray((table.squares_K - table.n_K) / (table.n_K * (table.n_K - 1)), dtype=float)
 
 
-def _with_interval(
-    rows: NDArray[np.float64], statistic: object, level: float, seed: int, undefined: str = ""
+def fleiss_kappa(units: Units, *, level: float = 0.95, seed: int = 0) -> Metric:
+    """Fleiss' κ = (P - E) / (1 - E), P percent agreement, E = Σ share(value)² (Fleiss 1971). Defined for
+    units judged equally often; undefined when every answer is the same."""
+    table = _table(units, ordered=False)
+    if len(table.n_K) and table.n_K.min() != table.n_K.max():
+        low, high = table.n_K.min(), table.n_K.max()
+        note = f"units have {low:g} to {high:g} answers, Fleiss' κ needs one number; see Krippendorff's α"
+        return Metric(value=None, n=int(table.times_K.sum()), level=level, note=note)
+    agree_K = _agree(table)
+
+    def kappa(w_BK: Floats) -> Floats:
+        totals_BV = table.totals(w_BK)
+        chance_B = (totals_BV**2).sum(1) / totals_BV.sum(1) ** 2
+        return np.asarray(((w_BK @ agree_K) / w_BK.sum(1) - chance_B) / (1 - chance_B))
+
+    return _metric(table, kappa, level, seed)
+
+
+def krippendorff_alpha(
+    units: Units,
+    *,
+    scale: Scale = "nominal",
+    order: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Metric:
-    """A statistic of the mean row, with a percentile bootstrap over rows; `undefined` is why it may
-    not be a number."""
-    assert callable(statistic)
-    u = len(rows)
-    if u == 0:
-        return Metric(value=None, n=0, level=level, note="nothing was judged twice")
-    value = float(statistic(rows.mean(0)))
-    if math.isnan(value):
-        return Metric(value=None, n=u, level=level, note=undefined)
-    if u == 1:
-        return Metric(value=value, n=1, level=level, note="judged twice only once: no interval")
-    generator = np.random.default_rng(seed)
-    drawn = np.array(
-        [float(statistic(rows[generator.integers(0, u, u)].mean(0))) for _ in range(RESAMPLES)]
+    """α = 1 - observed / expected disagreement (Krippendorff 2011, "Computing Krippendorff's
+    alpha-reliability"). Two values differ by 0 or 1 (nominal), by their squared distance (interval), or by
+    that of their mid-ranks among all answers (ordinal, which is his definition rewritten). `order` names
+    the values of an ordinal scale from low to high; else they are sorted. Undefined when every answer is
+    the same: nothing could have disagreed. DataError for answers without the order or distance needed."""
+    table = _table(units, order, ordered=scale != "nominal")
+    statistic = {"nominal": _nominal, "ordinal": _ordinal, "interval": _interval}[scale]
+    return _metric(table, statistic(table), level, seed)
+
+
+def _nominal(table: Table) -> Callable[[Floats], Floats]:
+    unlike_K = (table.n_K**2 - table.squares_K) / (table.n_K - 1)
+
+    def alpha(w_BK: Floats) -> Floats:
+        n_B, totals_BV = w_BK @ table.n_K, table.totals(w_BK)
+        expected_B = (n_B**2 - (totals_BV**2).sum(1)) / (n_B - 1)
+        return np.asarray(1 - (w_BK @ unlike_K) / expected_B)
+
+    return alpha
+
+
+def _interval(table: Table) -> Callable[[Floats], Floats]:
+    try:
+        x_V = np.asarray(table.values, dtype=float)
+    except (TypeError, ValueError):
+        raise DataError("an interval scale needs numbers", mend="use scale='ordinal'") from None
+    x_V = x_V - (x_V.mean() if len(x_V) else 0.0)  # what is squared stays small
+    sums_KF = np.column_stack([table.n_K, table.counts_KV @ x_V, table.counts_KV @ x_V**2])
+    apart_K = (table.n_K * sums_KF[:, 2] - sums_KF[:, 1] ** 2) / (table.n_K - 1)
+
+    def alpha(w_BK: Floats) -> Floats:
+        n_B, first_B, second_B = (w_BK @ sums_KF).T
+        expected_B = (n_B * second_B - first_B**2) / (n_B - 1)
+        return np.asarray(1 - (w_BK @ apart_K) / expected_B)
+
+    return alpha
+
+
+def _ordinal(table: Table) -> Callable[[Floats], Floats]:
+    share_K = table.n_K / (table.n_K - 1)
+
+    def alpha(w_BK: Floats) -> Floats:
+        w_KB, n_B = np.ascontiguousarray(w_BK.T), w_BK @ table.n_K
+        totals_VB = np.asarray(table.counts_KV.T @ w_KB)
+        rank_VB = totals_VB.cumsum(0) - totals_VB / 2 - n_B / 2  # Σ totals·rank = 0
+        first_KB = np.asarray(table.counts_KV @ rank_VB)
+        rank_VB **= 2
+        second_KB = np.asarray(table.counts_KV @ rank_VB)
+        observed_KB = share_K[:, None] * (second_KB - first_KB**2 / table.n_K[:, None])
+        expected_B = n_B * (totals_VB * rank_VB).sum(0) / (n_B - 1)
+        return np.asarray(1 - (w_KB * observed_KB).sum(0) / expected_B)
+
+    return alpha
+
+
+def cohen_kappa(
+    pairs: Sequence[tuple[Hashable, Hashable]],
+    *,
+    weights: Literal["none", "linear", "quadratic"] = "none",
+    order: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Metric:
+    """Cohen's κ of two raters' answers to the same units: 1 - disagreement seen / expected from their own
+    shares of values (Cohen 1960). A disagreement weighs 1, the number of steps between the values, or its
+    square (Cohen 1968); steps are counted in `order`, else among the sorted values. Units that one of the
+    two left out don't count. Undefined when both gave one and the same answer throughout."""
+    kept = [p for p in pairs if not any(x is None or x != x for x in p)]
+    if not kept:
+        return Metric(value=None, n=0, level=level, note="nothing was judged by both")
+    seen = list(dict.fromkeys(chain.from_iterable(kept)))
+    values = seen if weights == "none" else _sorted(seen, order)
+    index = {v: i for i, v in enumerate(values)}
+    codes = np.array([(index[a], index[b]) for a, b in kept])
+    cells, times = np.unique(codes, axis=0, return_counts=True)
+    one_KV, two_KV = (
+        sparse.coo_array(
+            (np.ones(len(cells)), (np.arange(len(cells)), side)), shape=(len(cells), len(values))
+        ).tocsr()
+        for side in cells.T
     )
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
-        return Metric(value=value, n=u, level=level, note="no interval")
-    low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
-    return Metric(
-        value=value,
-        low=float(low),
-        high=float(high),
-        n=u,
+    steps_K = np.abs(cells[:, 0] - cells[:, 1])
+    seen_K = {"none": (steps_K > 0), "linear": steps_K, "quadratic": steps_K**2}[weights]
+    expected = {"none": _unlike, "linear": _steps, "quadratic": _squares}[weights]
+
+    def kappa(w_BK: Floats) -> Floats:
+        one_BV, two_BV = (np.asarray((side.T @ w_BK.T).T) for side in (one_KV, two_KV))
+        return np.asarray(1 - (w_BK @ seen_K) * w_BK.sum(1) / expected(one_BV, two_BV))
+
+    return bootstrap_metric(
+        times,
+        kappa,
+        n_resamples=RESAMPLES,
         level=level,
-        method=f"bootstrap over {u} units",
+        seed=seed,
+        undefined="both raters gave one and the same answer throughout",
     )
+
+
+def _unlike(a_BV: Floats, b_BV: Floats) -> Floats:
+    """Σ_ij a_i b_j [i != j]."""
+    return np.asarray(a_BV.sum(1) * b_BV.sum(1) - (a_BV * b_BV).sum(1))
+
+
+def _steps(a_BV: Floats, b_BV: Floats) -> Floats:
+    """Σ_ij a_i b_j |i - j|: at each step between values, what lies below it in one and above in the other."""
+    n_B1, a_BV, b_BV = a_BV.sum(1, keepdims=True), a_BV.cumsum(1), b_BV.cumsum(1)
+    return np.asarray((a_BV * (n_B1 - b_BV) + b_BV * (n_B1 - a_BV)).sum(1))
+
+
+def _squares(a_BV: Floats, b_BV: Floats) -> Floats:
+    """Σ_ij a_i b_j (i - j)²."""
+    i_V, n_B = np.arange(a_BV.shape[1], dtype=float), a_BV.sum(1)
+    return np.asarray(
+        n_B * (a_BV @ i_V**2) + n_B * (b_BV @ i_V**2) - 2 * (a_BV @ i_V) * (b_BV @ i_V)
+    )
+
+
+def agreement_by_difficulty(
+    units: Units, *, level: float = 0.95, seed: int = 0
+) -> dict[Literal["easy", "hard"], Metric]:
+    """Percent agreement of two answers on easy and on hard units. A unit is easy for a pair of answers when
+    all the *other* answers to it are the same, hard when they are not: the pair has no say in it, so the
+    split doesn't make the difference it shows. Needs units with four answers or more; each unit weighs the
+    same over its pairs."""
+    table = _table([u for u in units if _n_given(u) > 3], ordered=False)
+    n_K = table.n_K
+    pairs_K, agree_K = n_K * (n_K - 1) / 2, _agree(table)
+    all_K, lone_K, two_K, same_two_K = (np.zeros(len(n_K)) for _ in range(4))
+    for row in range(len(n_K)):
+        counts = table.counts_KV.data[slice(*table.counts_KV.indptr[row : row + 2])]
+        n = n_K[row]
+        all_K[row], lone_K[row] = (counts == n).any(), (counts == n - 1).any()
+        two_K[row] = (counts == n - 2).sum()
+        same_two_K[row] = ((counts == n - 2).any() and len(counts) == 2) * two_K[row]
+    easy_K = all_K + (lone_K * (n_K - 1) + two_K) / pairs_K
+    easy_agree_K = all_K + same_two_K / pairs_K
+    return {
+        name: _metric(table, lambda w, a=a, n=n: (w @ a) / (w @ n), level, seed, why)  # type: ignore[misc]
+        if len(n_K)
+        else Metric(value=None, n=0, level=level, note="no unit has four answers")
+        for name, a, n, why in (
+            ("easy", easy_agree_K, easy_K, "the others never agreed"),
+            ("hard", agree_K - easy_agree_K, np.round(1 - easy_K, 12), "the others always agreed"),
+        )
+    }
+
+
+def _n_given(unit: Sequence[Hashable]) -> int:
+    return sum(x is not None and x == x for x in unit)

@@ -10,18 +10,26 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
 
-__all__ = ["cluster_mean", "correlation", "mean", "paired_difference", "proportion"]
+__all__ = [
+    "cluster_mean",
+    "correlation",
+    "mean",
+    "paired_difference",
+    "proportion",
+    "robust_mean",
+    "robust_slope",
+]
 
 RESAMPLES = 10_000
 
 
-def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
     """The values as an array; DataError when one is NaN or infinite, for then no figure means anything."""
     x = np.asarray(values, dtype=float)
     wrong = int((~np.isfinite(x)).sum())
@@ -127,3 +135,38 @@ def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) 
     half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
     low, high = (math.tanh(math.atanh(r) + h) for h in (-half, half))
     return Metric(value=r, low=low, high=high, n=n, level=level, method="fisher z")
+
+
+def robust_slope(y: ArrayLike, x: ArrayLike, clusters: ArrayLike, *, level: float = 0.95) -> Metric:
+    """Least-squares slope of y on x with a t interval whose standard error allows for clusters (Liang &
+    Zeger 1986; factor K/(K-1), K-1 degrees of freedom): no resampling, so it serves many rows. With x of 0
+    and 1 it is the difference of two means. n counts rows. DataError for values that are not finite."""
+    values, along = _finite(np.asarray(y)), _finite(np.asarray(x))
+    if len(values) == 0 or np.ptp(along) == 0:
+        note = "no data" if len(values) == 0 else "nothing to compare with"
+        return Metric(value=None, n=len(values), level=level, note=note)
+    centred = along - along.mean()
+    total = float(centred @ centred)
+    slope = float(centred @ values) / total
+    scores = centred * (values - values.mean() - slope * centred) / total
+    return _robust(slope, scores, clusters, level)
+
+
+def robust_mean(values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95) -> Metric:
+    """Mean with the same kind of interval as `robust_slope`."""
+    x = _finite(np.asarray(values))
+    if len(x) == 0:
+        return Metric(value=None, n=0, level=level, note="no data")
+    centre = float(x.mean())
+    return _robust(centre, (x - centre) / len(x), clusters, level)
+
+
+def _robust(value: float, scores: NDArray[np.float64], clusters: ArrayLike, level: float) -> Metric:
+    own = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    k, n = int(own.max()) + 1, len(scores)
+    if k == 1:
+        return Metric(value=value, n=n, level=level, note="one prompt: no interval")
+    se = math.sqrt(float((np.bincount(own, scores) ** 2).sum()) * k / (k - 1))
+    half = float(stats.t.ppf(0.5 + level / 2, k - 1)) * se
+    method = f"robust over {k} prompts"
+    return Metric(value=value, low=value - half, high=value + half, n=n, level=level, method=method)

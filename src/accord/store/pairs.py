@@ -7,7 +7,8 @@ for a tie. The votes on a pair become one edge with
 
 so that weight · [p·L(w, l) + (1-p)·L(l, w)] is the sum of the loss over single votes: the maximum
 likelihood of a Bradley-Terry model on votes, whatever the number of raters (a ranking of K counts as
-its K(K-1)/2 pairs; Ouyang et al. 2022, section 3.5). A pair judged once has no agreement (None).
+its K(K-1)/2 pairs; Ouyang et al. 2022, section 3.5). A pair judged once has no agreement (None). Where
+raters have weights, a vote counts as many times as its rater's.
 
 Ties: "half" gives each side half a vote, "drop" forgets the vote. A pair split evenly (p = 1/2) has no
 better side: `even="drop"` leaves it out, "keep" keeps it with p = 1/2. What is left out is counted.
@@ -148,6 +149,7 @@ def groups(
     even: Even = "drop",
     min_agreement: float = 0.0,
     margin: float = 0.0,
+    weights: Mapping[str, float] | None = None,
 ) -> tuple[list[Group], dict[str, int]]:
     """One group per prompt that has an edge left, in the order of prompt ids; and what was left out."""
     found, written = votes(judgments, tables)
@@ -160,7 +162,7 @@ def groups(
         place = {i: k for k, i in enumerate(ids)}
         edges = []
         for (a, b), cast in sorted(pairs[prompt].items()):
-            edge = _edge(place[a], place[b], cast, ties, even, min_agreement, notes)
+            edge = _edge(place[a], place[b], cast, ties, even, min_agreement, notes, weights or {})
             if edge:
                 edges.append(_with_margin(edge, place[a], cast, margin) if margin else edge)
         if edges:
@@ -177,23 +179,24 @@ def _edge(
     even: Even,
     min_agreement: float,
     notes: Counter[str],
+    weights: Mapping[str, float],
 ) -> Edge | None:
     counted = [v for v in cast if ties == "half" or v.value != 0.5]
     notes["tied votes dropped"] += len(cast) - len(counted)
     if not counted:
         return None
-    n = len(counted)
-    won = sum(v.value for v in counted)
-    p = max(won, n - won) / n
+    n = sum(weights.get(v.rater, 1.0) for v in counted)
+    won = sum(weights.get(v.rater, 1.0) * v.value for v in counted)
+    p = min(max(won, n - won) / n, 1.0)
     if p == 0.5 and even == "drop":
         notes["pairs split evenly"] += 1
         return None
-    if n > 1 and p < min_agreement:
+    if len(counted) > 1 and p < min_agreement:
         notes[f"pairs under agreement {min_agreement:g}"] += 1
         return None
     better, worse = (a, b) if 2 * won >= n else (b, a)
     sources = tuple(dict.fromkeys(s for v in counted for s in v.sources))
-    agreement = p if n > 1 else None
+    agreement = p if len(counted) > 1 else None
     return Edge(better=better, worse=worse, p=p, weight=n, agreement=agreement, sources=sources)
 
 

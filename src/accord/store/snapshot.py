@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, Self, TypeVar, get_args
+
+from pydantic import Field
 
 from accord.core.errors import ConfigError
 from accord.core.hashing import content_hash
@@ -26,7 +28,9 @@ from accord.store.proof import tampered
 if TYPE_CHECKING:
     from accord.store.store import Store
 
-__all__ = ["Items", "Selection", "Snapshot", "split_of"]
+__all__ = ["NOW", "Items", "Selection", "Snapshot", "split_of"]
+
+NOW = "now"  # the name of what is not frozen
 
 
 class HasPrompt(Protocol):
@@ -62,21 +66,56 @@ class Items(list[Item]):
 
 
 class Selection(Frozen):
-    """Which judgments a snapshot takes: None means all."""
+    """Which judgments a snapshot takes (None means all), without which raters (a quarantine), and how much
+    a rater's votes count (1 unless named). What is not taken stays in the store."""
 
     kinds: tuple[str, ...] | None = None
     raters: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+    weights: dict[str, Annotated[float, Field(gt=0.0)]] = Field(default={})
+    because: str = ""
+
+    def narrowed(self, more: Selection) -> Selection:
+        """What both take; of weights, the later word counts."""
+        return Selection(
+            kinds=_both(self.kinds, more.kinds),
+            raters=_both(self.raters, more.raters),
+            without=tuple(sorted({*self.without, *more.without})),
+            weights={**self.weights, **more.weights},
+            because="; ".join(dict.fromkeys(b for b in (self.because, more.because) if b)),
+        )
+
+
+def _both(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return tuple(sorted(set(one) & set(other)))
 
 
 class Snapshot:
-    """Judgments of a store at a moment, superseded ones left out. `sha256` names the selection."""
+    """Judgments of a store at a moment, superseded ones left out. `sha256` names the judgments, and the
+    weights of raters where there are any."""
 
-    def __init__(self, store: Store, name: str, judgments: list[Judgment]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        judgments: list[Judgment],
+        selection: Selection | None = None,
+    ) -> None:
         self.store, self.name, self.judgments = store, name, judgments
-        self.sha256 = content_hash(sorted(j.id for j in judgments))
+        self.selection = selection or Selection()
+        ids: object = sorted(j.id for j in judgments)
+        weights = self.selection.weights
+        self.sha256 = content_hash({"judgments": ids, "weights": weights} if weights else ids)
 
     def __len__(self) -> int:
         return len(self.judgments)
+
+    @classmethod
+    def now(cls, store: Store) -> Self:
+        """All judgments there are at this moment, not frozen."""
+        return cls.of(store, NOW, store.counts()["judgments"], Selection())
 
     @classmethod
     def of(cls, store: Store, name: str, up_to: int, selection: Selection) -> Self:
@@ -89,7 +128,10 @@ class Snapshot:
         if selection.raters is not None:
             ids = {r.id for r in store.raters() if r.name in selection.raters}
             chosen = [j for j in chosen if j.rater in ids]
-        return cls(store, name, chosen)
+        if selection.without:
+            left_out = {r.id for r in store.raters() if r.name in selection.without}
+            chosen = [j for j in chosen if j.rater not in left_out]
+        return cls(store, name, chosen, selection)
 
     @cached_property
     def tables(self) -> Tables:
@@ -136,8 +178,15 @@ class Snapshot:
             even=even,
             min_agreement=min_agreement,
             margin=margin,
+            weights=self.weights,
         )
         return Items(made, notes)
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """How much the votes of a rater (by id) count, where it is not 1."""
+        named = self.selection.weights
+        return {i: named[r.name] for i, r in self.tables.raters.items() if r.name in named}
 
     def pairs(
         self,

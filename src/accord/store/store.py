@@ -14,7 +14,7 @@ about, is found (tags, facts and sampling settings describe; no id covers them).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -253,15 +253,29 @@ class Store:
         *,
         kinds: Collection[str] | None = None,
         raters: Collection[str] | None = None,
+        without: Collection[str] = (),
+        weights: Mapping[str, float] | None = None,
+        because: str = "",
+        of: str | None = None,
     ) -> Snapshot:
-        """Name the current judgments (of these answer kinds, by raters of these names). Freezing the
-        same selection again is fine; StoreError when the name stands for another."""
+        """Name the current judgments, or those of the snapshot `of`: of these answer kinds, by raters of
+        these names, without those in quarantine; `weights` say how much a rater's votes count, `because`
+        why. Freezing the same selection again is fine; StoreError when the name stands for another."""
         selection = Selection(
             kinds=None if kinds is None else tuple(sorted(kinds)),
             raters=None if raters is None else tuple(sorted(raters)),
+            without=tuple(sorted(without)),
+            weights=dict(weights or {}),
+            because=because,
         )
         with self._db.writing() as connection:
-            up_to = connection.execute(sa.select(sa.func.max(schema.judgments.c.seq))).scalar() or 0
+            if of is None:
+                up_to = (
+                    connection.execute(sa.select(sa.func.max(schema.judgments.c.seq))).scalar() or 0
+                )
+            else:
+                base, up_to = self.snapshot(of), self._snapshot_row(of).up_to
+                selection = base.selection.narrowed(selection)
             made = Snapshot.of(self, name, up_to, selection)
             table = schema.snapshots
             old = connection.execute(sa.select(table).where(table.c.name == name)).first()
@@ -272,9 +286,11 @@ class Store:
                 }  # fmt: skip
                 self._db.insert(table, [row])
             elif old.sha256 != made.sha256:
+                what = f"({old.judgments}, not {len(made.judgments)})"
+                if old.judgments == len(made.judgments):
+                    what = "or weighs them otherwise"
                 raise StoreError(
-                    f"snapshot {name} holds other judgments ({old.judgments}, not {len(made.judgments)}); "
-                    "snapshots never change",
+                    f"snapshot {name} holds other judgments {what}; snapshots never change",
                     where=self.name,
                     mend="choose another name",
                 )
@@ -282,16 +298,8 @@ class Store:
 
     def snapshot(self, name: str) -> Snapshot:
         """The frozen selection; StoreError when it is not there or its judgments have changed."""
-        table = schema.snapshots
-        with self._db.reading() as connection:
-            row = connection.execute(sa.select(table).where(table.c.name == name)).first()
-            if row is None:
-                raise StoreError(
-                    f"no snapshot {name!r}",
-                    where=self.name,
-                    allowed=", ".join(self.snapshot_names()) or "none is frozen yet",
-                    mend="freeze one with accord import FILE --store STORE --snapshot NAME",
-                )
+        with self._db.reading():
+            row = self._snapshot_row(name)
             try:
                 selection = Selection.model_validate_json(row.selection)
             except ValueError:
@@ -304,6 +312,19 @@ class Store:
                 mend="restore the store from a copy",
             )
         return found
+
+    def _snapshot_row(self, name: str) -> Any:
+        table = schema.snapshots
+        with self._db.reading() as connection:
+            row = connection.execute(sa.select(table).where(table.c.name == name)).first()
+        if row is None:
+            raise StoreError(
+                f"no snapshot {name!r}",
+                where=self.name,
+                allowed=", ".join(self.snapshot_names()) or "none is frozen yet",
+                mend="freeze one with accord import FILE --store STORE --snapshot NAME",
+            )
+        return row
 
     def snapshot_names(self) -> list[str]:
         with self._db.reading() as connection:

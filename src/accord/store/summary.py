@@ -11,7 +11,7 @@ from accord.core.types import Judgment, Metric, Preference, Rater
 from accord.stats.agreement import krippendorff_alpha, percent_agreement
 from accord.stats.intervals import mean, proportion
 from accord.store.pairs import Tables, Vote, by_pair, votes
-from accord.store.snapshot import Selection, Snapshot
+from accord.store.snapshot import Snapshot
 from accord.store.store import Store
 
 __all__ = ["summarise"]
@@ -20,8 +20,7 @@ __all__ = ["summarise"]
 def summarise(what: Store | Snapshot) -> dict[str, Any]:
     """Plain data and Metrics: counts, raters, agreement, lengths, how often longer is preferred."""
     if isinstance(what, Store):
-        last = what.counts()["judgments"]
-        what = Snapshot.of(what, "now", last, Selection())
+        what = Snapshot.now(what)
     judgments, tables = what.judgments, what.tables
     cast, written = votes(judgments, tables)
     words = {i: len(r.text.split()) for i, r in {**tables.responses, **written}.items()}

@@ -1,0 +1,221 @@
+"""Raters: likelihoods that only climb, closed forms, and simulated raters found within their intervals."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+from scipy.special import expit
+
+from accord.core.errors import DataError
+from accord.stats import raters as skills
+from accord.stats.dawid_skene import dawid_skene
+from accord.stats.raters import rater_skills, reliability_of
+
+SKILL = np.array([3.0, 2.0, 2.0, 1.5, 1.0])
+SIDE = np.array([0.0, 0.0, 0.0, 1.0, 0.0])
+LENGTH = np.array([0.0, 0.0, 0.8, 0.0, 0.0])
+
+
+def votes(seed: int, pairs: int = 300, gamma: float = 0.0, **of: Any) -> dict[str, Any]:
+    """Five raters on every pair, sides at random."""
+    skill, side, length = (
+        of.get(k, v) for k, v in (("skill", SKILL), ("side", SIDE), ("length", LENGTH))
+    )
+    generator, j = np.random.default_rng(seed), len(SKILL)
+    longer = generator.normal(size=pairs)
+    m = generator.normal(size=pairs) + gamma * longer
+    pair, rater = np.repeat(np.arange(pairs), j), np.tile(np.arange(j), pairs)
+    shown = generator.choice([-1, 1], pairs * j)
+    eta = skill[rater] * m[pair] + side[rater] * shown + length[rater] * longer[pair]
+    value = (generator.random(pairs * j) < expit(eta)).astype(float)
+    return {
+        "pair": pair, "rater": rater, "value": value, "side": shown, "longer": longer[pair],
+        "pairs": pairs, "raters": j,
+    }  # fmt: skip
+
+
+def test_simulated_raters_are_within_their_intervals_in_90_of_100() -> None:
+    inside = np.zeros((5, 4))
+    for seed in range(100):
+        fit = rater_skills(**votes(seed))
+        for j in range(5):
+            for kind, (metric, truth) in enumerate(
+                (
+                    (fit.skill(j), SKILL[j]),
+                    (fit.reliability(j), reliability_of(SKILL[j])),
+                    (fit.side(j), SIDE[j]),
+                    (fit.length(j), LENGTH[j]),
+                )
+            ):
+                assert metric.low is not None
+                assert metric.high is not None
+                inside[j, kind] += metric.low <= truth <= metric.high
+    assert inside.min() >= 90, inside
+
+
+def test_a_length_that_is_quality_is_no_raters_bias() -> None:
+    inside, found = np.zeros(5), []
+    for seed in range(30):
+        fit = rater_skills(
+            **votes(seed, gamma=0.6)
+        )  # longer answers are better, and rater 2 likes them more
+        lengths = [fit.length(j) for j in range(5)]
+        inside += [m.low <= t <= m.high for m, t in zip(lengths, LENGTH, strict=True)]  # type: ignore[operator]
+        found.append(fit.gamma.value)
+    assert inside.min() >= 25  # of 30 at 95%: 25 or more with probability 0.9999
+    assert np.mean(found) == pytest.approx(0.6, abs=0.1)
+
+
+def test_a_posterior_is_as_sure_as_it_is_right() -> None:
+    generator = np.random.default_rng(5)
+    m = generator.normal(size=4000)
+    pair, rater = np.repeat(np.arange(4000), 5), np.tile(np.arange(5), 4000)
+    value = (generator.random(20_000) < expit(SKILL[rater] * m[pair])).astype(float)
+    zero = np.zeros(20_000)
+    fit = rater_skills(pair, rater, value, side=zero, longer=zero, pairs=4000, raters=5)
+    for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 0.7), (0.7, 0.9), (0.9, 1.0)):
+        there = (fit.better_P >= low) & (fit.better_P <= high)
+        sure, right = fit.better_P[there].mean(), (m[there] > 0).mean()
+        assert right == pytest.approx(sure, abs=4 * math.sqrt(0.25 / there.sum()))
+
+
+def test_one_vote_has_a_closed_form() -> None:
+    # P(m > 0 | a win) = 2 ∫_0^∞ σ(s·m) φ(m) dm = reliability(s): with one vote they are the same number
+    fit = rater_skills([0], [0], [1.0], side=[0], longer=[0.0], pairs=2, raters=1)
+    skill = fit.skill(0).value
+    assert skill is not None
+    area = integrate.quad(lambda m: 2 * expit(skill * m) * stats.norm.pdf(m), 0, 12)[0]
+    assert fit.better_P[0] == pytest.approx(area, abs=5e-3)  # the grid's step
+    assert fit.reliability(0).value == pytest.approx(fit.better_P[0])
+    assert math.isnan(fit.better_P[1])
+    assert any("rest on a prior" in note for note in fit.notes)
+
+
+def test_reliability_of_no_skill_and_of_all() -> None:
+    assert reliability_of(0.0) == pytest.approx(0.5)
+    assert reliability_of(1e6) == pytest.approx(1.0, abs=0.07)  # the node at m = 0 is a coin
+    assert reliability_of(1.0) == pytest.approx(
+        integrate.quad(lambda m: 2 * expit(m) * stats.norm.pdf(m), 0, 12)[0], abs=3e-3
+    )
+
+
+def test_slopes_are_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skills, "CHUNK", 7)  # several chunks
+    data = votes(1, pairs=12)
+    made = skills.Votes(
+        np.arange(0, 60, 5),
+        data["rater"],
+        data["value"],
+        data["side"].astype(float),
+        data["longer"],
+        skills.NORMAL_G,
+    )
+    x = np.random.default_rng(2).normal(1, 0.5, size=15)
+    value, slope = skills._loss(x.reshape(-1, 3), made)
+    for i in range(15):
+        step = np.eye(15)[i] * 1e-5
+        up, down = (skills._loss((x + d).reshape(-1, 3), made)[0] for d in (step, -step))
+        assert slope[i] == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-6)
+    monkeypatch.setattr(skills, "CHUNK", 1000)
+    assert skills._loss(x.reshape(-1, 3), made)[0] == pytest.approx(value)
+
+
+def test_orientation_does_not_matter() -> None:
+    data = votes(3)
+    flip = np.random.default_rng(0).random(300) < 0.5
+    turn = flip[data["pair"]]
+    turned = {
+        **data,
+        "value": np.where(turn, 1 - data["value"], data["value"]),
+        "side": np.where(turn, -data["side"], data["side"]),
+        "longer": np.where(turn, -data["longer"], data["longer"]),
+    }
+    one, other = rater_skills(**data), rater_skills(**turned)
+    assert other.values_J3 == pytest.approx(one.values_J3, abs=1e-4)
+    assert np.where(flip, 1 - other.better_P, other.better_P) == pytest.approx(
+        one.better_P, abs=1e-4
+    )
+
+
+def test_clusters_widen_what_hangs_together() -> None:
+    data = votes(4, pairs=100)
+    n = 100
+    twice = {
+        k: np.concatenate([v, v + n if k == "pair" else v]) if isinstance(v, np.ndarray) else v
+        for k, v in data.items()
+    } | {"pairs": 2 * n}
+    alone = rater_skills(**twice)
+    together = rater_skills(**twice, clusters=[*range(n), *range(n)])
+    for j in range(5):
+        a, b = alone.side(j), together.side(j)
+        ratio = (b.high - b.low) / (a.high - a.low)  # type: ignore[operator]
+        assert ratio == pytest.approx(math.sqrt(2), rel=0.1)  # each pair was told twice
+
+
+def test_a_rater_of_no_votes_is_undefined() -> None:
+    data = votes(0) | {"raters": 6}
+    got = rater_skills(**data).skill(5)
+    assert (got.value, got.note) == (None, "no votes")
+    with pytest.raises(DataError, match="columns of 2, 1"):
+        rater_skills([0, 1], [0], [1.0], side=[1], longer=[0.0], pairs=2, raters=1)
+
+
+def answers(seed: int, units: int = 300, values: int = 3) -> tuple[dict[str, Any], Any, Any]:
+    """Four raters right in 0.9, 0.8, 0.7 and 0.5 of units, else any other value."""
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, values, units)
+    right = np.array([0.9, 0.8, 0.7, 0.5])
+    unit, rater = np.repeat(np.arange(units), 4), np.tile(np.arange(4), units)
+    wrong = (truth[unit] + generator.integers(1, values, units * 4)) % values
+    value = np.where(generator.random(units * 4) < right[rater], truth[unit], wrong)
+    sizes = {"units": units, "raters": 4, "values": values}
+    return {"unit": unit, "rater": rater, "value": value, **sizes}, truth, right
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.5]), st.integers(2, 4))
+@settings(deadline=None, max_examples=25)
+def test_em_never_falls(seed: int, smoothing: float, values: int) -> None:
+    data, _, _ = answers(seed, units=40, values=values)
+    climb = dawid_skene(**data, smoothing=smoothing, steps=60).climb
+    assert all(b >= a - 1e-9 * abs(a) for a, b in itertools.pairwise(climb))
+    assert climb[-1] > climb[0] or len(climb) == 1
+
+
+def test_dawid_skene_finds_raters_within_their_intervals() -> None:
+    inside, hits = np.zeros(4), []
+    for seed in range(100):
+        data, truth, right = answers(seed)
+        fit = dawid_skene(**data)
+        hits.append((fit.posterior_UV.argmax(1) == truth).mean())
+        inside += [m.low <= r <= m.high for m, r in zip(fit.reliability, right, strict=True)]  # type: ignore[operator]
+    assert inside.min() >= 90, inside
+    assert np.mean(hits) > 0.9  # the best rater alone: 0.9
+
+
+def test_two_who_always_agree_by_hand() -> None:
+    # truth is told outright: prior and confusions are the smoothed counts, 6 + s and 2 + s of 8 + 2s
+    unit, rater = np.repeat(np.arange(8), 3), np.tile(np.arange(3), 8)
+    value = np.repeat([0, 0, 0, 0, 0, 0, 1, 1], 3)
+    fit = dawid_skene(unit, rater, value, units=8, raters=3, values=2, smoothing=0.5)
+    assert fit.prior_V == pytest.approx([6.5 / 9, 2.5 / 9], abs=1e-2)
+    assert fit.confusion_JVV[0] == pytest.approx(
+        np.array([[6.5 / 7, 0.5 / 7], [0.5 / 3, 2.5 / 3]]), abs=2e-2
+    )
+    assert fit.posterior_UV.argmax(1).tolist() == [0] * 6 + [1] * 2
+
+
+def test_what_dawid_skene_can_not_take() -> None:
+    with pytest.raises(DataError, match="no answers"):
+        dawid_skene([], [], [], units=1, raters=1, values=2)
+    with pytest.raises(DataError, match="columns of 2, 1, 1"):
+        dawid_skene([0, 1], [0], [0], units=2, raters=1, values=2)
+    data, _, _ = answers(0)
+    got = dawid_skene(**{**data, "raters": 5})
+    assert got.reliability[4].note == "no answers"
