@@ -1,6 +1,6 @@
-"""A scalar head on the last token's hidden state: reward and value models.
+"""A scalar head on the last token's hidden state: reward and value models; or one scalar for each axis.
 
-Legend: C continuations, H hidden size.
+Legend: C continuations, H hidden size, A axes.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ FILE = "scalar_head.safetensors"
 
 class ScalarHead(nn.Module):
     """score = w·h - centre. w starts at N(0, 1/(H+1)) (Stiennon et al. 2020); `centre` is set after
-    training so that reference answers score 0 on average. Always fp32."""
+    training so that reference answers score 0 on average. Always fp32. With `axes` there is a w and a centre
+    for each."""
 
     centre: Tensor
 
-    def __init__(self, hidden: int, seed: int) -> None:
+    def __init__(self, hidden: int, seed: int, axes: int | None = None) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(derive_seed(seed, "scalar_head"))
-        weight_H = torch.randn(hidden, generator=generator) / math.sqrt(hidden + 1)
-        self.weight = nn.Parameter(weight_H)
-        self.register_buffer("centre", torch.zeros(()))
+        shape = (hidden,) if axes is None else (axes, hidden)
+        weight = torch.randn(shape, generator=generator) / math.sqrt(hidden + 1)
+        self.weight = nn.Parameter(weight)
+        self.register_buffer("centre", torch.zeros(shape[:-1]))
 
     def forward(self, hidden_CH: Tensor) -> Tensor:
-        """Scores [C], fp32."""
-        return hidden_CH.float() @ self.weight - self.centre
+        """Scores [C], or [C, A], fp32."""
+        weight = self.weight if self.weight.dim() == 1 else self.weight.mT
+        return hidden_CH.float() @ weight - self.centre
 
     def save(self, folder: Path) -> None:
         """Write weight and centre to the folder."""
@@ -54,6 +57,7 @@ class ScalarHead(nn.Module):
             raise ModelError(
                 f"has no readable {FILE}", where=str(folder), mend="name a reward model's folder"
             ) from None
-        head = cls(state["weight"].numel(), 0)
+        *axes, hidden = state["weight"].shape
+        head = cls(hidden, 0, *axes)
         head.load_state_dict(state)
         return head

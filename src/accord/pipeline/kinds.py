@@ -191,6 +191,14 @@ class Process(_Training):
     kind: Literal["process"]
 
 
+class RewardAxes(_Training):
+    """A reward model with one head for each axis of the snapshot's ratings."""
+
+    kind: Literal["reward_axes"]
+    axes: list[str] = Field(default=[])  # all there are
+    average: Average = "prompt"
+
+
 class PreferenceStage(_Comparing):
     """DPO and its family on the snapshot's comparisons."""
 
@@ -261,7 +269,7 @@ class RlhfStage(StageConfig):
     """Keys of every stage that trains a policy on rewards of its own answers, beside those of its method
     (accord.train.settings). It answers the training prompts of `data`."""
 
-    refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward", "process")}
+    refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward", "process", "reward_axes")}
     init: str = "base"
     data: str
     rewards: list[dict[str, Any]] = Field(min_length=1)
@@ -354,6 +362,7 @@ KINDS: dict[str, type[StageConfig]] = {
     "sft": Sft,
     "reward": Reward,
     "process": Process,
+    "reward_axes": RewardAxes,
     "preference": PreferenceStage,
     "sweep": Sweep,
     "ppo": PpoStage,

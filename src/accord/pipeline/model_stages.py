@@ -15,9 +15,10 @@ from accord.lm.load import load
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.data_stages import world_of
-from accord.pipeline.kinds import PreferenceStage, Process, Reward, Sft, _Training
+from accord.pipeline.kinds import PreferenceStage, Process, Reward, RewardAxes, Sft, _Training
 from accord.stats.intervals import cluster_mean
 from accord.store import Store
+from accord.train.axes import train_axes
 from accord.train.data import Limits, best_against_rest, best_response
 from accord.train.optimise import Optimise
 from accord.train.preference import Judged, train_preference
@@ -27,6 +28,7 @@ from accord.train.sft import train_sft
 from accord.train.trainee import Trained
 
 __all__ = [
+    "axes_stage",
     "preference_stage",
     "process_stage",
     "read_groups",
@@ -98,6 +100,37 @@ def process_stage(ctx: StageContext) -> StageResult:
     result = _result(ctx, trained, "accuracy", "of held-out steps")
     result.facts["not_used"] = found.notes
     return result
+
+
+def axes_stage(ctx: StageContext) -> StageResult:
+    """Fit a reward model with a head for each axis of the ratings."""
+    config = ctx.config
+    assert isinstance(config, RewardAxes)
+    store, facts = _store(ctx, config.data)
+    train: dict[str, list[Group]] = {}
+    held: dict[str, list[Group]] = {}
+    with store:
+        snapshot = store.snapshot(facts["snapshot"])
+        known = snapshot.axes()
+        if unknown := [a for a in config.axes if a not in known]:
+            raise DataError(
+                f"no rating has the axis {unknown[0]!r}", where=f"stage {ctx.name}",
+                mend=f"the ratings have: {', '.join(known) or 'no axis'}",
+            )  # fmt: skip
+        for axis in config.axes or known:
+            groups = snapshot.groups(axis=axis)
+            one, other = groups.split(test=facts["test"], seed=facts["seed"])
+            train[axis], held[axis] = one[: config.limit], other[: config.eval_limit]
+    _check_any(ctx, [g for groups in train.values() for g in groups], "ratings that differ")
+    trained = train_axes(
+        load(ctx.policy(config.init)),
+        train,
+        eval_on=held,
+        average=config.average,
+        **_common(ctx, config),
+    )
+    first = next(iter(train))
+    return _result(ctx, trained, f"accuracy of {first}", "of held-out comparisons")
 
 
 def _pair_rows(held: Sequence[HeldOut], world: World | None) -> list[dict[str, Any]]:

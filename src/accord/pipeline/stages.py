@@ -9,6 +9,7 @@ from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.data_stages import import_stage, open_stage, simulate_stage
 from accord.pipeline.eval_stages import compare_stage, eval_stage
 from accord.pipeline.model_stages import (
+    axes_stage,
     preference_stage,
     process_stage,
     reward_stage,
@@ -26,6 +27,7 @@ STAGES: dict[str, Callable[[StageContext], StageResult]] = {
     "sft": sft_stage,
     "reward": reward_stage,
     "process": process_stage,
+    "reward_axes": axes_stage,
     "preference": preference_stage,
     "sweep": sweep_stage,
     "ppo": rlhf_stage,

@@ -37,6 +37,7 @@ class Context:
     count_tokens: Callable[[str], int] = lambda text: len(text.split())
     model: Callable[[str], Any] = _no_models
     process_model: Callable[[str], Any] = _no_models
+    axes_model: Callable[[str], Any] = _no_models
     sampler: Callable[[str], Any] = _no_models
 
 

@@ -24,14 +24,14 @@ from accord.core.config import Strict, validate
 from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
 from accord.core.types import Exchange
-from accord.rewards import judged, models, process, rules
+from accord.rewards import axes, judged, models, process, rules
 from accord.rewards.base import Context, Reward, named_models, rewards
 
 __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward"]
 
 PATIENCE = 600.0  # seconds: a reward that hangs ends the run instead of holding it
 OnFailure = Literal["stop", "drop"]
-BUILT_IN = (judged, models, process, rules)  # importing them registers theirs
+BUILT_IN = (axes, judged, models, process, rules)  # importing them registers theirs
 
 
 class Common(Strict):

@@ -88,13 +88,18 @@ class Vote:
         return replace(self, first=self.second, second=self.first, value=1 - self.value)
 
 
-def votes(judgments: Iterable[Judgment], tables: Tables) -> tuple[list[Vote], dict[str, Response]]:
-    """All votes, and the responses that edits wrote (by id)."""
+def votes(
+    judgments: Iterable[Judgment], tables: Tables, axis: str | None = None
+) -> tuple[list[Vote], dict[str, Response]]:
+    """All votes, and the responses that edits wrote (by id). On an `axis` only ratings have a say, by their
+    score on it."""
     found: list[Vote] = []
     written: dict[str, Response] = {}
     rated: dict[tuple[str, str, str], list[tuple[str, float, str]]] = defaultdict(list)
     for j in judgments:
         q, answer = tables.questions[j.question], j.answer
+        if axis is not None and not (isinstance(answer, Rating) and axis in answer.scores):
+            continue
         if isinstance(answer, Preference):
             value = {0: 1.0, 1: 0.0, None: 0.5}[answer.better]
             a, b = q.responses
@@ -105,7 +110,9 @@ def votes(judgments: Iterable[Judgment], tables: Tables) -> tuple[list[Vote], di
                 value = _order(-rank_a, -rank_b)
                 found.append(Vote(q.prompt, a, b, value, j.rater, (j.id,)))
         elif isinstance(answer, Rating):
-            rated[q.prompt, j.rater, q.guideline].append((q.responses[0], _level(answer), j.id))
+            rated[q.prompt, j.rater, q.guideline].append(
+                (q.responses[0], _level(answer, axis), j.id)
+            )
         elif isinstance(answer, Writing) and answer.edits is not None:
             new = _written(answer, tables.raters[j.rater])
             id = new.id_for(tables.prompts[q.prompt])
@@ -121,10 +128,10 @@ def _order(a: float, b: float) -> float:
     return 0.5 if a == b else float(a > b)
 
 
-def _level(answer: Rating) -> float:
-    """Mean over the axes, on a scale from 0 to 1."""
+def _level(answer: Rating, axis: str | None = None) -> float:
+    """The score on an axis, or the mean over all, on a scale from 0 to 1."""
     width = answer.highest - answer.lowest or 1.0
-    scores = [(s - answer.lowest) / width for s in answer.scores.values()]
+    scores = [(s - answer.lowest) / width for a, s in answer.scores.items() if axis in (None, a)]
     return sum(scores) / len(scores) if scores else 0.5
 
 
@@ -150,9 +157,10 @@ def groups(
     min_agreement: float = 0.0,
     margin: float = 0.0,
     weights: Mapping[str, float] | None = None,
+    axis: str | None = None,
 ) -> tuple[list[Group], dict[str, int]]:
     """One group per prompt that has an edge left, in the order of prompt ids; and what was left out."""
-    found, written = votes(judgments, tables)
+    found, written = votes(judgments, tables, axis)
     responses = {**tables.responses, **written}
     notes: Counter[str] = Counter()
     made: list[Group] = []

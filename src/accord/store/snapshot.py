@@ -20,6 +20,7 @@ from accord.core.types import (
     LabelledSteps,
     Pair,
     Prompt,
+    Rating,
 )
 from accord.store import pairs as reading
 from accord.store.pairs import Even, Tables, Ties
@@ -161,9 +162,11 @@ class Snapshot:
         even: Even = "drop",
         min_agreement: float = 0.0,
         margin: float = 0.0,
+        axis: str | None = None,
     ) -> Items[Group]:
         """The comparisons grouped by prompt (see accord.store.pairs); a pair several raters judged
-        is kept when at least `min_agreement` of the votes are on one side."""
+        is kept when at least `min_agreement` of the votes are on one side. On an `axis` of ratings
+        (`axes`) they are comparisons of the scores on it."""
         for name, value, allowed in (("ties", ties, Ties), ("even", even, Even)):
             if value not in get_args(allowed):
                 raise ConfigError(f"is {value!r}", where=name, allowed=", ".join(get_args(allowed)))
@@ -179,8 +182,14 @@ class Snapshot:
             min_agreement=min_agreement,
             margin=margin,
             weights=self.weights,
+            axis=axis,
         )
         return Items(made, notes)
+
+    def axes(self) -> list[str]:
+        """The axes that ratings speak of, in order of their names."""
+        found = (j.answer.scores for j in self.judgments if isinstance(j.answer, Rating))
+        return sorted({axis for scores in found for axis in scores})
 
     @cached_property
     def weights(self) -> dict[str, float]:

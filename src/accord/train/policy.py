@@ -12,6 +12,7 @@ from accord.core.types import Prompt
 from accord.lm.load import LanguageModel, load
 from accord.lm.sample import LocalSampler, Sampler
 from accord.lm.server import server_sampler
+from accord.rewards.axes import load_axes_model
 from accord.rewards.base import Context, named_models
 from accord.rewards.compose import build_rewards
 from accord.rewards.learned import RewardModel, is_reward_model, load_reward_model
@@ -78,6 +79,7 @@ def train_policy(
     context = Context(
         _token_counter(lm), _model_finder(actors, weights, where),
         process_model=lambda name: load_process_model(where(name), device=str(lm.device)),
+        axes_model=lambda name: load_axes_model(where(name), device=str(lm.device)),
         sampler=sampler_of,
     )  # fmt: skip
     made = build_rewards(rewards, context, "rewards")

@@ -54,7 +54,7 @@ def trace(outputs: Outputs) -> Row | None:
 
 def _parts(outputs: Outputs) -> list[tuple[str, str, list[Row]]]:
     found = []
-    for stage in outputs.of("sft", "reward", "process", "preference"):
+    for stage in outputs.of("sft", "reward", "process", "reward_axes", "preference"):
         rows = read_jsonl(stage.folder / "trained_on.jsonl")
         what = "demonstrations" if stage.kind == "sft" else "comparisons"
         what = "judged answers" if rows and {"good", "steps"} & rows[0].keys() else what

@@ -139,7 +139,7 @@ def _answer(policy: str, row: Row) -> Row:
 def training(outputs: Outputs) -> list[Row]:
     """Curves of every training stage, each with how to read it."""
     told = []
-    for stage in outputs.of("sft", "reward", "process", "preference", *rlhf.KINDS):
+    for stage in outputs.of("sft", "reward", "process", "reward_axes", "preference", *rlhf.KINDS):
         rows = stage.metrics_rows
         present = {key for row in rows for key in row}
         drawn = []

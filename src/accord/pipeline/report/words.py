@@ -147,7 +147,9 @@ def asked(outputs: Outputs, recipe: Any) -> list[str]:
     data = outputs.data
     if data:
         said.append(f"Judgments: {data.result.headline}.")
-    trained = outputs.of("sft", "reward", "process", "preference", "sweep", *rlhf.KINDS)
+    trained = outputs.of(
+        "sft", "reward", "process", "reward_axes", "preference", "sweep", *rlhf.KINDS
+    )
     said += [_training(stage) for stage in trained]
     return said
 
@@ -161,6 +163,7 @@ def _training(stage: Done) -> str:
         over = "; ".join(f"{key} in {', '.join(map(_plain, v))}" for key, v in c["over"].items())
         return f"{stage.name}: a sweep of {stage.result.facts['points']} points from {c['init']} over {over}."
     names = {"sft": "supervised fine-tuning", "reward": "reward model", "process": "process reward model",
+             "reward_axes": "reward model by axis",
              "preference": "preferences"}  # fmt: skip
     hyper = dict(c.get("loss") or {})
     single = hyper.get("name") in ("kto", "bco")
