@@ -14,8 +14,10 @@ _WHERE = {
     "load_reward_model": "accord.rewards.learned",
     "preference_loss": "accord.losses",
     "reward_loss": "accord.losses",
+    "train_axes": "accord.api",
     "train_policy": "accord.api",
     "train_preference": "accord.api",
+    "train_process": "accord.api",
     "train_reward": "accord.api",
     "train_sft": "accord.api",
     **dict.fromkeys(
@@ -27,7 +29,14 @@ _WHERE = {
 __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:  # for type checkers and editors
-    from accord.api import train_policy, train_preference, train_reward, train_sft
+    from accord.api import (
+        train_axes,
+        train_policy,
+        train_preference,
+        train_process,
+        train_reward,
+        train_sft,
+    )
     from accord.core.types import Demonstration, Group, Message, Metric, Pair, Prompt, Response
     from accord.lm.load import load
     from accord.losses import preference_loss, reward_loss

@@ -19,17 +19,24 @@ from typing import Any, Literal, get_args
 from accord.core.config import validate
 from accord.core.errors import ConfigError
 from accord.core.rundir import hold, make_dir
-from accord.core.types import Demonstration, Group, Pair, Prompt
+from accord.core.types import Demonstration, Group, LabelledSteps, Pair, Prompt
 from accord.lm.load import LanguageModel
 from accord.lm.lora import Lora
+from accord.train import axes, preference, process, reward, sft
 from accord.train import policy as own_answers
-from accord.train import preference, reward, sft
 from accord.train.data import Limits
 from accord.train.edges import Average
 from accord.train.optimise import Optimise, Progress
 from accord.train.trainee import Trained
 
-__all__ = ["train_policy", "train_preference", "train_reward", "train_sft"]
+__all__ = [
+    "train_axes",
+    "train_policy",
+    "train_preference",
+    "train_process",
+    "train_reward",
+    "train_sft",
+]
 
 TuneLike = Lora | Mapping[str, Any] | Literal["full"] | None
 
@@ -160,6 +167,49 @@ def train_preference(
             trackers=trackers,
             on_step=on_step,
             **settings,
+        )
+
+
+def train_process(
+    policy: LanguageModel,
+    steps: Sequence[LabelledSteps],
+    *,
+    run_dir: str | Path,
+    tune: TuneLike = None,
+    eval_on: Sequence[LabelledSteps] = (),
+    seed: int = 17,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+    **how: Any,
+) -> Trained:
+    """Train a process reward model on answers with labelled steps. The metric is the accuracy of held-out
+    steps."""
+    settings = _settings(run_dir, tune, how, steps)
+    more: dict[str, Any] = {"eval_on": eval_on, "seed": seed, "trackers": trackers}
+    with hold(settings["run_dir"]):
+        return process.train_process(policy, steps, on_step=on_step, **more, **settings)
+
+
+def train_axes(
+    policy: LanguageModel,
+    comparisons: Mapping[str, Sequence[Group]],
+    *,
+    run_dir: str | Path,
+    tune: TuneLike = None,
+    average: Average = "prompt",
+    eval_on: Mapping[str, Sequence[Group]] = {},
+    seed: int = 17,
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+    **how: Any,
+) -> Trained:
+    """Train a reward model with a head for each axis on comparisons by axis
+    (`snapshot.groups(axis=...)`)."""
+    settings = _settings(run_dir, tune, how, [g for gs in comparisons.values() for g in gs])
+    more: dict[str, Any] = {"eval_on": eval_on, "seed": seed, "trackers": trackers}
+    with hold(settings["run_dir"]):
+        return axes.train_axes(
+            policy, comparisons, average=average, on_step=on_step, **more, **settings
         )
 
 
