@@ -13,7 +13,6 @@ run's evaluations) or `policies` (sampled while people work, blind).
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,7 +38,6 @@ __all__ = [
     "check_item",
     "read_items",
     "read_study",
-    "steps_of",
 ]
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -341,6 +339,9 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
         raise DataError(
             f"{len(responses)} responses for a {ask.kind} question", where=place, allowed=allowed
         )
+    texts = [*(m.content for m in prompt.messages), *(r.text + r.source for r in responses)]
+    if any("\x00" in t or not _whole(t) for t in [*texts, item.category]):
+        raise DataError("holds a character that can't be kept", where=place, mend="take it out")
     ids = {r.id_for(prompt) for r in responses}
     if len(ids) < len(responses):
         raise DataError("the same response twice", where=place, mend="leave one out")
@@ -349,10 +350,6 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
     return prompt, responses, known or None
 
 
-def steps_of(text: str) -> list[str]:
-    """The reasoning steps of a response: paragraphs when there are several, else lines."""
-    for cut in (r"\n\s*\n", r"\n"):
-        parts = [p.strip() for p in re.split(cut, text) if p.strip()]
-        if len(parts) > 1:
-            return parts
-    return [text.strip() or text]
+def _whole(text: str) -> bool:
+    """Whether it is text: half of a surrogate pair is none."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)

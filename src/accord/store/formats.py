@@ -8,6 +8,8 @@
     messages           messages                      a demonstration: the last turn answers the rest
     prompts            prompt                        a prompt alone
     accord             type, …                       our own types, lossless (see exporting)
+    argilla            fields, responses             Argilla's records (see foreign)
+    label_studio       data, annotations             Label Studio's tasks (see foreign)
 
 Text that begins with "\\n\\nHuman:" is a transcript and becomes messages, each turn stripped of the
 spaces around it; other text is one user message.
@@ -163,7 +165,7 @@ def _prompts(row: Mapping[str, Any]) -> Record:
 
 @dataclass(frozen=True)
 class Format:
-    """The keys a row must have and how it is read; None for accord's own."""
+    """The keys a row must have and how it is read; None where a row holds several things."""
 
     keys: tuple[str, ...]
     read: Callable[[Mapping[str, Any]], Record] | None
@@ -171,6 +173,8 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "accord": Format(("type",), None),
+    "argilla": Format(("fields", "responses"), None),
+    "label_studio": Format(("data", "annotations"), None),
     "preference": Format(("prompt", "chosen", "rejected"), _preference),
     "implicit": Format(("chosen", "rejected"), _implicit),
     "unpaired": Format(("prompt", "completion", "label"), _unpaired),

@@ -27,6 +27,7 @@ __all__ = [
     "Who",
     "add_account",
     "change_password",
+    "ensure",
     "role_in",
     "session",
     "set_role",
@@ -99,6 +100,22 @@ def add_account(
         connection.execute(sa.insert(accounts), [row])
         audit.record(site, by, "account added", name=name, admin=admin)
     return str(row["id"])
+
+
+def ensure(site: Site, name: str, *, admin: bool = False, reset: bool = False) -> str | None:
+    """An account of this name; the password of a new one, or of one that is reset, else None."""
+    accounts = tables.accounts
+    row = site.one(sa.select(accounts).where(accounts.c.name == name))
+    password = secrets.token_urlsafe(12)
+    if row is None:
+        add_account(site, name, password, admin=admin)
+        return password
+    if admin and not row.admin:
+        site.run(sa.update(accounts).where(accounts.c.id == row.id).values(admin=True))
+        audit.record(site, "cli", "made administrator", name=name)
+    if reset:
+        change_password(site, row.id, name, password)
+    return password if reset else None
 
 
 def check_password(password: str, name: str) -> None:

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from accord.core.errors import DataError
-from accord.feedback.study import Compare, Rank, Rate, Steps, steps_of
+from accord.core.types import steps_of
+from accord.feedback.study import Compare, Rank, Rate, Steps
 from accord.web import leases, tables, texts
 from accord.web.answers import answer_of, choices, fields_of
 from accord.web.leases import Lease, Lost
@@ -19,7 +20,7 @@ from accord.web.queue import left_for
 from accord.web.security import Checked, Form, Here, may
 from accord.web.site import document, new_id
 
-__all__ = ["router"]
+__all__ = ["groups_of", "options_of", "router"]
 
 router = APIRouter(include_in_schema=False)
 Annotator = Annotated[Here, Depends(may("annotate"))]
@@ -78,14 +79,14 @@ def _show(
     guideline = here.site.guideline(here.study.name, lease.guideline)
     return page(
         request, "annotate.html", here.who, status=status, here=here, lease=lease, ask=ask,
-        texts=shown, values=values, notice=notice, groups=_groups(ask, shown),
-        options=_options(ask), diff=texts.difference(*shown) if len(shown) == 2 else None,
+        texts=shown, values=values, notice=notice, groups=groups_of(ask, shown),
+        options=options_of(ask), diff=texts.difference(*shown) if len(shown) == 2 else None,
         guideline=document(guideline.document) if guideline else None, version=lease.guideline,
         pace=_pace(here),
     )  # fmt: skip
 
 
-def _options(ask: Any) -> list[dict[str, Any]]:
+def options_of(ask: Any) -> list[dict[str, Any]]:
     """Radios of a kind with one group."""
     if isinstance(ask, Compare):
         return choices(ask)
@@ -97,7 +98,7 @@ def _options(ask: Any) -> list[dict[str, Any]]:
     return []
 
 
-def _groups(ask: Any, shown: list[str]) -> list[dict[str, Any]]:
+def groups_of(ask: Any, shown: list[str]) -> list[dict[str, Any]]:
     """Groups of radios of the other kinds: an axis, a response to rank, a step."""
     if isinstance(ask, Rate):
         points = [{"value": str(n), "key": str(n)} for n in range(1, ask.points + 1)]

@@ -13,8 +13,9 @@ from accord.core.types import (
     StepLabels,
     Thumb,
     Writing,
+    steps_of,
 )
-from accord.feedback.study import Ask, Compare, Rank, Rate, Steps, Write, steps_of
+from accord.feedback.study import Ask, Compare, Rank, Rate, Steps, Write
 from accord.web.security import Form
 from accord.web.site import form_int
 

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from accord import __version__
 from accord.core.errors import AccordError
-from accord.web import annotate, home
+from accord.web import admin, annotate, api, arena, export, home, review
 from accord.web.pages import HERE, page
 from accord.web.security import Safe, SignInFirst
 from accord.web.site import Site
@@ -29,7 +29,7 @@ def create_app(site: Site) -> FastAPI:
     app.state.site = site
     app.add_middleware(Safe, site=site)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-    for room in (home, annotate):
+    for room in (home, annotate, review, admin, export, arena, api):
         app.include_router(room.router)
     app.add_exception_handler(SignInFirst, _sign_in_first)
     app.add_exception_handler(StarletteHTTPException, _fault)

@@ -2,8 +2,8 @@
 
 A write transaction is exclusive (SQLite: BEGIN IMMEDIATE; PostgreSQL: an advisory lock), and partial unique
 indexes stand behind it: one live lease per seat of a question, one per rater and question, one held per
-rater. A lease that ran out goes back to the pool when somebody next looks for work; until then its holder may still
-submit.
+rater. A lease that ran out goes back to the pool when somebody next looks for work; until then its holder may
+still submit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from accord.core.types import Answer, Judgment, Prompt, Question, Response
 from accord.feedback import assignment
 from accord.feedback.study import Ask, Study
 from accord.store import rows, schema
-from accord.web import tables
+from accord.web import hooks, tables
 from accord.web.accounts import Who
 from accord.web.queue import pick
 from accord.web.site import Site, new_id, rater_of
@@ -241,6 +241,8 @@ def submit(
             "right": _right(row, answer), "ended_at": row.ended_at or site.now(),
         }  # fmt: skip
         connection.execute(sa.update(L).where(L.c.id == id).values(**values))
+        hooks.tell(site, connection, study.name, judgment=judgment.id, question=row.question,
+                   at=judgment.at)  # fmt: skip
     return judgment
 
 

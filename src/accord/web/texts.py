@@ -110,8 +110,23 @@ def difference(a: str, b: str) -> tuple[Markup, Markup]:
     left: list[str] = []
     right: list[str] = []
     matcher = difflib.SequenceMatcher(None, one, two, autojunk=False)
-    for what, i, j, k, m in matcher.get_opcodes():
+    for what, i, j, k, m in _steadied(matcher.get_opcodes(), one):
         old, new = raw("".join(one[i:j])), raw("".join(two[k:m]))
         left.append(old if what == "equal" or not old else f"<del>{old}</del>")
         right.append(new if what == "equal" or not new else f"<ins>{new}</ins>")
     return Markup("".join(left)), Markup("".join(right))
+
+
+def _steadied(
+    codes: list[tuple[str, int, int, int, int]], one: list[str]
+) -> list[tuple[str, int, int, int, int]]:
+    """Changes with nothing but spaces between them are one change: easier to read."""
+    made: list[tuple[str, int, int, int, int]] = []
+    for n, (what, i, j, k, m) in enumerate(codes):
+        between = 0 < n < len(codes) - 1 and not "".join(one[i:j]).strip()
+        kind = "replace" if what == "equal" and between else what
+        if made and kind != "equal" and made[-1][0] != "equal":
+            _, i, _, k, _ = made.pop()
+            kind = "replace"
+        made.append((kind, i, j, k, m))
+    return made
