@@ -222,6 +222,8 @@ def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") 
         raise ConfigError(
             "rows of several types need JSON lines", where=str(path), allowed=".jsonl, .jsonl.gz"
         )
+    if format in ("argilla", "label_studio") and not suffix.startswith(".json"):
+        raise ConfigError("its rows are nested", where=str(path), allowed=".json, .jsonl, .gz")
     _check_target(path)
     write = WRITERS.get(suffix)
     if write is None and suffix:

@@ -143,6 +143,8 @@ def label_studio_rows(snapshot: Snapshot) -> Iterator[Row]:
 def _result(name: str, value: Any, shown: int) -> Row:
     """One value as a region of the control of its type."""
     to = ",".join(f"response_{k}" for k in range(1, shown + 1)) or "prompt"
+    kind: str
+    body: Row
     if name == "preference" and str(value).startswith("response_"):
         kind, body = "pairwise", {"selected": "left" if value == "response_1" else "right"}
     elif name in ("preference", "thumb"):

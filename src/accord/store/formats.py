@@ -7,9 +7,9 @@
     prompt_completion  prompt, completion            a demonstration
     messages           messages                      a demonstration: the last turn answers the rest
     prompts            prompt                        a prompt alone
-    accord             type, …                       our own types, lossless (see exporting)
     argilla            fields, responses             Argilla's records (see foreign)
     label_studio       data, annotations             Label Studio's tasks (see foreign)
+    accord             type, …                       our own types, lossless (see exporting)
 
 Text that begins with "\\n\\nHuman:" is a transcript and becomes messages, each turn stripped of the
 spaces around it; other text is one user message.
@@ -173,8 +173,6 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "accord": Format(("type",), None),
-    "argilla": Format(("fields", "responses"), None),
-    "label_studio": Format(("data", "annotations"), None),
     "preference": Format(("prompt", "chosen", "rejected"), _preference),
     "implicit": Format(("chosen", "rejected"), _implicit),
     "unpaired": Format(("prompt", "completion", "label"), _unpaired),
@@ -182,6 +180,8 @@ FORMATS: dict[str, Format] = {
     "unpaired_messages": Format(("messages", "label"), _unpaired_messages),
     "messages": Format(("messages",), _messages),
     "prompts": Format(("prompt",), _prompts),
+    "argilla": Format(("fields", "responses"), None),
+    "label_studio": Format(("data", "annotations"), None),
 }
 
 

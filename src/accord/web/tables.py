@@ -33,10 +33,12 @@ COLUMNS = {
     "tokens": "hash id name study scopes author at expires_at revoked_at",
     "webhooks": "id study url secret at closed_at",
 }
+BOOLEANS = {"accounts.admin", "accounts.disabled", "leases.right", "qualifications.passed"}
 
 
 def _table(name: str) -> sa.TableClause:
-    return sa.table(name, *(sa.column(c) for c in COLUMNS[name].split()))
+    kinds = {c: sa.Boolean() if f"{name}.{c}" in BOOLEANS else None for c in COLUMNS[name].split()}
+    return sa.table(name, *(sa.column(c, kind) for c, kind in kinds.items()))
 
 
 accounts = _table("accounts")
