@@ -108,12 +108,14 @@ def user(
     with site.store:
         if study and site.study(study) is None:
             raise ConfigError(f"no study {study!r}", where=store, mend="serve it once")
-        password = accounts.ensure(site, name, admin=admin, reset=reset)
-        if password:
-            print(f"{name}: password {password} (shown once)")
-        if study:
-            accounts.set_role(site, study, name, role, "cli")
-            print(f"{name} is {role} in {study}")
+        with site.store.transaction():
+            password = accounts.ensure(site, name, admin=admin, reset=reset)
+            if study:
+                accounts.set_role(site, study, name, role, "cli")
+    if password:
+        print(f"{name}: password {password} (shown once)")
+    if study:
+        print(f"{name} is {role} in {study}")
 
 
 def _site(store: str) -> Any:

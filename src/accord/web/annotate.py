@@ -59,7 +59,7 @@ def annotate_again(request: Request, here: Annotator, lease: str) -> Response:
     if found.judgment is None:
         raise HTTPException(404, "There is no answer to correct.")
     old = here.site.store.judgment(found.judgment).judgment
-    values = {**fields_of(old.answer), "rationale": old.rationale or ""}
+    values = {**fields_of(old.answer, found.ask), "rationale": old.rationale or ""}
     notice = "This is your last answer. Submit again to correct it; until then it stands."
     return _show(request, here, found, values, notice=notice)
 

@@ -102,8 +102,8 @@ def _writing(ask: Write, text: str, shown: list[str]) -> Writing:
     return Writing(text=text.strip(), edits=0 if shown else None)
 
 
-def fields_of(answer: Answer) -> Form:
-    """The form's fields that say this answer."""
+def fields_of(answer: Answer, ask: Ask) -> Form:
+    """The form's fields that say this answer to a question of this kind."""
     if isinstance(answer, Preference):
         if answer.better is None:
             return {"choice": "bad" if answer.both_bad else "tie"}
@@ -111,7 +111,12 @@ def fields_of(answer: Answer) -> Form:
     if isinstance(answer, Thumb):
         return {"choice": "up" if answer.up else "down"}
     if isinstance(answer, Rating):
-        return {f"group-{i}": f"{score:g}" for i, score in enumerate(answer.scores.values())}
+        axes = [axis.name for axis in ask.axes] if isinstance(ask, Rate) else []
+        return {
+            f"group-{i}": f"{answer.scores[axis]:g}"
+            for i, axis in enumerate(axes)
+            if axis in answer.scores
+        }
     if isinstance(answer, Ranking):
         return {f"group-{i}": str(rank) for i, rank in enumerate(answer.ranks)}
     if isinstance(answer, StepLabels):

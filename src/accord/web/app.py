@@ -15,8 +15,9 @@ from accord.web.pages import HERE, page
 from accord.web.security import Safe, SignInFirst
 from accord.web.site import Site
 
-__all__ = ["create_app"]
+__all__ = ["ROOMS", "create_app"]
 
+ROOMS = (home, annotate, review, admin, export, arena, api)
 WORDS = {403: "Not allowed", 404: "Not found", 413: "Too long", 429: "Too many tries"}
 
 
@@ -29,7 +30,7 @@ def create_app(site: Site) -> FastAPI:
     app.state.site = site
     app.add_middleware(Safe, site=site)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-    for room in (home, annotate, review, admin, export, arena, api):
+    for room in ROOMS:
         app.include_router(room.router)
     app.add_exception_handler(SignInFirst, _sign_in_first)
     app.add_exception_handler(StarletteHTTPException, _fault)

@@ -101,13 +101,14 @@ def choose(request: Request, here: Exporter, notice: str = "") -> Response:
     )  # fmt: skip
 
 
-@router.get("/export/{format}{suffix}")
-def download(here: Exporter, format: str, suffix: str) -> Response:
+@router.get("/export/{file}")
+def download(here: Exporter, file: str) -> Response:
     """The file itself."""
     name = here.study.name
-    suffix = f".{suffix.lstrip('.')}"
+    format, _, suffix = file.partition(".")
+    suffix = f".{suffix}"
     if suffix not in SUFFIXES or format not in WORDS:
-        raise DataError("unknown format", where=f"{format}{suffix}", allowed=", ".join(WORDS))
+        raise DataError("unknown format", where=file[:80], allowed=", ".join(WORDS))
     if format == "judgments":
         body, suffix = table(here.site, name), ".csv"
     else:

@@ -85,7 +85,10 @@ def dispute(request: Request, here: Adjudicator, question: str) -> Response:
     values: Form = {}
     if found.verdict:
         old = here.site.store.judgment(found.verdict).judgment
-        values = {**fields_of(old.answer), "rationale": old.rationale or ""}
+        values = {
+            **fields_of(old.answer, here.study.questions[found.block]),
+            "rationale": old.rationale or "",
+        }
     return _dispute_page(request, here, found, values)
 
 

@@ -70,7 +70,7 @@ def _mark(found: re.Match[str]) -> str:
 
 def _safe_href(tag: str, attribute: str, value: str) -> str | None:
     """Absolute addresses only: a link of a model goes nowhere on this site."""
-    good = re.match(r"(?i)(https?://|mailto:)", value)
+    good = attribute != "href" or re.match(r"(?i)(https?://|mailto:)", value)
     return value if good else None
 
 
