@@ -25,6 +25,7 @@ __all__ = ["groups_of", "options_of", "router"]
 router = APIRouter(include_in_schema=False)
 Annotator = Annotated[Here, Depends(may("annotate"))]
 L = tables.leases
+COUNT_EVERY = 30.0  # seconds
 LOST = "Your time on that question ran out and it went to others; the answer was not counted."
 NOTICES = {
     "lost": LOST,
@@ -128,13 +129,20 @@ def _pace(here: Here) -> dict[str, Any]:
             sa.select(L.c.seconds).where(*mine).order_by(L.c.ended_at.desc()).limit(20)
         ).scalars()
         seconds = [s for s in last if s is not None]
-        left = left_for(connection, here.study.name, here.who.id)
+        left = _left(here, connection, done)
     held = 1  # the question on the page wants this rater no more, but is not done
-    return {
-        "done": done,
-        "left": left + held,
-        "seconds": round(median(seconds)) if seconds else None,
-    }
+    middle = round(median(seconds)) if seconds else None
+    return {"done": done, "left": left + held, "seconds": middle}
+
+
+def _left(here: Here, connection: sa.Connection, done: int) -> int:
+    """How many questions are left: counted twice a minute, in between by what was done since."""
+    key = (here.study.name, here.who.id)
+    at, left, then = here.site.left.get(key, (0.0, 0, 0))
+    if here.site.now() - at > COUNT_EVERY:
+        at, left, then = here.site.now(), left_for(connection, *key), done
+        here.site.left[key] = (at, left, then)
+    return max(0, left - (done - then))
 
 
 # -- what comes back ------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class Site:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     now: Callable[[], float] = time.time
     hooks_allowed: Sequence[str] = ()
+    left: dict[tuple[str, str], tuple[float, int, int]] = field(default_factory=dict)
 
     @property
     def db(self) -> Database:
