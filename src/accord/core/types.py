@@ -7,6 +7,7 @@ it came from. Ids are content hashes: the same content has the same id in every 
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -38,6 +39,7 @@ __all__ = [
     "Thumb",
     "Verdict",
     "Writing",
+    "steps_of",
 ]
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -175,6 +177,15 @@ class StepLabels(Frozen):
 
     kind: Literal["steps"] = "steps"
     labels: tuple[Literal[-1, 0, 1], ...]
+
+
+def steps_of(text: str) -> list[str]:
+    """The reasoning steps of a response: its paragraphs when there are several, else its lines."""
+    for cut in (r"\n\s*\n", r"\n"):
+        parts = [p.strip() for p in re.split(cut, text) if p.strip()]
+        if len(parts) > 1:
+            return parts
+    return [text.strip() or text]
 
 
 class Writing(Frozen):

@@ -7,9 +7,13 @@
     unpaired            prompt, completion, label                      TRL KTO, BCO
     prompt_completion   prompt, completion                             TRL SFT
     messages            messages                                       TRL SFT
+    stepwise            prompt, completions, labels                    TRL stepwise supervision (PRM)
+    argilla             records with everybody's responses             -> Argilla, import
+    label_studio        tasks with annotations                         -> Label Studio, import
 
 By the name of the target: .jsonl, .json, .csv, .parquet (.jsonl.gz and .json.gz too), else a `datasets`
-folder. A conversation of several turns as text is a transcript ("\\n\\nHuman: …\\n\\nAssistant: …").
+folder. In a CSV no cell begins like a formula: such a text gets an apostrophe, which import takes off.
+A conversation of several turns as text is a transcript ("\\n\\nHuman: …\\n\\nAssistant: …").
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import gzip
 import io
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +32,21 @@ from typing import Any, NamedTuple
 from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
 from accord.core.rundir import make_dir, user_path
-from accord.core.types import Demonstration, LabelledResponse, Message, Pair, Prompt
+from accord.core.types import (
+    Demonstration,
+    Judgment,
+    LabelledResponse,
+    Message,
+    Pair,
+    Prompt,
+    StepLabels,
+    steps_of,
+)
 from accord.store.database import holds_database
+from accord.store.foreign import argilla_rows, label_studio_rows
 from accord.store.formats import transcript
 from accord.store.native import native_rows
+from accord.store.readers import guarded
 from accord.store.snapshot import Items, Snapshot
 
 __all__ = ["EXPORTS", "Exported", "export"]
@@ -132,6 +148,38 @@ def _native(snapshot: Snapshot) -> Items[Any]:
     return Items(native_rows(snapshot))
 
 
+def _steps(snapshot: Snapshot) -> Items[Any]:
+    """Responses with their steps and how raters marked them, by response."""
+    tables, marked = snapshot.tables, Items[Any]()
+    by_response: dict[str, list[Judgment]] = defaultdict(list)
+    for j in snapshot.judgments:
+        if isinstance(j.answer, StepLabels):
+            by_response[tables.questions[j.question].responses[0]].append(j)
+    for id, said in by_response.items():
+        steps = steps_of(tables.responses[id].text)
+        fit = [
+            j
+            for j in said
+            if isinstance(j.answer, StepLabels) and len(j.answer.labels) == len(steps)
+        ]
+        if fit:
+            prompt = tables.prompts[tables.questions[fit[0].question].prompt]
+            marked.append((prompt, steps, fit))
+        else:
+            marked.notes["answers whose labels don't fit the steps"] = 1
+    return marked
+
+
+def _stepwise(found: tuple[Prompt, list[str], list[Judgment]]) -> Row:
+    """A step is right unless more raters marked it bad than good; neutral counts as right (Lightman et
+    al. 2023, appendix)."""
+    prompt, steps, said = found
+    labels = [j.answer.labels for j in said if isinstance(j.answer, StepLabels)]
+    right = [sum(column) >= 0 for column in zip(*labels, strict=True)]
+    sources = [j.id for j in said]
+    return {"prompt": _text(prompt), "completions": steps, "labels": right, "sources": sources}
+
+
 EXPORTS: dict[str, tuple[Callable[[Snapshot], Items[Any]], Callable[[Any], Row]]] = {
     "accord": (_native, dict),
     "preference": (Snapshot.pairs, _preference),
@@ -140,6 +188,9 @@ EXPORTS: dict[str, tuple[Callable[[Snapshot], Items[Any]], Callable[[Any], Row]]
     "unpaired": (Snapshot.labelled, _unpaired),
     "prompt_completion": (Snapshot.demonstrations, _prompt_completion),
     "messages": (Snapshot.demonstrations, _messages),
+    "stepwise": (_steps, _stepwise),
+    "argilla": (lambda s: Items(argilla_rows(s)), dict),
+    "label_studio": (lambda s: Items(label_studio_rows(s)), dict),
 }
 
 
@@ -171,6 +222,8 @@ def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") 
         raise ConfigError(
             "rows of several types need JSON lines", where=str(path), allowed=".jsonl, .jsonl.gz"
         )
+    if format in ("argilla", "label_studio") and not suffix.startswith(".json"):
+        raise ConfigError("its rows are nested", where=str(path), allowed=".json, .jsonl, .gz")
     _check_target(path)
     write = WRITERS.get(suffix)
     if write is None and suffix:
@@ -217,7 +270,9 @@ def _csv(rows: Sequence[Row]) -> bytes:
     writer = csv.DictWriter(out, list(rows[0]))
     writer.writeheader()
     for row in rows:
-        writer.writerow({k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()})
+        writer.writerow(
+            {k: guarded(v) if isinstance(v, str) else json.dumps(v) for k, v in row.items()}
+        )
     return out.getvalue().encode()
 
 

@@ -8,6 +8,8 @@
     prompt_completion  prompt, completion            a demonstration
     messages           messages                      a demonstration: the last turn answers the rest
     prompts            prompt                        a prompt alone
+    argilla            fields, responses             Argilla's records (see foreign)
+    label_studio       data, annotations             Label Studio's tasks (see foreign)
     accord             type, …                       our own types, lossless (see exporting)
 
 Text that begins with "\\n\\nHuman:" is a transcript and becomes messages, each turn stripped of the
@@ -182,7 +184,7 @@ def _prompts(row: Mapping[str, Any]) -> Record:
 
 @dataclass(frozen=True)
 class Format:
-    """The keys a row must have and how it is read; None for accord's own."""
+    """The keys a row must have and how it is read; None where a row holds several things."""
 
     keys: tuple[str, ...]
     read: Callable[[Mapping[str, Any]], Record] | None
@@ -198,6 +200,8 @@ FORMATS: dict[str, Format] = {
     "unpaired_messages": Format(("messages", "label"), _unpaired_messages),
     "messages": Format(("messages",), _messages),
     "prompts": Format(("prompt",), _prompts),
+    "argilla": Format(("fields", "responses"), None),
+    "label_studio": Format(("data", "annotations"), None),
 }
 
 

@@ -19,6 +19,7 @@ from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
 from accord.core.rundir import write_jsonl
 from accord.core.types import ANSWERS, Judgment, Preference, Question, Rater, Response
+from accord.store.foreign import read_foreign
 from accord.store.formats import FORMATS, Record, convert, detect
 from accord.store.native import add_native, read_native
 from accord.store.readers import BadRow, Row, count_rows, read_rows
@@ -27,6 +28,7 @@ from accord.store.store import Store
 __all__ = ["FORMATS", "ImportReport", "import_file"]
 
 BATCH = 1000
+WHOLE = {"accord", "argilla", "label_studio"}  # rows that hold typed objects, added together
 REASONS = {
     "bad": "bad rows",
     "duplicate": "duplicates of a judgment already there",
@@ -136,7 +138,7 @@ def import_file(
         batch: list[tuple[str, Row, Record | Any]] = []
         for place, row in _good_rows(job, path, skip_bad, limit):
             batch.append((place, row, _understand(job, place, row, path, skip_bad)))
-            if len(batch) == BATCH and job.report.format != "accord":
+            if len(batch) == BATCH and job.report.format not in WHOLE:
                 _add(job, batch)
                 batch = []
                 if on_progress:
@@ -187,7 +189,9 @@ def _good_rows(
 def _understand(job: _Job, place: str, row: Row, path: Path, skip_bad: bool) -> Record | Any:
     try:
         if job.report.format == "accord":
-            return read_native(row)
+            return [read_native(row)]
+        if job.report.format in WHOLE:
+            return read_foreign(row, job.report.format, job.at)
         record = convert(row, job.report.format)
     except BadRow as bad:
         _bad(job, path, place, bad, row, skip_bad)
@@ -213,10 +217,9 @@ def _bad(job: _Job, path: Path, place: str, bad: BadRow, row: Any, skip_bad: boo
 def _add(job: _Job, batch: list[tuple[str, Row, Any]]) -> None:
     """Add a batch of understood rows to the store."""
     understood = [(place, row, what) for place, row, what in batch if what is not None]
-    if job.report.format == "accord":
-        job.report.judgments += add_native(
-            job.store, [what for _, _, what in understood], job.report.path
-        )
+    if job.report.format in WHOLE:
+        found = [thing for _, _, several in understood for thing in several]
+        job.report.judgments += add_native(job.store, found, job.report.path)
         job.report.prompts = job.store.counts()["prompts"]
         return
     kept = [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from accord.store.snapshot import Snapshot
     from accord.store.store import Store
 
-__all__ = ["add_native", "native_rows", "read_native"]
+__all__ = ["Native", "add_native", "native_rows", "read_native"]
 
 TYPES: dict[str, type[BaseModel]] = {
     "prompt": Prompt,

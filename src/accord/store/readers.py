@@ -20,9 +20,10 @@ from typing import IO, Any
 from accord.core.errors import DataError
 from accord.core.rundir import user_path
 
-__all__ = ["BadRow", "count_rows", "read_rows"]
+__all__ = ["BadRow", "count_rows", "guarded", "read_rows"]
 
 MAX_LINE = 5 << 20  # bytes
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Row = dict[str, Any]
 
 
@@ -196,7 +197,20 @@ def _csv(path: Path) -> Rows:
                     BadRow("", f"has not {len(names)} columns as the header", raw=str(row)),
                 )
             else:
+                if "sources" in names:  # our own export
+                    row = {k: _unguarded(v) for k, v in row.items()}
                 yield str(reader.line_num), {k: _cell(v) for k, v in row.items()}
+
+
+def guarded(text: str) -> str:
+    """A CSV cell that no spreadsheet takes for a formula: an apostrophe before what would be one. Exactly
+    undone by `_unguarded`."""
+    return f"'{text}" if text.lstrip("'")[:1] in FORMULA else text
+
+
+def _unguarded(text: str) -> str:
+    is_guarded = text[:1] == "'" and text.lstrip("'")[:1] in FORMULA
+    return text[1:] if is_guarded else text
 
 
 def _cell(text: str) -> Any:

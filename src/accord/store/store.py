@@ -60,6 +60,11 @@ class Store:
     def close(self) -> None:
         self._db.engine.dispose()
 
+    @property
+    def database(self) -> Database:
+        """Connections and transactions, for rooms that keep tables of their own beside these."""
+        return self._db
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything added inside is kept together, or, after an exception, not at all."""

@@ -1,0 +1,190 @@
+"""`accord collect`: the web app for judgments, and what keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accord.core.errors import ConfigError
+
+__all__ = ["collect_app"]
+
+collect_app = typer.Typer(help="Collect judgments from people in a browser.", no_args_is_help=True)
+STORE = "study.db"
+StoreAt = Annotated[str, typer.Option("--store", help="A file or URL of the judgment store.")]
+Where = Annotated[str, typer.Argument(help="A file or URL of the judgment store.")]
+
+
+@collect_app.command()
+def serve(
+    study: Annotated[Path, typer.Argument(help="The study's YAML file.")],
+    store: StoreAt = STORE,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    origin: Annotated[
+        str | None, typer.Option(help="How browsers name it, when a proxy adds https.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", help="NAME=RUN[:stage] or NAME=MODEL, to answer live."),
+    ] = None,
+    hook_host: Annotated[
+        list[str] | None, typer.Option("--hook-host", help="A host webhooks may go to.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key of the study.")
+    ] = None,
+) -> None:
+    """Serve a study: annotators, reviewers and owners in a browser."""
+    serving = _web("serving")
+    policies = _policies(policy or [])
+    serving.serve_study(
+        study, store, host, port, origin, sets or [], policies, tuple(hook_host or [])
+    )
+
+
+def _web(room: str) -> Any:
+    """A module of accord.web; ConfigError when its packages are not installed."""
+    from importlib import import_module
+
+    try:
+        return import_module(f"accord.web.{room}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"needs the package {error.name}", where="accord collect",
+            mend="pip install 'accord[web]'",
+        ) from None  # fmt: skip
+
+
+def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
+    """Policies that answer live, by name; one prompt at a time in this process."""
+    if not given:
+        return {}
+    import threading
+
+    from accord.cli_chat import policy_path
+    from accord.lm.load import load
+    from accord.lm.sample import LocalSampler, Sampling
+
+    sampling, turn = Sampling(max_new_tokens=256, temperature=0.7), threading.Lock()
+
+    def policy(name: str, model: str) -> Callable[..., Any]:
+        _, where, _ = policy_path(model)
+        sampler = LocalSampler(load(where), source=f"model:{name}")
+
+        def answer(prompts: Any) -> Any:
+            with turn:
+                return [found[0] for found in sampler(prompts, sampling)]
+
+        return answer
+
+    found = {}
+    for item in given:
+        name, equals, model = item.partition("=")
+        if not equals or not name or not model:
+            raise ConfigError(f"can't read {item!r}", where="--policy", allowed="NAME=MODEL")
+        found[name] = policy(name, model)
+    return found
+
+
+@collect_app.command()
+def user(
+    name: Annotated[str, typer.Argument(help="The account's name.")],
+    store: StoreAt = STORE,
+    study: Annotated[str | None, typer.Option(help="The study the role is in.")] = None,
+    role: Annotated[
+        str | None, typer.Option(help="owner, manager, adjudicator, annotator or reader.")
+    ] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="A new password.")] = False,
+) -> None:
+    """Add an account, give it a role in a study, or a new password (shown once)."""
+    accounts, site = _web("accounts"), _site(store)
+    if bool(study) != bool(role):
+        raise ConfigError("--study and --role go together", where="accord collect user")
+    with site.store:
+        if study and site.study(study) is None:
+            raise ConfigError(f"no study {study!r}", where=store, mend="serve it once")
+        with site.store.transaction():
+            password = accounts.ensure(site, name, admin=admin, reset=reset)
+            if study:
+                accounts.set_role(site, study, name, role, "cli")
+    if password:
+        print(f"{name}: password {password} (shown once)")
+    if study:
+        print(f"{name} is {role} in {study}")
+
+
+def _site(store: str) -> Any:
+    from accord.store import Store
+
+    return _web("site").Site(Store(store, create=False))
+
+
+@collect_app.command()
+def verify(store: Where) -> None:
+    """Recompute both hash chains: the judgments' and the audit log's."""
+    site = _site(store)
+    with site.store:
+        judgments = site.store.verify()
+        events = _web("audit").verify_events(site)
+    print(f"{judgments} judgments and {events} audit events are what was written")
+
+
+@collect_app.command()
+def backup(
+    store: Where, out: Annotated[Path, typer.Argument(help="The file to write: NAME.jsonl.gz")]
+) -> None:
+    """Write everything to one file, while the server runs or not."""
+    print(f"{_web('backup').backup(store, out)} rows written to {out}")
+
+
+@collect_app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What backup wrote.")],
+    store: Annotated[str, typer.Argument(help="A new store: a file or an empty database.")],
+) -> None:
+    """Fill a new store from a backup and verify it."""
+    judgments, events = _web("backup").restore(file, store)
+    print(f"{judgments} judgments and {events} audit events restored to {store} and verified")
+
+
+@collect_app.command()
+def export(
+    store: Where,
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    out: Annotated[Path, typer.Argument(help="A .jsonl, .json, .csv or .parquet file.")],
+    format: Annotated[str, typer.Option(help="Name of an export format, or judgments.")] = "accord",
+) -> None:
+    """Write a study's judgments: corrections applied, adjudicated, gold questions left out."""
+    from accord.store import export as write
+
+    exporting, site = _web("export"), _site(store)
+    with site.store:
+        if site.study(study) is None:
+            raise ConfigError(f"no study {study!r}", where=store, mend="check the name")
+        if format == "judgments":
+            out.write_bytes(exporting.table(site, study))
+            print(f"written to {out}")
+            return
+        done = write(exporting.study_snapshot(site, study), out, format=format)
+    print(f"{done.rows} rows written to {out}")
+
+
+@collect_app.command()
+def token(
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    name: Annotated[str, typer.Argument(help="What the token is for.")],
+    scope: Annotated[list[str], typer.Option("--scope", help="A scope (repeatable).")],
+    store: StoreAt = STORE,
+    days: Annotated[float | None, typer.Option(min=0.0, help="Days it is good for.")] = None,
+) -> None:
+    """Make an API token for a study (shown once)."""
+    site = _site(store)
+    with site.store:
+        if site.study(study) is None:
+            raise ConfigError(f"no study {study!r}", where=store, mend="check the name")
+        print(_web("tokens").add(site, study, name, scope, "cli", days))

@@ -1,0 +1,275 @@
+"""Accounts, passwords, sessions and roles.
+
+Passwords: Argon2id with 19 MiB, t=2, p=1 (OWASP Password Storage Cheat Sheet). Sessions: 256 random bits in
+the cookie, their sha256 in the store, a new one at every sign-in. Sign-in is throttled by name and address.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+
+from accord.core.errors import ConfigError, DataError
+from accord.web import audit, tables
+from accord.web.site import Site, new_id
+
+__all__ = [
+    "MAY",
+    "ROLES",
+    "Who",
+    "add_account",
+    "change_password",
+    "ensure",
+    "role_in",
+    "session",
+    "set_role",
+    "sign_in",
+    "sign_out",
+]
+
+Role = Literal["owner", "manager", "adjudicator", "annotator", "reader"]
+ROLES: tuple[Role, ...] = ("owner", "manager", "adjudicator", "annotator", "reader")
+MAY: dict[str, frozenset[str]] = {
+    "annotate": frozenset({"owner", "manager", "adjudicator", "annotator"}),
+    "look": frozenset({"owner", "manager", "adjudicator", "reader"}),
+    "adjudicate": frozenset({"owner", "manager", "adjudicator"}),
+    "export": frozenset({"owner", "manager", "reader"}),
+    "manage": frozenset({"owner", "manager"}),
+    "own": frozenset({"owner"}),
+}
+IDLE, LONGEST = 12 * 3600, 7 * 24 * 3600  # seconds a session lives unused, and at all
+SEEN_EVERY = 300  # seconds between writes of "seen"
+WINDOW, FREE_BY_NAME, FREE_BY_ADDRESS = (
+    900,
+    5,
+    30,
+)  # failures in these seconds before waiting begins
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 256
+
+_hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+
+
+class Throttled(Exception):
+    """Too many failures; try again after `seconds`."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        super().__init__(f"wait {seconds} s")
+
+
+@dataclass(frozen=True)
+class Who:
+    """A signed-in account."""
+
+    id: str
+    name: str
+    admin: bool
+    csrf: str
+    token: str  # the session's sha256
+
+
+# -- accounts -------------------------------------------------------------------------------------
+
+
+def add_account(
+    site: Site, name: str, password: str, *, admin: bool = False, by: str = "cli"
+) -> str:
+    """A new account's id; ConfigError for a name in use or a poor password."""
+    name = name.strip()
+    if not 1 <= len(name) <= 64 or not name.isprintable():
+        raise ConfigError(
+            "is no name", where=repr(name[:64]), allowed="1 to 64 printable characters"
+        )
+    check_password(password, name)
+    accounts = tables.accounts
+    row = {
+        "id": new_id(), "name": name, "password": _hasher.hash(password), "admin": admin,
+        "disabled": False, "at": site.now(),
+    }  # fmt: skip
+    with site.db.writing() as connection:
+        if connection.execute(sa.select(accounts.c.id).where(accounts.c.name == name)).first():
+            raise ConfigError("is taken", where=f"the name {name!r}", mend="choose another")
+        connection.execute(sa.insert(accounts), [row])
+        audit.record(site, by, "account added", name=name, admin=admin)
+    return str(row["id"])
+
+
+def ensure(site: Site, name: str, *, admin: bool = False, reset: bool = False) -> str | None:
+    """An account of this name; the password of a new one, or of one that is reset, else None."""
+    accounts = tables.accounts
+    row = site.one(sa.select(accounts).where(accounts.c.name == name))
+    password = secrets.token_urlsafe(12)
+    if row is None:
+        add_account(site, name, password, admin=admin)
+        return password
+    if admin and not row.admin:
+        site.run(sa.update(accounts).where(accounts.c.id == row.id).values(admin=True))
+        audit.record(site, "cli", "made administrator", name=name)
+    if reset:
+        change_password(site, row.id, name, password)
+    return password if reset else None
+
+
+def check_password(password: str, name: str) -> None:
+    """ConfigError unless it is 10 to 256 characters long and not the name itself."""
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD or password == name:
+        raise ConfigError(
+            "too easy to guess", where="password",
+            allowed=f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters, not the name",
+        )  # fmt: skip
+
+
+def change_password(site: Site, account: str, name: str, password: str) -> None:
+    """Set a password; every session of the account ends."""
+    check_password(password, name)
+    site.run(
+        sa.update(tables.accounts)
+        .where(tables.accounts.c.id == account)
+        .values(password=_hasher.hash(password)),
+        sa.delete(tables.sessions).where(tables.sessions.c.account == account),
+    )
+    audit.record(site, name, "password changed")
+
+
+def right_password(site: Site, account: str, password: str) -> bool:
+    """Whether it is this account's password."""
+    row = site.one(sa.select(tables.accounts.c.password).where(tables.accounts.c.id == account))
+    return row is not None and _verify(row.password, password)
+
+
+@functools.cache
+def _nobody() -> str:
+    """A hash to check against when there is no such account, so that both take as long."""
+    return _hasher.hash(secrets.token_hex(16))
+
+
+def _verify(stored: str, password: str) -> bool:
+    try:
+        return _hasher.verify(stored, password[: LONGEST_PASSWORD + 1])
+    except (VerifyMismatchError, InvalidHashError):
+        return False
+
+
+# -- sessions -------------------------------------------------------------------------------------
+
+
+def sign_in(site: Site, name: str, password: str, address: str, old: str | None) -> str | None:
+    """The cookie of a new session, None for a wrong name or password; Throttled after too many of
+    them. `old` is the cookie the browser came with: that session ends."""
+    keys = (_key("name", name), _key("address", address))
+    _wait(site, keys)
+    row = site.one(sa.select(tables.accounts).where(tables.accounts.c.name == name))
+    good = _verify(row.password if row else _nobody(), password)
+    if not good or row is None or row.disabled:
+        rows = [{"id": new_id(), "key": key, "at": site.now()} for key in keys]
+        with site.db.writing() as connection:
+            connection.execute(sa.insert(tables.attempts), rows)
+            audit.record(site, name[:64], "sign-in failed", address=address)
+        return None
+    cookie = secrets.token_urlsafe(32)
+    made = {
+        "token": _hash(cookie), "account": row.id, "csrf": new_id(), "at": site.now(),
+        "seen": site.now(),
+    }  # fmt: skip
+    sessions = tables.sessions
+    with site.db.writing() as connection:
+        connection.execute(sa.delete(sessions).where(sessions.c.at < site.now() - LONGEST))
+        connection.execute(sa.delete(tables.attempts).where(tables.attempts.c.key == keys[0]))
+        if old:
+            connection.execute(sa.delete(sessions).where(sessions.c.token == _hash(old)))
+        connection.execute(sa.insert(sessions), [made])
+        audit.record(site, row.name, "signed in", address=address)
+    return cookie
+
+
+def session(site: Site, cookie: str) -> Who | None:
+    """Who a cookie stands for, None when it is unknown, too old, or the account is disabled."""
+    s, a = tables.sessions, tables.accounts
+    row = site.one(
+        sa.select(s.c.token, s.c.csrf, s.c.at, s.c.seen, a.c.id, a.c.name, a.c.admin, a.c.disabled)
+        .where(s.c.token == _hash(cookie), a.c.id == s.c.account)
+        .limit(1)
+    )
+    now = site.now()
+    if row is None or row.disabled or now - row.seen > IDLE or now - row.at > LONGEST:
+        return None
+    if now - row.seen > SEEN_EVERY:
+        site.run(sa.update(s).where(s.c.token == row.token).values(seen=now))
+    return Who(row.id, row.name, bool(row.admin), row.csrf, row.token)
+
+
+def sign_out(site: Site, who: Who) -> None:
+    """End the session."""
+    site.run(sa.delete(tables.sessions).where(tables.sessions.c.token == who.token))
+    audit.record(site, who.name, "signed out")
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _key(kind: str, text: str) -> str:
+    return _hash(f"{kind}:{text.strip().lower()}")
+
+
+def _wait(site: Site, keys: tuple[str, str]) -> None:
+    """Throttled while a name or an address has failed too often: 2, 4, 8 … seconds after the last."""
+    attempts, now = tables.attempts, site.now()
+    site.run(sa.delete(attempts).where(attempts.c.at < now - WINDOW))
+    for key, free in zip(keys, (FREE_BY_NAME, FREE_BY_ADDRESS), strict=True):
+        row = site.one(
+            sa.select(sa.func.count().label("n"), sa.func.max(attempts.c.at).label("last")).where(
+                attempts.c.key == key
+            )
+        )
+        if row.n >= free:
+            left = row.last + min(2.0 ** (row.n - free + 1), WINDOW) - now
+            if left > 0:
+                raise Throttled(int(left) + 1)
+
+
+# -- before there is a session --------------------------------------------------------------------
+
+
+def form_token(site: Site, cookie: str) -> str:
+    """The token a form carries when nobody is signed in: bound to the browser by its cookie."""
+    return hmac.new(site.secret.encode(), cookie.encode(), hashlib.sha256).hexdigest()
+
+
+# -- roles ----------------------------------------------------------------------------------------
+
+
+def role_in(site: Site, who: Who, study: str) -> str | None:
+    """The account's role in a study; an administrator owns every study."""
+    if who.admin:
+        return "owner"
+    roles = tables.roles
+    row = site.one(sa.select(roles.c.role).where(roles.c.study == study, roles.c.account == who.id))
+    return None if row is None else str(row.role)
+
+
+def set_role(site: Site, study: str, name: str, role: str | None, by: str) -> None:
+    """Give the account of this name a role, or none; DataError when there is no such account or role."""
+    if role is not None and role not in ROLES:
+        raise DataError(f"{role[:20]!r} is no role", where="role", allowed=", ".join(ROLES))
+    accounts, roles = tables.accounts, tables.roles
+    with site.db.writing() as connection:
+        account = connection.execute(
+            sa.select(accounts.c.id).where(accounts.c.name == name)
+        ).scalar()
+        if account is None:
+            raise DataError(f"nobody is called {name[:64]!r}", where="name", mend="add them first")
+        mine = (roles.c.study == study, roles.c.account == account)
+        connection.execute(sa.delete(roles).where(*mine))
+        if role:
+            row = {"study": study, "account": account, "role": role}
+            connection.execute(sa.insert(roles), [row])
+        audit.record(site, by, "role set", study, name=name, role=role)

@@ -1,0 +1,258 @@
+"""The managers' and owners' pages: people, settings, guidelines, tokens, webhooks, the audit log."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.responses import RedirectResponse, Response
+
+from accord.core.config import parse_yaml, validate
+from accord.core.errors import AccordError, ConfigError, DataError
+from accord.feedback.study import Arms, Item, Overlap, Study
+from accord.web import accounts, audit, hooks, tables, tokens
+from accord.web.pages import page
+from accord.web.security import Checked, Here, Signed, TheSite, may, wanted
+from accord.web.site import document
+from accord.web.studies import add_guideline, add_items, load_study, save_study
+
+__all__ = ["router"]
+
+router = APIRouter(include_in_schema=False)
+Manager = Annotated[Here, Depends(may("manage"))]
+Owner = Annotated[Here, Depends(may("own"))]
+BELOW_OWNER = ("adjudicator", "annotator", "reader")  # roles a manager may give
+
+
+def _back(here: Here, tail: str) -> RedirectResponse:
+    return RedirectResponse(f"/studies/{here.study.name}/{tail}", status_code=303)
+
+
+# -- people ---------------------------------------------------------------------------------------
+
+
+@router.get("/studies/{study}/people")
+def people(request: Request, here: Manager) -> Response:
+    """Who has which role."""
+    return _people_page(request, here)
+
+
+def _people_page(
+    request: Request, here: Here, notice: str = "", once: str = "", status: int = 200
+) -> Response:
+    r, a = tables.roles, tables.accounts
+    found = here.site.all(
+        sa.select(a.c.name, a.c.disabled, r.c.role)
+        .join_from(r, a, r.c.account == a.c.id)
+        .where(r.c.study == here.study.name)
+        .order_by(a.c.name)
+    )
+    roles = accounts.ROLES if here.may("own") else BELOW_OWNER
+    return page(request, "people.html", here.who, here=here, people=found, roles=roles,
+                notice=notice, once=once, status=status)  # fmt: skip
+
+
+@router.post("/studies/{study}/people")
+def set_person(request: Request, here: Manager, form: Checked) -> Response:
+    """Give somebody a role, or take it; a new name gets an account with a password shown once."""
+    try:
+        name, role = wanted(form, "name", 64), form.get("role") or None
+        _may_give(here, name, role)
+        once = ""
+        known = here.site.one(sa.select(tables.accounts.c.id).where(tables.accounts.c.name == name))
+        if known is None and role:
+            once = secrets.token_urlsafe(12)
+            accounts.add_account(here.site, name, once, by=here.who.name)
+        accounts.set_role(here.site, here.study.name, name, role, here.who.name)
+    except (ConfigError, DataError) as error:
+        return _people_page(request, here, str(error), status=422)
+    done = f"{name} is {role} now." if role else f"{name} has no role any more."
+    return _people_page(request, here, done, f"{name}: {once}" if once else "")
+
+
+def _may_give(here: Here, name: str, role: str | None) -> None:
+    """403 when a manager would make, or unmake, an owner or a manager."""
+    r, a = tables.roles, tables.accounts
+    old = here.site.one(
+        sa.select(r.c.role)
+        .join_from(r, a, r.c.account == a.c.id)
+        .where(r.c.study == here.study.name, a.c.name == name)
+    )
+    given = {role, old.role if old else None} - {None}
+    if not here.may("own") and not given <= set(BELOW_OWNER):
+        raise HTTPException(403, "Only an owner gives or takes that role.")
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+@router.get("/studies/{study}/settings")
+def settings(request: Request, here: Manager, notice: str = "") -> Response:
+    """Overlap, assignment, gold; for owners tokens, webhooks and the audit log."""
+    return _settings_page(request, here, "Saved." if notice else "")
+
+
+def _settings_page(
+    request: Request, here: Here, notice: str = "", once: str = "", status: int = 200
+) -> Response:
+    owner = here.may("own")
+    return page(
+        request, "settings.html", here.who, here=here, notice=notice, once=once, status=status,
+        scopes=tokens.SCOPES, tokens=tokens.listed(here.site, here.study.name) if owner else [],
+        webhooks=hooks.listed(here.site, here.study.name) if owner else [],
+        hosts=here.site.hooks_allowed,
+    )  # fmt: skip
+
+
+@router.post("/studies/{study}/settings")
+def save_settings(request: Request, here: Manager, form: Checked) -> Response:
+    """Change how questions are given out; what is out already stays as it was."""
+    try:
+        changed = validate(
+            Study, {**here.study.model_dump(), **_settings(form)}, where="settings"
+        )  # fmt: skip
+    except (AccordError, ValueError) as error:
+        return _settings_page(request, here, str(error), status=422)
+    save_study(here.site, changed, here.who.name)
+    return _back(here, "settings?notice=saved")
+
+
+def _settings(form: dict[str, str]) -> dict[str, Any]:
+    number = {
+        k: float(form.get(k, ""))
+        for k in ("confidence", "dispute_below", "gold_rate", "lease_minutes")
+    }
+    arms = {k: float(form.get(k, "")) for k in ("random", "disagreement", "information")}
+    overlap = Overlap(
+        min=int(form.get("min", "")), max=int(form.get("max", "")),
+        confidence=number["confidence"], dispute_below=number["dispute_below"],
+    )  # fmt: skip
+    return {
+        "title": form.get("title", "").strip()[:200], "overlap": overlap.model_dump(),
+        "assignment": Arms(**arms).model_dump(), "gold_rate": number["gold_rate"],
+        "lease_minutes": number["lease_minutes"],
+    }  # fmt: skip
+
+
+@router.post("/studies/{study}/guidelines")
+def save_guidelines(here: Manager, form: Checked) -> Response:
+    """A new guideline version; questions given out from now on name it."""
+    last = here.site.guideline(here.study.name)
+    old = document(last.document) if last else here.study.guideline_document()
+    new = {**old, "text": form.get("text", "").strip()[:200_000]}
+    add_guideline(here.site, here.study.name, new, here.who.name)
+    return _back(here, "guidelines")
+
+
+@router.post("/studies/{study}/questions")
+def add_questions(request: Request, here: Manager, form: Checked) -> Response:
+    """Questions as JSON lines, for one of the study's blocks."""
+    try:
+        block = int(form.get("block", "0"))
+        if not 0 <= block < len(here.study.questions):
+            raise DataError("there is no such block", where="block")
+        items = [
+            (f"line {n}", validate(Item, json.loads(line), where=f"line {n}"))
+            for n, line in enumerate(form.get("lines", "").splitlines(), 1)
+            if line.strip()
+        ]
+        new = add_items(here.site, here.study, block, items, here.who.name)
+    except (AccordError, ValueError) as error:
+        return _settings_page(request, here, str(error), status=422)
+    return _settings_page(request, here, f"{new} new questions.")
+
+
+# -- owners ---------------------------------------------------------------------------------------
+
+
+@router.post("/studies/{study}/tokens")
+def add_token(request: Request, here: Owner, form: Checked) -> Response:
+    """A new API token, shown once."""
+    scopes = [s for s in tokens.SCOPES if form.get(f"scope-{s}")]
+    try:
+        once = tokens.add(
+            here.site, here.study.name, wanted(form, "name", 64), scopes, here.who.name
+        )
+    except DataError as error:
+        return _settings_page(request, here, str(error), status=422)
+    return _settings_page(request, here, "This token is shown once. Keep it now.", once)
+
+
+@router.post("/studies/{study}/tokens/{token}/revoke")
+def revoke_token(here: Owner, form: Checked, token: str) -> Response:
+    tokens.revoke(here.site, here.study.name, token, here.who.name)
+    return _back(here, "settings")
+
+
+@router.post("/studies/{study}/webhooks")
+def add_webhook(request: Request, here: Owner, form: Checked) -> Response:
+    """A webhook to an allowed host; its signing secret is shown once."""
+    try:
+        once = hooks.add(here.site, here.study.name, wanted(form, "url", 500), here.who.name)
+    except DataError as error:
+        return _settings_page(request, here, str(error), status=422)
+    return _settings_page(request, here, "The signing secret is shown once. Keep it now.", once)
+
+
+@router.post("/studies/{study}/webhooks/{hook}/close")
+def close_webhook(here: Owner, form: Checked, hook: str) -> Response:
+    hooks.close(here.site, here.study.name, hook, here.who.name)
+    return _back(here, "settings")
+
+
+@router.get("/studies/{study}/audit")
+def audit_log(request: Request, here: Owner) -> Response:
+    """Who did what, newest first."""
+    events = audit.newest(here.site, here.study.name)
+    return page(request, "audit.html", here.who, here=here, events=events)
+
+
+# -- new studies ----------------------------------------------------------------------------------
+
+
+def _administrator(who: Signed) -> None:
+    if not who.admin:
+        raise HTTPException(403, "This is for administrators.")
+
+
+@router.get("/studies", dependencies=[Depends(_administrator)])
+def new_study(request: Request, who: Signed) -> Response:
+    return page(request, "new_study.html", who, text=EXAMPLE)
+
+
+@router.post("/studies", dependencies=[Depends(_administrator)])
+def make_study(request: Request, site: TheSite, who: Signed, form: Checked) -> Response:
+    """A study from YAML; it may hold items, and name no file of this machine."""
+    text = form.get("text", "")
+    try:
+        data, lines = parse_yaml(text, "study")
+        study = validate(Study, data, source="study", lines=lines)
+        if study.folder or any(ask.file or ask.run or ask.prompts for ask in study.questions):
+            raise ConfigError(
+                "a study made here can't read files", where="study",
+                mend="use items, or push questions through the API",
+            )  # fmt: skip
+        if site.study(study.name) is not None:
+            raise ConfigError("is taken", where=f"the name {study.name!r}", mend="choose another")
+        load_study(site, study, who.name)
+    except AccordError as error:
+        return page(request, "new_study.html", who, text=text, notice=str(error), status=422)
+    return RedirectResponse(f"/studies/{study.name}", status_code=303)
+
+
+EXAMPLE = """\
+name: my-study
+title: Which answer is better?
+guidelines: |
+  Choose the answer you would rather have sent.
+overlap: {min: 2, max: 4}
+questions:
+  - kind: compare
+    points: 7
+    items:
+      - prompt: "Hi, do you ship to Norway?"
+        responses: ["Yes, in 6 days.", "No idea."]
+"""

@@ -1,0 +1,218 @@
+"""The JSON API: push questions, pull judgments. A token in `Authorization: Bearer`; never a cookie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, Field
+
+from accord.core.types import Judgment
+from accord.feedback.study import Item, Study
+from accord.store import schema
+from accord.web import quality, tables, tokens
+from accord.web.security import TheSite
+from accord.web.site import Site
+from accord.web.studies import add_items
+
+__all__ = ["router"]
+
+Q, L = tables.study_questions, tables.leases
+bearer = HTTPBearer(auto_error=False, description="A token of the study's settings page.")
+
+
+class Fault(BaseModel):
+    """What went wrong, in one line."""
+
+    detail: str
+
+
+class Push(BaseModel):
+    """Questions for one block (kind) of the study; nothing is added when one is wrong."""
+
+    block: Annotated[int, Field(ge=0, le=1000)] = 0
+    items: Annotated[list[Item], Field(max_length=1000)]
+
+
+class Pushed(BaseModel):
+    new: int
+    """Items that were there already are not added twice."""
+
+
+class Progress(BaseModel):
+    questions: int
+    states: dict[str, int]
+    judgments: int
+    wanted: int
+    gold: int
+    skipped: int
+    flags: int
+    at_work: int
+
+
+class Asked(BaseModel):
+    """A question as it stands. `tally`: answers by axis and category."""
+
+    id: str
+    kind: str
+    category: str
+    state: str
+    answered: int
+    wanted: int
+    gold: bool
+    tally: dict[str, dict[str, int]]
+
+
+class Pulled(BaseModel):
+    """Some judgments; go on with `next` as `after` until it is null."""
+
+    judgments: list[Answered]
+    next: int | None
+
+
+class Answered(BaseModel):
+    """A judgment with all it is about. `responses` and the answer's indices are in the order shown."""
+
+    seq: int
+    id: str
+    hash: str
+    judgment: Judgment
+    rater: str
+    prompt: list[dict[str, str]]
+    responses: list[dict[str, Any]]
+    study_question: str
+    gold: bool
+    superseded: bool
+
+
+FAULTS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Fault, "description": what}
+    for code, what in (
+        (400, "The body can't be read."), (401, "No token, or one that opens nothing."),
+        (403, "The token has not this scope."), (404, "No such study, or not this token's."),
+        (422, "Something in the request is wrong."),
+    )
+}  # fmt: skip
+router = APIRouter(prefix="/api/v1/studies/{study}", responses=FAULTS, tags=["study"])
+
+
+def scope(name: str) -> Callable[..., tuple[Site, Study]]:
+    """A dependency: the study, for a token of it that has this scope."""
+
+    def check(
+        study: Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")],
+        site: TheSite,
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    ) -> tuple[Site, Study]:
+        token = tokens.check(site, given.credentials) if given else None
+        if token is None:
+            raise HTTPException(401, "A token is needed.", {"www-authenticate": "Bearer"})
+        found = site.study(study) if token.study == study else None
+        if found is None:
+            raise HTTPException(404, "There is no such study for this token.")
+        if name not in json.loads(token.scopes):
+            raise HTTPException(403, f"The token lacks the scope {name}.")
+        return site, found
+
+    return check
+
+
+Writing = Annotated[tuple[Site, Study], Depends(scope("questions:write"))]
+Looking = Annotated[tuple[Site, Study], Depends(scope("questions:read"))]
+Pulling = Annotated[tuple[Site, Study], Depends(scope("judgments:read"))]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+@router.post("/questions", operation_id="push_questions")
+def push(at: Writing, body: Push) -> Pushed:
+    """Push questions: of every item the prompt, the responses and, if known, scores and gold answer."""
+    site, study = at
+    if body.block >= len(study.questions):
+        raise HTTPException(422, f"There are only {len(study.questions)} blocks, counted from 0.")
+    items = [(f"items.{i}", item) for i, item in enumerate(body.items)]
+    return Pushed(new=add_items(site, study, body.block, items, "api"))
+
+
+@router.get("/questions", operation_id="list_questions")
+def questions(
+    at: Looking, after: Annotated[str, Query(max_length=40)] = "", limit: Limit = 100
+) -> list[Asked]:
+    """Questions by id; go on with the last one's id as `after`."""
+    site, study = at
+    query = (
+        sa.select(Q).where(Q.c.study == study.name, Q.c.id > after).order_by(Q.c.id).limit(limit)
+    )
+    return [
+        Asked(
+            id=r.id, kind=r.kind, category=r.category, state=r.state, answered=r.answered,
+            wanted=r.wanted, gold=r.gold is not None, tally=json.loads(r.tally),
+        )
+        for r in site.all(query)
+    ]  # fmt: skip
+
+
+@router.get("/progress", operation_id="progress")
+def progress(at: Looking) -> Progress:
+    """How far the study is."""
+    site, study = at
+    return Progress(**quality.progress(site, study.name))
+
+
+@router.get("/judgments", operation_id="pull_judgments")
+def judgments(
+    at: Pulling, after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0, limit: Limit = 100
+) -> Pulled:
+    """Judgments in the order they were kept, corrections among them."""
+    site, study = at
+    j, asked = schema.judgments, schema.questions
+    with site.db.reading() as connection:
+        # every judgment on a question of the study: those of leases, and what they superseded
+        mine = sa.select(Q.c.prompt).where(Q.c.study == study.name)
+        found = connection.execute(
+            sa.select(j.c.id, j.c.seq)
+            .join_from(j, asked, j.c.question == asked.c.id)
+            .where(asked.c.prompt.in_(mine), j.c.seq > after)
+            .order_by(j.c.seq)
+            .limit(limit)
+        ).all()
+        told = site.store.lineage([row.id for row in found])
+        ids = list(told)
+        later = set(_superseded(connection, [told[i].question.id for i in ids]))
+        known = _study_questions(connection, study.name, {t.question.prompt for t in told.values()})
+    made = []
+    for row in found:
+        line = told[row.id]
+        of = known.get(
+            (line.question.prompt, line.question.kind, frozenset(line.question.responses))
+        )
+        if of is None:  # about the same prompt, but asked elsewhere
+            continue
+        made.append(
+            Answered(
+                seq=line.seq, id=row.id, hash=line.hash, judgment=line.judgment, rater=line.rater.name,
+                prompt=[m.model_dump() for m in line.prompt.messages],
+                responses=[{"id": i, **r.model_dump(mode="json")}
+                           for i, r in zip(line.question.responses, line.responses, strict=True)],
+                study_question=of.id, gold=of.gold is not None, superseded=row.id in later,
+            )
+        )  # fmt: skip
+    return Pulled(judgments=made, next=found[-1].seq if len(found) == limit else None)
+
+
+def _superseded(connection: sa.Connection, questions: list[str]) -> list[str]:
+    """Ids that a later judgment on these questions corrects."""
+    j = schema.judgments
+    found = connection.execute(
+        sa.select(j.c.body).where(j.c.question.in_(set(questions)))
+    ).scalars()
+    old = (json.loads(body)["supersedes"] for body in found)
+    return [id for id in old if id]
+
+
+def _study_questions(connection: sa.Connection, study: str, prompts: set[str]) -> dict[Any, Any]:
+    found = connection.execute(sa.select(Q).where(Q.c.study == study, Q.c.prompt.in_(prompts)))
+    return {(r.prompt, r.kind, frozenset(json.loads(r.responses))): r for r in found}

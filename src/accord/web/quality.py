@@ -1,0 +1,179 @@
+"""What reviewers see of a study's answers: agreement, raters, progress. The one place that turns the web's
+rows into what `accord.stats` measures; every figure is a Metric."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import sqlalchemy as sa
+
+from accord.core.types import Judgment, Metric
+from accord.feedback import assignment
+from accord.stats.agreement import krippendorff_alpha, percent_agreement
+from accord.stats.intervals import proportion
+from accord.store import schema
+from accord.web import tables
+from accord.web.site import Site
+
+__all__ = ["Given", "agreement", "answers", "progress", "rater_rows"]
+
+L, Q, A = tables.leases, tables.study_questions, tables.accounts
+STATES = ("open", "settled", "disputed", "adjudicated")
+
+
+@dataclass(frozen=True)
+class Given:
+    """One answer as it stands now. `said`: its categories in the study's order of responses."""
+
+    question: str
+    rater: str
+    kind: str
+    category: str
+    guideline: str
+    order: tuple[int, ...]
+    judgment: Judgment
+    said: dict[str, str]
+    gold: bool
+    right: bool | None
+    seconds: float | None
+    at: float
+
+
+def answers(site: Site, study: str, question: str | None = None) -> list[Given]:
+    """Every answer of a study (or on one question), the corrected ones left out, oldest first."""
+    j = schema.judgments
+    query = (
+        sa.select(L, Q.c.kind, Q.c.category, Q.c.gold, A.c.name, j.c.body)
+        .join_from(L, Q, L.c.question == Q.c.id)
+        .join(A, L.c.account == A.c.id)
+        .join(j, L.c.judgment == j.c.id)
+        .where(L.c.study == study, L.c.state == "submitted")
+        .order_by(L.c.ended_at)
+    )
+    if question:
+        query = query.where(L.c.question == question)
+    found = []
+    for row in site.all(query):
+        judgment, order = Judgment.model_validate_json(row.body), tuple(json.loads(row.shown))
+        said = assignment.categories(judgment.answer, order)
+        found.append(
+            Given(
+                row.question, row.name, row.kind, row.category, row.guideline, order, judgment,
+                said, row.gold is not None, row.right, row.seconds, row.ended_at,
+            )
+        )  # fmt: skip
+    return found
+
+
+def progress(site: Site, study: str) -> dict[str, Any]:
+    """Questions by state, judgments, skips, open flags, people at work."""
+    with site.db.reading() as connection:
+
+        def count(table: sa.TableClause, *where: Any) -> int:
+            query = (
+                sa.select(sa.func.count()).select_from(table).where(table.c.study == study, *where)
+            )
+            return int(connection.execute(query).scalar_one())
+
+        mine = (Q.c.study == study, Q.c.gold.is_(None))
+        states = dict(
+            connection.execute(
+                sa.select(Q.c.state, sa.func.count()).where(*mine).group_by(Q.c.state)
+            ).all()
+        )
+        wanted = connection.execute(sa.select(sa.func.sum(Q.c.wanted)).where(*mine)).scalar() or 0
+        return {
+            "questions": sum(states.values()),
+            "states": {state: int(states.get(state, 0)) for state in STATES},
+            "judgments": count(L, L.c.state == "submitted"),
+            "wanted": int(wanted),
+            "gold": count(Q, Q.c.gold.is_not(None)),
+            "skipped": count(L, L.c.state == "skipped"),
+            "flags": count(tables.flags, tables.flags.c.closed_at.is_(None)),
+            "at_work": count(L, L.c.state == "held", L.c.expires_at > site.now()),
+        }
+
+
+def agreement(given: Sequence[Given]) -> list[dict[str, Any]]:
+    """Percent and α by kind and axis, then by category and guideline version where there are several."""
+    plain = [g for g in given if not g.gold and g.said]
+    rows = []
+    for kind in sorted({g.kind for g in plain}):
+        mine = [g for g in plain if g.kind == kind]
+        for axis in sorted({a for g in mine for a in g.said}):
+            on_axis = [g for g in mine if axis in g.said]
+            rows.append(_row(f"{kind} · {axis}" if axis else kind, on_axis, axis))
+        first = next(iter(sorted(mine[0].said)), "")
+        for what in ("category", "guideline"):
+            parts = sorted({getattr(g, what) for g in mine} - {""})
+            if len(parts) > 1:
+                rows += [
+                    _row(f"{kind} · {part}", [g for g in mine if getattr(g, what) == part], first)
+                    for part in parts
+                ]
+    return rows
+
+
+def _row(name: str, given: Sequence[Given], axis: str) -> dict[str, Any]:
+    units: dict[str, list[str]] = defaultdict(list)
+    for g in given:
+        if axis in g.said:
+            units[g.question].append(g.said[axis])
+    twice = sum(len(u) > 1 for u in units.values())
+    found = list(units.values())
+    return {
+        "name": name, "judgments": len(given), "questions": len(units), "twice": twice,
+        "percent": percent_agreement(found), "alpha": krippendorff_alpha(found),
+    }  # fmt: skip
+
+
+def rater_rows(site: Site, study: str, given: Sequence[Given]) -> list[dict[str, Any]]:
+    """One row per rater: amount, pace, gold, side, agreement with the others."""
+    others: dict[str, list[Given]] = defaultdict(list)
+    for g in given:
+        others[g.question].append(g)
+    skipped = Counter(
+        row.name
+        for row in site.all(
+            sa.select(A.c.name)
+            .join_from(L, A, L.c.account == A.c.id)
+            .where(L.c.study == study, L.c.state == "skipped")
+        )
+    )
+    names = sorted({g.rater for g in given} | set(skipped))
+    return [_rater(name, given, others, skipped[name]) for name in names]
+
+
+def _rater(
+    name: str, given: Sequence[Given], others: dict[str, list[Given]], skipped: int
+) -> dict[str, Any]:
+    own = [g for g in given if g.rater == name]
+    seconds = [g.seconds for g in own if g.seconds is not None]
+    gold = [g.right for g in own if g.right is not None]
+    same = [
+        g.said == other.said
+        for g in own
+        if g.said and not g.gold
+        for other in others[g.question]
+        if other.rater != name
+    ]
+    sides = [
+        g.judgment.answer.better == 0
+        for g in own
+        if g.judgment.answer.kind == "preference" and g.judgment.answer.better is not None
+    ]
+    return {
+        "name": name, "judgments": len(own), "skipped": skipped,
+        "seconds": median(seconds) if seconds else None,
+        "gold": proportion(sum(gold), len(gold)), "left": proportion(sum(sides), len(sides)),
+        "agreement": _measured(same),
+    }  # fmt: skip
+
+
+def _measured(same: Sequence[bool]) -> Metric:
+    return proportion(sum(same), len(same))

@@ -1,0 +1,227 @@
+"""What every request passes: headers, where it comes from, its form token, who sends it.
+
+unsafe method   Origin (or Sec-Fetch-Site) must be ours and the form must carry the session's token
+page            CSP without anything inline; no framing, no referrer, no sniffing
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
+
+from accord.core.errors import DataError
+from accord.feedback.study import Study
+from accord.web import accounts
+from accord.web.accounts import MAY, Who
+from accord.web.site import Site
+
+__all__ = ["HEADERS", "Form", "Here", "Safe", "Signed", "may", "read_form", "set_cookie", "site_of"]
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",  # with no-referrer, browsers send "Origin: null"
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+LONGEST_BODY = 2 << 20  # bytes of a form
+UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
+Form = dict[str, str]
+
+
+class Safe:
+    """ASGI middleware: security headers on everything, and no unsafe request from elsewhere."""
+
+    def __init__(self, app: Any, site: Site) -> None:
+        self.app, self.site = app, site
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        static = scope["path"].startswith("/static/")
+
+        async def with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                extra = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+                if not static:
+                    extra.append((b"cache-control", b"no-store"))
+                if self.site.https:
+                    extra.append((b"strict-transport-security", b"max-age=31536000"))
+                message["headers"] = [*message["headers"], *extra]
+            await send(message)
+
+        refused = self._refused(scope)
+        if refused is not None:
+            await refused(scope, receive, with_headers)
+            return
+        await self.app(scope, receive, with_headers)
+
+    def _refused(self, scope: MutableMapping[str, Any]) -> Response | None:
+        """The answer to a request under another host's name, or unsafe and from another site."""
+        told = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        if told.get("host") not in {o.partition("//")[2] for o in self.site.origins}:
+            return Response("This server is not called that.", status_code=421)
+        unsafe = scope["method"] in UNSAFE and not scope["path"].startswith("/api/")
+        if unsafe and not self._ours(told):
+            return Response("This request came from another site.", status_code=403)
+        return None
+
+    def _ours(self, told: dict[str, str]) -> bool:
+        """Both headers are checked when there; a request with neither is no browser's of today."""
+        origin, fetch = told.get("origin"), told.get("sec-fetch-site")
+        if origin is None and fetch is None:
+            return False
+        return (origin is None or origin in self.site.origins) and fetch in (
+            None,
+            "same-origin",
+            "none",
+        )
+
+
+def site_of(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+TheSite = Annotated[Site, Depends(site_of)]
+
+
+def cookie_name(site: Site, before: bool = False) -> str:
+    """`__Host-` needs https; on plain http (localhost) the cookie goes without it."""
+    return f"{'__Host-' if site.https else ''}accord{'-form' if before else ''}"
+
+
+def set_cookie(site: Site, response: Response, value: str, before: bool = False) -> None:
+    response.set_cookie(
+        cookie_name(site, before), value, httponly=True, secure=site.https, samesite="lax", path="/"
+    )
+
+
+def current(request: Request, site: TheSite) -> Who | None:
+    """Who is signed in, if anybody."""
+    cookie = request.cookies.get(cookie_name(site))
+    return accounts.session(site, cookie) if cookie else None
+
+
+class SignInFirst(Exception):
+    """Nobody is signed in: to the sign-in page, and back to `path` after."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def response(self) -> RedirectResponse:
+        return RedirectResponse(f"/sign-in?then={quote(self.path)}", status_code=303)
+
+
+def signed(request: Request, who: Annotated[Who | None, Depends(current)]) -> Who:
+    """Who is signed in; others are sent to the sign-in page."""
+    if who is None:
+        raise SignInFirst(request.url.path if request.method == "GET" else "/")
+    return who
+
+
+Signed = Annotated[Who, Depends(signed)]
+
+
+async def raw_form(request: Request) -> Form:
+    """The fields of a form, of a repeated one the last. 413 for one that is too long."""
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > LONGEST_BODY:
+        raise HTTPException(413, "That is too long.")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST_BODY:
+            raise HTTPException(413, "That is too long.")
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    if kind != "application/x-www-form-urlencoded":
+        raise HTTPException(415, "A form is expected.")
+    return _parsed(body)
+
+
+def _parsed(body: bytes) -> Form:
+    from urllib.parse import parse_qsl
+
+    try:
+        pairs = parse_qsl(
+            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=500
+        )
+    except (ValueError, UnicodeDecodeError):
+        raise HTTPException(400, "The form can't be read.") from None
+    if any("\x00" in v for _, v in pairs):
+        raise HTTPException(400, "The form can't be read.")
+    return {k: v.replace("\r\n", "\n") for k, v in pairs}
+
+
+RawForm = Annotated[Form, Depends(raw_form)]
+
+
+def read_form(form: RawForm, who: Signed) -> Form:
+    """The form of somebody signed in; 403 without the session's token."""
+    if not hmac.compare_digest(form.get("csrf", "").encode(), who.csrf.encode()):
+        raise HTTPException(403, "The form is from another session. Reload the page.")
+    return form
+
+
+Checked = Annotated[Form, Depends(read_form)]
+
+
+def before_form(request: Request, form: RawForm, site: TheSite) -> Form:
+    """The sign-in form; 403 without the token bound to the browser's cookie."""
+    cookie = request.cookies.get(cookie_name(site, before=True), "")
+    token = form.get("csrf", "").encode()
+    if not cookie or not hmac.compare_digest(token, accounts.form_token(site, cookie).encode()):
+        raise HTTPException(403, "The page was too old. Reload it and sign in again.")
+    return form
+
+
+def fresh_form_cookie() -> str:
+    return secrets.token_urlsafe(24)
+
+
+@dataclass(frozen=True)
+class Here:
+    """A request to a study by somebody who may."""
+
+    site: Site
+    who: Who
+    study: Study
+    role: str
+    htmx: bool
+
+    def may(self, what: str) -> bool:
+        return self.role in MAY[what]
+
+
+def may(what: str) -> Callable[..., Here]:
+    """A dependency: 404 for a study one has no part in, 403 for what one's role doesn't allow."""
+
+    def check(request: Request, study: str, site: TheSite, who: Signed) -> Here:
+        role = accounts.role_in(site, who, study)
+        found = site.study(study) if role else None
+        if role is None or found is None:
+            raise HTTPException(404, "There is no such study.")
+        if role not in MAY[what]:
+            raise HTTPException(403, f"This is not for {role}s.")
+        return Here(site, who, found, role, request.headers.get("hx-request") == "true")
+
+    return check
+
+
+def wanted(form: Form, key: str, most: int = 10_000) -> str:
+    """A field that must be there; DataError otherwise."""
+    text = form.get(key, "").strip()
+    if not text or len(text) > most:
+        raise DataError("is empty" if not text else "is too long", where=key, mend="fill it in")
+    return text

@@ -1,0 +1,131 @@
+"""What every page needs: the store, a clock, the policies that answer live, who may come from where."""
+
+from __future__ import annotations
+
+import functools
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from accord.core.errors import DataError
+from accord.core.hashing import canonical_json
+from accord.core.types import Prompt, Rater, Response
+from accord.feedback.study import Study
+from accord.store import Store
+from accord.store.database import Database
+from accord.web import tables
+
+__all__ = ["Policy", "Site", "new_id", "parse_study", "rater_of"]
+
+Policy = Callable[[Sequence[Prompt]], list[Response]]
+"""Prompts in, one response to each out, in order."""
+
+
+@dataclass
+class Site:
+    """`origin` is how browsers name this server (https://…, or http://localhost:PORT)."""
+
+    store: Store
+    origin: str = "http://localhost:8000"
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    now: Callable[[], float] = time.time
+    hooks_allowed: Sequence[str] = ()
+    left: dict[tuple[str, str], tuple[float, int, int]] = field(default_factory=dict)
+
+    @property
+    def db(self) -> Database:
+        return self.store.database
+
+    @property
+    def https(self) -> bool:
+        return self.origin.startswith("https://")
+
+    @functools.cached_property
+    def origins(self) -> frozenset[str]:
+        """What a browser may call this server; on this machine localhost and 127.0.0.1 are one."""
+        if self.https:
+            return frozenset({self.origin})
+        return frozenset(
+            {self.origin, self.origin.replace("//localhost", "//127.0.0.1"),
+             self.origin.replace("//127.0.0.1", "//localhost")}
+        )  # fmt: skip
+
+    @functools.cached_property
+    def secret(self) -> str:
+        """This store's own secret, for tokens that need no row."""
+        row = {"name": "secret", "value": secrets.token_hex(32)}
+        self.db.insert(tables.settings, [row])
+        value = self.one(
+            sa.select(tables.settings.c.value).where(tables.settings.c.name == "secret")
+        )
+        assert value is not None
+        return str(value.value)
+
+    def one(self, query: sa.Select[Any]) -> Any:
+        """The first row, or None."""
+        with self.db.reading() as connection:
+            return connection.execute(query).first()
+
+    def all(self, query: sa.Select[Any]) -> list[Any]:
+        """All rows."""
+        with self.db.reading() as connection:
+            return list(connection.execute(query))
+
+    def run(self, *statements: Any) -> None:
+        """Statements in one transaction (the one under way, when there is one)."""
+        with self.db.writing() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def study(self, name: str) -> Study | None:
+        """The study as it is now."""
+        row = self.one(sa.select(tables.studies).where(tables.studies.c.name == name))
+        return None if row is None else parse_study(row.config)
+
+    def guideline(self, study: str, number: int | None = None) -> Any:
+        """A guideline version (the newest by default): number, document, author, at."""
+        query = sa.select(tables.guidelines).where(tables.guidelines.c.study == study)
+        if number is not None:
+            query = query.where(tables.guidelines.c.number == number)
+        return self.one(query.order_by(tables.guidelines.c.number.desc()).limit(1))
+
+
+@functools.lru_cache(maxsize=64)
+def parse_study(config: str) -> Study:
+    """A study from its canonical JSON."""
+    return Study.model_validate_json(config)
+
+
+@functools.lru_cache(maxsize=1024)
+def document(text: str) -> dict[str, Any]:
+    """A guideline version's document."""
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def new_id() -> str:
+    """96 random bits, as hex: says nothing about what it names."""
+    return secrets.token_hex(12)
+
+
+def rater_of(name: str, *, adjudicator: bool = False) -> Rater:
+    """A person as the store knows them; who adjudicates is another rater than who annotates."""
+    if adjudicator:
+        return Rater(name=f"{name} (adjudicator)", kind="human", facts={"adjudicator": True})
+    return Rater(name=name, kind="human")
+
+
+def as_json(value: Any) -> str:
+    return canonical_json(value)
+
+
+def form_int(text: str, what: str, low: int, high: int) -> int:
+    """A number of a form; DataError says which one is wrong."""
+    if not text.isascii() or not text.isdigit() or not low <= int(text[:9]) <= high:
+        raise DataError(f"is {text[:20]!r}", where=what, allowed=f"{low} to {high}")
+    return int(text)

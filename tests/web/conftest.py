@@ -1,0 +1,128 @@
+"""A site with a small study of every kind, people in every role, and browsers signed in as them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from accord.feedback.study import Study
+from accord.store import Store
+from accord.web import accounts
+from accord.web.app import create_app
+from accord.web.site import Site
+from accord.web.studies import load_study
+
+ORIGIN = "http://localhost:8000"
+PASSWORD = "correct horse battery"
+PAIRS = [
+    {"prompt": f"Does tent {n} leak?", "responses": [
+        {"text": f"It may, **in** heavy rain {n}.", "source": f"model:secret-policy-{n}"},
+        {"text": f"Never at all, tent {n} is dry.", "source": "person:secret-author"},
+    ]}
+    for n in range(6)
+]  # fmt: skip
+
+
+def study_of(*questions: dict[str, Any], **more: Any) -> Study:
+    """A study with these blocks of questions."""
+    return Study.model_validate({"name": "tents", "questions": list(questions), **more})
+
+
+def pairs_study(**more: Any) -> Study:
+    """Six comparisons."""
+    return study_of({"kind": "compare", "items": PAIRS}, **more)
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.at = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+class Browser:
+    """A client with one person's cookies, that sends what a browser sends."""
+
+    def __init__(self, site: Site) -> None:
+        self.client = TestClient(
+            create_app(site), base_url=ORIGIN, follow_redirects=True,
+            headers={"origin": ORIGIN, "sec-fetch-site": "same-origin"},
+        )  # fmt: skip
+        self.last = self.get("/sign-in")
+
+    def get(self, path: str) -> Any:
+        self.last = self.client.get(path)
+        return self.last
+
+    def post(self, path: str, **fields: Any) -> Any:
+        """Post a form with the token of the last page."""
+        fields = {"csrf": self.csrf, **fields}
+        self.last = self.client.post(path, data=fields)
+        return self.last
+
+    @property
+    def csrf(self) -> str:
+        found = re.search(r'name="csrf" value="([^"]+)"', self.last.text)
+        return found[1] if found else ""
+
+    def sign_in(self, name: str, password: str = PASSWORD) -> Browser:
+        self.get("/sign-in")
+        self.post("/sign-in", name=name, password=password)
+        return self
+
+    @property
+    def lease(self) -> str:
+        """The lease of the question on the page."""
+        found = re.search(r'action="/studies/\w+/annotate/([0-9a-f]+)"', self.last.text)
+        assert found, self.last.text
+        return found[1]
+
+    @property
+    def base(self) -> str:
+        found = re.search(r'name="base" value="([^"]*)"', self.last.text)
+        assert found
+        return found[1]
+
+    def answer(self, study: str = "tents", **fields: Any) -> Any:
+        """Submit the question on the page."""
+        fields = {"base": self.base, "seconds": "3", **fields}
+        return self.post(f"/studies/{study}/annotate/{self.lease}", **fields)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def site(tmp_path: Any, clock: Clock) -> Iterator[Site]:
+    with Store(tmp_path / "study.db") as store:
+        yield Site(store, origin=ORIGIN, now=clock)
+
+
+Enter = Callable[..., Browser]
+
+
+@pytest.fixture
+def enter(site: Site) -> Enter:
+    """enter("anna", "annotator"): a browser signed in as somebody with that role in `tents`."""
+
+    def make(name: str, role: str | None = None, admin: bool = False) -> Browser:
+        accounts.add_account(site, name, PASSWORD, admin=admin)
+        if role:
+            accounts.set_role(site, "tents", name, role, "test")
+        return Browser(site).sign_in(name)
+
+    return make
+
+
+def loaded(site: Site, study: Study) -> Study:
+    load_study(site, study)
+    return study

@@ -1,0 +1,289 @@
+"""Leases: nothing lost, nothing doubled, whoever comes when."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from accord.core.errors import DataError
+from accord.core.types import Preference
+from accord.feedback.study import Study
+from accord.store import Store
+from accord.web import leases, tables
+from accord.web.accounts import Who
+from accord.web.site import Site
+from accord.web.studies import add_guideline, load_study
+from tests.store.conftest import POSTGRES, wipe
+from tests.web.conftest import PAIRS, Clock, pairs_study, study_of
+
+FIRST, SECOND = Preference(better=0), Preference(better=1)
+Q, L = tables.study_questions, tables.leases
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def site(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Site]:
+    where = str(tmp_path / "study.db")
+    if request.param == "postgresql":
+        if not POSTGRES:
+            pytest.skip(
+                "ACCORD_TEST_POSTGRES is not set (postgresql+psycopg://…/an_empty_database)"
+            )
+        wipe(POSTGRES)
+        where = POSTGRES
+    with Store(where) as store:
+        yield Site(store, now=clock)
+
+
+def person(site: Site, name: str) -> Who:
+    """An account without a way to sign in: what leases need."""
+    row = {"id": name, "name": name, "password": "", "admin": False, "disabled": False, "at": 0.0}
+    site.run(sa.insert(tables.accounts).values(**row))
+    return Who(name, name, False, "", "")
+
+
+def start(site: Site, **more: object) -> Study:
+    study = pairs_study(**more)
+    load_study(site, study)
+    return study
+
+
+def question(site: Site, id: str) -> object:
+    return site.one(sa.select(Q).where(Q.c.id == id))
+
+
+def test_one_seat_is_one_rater_s(site: Site) -> None:
+    study = start(site)
+    anna, ben = person(site, "anna"), person(site, "ben")
+    a, b = leases.claim(site, study, anna), leases.claim(site, study, ben)
+    assert a is not None
+    assert b is not None
+    assert a.study_question != b.study_question
+    again = leases.claim(site, study, anna)
+    assert again is not None
+    assert again.id == a.id
+
+
+def test_a_lease_that_ran_out_goes_back_and_its_order_stays(site: Site, clock: Clock) -> None:
+    study = start(site, lease_minutes=1.0)
+    site.run(
+        sa.delete(Q).where(Q.c.shuffle > sa.select(sa.func.min(Q.c.shuffle)).scalar_subquery())
+    )
+    anna, ben = person(site, "anna"), person(site, "ben")
+    lease = leases.claim(site, study, anna)
+    assert lease is not None
+    assert leases.claim(site, study, ben) is None
+    clock.at += 61
+    got = leases.claim(site, study, ben)
+    assert got is not None
+    assert got.study_question == lease.study_question
+    with pytest.raises(leases.Lost):
+        leases.submit(site, study, anna, lease.id, FIRST, base="")
+    leases.skip(site, study, ben, got.id, "no idea")
+    back = leases.claim(site, study, anna)
+    assert back is not None
+    assert back.order == lease.order
+    assert site.store.counts()["judgments"] == 0
+
+
+def test_who_comes_late_but_first_is_counted(site: Site, clock: Clock) -> None:
+    study = start(site, lease_minutes=1.0)
+    anna = person(site, "anna")
+    lease = leases.claim(site, study, anna)
+    assert lease is not None
+    clock.at += 3600
+    leases.expire(site, study.name)
+    assert leases.submit(site, study, anna, lease.id, FIRST, base="") is not None
+    row = question(site, lease.study_question)
+    assert (row.taken, row.answered) == (1, 1)  # type: ignore[attr-defined]
+
+
+def test_a_draft_holds_the_lease(site: Site, clock: Clock) -> None:
+    study = start(site, lease_minutes=1.0)
+    anna = person(site, "anna")
+    lease = leases.claim(site, study, anna)
+    assert lease is not None
+    for _ in range(5):
+        clock.at += 50
+        assert leases.save_draft(site, study, anna, lease.id, {"choice": "tie"})
+    again = leases.claim(site, study, anna)
+    assert again is not None
+    assert (again.id, again.draft) == (lease.id, {"choice": "tie"})
+
+
+def test_a_form_sent_twice_is_one_judgment_and_undo_supersedes(site: Site, clock: Clock) -> None:
+    study = start(site)
+    anna = person(site, "anna")
+    lease = leases.claim(site, study, anna)
+    assert lease is not None
+    first = leases.submit(site, study, anna, lease.id, FIRST, base="")
+    assert first is not None
+    clock.at += 1
+    assert leases.submit(site, study, anna, lease.id, SECOND, base="") is None
+    assert leases.last_submitted(site, study, anna) == lease.id
+    second = leases.submit(site, study, anna, lease.id, SECOND, base=first.id)
+    assert second is not None
+    assert second.supersedes == first.id
+    assert len(site.store.freeze("v1")) == 1
+    row = question(site, lease.study_question)
+    assert sum(json.loads(row.tally)[""].values()) == row.answered == 1  # type: ignore[attr-defined]
+
+
+def test_nobody_submits_another_s_lease(site: Site) -> None:
+    study = start(site)
+    anna, ben = person(site, "anna"), person(site, "ben")
+    lease = leases.claim(site, study, anna)
+    assert lease is not None
+    with pytest.raises(leases.Lost):
+        leases.submit(site, study, ben, lease.id, FIRST, base="")
+    assert leases.read_lease(site, study, ben, lease.id) is None
+    assert not leases.renew(site, study, ben, lease.id)
+
+
+def test_a_skip_needs_a_reason_and_frees_the_seat(site: Site) -> None:
+    study = start(site)
+    anna = person(site, "anna")
+    lease = leases.claim(site, study, anna)
+    assert lease is not None
+    with pytest.raises(DataError, match="say why"):
+        leases.skip(site, study, anna, lease.id, " ")
+    leases.skip(site, study, anna, lease.id, "not my language")
+    assert question(site, lease.study_question).taken == 0  # type: ignore[attr-defined]
+    seen = set()
+    while (found := leases.claim(site, study, anna)) is not None:
+        seen.add(found.study_question)
+        leases.submit(site, study, anna, found.id, FIRST, base="")
+    assert len(seen) == len(PAIRS) - 1
+    assert lease.study_question not in seen
+
+
+def test_more_raters_where_they_disagree(site: Site) -> None:
+    """min 2, max 4: the same answer twice settles at 0.85, a split asks on and ends with an adjudicator."""
+    study = start(site, overlap={"min": 2, "max": 4, "confidence": 0.85})
+    people = [person(site, f"p{n}") for n in range(6)]
+    for n, who in enumerate(people):
+        while (lease := leases.claim(site, study, who)) is not None:
+            agreed = int(lease.study_question, 16) % 2 == 0
+            wanted = 0 if agreed else n % 2  # which response, whatever its side
+            leases.submit(
+                site, study, who, lease.id, Preference(better=lease.order.index(wanted)), base=""
+            )
+    for row in site.all(sa.select(Q)):
+        agreed = int(row.id, 16) % 2 == 0
+        votes = json.loads(row.tally)[""]
+        if agreed:
+            assert (row.state, row.answered) == ("settled", 2)
+        else:
+            assert row.answered in (2, 4)
+            assert row.state == (
+                "disputed" if set(votes.values()) == {2} and row.answered == 4 else "settled"
+            )
+
+
+def test_both_orders_are_shown_as_often_and_recorded(site: Site) -> None:
+    study = start(site, overlap={"min": 4, "max": 4, "confidence": 0.99})
+    for n in range(4):
+        who = person(site, f"p{n}")
+        while (lease := leases.claim(site, study, who)) is not None:
+            leases.submit(site, study, who, lease.id, FIRST, base="")
+    shown = Counter((r.question, r.shown) for r in site.all(sa.select(L)))
+    assert set(shown.values()) == {2}
+    asked = Counter((q.prompt, q.responses) for q in site.store.questions())
+    assert len(asked) == 2 * len(PAIRS)  # each order is a Question of its own
+
+
+def test_gold_comes_at_its_rate_and_never_alone(site: Site) -> None:
+    gold = [
+        {**row, "prompt": f"gold {n}", "gold": {"better": 0}} for n, row in enumerate(PAIRS * 4)
+    ]
+    many = [{**row, "prompt": f"plain {n}"} for n, row in enumerate(PAIRS * 20)]
+    study = study_of({"kind": "compare", "items": [*gold, *many]}, gold_rate=0.2)
+    load_study(site, study)
+    anna, draw = person(site, "anna"), random.Random(3)
+    arms: Counter[str] = Counter()
+    while (lease := leases.claim(site, study, anna, draw)) is not None:
+        leases.submit(site, study, anna, lease.id, Preference(better=lease.order.index(0)), base="")
+        row = site.one(sa.select(L).where(L.c.id == lease.id))
+        arms[row.arm] += 1
+        assert row.right is (True if row.arm == "gold" else None)
+    assert arms["random"] == 120
+    assert 12 <= arms["gold"] <= 24  # 24 there are; about 0.2 of every draw
+
+
+def test_reward_models_that_disagree_come_first(site: Site) -> None:
+    rows = [{**row, "scores": [[n / 2], [0.0]]} for n, row in enumerate(PAIRS)]
+    study = study_of(
+        {"kind": "compare", "items": rows}, assignment={"random": 0.05, "disagreement": 0.95}
+    )
+    load_study(site, study)
+    lease = leases.claim(site, study, person(site, "anna"), random.Random(5))
+    assert lease is not None
+    assert lease.prompt.last == "Does tent 0 leak?"
+
+
+def test_a_question_names_the_guidelines_it_was_shown_under(site: Site) -> None:
+    study = start(site, guidelines="Be kind.")
+    anna = person(site, "anna")
+    one = leases.claim(site, study, anna)
+    assert one is not None
+    add_guideline(site, "tents", {**study.guideline_document(), "text": "Be brief."}, "owner")
+    leases.submit(site, study, anna, one.id, FIRST, base="")
+    two = leases.claim(site, study, anna)
+    assert two is not None
+    assert (one.question.guideline, two.question.guideline) == ("v1", "v2")
+
+
+def test_fifty_raters_at_once_lose_nothing_and_double_nothing(site: Site) -> None:
+    """Threads without a server: claims, submissions, skips and forms sent twice, all at the same time."""
+    rows = [{**row, "prompt": f"{row['prompt']} {n}"} for n, row in enumerate(PAIRS * 5)]
+    study = study_of({"kind": "compare", "items": rows}, overlap={"min": 3, "max": 3})
+    load_study(site, study)
+    people = [person(site, f"p{n}") for n in range(50)]
+    sent: list[str] = []
+    faults: list[BaseException] = []
+
+    def work(who: Who) -> None:
+        draw = random.Random(who.name)
+        try:
+            while (lease := leases.claim(site, study, who)) is not None:
+                if draw.random() < 0.1:
+                    leases.skip(site, study, who, lease.id, "tired")
+                    continue
+                for _ in range(2 if draw.random() < 0.2 else 1):
+                    kept = leases.submit(site, study, who, lease.id, FIRST, base="")
+                    if kept:
+                        sent.append(kept.id)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=work, args=(who,)) for who in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    kept = site.store.judgments()
+    assert sorted(sent) == sorted(j.id for j in kept)
+    assert len(kept) == len(rows) * 3
+    done = site.all(sa.select(L).where(L.c.state == "submitted"))
+    assert len({(r.question, r.account) for r in done}) == len(done) == len(kept)
+    assert set(Counter(r.question for r in done).values()) == {3}
+    assert all(r.taken == r.answered == 3 for r in site.all(sa.select(Q)))
+    assert site.store.verify() == len(kept)
+
+
+def test_the_database_itself_refuses_a_doubled_seat(site: Site) -> None:
+    study = start(site)
+    lease = leases.claim(site, study, person(site, "anna"))
+    assert lease is not None
+    person(site, "ben")
+    row = dict(site.one(sa.select(L).where(L.c.id == lease.id))._mapping)
+    for change in ({"account": "ben"}, {"seat": 1, "state": "submitted"}, {"seat": 1}):
+        with pytest.raises(Exception, match=r"(?i)unique"):
+            site.run(sa.insert(L).values(**{**row, "id": "other", **change}))

@@ -1,0 +1,304 @@
+"""Reviewers, owners, exports, the arena: what they see and what they leave behind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from accord.core.errors import ConfigError, StoreError
+from accord.core.types import Preference, Prompt, Response
+from accord.store import Store, import_file
+from accord.web import audit, quality, tables
+from accord.web.export import study_snapshot
+from accord.web.live import check_policies, top_up
+from accord.web.site import Site
+from accord.web.studies import load_study
+from tests.web.conftest import PAIRS, Browser, Enter, loaded, pairs_study, study_of
+
+Q = tables.study_questions
+
+
+def everybody(site: Site, enter: Enter, wants: dict[str, int], **more: object) -> None:
+    """People of these names answer everything; each wants the response of this index."""
+    from accord.web.leases import read_lease
+    from accord.web.security import accounts
+
+    for name, wanted in wants.items():
+        browser = enter(name, "annotator")
+        browser.get("/studies/tents/annotate")
+        while "/done" not in str(browser.last.url):
+            who = accounts.session(site, browser.client.cookies["accord"])
+            study = site.study("tents")
+            assert who
+            assert study
+            lease = read_lease(site, study, who, browser.lease)
+            assert lease
+            browser.answer(choice=f"{lease.order.index(wanted)}:1", rationale=f"says {name}")
+
+
+def test_progress_agreement_and_raters(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study(overlap={"min": 3, "max": 3}))
+    everybody(site, enter, {"anna": 0, "ben": 0, "cleo": 1})
+    olga = enter("olga", "owner")
+    page = olga.get("/studies/tents").text
+    assert "<b>18</b>" in page
+    given = quality.answers(site, "tents")
+    (row,) = quality.agreement(given)
+    assert (row["judgments"], row["questions"], row["twice"]) == (18, 6, 6)
+    assert row["percent"].value == pytest.approx(1 / 3)  # one pair of three agrees
+    # nominal alpha by hand: observed 2/3, expected 1 - (12·11 + 6·5)/(18·17)
+    assert row["alpha"].value == pytest.approx(1 - (2 / 3) / (1 - (12 * 11 + 6 * 5) / (18 * 17)))
+    rows = {r["name"]: r for r in quality.rater_rows(site, "tents", given)}
+    assert rows["anna"]["agreement"].value == 0.5
+    assert rows["cleo"]["agreement"].value == 0.0
+    assert "cleo" in olga.get("/studies/tents/raters").text
+
+
+def test_a_dispute_is_decided_once_and_stands_for_its_question(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study(overlap={"min": 2, "max": 2}))
+    everybody(site, enter, {"anna": 0, "ben": 1})
+    adam = enter("adam", "adjudicator")
+    page = adam.get("/studies/tents/disputes").text
+    ids = re.findall(r"/disputes/([0-9a-f]{24})", page)
+    assert len(ids) == 6
+    page = adam.get(f"/studies/tents/disputes/{ids[0]}").text
+    assert "says anna" in page
+    assert "A better" in page
+    assert "B better" in page
+    assert adam.post(f"/studies/tents/disputes/{ids[0]}", choice="").status_code == 422
+    adam.get(f"/studies/tents/disputes/{ids[0]}")
+    adam.post(f"/studies/tents/disputes/{ids[0]}", choice="1:1", rationale="B is right")
+    adam.get(f"/studies/tents/disputes/{ids[0]}")
+    assert "B is right" in adam.last.text
+    adam.post(f"/studies/tents/disputes/{ids[0]}", choice="0:1", rationale="no, A")
+    row = site.one(sa.select(Q).where(Q.c.id == ids[0]))
+    assert row.state == "adjudicated"
+    final = site.store.judgment(row.verdict)
+    assert (final.rater.name, final.judgment.answer) == ("adam (adjudicator)", Preference(better=0))
+    assert final.judgment.supersedes
+    snapshot = study_snapshot(site, "tents")
+    assert len(snapshot) == 5 * 2 + 1
+    assert len(snapshot.pairs(even="drop")) == 1
+    actions = [e["action"] for e in audit.newest(site, "tents")]
+    assert actions.count("adjudicated") == 2
+
+
+def test_exports_open_and_say_nothing_wrong(site: Site, enter: Enter, tmp_path: Path) -> None:
+    gold = {**PAIRS[0], "prompt": "gold?", "gold": {"better": 0}}
+    loaded(site, study_of({"kind": "compare", "items": [*PAIRS, gold]}, gold_rate=0.5))
+    everybody(site, enter, {"=anna": 0})
+    olga = enter("olga", "owner")
+    page = olga.get("/studies/tents/export").text
+    rows = list(csv.DictReader(io.StringIO(olga.get("/studies/tents/export/judgments.csv").text)))
+    assert {r["rater"] for r in rows} == {"'=anna"}
+    assert {r["order_shown"] for r in rows} <= {"AB", "BA"}
+    for file in re.findall(r'href="(/studies/tents/export/[\w.]+)" download', page):
+        told = olga.client.get(file)
+        kind = file.rpartition("/")[2].partition(".")[0]
+        assert told.status_code == (
+            422 if kind in ("unpaired", "stepwise", "prompt_completion", "messages") else 200
+        )
+    for format in ("accord", "preference", "argilla", "label_studio"):
+        (tmp_path / f"{format}.jsonl").write_bytes(
+            olga.client.get(f"/studies/tents/export/{format}.jsonl").content
+        )
+        with Store(tmp_path / f"{format}.db") as again:
+            assert import_file(again, tmp_path / f"{format}.jsonl").judgments == len(PAIRS)
+    assert olga.client.get("/studies/tents/export/x.csv").status_code == 422
+    olga.get("/studies/tents/export")
+    olga.post("/studies/tents/export/freeze", name="round-1")
+    assert site.store.snapshot_names() == ["round-1"]
+    assert (
+        olga.client.post(
+            "/studies/tents/export/freeze", data={"csrf": olga.csrf, "name": "a b"}
+        ).status_code
+        == 422
+    )
+
+
+def test_guidelines_are_versioned_and_compared(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study(guidelines="Be kind.\nBe brief.", criteria=[{"name": "truth"}]))
+    olga = enter("olga", "owner")
+    olga.get("/studies/tents/guidelines")
+    olga.post("/studies/tents/guidelines", text="Be kind.\nBe right.")
+    assert "<del>Be brief.</del>" in olga.last.text
+    assert "<ins>Be right.</ins>" in olga.last.text
+    assert "truth" in olga.last.text
+    olga.post("/studies/tents/guidelines", text="Be kind.\nBe right.")
+    assert site.guideline("tents").number == 2
+
+
+def test_settings_are_checked_and_kept(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    olga = enter("olga", "owner")
+    olga.get("/studies/tents/settings")
+    good = {
+        "title": "T", "min": "2", "max": "3", "confidence": "0.8", "dispute_below": "0.5", "gold_rate": "0.1",
+        "lease_minutes": "5", "random": "0.6", "disagreement": "0.2", "information": "0.2",
+    }  # fmt: skip
+    olga.post("/studies/tents/settings", **good)
+    study = site.study("tents")
+    assert study
+    assert (study.overlap.min, study.assignment.information, study.title) == (2, 0.2, "T")
+    for change in (
+        {"max": "1"},
+        {"random": "0.9"},
+        {"gold_rate": "2"},
+        {"min": "x"},
+        {"confidence": ""},
+    ):
+        olga.get("/studies/tents/settings")
+        assert olga.post("/studies/tents/settings", **{**good, **change}).status_code == 422
+    assert site.study("tents") == study
+    line = json.dumps({"prompt": "new?", "responses": ["a", "b"]})
+    assert (
+        "1 new questions"
+        in olga.post("/studies/tents/questions", block="0", lines=f"{line}\n{line}\n").text
+    )
+    for bad in ("{", '{"prompt": "x"}', '{"prompt": "x", "responses": ["a", "a"]}', "[]"):
+        assert olga.post("/studies/tents/questions", block="0", lines=bad).status_code == 422
+    assert olga.post("/studies/tents/questions", block="7", lines=line).status_code == 422
+
+
+def test_a_manager_adds_people_and_the_password_is_shown_once(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    mia = enter("mia", "manager")
+    mia.get("/studies/tents/people")
+    page = mia.post("/studies/tents/people", name="new one", role="annotator").text
+    password = re.search(r'class="once">new one: ([\w-]+)<', page)
+    assert password
+    assert (
+        Browser(site).sign_in("new one", password[1]).get("/studies/tents/annotate").status_code
+        == 200
+    )
+    assert password[1] not in mia.get("/studies/tents/people").text
+    mia.post("/studies/tents/people", name="new one")
+    assert "new one" not in mia.get("/studies/tents/people").text
+
+
+def test_an_administrator_makes_a_study_in_the_browser(site: Site, enter: Enter) -> None:
+    root = enter("root", admin=True)
+    example = re.search(r"<textarea[^>]*>(.*?)</textarea>", root.get("/studies").text, re.DOTALL)
+    assert example
+    import html
+
+    root.post("/studies", text=html.unescape(example[1]))
+    assert str(root.last.url).endswith("/studies/my-study")
+    assert site.study("my-study")
+    root.get("/studies")
+    assert root.post("/studies", text=html.unescape(example[1])).status_code == 422
+    assert root.post("/studies", text="nme: x").status_code == 422
+
+
+def test_the_audit_log_is_a_chain_and_shows_a_change(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    olga = enter("olga", "owner")
+    assert "study saved" in olga.get("/studies/tents/audit").text
+    n = audit.verify_events(site)
+    assert n >= 5
+    with pytest.raises(StoreError, match="never changed"):
+        site.run(sa.update(tables.events).values(body="{}"))
+    with pytest.raises(StoreError, match="never changed"):
+        site.run(sa.delete(tables.events))
+    with site.db.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER events_no_update")
+        connection.exec_driver_sql(
+            "UPDATE events SET body = replace(body, 'actor', 'Actor') WHERE seq = 3"
+        )
+    with pytest.raises(StoreError, match=r"event \d of the audit log is not what was written"):
+        audit.verify_events(site)
+
+
+# -- policies that answer live ------------------------------------------------------------------------
+
+
+def scripted(name: str) -> object:
+    def answer(prompts: Sequence[Prompt]) -> list[Response]:
+        said = [f"{name} heard {len(p.messages)} turns, last: {p.last}" for p in prompts]
+        return [Response(text=t, source=f"model:{name}") for t in said]
+
+    return answer
+
+
+@pytest.fixture
+def talking(site: Site) -> Site:
+    site.policies = {"alpha": scripted("x1"), "beta": scripted("x2")}  # type: ignore[dict-item]
+    return site
+
+
+def test_live_questions_are_sampled_ahead_and_no_further(talking: Site, tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"question {n}?"}) for n in range(9)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    import random
+
+    live = {
+        "kind": "compare",
+        "policies": ["alpha", "beta"],
+        "prompts": "prompts.jsonl",
+        "ahead": 4,
+    }
+    study = study_of(live)
+    load_study(talking, study)
+    assert top_up(talking, study, tmp_path, random.Random(1)) == 4
+    assert top_up(talking, study, tmp_path, random.Random(1)) == 0
+    talking.run(sa.update(Q).values(taken=1))
+    assert top_up(talking, study, tmp_path, random.Random(1)) == 4
+    talking.run(sa.update(Q).values(taken=1))
+    assert top_up(talking, study, tmp_path, random.Random(1)) == 1
+    assert top_up(talking, study, tmp_path, random.Random(1)) == 0
+    assert {r.source for _, r in talking.store.responses()} == {"model:x1", "model:x2"}
+    talking.policies = {}
+    with pytest.raises(ConfigError, match="not being served"):
+        check_policies(talking, study)
+
+
+def test_the_arena_votes_are_judgments_and_the_chat_goes_on_from_the_winner(
+    talking: Site, enter: Enter
+) -> None:
+    loaded(
+        talking,
+        study_of(arena={"policies": ["alpha", "beta"], "system": "Be brief.", "most_turns": 3}),
+    )
+    anna = enter("anna", "annotator")
+    assert "Two policies" in anna.get("/studies/tents/arena").text
+    anna.post("/studies/tents/arena", text="Hello <b>you</b>")
+    page = anna.last.text
+    assert "alpha" not in page
+    assert "heard 2 turns" in page
+    assert "Hello &lt;b&gt;you" in page
+    anna.post("/studies/tents/arena/vote", choice="1:1")
+    anna.post("/studies/tents/arena/vote", choice="0:1")
+    first, second = talking.store.judgments()
+    assert second.supersedes == first.id
+    told = talking.store.judgment(second.id)
+    winner = told.responses[0].text
+    anna.post("/studies/tents/arena", text="More?")
+    turns = json.loads(talking.one(sa.select(tables.talks.c.turns)).turns)
+    assert turns[0]["answers"][turns[0]["on"]]["text"] == winner
+    assert "heard 4 turns" in anna.last.text
+    anna.post("/studies/tents/arena/vote", choice="tie")
+    last = talking.store.judgment(talking.store.judgments()[-1].id)
+    assert [m.content for m in last.prompt.messages] == [
+        "Be brief.",
+        "Hello <b>you</b>",
+        winner,
+        "More?",
+    ]
+    anna.post("/studies/tents/arena", text="And?")
+    assert (
+        anna.client.post(
+            "/studies/tents/arena", data={"csrf": anna.csrf, "text": "4th"}
+        ).status_code
+        == 422
+    )
+    anna.post("/studies/tents/arena/new")
+    assert "Two policies" in anna.last.text
+    assert anna.post("/studies/tents/arena/vote", choice="tie").status_code == 404
+    assert talking.store.verify() == 3
