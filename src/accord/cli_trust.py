@@ -251,15 +251,22 @@ def _raters(console: Console, raters: Sequence[RaterReport]) -> None:
 
 
 def _sway(console: Console, report: TrustReport) -> None:
-    shown = [r for r in report.raters if r.agreement.value is not None or r.side.value is not None]
+    shown = [r for r in report.raters if any(m.value is not None for m in (r.agreement, r.left))]
     if not shown:
         return
     _print(
         console,
         "What sways them",
-        ("", "left side", "10 words more", "when fast", "first to last"),
+        ("", "left wins", "left side", "10 words more", "when fast", "first to last"),
         [
-            [r.name, number(r.side, "+"), number(r.length, "+"), points(r.speed), points(r.drift)]
+            [
+                r.name,
+                share(r.left),
+                number(r.side, "+"),
+                number(r.length, "+"),
+                points(r.speed),
+                points(r.drift),
+            ]
             for r in shown
         ],
         "left side, 10 words more: logits (words: beyond what most raters give). when fast, first to last: "
