@@ -124,6 +124,10 @@ def points(m: Metric) -> str:
     return f"{100 * m.value:+.0f} [{100 * m.low:+.0f}, {100 * m.high:+.0f}]"
 
 
+def _many(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def _print(
     console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str
 ) -> None:
@@ -144,13 +148,16 @@ def _print(
 
 def _head(console: Console, report: TrustReport) -> None:
     console.print(
-        f"[bold]Snapshot {escape(report.snapshot)}[/bold]: {report.judgments:,} judgments by "
-        f"{len(report.raters)} raters on {report.prompts:,} prompts, sha256 {report.sha256[:12]}"
+        f"[bold]Snapshot {escape(report.snapshot)}[/bold]: {_many(report.judgments, 'judgment')} by "
+        f"{_many(len(report.raters), 'rater')} on {_many(report.prompts, 'prompt')}, "
+        f"sha256 {report.sha256[:12]}"
     )
     if report.because:
         console.print(f"made because: {escape(report.because)}")
     n = report.noise
-    if n.smoothing.value is not None:
+    if n.smoothing.value is None:
+        console.print(f"The noise of labels is undefined: {n.smoothing.note}.")
+    else:
         once = f"; {share(n.judged_once)} of pairs were judged once" if n.judged_once.value else ""
         console.print(
             f"A single vote is wrong in {share(n.vote)} of cases, the majority in {share(n.majority)}{once}."
@@ -244,15 +251,22 @@ def _raters(console: Console, raters: Sequence[RaterReport]) -> None:
 
 
 def _sway(console: Console, report: TrustReport) -> None:
-    shown = [r for r in report.raters if r.agreement.value is not None or r.side.value is not None]
+    shown = [r for r in report.raters if any(m.value is not None for m in (r.agreement, r.left))]
     if not shown:
         return
     _print(
         console,
         "What sways them",
-        ("", "left side", "10 words more", "when fast", "first to last"),
+        ("", "left wins", "left side", "10 words more", "when fast", "first to last"),
         [
-            [r.name, number(r.side, "+"), number(r.length, "+"), points(r.speed), points(r.drift)]
+            [
+                r.name,
+                share(r.left),
+                number(r.side, "+"),
+                number(r.length, "+"),
+                points(r.speed),
+                points(r.drift),
+            ]
             for r in shown
         ],
         "left side, 10 words more: logits (words: beyond what most raters give). when fast, first to last: "

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from accord.core.errors import ConfigError
+from accord.core.errors import ConfigError, DataError
 from accord.core.types import Metric, Preference
 from accord.feedback.aggregate import flip_rate, noise, soft_groups
 from accord.feedback.ballots import ballots
@@ -107,6 +107,16 @@ def test_pairs_judged_once_take_the_noise_of_a_vote(store: Store) -> None:
     got = noise(cast, fit_skills(cast))
     assert got.judged_once.value == pytest.approx(60 / 90)
     assert (got.smoothing.value, got.smoothing.note) == (got.vote.value, "of single votes")
+
+
+def test_one_voice_has_no_noise_that_could_be_measured(store: Store) -> None:
+    simulate(store, prompts=40, raters=[SimulatedRater(name="solo", skill=5.0)])
+    snapshot = Snapshot.now(store)
+    cast = ballots(snapshot)
+    got = noise(cast, fit_skills(cast))
+    assert (got.smoothing.value, got.smoothing.note) == (None, "nothing was judged twice")
+    with pytest.raises(DataError, match="two raters judged, and there are none; use labels: votes"):
+        soft_groups(snapshot)
 
 
 def test_models_are_ranked_with_intervals(study: Study) -> None:

@@ -98,6 +98,8 @@ def test_consistency_by_hand(store: Store) -> None:
     reports = {r.name: r for r in rater_reports(snapshot)}
     anna, ben = reports["anna"], reports["ben"]
     assert "carl" not in reports  # judged nothing
+    assert (anna.left.value, anna.left.n) == (0.5, 2)
+    assert (ben.left.value, ben.left.n) == (1.0, 2)
     assert (anna.consistency.value, anna.consistency.n) == (1.0, 1)
     assert (ben.consistency.value, ben.consistency.n) == (0.0, 1)
 

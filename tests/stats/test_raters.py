@@ -89,13 +89,27 @@ def test_a_posterior_is_as_sure_as_it_is_right() -> None:
 def test_one_vote_has_a_closed_form() -> None:
     # P(m > 0 | a win) = 2 ∫_0^∞ σ(s·m) φ(m) dm = reliability(s): with one vote they are the same number
     fit = rater_skills([0], [0], [1.0], side=[0], longer=[0.0], pairs=2, raters=1)
-    skill = fit.skill(0).value
-    assert skill is not None
+    skill = float(fit.values_J3[0, 0])
     area = integrate.quad(lambda m: 2 * expit(skill * m) * stats.norm.pdf(m), 0, 12)[0]
     assert fit.better_P[0] == pytest.approx(area, abs=5e-3)  # the grid's step
-    assert fit.reliability(0).value == pytest.approx(fit.better_P[0])
+    assert fit.better_P[0] == pytest.approx(reliability_of(skill, fit.mass_G))
     assert math.isnan(fit.better_P[1])
-    assert any("rest on a prior" in note for note in fit.notes)
+
+
+def test_what_only_a_prior_says_is_undefined() -> None:
+    data = votes(0)
+    once = data["rater"] == data["pair"] % 5  # every pair judged by one of five
+    alone = {k: v[once] if isinstance(v, np.ndarray) else v for k, v in data.items()}
+    fit = rater_skills(**alone)
+    for metric in (fit.skill(3), fit.reliability(3), fit.length(3)):
+        assert (metric.value, metric.note) == (None, "nothing was judged twice")
+    assert fit.side(3).value is not None  # sides were drawn, so they can be told, if widely
+    two = {k: v[data["rater"] < 2] if isinstance(v, np.ndarray) else v for k, v in data.items()}
+    few = rater_skills(**two)
+    assert few.length(0).value is None
+    assert "can't be told from quality" in few.length(0).note
+    assert few.notes == ("fewer than 3 raters: skills rest on a prior",)
+    assert few.skill(0).value is not None
 
 
 def test_reliability_of_no_skill_and_of_all() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accord.core.errors import ConfigError
+from accord.core.errors import ConfigError, DataError
 from accord.core.types import Edge, Frozen, Group, Metric
 from accord.feedback.ballots import Ballots, ballots
 from accord.feedback.quality import fit_skills
@@ -53,12 +53,16 @@ def soft_groups(
 ) -> Items[Group]:
     """The snapshot's groups with soft labels: p from rater-weighted posteriors, weight 1, `sources` kept.
     Pairs with max(p, 1-p) under `min_confidence` are left out and counted. A pair known only from an edit
-    keeps the label it has."""
+    keeps the label it has; weights of raters that the snapshot records don't enter. DataError where nothing
+    was judged twice: who is right can't be told then."""
     if not 0.5 <= min_confidence <= 1.0:
         where = f"min_confidence={min_confidence}"
         raise ConfigError("is out of range", where=where, allowed="[0.5, 1]")
     cast = cast or ballots(snapshot)
     skills = skills or fit_skills(cast)
+    if skills is not None and not skills.judged_twice:
+        what = "soft labels need pairs that two raters judged, and there are none"
+        raise DataError(what, where=f"snapshot {snapshot.name}", mend="use labels: votes")
     better = {} if skills is None else dict(zip(cast.pairs, skills.better_P.tolist(), strict=True))
     plain = snapshot.groups(ties=ties, even="keep", min_agreement=min_agreement, margin=margin)
     notes = Counter(plain.notes)
@@ -97,7 +101,9 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
     else the second.
     """
     one = Metric(value=None, n=0, level=level, note="no comparisons")
-    if skills is None or not len(cast):
+    if skills is None or not skills.judged_twice:
+        note = "no comparisons" if skills is None else "nothing was judged twice"
+        one = one.model_copy(update={"note": note})
         return Noise(vote=one, majority=one, judged_once=one, smoothing=one)
     vote = flip_rate(percent_agreement(_decided_by_pair(cast), level=level))
     share_P = np.bincount(cast.pair_R, cast.value_R) / np.bincount(cast.pair_R)
@@ -109,6 +115,7 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
     mostly_once = once_P.mean() > 0.5
     chosen = vote if mostly_once and vote.value is not None else majority
     note = "of single votes" if chosen is vote else "of the majority's labels"
+    note = note if chosen.value is not None else chosen.note
     return Noise(
         vote=vote,
         majority=majority,

@@ -6,6 +6,7 @@ truth and no model: a pair is as hard, and its responses as long, for all who ju
     reliability   sides with the better response of a random pair   (stats.raters)
     right         of thumbs, step labels and ratings: how often it says the true one  (stats.dawid_skene)
     gold          share of gold questions answered as expected
+    left          share of its decided comparisons that went to the left side
     side, length  logits for the left, and per ten words            (stats.raters)
     style         how much oftener it prefers the response with more lists, bold, … than others do, less
                   the median rater's figure (one rater's taste shifts all the others' figures)
@@ -63,6 +64,7 @@ class RaterReport(Frozen):
     right: dict[str, Metric]
     gold: Metric
     consistency: Metric
+    left: Metric
     side: Metric
     length: Metric
     style: dict[str, Metric]
@@ -161,6 +163,7 @@ def _report(
         right=right,
         gold=gold or Metric(value=None, n=0, level=level, note="no gold question answered"),
         consistency=_consistency(cast, mine, level),
+        left=_left(cast, mine, level),
         style=_style(cast, mine, level),
         speed=_speed(cast, mine, level),
         drift=_drift(cast, mine, level),
@@ -224,6 +227,12 @@ def _consistency(cast: Ballots, mine: Any, level: float) -> Metric:
     return proportion(int(same.sum()), len(same), level=level)
 
 
+def _left(cast: Ballots, mine: Any, level: float) -> Metric:
+    decided = mine & (cast.side_R != 0) & (cast.value_R != 0.5)
+    won = (cast.value_R == 1.0) == (cast.side_R == 1.0)
+    return proportion(int(won[decided].sum()), int(decided.sum()), level=level)
+
+
 def _style(cast: Ballots, mine: Any, level: float) -> dict[str, Metric]:
     """Votes for the response with more of it, less what the others gave the same response: points."""
     found = {}
@@ -268,6 +277,7 @@ def _enough(n: int, of: str, level: float) -> Metric | None:
 def _questions(r: RaterReport) -> list[tuple[Metric, float, str, str]]:
     """What is asked of a rater: the figure, what it should be, and what it means to be above or below."""
     return [
+        (r.left, 0.5, "prefers the left side", "prefers the right side"),
         (r.side, 0.0, "prefers the left side", "prefers the right side"),
         (r.length, 0.0, "prefers longer answers", "prefers shorter answers"),
         (r.speed, 0.0, "", "less reliable when fast"),
@@ -286,7 +296,7 @@ def _concerns(report: RaterReport, tests: int) -> tuple[str, ...]:
         side = _clear(_less(metric, norm), tests)
         if side and (said := above if side > 0 else below):
             found.append(said)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _clear(metric: Metric, tests: int) -> int:

@@ -71,8 +71,9 @@ class Votes:
 
 @dataclass(frozen=True)
 class Skills:
-    """The fit: parameters [J, 3] (skill, side, length) and their covariance [3J, 3J]; `gamma` with its
-    standard error; for each pair P(first is better), given the votes."""
+    """The fit: parameters [J, 3] (skill, side, length) and their covariance [3J, 3J]; γ; for each pair
+    P(first is better), given the votes. Without a pair judged twice only sides say anything, and without
+    three raters a length bias can't be told from quality: such figures are undefined."""
 
     values_J3: Floats
     covariance: Floats
@@ -80,6 +81,7 @@ class Skills:
     better_P: Floats
     mass_G: Floats
     votes_J: NDArray[np.int64]
+    judged_twice: bool
     log_likelihood: float
     level: float
     notes: tuple[str, ...]
@@ -88,6 +90,10 @@ class Skills:
         n = int(self.votes_J[j])
         if not n:
             return Metric(value=None, n=0, level=self.level, note="no votes")
+        if kind != 1 and not self.judged_twice:
+            return Metric(value=None, n=n, level=self.level, note="nothing was judged twice")
+        if kind == 2 and self.gamma.value is None:
+            return Metric(value=None, n=n, level=self.level, note=self.gamma.note)
         value, at = float(self.values_J3[j, kind]), 3 * j + kind
         half = float(stats.norm.ppf(0.5 + self.level / 2)) * self.covariance[at, at] ** 0.5
         return Metric(
@@ -182,28 +188,33 @@ def rater_skills(
             break
     better_P = np.full(pairs, np.nan)
     better_P[seen_P] = _better(raw_J3, gamma[0], votes)
-    together = len(seen_P) and np.diff(np.append(start_P, len(pair_R))).max()
+    most = int(np.diff(np.append(start_P, len(pair_R))).max(initial=0))
     notes = (
         []
         if (votes_J > 0).sum() >= ENOUGH
         else [f"fewer than {ENOUGH} raters: skills rest on a prior"]
     )
-    if together == 1:
-        notes.append("no pair was judged twice: skills rest on a prior")
-    half = float(stats.norm.ppf(0.5 + level / 2)) * gamma[1]
     return Skills(
         values_J3=values_J3,
         covariance=covariance,
-        gamma=Metric(
-            value=gamma[0], low=gamma[0] - half, high=gamma[0] + half, n=len(seen_P), level=level
-        ),
+        gamma=_gamma(gamma, len(seen_P), level),
         better_P=better_P,
         mass_G=votes.mass_G,
         votes_J=votes_J,
+        judged_twice=most > 1,
         log_likelihood=-float(fit.fun),
         level=level,
         notes=tuple(notes),
     )
+
+
+def _gamma(found: tuple[float, float], n: int, level: float) -> Metric:
+    value, se = found
+    if se == 0:
+        note = f"fewer than {ENOUGH} raters of known skill: a taste can't be told from quality"
+        return Metric(value=None, n=n, level=level, note=note)
+    half = float(stats.norm.ppf(0.5 + level / 2)) * se
+    return Metric(value=value, low=value - half, high=value + half, n=n, level=level)
 
 
 def _nodes(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Floats]:
