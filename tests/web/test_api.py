@@ -86,9 +86,11 @@ def test_one_wrong_item_and_nothing_is_added(site: Site, items: list[dict[str, A
 def test_a_token_opens_its_study_its_scope_and_its_time(site: Site, clock: Clock) -> None:
     loaded(site, pairs_study())
     loaded(site, pairs_study().model_copy(update={"name": "boots"}))
-    assert client(site).get(f"{ROOT}/progress").status_code == 401
+    for headers in ({}, {"authorization": "Bearer x"}, {"authorization": "Basic eDp5"}):
+        assert client(site).get(f"{ROOT}/progress", headers=headers).status_code == 401
     reader = client(site, "questions:read")
     assert reader.get(f"{ROOT}/progress").status_code == 200
+    assert reader.get(f"{ROOT}/progress?x=1").status_code == 422
     assert reader.get(f"{ROOT}/judgments").status_code == 403
     assert reader.post(f"{ROOT}/questions", json={"items": []}).status_code == 403
     assert reader.get("/api/v1/studies/boots/progress").status_code == 404

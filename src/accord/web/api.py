@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, HTTPException, Path, Query
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from accord.core.types import Judgment
 from accord.feedback.study import Item, Study
@@ -33,6 +33,8 @@ class Fault(BaseModel):
 
 class Push(BaseModel):
     """Questions for one block (kind) of the study; nothing is added when one is wrong."""
+
+    model_config = ConfigDict(extra="forbid")
 
     block: Annotated[int, Field(ge=0, le=1000)] = 0
     items: Annotated[list[Item], Field(max_length=1000)]
@@ -97,7 +99,22 @@ FAULTS: dict[int | str, dict[str, Any]] = {
         (422, "Something in the request is wrong."),
     )
 }  # fmt: skip
-router = APIRouter(prefix="/api/v1/studies/{study}", responses=FAULTS, tags=["study"])
+
+
+def known_keys(request: Request) -> None:
+    """422 for a query parameter that there is not."""
+    allowed = (
+        {"after", "limit"} if request.url.path.endswith(("/questions", "/judgments")) else set()
+    )
+    unknown = sorted(set(request.query_params) - (allowed if request.method == "GET" else set()))
+    if unknown:
+        raise HTTPException(422, f"unknown query parameter {unknown[0][:80]!r}")
+
+
+router = APIRouter(
+    prefix="/api/v1/studies/{study}", responses=FAULTS, tags=["study"],
+    dependencies=[Depends(known_keys)],
+)  # fmt: skip
 
 
 def scope(name: str) -> Callable[..., tuple[Site, Study]]:
