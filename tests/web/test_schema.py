@@ -27,7 +27,7 @@ from accord.web.studies import load_study
 from tests.web.conftest import ORIGIN, pairs_study
 
 pytestmark = pytest.mark.slow
-# a header that is always sent can't be taken out (test_api tries that), what this test puts right can't be wrong,
+# a header always sent can't be taken out (test_api tries that), what this test puts right can't be wrong,
 # and that a comparison has two responses is no matter of a schema
 BEYOND = [ignored_auth, negative_data_rejection, positive_data_acceptance]
 

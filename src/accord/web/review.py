@@ -28,6 +28,7 @@ Reader = Annotated[Here, Depends(may("look"))]
 Adjudicator = Annotated[Here, Depends(may("adjudicate"))]
 Q, F = tables.study_questions, tables.flags
 MOST = 200
+AROUND = 2  # lines shown around a change
 
 
 @router.get("")
@@ -227,5 +228,15 @@ def _as_text(text: str) -> list[str]:
 
 
 def _lines(old: list[str], new: list[str]) -> list[tuple[str, str]]:
+    """Changed lines with a little of what stands around them."""
     names = {"- ": "del", "+ ": "ins", "  ": "same"}
-    return [(names[d[:2]], d[2:]) for d in difflib.ndiff(old, new) if d[:2] in names]
+    lines = [(names[d[:2]], d[2:]) for d in difflib.ndiff(old, new) if d[:2] in names]
+    changed = [i for i, (what, _) in enumerate(lines) if what != "same"]
+    near = {i + d for i in changed for d in range(-AROUND, AROUND + 1)}
+    kept: list[tuple[str, str]] = []
+    for i, line in enumerate(lines):
+        if i in near:
+            kept.append(line)
+        elif not kept or kept[-1] != ("same", "…"):
+            kept.append(("same", "…"))
+    return kept

@@ -104,7 +104,13 @@
       if (reason && !reason.parentElement.hidden && one("[name=reason]", dialog).value === "") { reason.click(); event.preventDefault(); }
       return;
     }
-    if (key === "Enter" && (event.ctrlKey || event.metaKey)) { if (work()) { submit(); event.preventDefault(); } return; }
+    if (key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      const form = target.form;
+      if (form && form.id !== "answer") form.requestSubmit();
+      else if (work()) submit();
+      event.preventDefault();
+      return;
+    }
     if (key === "Escape" && inText(target)) { target.blur(); return; }
     if (inText(target) || event.ctrlKey || event.metaKey || event.altKey) return;
     if (key === "t") { theme(); return; }
@@ -161,15 +167,14 @@
   // -- every new page -----------------------------------------------------------------------------
   const start = () => {
     if (!work()) return;
-    seconds = Number(one("[data-seconds]").value) || 0; sinceRenewal = 0; last = Date.now();
+    seconds = Number(one("[data-seconds]")?.value) || 0; sinceRenewal = 0; last = Date.now();
     activate(groups().find((g) => !answered(g)) ?? groups()[0], false);
-    if (localStorage.getItem("guidelines") && one("#guidelines").hidden) guidelines();
+    if (localStorage.getItem("guidelines") && one("#guidelines")?.hidden) guidelines();
     const kept = sessionStorage.getItem("view");
     if (kept === "raw" || (kept === "diff" && one('[data-do="diff"]'))) view(kept);
-    window.scrollTo(0, 0);
   };
   document.addEventListener("DOMContentLoaded", start);
-  document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target === document.body) { start(); one("#main")?.focus({ preventScroll: true }); } });
+  document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target === document.body) { start(); window.scrollTo(0, 0); one("#main")?.focus({ preventScroll: true }); } });
   document.addEventListener("htmx:afterRequest", (event) => {
     const saved = one("[data-saved]");
     if (!event.target.matches?.("[data-autosave]") || !saved) return;
