@@ -70,8 +70,8 @@ def labelled(problem: dict[str, Any], writer: str, *, whole: bool = False) -> La
 def main() -> None:
     """Train both, print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--train", type=int, default=120, help="problems")
-    parser.add_argument("--test", type=int, default=100, help="problems")
+    parser.add_argument("--train", type=int, default=60, help="problems")
+    parser.add_argument("--test", type=int, default=50, help="problems")
     parser.add_argument("--seed", type=int, default=17)
     args = parser.parse_args()
     rows, began = problems(), time.perf_counter()

@@ -170,7 +170,7 @@ def test_frozen_head_gradient_equals_autograd(scale: float, softcap: float | Non
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(tiny_model("llama"))
     whole = engine.logps(random_trees(4)).tokens_S
-    monkeypatch.setattr("accord.lm.vocab_head.CHUNK_BYTES", 4 * 400 * 3)
+    monkeypatch.setattr("accord.lm.vocab_head.chunk_bytes", lambda device: 4 * 400 * 3)
     torch.testing.assert_close(engine.logps(random_trees(4)).tokens_S, whole)
 
 

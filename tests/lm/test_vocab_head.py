@@ -36,7 +36,9 @@ def test_values_and_gradients(
     frozen: bool, bias: bool, scale: float, softcap: float | None, temperature: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(vocab_head, "CHUNK_BYTES", 4 * 30 * 3)  # three positions a chunk
+    monkeypatch.setattr(
+        vocab_head, "chunk_bytes", lambda device: 4 * 30 * 3
+    )  # three positions a chunk
     linear, hidden, target = case(bias)
     linear.requires_grad_(not frozen)
     head, inputs = (
@@ -73,7 +75,7 @@ def test_half_backward_leaves_the_value_and_moves_gradients_a_little(frozen: boo
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_entropy_and_its_gradient(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocab_head, "CHUNK_BYTES", 4 * 30 * 3)
+    monkeypatch.setattr(vocab_head, "chunk_bytes", lambda device: 4 * 30 * 3)
     linear, hidden, _ = case()
     head = VocabHead(linear, 0.7, 3.0, temperature)
     logits = 3.0 * torch.tanh(linear(hidden) * 0.7 / 3.0) / temperature
@@ -92,7 +94,9 @@ def test_entropy_and_its_gradient(temperature: float, monkeypatch: pytest.Monkey
 
 def test_nothing_of_all_positions_by_vocabulary_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest tensor alive is one chunk's."""
-    monkeypatch.setattr(vocab_head, "CHUNK_BYTES", 4 * 1000 * 4)  # four positions a chunk
+    monkeypatch.setattr(
+        vocab_head, "chunk_bytes", lambda device: 4 * 1000 * 4
+    )  # four positions a chunk
     linear = nn.Linear(8, 1000, bias=False)
     hidden, target = torch.randn(64, 8, requires_grad=True), torch.zeros(64, dtype=torch.long)
     kept: list[int] = []
@@ -125,3 +129,14 @@ def test_collision_by_hand() -> None:
     got = VocabHead(linear).collision(hidden)
     torch.testing.assert_close(got, (p_SV**2).sum(-1).log())
     assert not got.requires_grad
+
+
+def test_a_chunk_is_a_share_of_the_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Small:
+        total = 2 << 30
+
+    chunk_bytes = vocab_head.chunk_bytes.__wrapped__
+    cpu = torch.device("cpu")
+    assert chunk_bytes(cpu) <= 28 << 20
+    monkeypatch.setattr(vocab_head.psutil, "virtual_memory", lambda: Small)
+    assert chunk_bytes(cpu) == 4 << 20

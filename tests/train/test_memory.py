@@ -48,7 +48,7 @@ def test_a_plan_counts_gradients_moments_and_tokens() -> None:
 def test_auto_takes_what_is_free_and_no_more_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planned("auto").tokens == 30 * TREES[0].tokens  # all of a batch
     one = planned(100).activations / 100
-    fixed = 3 * memory.CHUNK_BYTES + 3 * planned(100).gradients
+    fixed = 3 * memory.chunk_bytes(torch.device("cpu")) + 3 * planned(100).gradients
     monkeypatch.setattr(memory, "LEAST", 16)
     monkeypatch.setattr(memory, "available", lambda device: int((fixed + 60 * one) / memory.SHARE))
     assert planned("auto").tokens == pytest.approx(60, abs=1)

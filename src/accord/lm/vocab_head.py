@@ -13,8 +13,10 @@ products that make gradients run in bf16; logits and softmax never do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -22,9 +24,10 @@ from torch.utils.checkpoint import checkpoint
 from accord.lm.half import backward_dtype
 from accord.lm.products import times_weight
 
-__all__ = ["VocabHead", "find_head"]
+__all__ = ["VocabHead", "chunk_bytes", "find_head"]
 
-CHUNK_BYTES = 28 << 20  # fp32 logits alive at a time
+SHARE = 512  # of the device's memory a chunk of fp32 logits may take
+MOST = {"cpu": 28 << 20, "cuda": 512 << 20}  # on a CPU larger ones leave the caches and are slower
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,7 @@ class VocabHead:
 
     def logps(self, hidden_SH: Tensor, target_S: Tensor) -> Tensor:
         """Log-probs [S] of the target tokens, fp32, differentiable."""
-        vocabulary = self._vocabulary()
-        chunk = max(1, CHUNK_BYTES // (4 * vocabulary))
+        chunk = self._chunk(hidden_SH)
         trained = any(p.requires_grad for p in self.linear.parameters())
         if not torch.is_grad_enabled() or not (hidden_SH.requires_grad or trained):
             return _values(self, hidden_SH, target_S, chunk)
@@ -66,7 +68,7 @@ class VocabHead:
 
     def collision(self, hidden_SH: Tensor) -> Tensor:
         """log Σ_v p(v)² [S]: the log-prob that two draws at a position agree; without gradient."""
-        chunk = max(1, CHUNK_BYTES // (4 * self._vocabulary()))
+        chunk = self._chunk(hidden_SH)
         with torch.no_grad():
             logits = map(_Room(self, hidden_SH, chunk), hidden_SH.split(chunk))
             return _cat((2 * x).logsumexp(1) - 2 * x.logsumexp(1) for x in logits)
@@ -74,7 +76,7 @@ class VocabHead:
     def entropy(self, hidden_SH: Tensor) -> Tensor:
         """Entropy [S] of the distribution at each position (nats), differentiable: its logits are
         computed again in backward."""
-        chunk = max(1, CHUNK_BYTES // (4 * self._vocabulary()))
+        chunk = self._chunk(hidden_SH)
         parts = hidden_SH.split(chunk)
         if not (torch.is_grad_enabled() and hidden_SH.requires_grad):
             return _cat(map(_entropy, map(_Room(self, hidden_SH, chunk), parts)))
@@ -82,9 +84,22 @@ class VocabHead:
             checkpoint(lambda h: _entropy(self.logits(h)), h, use_reentrant=False) for h in parts
         )
 
-    def _vocabulary(self) -> int:
+    def _chunk(self, hidden_SH: Tensor) -> int:
+        """Positions whose logits are alive together."""
         weight = getattr(self.linear, "weight", None)
-        return int(weight.shape[0]) if weight is not None else 1 << 17
+        vocabulary = int(weight.shape[0]) if weight is not None else 1 << 17
+        return max(1, chunk_bytes(hidden_SH.device) // (4 * vocabulary))
+
+
+@cache
+def chunk_bytes(device: torch.device) -> int:
+    """fp32 logits alive at a time: a share of the memory the device has, not of what is free now. Sums
+    over chunks depend on where they are cut, and a resumed run must cut where the first did."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+    else:
+        total = psutil.virtual_memory().total
+    return int(min(total // SHARE, MOST.get(device.type, MOST["cpu"])))
 
 
 def _chunks(hidden_SH: Tensor, target_S: Tensor, size: int) -> Any:

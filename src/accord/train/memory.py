@@ -25,7 +25,7 @@ from accord.core.errors import RunError
 from accord.core.rundir import read_json, write_json
 from accord.lm.allocator import release_freed_memory
 from accord.lm.tree import Tree
-from accord.lm.vocab_head import CHUNK_BYTES
+from accord.lm.vocab_head import chunk_bytes
 
 __all__ = ["Budget", "Plan", "Tokens", "budget", "kept_bytes", "peak", "plan", "reset_peak"]
 
@@ -160,7 +160,7 @@ def plan(
     twice = kept_bytes(lambda: values([one, two]), parameters)
     per_token = max(1.0, (twice - once) / one.tokens) * OVERHEAD.get(device.type, 1.5)
     gradients = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
-    head = 3 * CHUNK_BYTES
+    head = 3 * chunk_bytes(device)
     if tokens == "auto":
         room = SHARE * free - 3 * gradients - head
         tokens = int(min(max(LEAST, room / per_token), MOST, max(LEAST, sum(sizes[:batch_size]))))
