@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from accord.core.errors import ConfigError, RunError
-from accord.core.types import Judgment, Preference, Rater
+from accord.core.types import Judgment, Preference, Question, Rater
+from accord.feedback.study import read_items, read_study
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
 from accord.store import Store
@@ -61,14 +62,20 @@ def test_without_raters_the_questions_wait_and_go_on_with_peoples_answers(tmp_pa
     path = recipe(tmp_path, "batch_size: 8")
     with pytest.raises(RunError, match=r"questions wait for people in .*round2\.answers"):
         run(read_recipe(path), tmp_path / "runs", Heard())
-    waiting = next((tmp_path / "runs" / "stages").glob("round2-*")) / "study.db"
+    folder = next((tmp_path / "runs" / "stages").glob("round2-*"))
+    study = read_study(folder / "study.yaml")
+    waiting = tmp_path / "people.db"
     person = Rater(name="Chiara", kind="human")
-    with Store(waiting, create=False) as store:
-        answers = {i: r.source for i, r in ((r.id_for(p), r) for p, r in _responses(store))}
-        fresh = [
-            q for q in store.questions()
-            if q.kind == "compare" and {answers[i] for i in q.responses} == {"model:sft"}
-        ]  # fmt: skip
+    with Store(waiting) as store:
+        fresh = []
+        for block in study.questions:
+            for _, item in read_items(block, folder):
+                prompt, responses = item.prompt_(), item.responses_()
+                store.add_prompts([prompt])
+                store.add_responses(prompt, responses)
+                ids = tuple(r.id_for(prompt) for r in reversed(responses))
+                fresh.append(Question(prompt=prompt.id, responses=ids, kind="compare"))
+        store.add_questions(fresh)
         store.add_raters([person])
         at = "2026-02-01T10:00:00+00:00"
         store.add_judgments(
@@ -76,17 +83,11 @@ def test_without_raters_the_questions_wait_and_go_on_with_peoples_answers(tmp_pa
             for q in fresh
         )
         store.freeze("people")
-    judged = waiting.rename(tmp_path / "judged.db")
-    sets = [f"round2.answers={judged}@people"]
+    sets = [f"round2.answers={waiting}@people"]
     done = run(read_recipe(path, sets), tmp_path / "runs", Heard())
     with Store(done.stages["round2"] / "study.db") as store:
         told = [j for j in store.snapshot("round2").judgments if j.rater == person.id]
     assert len(told) == len(fresh) > 0
-
-
-def _responses(store: Store) -> list[tuple[object, object]]:
-    prompts = {p.id: p for p in store.prompts()}
-    return [(prompts[p], r) for p, r in store.responses()]
 
 
 @pytest.mark.parametrize(

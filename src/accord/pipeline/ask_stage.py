@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import yaml
+
 from accord.core.errors import ConfigError, RunError
-from accord.core.rundir import read_json, write_json
+from accord.core.rundir import read_json, write_json, write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Edge, Exchange, Group, Judgment, Prompt, Question, Response
 from accord.evals.support import World, gold
@@ -24,7 +27,7 @@ from accord.train.reward import HeldOut, accuracy
 
 __all__ = ["ask_stage", "rm_check_stage"]
 
-STORE = "study.db"
+STORE, STUDY, QUESTIONS = "study.db", "study.yaml", "questions.jsonl"
 Fresh = list[tuple[Prompt, list[Response]]]
 
 
@@ -54,7 +57,7 @@ def ask_stage(ctx: StageContext) -> StageResult:
             store.add_questions(shown)
             store.add_judgments(judgments)
         else:
-            store.add_questions(questions)
+            _write_study(ctx, config, fresh)
             _from_people(ctx, config, store, questions)
         snapshot = store.freeze(ctx.name)
         if world:
@@ -126,6 +129,26 @@ def _simulated(
     return asked, judgments
 
 
+def _write_study(ctx: StageContext, config: Ask, fresh: Fresh) -> None:
+    """What `accord collect serve` takes: every pair of fresh answers. Ids are made of content, so
+    judgments given there are about the very answers here."""
+    rows = [
+        {
+            "prompt": [m.model_dump() for m in prompt.messages],
+            "responses": [{"text": r.text, "source": r.source} for r in pair],
+        }
+        for prompt, answers in fresh
+        for pair in itertools.combinations(answers, 2)
+    ]
+    write_jsonl(ctx.folder / QUESTIONS, rows)
+    study = {
+        "name": ctx.name, "title": f"Answers of {config.policy}",
+        "overlap": {"min": config.overlap, "max": config.overlap},
+        "questions": [{"kind": "compare", "file": QUESTIONS}],
+    }  # fmt: skip
+    (ctx.folder / STUDY).write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+
+
 def _from_people(
     ctx: StageContext, config: Ask, store: Store, questions: Sequence[Question]
 ) -> None:
@@ -145,12 +168,11 @@ def _from_people(
             store.add_raters([r for r in answered.raters() if r.id in raters])
         store.add_judgments(sorted(told, key=lambda j: (datetime.fromisoformat(j.at), j.id)))
     if not told:
-        waiting = ctx.folder / STORE
         raise RunError(
-            f"{len(questions)} questions wait for people in {waiting}",
+            f"{len(questions)} questions wait for people in {ctx.folder / STUDY}",
             where=f"stage {ctx.name}",
-            mend=f"have them judged (accord collect), then run again with --set {ctx.name}.answers="
-            "STORE@SNAPSHOT",
+            mend="have them judged (accord collect serve), freeze a snapshot, and run again with "
+            f"--set {ctx.name}.answers=STORE@SNAPSHOT",
         )
 
 
