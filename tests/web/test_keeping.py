@@ -18,9 +18,9 @@ from accord.web import audit, tables
 from accord.web.backup import backup, restore
 from accord.web.serving import serve_study
 from accord.web.site import Site
-from accord.web.studies import load_study
+from accord.web.studies import load_study, save_study
 from tests.store.conftest import POSTGRES, wipe
-from tests.web.conftest import Enter, loaded, pairs_study
+from tests.web.conftest import Enter, loaded, pairs_study, study_of
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "collect" / "study.yaml"
 
@@ -156,6 +156,30 @@ def test_the_shipped_example_loads_and_loads_again(site: Site) -> None:
     gold = site.one(sa.select(sa.func.count()).where(tables.study_questions.c.gold.is_not(None)))[0]
     assert gold == 6
     assert len(audit.newest(site, "support")) == 8  # saved, guidelines, six blocks: once each
+
+
+def test_what_was_changed_in_the_browser_survives_a_restart(site: Site, enter: Enter) -> None:
+    study = loaded(site, pairs_study(guidelines="Be kind."))
+    olga = enter("olga", "owner")
+    olga.get("/studies/tents/guidelines")
+    olga.post("/studies/tents/guidelines", text="Be right.")
+    changed = study.model_copy(update={"title": "Changed in the browser"})
+    save_study(site, changed, "olga")
+    load_study(site, study)
+    assert json.loads(site.guideline("tents").document)["text"] == "Be right."
+    assert site.study("tents") == changed.model_copy(
+        update={"questions": site.study("tents").questions}
+    )  # type: ignore[union-attr]
+    load_study(site, pairs_study(guidelines="Be brief.", title="New in the file"))
+    assert json.loads(site.guideline("tents").document)["text"] == "Be brief."
+    assert site.study("tents").title == "New in the file"  # type: ignore[union-attr]
+
+
+def test_a_block_never_becomes_another_kind(site: Site) -> None:
+    loaded(site, pairs_study())
+    with pytest.raises(ConfigError, match="compare, then more"):
+        load_study(site, study_of({"kind": "thumb"}, title="x"))
+    load_study(site, study_of({"kind": "compare"}, {"kind": "thumb"}, title="x"))
 
 
 WRONG = {
