@@ -110,9 +110,17 @@ def user(
     ] = None,
     admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="A new password.")] = False,
+    disable: Annotated[
+        bool | None, typer.Option("--disable/--enable", help="Shut out, or let in again.")
+    ] = None,
 ) -> None:
-    """Add an account, give it a role in a study, or a new password (shown once)."""
+    """Add an account, give it a role in a study, a new password (shown once), or shut it out."""
     accounts, site = _web("accounts"), _site(store)
+    if disable is not None:
+        with site.store:
+            accounts.disable(site, name, disable)
+        print(f"{name} is {'shut out' if disable else 'let in'}")
+        return
     if bool(study) != bool(role):
         raise ConfigError("--study and --role go together", where="accord collect user")
     with site.store:

@@ -106,12 +106,15 @@ def test_the_commands(
         "password" not in accord(capsys, "user", "anna", "--study", "tents", "--role", "owner")[1]
     )
     assert "password" in accord(capsys, "user", "anna", "--reset")[1]
+    assert accord(capsys, "user", "anna", "--disable")[1] == "anna is shut out\n"
+    assert accord(capsys, "user", "anna", "--enable")[1] == "anna is let in\n"
     assert accord(capsys, "token", "tents", "ci", "--scope", "questions:read")[1].startswith("acc_")
     assert "0 judgments and" in accord(capsys, "verify", "study.db")[1]
     assert accord(capsys, "backup", "study.db", "b.jsonl.gz")[0] == 0
     assert "restored" in accord(capsys, "restore", "b.jsonl.gz", "two.db")[1]
     wrong = {
         ("user", "x", "--study", "tents"): "go together",
+        ("user", "x", "--disable"): "nobody is called 'x'",
         ("user", "x", "--study", "none", "--role", "owner"): "no study 'none'",
         ("user", "x", "--study", "tents", "--role", "king"): "is no role",
         ("token", "tents", "x", "--scope", "all"): "unknown scope",
