@@ -138,6 +138,8 @@ class Rater(threading.Thread):
                         self.jar[name] = value
                 return answer.status, answer.getheader("location", ""), text
             except (OSError, http.client.HTTPException):
+                if self.line:
+                    self.line.close()
                 self.line, self.retries = None, self.retries + 1
                 time.sleep(0.1)
         raise SystemExit("the server is gone")
@@ -147,6 +149,9 @@ class Rater(threading.Thread):
             self.work()
         except BaseException as error:  # told at the end
             self.faults.append(repr(error))
+        finally:
+            if self.line:
+                self.line.close()
 
     def work(self) -> None:
         _, _, page = self.ask("GET", "/sign-in")

@@ -18,7 +18,17 @@ LAYERS = (  # each may import from those before it
     "plan", "pipeline", "web", "serve",
 )  # fmt: skip
 NO_TORCH = ("core", "stats", "store", "feedback", "web")
-HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets", "sqlalchemy", "numpy", "scipy"}
+HEAVY = {
+    "fastapi",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "sqlalchemy",
+    "numpy",
+    "scipy",
+}
 FILE_LINES, FUNCTION_LINES = 400, 80
 
 

@@ -20,7 +20,9 @@ Where = Annotated[str, typer.Argument(help="A file or URL of the judgment store.
 
 @collect_app.command()
 def serve(
-    study: Annotated[Path, typer.Argument(help="The study's YAML file.")],
+    study: Annotated[
+        Path, typer.Argument(help="The study's YAML file, or the name of a shipped one: collect.")
+    ],
     store: StoreAt = STORE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
@@ -42,8 +44,16 @@ def serve(
     serving = _web("serving")
     policies = _policies(policy or [])
     serving.serve_study(
-        study, store, host, port, origin, sets or [], policies, tuple(hook_host or [])
+        _shipped(study), store, host, port, origin, sets or [], policies, tuple(hook_host or [])
     )
+
+
+def _shipped(study: Path) -> Path:
+    """A study by path, or one that comes with accord by name."""
+    from accord.pipeline.recipe import recipes_dir
+
+    found = recipes_dir() / study / "study.yaml"
+    return found if not study.exists() and not study.suffix and found.exists() else study
 
 
 def _web(room: str) -> Any:
@@ -100,9 +110,17 @@ def user(
     ] = None,
     admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="A new password.")] = False,
+    disable: Annotated[
+        bool | None, typer.Option("--disable/--enable", help="Shut out, or let in again.")
+    ] = None,
 ) -> None:
-    """Add an account, give it a role in a study, or a new password (shown once)."""
+    """Add an account, give it a role in a study, a new password (shown once), or shut it out."""
     accounts, site = _web("accounts"), _site(store)
+    if disable is not None:
+        with site.store:
+            accounts.disable(site, name, disable)
+        print(f"{name} is {'shut out' if disable else 'let in'}")
+        return
     if bool(study) != bool(role):
         raise ConfigError("--study and --role go together", where="accord collect user")
     with site.store:

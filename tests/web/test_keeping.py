@@ -18,9 +18,9 @@ from accord.web import audit, tables
 from accord.web.backup import backup, restore
 from accord.web.serving import serve_study
 from accord.web.site import Site
-from accord.web.studies import load_study
+from accord.web.studies import load_study, save_study
 from tests.store.conftest import POSTGRES, wipe
-from tests.web.conftest import Enter, loaded, pairs_study
+from tests.web.conftest import Enter, loaded, pairs_study, study_of
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "collect" / "study.yaml"
 
@@ -106,12 +106,15 @@ def test_the_commands(
         "password" not in accord(capsys, "user", "anna", "--study", "tents", "--role", "owner")[1]
     )
     assert "password" in accord(capsys, "user", "anna", "--reset")[1]
+    assert accord(capsys, "user", "anna", "--disable")[1] == "anna is shut out\n"
+    assert accord(capsys, "user", "anna", "--enable")[1] == "anna is let in\n"
     assert accord(capsys, "token", "tents", "ci", "--scope", "questions:read")[1].startswith("acc_")
     assert "0 judgments and" in accord(capsys, "verify", "study.db")[1]
     assert accord(capsys, "backup", "study.db", "b.jsonl.gz")[0] == 0
     assert "restored" in accord(capsys, "restore", "b.jsonl.gz", "two.db")[1]
     wrong = {
         ("user", "x", "--study", "tents"): "go together",
+        ("user", "x", "--disable"): "nobody is called 'x'",
         ("user", "x", "--study", "none", "--role", "owner"): "no study 'none'",
         ("user", "x", "--study", "tents", "--role", "king"): "is no role",
         ("token", "tents", "x", "--scope", "all"): "unknown scope",
@@ -156,6 +159,30 @@ def test_the_shipped_example_loads_and_loads_again(site: Site) -> None:
     gold = site.one(sa.select(sa.func.count()).where(tables.study_questions.c.gold.is_not(None)))[0]
     assert gold == 6
     assert len(audit.newest(site, "support")) == 8  # saved, guidelines, six blocks: once each
+
+
+def test_what_was_changed_in_the_browser_survives_a_restart(site: Site, enter: Enter) -> None:
+    study = loaded(site, pairs_study(guidelines="Be kind."))
+    olga = enter("olga", "owner")
+    olga.get("/studies/tents/guidelines")
+    olga.post("/studies/tents/guidelines", text="Be right.")
+    changed = study.model_copy(update={"title": "Changed in the browser"})
+    save_study(site, changed, "olga")
+    load_study(site, study)
+    assert json.loads(site.guideline("tents").document)["text"] == "Be right."
+    assert site.study("tents") == changed.model_copy(
+        update={"questions": site.study("tents").questions}
+    )  # type: ignore[union-attr]
+    load_study(site, pairs_study(guidelines="Be brief.", title="New in the file"))
+    assert json.loads(site.guideline("tents").document)["text"] == "Be brief."
+    assert site.study("tents").title == "New in the file"  # type: ignore[union-attr]
+
+
+def test_a_block_never_becomes_another_kind(site: Site) -> None:
+    loaded(site, pairs_study())
+    with pytest.raises(ConfigError, match="compare, then more"):
+        load_study(site, study_of({"kind": "thumb"}, title="x"))
+    load_study(site, study_of({"kind": "compare"}, {"kind": "thumb"}, title="x"))
 
 
 WRONG = {

@@ -132,6 +132,21 @@ def test_another_host_s_name_is_not_answered(site: Site) -> None:
     assert client.get("/sign-in").status_code == 421
 
 
+def test_what_is_too_long_or_of_no_length_is_not_read(site: Site, enter: Enter) -> None:
+    anna = enter("anna")
+    many = {f"f{n}": "x" for n in range(600)}
+    assert anna.client.post("/account", data={"csrf": anna.csrf, **many}).status_code == 400
+    assert anna.client.post("/account", data={"old": "x" * (3 << 20)}).status_code == 413
+    assert anna.client.post("/api/v1/studies/x/questions", content=iter([b"x"])).status_code == 411
+    huge = {"content-length": str(10**9)}
+    assert (
+        anna.client.post("/api/v1/studies/x/questions", content=b"x", headers=huge).status_code
+        == 413
+    )
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    assert anna.client.post("/account", content=b"--x--", headers=form).status_code == 415
+
+
 def test_headers_are_on_every_answer(site: Site, enter: Enter) -> None:
     loaded(site, pairs_study())
     anna = enter("anna", "annotator")

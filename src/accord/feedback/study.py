@@ -40,7 +40,7 @@ __all__ = [
     "read_study",
 ]
 
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Name = Annotated[str, Field(min_length=1, max_length=48, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Text = Annotated[str, Field(min_length=1, max_length=200_000)]
 MOST_RESPONSES = 9
@@ -342,8 +342,7 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
     texts = [*(m.content for m in prompt.messages), *(r.text + r.source for r in responses)]
     if any("\x00" in t or not _whole(t) for t in [*texts, item.category]):
         raise DataError("holds a character that can't be kept", where=place, mend="take it out")
-    ids = {r.id_for(prompt) for r in responses}
-    if len(ids) < len(responses):
+    if len({r.text for r in responses}) < len(responses):
         raise DataError("the same response twice", where=place, mend="leave one out")
     if item.scores is not None and len(item.scores) != len(responses):
         raise DataError("scores need one list per response", where=f"{place} scores")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from pathlib import Path
 
@@ -81,13 +82,18 @@ def _item(prompt: Prompt, shown: list) -> Item:  # type: ignore[type-arg]
 
 
 def _prompts(path: Path) -> list[Prompt]:
+    return list(_read(path, path.stat().st_mtime_ns if path.exists() else 0))
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, _changed: int) -> tuple[Prompt, ...]:
     found = []
     for place, row in read_rows(path):
         try:
             found.append(convert(row, "prompts").prompt if isinstance(row, dict) else _bad(row))
         except BadRow as bad:
             raise DataError(bad.reason, where=f"{path}:{place} {bad.field}".rstrip()) from None
-    return found
+    return tuple(found)
 
 
 def _bad(row: BadRow) -> Prompt:

@@ -35,6 +35,7 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 LONGEST_BODY = 2 << 20  # bytes of a form
+MOST = 32 << 20  # bytes of anything
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 Form = dict[str, str]
 
@@ -72,6 +73,12 @@ class Safe:
         told = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         if told.get("host") not in {o.partition("//")[2] for o in self.site.origins}:
             return Response("This server is not called that.", status_code=421)
+        if scope["method"] in UNSAFE:
+            length = told.get("content-length")
+            if length is None and "transfer-encoding" in told:
+                return Response("Say how long it is.", status_code=411)
+            if length and (not length.isdigit() or int(length) > MOST):
+                return Response("That is too long.", status_code=413)
         unsafe = scope["method"] in UNSAFE and not scope["path"].startswith("/api/")
         if unsafe and not self._ours(told):
             return Response("This request came from another site.", status_code=403)

@@ -9,13 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from accord.core.errors import ConfigError
 from accord.core.hashing import canonical_json, content_hash
 from accord.core.seeds import derive_seed
 from accord.core.types import Answer, Prompt, Response
 from accord.feedback.assignment import disagreement
 from accord.feedback.study import Ask, Item, Study, check_item, read_items
 from accord.web import audit, tables
-from accord.web.site import Site
+from accord.web.site import Site, parse_study
 
 __all__ = ["add_guideline", "add_items", "load_study", "save_study"]
 
@@ -24,33 +25,67 @@ Checked = tuple[Prompt, list[Response], Answer | None]
 
 
 def load_study(site: Site, study: Study, by: str = "cli") -> int:
-    """Save the study, its guidelines when they are new, and its questions. Returns how many are new."""
+    """Save the study, its guidelines and its questions; returns how many questions are new. What was changed
+    in the browser since stays, unless the file says something new."""
     folder = Path(study.folder or ".")
     blocks = [read_items(ask, folder) for ask in study.questions]
-    save_study(site, study, by)
-    if site.guideline(study.name) is None or study.guidelines:
-        add_guideline(site, study.name, study.guideline_document(), by)
-    return sum(add_items(site, study, number, items, by) for number, items in enumerate(blocks))
+    with site.db.writing():
+        if _says_something_new(site, study):
+            save_study(site, study, by)
+        _first_said(site, study, by)
+        return sum(add_items(site, study, n, items, by) for n, items in enumerate(blocks))
+
+
+def _says_something_new(site: Site, study: Study) -> bool:
+    """Whether the file's settings are others than when it was last loaded; remembers them."""
+    bare = [ask.model_copy(update={"items": []}) for ask in study.questions]
+    sha256, name = content_hash(study.model_copy(update={"questions": bare})), f"file:{study.name}"
+    table = tables.settings
+    old = site.one(sa.select(table.c.value).where(table.c.name == name))
+    if old is not None and old.value == sha256:
+        return False
+    site.run(
+        sa.delete(table).where(table.c.name == name),
+        sa.insert(table).values(name=name, value=sha256),
+    )
+    return True
+
+
+def _first_said(site: Site, study: Study, by: str) -> None:
+    """The file's guidelines become a version, unless they are one already."""
+    document, g = study.guideline_document(), tables.guidelines
+    known = {r.document for r in site.all(sa.select(g.c.document).where(g.c.study == study.name))}
+    if canonical_json(document) not in known:
+        add_guideline(site, study.name, document, by)
 
 
 def save_study(site: Site, study: Study, by: str) -> None:
-    """Keep the study's settings; its items are kept as questions."""
+    """Keep the study's settings; its items are kept as questions. ConfigError when a block of questions
+    that is there already becomes another kind."""
     bare = [ask.model_copy(update={"items": []}) for ask in study.questions]
     config = canonical_json(study.model_copy(update={"questions": bare}))
     sha256, table = content_hash(config), tables.studies
     with site.db.writing() as connection:
-        old = connection.execute(
-            sa.select(table.c.sha256).where(table.c.name == study.name)
-        ).scalar()
-        if old == sha256:
-            return
+        old = connection.execute(sa.select(table).where(table.c.name == study.name)).first()
         if old is None:
             row = {"name": study.name, "config": config, "sha256": sha256, "at": site.now()}
             connection.execute(sa.insert(table), [row])
+        elif old.sha256 == sha256:
+            return
         else:
+            _check_blocks(parse_study(old.config), study)
             values = {"config": config, "sha256": sha256}
             connection.execute(sa.update(table).where(table.c.name == study.name).values(**values))
         audit.record(site, by, "study saved", study.name, sha256=sha256)
+
+
+def _check_blocks(old: Study, new: Study) -> None:
+    before, after = ([ask.kind for ask in study.questions] for study in (old, new))
+    if after[: len(before)] != before:
+        raise ConfigError(
+            "the kinds of questions asked so far can't change", where=f"study {new.name}",
+            allowed=f"{', '.join(before)}, then more", mend="or give the study another name",
+        )  # fmt: skip
 
 
 def add_guideline(site: Site, study: str, document: dict[str, Any], by: str) -> int:

@@ -148,7 +148,7 @@
   document.addEventListener("dragend", () => { all(".dragging, .over").forEach((r) => r.classList.remove("dragging", "over")); dragged = null; });
 
   // -- the timer: seconds of attention only -------------------------------------------------------
-  const AWAY = 60_000, RENEW = 120;
+  const AWAY = 60_000;
   let seconds = 0, last = Date.now(), sinceRenewal = 0;
   for (const kind of ["keydown", "pointerdown", "pointermove", "wheel", "touchstart", "scroll"])
     document.addEventListener(kind, () => { last = Date.now(); }, { capture: true, passive: true });
@@ -161,7 +161,7 @@
     seconds += 1; sinceRenewal += 1;
     field.value = seconds;
     one("[data-timer]").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-    if (sinceRenewal >= RENEW) { sinceRenewal = 0; htmx.trigger(document.body, "keepalive"); }
+    if (sinceRenewal >= Number(work().dataset.renew)) { sinceRenewal = 0; htmx.trigger(document.body, "keepalive"); }
   }, 1000);
 
   // -- every new page -----------------------------------------------------------------------------
