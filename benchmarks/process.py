@@ -21,8 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, get_args
 
-from accord.core.steps import split_steps
-from accord.core.types import Exchange, LabelledSteps, Prompt, Response
+from accord.core.types import Exchange, LabelledSteps, Prompt, Response, steps_of
 from accord.lm.load import load
 from accord.lm.lora import Lora
 from accord.rewards.process_model import Aggregate, aggregated, load_process_model
@@ -53,10 +52,10 @@ def arrives_at(step: str) -> float | None:
 
 def labelled(problem: dict[str, Any], writer: str, *, whole: bool = False) -> LabelledSteps | None:
     """One solution with a label for each step; `whole`: that of the solution on each of them."""
-    truth = {arrives_at(s) for s in split_steps(problem["ground_truth"])}
+    truth = {arrives_at(s) for s in steps_of(problem["ground_truth"])}
     told = problem[writer]
     text = CALCULATION.sub("", told["solution"])
-    steps = split_steps(text)
+    steps = steps_of(text)
     if not steps:
         return None
     right = [arrives_at(s) is None or arrives_at(s) in truth for s in steps]

@@ -7,7 +7,6 @@ it came from. Ids are content hashes: the same content has the same id in every 
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -180,12 +179,9 @@ class StepLabels(Frozen):
 
 
 def steps_of(text: str) -> list[str]:
-    """The reasoning steps of a response: its paragraphs when there are several, else its lines."""
-    for cut in (r"\n\s*\n", r"\n"):
-        parts = [p.strip() for p in re.split(cut, text) if p.strip()]
-        if len(parts) > 1:
-            return parts
-    return [text.strip() or text]
+    """The steps of a worked answer, what raters label and process models score: its lines that are not
+    empty."""
+    return [line.strip() for line in text.split("\n") if line.strip()] or [text]
 
 
 class Writing(Frozen):
@@ -308,7 +304,7 @@ class LabelledResponse(Frozen):
 
 
 class LabelledSteps(Frozen):
-    """An answer whose steps (`core.steps`) were judged: what a process reward model reads. A label is the
+    """An answer whose steps (`steps_of`) were judged: what a process reward model reads. A label is the
     mean of what raters said: 1 right, 0 neutral, -1 wrong."""
 
     prompt: Prompt

@@ -25,7 +25,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from accord.core.steps import split_steps
 from accord.core.types import (
     Demonstration,
     Edge,
@@ -43,6 +42,7 @@ from accord.core.types import (
     StepLabels,
     Thumb,
     Writing,
+    steps_of,
 )
 
 __all__ = [
@@ -264,7 +264,7 @@ def stepped(
     for j in judgments:
         if isinstance(j.answer, StepLabels):
             response = tables.questions[j.question].responses[0]
-            if len(j.answer.labels) == len(split_steps(tables.responses[response].text)):
+            if len(j.answer.labels) == len(steps_of(tables.responses[response].text)):
                 said[response].append(j)
             else:
                 notes["labels that differ in number from the steps"] += 1
