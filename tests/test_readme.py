@@ -38,7 +38,7 @@ def test_commands_exist(command: str) -> None:
         assert re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         return
     assert program == "accord"
-    words = [name, rest[0]] if name in ("train", "collect") else [name]
+    words = [name, rest[0]] if name in ("train", "collect", "plan") else [name]
     shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0, shown.output
     for option in (word for word in rest if word.startswith("--")):

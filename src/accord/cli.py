@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from accord.cli_collect import collect_app
+from accord.cli_plan import plan_app
 from accord.core.errors import AccordError, ConfigError, DataError
 
 __all__ = ["app", "main"]
@@ -22,6 +23,7 @@ app = typer.Typer(
 train_app = typer.Typer(help="Train one stage without a recipe.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(collect_app, name="collect")
+app.add_typer(plan_app, name="plan")
 
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: --set dpo.loss.beta=0.3")

@@ -68,5 +68,5 @@ def test_the_interval_at_twice_the_data_holds_the_truth() -> None:
 def test_too_few_sizes_and_wrong_points_are_refused() -> None:
     with pytest.raises(DataError, match="3 sizes"):
         fit_curve([Point(n, 0.7, 100) for n in (10, 20, 40)])
-    with pytest.raises(DataError, match="accuracy=1.2"):
+    with pytest.raises(DataError, match=r"accuracy=1\.2"):
         fit_curve([Point(n, 1.2, 100) for n in SIZES])

@@ -116,7 +116,8 @@ def fit_curve(
     noise_BP = generator.standard_normal((DRAWS, len(n_P)))
     drawn_BP = fitted_P + noise_BP * np.sqrt(spread * _variance(fitted_P, of_P))
     draws = _fit(n_P, np.clip(drawn_BP, 0.0, 1.0), of_P, ceiling)
-    return Curve(*(float(x) for x in best), draws, tuple(points), level)
+    c, a, b = (float(x) for x in best)
+    return Curve(c, a, b, draws, tuple(points), level)
 
 
 def _variance(share_P: Array, of_P: Array) -> Array:

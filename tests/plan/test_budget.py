@@ -1,0 +1,119 @@
+"""The split of a budget: its arithmetic by hand, its optimum against brute force, what it never does."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accord.core.errors import ConfigError
+from accord.plan.budget import Budget, Came, allocate, judge_refused, majority, worth
+
+
+def plan(budget: float = 1000.0, **categories: Any) -> Budget:
+    return Budget.model_validate(
+        {"budget": budget, "price": {"human": 1.0, "ai": 0.05}, "categories": categories}
+    )
+
+
+def test_majorities_by_hand() -> None:
+    assert majority(0.8, 1) == pytest.approx(0.8)
+    assert majority(0.8, 2) == pytest.approx(0.8)  # the second only adds ties
+    assert majority(0.8, 3) == pytest.approx(0.8**3 + 3 * 0.8**2 * 0.2)
+    assert majority(0.5, 7) == pytest.approx(0.5)
+    assert worth(1.0) == 1.0
+    assert worth(0.5) == 0.0
+    assert worth(0.8) == pytest.approx(0.36)
+
+
+def test_breadth_beats_overlap_while_there_are_prompts_and_then_overlap_is_bought() -> None:
+    wide = allocate(plan(general={"prompts": 10_000}))[0]
+    narrow = allocate(plan(general={"prompts": 200}))[0]
+    assert (wide.overlap, wide.prompts) == (
+        1,
+        1000,
+    )  # 0.36 a label against 0.63 for three times the price
+    assert narrow.prompts == 200
+    assert narrow.overlap == 5
+    assert narrow.label == pytest.approx(majority(0.8, 5))
+
+
+def test_a_judge_is_used_where_it_agrees_as_people_do_and_never_where_people_are_asked_for() -> (
+    None
+):
+    judge = {"right": 180, "of": 200}
+    some = {"prompts": 20_000, "judge": judge}
+    bought = {
+        p.category: p for p in allocate(plan(general=some, safety={**some, "human_only": True}))
+    }
+    assert bought["general"].by == "judge"
+    assert bought["safety"].by == "people"
+    assert bought["safety"].why == "people only"
+    poor = plan(general={**some, "judge": {"right": 130, "of": 200}})
+    assert "the judge agrees" in judge_refused(poor, poor.categories["general"])
+    assert allocate(poor)[0].by == "people"
+
+
+def brute_force(asked: Budget) -> float:
+    """The best weighted accuracy over all prompts and overlaps of two categories, people only."""
+    best = 0.0
+    options = []
+    for c in asked.categories.values():
+        q = c.rater.right / c.rater.of
+        options.append([
+            (n * m, c.weight * max(0.5, c.curve.c - c.curve.a * (n * worth(majority(q, m))) ** -c.curve.b
+                                   if n else 0.5))
+            for m in range(1, asked.most_overlap + 1) for n in range(c.prompts + 1)
+        ])  # fmt: skip
+    for (cost_a, a), (cost_b, b) in itertools.product(*options):
+        if cost_a + cost_b <= asked.budget:
+            best = max(best, a + b)
+    return best
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0, 4.0])
+def test_the_split_is_the_best_one(weight: float) -> None:
+    asked = plan(
+        50.0,
+        a={"prompts": 40, "weight": weight, "rater": {"right": 75, "of": 100}},
+        b={"prompts": 25, "rater": {"right": 90, "of": 100}, "curve": {"a": 0.8, "b": 0.4}},
+    )
+    found = sum(
+        asked.categories[p.category].weight * (p.accuracy.value or 0.0) for p in allocate(asked)
+    )
+    assert found == pytest.approx(brute_force(asked), abs=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(50, 3000), st.integers(20, 2000), st.integers(55, 95), st.floats(0.2, 5))
+def test_never_over_budget_and_more_is_never_worse(
+    money: float, prompts: int, right: int, weight: float
+) -> None:
+    def of(budget: float) -> tuple[float, float]:
+        asked = plan(
+            budget,
+            a={"prompts": prompts, "weight": weight, "rater": {"right": right, "of": 100}},
+            b={"prompts": 300, "judge": {"right": 95, "of": 100}},
+        )
+        bought = allocate(asked)
+        value = sum(asked.categories[p.category].weight * (p.accuracy.value or 0) for p in bought)
+        return sum(p.cost for p in bought), value
+
+    cost, value = of(money)
+    assert cost <= money * (1 + 1e-9)
+    assert of(2 * money)[1] >= value - 1e-9
+
+
+def test_what_came_in_counts_and_a_minimum_is_kept_or_refused() -> None:
+    fresh = allocate(plan(general={"prompts": 500}))[0]
+    again = allocate(plan(general={"prompts": 500}), {"general": Came(prompts=300, overlap=3)})[0]
+    assert again.prompts <= 200
+    assert again.worth > fresh.worth - 1e-9
+    firm = plan(300.0, a={"prompts": 1000, "weight": 100.0}, b={"prompts": 1000, "at_least": 0.7})
+    kept = {p.category: p for p in allocate(firm)}
+    assert (kept["b"].accuracy.value or 0) >= 0.7
+    with pytest.raises(ConfigError, match=r"b does not reach 0\.89 with all of the budget"):
+        allocate(plan(300.0, b={"prompts": 1000, "at_least": 0.89}))
