@@ -54,6 +54,7 @@ def serve_study(
         with _working(site, study):
             uvicorn.run(
                 create_app(site), host=host, port=port, log_level="warning", server_header=False,
+                timeout_keep_alive=60,
                 proxy_headers=origin is not None, forwarded_allow_ips="127.0.0.1",
             )  # fmt: skip
 
