@@ -56,6 +56,7 @@ def work(site: Site, chromium: Any) -> Iterator[Open]:
             page.on("pageerror", lambda e: said.append(str(e)))
             page.on("dialog", lambda d: said.append(f"dialog {d.message}"))
             page.goto(origin)
+            page.wait_for_selector("[name=name]:focus")
             page.keyboard.type("anna")
             page.keyboard.press("Tab")
             page.keyboard.type(PASSWORD)
@@ -414,7 +415,8 @@ def test_the_arena_by_keyboard(site: Site, work: Open) -> None:
     }
     page = work(study_of(arena={"policies": ["x", "y"]}), role="owner")
     page.goto(f"{site.origin}/studies/tents/arena")
-    page.keyboard.type("Hello")  # the field has the focus
+    page.wait_for_selector("textarea:focus")
+    page.keyboard.type("Hello")
     press(page, "Control+Enter")
     page.wait_for_selector(".mine")
     press(page, "1", "1")
