@@ -52,6 +52,7 @@ def _fill(site: Site, study: Study, block: int, ask: Ask, folder: Path, draw: ra
         .select_from(Q)
         .where(*mine, Q.c.state == "open", Q.c.taken == 0)
     ).n
+    asked |= {p for name, n, p in site.same_said if (name, n) == (study.name, block)}
     fresh = [p for p in _prompts(folder / (ask.prompts or "")) if p.id not in asked]
     fresh = fresh[: max(0, ask.ahead - waiting)]
     low, high = COUNTS[ask.kind]
@@ -70,6 +71,8 @@ def _fill(site: Site, study: Study, block: int, ask: Ask, folder: Path, draw: ra
         shown = {answers[name][i].text: answers[name][i] for name in drawn[i]}
         if len(shown) >= max(low, min(2, k)):  # the same answer twice compares nothing
             items.append((f"prompt {prompt.id}", _item(prompt, list(shown.values()))))
+        else:
+            site.same_said.add((study.name, block, prompt.id))
     return add_items(site, study, block, items, "live")
 
 

@@ -87,4 +87,4 @@ def _working(site: Site, study: Study) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(5)
+        thread.join(60)  # a policy in the middle of an answer: torch must not be torn down under it
