@@ -33,8 +33,8 @@ class Site:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     now: Callable[[], float] = time.time
     hooks_allowed: Sequence[str] = ()
-    same_said: set[tuple[str, int, str]] = field(default_factory=set)
-    """(study, block, prompt) where all policies said the same: not sampled again until a restart."""
+    fruitless: set[tuple[str, int, str]] = field(default_factory=set)
+    """(study, block, prompt) whose answers compare nothing: not sampled again until a restart."""
     left: dict[tuple[str, str], tuple[float, int, int]] = field(default_factory=dict)
 
     @property
