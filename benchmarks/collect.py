@@ -125,7 +125,7 @@ class Rater(threading.Thread):
         if body is not None:
             origin = f"http://localhost:{self.port}"
             headers |= {"content-type": "application/x-www-form-urlencoded", "origin": origin}
-        for _ in range(400):
+        for tried in range(400):
             try:
                 if self.line is None:
                     self.line = http.client.HTTPConnection("localhost", self.port, timeout=60)
@@ -141,7 +141,9 @@ class Rater(threading.Thread):
                 if self.line:
                     self.line.close()
                 self.line, self.retries = None, self.retries + 1
-                time.sleep(0.1)
+                time.sleep(
+                    0.1 if tried else 0
+                )  # a connection that was idle too long is only opened again
         raise SystemExit("the server is gone")
 
     def run(self) -> None:

@@ -73,6 +73,7 @@ def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
     """Policies that answer live, by name; one prompt at a time in this process."""
     if not given:
         return {}
+    import secrets
     import threading
 
     from accord.cli_chat import policy_path
@@ -86,8 +87,9 @@ def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
         sampler = LocalSampler(load(where), source=f"model:{name}")
 
         def answer(prompts: Any) -> Any:
+            fresh = sampling.model_copy(update={"seed": secrets.randbits(31)})
             with turn:
-                return [found[0] for found in sampler(prompts, sampling)]
+                return [found[0] for found in sampler(prompts, fresh)]
 
         return answer
 

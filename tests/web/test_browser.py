@@ -45,9 +45,9 @@ def work(site: Site, chromium: Any) -> Iterator[Open]:
     with served(site) as origin:
         accounts.add_account(site, "anna", PASSWORD)
 
-        def start(study: Study, width: int = 1280, **how: Any) -> Any:
+        def start(study: Study, width: int = 1280, role: str = "annotator", **how: Any) -> Any:
             load_study(site, study)
-            accounts.set_role(site, "tents", "anna", "annotator", "test")
+            accounts.set_role(site, "tents", "anna", role, "test")
             context = chromium.new_context(viewport={"width": width, "height": 800}, **how)
             context.set_default_timeout(5000)
             contexts.append(context)
@@ -56,11 +56,12 @@ def work(site: Site, chromium: Any) -> Iterator[Open]:
             page.on("pageerror", lambda e: said.append(str(e)))
             page.on("dialog", lambda d: said.append(f"dialog {d.message}"))
             page.goto(origin)
+            page.wait_for_selector("[name=name]:focus")
             page.keyboard.type("anna")
             page.keyboard.press("Tab")
             page.keyboard.type(PASSWORD)
             page.keyboard.press("Enter")
-            page.wait_for_selector("#work")
+            page.wait_for_selector("#work, .study")
             return page
 
         yield start
@@ -368,3 +369,56 @@ def test_hostile_responses_run_nothing(site: Site, work: Open) -> None:
     press(page, "1", "1")
     settle(page, site, 1)
     assert json.loads(page.evaluate("JSON.stringify(typeof alerted)")) == "undefined"
+
+
+# -- reviewers and owners -----------------------------------------------------------------------------
+
+PLACES = ("", "/raters", "/disputes", "/disputes/ID", "/guidelines", "/export", "/people", "/settings",
+          "/audit", "/arena", "/done")  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
+def test_every_page_fits_and_stands_out(site: Site, work: Open, width: int, scheme: str) -> None:
+    site.policies = {"a": lambda _: [], "b": lambda _: []}
+    study = pairs_study(
+        guidelines="# Kind\n\n- a `b`", criteria=[{"name": "truth", "text": "first"}],
+        examples=[{"prompt": "p", "responses": ["a", "b"], "verdict": "a"}],
+        arena={"policies": ["a", "b"]}, overlap={"min": 2, "max": 2},
+    )  # fmt: skip
+    page = work(study, width=width, role="owner", color_scheme=scheme)
+    site.run(sa.update(tables.study_questions).values(state="disputed", tally='{"": {"first": 1}}'))
+    id = site.one(sa.select(tables.study_questions.c.id)).id
+    for place in PLACES:
+        page.goto(f"{site.origin}/studies/tents{place.replace('ID', id)}")
+        assert page.locator("h1, h2").first.is_visible(), place
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+        assert page.evaluate(CONTRAST) == [], place
+
+
+def test_a_dispute_is_decided_by_keyboard(site: Site, work: Open) -> None:
+    page = work(pairs_study(), role="adjudicator")
+    site.run(sa.update(tables.study_questions).values(state="disputed"))
+    page.goto(f"{site.origin}/studies/tents/disputes")
+    page.locator("td a").first.click()
+    press(page, "d", "d", "2", "Enter")
+    assert settle(page, site, 1).answer == Preference(better=1)
+    page.wait_for_selector("text=The judgment is kept")
+    assert page.locator("caption", has_text="Adjudicated 1").count() == 1
+
+
+def test_the_arena_by_keyboard(site: Site, work: Open) -> None:
+    from accord.core.types import Response
+
+    site.policies = {
+        n: lambda prompts, n=n: [Response(text=f"{n} says {len(p.messages)}") for p in prompts]
+        for n in "xy"
+    }
+    page = work(study_of(arena={"policies": ["x", "y"]}), role="owner")
+    page.goto(f"{site.origin}/studies/tents/arena")
+    page.wait_for_selector("textarea:focus")
+    page.keyboard.type("Hello")
+    press(page, "Control+Enter")
+    page.wait_for_selector(".mine")
+    press(page, "1", "1")
+    assert settle(page, site, 1).answer == Preference(better=0)
+    page.wait_for_selector("text=Your vote is kept")

@@ -143,7 +143,7 @@ def test_nobody_submits_another_s_lease(site: Site) -> None:
     with pytest.raises(leases.Lost):
         leases.submit(site, study, ben, lease.id, FIRST, base="")
     assert leases.read_lease(site, study, ben, lease.id) is None
-    assert not leases.renew(site, study, ben, lease.id)
+    assert not leases.save_draft(site, study, ben, lease.id, {})
 
 
 def test_a_skip_needs_a_reason_and_frees_the_seat(site: Site) -> None:

@@ -254,6 +254,12 @@ def test_live_questions_are_sampled_ahead_and_no_further(talking: Site, tmp_path
     assert top_up(talking, study, tmp_path, random.Random(1)) == 1
     assert top_up(talking, study, tmp_path, random.Random(1)) == 0
     assert {r.source for _, r in talking.store.responses()} == {"model:x1", "model:x2"}
+    parrot = scripted("x1")
+    talking.policies = {"alpha": parrot, "beta": parrot}  # type: ignore[dict-item]
+    again = study_of({**live, "prompts": "more.jsonl"})
+    (tmp_path / "more.jsonl").write_text(json.dumps({"prompt": "who says what?"}))
+    assert top_up(talking, again, tmp_path, random.Random(1)) == 0
+    assert len(talking.fruitless) == 1  # two parrots compare nothing, and are not asked for ever
     talking.policies = {}
     with pytest.raises(ConfigError, match="not being served"):
         check_policies(talking, study)

@@ -17,7 +17,6 @@ from accord.core.types import (
 )
 from accord.feedback.study import Ask, Compare, Rank, Rate, Steps, Write
 from accord.web.security import Form
-from accord.web.site import form_int
 
 __all__ = ["answer_of", "choices", "fields_of"]
 
@@ -83,6 +82,14 @@ def answer_of(ask: Ask, form: Form, texts: list[str]) -> Answer:
     if form.get("choice") not in ("up", "down"):
         raise DataError("choose up or down", where="answer")
     return Thumb(up=form["choice"] == "up")
+
+
+def form_int(text: str, what: str, low: int, high: int) -> int:
+    """A number of a form; DataError says which one is wrong."""
+    if not text.isascii() or not text.isdigit() or not low <= int(text[:9]) <= high:
+        raise DataError(f"is {text[:20]!r}" if text else "is not answered", where=what,
+                        allowed=f"{low} to {high}")  # fmt: skip
+    return int(text)
 
 
 def _preference(ask: Compare, choice: str) -> Preference:

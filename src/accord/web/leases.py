@@ -34,7 +34,6 @@ __all__ = [
     "claim",
     "last_submitted",
     "read_lease",
-    "renew",
     "save_draft",
     "skip",
     "submit",
@@ -63,11 +62,7 @@ class Lease:
     prompt: Prompt
     responses: tuple[Response, ...]
     guideline: int
-    at: float
-    expires_at: float
     draft: dict[str, str]
-    seconds: float | None
-    gold: bool
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -111,8 +106,8 @@ def _lease(site: Site, study: Study, row: Any) -> Lease:
         id=row.id, state=row.state, judgment=row.judgment, order=tuple(json.loads(row.shown)),
         question=question, study_question=row.question, ask=study.questions[row.block],
         prompt=rows.to_prompt(prompt), responses=tuple(responses[i] for i in question.responses),
-        guideline=int(row.guideline.removeprefix("v")), at=row.at, expires_at=row.expires_at,
-        draft=json.loads(row.draft or "{}"), seconds=row.seconds, gold=row.gold is not None,
+        guideline=int(row.guideline.removeprefix("v")),
+        draft=json.loads(row.draft or "{}"),
     )  # fmt: skip
 
 
@@ -305,15 +300,10 @@ def skip(site: Site, study: Study, who: Who, id: str, reason: str) -> None:
             _give_back(connection, row.question)
 
 
-def renew(site: Site, study: Study, who: Who, id: str) -> bool:
-    """Hold the lease as long again; False when it is not held any more."""
-    return save_draft(site, study, who, id, None)
-
-
-def save_draft(site: Site, study: Study, who: Who, id: str, draft: dict[str, str] | None) -> bool:
-    """Keep what is filled in so far (None leaves it as it is) and renew the lease."""
-    until = {"expires_at": site.now() + 60 * study.lease_minutes}
-    values = until if draft is None else {**until, "draft": canonical_json(draft)}
+def save_draft(site: Site, study: Study, who: Who, id: str, draft: dict[str, str]) -> bool:
+    """Keep what is filled in so far and hold the lease as long again; False when it is not held any more."""
+    until = site.now() + 60 * study.lease_minutes
+    values = {"expires_at": until, "draft": canonical_json(draft)}
     with site.db.writing() as connection:
         mine = (L.c.id == id, L.c.study == study.name, L.c.account == who.id, L.c.state == "held")
         done = connection.execute(sa.update(L).where(*mine).values(**values))

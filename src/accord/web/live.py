@@ -52,6 +52,7 @@ def _fill(site: Site, study: Study, block: int, ask: Ask, folder: Path, draw: ra
         .select_from(Q)
         .where(*mine, Q.c.state == "open", Q.c.taken == 0)
     ).n
+    asked |= {p for name, n, p in site.fruitless if (name, n) == (study.name, block)}
     fresh = [p for p in _prompts(folder / (ask.prompts or "")) if p.id not in asked]
     fresh = fresh[: max(0, ask.ahead - waiting)]
     low, high = COUNTS[ask.kind]
@@ -68,8 +69,11 @@ def _fill(site: Site, study: Study, block: int, ask: Ask, folder: Path, draw: ra
     items = []
     for i, prompt in enumerate(fresh):
         shown = {answers[name][i].text: answers[name][i] for name in drawn[i]}
-        if len(shown) >= max(low, min(2, k)):  # the same answer twice compares nothing
+        # the same answer twice compares nothing; what a broken model says may not even be text
+        if len(shown) >= max(low, min(2, k)) and not any("\x00" in text for text in shown):
             items.append((f"prompt {prompt.id}", _item(prompt, list(shown.values()))))
+        else:
+            site.fruitless.add((study.name, block, prompt.id))
     return add_items(site, study, block, items, "live")
 
 

@@ -205,7 +205,6 @@ class Here:
     who: Who
     study: Study
     role: str
-    htmx: bool
 
     def may(self, what: str) -> bool:
         return self.role in MAY[what]
@@ -214,14 +213,14 @@ class Here:
 def may(what: str) -> Callable[..., Here]:
     """A dependency: 404 for a study one has no part in, 403 for what one's role doesn't allow."""
 
-    def check(request: Request, study: str, site: TheSite, who: Signed) -> Here:
+    def check(study: str, site: TheSite, who: Signed) -> Here:
         role = accounts.role_in(site, who, study)
         found = site.study(study) if role else None
         if role is None or found is None:
             raise HTTPException(404, "There is no such study.")
         if role not in MAY[what]:
             raise HTTPException(403, f"This is not for {role}s.")
-        return Here(site, who, found, role, request.headers.get("hx-request") == "true")
+        return Here(site, who, found, role)
 
     return check
 

@@ -54,6 +54,7 @@ def serve_study(
         with _working(site, study):
             uvicorn.run(
                 create_app(site), host=host, port=port, log_level="warning", server_header=False,
+                timeout_keep_alive=60,
                 proxy_headers=origin is not None, forwarded_allow_ips="127.0.0.1",
             )  # fmt: skip
 
@@ -86,4 +87,4 @@ def _working(site: Site, study: Study) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(5)
+        thread.join(60)  # a policy in the middle of an answer: torch must not be torn down under it

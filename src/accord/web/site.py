@@ -12,8 +12,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from accord.core.errors import DataError
-from accord.core.hashing import canonical_json
 from accord.core.types import Prompt, Rater, Response
 from accord.feedback.study import Study
 from accord.store import Store
@@ -35,6 +33,8 @@ class Site:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     now: Callable[[], float] = time.time
     hooks_allowed: Sequence[str] = ()
+    fruitless: set[tuple[str, int, str]] = field(default_factory=set)
+    """(study, block, prompt) whose answers compare nothing: not sampled again until a restart."""
     left: dict[tuple[str, str], tuple[float, int, int]] = field(default_factory=dict)
 
     @property
@@ -118,14 +118,3 @@ def rater_of(name: str, *, adjudicator: bool = False) -> Rater:
     if adjudicator:
         return Rater(name=f"{name} (adjudicator)", kind="human", facts={"adjudicator": True})
     return Rater(name=name, kind="human")
-
-
-def as_json(value: Any) -> str:
-    return canonical_json(value)
-
-
-def form_int(text: str, what: str, low: int, high: int) -> int:
-    """A number of a form; DataError says which one is wrong."""
-    if not text.isascii() or not text.isdigit() or not low <= int(text[:9]) <= high:
-        raise DataError(f"is {text[:20]!r}", where=what, allowed=f"{low} to {high}")
-    return int(text)
