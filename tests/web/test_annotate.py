@@ -18,6 +18,7 @@ from accord.core.types import (
 )
 from accord.web.answers import fields_of
 from accord.web.site import Site
+from accord.web.studies import add_guideline
 from tests.web.conftest import PAIRS, Clock, Enter, loaded, pairs_study, study_of
 
 
@@ -210,3 +211,24 @@ def test_the_preview_shows_what_changed(site: Site, enter: Enter) -> None:
     anna.post(f"/studies/tents/annotate/{anna.lease}/preview", text="it is **wet**")
     assert "<strong>wet</strong>" in anna.last.text
     assert "<del>dry</del>" in anna.last.text
+
+
+def test_new_guidelines_are_announced_with_what_changed(
+    site: Site, enter: Enter, clock: Clock
+) -> None:
+    study = loaded(site, pairs_study(guidelines="Be kind.\nBe brief."))
+    anna = enter("anna", "annotator")
+    anna.get("/studies/tents/annotate")
+    anna.answer(choice="0:1")
+    add_guideline(
+        site, "tents", {**study.guideline_document(), "text": "Be kind.\nBe right."}, "olga"
+    )
+    assert (
+        "guidelines have changed" not in anna.last.text
+    )  # this question was given out under the old ones
+    anna.answer(choice="0:1")
+    assert "guidelines have changed" in anna.last.text
+    assert "<ins>Be right.</ins>" in anna.last.text
+    clock.at += 1
+    anna.answer(choice="0:1")
+    assert "guidelines have changed" not in anna.last.text

@@ -226,6 +226,35 @@ def test_wrong_items_are_told_with_their_line(tmp_path: Path) -> None:
         read_items(study.questions[0], tmp_path)
 
 
+GOLD: list[tuple[dict[str, object], list[str], dict[str, object], bool]] = [
+    ({"kind": "compare"}, ["a", "b"], {"better": None}, True),
+    ({"kind": "compare"}, ["a", "b"], {"better": 2}, False),
+    ({"kind": "rate", "axes": [{"name": "x"}], "points": 7}, ["a"], {"scores": {"x": 7}}, True),
+    ({"kind": "rate", "axes": [{"name": "x"}], "points": 5}, ["a"], {"scores": {"x": 7}}, False),
+    ({"kind": "rate", "axes": [{"name": "x"}, {"name": "y"}]}, ["a"], {"scores": {"x": 1}}, False),
+    ({"kind": "rank"}, ["a", "b", "c"], {"ranks": [1, 2, 3]}, True),
+    ({"kind": "rank"}, ["a", "b", "c"], {"ranks": [1, 2]}, False),
+    ({"kind": "steps"}, ["a\nb"], {"labels": [1, -1]}, True),
+    ({"kind": "steps"}, ["a\nb"], {"labels": [1]}, False),
+    ({"kind": "thumb"}, ["a"], {"up": True}, True),
+    ({"kind": "write"}, [], {"text": "x"}, False),
+]
+
+
+@pytest.mark.parametrize(("kind", "shown", "gold", "good"), GOLD)
+def test_a_known_answer_must_be_one(
+    kind: dict[str, object], shown: list[str], gold: dict[str, object], good: bool
+) -> None:
+    item = {"prompt": "p", "responses": shown, "gold": gold}
+    ask = study_of({**kind, "items": [item]}).questions[0]
+    if good:
+        _, _, known = check_item(ask, ask.items[0], "here")
+        assert known is not None
+    else:
+        with pytest.raises(DataError, match="here"):
+            check_item(ask, ask.items[0], "here")
+
+
 def test_a_run_s_answers_become_questions(tmp_path: Path) -> None:
     for policy, text in (("eval_a", "yes"), ("eval_b", "no")):
         folder = tmp_path / "run" / policy

@@ -21,7 +21,18 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from accord.core.config import Strict, apply_sets, read_yaml, validate
 from accord.core.errors import ConfigError, DataError
 from accord.core.rundir import read_jsonl
-from accord.core.types import ANSWERS, Answer, Message, Prompt, Response
+from accord.core.types import (
+    ANSWERS,
+    Answer,
+    Message,
+    Prompt,
+    Ranking,
+    Rating,
+    Response,
+    StepLabels,
+    Writing,
+    steps_of,
+)
 from accord.store.readers import BadRow, read_rows
 
 __all__ = [
@@ -329,8 +340,7 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
     low, high = COUNTS[ask.kind]
     try:
         prompt, responses = item.prompt_(), item.responses_()
-        gold = item.gold
-        known = gold and TypeAdapter(Answer).validate_python({"kind": ANSWERS[ask.kind], **gold})
+        known = None if item.gold is None else _gold(ask, item.gold)
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(first["msg"], where=f"{place} {'.'.join(map(str, first['loc']))}") from None
@@ -346,7 +356,26 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
         raise DataError("the same response twice", where=place, mend="leave one out")
     if item.scores is not None and len(item.scores) != len(responses):
         raise DataError("scores need one list per response", where=f"{place} scores")
-    return prompt, responses, known or None
+    if known is not None and not _fits(ask, known, responses):
+        raise DataError(f"is no answer to this {ask.kind} question", where=f"{place} gold")
+    return prompt, responses, known
+
+
+def _gold(ask: Ask, gold: dict[str, Any]) -> Answer:
+    scale = {"lowest": 1.0, "highest": float(ask.points)} if isinstance(ask, Rate) else {}
+    made: Answer = TypeAdapter(Answer).validate_python({**scale, **gold, "kind": ANSWERS[ask.kind]})
+    return made
+
+
+def _fits(ask: Ask, known: Answer, responses: list[Response]) -> bool:
+    """Whether a known answer can be right at all: all axes, all ranks, all steps; a text never is."""
+    if isinstance(known, Rating):
+        return isinstance(ask, Rate) and set(known.scores) == {axis.name for axis in ask.axes}
+    if isinstance(known, Ranking):
+        return len(known.ranks) == len(responses)
+    if isinstance(known, StepLabels):
+        return len(known.labels) == len(steps_of(responses[0].text))
+    return not isinstance(known, Writing)
 
 
 def _whole(text: str) -> bool:

@@ -19,6 +19,7 @@ from accord.web.pages import page
 from accord.web.queue import left_for
 from accord.web.security import Checked, Form, Here, may
 from accord.web.site import document, new_id
+from accord.web.studies import what_changed
 
 __all__ = ["groups_of", "options_of", "router"]
 
@@ -78,12 +79,16 @@ def _show(
     ask = lease.ask
     shown = [r.text for r in lease.responses]
     guideline = here.site.guideline(here.study.name, lease.guideline)
+    pace = _pace(here)
+    old = pace["version"]
+    before = here.site.guideline(here.study.name, old) if old and old < lease.guideline else None
+    news = what_changed(before.document, guideline.document) if before and guideline else []
     return page(
         request, "annotate.html", here.who, status=status, here=here, lease=lease, ask=ask,
         texts=shown, values=values, notice=notice, groups=groups_of(ask, shown),
         options=options_of(ask), diff=texts.difference(*shown) if len(shown) == 2 else None,
         guideline=document(guideline.document) if guideline else None, version=lease.guideline,
-        pace=_pace(here),
+        pace=pace, news=news,
     )  # fmt: skip
 
 
@@ -119,20 +124,25 @@ def groups_of(ask: Any, shown: list[str]) -> list[dict[str, Any]]:
 
 
 def _pace(here: Here) -> dict[str, Any]:
-    """How many are done, how many are left, and the median of the last 20 in seconds."""
+    """How many are done, how many are left, the median of the last 20 in seconds, and the guideline version
+    of the last."""
     mine = (L.c.study == here.study.name, L.c.account == here.who.id, L.c.state == "submitted")
     with here.site.db.reading() as connection:
         done = connection.execute(
             sa.select(sa.func.count()).select_from(L).where(*mine)
         ).scalar_one()
         last = connection.execute(
-            sa.select(L.c.seconds).where(*mine).order_by(L.c.ended_at.desc()).limit(20)
-        ).scalars()
-        seconds = [s for s in last if s is not None]
+            sa.select(L.c.seconds, L.c.guideline)
+            .where(*mine)
+            .order_by(L.c.ended_at.desc())
+            .limit(20)
+        ).all()
+        seconds = [row.seconds for row in last if row.seconds is not None]
         left = _left(here, connection, done)
     held = 1  # the question on the page wants this rater no more, but is not done
     middle = round(median(seconds)) if seconds else None
-    return {"done": done, "left": left + held, "seconds": middle}
+    version = int(last[0].guideline.removeprefix("v")) if last else None
+    return {"done": done, "left": left + held, "seconds": middle, "version": version}
 
 
 def _left(here: Here, connection: sa.Connection, done: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from accord.web.answers import answer_of, fields_of
 from accord.web.pages import page
 from accord.web.security import Checked, Form, Here, may
 from accord.web.site import document, rater_of
+from accord.web.studies import what_changed
 
 __all__ = ["router"]
 
@@ -28,7 +28,6 @@ Reader = Annotated[Here, Depends(may("look"))]
 Adjudicator = Annotated[Here, Depends(may("adjudicate"))]
 Q, F = tables.study_questions, tables.flags
 MOST = 200
-AROUND = 2  # lines shown around a change
 
 
 @router.get("")
@@ -210,33 +209,10 @@ def guidelines(request: Request, here: Reader, a: int = 0, b: int = 0) -> Respon
     newest = versions[0].number if versions else 0
     b, a = (b or newest), (a or newest - 1)
     pair = [by_number.get(a), by_number.get(b)]
-    diff = _lines(*(_as_text(v.document) for v in pair)) if all(pair) else []
+    diff = what_changed(*(v.document for v in pair)) if all(pair) else []
     shown = by_number.get(b)
     return page(
         request, "guidelines.html", here.who, here=here, versions=versions, a=a, b=b, diff=diff,
         guideline=document(shown.document) if shown else None, newest=newest,
         text=document(versions[0].document)["text"] if versions else "",
     )  # fmt: skip
-
-
-def _as_text(text: str) -> list[str]:
-    """A version as lines: its text, its criteria, its examples."""
-    found = document(text)
-    criteria = [f"{i}. {c['name']}: {c['text']}" for i, c in enumerate(found["criteria"], 1)]
-    examples = [f"example: {e['prompt']} -> {e['verdict']}" for e in found["examples"]]
-    return [*found["text"].splitlines(), *criteria, *examples]
-
-
-def _lines(old: list[str], new: list[str]) -> list[tuple[str, str]]:
-    """Changed lines with a little of what stands around them."""
-    names = {"- ": "del", "+ ": "ins", "  ": "same"}
-    lines = [(names[d[:2]], d[2:]) for d in difflib.ndiff(old, new) if d[:2] in names]
-    changed = [i for i, (what, _) in enumerate(lines) if what != "same"]
-    near = {i + d for i in changed for d in range(-AROUND, AROUND + 1)}
-    kept: list[tuple[str, str]] = []
-    for i, line in enumerate(lines):
-        if i in near:
-            kept.append(line)
-        elif not kept or kept[-1] != ("same", "…"):
-            kept.append(("same", "…"))
-    return kept

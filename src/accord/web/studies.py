@@ -3,6 +3,7 @@ new and leaves what is there."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from accord.core.types import Answer, Prompt, Response
 from accord.feedback.assignment import disagreement
 from accord.feedback.study import Ask, Item, Study, check_item, read_items
 from accord.web import audit, tables
-from accord.web.site import Site, parse_study
+from accord.web.site import Site, document, parse_study
 
-__all__ = ["add_guideline", "add_items", "load_study", "save_study"]
+__all__ = ["add_guideline", "add_items", "load_study", "save_study", "what_changed"]
 
+AROUND = 2  # lines shown around a change
 EVERYBODY = 1_000_000  # raters a gold question is for
 Checked = tuple[Prompt, list[Response], Answer | None]
 
@@ -142,3 +144,29 @@ def _row(
         "wanted": EVERYBODY if gold is not None else study.overlap.min,
         "answered": 0, "tally": "{}", "verdict": None, "at": site.now(),
     }  # fmt: skip
+
+
+def _as_text(text: str) -> list[str]:
+    """A version as lines: its text, its criteria, its examples."""
+    found = document(text)
+    criteria = [f"{i}. {c['name']}: {c['text']}" for i, c in enumerate(found["criteria"], 1)]
+    examples = [f"example: {e['prompt']} -> {e['verdict']}" for e in found["examples"]]
+    return [*found["text"].splitlines(), *criteria, *examples]
+
+
+def what_changed(a: str, b: str) -> list[tuple[str, str]]:
+    """(del, ins or same; line) from one guideline version's document to another's: what changed, with a
+    little of what stands around it."""
+    names = {"- ": "del", "+ ": "ins", "  ": "same"}
+    lines = [
+        (names[d[:2]], d[2:]) for d in difflib.ndiff(_as_text(a), _as_text(b)) if d[:2] in names
+    ]
+    changed = [i for i, (what, _) in enumerate(lines) if what != "same"]
+    near = {i + d for i in changed for d in range(-AROUND, AROUND + 1)}
+    kept: list[tuple[str, str]] = []
+    for i, line in enumerate(lines):
+        if i in near:
+            kept.append(line)
+        elif not kept or kept[-1] != ("same", "…"):
+            kept.append(("same", "…"))
+    return kept
