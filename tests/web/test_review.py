@@ -59,6 +59,10 @@ def test_progress_agreement_and_raters(site: Site, enter: Enter) -> None:
     assert rows["anna"]["agreement"].value == 0.5
     assert rows["cleo"]["agreement"].value == 0.0
     assert "cleo" in olga.get("/studies/tents/raters").text
+    assert "Reliability and biases" not in olga.last.text
+    measured = olga.get("/studies/tents/raters?measure=true").text
+    assert "Reliability and biases" in measured
+    assert measured.count('<th scope="row">cleo</th>') == 2
 
 
 def test_a_dispute_is_decided_once_and_stands_for_its_question(site: Site, enter: Enter) -> None:

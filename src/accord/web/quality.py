@@ -14,13 +14,14 @@ import sqlalchemy as sa
 
 from accord.core.types import Judgment, Metric
 from accord.feedback import assignment
+from accord.feedback.quality import RaterReport, rater_reports
 from accord.stats.agreement import krippendorff_alpha, percent_agreement
 from accord.stats.intervals import proportion
-from accord.store import schema
+from accord.store import Snapshot, schema
 from accord.web import tables
 from accord.web.site import Site
 
-__all__ = ["Given", "agreement", "answers", "progress", "rater_rows"]
+__all__ = ["Given", "agreement", "answers", "progress", "rater_rows", "reports"]
 
 L, Q, A = tables.leases, tables.study_questions, tables.accounts
 STATES = ("open", "settled", "disputed", "adjudicated")
@@ -147,6 +148,13 @@ def rater_rows(site: Site, study: str, given: Sequence[Given]) -> list[dict[str,
     )
     names = sorted({g.rater for g in given} | set(skipped))
     return [_rater(name, given, others, skipped[name]) for name in names]
+
+
+def reports(site: Site, study: str, given: Sequence[Given]) -> list[RaterReport]:
+    """What a model of all answers says of each rater: reliability and biases (accord.feedback.quality).
+    Takes seconds for tens of thousands of answers."""
+    told = [g.judgment for g in given if not g.gold]
+    return rater_reports(Snapshot(site.store, study, told)) if told else []
 
 
 def _rater(

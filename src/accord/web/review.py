@@ -41,11 +41,12 @@ def overview(request: Request, here: Reader) -> Response:
 
 
 @router.get("/raters")
-def raters(request: Request, here: Reader) -> Response:
-    """Every rater: amount, pace, gold, side, agreement."""
+def raters(request: Request, here: Reader, measure: bool = False) -> Response:
+    """Every rater: amount, pace, gold, side, agreement; with `measure`, reliability and biases too."""
     given = quality.answers(here.site, here.study.name)
     found = quality.rater_rows(here.site, here.study.name, given)
-    return page(request, "raters.html", here.who, here=here, raters=found)
+    told = quality.reports(here.site, here.study.name, given) if measure else None
+    return page(request, "raters.html", here.who, here=here, raters=found, reports=told)
 
 
 # -- disputes -------------------------------------------------------------------------------------
