@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import yaml
@@ -19,7 +19,7 @@ from accord.feedback.simulated import compare
 from accord.lm.load import load
 from accord.lm.sample import LocalSampler, Sampling
 from accord.pipeline.context import StageContext, StageResult, read_result
-from accord.pipeline.data_stages import WORLD, Clock, finish, world_of
+from accord.pipeline.data_stages import START, WORLD, Clock, finish, world_of
 from accord.pipeline.kinds import Ask, RmCheck
 from accord.rewards.learned import load_reward_model
 from accord.store import Store, remove, split_of
@@ -41,7 +41,7 @@ def ask_stage(ctx: StageContext) -> StageResult:
     shutil.copyfile(parent / facts["store"], ctx.folder / STORE)
     world = world_of(ctx, config.data)
     with Store(ctx.folder / STORE, create=False) as store:
-        before = len(store.snapshot(facts["snapshot"]))
+        earlier = store.snapshot(facts["snapshot"]).judgments
         fresh = _fresh(ctx, config, store, facts)
         questions = [q for prompt, answers in fresh for q in _questions(prompt, answers)]
         for prompt, answers in fresh:
@@ -53,7 +53,7 @@ def ask_stage(ctx: StageContext) -> StageResult:
                     mend="leave raters out: the questions then wait for people",
                 )  # fmt: skip
             store.add_raters([r.rater() for r in config.raters])
-            shown, judgments = _simulated(ctx, config, world, fresh, before)
+            shown, judgments = _simulated(ctx, config, world, fresh, earlier)
             store.add_questions(shown)
             store.add_judgments(judgments)
         else:
@@ -66,7 +66,9 @@ def ask_stage(ctx: StageContext) -> StageResult:
     ids = sorted({r.id_for(p) for p, answers in fresh for r in answers})
     write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": ids})
     result.facts |= {"policy": config.policy, "fresh answers": len(ids)}
-    result.headline += f", {len(snapshot) - before} of them on fresh answers of {config.policy}"
+    result.headline += (
+        f", {len(snapshot) - len(earlier)} of them on fresh answers of {config.policy}"
+    )
     return result
 
 
@@ -102,10 +104,12 @@ def _questions(prompt: Prompt, answers: Sequence[Response]) -> list[Question]:
 
 
 def _simulated(
-    ctx: StageContext, config: Ask, world: World, fresh: Fresh, day: int
+    ctx: StageContext, config: Ask, world: World, fresh: Fresh, earlier: Sequence[Judgment]
 ) -> tuple[list[Question], list[Judgment]]:
-    """What the simulated raters say of every pair, each seeing its sides in an order of their own."""
-    draw, clock = rng(ctx.seed, ctx.name, "raters"), Clock(day=day)
+    """What the simulated raters say of every pair, each seeing its sides in an order of their own, from
+    the day after the last judgment on."""
+    last = max((datetime.fromisoformat(j.at) for j in earlier), default=START)
+    draw, clock = rng(ctx.seed, ctx.name, "raters"), Clock(last + timedelta(days=1))
     asked: list[Question] = []
     judgments: list[Judgment] = []
     for prompt, answers in fresh:

@@ -17,7 +17,17 @@ from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.kinds import Import, Open, Simulate, StageConfig
 from accord.store import ImportReport, Snapshot, Store, import_file, remove, split_of
 
-__all__ = ["Clock", "finish", "import_stage", "look_at", "open_stage", "simulate_stage", "world_of"]
+__all__ = [
+    "START",
+    "WORLD",
+    "Clock",
+    "finish",
+    "import_stage",
+    "look_at",
+    "open_stage",
+    "simulate_stage",
+    "world_of",
+]
 
 STORE, SNAPSHOT, CARD, WORLD = "study.db", "v1", "card.json", "world.json"
 HELD_OUT = 1  # demonstrations per fact on held-out prompts, to measure SFT on
@@ -29,8 +39,8 @@ START = datetime(
 class Clock:
     """Deterministic times: the hash chain of a simulated study is the same on every machine."""
 
-    def __init__(self, day: int = 0) -> None:
-        self.now = START + timedelta(days=day)
+    def __init__(self, now: datetime = START) -> None:
+        self.now = now
 
     def tick(self, seconds: float) -> str:
         self.now += timedelta(seconds=seconds)
