@@ -39,9 +39,9 @@ from accord.pipeline.recipe import Node, Recipe
 __all__ = ["RunFolder", "check", "rewrite_report", "run"]
 
 VERSIONS = {  # raise one when a stage's outputs change for the same config
-    "simulate": 1, "import": 1, "open": 1, "sft": 5, "reward": 6, "preference": 5, "sweep": 2,
+    "simulate": 1, "import": 1, "open": 1, "sft": 6, "reward": 7, "preference": 6, "sweep": 3,
     "process": 1, "reward_axes": 1, "ask": 1, "rm_check": 1,
-    "ppo": 1, "rloo": 1, "grpo": 1, "online_dpo": 1, "best_of_n": 1, "eval": 2, "compare": 4,
+    "ppo": 2, "rloo": 2, "grpo": 2, "online_dpo": 2, "best_of_n": 2, "eval": 3, "compare": 4,
 }  # fmt: skip
 FREE_BYTES = 2 << 30  # asked for before a run starts
 SHARED_SEED = {"simulate", "import", "open"}  # splits must not depend on the stage's name
