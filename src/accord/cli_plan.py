@@ -120,7 +120,7 @@ def _measured(
         snapshot = opened.snapshot(name)
         groups = snapshot.groups()
         train, held = groups.split(test=0.2)
-        said = limits_of(snapshot, train)
+        said = limits_of(train)
         key = content_hash([snapshot.sha256, model, keys])[:12]
 
     def one(some: Sequence[Group], other: Sequence[Group], seed: int) -> Metric:

@@ -24,6 +24,7 @@ from accord.core.types import (
     Metric,
     Preference,
     Prompt,
+    Question,
     Response,
     Thumb,
 )
@@ -155,3 +156,11 @@ def test_a_judgment_has_a_time_and_finite_seconds(facts: dict[str, object]) -> N
     Judgment(**said)
     with pytest.raises(ValueError, match=r"ISO 8601|finite"):
         Judgment(**{**said, **facts})
+
+
+def test_a_changed_copy_has_an_id_of_its_own() -> None:
+    asked = Question(prompt="p", responses=("a", "b"), kind="compare")
+    assert asked.id  # computed, and kept
+    turned = asked.model_copy(update={"responses": ("b", "a")})
+    assert turned.id == Question(prompt="p", responses=("b", "a"), kind="compare").id != asked.id
+    assert asked.model_copy() == asked

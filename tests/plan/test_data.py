@@ -71,7 +71,7 @@ def test_the_verdict_names_the_limit() -> None:
 def test_what_is_short_beside_quantity_is_said() -> None:
     again = [group(0, category="plain").model_copy(update={"prompt": Prompt.user(f"Where is order {n}?")})
              for n in range(20)]  # fmt: skip
-    told = limits_of([1], [*again, group(1, category="rare")])  # type: ignore[arg-type]
+    told = limits_of([*again, group(1, category="rare")])
     assert any("repeat another" in t for t in told)
     assert any("few prompts of rare (1)" in t for t in told)
     assert any("raters are split on 100%" in t for t in told)

@@ -49,7 +49,7 @@ def work(site: Site, chromium: Any) -> Iterator[Open]:
             load_study(site, study)
             accounts.set_role(site, "tents", "anna", role, "test")
             context = chromium.new_context(viewport={"width": width, "height": 800}, **how)
-            context.set_default_timeout(5000)
+            context.set_default_timeout(20_000)
             contexts.append(context)
             page = context.new_page()
             page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
@@ -77,7 +77,7 @@ def press(page: Any, *keys: str) -> None:
 
 def settle(page: Any, site: Site, n: int) -> Any:
     """The n-th judgment, once it is in the store."""
-    for _ in range(100):
+    for _ in range(600):
         if site.store.counts()["judgments"] >= n:
             return site.store.judgments()[n - 1]
         page.wait_for_timeout(30)
@@ -399,7 +399,10 @@ def test_a_dispute_is_decided_by_keyboard(site: Site, work: Open) -> None:
     page = work(pairs_study(), role="adjudicator")
     site.run(sa.update(tables.study_questions).values(state="disputed"))
     page.goto(f"{site.origin}/studies/tents/disputes")
-    page.locator("td a").first.click()
+    with (
+        page.expect_navigation()
+    ):  # a click doesn't wait for the page it opens, and keys would go to the old one
+        page.locator("td a").first.click()
     press(page, "d", "d", "2", "Enter")
     assert settle(page, site, 1).answer == Preference(better=1)
     page.wait_for_selector("text=The judgment is kept")

@@ -119,6 +119,12 @@ def test_exports_open_and_say_nothing_wrong(site: Site, enter: Enter, tmp_path: 
     olga.get("/studies/tents/export")
     olga.post("/studies/tents/export/freeze", name="round-1")
     assert site.store.snapshot_names() == ["round-1"]
+    with Store(
+        tmp_path / "study.db"
+    ) as opened:  # neither the gold question nor another study's answers
+        frozen = {j.id for j in opened.snapshot("round-1").judgments}
+    assert frozen == {j.id for j in study_snapshot(site, "tents").judgments}
+    assert len(frozen) == len(PAIRS) < site.store.counts()["judgments"]
     assert (
         olga.client.post(
             "/studies/tents/export/freeze", data={"csrf": olga.csrf, "name": "a b"}

@@ -12,13 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from accord.core.errors import DataError
 from accord.core.hashing import canonical_json
 from accord.core.rundir import read_jsonl
 from accord.core.seeds import rng
 from accord.core.types import Group, Metric
 from accord.stats.learning_curve import Curve, Point
-from accord.store import Snapshot
 
 __all__ = ["limits_of", "measure", "subsets", "verdict"]
 
@@ -96,7 +94,7 @@ def verdict(curve: Curve, more: int, ceiling: Metric | None) -> str:
     return f"{more} more comparisons would add {gain}."
 
 
-def limits_of(snapshot: Snapshot, groups: Sequence[Group]) -> list[str]:
+def limits_of(groups: Sequence[Group]) -> list[str]:
     """Where quality or diversity, not quantity, is what is short."""
     said = []
     texts = [_plain(g.prompt.last) for g in groups]
@@ -118,8 +116,6 @@ def limits_of(snapshot: Snapshot, groups: Sequence[Group]) -> list[str]:
                 f"raters are split on {unsure:.0%} of the pairs judged twice: clearer guidelines or more "
                 "raters a question would bring more than more questions"
             )
-    if not len(snapshot):
-        raise DataError("the snapshot is empty", where=snapshot.name)
     return said
 
 

@@ -24,7 +24,6 @@ import gzip
 import io
 import json
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,12 +33,11 @@ from accord.core.hashing import canonical_json
 from accord.core.rundir import make_dir, user_path
 from accord.core.types import (
     Demonstration,
-    Judgment,
     LabelledResponse,
+    LabelledSteps,
     Message,
     Pair,
     Prompt,
-    StepLabels,
     steps_of,
 )
 from accord.store.database import holds_database
@@ -148,36 +146,12 @@ def _native(snapshot: Snapshot) -> Items[Any]:
     return Items(native_rows(snapshot))
 
 
-def _steps(snapshot: Snapshot) -> Items[Any]:
-    """Responses with their steps and how raters marked them, by response."""
-    tables, marked = snapshot.tables, Items[Any]()
-    by_response: dict[str, list[Judgment]] = defaultdict(list)
-    for j in snapshot.judgments:
-        if isinstance(j.answer, StepLabels):
-            by_response[tables.questions[j.question].responses[0]].append(j)
-    for id, said in by_response.items():
-        steps = steps_of(tables.responses[id].text)
-        fit = [
-            j
-            for j in said
-            if isinstance(j.answer, StepLabels) and len(j.answer.labels) == len(steps)
-        ]
-        if fit:
-            prompt = tables.prompts[tables.questions[fit[0].question].prompt]
-            marked.append((prompt, steps, fit))
-        else:
-            marked.notes["answers whose labels don't fit the steps"] = 1
-    return marked
-
-
-def _stepwise(found: tuple[Prompt, list[str], list[Judgment]]) -> Row:
+def _stepwise(x: LabelledSteps) -> Row:
     """A step is right unless more raters marked it bad than good; neutral counts as right (Lightman et
     al. 2023, appendix)."""
-    prompt, steps, said = found
-    labels = [j.answer.labels for j in said if isinstance(j.answer, StepLabels)]
-    right = [sum(column) >= 0 for column in zip(*labels, strict=True)]
-    sources = [j.id for j in said]
-    return {"prompt": _text(prompt), "completions": steps, "labels": right, "sources": sources}
+    right = [label >= 0 for label in x.labels]
+    steps, sources = steps_of(x.response.text), list(x.sources)
+    return {"prompt": _text(x.prompt), "completions": steps, "labels": right, "sources": sources}
 
 
 EXPORTS: dict[str, tuple[Callable[[Snapshot], Items[Any]], Callable[[Any], Row]]] = {
@@ -188,7 +162,7 @@ EXPORTS: dict[str, tuple[Callable[[Snapshot], Items[Any]], Callable[[Any], Row]]
     "unpaired": (Snapshot.labelled, _unpaired),
     "prompt_completion": (Snapshot.demonstrations, _prompt_completion),
     "messages": (Snapshot.demonstrations, _messages),
-    "stepwise": (_steps, _stepwise),
+    "stepwise": (Snapshot.stepped, _stepwise),
     "argilla": (lambda s: Items(argilla_rows(s)), dict),
     "label_studio": (lambda s: Items(label_studio_rows(s)), dict),
 }

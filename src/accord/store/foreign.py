@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from accord.core.types import (
+    ANSWERS,
     Answer,
     Judgment,
     Message,
@@ -46,6 +47,7 @@ Given = dict[str, Any]  # one rater's values by question name
 RESPONSE = re.compile(r"^(?:response|answer|completion|output|text|option)[_-]?([0-9a-z])$")
 PROMPTS = ("prompt", "instruction", "question", "input")
 KEPT = {"preference", "strength", "rank", "thumb", "steps", "text", "rationale"}
+KINDS: dict[str, QuestionKind] = {answer: asked for asked, answer in ANSWERS.items()}  # type: ignore[misc]
 STEPS: dict[str, Literal[-1, 0, 1]] = {"good": 1, "neutral": 0, "bad": -1}
 MAIL = "@accord.invalid"  # Label Studio names people by address
 MINE = "accord"
@@ -232,12 +234,8 @@ def _natives(
         answer = _answer(values, len(shown), facts)
         if answer is None:
             continue
-        kinds: dict[str, QuestionKind] = {
-            "preference": "compare", "rating": "rate", "ranking": "rank", "thumb": "thumb",
-            "steps": "steps", "writing": "write",
-        }  # fmt: skip
         question = Question(
-            prompt=prompt.id, responses=ids, kind=kinds[answer.kind],
+            prompt=prompt.id, responses=ids, kind=KINDS[answer.kind],
             guideline=str(facts.get("guideline", "v1")),
         )  # fmt: skip
         rater = Rater(name=name, kind="human", facts={"order_shown": "unknown"})

@@ -67,9 +67,11 @@ class Items(list[Item]):
 
 
 class Selection(Frozen):
-    """Which judgments a snapshot takes (None means all), without which raters (a quarantine), and how much
-    a rater's votes count (1 unless named). What is not taken stays in the store."""
+    """Which judgments a snapshot takes (None means all): of these kinds, by these raters, `only` these ids
+    (a study's); without which raters (a quarantine), and how much a rater's votes count (1 unless named).
+    What is not taken stays in the store."""
 
+    only: tuple[str, ...] | None = None
     kinds: tuple[str, ...] | None = None
     raters: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
@@ -79,6 +81,7 @@ class Selection(Frozen):
     def narrowed(self, more: Selection) -> Selection:
         """What both take; of weights, the later word counts."""
         return Selection(
+            only=_both(self.only, more.only),
             kinds=_both(self.kinds, more.kinds),
             raters=_both(self.raters, more.raters),
             without=tuple(sorted({*self.without, *more.without})),
@@ -124,6 +127,9 @@ class Snapshot:
         all_of_them = store.judgments(up_to)
         superseded = {j.supersedes for j in all_of_them if j.supersedes}
         chosen = [j for j in all_of_them if j.id not in superseded]
+        if selection.only is not None:
+            named = set(selection.only)
+            chosen = [j for j in chosen if j.id in named]
         if selection.kinds is not None:
             chosen = [j for j in chosen if j.answer.kind in selection.kinds]
         if selection.raters is not None:

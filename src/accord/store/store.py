@@ -258,17 +258,20 @@ class Store:
         *,
         kinds: Collection[str] | None = None,
         raters: Collection[str] | None = None,
+        only: Collection[str] | None = None,
         without: Collection[str] = (),
         weights: Mapping[str, float] | None = None,
         because: str = "",
         of: str | None = None,
     ) -> Snapshot:
         """Name the current judgments, or those of the snapshot `of`: of these answer kinds, by raters of
-        these names, without those in quarantine; `weights` say how much a rater's votes count, `because`
-        why. Freezing the same selection again is fine; StoreError when the name stands for another."""
+        these names, `only` those of these ids, without those in quarantine; `weights` say how much a
+        rater's votes count, `because` why. Freezing the same selection again is fine; StoreError when the
+        name stands for another."""
         selection = Selection(
             kinds=None if kinds is None else tuple(sorted(kinds)),
             raters=None if raters is None else tuple(sorted(raters)),
+            only=None if only is None else tuple(sorted(only)),
             without=tuple(sorted(without)),
             weights=dict(weights or {}),
             because=because,

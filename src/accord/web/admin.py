@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -172,13 +173,12 @@ def add_questions(request: Request, here: Manager, form: Checked) -> Response:
 def add_token(request: Request, here: Owner, form: Checked) -> Response:
     """A new API token, shown once."""
     scopes = [s for s in tokens.SCOPES if form.get(f"scope-{s}")]
-    try:
-        once = tokens.add(
-            here.site, here.study.name, wanted(form, "name", 64), scopes, here.who.name
-        )
-    except DataError as error:
-        return _settings_page(request, here, str(error), status=422)
-    return _settings_page(request, here, "This token is shown once. Keep it now.", once)
+
+    def add() -> str:
+        name = wanted(form, "name", 64)
+        return tokens.add(here.site, here.study.name, name, scopes, here.who.name)
+
+    return _shown_once(request, here, "token", add)
 
 
 @router.post("/studies/{study}/tokens/{token}/revoke")
@@ -190,11 +190,20 @@ def revoke_token(here: Owner, form: Checked, token: str) -> Response:
 @router.post("/studies/{study}/webhooks")
 def add_webhook(request: Request, here: Owner, form: Checked) -> Response:
     """A webhook to an allowed host; its signing secret is shown once."""
+
+    def add() -> str:
+        return hooks.add(here.site, here.study.name, wanted(form, "url", 500), here.who.name)
+
+    return _shown_once(request, here, "signing secret", add)
+
+
+def _shown_once(request: Request, here: Here, what: str, add: Callable[[], str]) -> Response:
+    """The settings with the secret that `add` makes, or with what it refuses."""
     try:
-        once = hooks.add(here.site, here.study.name, wanted(form, "url", 500), here.who.name)
+        once = add()
     except DataError as error:
         return _settings_page(request, here, str(error), status=422)
-    return _settings_page(request, here, "The signing secret is shown once. Keep it now.", once)
+    return _settings_page(request, here, f"This {what} is shown once. Keep it now.", once)
 
 
 @router.post("/studies/{study}/webhooks/{hook}/close")

@@ -123,11 +123,12 @@ def download(here: Exporter, file: str) -> Response:
 
 @router.post("/export/freeze")
 def freeze(request: Request, here: Exporter, form: Checked) -> Response:
-    """Freeze the store's judgments under a name: what training reads."""
+    """Freeze the study's judgments, as its exports have them, under a name: what training reads."""
     name = form.get("name", "").strip()
     if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
         raise DataError("is no name", where="name", allowed="letters, digits, - and _")
-    made = here.site.store.freeze(name)
+    chosen = study_snapshot(here.site, here.study.name).judgments
+    made = here.site.store.freeze(name, only=[j.id for j in chosen])
     audit.record(here.site, here.who.name, "snapshot frozen", here.study.name, name=name,
                  sha256=made.sha256)  # fmt: skip
     told = f"{name}: {len(made)} judgments, sha256 {made.sha256[:16]}…"
