@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,16 @@ from tests.train.small import LORA, how, made, preference, reward, saved_tensors
 
 CPU = torch.device("cpu")
 TREES = [Tree((5, 6, 7, 8), ((9, 10, 11), (12, 13))) for _ in range(40)]
+
+
+def test_measuring_leaves_nothing_behind() -> None:
+    """An operation that keeps its own output (exp) must not keep itself, and the weights, for ever."""
+    w = torch.ones(3, 4, requires_grad=True)
+    memory.kept_bytes(lambda w=w: (torch.ones(2, 3) @ (1 * w)).exp(), [w])  # type: ignore[misc]
+    there = weakref.ref(w)
+    del w
+    gc.collect()
+    assert there() is None
 
 
 def test_kept_bytes_by_hand() -> None:
