@@ -42,7 +42,7 @@ from benchmarks.sentiment import LIMITS, NEW, answers, gold, how, small_model, s
 SIZES = (60, 1000)  # comparisons a proxy learns from
 NS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 MEMBERS = 3
-STEPS = 100
+STEPS = 70
 Curve = list[tuple[float, float, float]]  # (√KL, gold, proxy)
 
 
@@ -186,50 +186,63 @@ def experiment(folder: Path, base: Path, prompts: Sequence[Prompt], seed: int) -
     pairs = labelled(fresh, list(zip(scores[::2], scores[1::2], strict=True)), 1.0, seed)
     samples = answers(load(base, device="cpu"), prompts[4500:4548], NS[-1], seed + 2)
     flat = [e for es in samples for e in es]
-    train, found = prompts[4548:], {}
-    models: dict[tuple[int, int], Path] = {}
-    for size in SIZES:
-        for member in range(MEMBERS if size == SIZES[0] else 1):
-            fold = pairs[member * size : (member + 1) * size]
-            place = folder / f"proxy-{size}-{member}"
-            models[size, member] = fitted(base, fold, place, seed + member, 4.0)
-        one = load_reward_model(models[size, 0], device="cpu")
-        found[f"best-of-n, {size}"] = best_of(samples, one(flat, tokens=4096))
-        told(found, began := time.perf_counter())
-        rewards = [{"name": "learned", "model": str(models[size, 0]), "label": "proxy"}]
-        run = partial(ppo, base, train, seed=seed)
-        found[f"PPO, {size}"] = run(rewards, folder / f"ppo-{size}")
-        told(found, began)
-    small = [str(models[SIZES[0], m]) for m in range(MEMBERS)]
-    together = np.array([load_reward_model(m, device="cpu")(flat, tokens=4096) for m in small])
-    together = (together - together.mean(1, keepdims=True)) / together.std(1, keepdims=True)
-    found[f"best-of-n, {SIZES[0]}, minimum of {MEMBERS}"] = best_of(
-        samples, together.min(0).tolist()
-    )
-    lower = together.mean(0) - together.std(0, ddof=1)
-    found[f"best-of-n, {SIZES[0]}, mean - std of {MEMBERS}"] = best_of(samples, lower.tolist())
-    plain = [{"name": "learned", "model": small[0], "label": "proxy"}]
-    peak = max(smoothed(found[f"PPO, {SIZES[0]}"]), key=lambda row: row[1])
+    few, many = SIZES
+    run, found = partial(ppo, base, prompts[4548:], seed=seed), Told()
+
+    def proxy(size: int, member: int = 0) -> tuple[Path, list[dict[str, Any]], list[float]]:
+        """A proxy, as a reward, and its scores of the samples."""
+        fold, place = pairs[member * size : (member + 1) * size], folder / f"proxy-{size}-{member}"
+        model = fitted(base, fold, place, seed + member, 4.0)
+        reward = [{"name": "learned", "model": str(model), "label": "proxy"}]
+        return model, reward, load_reward_model(model, device="cpu")(flat, tokens=4096)
+
+    _, reward, by = proxy(many)
+    found[f"best-of-n, {many}"] = best_of(samples, by)
+    found[f"PPO, {many}"] = run(reward, folder / "ppo-many")
+    proxies = [proxy(few, m) for m in range(MEMBERS)]
+    best = [best_of(samples, by) for _, _, by in proxies]
+    found[f"best-of-n, {few}: mean of {MEMBERS} proxies"] = mean_of(best)
+    alone = [run(reward, folder / f"ppo-{m}") for m, (_, reward, _) in enumerate(proxies)]
+    for member, curve in enumerate(alone):
+        found[f"PPO, {few}: proxy {member + 1}"] = curve
+    together = f"PPO, {few}: mean of {MEMBERS} proxies"
+    found[together] = mean_of(alone)
+    by = np.array([by for _, _, by in proxies])
+    by = (by - by.mean(1, keepdims=True)) / by.std(1, keepdims=True)
+    found[f"best-of-n, {few}, minimum"] = best_of(samples, by.min(0).tolist())
+    lower = by.mean(0) - by.std(0, ddof=1)
+    found[f"best-of-n, {few}, mean - std"] = best_of(samples, lower.tolist())
+    members = {"models": [str(m) for m, _, _ in proxies], "name": "ensemble", "label": "proxy"}
+    worst = min(range(MEMBERS), key=lambda m: smoothed(alone[m])[-1][1])
+    plain = proxies[worst][1]
+    budget = max(smoothed(found[together]), key=lambda row: row[1])[0] ** 2
+    shorter = {"name": "length_penalty", "per_token": 0.1, "budget": 12}
     ways: dict[str, tuple[list[dict[str, Any]], float | None]] = {
-        "minimum": ([{"name": "ensemble", "models": small, "combine": "minimum", "label": "proxy"}], None),
-        "mean - std": ([{"name": "ensemble", "models": small, "combine": "lcb", "label": "proxy"}], None),
-        "KL budget": (plain, max(1.0, peak[0] ** 2)),
-        "length penalty": ([*plain, {"name": "length_penalty", "per_token": 0.1, "budget": 12}], None),
-    }  # fmt: skip
-    for way, (rewards, budget) in ways.items():
-        began = time.perf_counter()
-        place = folder / f"ppo-{way.replace(' ', '')}"
-        found[f"PPO, {SIZES[0]}, {way}"] = ppo(base, train, rewards, place, seed, budget)
-        told(found, began)
+        "minimum": ([members | {"combine": "minimum"}], None),
+        "mean - std": ([members | {"combine": "lcb"}], None),
+        f"KL budget, proxy {worst + 1}": (plain, max(1.0, budget)),
+        f"length penalty, proxy {worst + 1}": ([*plain, shorter], None),
+    }
+    for number, (way, (rewards, limit)) in enumerate(ways.items()):
+        found[f"PPO, {few}, {way}"] = run(rewards, folder / f"ppo-way-{number}", budget=limit)
     return found
 
 
-def told(found: dict[str, Curve], began: float) -> None:
-    """The newest curve in a line."""
-    name, curve = list(found.items())[-1]
-    d, g, p = smoothed(curve)[-1]
-    print(f"{name}: ends at √KL {d:.2f}, gold {g:.2f}, proxy {p:.2f}; "
-          f"{time.perf_counter() - began:.0f} s", flush=True)  # fmt: skip
+def mean_of(curves: Sequence[Curve]) -> Curve:
+    """The mean of curves, step by step (d is the mean √KL)."""
+    return [
+        tuple(statistics.fmean(x) for x in zip(*rows, strict=True))  # type: ignore[misc]
+        for rows in zip(*curves, strict=True)
+    ]
+
+
+class Told(dict[str, Curve]):
+    """Curves by name; each is told in a line as it comes."""
+
+    def __setitem__(self, name: str, curve: Curve) -> None:
+        super().__setitem__(name, curve)
+        d, g, p = smoothed(curve)[-1] if name.startswith("PPO") else curve[-1]
+        print(f"{name}: ends at √KL {d:.2f}, gold {g:.2f}, proxy {p:.2f}", flush=True)
 
 
 def report(curves: dict[str, Curve]) -> None:
@@ -254,12 +267,15 @@ STYLE = (
 
 def plot(curves: dict[str, Curve], path: Path) -> None:
     """Gold of PPO's curves against √KL, and the proxy of the one that turns."""
-    shown = {
-        n: [(d, g) for d, g, _ in smoothed(c)] for n, c in curves.items() if n.startswith("PPO")
+    few = f"PPO, {SIZES[0]}"
+    hidden = (": proxy", "mean - std")
+    chosen = [n for n in curves if n.startswith("PPO") and not any(h in n for h in hidden)]
+    shown = {n: [(d, g) for d, g, _ in smoothed(curves[n])] for n in chosen}
+    turned = next(n for n in chosen if n.startswith(f"{few}: mean"))
+    shown |= {
+        f"{turned}, the proxy itself / 4": [(d, p / 4) for d, _, p in smoothed(curves[turned])]
     }
-    turned = f"PPO, {SIZES[0]}"
-    shown |= {f"{turned}: proxy / 4": [(d, p / 4) for d, _, p in smoothed(curves[turned])]}
-    series = [Series(name, sorted(points)) for name, points in shown.items()][:6]
+    series = [Series(name, sorted(points)) for name, points in shown.items()][: len(COLOURS)]
     keys = "".join(
         f'<tspan x="70" dy="15" fill="{COLOURS[i]}">{s.name}</tspan>' for i, s in enumerate(series)
     )

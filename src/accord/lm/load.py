@@ -43,6 +43,7 @@ __all__ = [
     "LanguageModel",
     "adapter_hash",
     "load",
+    "load_shape",
     "read_model_json",
     "where_is",
     "write_model_json",
@@ -208,6 +209,32 @@ def _attention(path: Path) -> dict[str, str]:
     architecture = AutoModelForCausalLM._model_mapping.get(type(config), None)
     sdpa = architecture is not None and getattr(architecture, "_supports_sdpa", False)
     return {"attn_implementation": "sdpa"} if sdpa else {}
+
+
+def load_shape(name: str | Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Config and tokenizer of a model, as `load` would have them; no weights are read, and of a hub model
+    none are downloaded."""
+    local = str(name).startswith(PACKAGED) or _local(str(name))
+    path = _resolve(str(name))[0] if local else Path(name)
+    if local and _is_stage(path):
+        base_name, _, _ = read_model_json(path / MODEL_FILE)
+        config, tokenizer = load_shape(base_name)
+        if (path / TEMPLATE).is_file():
+            tokenizer.chat_template = (path / TEMPLATE).read_text(encoding="utf-8")
+        return config, tokenizer
+    with quiet_transformers():
+        try:
+            config = AutoConfig.from_pretrained(path.as_posix())
+            tokenizer = AutoTokenizer.from_pretrained(path.as_posix())
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            raise ModelError(
+                f"can't read config and tokenizer: {error}", where=str(name)
+            ) from error
+    if not tokenizer.chat_template:
+        if tokenizer.eos_token is None:
+            raise ModelError("the tokenizer has neither chat template nor eos", where=str(name))
+        tokenizer.chat_template = default_template(tokenizer)
+    return config, tokenizer
 
 
 def _load_stage(path: Path, dtype: str) -> LanguageModel:

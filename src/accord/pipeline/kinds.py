@@ -116,7 +116,7 @@ class RmCheck(StageConfig):
     data: str
 
 
-class _Training(StageConfig):
+class Training(StageConfig):
     """Keys every training stage has; `train` is checked against accord.train.optimise.Optimise."""
 
     refs: ClassVar = {"init": POLICY, "data": DATA}
@@ -147,7 +147,7 @@ class _Training(StageConfig):
         return {k: getattr(self, k) for k in (*keys, *more)}
 
 
-class Sft(_Training):
+class Sft(Training):
     """Supervised fine-tuning on the snapshot's demonstrations (or its chosen responses)."""
 
     kind: Literal["sft"]
@@ -155,7 +155,7 @@ class Sft(_Training):
     all_turns: bool = True
 
 
-class _Comparing(_Training):
+class _Comparing(Training):
     """A stage that reads comparisons: which ones, and whether a label is the share of votes or a posterior
     that knows each rater's skill and bias ("soft")."""
 
@@ -185,13 +185,13 @@ class Reward(_Comparing):
         reward_losses.configured(self.loss, place("loss"))
 
 
-class Process(_Training):
+class Process(Training):
     """A process reward model fitted to the snapshot's labelled steps."""
 
     kind: Literal["process"]
 
 
-class RewardAxes(_Training):
+class RewardAxes(Training):
     """A reward model with one head for each axis of the snapshot's ratings."""
 
     kind: Literal["reward_axes"]

@@ -15,7 +15,7 @@ from accord.lm.load import load
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.data_stages import world_of
-from accord.pipeline.kinds import PreferenceStage, Process, Reward, RewardAxes, Sft, _Training
+from accord.pipeline.kinds import PreferenceStage, Process, Reward, RewardAxes, Sft, Training
 from accord.stats.intervals import cluster_mean
 from accord.store import Store
 from accord.train.axes import train_axes
@@ -31,8 +31,11 @@ __all__ = [
     "axes_stage",
     "preference_stage",
     "process_stage",
+    "read_axes",
+    "read_demonstrations",
     "read_groups",
     "read_judged",
+    "read_steps",
     "reward_stage",
     "sft_stage",
 ]
@@ -42,7 +45,7 @@ def sft_stage(ctx: StageContext) -> StageResult:
     """Fine-tune on demonstrations (or on the chosen responses)."""
     config = ctx.config
     assert isinstance(config, Sft)
-    train, held = _demonstrations(ctx, config)
+    train, held = read_demonstrations(ctx, config)
     _check_any(ctx, train, config.on)
     trained = train_sft(
         load(ctx.policy(config.init)),
@@ -86,26 +89,48 @@ def process_stage(ctx: StageContext) -> StageResult:
     """Fit a process reward model to labelled steps."""
     config = ctx.config
     assert isinstance(config, Process)
+    train, held, left_out = read_steps(ctx, config)
+    _check_any(ctx, train, "labelled steps")
+    trained = train_process(
+        load(ctx.policy(config.init)), train, eval_on=held, **_common(ctx, config)
+    )
+    result = _result(ctx, trained, "accuracy", "of held-out steps")
+    result.facts["not_used"] = left_out
+    return result
+
+
+def read_steps(
+    ctx: StageContext, config: Process
+) -> tuple[list[LabelledSteps], list[LabelledSteps], dict[str, int]]:
+    """Labelled steps, training and held out, and what was left out."""
     store, facts = _store(ctx, config.data)
     with store:
         found = store.snapshot(facts["snapshot"]).stepped()
         train, held = found.split(test=facts["test"], seed=facts["seed"])
-    _check_any(ctx, train, "labelled steps")
-    trained = train_process(
-        load(ctx.policy(config.init)),
-        train[: config.limit],
-        eval_on=held[: config.eval_limit],
-        **_common(ctx, config),
-    )
-    result = _result(ctx, trained, "accuracy", "of held-out steps")
-    result.facts["not_used"] = found.notes
-    return result
+    return list(train)[: config.limit], list(held)[: config.eval_limit], dict(found.notes)
 
 
 def axes_stage(ctx: StageContext) -> StageResult:
     """Fit a reward model with a head for each axis of the ratings."""
     config = ctx.config
     assert isinstance(config, RewardAxes)
+    train, held = read_axes(ctx, config)
+    _check_any(ctx, [g for groups in train.values() for g in groups], "ratings that differ")
+    trained = train_axes(
+        load(ctx.policy(config.init)),
+        train,
+        eval_on=held,
+        average=config.average,
+        **_common(ctx, config),
+    )
+    first = next(iter(train))
+    return _result(ctx, trained, f"accuracy of {first}", "of held-out comparisons")
+
+
+def read_axes(
+    ctx: StageContext, config: RewardAxes
+) -> tuple[dict[str, list[Group]], dict[str, list[Group]]]:
+    """What the ratings say on each axis, training and held out."""
     store, facts = _store(ctx, config.data)
     train: dict[str, list[Group]] = {}
     held: dict[str, list[Group]] = {}
@@ -121,16 +146,7 @@ def axes_stage(ctx: StageContext) -> StageResult:
             groups = snapshot.groups(axis=axis)
             one, other = groups.split(test=facts["test"], seed=facts["seed"])
             train[axis], held[axis] = one[: config.limit], other[: config.eval_limit]
-    _check_any(ctx, [g for groups in train.values() for g in groups], "ratings that differ")
-    trained = train_axes(
-        load(ctx.policy(config.init)),
-        train,
-        eval_on=held,
-        average=config.average,
-        **_common(ctx, config),
-    )
-    first = next(iter(train))
-    return _result(ctx, trained, f"accuracy of {first}", "of held-out comparisons")
+    return train, held
 
 
 def _pair_rows(held: Sequence[HeldOut], world: World | None) -> list[dict[str, Any]]:
@@ -201,7 +217,7 @@ def read_judged(
 
 
 def _snapshot_thumbs(
-    ctx: StageContext, config: _Training
+    ctx: StageContext, config: Training
 ) -> tuple[list[LabelledResponse], list[LabelledResponse]]:
     store, facts = _store(ctx, config.data)
     with store:
@@ -214,7 +230,7 @@ def _snapshot_thumbs(
 
 def _check_any(ctx: StageContext, train: Sequence[Any], what: str) -> None:
     if not train:
-        assert isinstance(ctx.config, _Training)
+        assert isinstance(ctx.config, Training)
         holds = read_result(ctx.stages[ctx.config.data]).headline
         raise DataError(
             f"{ctx.config.data} holds no {what} to train on ({holds})",
@@ -223,7 +239,7 @@ def _check_any(ctx: StageContext, train: Sequence[Any], what: str) -> None:
         )
 
 
-def _common(ctx: StageContext, config: _Training) -> dict[str, Any]:
+def _common(ctx: StageContext, config: Training) -> dict[str, Any]:
     def on_step(done: int, total: int, row: Mapping[str, float]) -> None:
         shown = [f"{k} {row[k]:.3g}" for k in ("loss", "accuracy") if k in row]
         ctx.reporter.progress(done, total, "  ".join(shown))
@@ -243,7 +259,7 @@ def _common(ctx: StageContext, config: _Training) -> dict[str, Any]:
 def _result(ctx: StageContext, trained: Trained, metric: str, of: str) -> StageResult:
     """What a training stage tells; what it trained on, row by row, goes to trained_on.jsonl."""
     config, data = ctx.config, trained.data
-    assert isinstance(config, _Training)
+    assert isinstance(config, Training)
     write_jsonl(ctx.folder / "trained_on.jsonl", (row for x in data.items for row in _rows_of(x)))
     headline = "nothing is held out to measure on"
     if metric in trained.metrics:
@@ -286,9 +302,10 @@ def _store(ctx: StageContext, data: str) -> tuple[Store, dict[str, Any]]:
     return Store(folder / facts["store"], create=False), facts
 
 
-def _demonstrations(
+def read_demonstrations(
     ctx: StageContext, config: Sft
 ) -> tuple[list[Demonstration], list[Demonstration]]:
+    """What SFT imitates, training and held out."""
     if config.on == "demonstrations":
         return _snapshot_demonstrations(ctx, config)
     train, held, _ = read_groups(ctx, config)
@@ -301,7 +318,7 @@ def _best(group: Group) -> Demonstration:
 
 
 def _snapshot_demonstrations(
-    ctx: StageContext, config: _Training
+    ctx: StageContext, config: Training
 ) -> tuple[list[Demonstration], list[Demonstration]]:
     store, facts = _store(ctx, config.data)
     with store:

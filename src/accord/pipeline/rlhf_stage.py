@@ -16,14 +16,14 @@ from accord.store import Store, split_of
 from accord.train.policy import train_policy
 from accord.train.rollout import Rollout
 
-__all__ = ["rlhf_stage"]
+__all__ = ["read_prompts", "rlhf_stage"]
 
 
 def rlhf_stage(ctx: StageContext) -> StageResult:
     """PPO, RLOO or GRPO on the training prompts of the data; held-out prompts are answered and scored."""
     config = ctx.config
     assert isinstance(config, RlhfStage)
-    train, held = _prompts(ctx, config)
+    train, held = read_prompts(ctx, config)
     world = world_of(ctx, config.data)
 
     def measure(made: Rollout) -> dict[str, float]:
@@ -64,7 +64,7 @@ def rlhf_stage(ctx: StageContext) -> StageResult:
     return StageResult(metrics, list(trained.notes), facts, headline)
 
 
-def _prompts(ctx: StageContext, config: RlhfStage) -> tuple[list[Prompt], list[Prompt]]:
+def read_prompts(ctx: StageContext, config: RlhfStage) -> tuple[list[Prompt], list[Prompt]]:
     """Training and held-out prompts, in an order fixed by their ids."""
     folder = ctx.stages[config.data]
     facts = read_result(folder).facts

@@ -9,6 +9,7 @@ stage's version. Its folder holds partial work (checkpoints) until DONE is writt
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -43,6 +44,7 @@ VERSIONS = {  # raise one when a stage's outputs change for the same config
     "process": 1, "reward_axes": 1, "ask": 1, "rm_check": 1,
     "ppo": 2, "rloo": 2, "grpo": 2, "online_dpo": 2, "best_of_n": 2, "eval": 3, "compare": 4,
 }  # fmt: skip
+TIMING = "timing.json"  # seconds, and the most memory held (bytes)
 FREE_BYTES = 2 << 30  # asked for before a run starts
 SHARED_SEED = {"simulate", "import", "open"}  # splits must not depend on the stage's name
 
@@ -191,7 +193,7 @@ def run(
             if is_done(place):
                 reporter.skipped(node.name, read_result(place).headline)
                 continue
-            _run_stage(recipe, node, folder, runs, reporter)
+            run_stage(recipe, node, folder, runs, reporter)
     _report(recipe, folder, reporter, time.time() - started)
     return folder
 
@@ -209,7 +211,26 @@ def _wanted(recipe: Recipe, only: Sequence[str]) -> set[str]:
     return wanted or names
 
 
-def _run_stage(
+def stage_context(
+    recipe: Recipe, node: Node, folder: RunFolder, runs: Path, reporter: Reporter
+) -> StageContext:
+    """What the stage is given: its own seed, its folder, the folders it reads."""
+    seed, kind = recipe.seed, node.config.kind
+    return StageContext(
+        name=node.name,
+        config=node.config,
+        seed=seed if kind in SHARED_SEED else derive_seed(seed, kind),
+        model=recipe.model,
+        folder=folder.stages[node.name],
+        recipe_folder=recipe.folder,
+        stages=folder.stages,
+        reporter=reporter,
+        trackers=recipe.trackers,
+        cache_folder=runs / "cache",
+    )
+
+
+def run_stage(
     recipe: Recipe, node: Node, folder: RunFolder, runs: Path, reporter: Reporter
 ) -> None:
     place = folder.stages[node.name]
@@ -220,21 +241,15 @@ def _run_stage(
                 where=f"stage {node.name}",
                 mend=f"run without --only, or with --only {parent} first",
             )
+    from accord.lm.allocator import release_freed_memory
     from accord.pipeline.stages import STAGES  # imports torch
+    from accord.train.memory import device_of_choice, peak, reset_peak
 
-    seed = recipe.seed
-    ctx = StageContext(
-        name=node.name,
-        config=node.config,
-        seed=seed if node.config.kind in SHARED_SEED else derive_seed(seed, node.config.kind),
-        model=recipe.model,
-        folder=place,
-        recipe_folder=recipe.folder,
-        stages=folder.stages,
-        reporter=reporter,
-        trackers=recipe.trackers,
-        cache_folder=runs / "cache",
-    )
+    ctx = stage_context(recipe, node, folder, runs, reporter)
+    device = device_of_choice()
+    gc.collect()  # what the stage before held
+    release_freed_memory()
+    reset_peak(device)
     reporter.start(node.name)
     began = time.perf_counter()
     try:
@@ -245,7 +260,7 @@ def _run_stage(
     seconds = time.perf_counter() - began
     result.write(place)
     write_json(place / "config.json", {"name": node.name, **node.config.model_dump(mode="json")})
-    write_json(place / "timing.json", {"seconds": round(seconds, 2)})
+    write_json(place / TIMING, {"seconds": round(seconds, 2), "peak": peak(device)})
     mark_done(place, {"stage": node.name, "key": place.name.rpartition("-")[2]})
     reporter.finished(node.name, result.headline, seconds, result.notes)
 

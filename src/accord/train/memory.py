@@ -27,7 +27,20 @@ from accord.lm.allocator import release_freed_memory
 from accord.lm.tree import Tree
 from accord.lm.vocab_head import chunk_bytes
 
-__all__ = ["Budget", "Plan", "Tokens", "budget", "kept_bytes", "peak", "plan", "reset_peak"]
+__all__ = [
+    "SHARE",
+    "Budget",
+    "Plan",
+    "Tokens",
+    "budget",
+    "device_of_choice",
+    "kept_bytes",
+    "micro_batch",
+    "overhead",
+    "peak",
+    "plan",
+    "reset_peak",
+]
 
 Tokens = int | Literal["auto"]
 
@@ -80,6 +93,11 @@ def _status(field: str) -> int | None:
         return None
     found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
     return int(found) * 1024 if found else None
+
+
+def device_of_choice() -> torch.device:
+    """Where models are loaded unless something else is asked for."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def in_use(device: torch.device) -> int:
@@ -158,13 +176,11 @@ def plan(
     two = Tree((one.prompt[0] ^ 1, *one.prompt[1:]), one.completions, one.scored)  # shares nothing
     once = kept_bytes(lambda: values([one]), parameters)
     twice = kept_bytes(lambda: values([one, two]), parameters)
-    per_token = max(1.0, (twice - once) / one.tokens) * OVERHEAD.get(device.type, 1.5)
+    per_token = max(1.0, (twice - once) / one.tokens) * overhead(device)
     gradients = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
     head = 3 * chunk_bytes(device)
-    if tokens == "auto":
-        room = SHARE * free - 3 * gradients - head
-        tokens = int(min(max(LEAST, room / per_token), MOST, max(LEAST, sum(sizes[:batch_size]))))
-    largest = max(sizes[0], min(tokens, sum(sizes[:batch_size])))  # a tree is not cut
+    room = SHARE * free - 3 * gradients - head
+    tokens, largest = micro_batch(tokens, per_token, room, sizes, batch_size)
     return Plan(
         tokens=tokens,
         in_use=held,
@@ -174,6 +190,22 @@ def plan(
         head=head,
         available=free,
     )
+
+
+def overhead(device: torch.device) -> float:
+    """What the process grows by for a byte that autograd keeps."""
+    return OVERHEAD.get(device.type, 1.5)
+
+
+def micro_batch(
+    tokens: Tokens, per_token: float, room: float, sizes: Sequence[int], batch_size: int
+) -> tuple[int, int]:
+    """The budget of a micro-batch (tokens), and the largest one there will be. `sizes` of the trees
+    fall; "auto" takes what `room` (bytes) holds at `per_token` bytes each."""
+    batch = sum(sizes[:batch_size])
+    if tokens == "auto":
+        tokens = int(min(max(LEAST, room / per_token), MOST, max(LEAST, batch)))
+    return tokens, max(sizes[0], min(tokens, batch))  # a tree is not cut
 
 
 @dataclass

@@ -1,0 +1,200 @@
+"""Memory, compute and time of every stage of a recipe, before anything runs.
+
+Memory is counted: weights, adapters, gradients, AdamW's moments, the sampler's copy of the weights and its
+cache; what autograd keeps is measured (`plan.probe`). Compute is the products that must be done: 2 FLOP a
+weight and token forward, as much again for each gradient that is needed. Time is the probe's, for this
+machine; with a rate given (sustained FLOP/s of another machine), compute divided by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from accord.lm.chat import render_prompt
+from accord.lm.lora import Lora
+from accord.lm.packaged import quiet_transformers
+from accord.lm.products import has_faster_products
+from accord.lm.sample import WORTH_PACKING
+from accord.lm.tree import Tree, bins, hash_trees, scored_tokens
+from accord.lm.vocab_head import chunk_bytes
+from accord.plan.probe import Answered, Learned, Line, Probe
+from accord.plan.work import Answer, Learn, Read, Work
+from accord.train.memory import SHARE, micro_batch, overhead
+
+__all__ = ["Estimate", "Shape", "estimate"]
+
+FP32 = 4
+SOME = 32  # trees a forward pass is timed on
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Numbers of weights."""
+
+    layers: int
+    trunk: int  # of linear layers, all layers together
+    head: int  # of the output layer
+    total: int  # tied weights once
+    hidden: int
+    adapter: int  # of a LoRA of rank 1 on all linear layers of the trunk
+    cache: int  # numbers a token leaves in the key-value cache
+
+    @classmethod
+    def of(cls, config: Any) -> Shape:
+        """Counted on a model without weights."""
+        with torch.device("meta"), quiet_transformers():
+            model = AutoModelForCausalLM.from_config(config)
+        text = config.get_text_config()
+        head = model.get_output_embeddings()
+        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+        shared = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return cls(
+            layers=text.num_hidden_layers,
+            trunk=sum(m.weight.numel() for m in linear),
+            head=head.weight.numel(),
+            total=sum(p.numel() for p in model.parameters()),
+            hidden=text.hidden_size,
+            adapter=sum(m.in_features + m.out_features for m in linear),
+            cache=2 * shared * width * text.num_hidden_layers,
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a stage: FLOP, bytes at the peak by what they are for, seconds."""
+
+    flop: float
+    memory: dict[str, float]
+    seconds: float
+
+    @property
+    def peak(self) -> float:
+        return sum(self.memory.values())
+
+
+STANDING = ("adapters", "AdamW")  # held through the whole stage
+
+
+@dataclass
+class _Cost:
+    """Of a part: FLOP, seconds, and bytes beside the weights."""
+
+    flop: float
+    seconds: float
+    held: dict[str, float]
+
+
+def estimate(
+    work: Work, shape: Shape, probe: Probe, base: float, free: float, rate: float | None = None
+) -> Estimate:
+    """What the stage takes. `base`: bytes of a process before it loads a model; `free`: bytes it can have
+    beside that; `rate`: FLOP/s of another machine, in place of what was measured on this one."""
+    weights = FP32 * (shape.total * work.models + 16 * shape.adapter * work.adapters)
+    room = free - weights
+    costs = [_COSTS[type(part)](part, shape, probe, room) for part in work.parts]
+    flop = sum(c.flop for c in costs)
+    standing = {k: sum(c.held.get(k, 0.0) for c in costs) for k in STANDING}
+    passing = [{k: v for k, v in c.held.items() if k not in STANDING} for c in costs]
+    largest = max(passing, key=lambda held: sum(held.values()), default={})
+    merged = (
+        FP32 * shape.trunk * min(1.0, work.merged / shape.layers) * (probe.device.type == "cpu")
+    )
+    memory = {"process": base, "weights": weights, "merged adapters": merged, **standing, **largest}
+    seconds = flop / rate if rate else sum(c.seconds for c in costs)
+    return Estimate(flop, {k: v for k, v in memory.items() if v}, seconds)
+
+
+def _forward(trees: Sequence[Tree], shape: Shape, scalar: bool) -> tuple[float, float]:
+    """FLOP of trunk and head for one pass over the trees."""
+    seen = 0
+    for tree in trees:
+        p = len(tree.prompt)
+        seen += p * (p + 1) // 2
+        seen += sum(len(c) * p + len(c) * (len(c) + 1) // 2 for c in tree.completions)
+    trunk = 2 * shape.trunk * _tokens(trees) + 4 * shape.layers * shape.hidden * seen
+    scored = sum(sum(scored_tokens(t)) for t in trees)
+    return float(trunk), 0.0 if scalar else 2.0 * shape.head * scored
+
+
+def _tokens(trees: Sequence[Tree]) -> int:
+    return sum(tree.tokens for tree in trees)
+
+
+def _learn(part: Learn, shape: Shape, probe: Probe, room: float) -> _Cost:
+    trunk, head = _forward(part.trees, shape, part.scalar)
+    moved = shape.layers
+    if isinstance(part.tune, Lora):
+        moved = min(moved, part.tune.last_layers or moved)
+        trained = part.tune.r * shape.adapter * moved / shape.layers
+        flop = trunk * (1 + moved / shape.layers) + 2 * head + 6 * trained * _tokens(part.trees)
+    else:
+        trained, flop = float(shape.total), 3 * (trunk + head)
+    sizes = sorted((t.tokens for t in part.trees), reverse=True)
+    asked = part.cfg.tokens
+    asked_now = 1024 if asked == "auto" else asked
+    key = [hash_trees(part.trees), part.cfg, part.tune, part.scalar]
+    found: Learned = probe.once(probe.learn, part, asked_now, key=key)
+    per_token = found.kept.at(moved) * overhead(probe.device)
+    space = 3.0 * chunk_bytes(probe.device)
+    left = SHARE * room - 3 * FP32 * trained - space
+    _, largest = micro_batch(asked, per_token, left, sizes, part.cfg.batch_size)
+    drawn = part.items * _tokens(part.trees) / len(part.trees)
+    step = found.seconds.at(moved) + found.below * (shape.layers - moved)
+    return _Cost(
+        flop * part.items / len(part.trees),
+        step * drawn / found.tokens,
+        {
+            "adapters": FP32 * trained if isinstance(part.tune, Lora) else 0.0,
+            "AdamW": 2 * FP32 * trained,
+            "gradients": FP32 * trained,
+            "activations": per_token * largest,
+            "head": space,
+        },
+    )
+
+
+def _read(part: Read, shape: Shape, probe: Probe, room: float) -> _Cost:
+    if not part.trees or not part.times:
+        return _Cost(0.0, 0.0, {})
+    some = part.trees[: bins([t.tokens for t in part.trees], part.tokens)[0][-1] + 1][:SOME]
+    key = [hash_trees(some), part.tokens, part.scalar]
+    line: Line = probe.once(probe.read, some, part.tokens, part.scalar, key=key)
+    times = part.times * _tokens(part.trees) / _tokens(some)
+    flop = sum(_forward(part.trees, shape, part.scalar))
+    passing = {"a forward pass": 16.0 * FP32 * shape.hidden * part.tokens}
+    return _Cost(flop * part.times, line.at(shape.layers) * times, passing)
+
+
+def _answer(part: Answer, shape: Shape, probe: Probe, room: float) -> _Cost:
+    if not part.prompts or not part.times:
+        return _Cost(0.0, 0.0, {})
+    key = [[p.id for p in part.prompts], part.n, part.batch]
+    found: Answered = probe.once(probe.answer, part, key=key)
+    answers = len(part.prompts) * part.n * part.times
+    read = sum(len(render_prompt(probe.tokenizer, p)) for p in part.prompts) * part.times
+    flop = 2 * (shape.trunk + shape.head) * answers * part.likely + 2 * shape.trunk * read
+    whole, few = found.whole.at(shape.layers), found.few.at(shape.layers)
+    row = max(0.0, whole - few) / max(1, found.rows - found.fewer)
+    once = max(0.0, whole - row * found.rows)
+    batches = answers / found.rows
+    longest = part.most if found.rows > 1 else part.likely  # somebody runs on to the end
+    seconds = (
+        batches * (found.first.at(shape.layers) + longest * once) + answers * part.likely * row
+    )
+    longest_prompt = max(len(render_prompt(probe.tokenizer, p)) for p in part.prompts)
+    held = {"key-value cache": FP32 * shape.cache * found.rows * (longest_prompt + part.most)}
+    many = math.ceil(len(part.prompts) * part.n / part.batch) * part.most >= WORTH_PACKING
+    if probe.device.type == "cpu" and has_faster_products() and many:
+        held["weights laid out for sampling"] = FP32 * (shape.trunk + shape.head)
+    return _Cost(flop, seconds, held)
+
+
+_COSTS: dict[Any, Any] = {Learn: _learn, Read: _read, Answer: _answer}

@@ -1,0 +1,208 @@
+"""What one layer costs here: models of one and three layers of the recipe's shape, with random weights.
+
+The difference of the two is two layers' time and memory, what is left is embedding, head and all that
+happens once. So a model of any depth is priced without its weights, by the very code that will run:
+the engine on the stage's own texts, the sampler on its own prompts.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from accord.core.hashing import content_hash
+from accord.lm.engine import Engine
+from accord.lm.load import LanguageModel
+from accord.lm.lora import Lora
+from accord.lm.packaged import quiet_transformers
+from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.tree import Tree, bins
+from accord.plan.work import Answer, Learn
+from accord.train.memory import kept_bytes
+from accord.train.optimise import adamw, batch_items
+from accord.train.trainee import prepare
+
+__all__ = ["Answered", "Learned", "Line", "Probe"]
+
+Values = Callable[[Sequence[Tree]], Tensor]
+
+FEW, MORE = 1, 3  # layers
+TIMES = 3
+STEPS = 24  # decode steps that are timed; from 16 on the sampler lays weights out
+
+
+@dataclass(frozen=True)
+class Line:
+    """once + layers · each."""
+
+    once: float
+    each: float
+
+    def at(self, layers: float) -> float:
+        """Never below what one layer was measured at."""
+        return max(self.once + layers * self.each, self.once + self.each)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Of a batch of `tokens`: seconds by layers that train, seconds of each layer below those, bytes that
+    autograd keeps a token."""
+
+    seconds: Line
+    below: float
+    kept: Line
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Seconds of reading a batch's prompts, of a decode step of `fewer` rows and of `rows`."""
+
+    first: Line
+    few: Line
+    whole: Line
+    fewer: int
+    rows: int
+
+
+def _line(few: float, more: float) -> Line:
+    each = max(0.0, (more - few) / (MORE - FEW))
+    return Line(few - FEW * each, each)
+
+
+def median_seconds(run: Callable[[], object], times: int = TIMES) -> float:
+    """Median wall time of `run` after a first time that is not counted."""
+    run()
+    spent = []
+    for _ in range(times):
+        began = time.perf_counter()
+        run()
+        _wait()
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent)
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+class Probe:
+    """Prices of a model's shape on a device."""
+
+    def __init__(self, config: Any, tokenizer: Any, device: torch.device, seed: int = 17) -> None:
+        self.config, self.tokenizer, self.device, self.seed = config, tokenizer, device, seed
+        self._known: dict[Any, Any] = {}
+
+    def once(self, measure: Callable[..., Any], *of: Any, key: Any) -> Any:
+        """What was measured before is not measured again: policies of one shape cost the same."""
+        key = measure.__name__, content_hash(key)
+        if key not in self._known:
+            self._known[key] = measure(*of)
+        return self._known[key]
+
+    def small(self, layers: int) -> LanguageModel:
+        """So many layers of the model's shape."""
+        config = copy.deepcopy(self.config)
+        text = config.get_text_config()
+        text.num_hidden_layers = layers
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:layers]
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
+            torch.manual_seed(self.seed)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        lm = LanguageModel(model.eval().to(self.device), self.tokenizer, "probe", Path(), "probe")
+        lm.eos_ids = ()  # type: ignore[misc]  # nothing ends early: every step is timed
+        return lm
+
+    def learn(self, part: Learn, tokens: int) -> Learned:
+        """What an optimiser step over one batch costs, by the number of layers that train."""
+        trees, cfg, tune = part.trees, part.cfg, part.tune
+        if isinstance(tune, Lora):
+            tune = tune.model_copy(update={"last_layers": None})
+        batch = [trees[i] for i in batch_items(len(trees), 0, cfg, self.seed)]
+        micros = [[batch[i] for i in b] for b in bins([t.tokens for t in batch], tokens)]
+        largest = max(micros, key=_tokens)
+        seconds, kept, below = [], [], []
+        for layers in (FEW, MORE):
+            trainee = prepare(self.small(layers), tune, self.seed, cfg.precision)
+            values = _values(trainee.engine, part.scalar)
+            optimiser = adamw(trainee.parameters(), cfg)
+
+            def step(values: Values = values, optimiser: torch.optim.AdamW = optimiser) -> None:
+                for micro in micros:
+                    values(micro).sum().backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+
+            def forward(values: Values = values) -> None:
+                with torch.no_grad():
+                    for micro in micros:
+                        values(micro)
+
+            parameters = list(trainee.module.parameters())
+            kept.append(kept_bytes(lambda v=values: v(largest), parameters) / _tokens(largest))  # type: ignore[misc]
+            seconds.append(median_seconds(step))
+            below.append(median_seconds(forward))
+        return Learned(_line(*seconds), _line(*below).each, _line(*kept), _tokens(batch))
+
+    def read(self, trees: Sequence[Tree], tokens: int, scalar: bool) -> Line:
+        """Seconds of the forward pass over these trees."""
+        found = []
+        for layers in (FEW, MORE):
+            values = _values(Engine(self.small(layers).model), scalar)
+
+            def run(values: Values = values) -> None:
+                with torch.no_grad():
+                    for b in bins([t.tokens for t in trees], tokens):
+                        values([trees[i] for i in b])
+
+            found.append(median_seconds(run))
+        return _line(*found)
+
+    def answer(self, part: Answer) -> Answered:
+        """What a batch of prompts costs to read, and a decode step of all its rows and of a quarter."""
+        many = max(1, part.batch // part.n)
+        few = max(1, many // 4)
+        first, steps = [], []
+        for layers in (FEW, MORE):
+            lm = self.small(layers)
+            read, whole = self._decode(lm, part, many)
+            first.append(read)
+            steps.append((self._decode(lm, part, few)[1] if few < many else 0.0, whole))
+        rows = min(many, len(part.prompts)) * part.n
+        fewer = min(few, len(part.prompts)) * part.n
+        return Answered(
+            _line(*first), _line(*(s[0] for s in steps)), _line(*(s[1] for s in steps)), fewer, rows
+        )  # fmt: skip
+
+    def _decode(self, lm: LanguageModel, part: Answer, prompts: int) -> tuple[float, float]:
+        """Seconds of the first token and of each next one."""
+        some = list(part.prompts[:prompts])
+
+        def run(steps: int) -> Callable[[], object]:
+            how = Sampling(max_new_tokens=steps, n=part.n, seed=self.seed)
+            return lambda: LocalSampler(lm, batch_size=part.batch).tokens(some, how)
+
+        short, long = median_seconds(run(1)), median_seconds(run(1 + STEPS))
+        return short, max(0.0, long - short) / STEPS
+
+
+def _values(engine: Engine, scalar: bool) -> Values:
+    """A step's forward pass: log-probs, or the states a scalar head reads."""
+    if scalar:
+        return engine.last_hidden
+    return lambda trees: engine.logps(trees).tokens_S
+
+
+def _tokens(trees: Sequence[Tree]) -> int:
+    return sum(tree.tokens for tree in trees)

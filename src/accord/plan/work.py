@@ -1,0 +1,335 @@
+"""What a stage of a recipe will do, as work that can be counted before it is done.
+
+Texts are real: data stages are made (they take seconds), rendered and counted. What a policy will write
+is not known: its answers are taken to be as long as the responses in the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from accord.core.types import Group, Prompt
+from accord.lm.chat import render_prompt
+from accord.lm.load import LanguageModel
+from accord.lm.tree import Tree
+from accord.losses import choose_loss
+from accord.pipeline.context import StageContext, read_result
+from accord.pipeline.eval_stages import TOKENS, held_out_prompts
+from accord.pipeline.kinds import (
+    Ask,
+    Compare,
+    Eval,
+    PreferenceStage,
+    Process,
+    Reward,
+    RewardAxes,
+    RlhfStage,
+    RmCheck,
+    Sft,
+    StageConfig,
+    Sweep,
+    Training,
+)
+from accord.pipeline.model_stages import (
+    read_axes,
+    read_demonstrations,
+    read_groups,
+    read_judged,
+    read_steps,
+)
+from accord.pipeline.rlhf_stage import read_prompts
+from accord.rewards.base import named_models
+from accord.store import Store
+from accord.train.axes import merged
+from accord.train.data import Limits, demonstration_trees, group_by_prompt, group_trees
+from accord.train.optimise import Optimise, total_steps
+from accord.train.preference import Material
+from accord.train.process import step_trees
+from accord.train.settings import BestOfN, OnlineDpo, Ppo
+from accord.train.trainee import Tune
+
+__all__ = ["Answer", "Learn", "Read", "Work", "work_of"]
+
+
+@dataclass(frozen=True)
+class Learn:
+    """Forward and backward over `items` of the trees, batch by batch."""
+
+    trees: Sequence[Tree]
+    items: float
+    cfg: Optimise
+    tune: Tune
+    scalar: bool = False  # a head of one number instead of the vocabulary's
+
+
+@dataclass(frozen=True)
+class Read:
+    """The forward pass alone, `times` over all trees."""
+
+    trees: Sequence[Tree]
+    tokens: int
+    times: float = 1.0
+    scalar: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Sampling: `n` answers to each prompt, about `likely` tokens each and at most `most`, `times` over."""
+
+    prompts: Sequence[Prompt]
+    n: int
+    likely: float
+    most: int
+    batch: int
+    times: float = 1.0
+
+
+@dataclass
+class Work:
+    """All of a stage. `models`: whole models held at once; `adapters`: further adapters on the base;
+    `merged`: layers whose weights an earlier stage's adapter was merged into: on a CPU those are copies,
+    beside the file that the base is mapped from."""
+
+    parts: list[Learn | Read | Answer] = field(default_factory=list)
+    models: int = 1
+    adapters: int = 0
+    merged: int = 0
+    said: list[str] = field(default_factory=list)
+
+
+def work_of(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
+    """The work of a stage that uses a model. `configs` are the stages' by name; data stages are done.
+    `lm` lends its tokenizer and config."""
+    count = next(count for kind, count in COUNTS.items() if isinstance(ctx.config, kind))
+    work = count(ctx, configs, lm)
+    config = ctx.config
+    names = [getattr(config, key) for key in ("init", "policy") if hasattr(config, key)]
+    names += getattr(config, "policies", []) if isinstance(config, Eval) else []
+    work.merged = max((_merged(name, configs) for name in names), default=0)
+    return work
+
+
+EVERY = 10**6  # layers
+
+
+def _merged(name: str, configs: dict[str, StageConfig]) -> int:
+    """Layers that the adapters behind a policy change."""
+    config = configs.get(name)
+    if config is None or not hasattr(config, "tune"):
+        return 0
+    own = 0 if config.tune == "full" else config.tune.last_layers or EVERY
+    return max(own, _merged(config.init, configs))  # type: ignore[attr-defined]
+
+
+def _limits(config: Training) -> Limits:
+    return Limits(max_prompt=config.max_prompt, max_completion=config.max_completion)
+
+
+def _learnt(config: Training, trees: Sequence[Tree], *, scalar: bool = False) -> Learn:
+    cfg = Optimise(**config.optimise_keys())
+    items = min(total_steps(len(trees), cfg) * cfg.batch_size, len(trees) * config.epochs)
+    return Learn(trees, items, cfg, config.tune, scalar)
+
+
+def _read(config: Training, trees: Sequence[Tree], times: float = 1.0, *, scalar: bool) -> Read:
+    tokens = 1024 if config.tokens == "auto" else config.tokens
+    return Read(trees, tokens, times, scalar)
+
+
+def _evaluations(config: Training, n: int) -> int:
+    """How often the held-out items are measured on."""
+    steps = total_steps(n, Optimise(**config.optimise_keys()))
+    return math.ceil(steps / config.eval_every) if config.eval_every else 1
+
+
+def _sft(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+    config = ctx.config
+    assert isinstance(config, Sft)
+    train, held = (
+        demonstration_trees(lm.tokenizer, part, _limits(config), all_turns=config.all_turns)
+        for part in read_demonstrations(ctx, config)
+    )
+    learn = _learnt(config, train.for_training().trees)
+    times = _evaluations(config, len(train.trees))
+    return Work([learn, _read(config, held.trees, times, scalar=False)])
+
+
+def _reward(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+    config = ctx.config
+    assert isinstance(config, Reward | RewardAxes)
+    if isinstance(config, RewardAxes):
+        sides: Sequence[Sequence[Group]] = [merged(side)[0] for side in read_axes(ctx, config)]
+    else:
+        sides = read_groups(ctx, config)[:2]
+    train, held = (
+        group_trees(lm.tokenizer, group_by_prompt(part), _limits(config)) for part in sides
+    )
+    learn = _learnt(config, train.for_training().trees, scalar=True)
+    return Work(
+        [learn, _read(config, held.trees, _evaluations(config, len(train.trees)), scalar=True)]
+    )
+
+
+def _process(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+    config = ctx.config
+    assert isinstance(config, Process)
+    train, held = (step_trees(lm, part, _limits(config)) for part in read_steps(ctx, config)[:2])
+    learn = _learnt(config, train.for_training().trees, scalar=True)
+    return Work([learn, _read(config, held.trees, scalar=True)])
+
+
+def _preference(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+    """A reference is read once; held-out answers are measured at the end."""
+    config = ctx.config
+    assert isinstance(config, PreferenceStage)
+    points = [config.at(p) for p in config.points()] if isinstance(config, Sweep) else [config]
+    train, held, _ = read_judged(ctx, points[0])
+    material = Material(lm, train, held, _limits(config), config.average, config.share)
+    work, known = Work(), False
+    for point in points:
+        chosen = choose_loss(point.loss)
+        data, other = material.trees(chosen)
+        if chosen.facts["needs_reference"] and not known:
+            work.parts.append(_read(point, [*data.trees, *other.trees], scalar=False))
+            known = True
+        times = _evaluations(point, len(data.trees)) + (not chosen.facts["needs_reference"])
+        work.parts += [
+            _learnt(point, data.trees), _read(point, other.trees, times, scalar=False)
+        ]  # fmt: skip
+    return work
+
+
+def _rlhf(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
+    config = ctx.config
+    assert isinstance(config, RlhfStage)
+    how, (train, held) = config.settings(), read_prompts(ctx, config)
+    likely = _likely(ctx, config.data, lm, how.max_new_tokens)
+    step = min(how.batch_size, len(train))
+    trees = _answered(lm, train, how.n, likely)
+    answered = how.steps * step / max(1, len(train))  # times over all prompts
+    kept = {OnlineDpo: 2, BestOfN: 1}.get(type(how), how.n)
+    learnt = trees if kept == how.n else _answered(lm, train, kept, likely)
+    cfg = Optimise(batch_size=how.minibatch, tokens=how.tokens)
+    items = how.steps * step * how.epochs
+    models = [name for entry in config.rewards for name in named_models(entry)]
+    evaluations = math.ceil(how.steps / how.eval_every) if how.eval_every else 1
+    valued = isinstance(how, Ppo)
+    parts: list[Learn | Read | Answer] = [
+        Answer(train, how.n, likely, how.max_new_tokens, how.rollout_batch, answered),
+        Answer(held, 1, likely, how.max_new_tokens, how.rollout_batch, evaluations),
+        Read(trees, how.tokens, 2 * answered),  # policy and reference
+        Read(trees, how.tokens, answered * (len(models) + valued), scalar=True),
+        Read(_answered(lm, held, 1, likely), how.tokens, evaluations * len(models), scalar=True),
+        Learn(learnt, items, cfg, config.tune),
+    ]
+    if valued:
+        parts.append(Learn(learnt, items, cfg, config.tune, scalar=True))
+    own = [m for m in models if config.tune == "full" or not _on_base(config, configs, m)]
+    separate = 1 + valued if config.tune == "full" else 0
+    return Work(
+        [p for p in parts if not isinstance(p, Read) or p.times],
+        models=1 + separate + len(set(own)),
+        adapters=0 if config.tune == "full" else valued + len(set(models)) - len(set(own)),
+        said=["answers of a judge are not counted"]
+        if any(e.get("name") == "judged" for e in config.rewards)
+        else [],
+    )
+
+
+def _on_base(config: RlhfStage, configs: dict[str, StageConfig], model: str) -> bool:
+    """Whether a reward model is an adapter on the policy's own starting weights."""
+    other = configs.get(model)
+    return (
+        isinstance(other, Reward)
+        and other.init == config.init
+        and other.tune != "full"
+        and config.tune != "full"
+    )
+
+
+def _eval(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+    config = ctx.config
+    assert isinstance(config, Eval)
+    prompts = held_out_prompts(ctx, config.data, config.prompts)
+    likely = _likely(ctx, config.data, lm, config.max_new_tokens)
+    return Work([Answer(prompts, 1, likely, config.max_new_tokens, config.batch_size)])
+
+
+def _compare(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
+    """Rewards of all policies' answers; log-probs of later policies' under themselves and the baseline."""
+    config = ctx.config
+    assert isinstance(config, Compare)
+    evals = {n.partition("/")[2]: c for n, c in configs.items() if n.startswith(f"{config.eval}/")}
+    first = next(iter(evals.values()))
+    assert isinstance(first, Eval)
+    prompts = held_out_prompts(ctx, first.data, first.prompts)
+    likely = _likely(ctx, first.data, lm, first.max_new_tokens)
+    names = list(evals)
+    later = names[names.index(config.baseline) + 1 :] if config.baseline in names else names
+    trees = _answered(lm, prompts, 1, likely)
+    together = _answered(lm, prompts, len(later), likely) if later else []
+    parts: list[Learn | Read | Answer] = [Read(trees, TOKENS, len(later)), Read(together, TOKENS)]
+    if config.reward:
+        parts.append(Read(_answered(lm, prompts, len(names), likely), 1024, scalar=True))
+    return Work([p for p in parts if isinstance(p, Read) and p.trees and p.times])
+
+
+def _ask(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+    config = ctx.config
+    assert isinstance(config, Ask)
+    likely = _likely(ctx, config.data, lm, config.max_new_tokens)
+    asked = config.prompts + config.held_out
+    prompts = held_out_prompts(ctx, config.data, asked)
+    times = asked / max(1, len(prompts))
+    answer = Answer(prompts, config.n, likely, config.max_new_tokens, config.batch_size, times)
+    return Work([answer])
+
+
+def _rm_check(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
+    config = ctx.config
+    assert isinstance(config, RmCheck)
+    asked = configs[config.data]
+    assert isinstance(asked, Ask)
+    likely = _likely(ctx, config.data, lm, asked.max_new_tokens)
+    prompts = held_out_prompts(ctx, config.data, asked.held_out)
+    trees = _answered(lm, prompts, asked.n, likely)
+    return Work([Read(trees, 1024, len(config.models), scalar=True)])
+
+
+def _likely(ctx: StageContext, data: str, lm: LanguageModel, most: int) -> float:
+    """Tokens of a response in the data, on average, and of an answer no more than `most`."""
+    found = lengths_in(ctx, data, lm)
+    return sum(min(n, most) for n in found) / len(found) if found else float(most)
+
+
+def lengths_in(ctx: StageContext, data: str, lm: LanguageModel, some: int = 200) -> list[int]:
+    """Tokens of some responses of a data stage, the stop token included."""
+    folder = ctx.stages[data]
+    facts = read_result(folder).facts
+    with Store(folder / facts["store"], create=False) as store:
+        tables = store.snapshot(facts["snapshot"]).tables
+    texts = [r.text for _, r in sorted(tables.responses.items())][:some]
+    return [len(lm.tokenizer(t, add_special_tokens=False)["input_ids"]) + 1 for t in texts]
+
+
+def _answered(lm: LanguageModel, prompts: Sequence[Prompt], n: int, likely: float) -> list[Tree]:
+    """The prompts with n answers of the likely length, whatever they say."""
+    answer = (1,) * max(1, round(likely))
+    return [Tree(tuple(render_prompt(lm.tokenizer, p)), (answer,) * n) for p in prompts]
+
+
+COUNTS: dict[Any, Callable[[StageContext, dict[str, StageConfig], LanguageModel], Work]] = {
+    Sft: _sft,
+    Reward: _reward,
+    RewardAxes: _reward,
+    Process: _process,
+    PreferenceStage: _preference,
+    RlhfStage: _rlhf,
+    Eval: _eval,
+    Compare: _compare,
+    Ask: _ask,
+    RmCheck: _rm_check,
+}

@@ -1,0 +1,164 @@
+"""What a recipe takes: counts by hand and by torch's own counter, every kind of stage, beside a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
+
+from accord.cli import app
+from accord.core.types import Prompt
+from accord.lm.load import load, load_shape
+from accord.lm.lora import Lora
+from accord.lm.tree import Tree
+from accord.pipeline.recipe import read_recipe
+from accord.pipeline.runner import run
+from accord.plan.memory import Shape, _forward, estimate
+from accord.plan.probe import Line, Probe, _line
+from accord.plan.stages import plan_stages
+from accord.plan.work import Answer, Learn, Read, Work
+from accord.train import memory
+from accord.train.optimise import Optimise
+from accord.train.trainee import prepare
+from tests.pipeline.test_runner import Heard
+from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
+
+CPU = torch.device("cpu")
+TREES = [Tree(tuple(range(5, 9 + n)), ((9, 10, 11), (12, 13))) for n in range(8)]
+ON_POLICY = """
+  {name}:
+    {{kind: {name}, init: sft, data: study, rewards: [{{name: learned, model: rm}}], steps: 2, batch_size: 2,
+     max_new_tokens: 4{more}}}"""
+MORE = (
+    """
+  grid: {kind: sweep, init: sft, data: study, limit: 6, over: {lr: [1.0e-4, 1.0e-3]}}
+  full: {kind: sft, data: study, limit: 6, tune: full, tokens: auto}
+  round2:
+    {kind: ask, policy: sft, data: study, prompts: 6, held_out: 6, max_new_tokens: 4,
+     raters: [{name: Ada, skill: 16}]}
+  rm2: {kind: reward, init: sft, data: round2, limit: 6}
+  check: {kind: rm_check, models: [rm, rm2], data: round2}"""
+    + ON_POLICY.format(name="ppo", more="")
+    + ON_POLICY.format(name="grpo", more=", tune: full")
+    + ON_POLICY.format(name="best_of_n", more="")
+    + "\n"
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def priced(work: Work, model: Path, rate: float | None = None) -> dict[str, float]:
+    config, tokenizer = load_shape(model)
+    found = estimate(work, Shape.of(config), Probe(config, tokenizer, CPU), 0.0, float(2**33), rate)
+    return {**found.memory, "flop": found.flop, "seconds": found.seconds}
+
+
+def test_a_line_goes_through_both_measurements() -> None:
+    line = _line(5.0, 9.0)
+    assert (line.once, line.each) == (3.0, 2.0)
+    assert line.at(30) == 63.0
+    assert _line(5.0, 4.0) == Line(5.0, 0.0)  # noise does not make layers cost less than nothing
+
+
+def test_shapes_are_counted_without_weights(model: Path) -> None:
+    shape, lm = Shape.of(load_shape(model)[0]), load(model, device="cpu")
+    head = lm.model.get_output_embeddings()
+    linear = [m for m in lm.model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    assert shape.total == sum(p.numel() for p in lm.model.parameters())
+    assert shape.trunk == sum(m.weight.numel() for m in linear)
+    assert shape.adapter * 2 == sum(
+        p.numel() for p in prepare(lm, Lora(r=2), 1).parameters().values()
+    )
+
+
+def test_products_are_those_torch_counts(model: Path) -> None:
+    lm, shape = load(model, device="cpu"), Shape.of(load_shape(model)[0])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        lm.model(torch.tensor([range(5, 25)]))
+    counted = counter.get_flop_counts()["Global"]
+    products = sum(n for op, n in counted.items() if "mm" in str(op) and "bmm" not in str(op))
+    tree = Tree((5,), (tuple(range(6, 25)),))
+    trunk, head = _forward([tree], shape, scalar=False)
+    attention = 4 * shape.layers * shape.hidden * 20 * 21 / 2
+    assert trunk - attention + head * 20 / 19 == products  # torch's head reads all 20 positions
+
+
+def test_activations_are_those_of_the_whole_model(model: Path) -> None:
+    """Extrapolated from one and three layers, and measured on the model of two."""
+    cfg = Optimise(batch_size=8, tokens=4096)
+    found = priced(Work([Learn(TREES, 8, cfg, "full")]), model)
+    trainee = prepare(load(model, device="cpu"), "full", 17)
+    batch = TREES
+    kept = memory.kept_bytes(
+        lambda: trainee.engine.logps(batch).tokens_S, list(trainee.module.parameters())
+    )
+    assert found["activations"] == pytest.approx(kept * memory.overhead(CPU), rel=0.02)
+    total = sum(p.numel() for p in trainee.module.parameters()) * 4
+    assert (found["gradients"], found["AdamW"], found["weights"]) == (total, 2 * total, total)
+
+
+def test_a_lower_backward_pass_and_fewer_trained_layers_cost_less(model: Path) -> None:
+    cfg = Optimise(batch_size=4)
+    full = priced(Work([Learn(TREES, 8, cfg, "full")]), model)
+    lora = priced(Work([Learn(TREES, 8, cfg, Lora(r=2))]), model)
+    last = priced(Work([Learn(TREES, 8, cfg, Lora(r=2, last_layers=1))]), model)
+    assert full["flop"] > lora["flop"] > last["flop"]
+    assert lora["AdamW"] == 2 * last["AdamW"]
+    assert lora["activations"] > last["activations"]
+    read = priced(Work([Read(TREES, 512)]), model)
+    assert full["flop"] == pytest.approx(3 * read["flop"])
+
+
+def test_answers_are_priced_by_their_length_and_a_rate_replaces_the_clock(model: Path) -> None:
+    prompts = [Prompt.user(f"question {n}") for n in range(6)]
+    short = priced(Work([Answer(prompts, 2, 4.0, 8, 8)]), model, rate=1e9)
+    twice = priced(Work([Answer(prompts, 2, 4.0, 8, 8, times=2.0)]), model, rate=1e9)
+    assert twice["flop"] == pytest.approx(2 * short["flop"])
+    assert short["seconds"] == short["flop"] / 1e9
+    assert short["key-value cache"] > 0
+
+
+def test_every_kind_of_stage_is_priced_and_nothing_is_left(model: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, model)
+    path.write_text(path.read_text() + MORE)
+    before = sorted(tmp_path.rglob("*"))
+    rows, there = plan_stages(read_recipe(path), tmp_path / "runs")
+    assert sorted(tmp_path.rglob("*")) == before
+    by = {row.name: row for row in rows}
+    assert list(by) == [n.name for n in read_recipe(path).nodes if n.name != "study"]
+    for row in rows:
+        assert row.estimate.flop > 0, row.name
+        assert row.estimate.seconds > 0, row.name
+        assert 0 < row.estimate.peak < there, row.name
+    weights = {name: row.estimate.memory["weights"] for name, row in by.items()}
+    assert weights["grpo"] == 3 * weights["sft"]  # policy, reference and reward model
+    assert weights["sft"] < weights["ppo"] < 2 * weights["sft"]  # adapters on one base
+    assert "merged adapters" in by["dpo"].estimate.memory
+    assert "merged adapters" not in by["sft"].estimate.memory
+    assert by["grid"].estimate.flop > by["sft"].estimate.flop / 12
+
+
+def test_a_plan_stands_beside_what_was_run(model: Path, tmp_path: Path) -> None:
+    path, runs = write_recipe(tmp_path, model), tmp_path / "runs"
+    said = CliRunner().invoke(
+        app, ["plan", "memory", str(path), "--runs", str(runs), "--tflops", "0.001"]
+    )
+    assert said.exit_code == 0, said.output
+    assert "at 0.001 TFLOP/s" in said.output
+    assert "it took" not in said.output
+    run(read_recipe(path), runs, Heard())
+    rows, _ = plan_stages(read_recipe(path), runs)
+    assert all(row.took and row.took[0] and row.took[1] >= 0 for row in rows)
+    held = max(row.took[0] for row in rows if row.took and row.took[0])
+    assert max(row.estimate.peak for row in rows) == pytest.approx(
+        held, rel=0.5
+    )  # the process, mostly
+    said = CliRunner().invoke(app, ["plan", "memory", str(path), "--runs", str(runs)])
+    assert "it took" in said.output
+    assert "on this machine" in said.output
