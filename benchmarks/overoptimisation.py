@@ -260,7 +260,7 @@ def report(curves: dict[str, Curve]) -> None:
 
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#64748b")
 STYLE = (
-    "text{font:12px sans-serif;fill:#475569}.grid{stroke:#e2e8f0}polyline,path{fill:none;stroke-width:2}"
+    "text{font:10px sans-serif;fill:#475569}.grid{stroke:#e2e8f0}polyline,path{fill:none;stroke-width:2}"
     + f":root{{{''.join(f'--c{i}:{c};' for i, c in enumerate(COLOURS))}}}"
 )
 
