@@ -15,7 +15,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 LAYERS = (  # each may import from those before it
     "core", "losses", "stats", "lm", "store", "feedback", "rewards", "train", "detect", "evals",
-    "plan", "pipeline", "web", "serve",
+    "pipeline", "plan", "web", "serve",
 )  # fmt: skip
 NO_TORCH = ("core", "stats", "store", "feedback", "web")
 HEAVY = {

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.slow
 
 def test_kill_9_loses_nothing(tmp_path: Path) -> None:
     where = str(tmp_path / "study.db")
-    collect.prepare(tmp_path, where, raters=12, questions=60, overlap=3)
+    collect.prepare(
+        tmp_path, where, raters=12, questions=600, overlap=3
+    )  # more than they can do before the kill
     server = collect.Server(tmp_path, where)
     server.start()
     try:
