@@ -240,7 +240,10 @@ def memory(
     console.print(table)
     peak, seconds = max(r.estimate.peak for r in rows), sum(r.estimate.seconds for r in rows)
     where = f"at {tflops:g} TFLOP/s" if tflops else "on this machine"
-    console.print(f"\n{_clock(seconds)} {where}, {_gb(peak)} at most; there are {_gb(there)}")
+    console.print(f"\n{_clock(seconds)} {where}, {_gb(peak)} at the peak; there are {_gb(there)}")
+    console.print(
+        "Loading, merging and what the process keeps beside tensors are not counted: expect somewhat more."
+    )
     for row in rows:
         said = list(row.said)
         if row.estimate.peak > there:

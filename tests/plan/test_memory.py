@@ -141,7 +141,6 @@ def test_every_kind_of_stage_is_priced_and_nothing_is_left(model: Path, tmp_path
     assert weights["sft"] < weights["ppo"] < 2 * weights["sft"]  # adapters on one base
     assert "merged adapters" in by["dpo"].estimate.memory
     assert "merged adapters" not in by["sft"].estimate.memory
-    assert by["grid"].estimate.flop > by["sft"].estimate.flop / 12
 
 
 def test_a_plan_stands_beside_what_was_run(model: Path, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def estimate(
 ) -> Estimate:
     """What the stage takes. `base`: bytes of a process before it loads a model; `free`: bytes it can have
     beside that; `rate`: FLOP/s of another machine, in place of what was measured on this one."""
-    weights = FP32 * (shape.total * work.models + 16 * shape.adapter * work.adapters)
+    weights = FP32 * (shape.total * work.models + shape.adapter * work.adapters)
     room = free - weights
     costs = [_COSTS[type(part)](part, shape, probe, room) for part in work.parts]
     flop = sum(c.flop for c in costs)
@@ -164,7 +164,8 @@ def _learn(part: Learn, shape: Shape, probe: Probe, room: float) -> _Cost:
 def _read(part: Read, shape: Shape, probe: Probe, room: float) -> _Cost:
     if not part.trees or not part.times:
         return _Cost(0.0, 0.0, {})
-    some = part.trees[: bins([t.tokens for t in part.trees], part.tokens)[0][-1] + 1][:SOME]
+    first = bins([t.tokens for t in part.trees], part.tokens)[0][:SOME]
+    some = [part.trees[i] for i in first]
     key = [hash_trees(some), part.tokens, part.scalar]
     line: Line = probe.once(probe.read, some, part.tokens, part.scalar, key=key)
     times = part.times * _tokens(part.trees) / _tokens(some)
@@ -193,7 +194,7 @@ def _answer(part: Answer, shape: Shape, probe: Probe, room: float) -> _Cost:
     held = {"key-value cache": FP32 * shape.cache * found.rows * (longest_prompt + part.most)}
     many = math.ceil(len(part.prompts) * part.n / part.batch) * part.most >= WORTH_PACKING
     if probe.device.type == "cpu" and has_faster_products() and many:
-        held["weights laid out for sampling"] = FP32 * (shape.trunk + shape.head)
+        held["sampling weights"] = FP32 * (shape.trunk + shape.head)
     return _Cost(flop, seconds, held)
 
 

@@ -116,7 +116,7 @@ class Probe:
         text = config.get_text_config()
         text.num_hidden_layers = layers
         if getattr(text, "layer_types", None):
-            text.layer_types = text.layer_types[:layers]
+            text.layer_types = (text.layer_types * MORE)[:layers]
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(self.seed)
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

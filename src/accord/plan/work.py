@@ -89,7 +89,7 @@ class Answer:
 
 @dataclass
 class Work:
-    """All of a stage. `models`: whole models held at once; `adapters`: further adapters on the base;
+    """All of a stage. `models`: whole models held at once; `adapters`: ranks of further adapters on the base;
     `merged`: layers whose weights an earlier stage's adapter was merged into: on a CPU those are copies,
     beside the file that the base is mapped from."""
 
@@ -229,10 +229,12 @@ def _rlhf(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel)
         parts.append(Learn(learnt, items, cfg, config.tune, scalar=True))
     own = [m for m in models if config.tune == "full" or not _on_base(config, configs, m)]
     separate = 1 + valued if config.tune == "full" else 0
+    shared = [configs[m].tune for m in set(models) - set(own)]  # type: ignore[attr-defined]
+    rank = 0 if config.tune == "full" else config.tune.r * valued
     return Work(
         [p for p in parts if not isinstance(p, Read) or p.times],
         models=1 + separate + len(set(own)),
-        adapters=0 if config.tune == "full" else valued + len(set(models)) - len(set(own)),
+        adapters=rank + sum(tune.r for tune in shared),
         said=["answers of a judge are not counted"]
         if any(e.get("name") == "judged" for e in config.rewards)
         else [],
