@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +32,10 @@ def serve(
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", help="NAME=RUN[:stage] or NAME=MODEL, to answer live."),
+        typer.Option(
+            "--policy",
+            help="NAME=RUN[:stage], NAME=MODEL or NAME=http://HOST/v1#MODEL, to answer live.",
+        ),
     ] = None,
     hook_host: Annotated[
         list[str] | None, typer.Option("--hook-host", help="A host webhooks may go to.")
@@ -70,25 +74,24 @@ def _web(room: str) -> Any:
 
 
 def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
-    """Policies that answer live, by name; one prompt at a time in this process."""
+    """Policies that answer live, by name; those of this process one batch at a time."""
     if not given:
         return {}
     import secrets
     import threading
 
-    from accord.cli_chat import policy_path
-    from accord.lm.load import load
-    from accord.lm.sample import LocalSampler, Sampling
+    from accord.lm.sample import Sampling
+    from accord.lm.server import server_sampler
 
     sampling, turn = Sampling(max_new_tokens=256, temperature=0.7), threading.Lock()
 
     def policy(name: str, model: str) -> Callable[..., Any]:
-        _, where, _ = policy_path(model)
-        sampler = LocalSampler(load(where), source=f"model:{name}")
+        remote = model.startswith(("http://", "https://"))
+        sampler = server_sampler(model) if remote else _local(name, model)
 
         def answer(prompts: Any) -> Any:
             fresh = sampling.model_copy(update={"seed": secrets.randbits(31)})
-            with turn:
+            with contextlib.nullcontext() if remote else turn:
                 return [found[0] for found in sampler(prompts, fresh)]
 
         return answer
@@ -100,6 +103,16 @@ def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
             raise ConfigError(f"can't read {item!r}", where="--policy", allowed="NAME=MODEL")
         found[name] = policy(name, model)
     return found
+
+
+def _local(name: str, model: str) -> Any:
+    """A sampler in this process, of a run's policy or a model's folder."""
+    from accord.cli_chat import policy_path
+    from accord.lm.load import load
+    from accord.lm.sample import LocalSampler
+
+    _, where, _ = policy_path(model)
+    return LocalSampler(load(where), source=f"model:{name}")
 
 
 @collect_app.command()

@@ -75,11 +75,11 @@ def test_when_a_question_is_settled_or_disputed() -> None:
 
 
 def test_gold_a_rating_may_be_a_point_off_a_choice_may_not() -> None:
-    assert a.gold_right({"": "first"}, {"": "first"})
-    assert not a.gold_right({"": "tie"}, {"": "first"})
-    assert a.gold_right({"tone": "4"}, {"tone": "5"})
-    assert not a.gold_right({"tone": "3"}, {"tone": "5"})
-    assert not a.gold_right({}, {"": "up"})
+    assert a.agrees({"": "first"}, {"": "first"})
+    assert not a.agrees({"": "tie"}, {"": "first"})
+    assert a.agrees({"tone": "4"}, {"tone": "5"})
+    assert not a.agrees({"tone": "3"}, {"tone": "5"})
+    assert not a.agrees({}, {"": "up"})
 
 
 @given(st.integers(2, 9), st.integers(0, 2**32))
@@ -105,6 +105,11 @@ def test_disagreement_by_hand() -> None:
     assert a.disagreement([[50.0, -50.0], [0.0, 0.0]]) == pytest.approx(1.0)  # sure, and opposed
     assert a.disagreement([[1.0, 1.0], [0.0, 0.0]]) == pytest.approx(0.0)
     assert a.disagreement([[1.0, 2.0]]) == 0.0
+
+
+def test_a_first_comparison_tells_the_same_whoever_is_compared() -> None:
+    gain = a.information_gain(np.zeros((4, 4)))
+    assert gain[~np.eye(4, dtype=bool)] == pytest.approx(a.UNTOLD)
 
 
 def test_information_gain_before_anybody_spoke() -> None:

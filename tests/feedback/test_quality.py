@@ -104,6 +104,23 @@ def test_consistency_by_hand(store: Store) -> None:
     assert (ben.consistency.value, ben.consistency.n) == (0.0, 1)
 
 
+def test_consistency_of_what_is_about_one_response(store: Store) -> None:
+    thumb, rate = ask("thumb", A), ask("rate", B)
+    later = (START + timedelta(days=400)).isoformat()
+    snapshot = three(
+        store,
+        says(ANNA, thumb, Thumb(up=True)),
+        says(ANNA, thumb, Thumb(up=False), at=later),
+        says(ANNA, rate, Rating(scores={"tone": 3})),
+        says(ANNA, rate, Rating(scores={"tone": 4}), at=later),  # one point off
+        says(BEN, rate, Rating(scores={"tone": 3})),
+        questions=(thumb, rate),
+    )
+    anna, ben = sorted(rater_reports(snapshot), key=lambda r: r.name)
+    assert (anna.consistency.value, anna.consistency.n) == (0.5, 2)
+    assert ben.consistency.note == "nothing was asked twice"
+
+
 def test_fast_and_late_answers_that_are_worse_are_named(store: Store) -> None:
     from accord.feedback.simulated import SimulatedRater
 

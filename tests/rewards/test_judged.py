@@ -127,6 +127,18 @@ def test_a_server_is_a_sampler(answering: Any, monkeypatch: pytest.MonkeyPatch) 
     assert len({b["seed"] for _, _, b in asked}) == 2  # each prompt has a stream of its own
 
 
+def test_a_server_answers_live_in_a_study(answering: Any) -> None:
+    from accord.cli_collect import _policies
+
+    url, _, asked = answering
+    policy = _policies([f"new={url}#tiny"])["new"]
+    found = policy([Prompt.user("a"), Prompt.user("b")])
+    assert [r.text for r in found] == ["a 0", "b 0"]
+    policy([Prompt.user("a")])
+    seeds = {b["seed"] for _, _, b in asked if b["messages"][-1]["content"] == "a"}
+    assert len(seeds) == 2  # a fresh draw each time
+
+
 def test_a_busy_server_is_asked_again_and_a_refusing_one_is_not(
     answering: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

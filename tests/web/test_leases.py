@@ -8,16 +8,20 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from accord.core.errors import DataError
-from accord.core.types import Preference
+from accord.core.types import Preference, Thumb
+from accord.feedback import assignment
 from accord.feedback.study import Study
 from accord.store import Store
-from accord.web import leases, tables
+from accord.web import leases, quality, tables
 from accord.web.accounts import Who
+from accord.web.export import study_snapshot
+from accord.web.queue import APART, tell_gains
 from accord.web.site import Site
 from accord.web.studies import add_guideline, load_study
 from tests.store.conftest import POSTGRES, wipe
@@ -225,6 +229,100 @@ def test_reward_models_that_disagree_come_first(site: Site) -> None:
     lease = leases.claim(site, study, person(site, "anna"), random.Random(5))
     assert lease is not None
     assert lease.prompt.last == "Does tent 0 leak?"
+
+
+def test_the_comparison_that_tells_most_comes_first_whatever_else_there_is(site: Site) -> None:
+    """Of 200 prompts one has three responses: where a > b is known well, a and c tell most."""
+    rows = [{**PAIRS[0], "prompt": f"plain {n}"} for n in range(200)]
+    answers = [{"text": f"answer {k}"} for k in range(3)]
+    rows += [
+        {"prompt": "three", "responses": [answers[a], answers[b]]}
+        for a, b in ((0, 1), (0, 2), (1, 2))
+    ]
+    study = study_of(
+        {"kind": "compare", "items": rows}, assignment={"random": 0.05, "information": 0.95},
+        overlap={"min": 9, "max": 9},
+    )  # fmt: skip
+    load_study(site, study)
+    every = site.all(sa.select(Q))
+    assert {row.gain for row in every} == {assignment.UNTOLD}
+    for row in every:  # all are told something but one, which nobody chose
+        if row.prompt != every[0].prompt:
+            tally = '{"":{"first":4,"second":4}}'
+            site.run(sa.update(Q).where(Q.c.id == row.id).values(tally=tally))
+    with site.db.writing() as connection:
+        for prompt in {row.prompt for row in every}:
+            tell_gains(connection, study.name, prompt)
+    lease = leases.claim(site, study, person(site, "anna"), random.Random(5))
+    assert lease is not None
+    assert lease.question.prompt == every[0].prompt
+    leases.submit(site, study, Who("anna", "anna", False, "", ""), lease.id, FIRST, base="")
+    assert question(site, lease.study_question).gain < assignment.UNTOLD  # type: ignore[attr-defined]
+
+
+def test_a_rater_meets_some_questions_again_and_nothing_but_the_rater_is_measured(
+    site: Site, clock: Clock
+) -> None:
+    rows = [{**row, "prompt": f"{row['prompt']} {n}"} for n, row in enumerate(PAIRS * 10)]
+    thumbs = [{"prompt": f"thumb {n}", "responses": ["yes"]} for n in range(20)]
+    blocks = ({"kind": "compare", "items": rows}, {"kind": "thumb", "items": thumbs})
+    study = study_of(*blocks, repeat_rate=0.3)
+    load_study(site, study)
+    anna, draw, arms = person(site, "anna"), random.Random(3), []
+    while (lease := leases.claim(site, study, anna, draw)) is not None:
+        clock.at += 5
+        row = site.one(sa.select(L).where(L.c.id == lease.id))
+        arms.append(row.arm)
+        again = row.arm == "repeat"
+        if again:  # the other way round, some time after
+            first = site.one(sa.select(L).where(L.c.question == row.question, L.c.arm != "repeat"))
+            assert len(lease.order) == 1 or list(lease.order) == json.loads(first.shown)[::-1]
+            assert row.at - first.ended_at >= 5 * APART
+        if lease.question.kind == "thumb":
+            answer: Any = Thumb(up=not again)
+        else:
+            answer = Preference(better=lease.order.index(0))
+        leases.submit(site, study, anna, lease.id, answer, base="")
+        assert question(site, lease.study_question).taken == 1  # type: ignore[attr-defined]
+    many = arms.count("repeat")
+    assert arms.count("random") == 80
+    assert 10 <= many <= 50
+    assert arms[-1] != "repeat"  # never alone
+    assert all(r.answered == 1 for r in site.all(sa.select(Q)))
+    assert len(quality.answers(site, "tents")) == 80 == len(study_snapshot(site, "tents"))
+    given = quality.answers(site, "tents", repeats=True)
+    assert len(given) == 80 + many
+    turned = sum(g.repeat and g.kind == "thumb" for g in given)
+    assert turned
+    (rater,) = quality.rater_rows(site, "tents", given)
+    assert rater["judgments"] == 80
+    assert rater["itself"].n == many
+    assert rater["itself"].value == pytest.approx(1 - turned / many)
+    (report,) = quality.reports(site, "tents", given)
+    assert report.consistency.n == many
+    assert report.consistency.value == pytest.approx(1 - turned / many)
+
+
+def test_a_repeat_can_be_skipped_lost_and_taken_again(site: Site, clock: Clock) -> None:
+    rows = [{**row, "prompt": f"{row['prompt']} {n}"} for n, row in enumerate(PAIRS * 6)]
+    study = study_of({"kind": "compare", "items": rows}, repeat_rate=0.5, lease_minutes=1.0)
+    load_study(site, study)
+    anna, draw, did = person(site, "anna"), random.Random(1), Counter[str]()
+    while (lease := leases.claim(site, study, anna, draw)) is not None:
+        row = site.one(sa.select(L).where(L.c.id == lease.id))
+        clock.at += 5
+        if row.arm != "repeat" or did["submitted"]:
+            leases.submit(site, study, anna, lease.id, FIRST, base="")
+        elif not did["skipped"]:
+            leases.skip(site, study, anna, lease.id, "seen it")
+            did["skipped"] += 1
+        else:
+            clock.at += 3600
+            leases.expire(site, study.name)
+            assert leases.submit(site, study, anna, lease.id, FIRST, base="") is not None
+            did["submitted"] += 1
+    assert set(did) == {"skipped", "submitted"}
+    assert all(r.taken == r.answered == 1 for r in site.all(sa.select(Q)))
 
 
 def test_a_question_names_the_guidelines_it_was_shown_under(site: Site) -> None:

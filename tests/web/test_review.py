@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from accord.core.errors import ConfigError, StoreError
 from accord.core.types import Preference, Prompt, Response
 from accord.store import Store, import_file
-from accord.web import audit, quality, tables
+from accord.web import accounts, audit, quality, tables
 from accord.web.export import study_snapshot
 from accord.web.live import check_policies, top_up
 from accord.web.site import Site
@@ -137,12 +137,68 @@ def test_guidelines_are_versioned_and_compared(site: Site, enter: Enter) -> None
     loaded(site, pairs_study(guidelines="Be kind.\nBe brief.", criteria=[{"name": "truth"}]))
     olga = enter("olga", "owner")
     olga.get("/studies/tents/guidelines")
-    olga.post("/studies/tents/guidelines", text="Be kind.\nBe right.")
+    kept = {"criterion-0-name": "truth"}
+    olga.post("/studies/tents/guidelines", text="Be kind.\nBe right.", **kept)
     assert "<del>Be brief.</del>" in olga.last.text
     assert "<ins>Be right.</ins>" in olga.last.text
     assert "truth" in olga.last.text
-    olga.post("/studies/tents/guidelines", text="Be kind.\nBe right.")
+    olga.post("/studies/tents/guidelines", text="Be kind.\nBe right.", **kept)
     assert site.guideline("tents").number == 2
+
+
+def test_criteria_and_examples_are_written_in_the_browser(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study(guidelines="Be kind.", criteria=[{"name": "truth"}]))
+    olga = enter("olga", "owner")
+    page = olga.get("/studies/tents/guidelines").text
+    assert re.search(r'name="criterion-0-name"[^>]* value="truth"', page)
+    fields = {
+        "text": "Be kind.",
+        "criterion-0-place": "2", "criterion-0-name": "helpful", "criterion-0-text": "answers",
+        "criterion-1-place": "1", "criterion-1-name": "truthful", "criterion-1-text": "",
+        "criterion-2-place": "3", "criterion-2-name": "", "criterion-2-text": "",
+        "example-0-prompt": "Wet?", "example-0-responseA": "Yes <b>.", "example-0-responseB": "No.",
+        "example-0-verdict": "A.",
+    }  # fmt: skip
+    olga.post("/studies/tents/guidelines", **fields)
+    told = json.loads(site.guideline("tents").document)
+    assert [c["name"] for c in told["criteria"]] == ["truthful", "helpful"]
+    assert told["examples"] == [
+        {"prompt": "Wet?", "responses": ["Yes <b>.", "No."], "verdict": "A."}
+    ]
+    anna = enter("anna", "annotator")
+    assert "truthful" in anna.get("/studies/tents/annotate").text
+    olga.get("/studies/tents/guidelines")
+    bad = olga.post("/studies/tents/guidelines", **{**fields, "example-0-verdict": ""})
+    assert bad.status_code == 422
+    assert "examples.0.verdict" in bad.text
+    assert "Yes &lt;b&gt;." in bad.text  # nothing lost
+    assert site.guideline("tents").number == 2
+    assert anna.post("/studies/tents/guidelines", text="mine").status_code == 403
+
+
+def test_the_quiz_is_written_in_the_browser(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    olga = enter("olga", "owner")
+    olga.get("/studies/tents/guidelines")
+    fields = {
+        "pass_share": "1", "quiz-0-prompt": "Wet?", "quiz-0-first": "Yes.", "quiz-0-second": "No.",
+        "quiz-0-answer": "second", "quiz-0-why": "It is dry.",
+        "quiz-1-prompt": "", "quiz-1-first": "", "quiz-1-second": "", "quiz-1-answer": "first",
+    }  # fmt: skip
+    assert "saved" in olga.post("/studies/tents/quiz-questions", **fields).text
+    anna = enter("anna", "annotator")
+    assert "Before you start" in anna.get("/studies/tents/annotate").text
+    assert "It is dry." in anna.post("/studies/tents/quiz", **{"quiz-0": "first"}).text
+    assert "Does tent" in anna.post("/studies/tents/quiz", **{"quiz-0": "second"}).text
+    olga.get("/studies/tents/guidelines")
+    for change in ({"quiz-0-second": ""}, {"pass_share": "2"}, {"quiz-0-answer": "third"}):
+        bad = olga.post("/studies/tents/quiz-questions", **{**fields, **change})
+        assert bad.status_code == 422
+        assert "Wet?" in bad.text
+    assert "saved" in olga.post("/studies/tents/quiz-questions", pass_share="0.8").text
+    study = site.study("tents")
+    assert study
+    assert study.quiz is None
 
 
 def test_settings_are_checked_and_kept(site: Site, enter: Enter) -> None:
@@ -151,7 +207,8 @@ def test_settings_are_checked_and_kept(site: Site, enter: Enter) -> None:
     olga.get("/studies/tents/settings")
     good = {
         "title": "T", "min": "2", "max": "3", "confidence": "0.8", "dispute_below": "0.5", "gold_rate": "0.1",
-        "lease_minutes": "5", "random": "0.6", "disagreement": "0.2", "information": "0.2",
+        "repeat_rate": "0.05", "lease_minutes": "5",
+        "random": "0.6", "disagreement": "0.2", "information": "0.2",
     }  # fmt: skip
     olga.post("/studies/tents/settings", **good)
     study = site.study("tents")
@@ -191,6 +248,35 @@ def test_a_manager_adds_people_and_the_password_is_shown_once(site: Site, enter:
     assert password[1] not in mia.get("/studies/tents/people").text
     mia.post("/studies/tents/people", name="new one")
     assert "new one" not in mia.get("/studies/tents/people").text
+
+
+def test_a_forgotten_password_is_replaced_by_a_manager_within_their_reach(
+    site: Site, enter: Enter
+) -> None:
+    loaded(site, pairs_study())
+    loaded(site, pairs_study().model_copy(update={"name": "boats"}))
+    anna, both = enter("anna", "annotator"), enter("both", "annotator")
+    accounts.set_role(site, "boats", "both", "reader", "test")
+    enter("root", "annotator", admin=True)
+    olga, mia = enter("olga", "owner"), enter("mia", "manager")
+    page = mia.get("/studies/tents/people").text
+    assert page.count('action="/studies/tents/people/password"') == 1
+    once = re.search(
+        r'class="once">anna: ([\w-]+)<',
+        mia.post("/studies/tents/people/password", name="anna").text,
+    )
+    assert once
+    assert "Sign in" in anna.get("/studies/tents/annotate").text  # every session ended
+    assert Browser(site).sign_in("anna", once[1]).get("/studies/tents/annotate").status_code == 200
+    for name in ("both", "root", "olga", "mia", "nobody", ""):
+        mia.get("/studies/tents/people")
+        assert mia.post("/studies/tents/people/password", name=name).status_code == 403, name
+    olga.get("/studies/tents/people")
+    assert olga.post("/studies/tents/people/password", name="mia").status_code == 200
+    both.get("/studies/tents/annotate")
+    assert both.post("/studies/tents/people/password", name="anna").status_code == 403
+    told = [e for e in audit.newest(site, "tents") if e["action"] == "password changed"]
+    assert [(e["actor"], e["detail"]["name"]) for e in told] == [("olga", "mia"), ("mia", "anna")]
 
 
 def test_an_administrator_makes_a_study_in_the_browser(site: Site, enter: Enter) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-__all__ = ["canonical_json", "content_hash", "file_hash", "tree_hash"]
+__all__ = ["canonical_json", "content_hash", "file_hash", "text_hash", "tree_hash"]
 
 
 def _plain(value: Any) -> Any:
@@ -22,21 +22,24 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"can't hash a {type(value).__name__}")
 
 
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+)
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spare spaces; NaN is refused, for it equals nothing."""
-    return json.dumps(
-        value,
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
-        default=_plain,
-    )
+    return _ENCODER.encode(value)
 
 
 def content_hash(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of plain data or pydantic models."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return text_hash(canonical_json(value))
+
+
+def text_hash(text: str) -> str:
+    """sha256 (hex) of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

@@ -28,13 +28,14 @@ from accord.core.types import (
 from accord.feedback.study import Arms, Overlap
 
 __all__ = [
+    "UNTOLD",
     "add_to",
+    "agrees",
     "balanced_order",
     "categories",
     "choose_arm",
     "confidence",
     "disagreement",
-    "gold_right",
     "information_gain",
     "state_after",
     "wins",
@@ -43,6 +44,7 @@ __all__ = [
 Tally = dict[str, dict[str, int]]
 Floats = NDArray[np.float64]
 PRIOR_SD = 1.5  # logits: of a response's quality before anybody spoke
+UNTOLD = 0.2455223020041627  # nats: what a first comparison tells, `information_gain` of no votes
 
 
 # -- answers as categories ------------------------------------------------------------------------
@@ -125,8 +127,8 @@ def state_after(tally: Tally, n: int, overlap: Overlap) -> Literal["open", "sett
     return "disputed" if n > 1 and min(leads, default=1.0) < overlap.dispute_below else "settled"
 
 
-def gold_right(said: Mapping[str, str], known: Mapping[str, str]) -> bool:
-    """Whether an answer to a gold question is right; a rating may be one point off."""
+def agrees(said: Mapping[str, str], known: Mapping[str, str]) -> bool:
+    """Whether an answer says the same as one known, or given before; a rating may be one point off."""
     if said.keys() != known.keys():
         return False
     return all(

@@ -13,7 +13,7 @@ truth and no model: a pair is as hard, and its responses as long, for all who ju
     speed         agreement with others on its fastest third, less the rest (easy pairs are fast: if anything
                   that hides the harm of haste)
     drift         change of agreement with others from its first judgment to its last
-    consistency   share of repeated pairs judged as before
+    consistency   share of what it was asked again that it answered as before (a rating: within one point)
 
 Nothing is deleted: a quarantine, or weights, is a snapshot that leaves judgments out or counts them less,
 with the reason in it.
@@ -29,7 +29,8 @@ import numpy as np
 from scipy import stats
 
 from accord.core.errors import DataError
-from accord.core.types import Frozen, Judgment, Metric
+from accord.core.types import Frozen, Judgment, Metric, Question, Rating, StepLabels, Thumb
+from accord.feedback.assignment import agrees, categories
 from accord.feedback.ballots import STYLES, Ballots, ballots
 from accord.feedback.gold import Gold, gold_shares
 from accord.feedback.reliability import Answered, answered
@@ -107,7 +108,16 @@ def rater_reports(
     for j in snapshot.judgments:
         own[j.rater].append(j)
     made = [
-        _report(number, cast, skills, own[r.id], shares.get(r.id), right[r.id], level)
+        _report(
+            number,
+            cast,
+            skills,
+            own[r.id],
+            snapshot.tables.questions,
+            shares.get(r.id),
+            right[r.id],
+            level,
+        )
         for number, r in enumerate(cast.raters)
         if r.id in own
     ]
@@ -139,6 +149,7 @@ def _report(
     cast: Ballots,
     skills: Skills | None,
     own: Sequence[Judgment],
+    questions: Mapping[str, Question],
     gold: Metric | None,
     right: dict[str, Metric],
     level: float,
@@ -162,7 +173,7 @@ def _report(
         agreement=robust_mean(cast.agree_R[with_others], cast.prompt_R[with_others], level=level),
         right=right,
         gold=gold or Metric(value=None, n=0, level=level, note="no gold question answered"),
-        consistency=_consistency(cast, mine, level),
+        consistency=_consistency(cast, mine, own, questions, level),
         left=_left(cast, mine, level),
         style=_style(cast, mine, level),
         speed=_speed(cast, mine, level),
@@ -216,15 +227,36 @@ def _median(values: Sequence[float], level: float) -> Metric:
     )
 
 
-def _consistency(cast: Ballots, mine: Any, level: float) -> Metric:
-    """Each repeat of a pair against the rater's answer before."""
+def _consistency(
+    cast: Ballots,
+    mine: Any,
+    own: Sequence[Judgment],
+    questions: Mapping[str, Question],
+    level: float,
+) -> Metric:
+    """Each repeat of a pair, or of a question about one response, against the rater's answer before."""
     rows = np.flatnonzero(mine)
     rows = rows[np.lexsort((cast.time_R[rows], cast.pair_R[rows]))]
     again = np.flatnonzero(np.diff(cast.pair_R[rows]) == 0)
-    if not len(again):
+    pairs = cast.value_R[rows[again]] == cast.value_R[rows[again + 1]]
+    same = [*pairs.tolist(), *_said_again(own, questions)]
+    if not same:
         return Metric(value=None, n=0, level=level, note="nothing was asked twice")
-    same = cast.value_R[rows[again]] == cast.value_R[rows[again + 1]]
-    return proportion(int(same.sum()), len(same), level=level)
+    return proportion(sum(same), len(same), level=level)
+
+
+def _said_again(own: Sequence[Judgment], questions: Mapping[str, Question]) -> list[bool]:
+    """Of ratings, thumbs and steps: whether each answer to a question asked again is the one before."""
+    last: dict[str, Judgment] = {}
+    same = []
+    for j in own:
+        if isinstance(j.answer, Rating | Thumb | StepLabels):
+            before = last.get(j.question)
+            if before is not None:
+                now, then = (categories(x.answer, (0,)) for x in (j, before))
+                same.append(agrees(now, then))
+            last[j.question] = j
+    return same
 
 
 def _left(cast: Ballots, mine: Any, level: float) -> Metric:

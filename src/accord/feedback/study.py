@@ -60,23 +60,23 @@ MOST_RESPONSES = 9
 class Criterion(Strict):
     """One criterion; the order in the list is the order of precedence in a conflict."""
 
-    name: str
+    name: Text
     text: str = ""
 
 
 class Example(Strict):
     """A worked example beside the task."""
 
-    prompt: str
+    prompt: Text
     responses: list[str] = Field(default_factory=list)
-    verdict: str
+    verdict: Text
 
 
 class QuizQuestion(Strict):
     """One question of the qualification quiz: two responses and which is better."""
 
-    prompt: str
-    responses: Annotated[list[str], Field(min_length=2, max_length=2)]
+    prompt: Text
+    responses: Annotated[list[Text], Field(min_length=2, max_length=2)]
     answer: Literal["first", "second", "tie"]
     why: str = ""
 
@@ -245,6 +245,8 @@ class Study(Strict):
     quiz: Quiz | None = None
     overlap: Overlap = Overlap()
     gold_rate: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    repeat_rate: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    """How often a rater meets a question of theirs again, to see whether they answer it as before."""
     assignment: Arms = Arms()
     lease_minutes: Annotated[float, Field(gt=0.0, le=1440.0)] = 20.0
     seed: int = 17

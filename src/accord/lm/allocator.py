@@ -7,6 +7,7 @@ drops thousands of them, and faulting their pages in again took 5 to 15% of a st
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from functools import cache
 
@@ -32,7 +33,9 @@ def keep_freed_memory() -> bool:
 
 
 def release_freed_memory() -> None:
-    """Give what is kept back to the system, between two stages."""
+    """Give what is kept back to the system, between two models: first what only cycles hold on to, as a
+    dropped model's parts do."""
+    gc.collect()
     libc = _glibc()
     if libc is not None and hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

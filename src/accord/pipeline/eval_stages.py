@@ -9,6 +9,7 @@ from typing import Any
 from accord.core.rundir import read_jsonl, write_json, write_jsonl
 from accord.core.types import Exchange, Metric, Prompt, Response
 from accord.evals.support import AXES, World, gold
+from accord.lm.allocator import release_freed_memory
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
 from accord.lm.load import load
@@ -166,6 +167,7 @@ def _logps(ctx: StageContext, policy: str, rows: Sequence[dict[str, Any]]) -> li
     """log π(y|x) of each row's answer (nats); 0 for one that was cut off before its first token."""
     if not rows:
         return []
+    release_freed_memory()  # the model before
     lm = load(ctx.policy(policy))
     rendered = [render_exchange(lm.tokenizer, e.prompt, e.response) for e in _exchanges(rows)]
     trees, places = share_prompts([(r.prompt, r.completion) for r in rendered if r.completion])

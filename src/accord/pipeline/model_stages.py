@@ -38,6 +38,7 @@ __all__ = [
     "read_steps",
     "reward_stage",
     "sft_stage",
+    "snapshot_demonstrations",
 ]
 
 
@@ -69,7 +70,7 @@ def reward_stage(ctx: StageContext) -> StageResult:
         eval_on=held,
         loss=config.loss,
         average=config.average,
-        centre_on=_snapshot_demonstrations(ctx, config)[0],
+        centre_on=snapshot_demonstrations(ctx, config)[0],
         **_common(ctx, config),
     )
     rows = _pair_rows(trained.held_out, world_of(ctx, config.data))
@@ -307,7 +308,7 @@ def read_demonstrations(
 ) -> tuple[list[Demonstration], list[Demonstration]]:
     """What SFT imitates, training and held out."""
     if config.on == "demonstrations":
-        return _snapshot_demonstrations(ctx, config)
+        return snapshot_demonstrations(ctx, config)
     train, held, _ = read_groups(ctx, config)
     return [_best(g) for g in train if g.edges], [_best(g) for g in held if g.edges]
 
@@ -317,9 +318,10 @@ def _best(group: Group) -> Demonstration:
     return Demonstration(prompt=group.prompt, response=response, sources=group.sources)
 
 
-def _snapshot_demonstrations(
+def snapshot_demonstrations(
     ctx: StageContext, config: Training
 ) -> tuple[list[Demonstration], list[Demonstration]]:
+    """The data's demonstrations, training and held out."""
     store, facts = _store(ctx, config.data)
     with store:
         found = store.snapshot(facts["snapshot"]).demonstrations()

@@ -9,7 +9,6 @@ stage's version. Its folder holds partial work (checkpoints) until DONE is writt
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -247,8 +246,7 @@ def run_stage(
 
     ctx = stage_context(recipe, node, folder, runs, reporter)
     device = device_of_choice()
-    gc.collect()  # what the stage before held
-    release_freed_memory()
+    release_freed_memory()  # what the stage before held
     reset_peak(device)
     reporter.start(node.name)
     began = time.perf_counter()

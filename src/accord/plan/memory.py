@@ -108,7 +108,8 @@ def estimate(
         FP32 * shape.trunk * min(1.0, work.merged / shape.layers) * (probe.device.type == "cpu")
     )
     memory = {"process": base, "weights": weights, "merged adapters": merged, **standing, **largest}
-    seconds = flop / rate if rate else sum(c.seconds for c in costs)
+    loads = [probe.once(probe.load, n, key=n).at(shape.layers) for n in work.loads]
+    seconds = flop / rate if rate else sum(c.seconds for c in costs) + sum(loads)
     return Estimate(flop, {k: v for k, v in memory.items() if v}, seconds)
 
 
@@ -150,7 +151,7 @@ def _learn(part: Learn, shape: Shape, probe: Probe, room: float) -> _Cost:
     step = found.seconds.at(moved) + found.below * (shape.layers - moved)
     return _Cost(
         flop * part.items / len(part.trees),
-        step * drawn / found.tokens,
+        found.ready.at(shape.layers) + step * drawn / found.tokens,
         {
             "adapters": FP32 * trained if isinstance(part.tune, Lora) else 0.0,
             "AdamW": 2 * FP32 * trained,
@@ -171,7 +172,9 @@ def _read(part: Read, shape: Shape, probe: Probe, room: float) -> _Cost:
     times = part.times * _tokens(part.trees) / _tokens(some)
     flop = sum(_forward(part.trees, shape, part.scalar))
     passing = {"a forward pass": 16.0 * FP32 * shape.hidden * part.tokens}
-    return _Cost(flop * part.times, line.at(shape.layers) * times, passing)
+    ready: Line = probe.once(probe.ready, key=0)
+    seconds = ready.at(shape.layers) + line.at(shape.layers) * times
+    return _Cost(flop * part.times, seconds, passing)
 
 
 def _answer(part: Answer, shape: Shape, probe: Probe, room: float) -> _Cost:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ from transformers import AutoModelForCausalLM
 
 from accord.core.hashing import content_hash
 from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel
+from accord.lm.load import LanguageModel, load
 from accord.lm.lora import Lora
 from accord.lm.packaged import quiet_transformers
 from accord.lm.sample import LocalSampler, Sampling
 from accord.lm.tree import Tree, bins
 from accord.plan.work import Answer, Learn
-from accord.train.memory import kept_bytes
+from accord.train.memory import kept_bytes, plan
 from accord.train.optimise import adamw, batch_items
 from accord.train.trainee import prepare
 
@@ -54,9 +55,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Learned:
-    """Of a batch of `tokens`: seconds by layers that train, seconds of each layer below those, bytes that
-    autograd keeps a token."""
+    """Seconds before the first step; of a batch of `tokens`: seconds by layers that train, seconds of each
+    layer below those, bytes that autograd keeps a token."""
 
+    ready: Line
     seconds: Line
     below: float
     kept: Line
@@ -132,10 +134,13 @@ class Probe:
         batch = [trees[i] for i in batch_items(len(trees), 0, cfg, self.seed)]
         micros = [[batch[i] for i in b] for b in bins([t.tokens for t in batch], tokens)]
         largest = max(micros, key=_tokens)
-        seconds, kept, below = [], [], []
+        ready, seconds, kept, below = [], [], [], []
         for layers in (FEW, MORE):
-            trainee = prepare(self.small(layers), tune, self.seed, cfg.precision)
+            small, began = self.small(layers), time.perf_counter()
+            trainee = prepare(small, tune, self.seed, cfg.precision)
             values = _values(trainee.engine, part.scalar)
+            plan(trainee.module, values, trees, tokens, cfg.batch_size, self.device)
+            ready.append(time.perf_counter() - began)
             optimiser = adamw(trainee.parameters(), cfg)
 
             def step(values: Values = values, optimiser: torch.optim.AdamW = optimiser) -> None:
@@ -153,7 +158,37 @@ class Probe:
             kept.append(kept_bytes(lambda v=values: v(largest), parameters) / _tokens(largest))  # type: ignore[misc]
             seconds.append(median_seconds(step))
             below.append(median_seconds(forward))
-        return Learned(_line(*seconds), _line(*below).each, _line(*kept), _tokens(batch))
+        return Learned(
+            _line(*ready), _line(*seconds), _line(*below).each, _line(*kept), _tokens(batch)
+        )
+
+    def load(self, adapters: int) -> Line:
+        """Seconds of loading a model with so many adapters to merge."""
+        found = []
+        for layers in (FEW, MORE):
+            with tempfile.TemporaryDirectory() as name:
+                base, stage = Path(name) / "base", Path(name) / "stage"
+                small = self.small(layers)
+                with quiet_transformers():
+                    small.model.save_pretrained(base)
+                small.tokenizer.save_pretrained(base)
+                bare = median_seconds(lambda base=base: load(base, device=str(self.device)))  # type: ignore[misc]
+                if adapters:
+                    made = prepare(load(base, device="cpu"), Lora(), self.seed)
+                    made.save(stage)
+                    one = median_seconds(lambda stage=stage: load(stage, device=str(self.device)))  # type: ignore[misc]
+                    bare += adapters * max(0.0, one - bare)
+                found.append(bare)
+        return _line(*found)
+
+    def ready(self) -> Line:
+        """Seconds of making an engine over a model."""
+        found = []
+        for layers in (FEW, MORE):
+            small, began = self.small(layers), time.perf_counter()
+            Engine(small.model)
+            found.append(time.perf_counter() - began)
+        return _line(*found)
 
     def read(self, trees: Sequence[Tree], tokens: int, scalar: bool) -> Line:
         """Seconds of the forward pass over these trees."""

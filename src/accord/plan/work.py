@@ -39,6 +39,7 @@ from accord.pipeline.model_stages import (
     read_groups,
     read_judged,
     read_steps,
+    snapshot_demonstrations,
 )
 from accord.pipeline.rlhf_stage import read_prompts
 from accord.rewards.base import named_models
@@ -91,12 +92,14 @@ class Answer:
 class Work:
     """All of a stage. `models`: whole models held at once; `adapters`: ranks of further adapters on the base;
     `merged`: layers whose weights an earlier stage's adapter was merged into: on a CPU those are copies,
-    beside the file that the base is mapped from."""
+    beside the file that the base is mapped from. `loads`: for each model that is loaded, how many adapters
+    are merged into it."""
 
     parts: list[Learn | Read | Answer] = field(default_factory=list)
     models: int = 1
     adapters: int = 0
     merged: int = 0
+    loads: list[int] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
 
@@ -105,11 +108,33 @@ def work_of(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageMode
     `lm` lends its tokenizer and config."""
     count = next(count for kind, count in COUNTS.items() if isinstance(ctx.config, kind))
     work = count(ctx, configs, lm)
-    config = ctx.config
-    names = [getattr(config, key) for key in ("init", "policy") if hasattr(config, key)]
-    names += getattr(config, "policies", []) if isinstance(config, Eval) else []
+    names = _used(ctx.config, configs)
     work.merged = max((_merged(name, configs) for name in names), default=0)
+    work.loads = [_chain(name, configs) for name in names]
     return work
+
+
+def _used(config: StageConfig, configs: dict[str, StageConfig]) -> list[str]:
+    """The models a stage loads."""
+    if isinstance(config, Compare):
+        names = _evaluated(config, configs)
+        later = names[names.index(config.baseline) + 1 :] if config.baseline in names else names
+        return [*([config.reward] if config.reward else []), config.baseline, *later]
+    if isinstance(config, Eval):
+        return list(config.policies)
+    if isinstance(config, RmCheck):
+        return list(config.models)
+    if isinstance(config, RlhfStage):
+        return [config.init, *_own_models(config, configs)]
+    return [str(getattr(config, key)) for key in ("init", "policy") if hasattr(config, key)]
+
+
+def _chain(name: str, configs: dict[str, StageConfig]) -> int:
+    """How many adapters are merged when a policy is loaded."""
+    config = configs.get(name)
+    if config is None or not hasattr(config, "tune") or config.tune == "full":
+        return 0
+    return 1 + _chain(config.init, configs)  # type: ignore[attr-defined]
 
 
 EVERY = 10**6  # layers
@@ -168,9 +193,13 @@ def _reward(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
         group_trees(lm.tokenizer, group_by_prompt(part), _limits(config)) for part in sides
     )
     learn = _learnt(config, train.for_training().trees, scalar=True)
-    return Work(
-        [learn, _read(config, held.trees, _evaluations(config, len(train.trees)), scalar=True)]
-    )
+    times = _evaluations(config, len(train.trees))
+    parts: list[Learn | Read | Answer] = [learn, _read(config, held.trees, times, scalar=True)]
+    if isinstance(config, Reward):  # centred on the demonstrations, or on what it learnt from
+        shown = snapshot_demonstrations(ctx, config)[0]
+        centre = demonstration_trees(lm.tokenizer, shown, _limits(config)).trees or train.trees
+        parts.append(_read(config, centre, scalar=True))
+    return Work(parts)
 
 
 def _process(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
@@ -227,18 +256,25 @@ def _rlhf(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel)
     ]
     if valued:
         parts.append(Learn(learnt, items, cfg, config.tune, scalar=True))
-    own = [m for m in models if config.tune == "full" or not _on_base(config, configs, m)]
+    own = _own_models(config, configs)
     separate = 1 + valued if config.tune == "full" else 0
     shared = [configs[m].tune for m in set(models) - set(own)]  # type: ignore[attr-defined]
     rank = 0 if config.tune == "full" else config.tune.r * valued
     return Work(
         [p for p in parts if not isinstance(p, Read) or p.times],
-        models=1 + separate + len(set(own)),
+        models=1 + separate + len(own),
         adapters=rank + sum(tune.r for tune in shared),
         said=["answers of a judge are not counted"]
         if any(e.get("name") == "judged" for e in config.rewards)
         else [],
     )
+
+
+def _own_models(config: RlhfStage, configs: dict[str, StageConfig]) -> list[str]:
+    """Reward models that can't share the policy's base."""
+    models = [name for entry in config.rewards for name in named_models(entry)]
+    alone = (m for m in models if config.tune == "full" or not _on_base(config, configs, m))
+    return list(dict.fromkeys(alone))
 
 
 def _on_base(config: RlhfStage, configs: dict[str, StageConfig], model: str) -> bool:
@@ -260,16 +296,20 @@ def _eval(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
     return Work([Answer(prompts, 1, likely, config.max_new_tokens, config.batch_size)])
 
 
+def _evaluated(config: Compare, configs: dict[str, StageConfig]) -> list[str]:
+    """The policies a comparison is of."""
+    return [n.partition("/")[2] for n in configs if n.startswith(f"{config.eval}/")]
+
+
 def _compare(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
     """Rewards of all policies' answers; log-probs of later policies' under themselves and the baseline."""
     config = ctx.config
     assert isinstance(config, Compare)
-    evals = {n.partition("/")[2]: c for n, c in configs.items() if n.startswith(f"{config.eval}/")}
-    first = next(iter(evals.values()))
+    names = _evaluated(config, configs)
+    first = configs[f"{config.eval}/{names[0]}"]
     assert isinstance(first, Eval)
     prompts = held_out_prompts(ctx, first.data, first.prompts)
     likely = _likely(ctx, first.data, lm, first.max_new_tokens)
-    names = list(evals)
     later = names[names.index(config.baseline) + 1 :] if config.baseline in names else names
     trees = _answered(lm, prompts, 1, likely)
     together = _answered(lm, prompts, len(later), likely) if later else []

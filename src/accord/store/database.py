@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,10 +22,11 @@ from accord.core.rundir import user_path
 
 __all__ = ["HEAD", "Database", "holds_database", "remove"]
 
-HEAD = "0002"  # the newest migration
+HEAD = "0003"  # the newest migration
 WAIT_SECONDS = 60  # for another writer
 SQLITE_MAGIC = b"SQLite format 3\x00"
 BATCH = 500
+AT_ONCE = 10_000  # rows of an insert
 
 
 def remove(path: Path) -> None:
@@ -97,12 +99,55 @@ class Database:
             finally:
                 self._mine.open = None
 
-    def insert(self, table: sa.TableClause, rows: Sequence[dict[str, Any]]) -> None:
+    def insert(self, table: sa.TableClause, rows: Iterable[dict[str, Any]]) -> None:
         """Insert what is not there yet."""
-        if rows:
-            make = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
+        make = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
+        statement, left = make(table).on_conflict_do_nothing(), iter(rows)
+        while some := list(itertools.islice(left, AT_ONCE)):
+            made = statement.compile(dialect=self.engine.dialect, column_keys=list(some[0]))
+            order = made.positiontup  # of SQLite's unnamed parameters
             with self.writing() as connection:
-                connection.execute(make(table).on_conflict_do_nothing(), list(rows))
+                connection.exec_driver_sql(
+                    made.string, [tuple(row[k] for k in order) for row in some] if order else some
+                )
+
+    @contextlib.contextmanager
+    def roomy(self) -> Iterator[None]:
+        """A write transaction for a great many rows: SQLite keeps its pages in memory, up to 1 GB, and writes
+        each once."""
+        with self.writing() as connection:
+            lite = self.dialect == "sqlite"
+            usual = connection.exec_driver_sql("PRAGMA cache_size").scalar() if lite else 0
+            if lite:
+                connection.exec_driver_sql(f"PRAGMA cache_size=-{1 << 20}")
+            try:
+                yield
+            finally:
+                if lite:
+                    connection.exec_driver_sql(f"PRAGMA cache_size={usual}")
+
+    def columns(
+        self, table: sa.Table, key: str, values: Collection[str], *columns: str
+    ) -> list[Any]:
+        """Rows (or columns of rows) whose key is among the values: asked for in batches or, where they are a
+        good part of the table, picked out of all of it."""
+        found: list[Any] = []
+        names = columns or tuple(table.c.keys())
+        chosen = [table.c[name] for name in names]
+        with self.reading() as connection:
+            if key in names and len(values) > 20 * BATCH:
+                wanted, at = set(values), names.index(key)
+                size = connection.execute(
+                    sa.select(sa.func.count()).select_from(table)
+                ).scalar_one()
+                if size < 4 * len(wanted):
+                    rows_of_all = connection.execute(sa.select(*chosen))
+                    return [row for row in rows_of_all if row[at] in wanted]
+            ordered = sorted(values)
+            for start in range(0, len(ordered), BATCH):
+                batch = ordered[start : start + BATCH]
+                found += connection.execute(sa.select(*chosen).where(table.c[key].in_(batch)))
+        return found
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -228,6 +273,8 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    # with our triggers each row's INSERT has a statement journal: in a file, six writes a row
+    cursor.execute("PRAGMA temp_store=MEMORY")
     cursor.close()
 
 

@@ -52,7 +52,9 @@ def add_native(store: Store, found: Sequence[Native], path: Path) -> int:
     """Add all objects in the order their references need; returns the number of new judgments."""
     of = {name: [thing for n, _, thing in found if n == name] for name in TYPES}
     store.add_prompts(of["prompt"])
-    known = {p.id: p for p in store.prompts()}
+    known = {p.id: p for p in of["prompt"]}
+    if any(name == "response" and prompt not in known for name, prompt, _ in found):
+        known |= {p.id: p for p in store.prompts()}
     responses = []
     for name, prompt, thing in found:
         if name == "response":

@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -114,25 +115,30 @@ def _parse(line: bytes) -> Row | BadRow:
         return BadRow("", f"is not JSON ({error.msg}, column {error.colno})", raw=text)
     except (ValueError, RecursionError) as error:
         return BadRow("", f"is not JSON ({error})", raw=text)
-    return _checked(value, text)
+    return _checked(value, text, escaped="\\u" in text)
 
 
-def _checked(value: Any, raw: str) -> Row | BadRow:
+def _checked(value: Any, raw: str, *, escaped: bool = True) -> Row | BadRow:
+    """The value if it is an object of whole characters; without an escape in it, it can hold no others."""
     if not isinstance(value, dict):
         return BadRow("", f"is a JSON {type(value).__name__}", "an object {…}", raw)
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:
-        shown = raw.encode(errors="backslashreplace").decode()
-        return BadRow("", "holds half of a surrogate pair (\\ud8xx)", "whole characters", shown)
-    except (ValueError, RecursionError):
-        return BadRow("", "holds a number that is too large, or is nested too deep", raw=raw)
+    if escaped:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            shown = raw.encode(errors="backslashreplace").decode()
+            what = "holds half of a surrogate pair (\\ud8xx)"
+            return BadRow("", what, "whole characters", shown)
+        except (ValueError, RecursionError):
+            return BadRow("", "is nested too deep", raw=raw)
     return value
 
 
 def _loads(text: str) -> Any:
-    """JSON without NaN and without a key that appears twice (of which one would be lost)."""
-    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    """JSON without NaN, a number too large to hold, or a key that appears twice (of which one would be
+    lost)."""
+    value: Any = _DECODER.decode(text)
+    return value
 
 
 def _unique(items: list[tuple[str, Any]]) -> Row:
@@ -146,6 +152,18 @@ def _unique(items: list[tuple[str, Any]]) -> Row:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:40]} is a number that is too large")
+    return number
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+)
 
 
 def _json(path: Path) -> Rows:

@@ -14,17 +14,26 @@ about, is found (tags, facts and sampling settings describe; no id covers them).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
 
 from accord.core.errors import DataError, StoreError
-from accord.core.hashing import canonical_json
-from accord.core.types import ANSWERS, Frozen, Judgment, Prompt, Question, Rater, Response
+from accord.core.hashing import canonical_json, text_hash
+from accord.core.types import (
+    ANSWERS,
+    ID_LENGTH,
+    Frozen,
+    Judgment,
+    Prompt,
+    Question,
+    Rater,
+    Response,
+)
 from accord.store import rows, schema
-from accord.store.database import BATCH, Database
+from accord.store.database import Database
 from accord.store.proof import GENESIS, link, tampered, verify
 from accord.store.snapshot import Selection, Snapshot
 
@@ -90,7 +99,7 @@ class Store:
         found = {q.id: q for q in questions}
         with self._db.writing():
             shown = {r for q in found.values() for r in q.responses}
-            prompt_of = dict(self._columns(schema.responses, "id", shown, "id", "prompt"))
+            prompt_of = dict(self._db.columns(schema.responses, "id", shown, "id", "prompt"))
             for q in found.values():
                 for r in q.responses:
                     if prompt_of.get(r) != q.prompt:
@@ -110,54 +119,46 @@ class Store:
 
         DataError when an answer doesn't fit its question; nothing is written then.
         """
-        fresh = list({j.id: j for j in judgments}.values())
+        fresh: dict[str, tuple[Judgment, str]] = {}
+        for j in judgments:
+            body = canonical_json(j)
+            fresh[text_hash(body)[:ID_LENGTH]] = (j, body)  # j.id, its JSON made once
         with self._db.writing() as connection:
-            ids = {j.id for j in fresh}
-            known = {i for (i,) in self._columns(schema.judgments, "id", ids, "id")}
-            fresh = [j for j in fresh if j.id not in known]
-            self._check(fresh)
+            for (known,) in self._db.columns(schema.judgments, "id", fresh, "id"):
+                del fresh[known]
+            self._check({id: j for id, (j, _) in fresh.items()})
             last = connection.execute(
                 sa.select(schema.judgments.c.seq, schema.judgments.c.hash)
                 .order_by(schema.judgments.c.seq.desc())
                 .limit(1)
             ).first()
-            seq, before = last if last else (0, GENESIS)
-            added = []
-            for j in fresh:
-                seq, body = seq + 1, canonical_json(j)
-                before = link(before, body)
-                added.append(
-                    {
-                        "seq": seq, "id": j.id, "question": j.question, "rater": j.rater,
-                        "kind": j.answer.kind, "body": body, "hash": before,
-                    }
-                )  # fmt: skip
-            self._db.insert(schema.judgments, added)
+            self._db.insert(schema.judgments, _chained(fresh, *(last or (0, GENESIS))))
         return len(fresh)
 
-    def _check(self, judgments: Sequence[Judgment]) -> None:
+    def _check(self, fresh: Mapping[str, Judgment]) -> None:
         """DataError for an answer that doesn't fit its question, or a wrong correction."""
+        judgments = fresh.values()
         asked = {j.question for j in judgments}
         questions = {
             i: (kind, len(rows.to_ids(shown)))
-            for i, kind, shown in self._columns(
+            for i, kind, shown in self._db.columns(
                 schema.questions, "id", asked, "id", "kind", "responses"
             )
         }
         raters = {j.rater for j in judgments}
-        raters -= {i for (i,) in self._columns(schema.raters, "id", raters, "id")}
+        raters -= {i for (i,) in self._db.columns(schema.raters, "id", raters, "id")}
         corrected = {j.supersedes for j in judgments if j.supersedes}
         old = {
             i: (q, r)
-            for i, q, r in self._columns(
+            for i, q, r in self._db.columns(
                 schema.judgments, "id", corrected, "id", "question", "rater"
             )
         }
-        old |= {j.id: (j.question, j.rater) for j in judgments}
-        for j in judgments:
+        old |= {id: (j.question, j.rater) for id, j in fresh.items()}
+        for id, j in fresh.items():
             fault = _fault(j, questions, raters, old)
             if fault:
-                raise DataError(fault, where=f"judgment {j.id}")
+                raise DataError(fault, where=f"judgment {id}")
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -197,7 +198,7 @@ class Store:
 
     def judgments_on(self, questions: Iterable[str]) -> list[Judgment]:
         """Judgments on questions of these ids, in no particular order."""
-        found = self._columns(schema.judgments, "question", set(questions), "id", "body")
+        found = self._db.columns(schema.judgments, "question", set(questions), "id", "body")
         return [rows.to_judgment(row) for row in found]
 
     def counts(self) -> dict[str, int]:
@@ -217,25 +218,29 @@ class Store:
     def lineage(self, ids: Collection[str]) -> dict[str, Lineage]:
         """Judgments and what they are about, by id; StoreError when one is not there."""
         with self._db.reading():
-            found = {r.id: r for r in self._columns(schema.judgments, "id", ids)}
+            found = {r.id: r for r in self._db.columns(schema.judgments, "id", ids)}
             missing = sorted(set(ids) - set(found))
             if missing:
                 raise StoreError(f"no judgment {missing[0]}", where=self.name, mend="check the id")
             questions = {
                 r.id: rows.to_question(r)
-                for r in self._columns(schema.questions, "id", {j.question for j in found.values()})
+                for r in self._db.columns(
+                    schema.questions, "id", {j.question for j in found.values()}
+                )
             }
             raters = {
                 r.id: rows.to_rater(r)
-                for r in self._columns(schema.raters, "id", {j.rater for j in found.values()})
+                for r in self._db.columns(schema.raters, "id", {j.rater for j in found.values()})
             }
             prompts = {
                 r.id: rows.to_prompt(r)
-                for r in self._columns(schema.prompts, "id", {q.prompt for q in questions.values()})
+                for r in self._db.columns(
+                    schema.prompts, "id", {q.prompt for q in questions.values()}
+                )
             }
             shown = {i for q in questions.values() for i in q.responses}
             responses = {
-                r.id: rows.to_response(r) for r in self._columns(schema.responses, "id", shown)
+                r.id: rows.to_response(r) for r in self._db.columns(schema.responses, "id", shown)
             }
         return {
             i: Lineage(
@@ -349,18 +354,17 @@ class Store:
         judgments. StoreError names the first row that is not what it was."""
         return verify(self)
 
-    def _columns(
-        self, table: sa.Table, key: str, values: Collection[str], *columns: str
-    ) -> list[Any]:
-        """Rows (or columns of rows) whose key is among the values, asked for in batches."""
-        found: list[Any] = []
-        chosen = [table.c[c] for c in columns] if columns else [table]
-        with self._db.reading() as connection:
-            ordered = sorted(values)
-            for start in range(0, len(ordered), BATCH):
-                batch = ordered[start : start + BATCH]
-                found += connection.execute(sa.select(*chosen).where(table.c[key].in_(batch)))
-        return found
+
+def _chained(
+    fresh: Mapping[str, tuple[Judgment, str]], seq: int, before: str
+) -> Iterator[dict[str, Any]]:
+    """Rows of judgments that follow the one with this number and hash."""
+    for id, (j, body) in fresh.items():
+        seq, before = seq + 1, link(before, body)
+        yield {
+            "seq": seq, "id": id, "question": j.question, "rater": j.rater, "kind": j.answer.kind,
+            "body": body, "hash": before,
+        }  # fmt: skip
 
 
 def _fault(

@@ -9,7 +9,6 @@ is unknown, and it is measured: two small forward passes, counting the bytes aut
 
 from __future__ import annotations
 
-import gc
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -166,7 +165,6 @@ def plan(
 ) -> Plan:
     """The plan of a step over `batch_size` of the trees. `values` is the step's forward pass. "auto"
     takes as many tokens a micro-batch as SHARE of the free memory holds, and no more than a batch has."""
-    gc.collect()
     release_freed_memory()
     held, free = in_use(device), available(device)
     parameters = list(module.parameters())

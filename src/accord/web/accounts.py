@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,7 @@ __all__ = [
     "ROLES",
     "Who",
     "add_account",
+    "below",
     "change_password",
     "disable",
     "ensure",
@@ -134,6 +136,18 @@ def ensure(site: Site, name: str, *, admin: bool = False, reset: bool = False) -
     return password if reset else None
 
 
+def below(site: Site, study: str, name: str, most: Collection[str]) -> str | None:
+    """The id of an account whose only roles are in this study and among `most`; None for others, and for
+    administrators: a new password for them would open other doors."""
+    a, r = tables.accounts, tables.roles
+    row = site.one(sa.select(a.c.id, a.c.admin).where(a.c.name == name))
+    if row is None or row.admin:
+        return None
+    roles = site.all(sa.select(r.c.study, r.c.role).where(r.c.account == row.id))
+    fine = roles and all(found.study == study and found.role in most for found in roles)
+    return str(row.id) if fine else None
+
+
 def check_password(password: str, name: str) -> None:
     """ConfigError unless it is 10 to 256 characters long and not the name itself."""
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD or password == name:
@@ -143,8 +157,10 @@ def check_password(password: str, name: str) -> None:
         )  # fmt: skip
 
 
-def change_password(site: Site, account: str, name: str, password: str) -> None:
-    """Set a password; every session of the account ends."""
+def change_password(
+    site: Site, account: str, name: str, password: str, *, by: str = "", study: str = ""
+) -> None:
+    """Set a password; every session of the account ends. `by` is who did it for its owner, in which study."""
     check_password(password, name)
     site.run(
         sa.update(tables.accounts)
@@ -152,7 +168,7 @@ def change_password(site: Site, account: str, name: str, password: str) -> None:
         .values(password=_hasher.hash(password)),
         sa.delete(tables.sessions).where(tables.sessions.c.account == account),
     )
-    audit.record(site, name, "password changed")
+    audit.record(site, by or name, "password changed", study, name=name)
 
 
 def right_password(site: Site, account: str, password: str) -> bool:

@@ -1,4 +1,4 @@
-"""The managers' and owners' pages: people, settings, guidelines, tokens, webhooks, the audit log."""
+"""The managers' and owners' pages: people, settings, tokens, webhooks, the audit log."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from accord.feedback.study import Arms, Item, Overlap, Study
 from accord.web import accounts, audit, hooks, tables, tokens
 from accord.web.pages import page
 from accord.web.security import Checked, Here, Signed, TheSite, may, wanted
-from accord.web.site import document
-from accord.web.studies import add_guideline, add_items, load_study, save_study
+from accord.web.studies import add_items, load_study, save_study
 
 __all__ = ["router"]
 
@@ -52,7 +51,12 @@ def _people_page(
         .order_by(a.c.name)
     )
     roles = accounts.ROLES if here.may("own") else BELOW_OWNER
-    return page(request, "people.html", here.who, here=here, people=found, roles=roles,
+    people = [
+        {**row._mapping,
+         "may_reset": accounts.below(here.site, here.study.name, row.name, roles) is not None}
+        for row in found
+    ]  # fmt: skip
+    return page(request, "people.html", here.who, here=here, people=people, roles=roles,
                 notice=notice, once=once, status=status)  # fmt: skip
 
 
@@ -72,6 +76,22 @@ def set_person(request: Request, here: Manager, form: Checked) -> Response:
         return _people_page(request, here, str(error), status=422)
     done = f"{name} is {role} now." if role else f"{name} has no role any more."
     return _people_page(request, here, done, f"{name}: {once}" if once else "")
+
+
+@router.post("/studies/{study}/people/password")
+def new_password(request: Request, here: Manager, form: Checked) -> Response:
+    """A new password for somebody who forgot theirs, shown once. 403 for an account that reaches further than
+    this study, or than what this person may give."""
+    name = form.get("name", "")[:64]
+    roles = accounts.ROLES if here.may("own") else BELOW_OWNER
+    account = accounts.below(here.site, here.study.name, name, roles)
+    if account is None:
+        raise HTTPException(403, "Only an administrator gives that account a new password.")
+    once = secrets.token_urlsafe(12)
+    accounts.change_password(
+        here.site, account, name, once, by=here.who.name, study=here.study.name
+    )
+    return _people_page(request, here, f"{name} has a new password.", f"{name}: {once}")
 
 
 def _may_give(here: Here, name: str, role: str | None) -> None:
@@ -124,7 +144,7 @@ def save_settings(request: Request, here: Manager, form: Checked) -> Response:
 def _settings(form: dict[str, str]) -> dict[str, Any]:
     number = {
         k: float(form.get(k, ""))
-        for k in ("confidence", "dispute_below", "gold_rate", "lease_minutes")
+        for k in ("confidence", "dispute_below", "gold_rate", "repeat_rate", "lease_minutes")
     }
     arms = {k: float(form.get(k, "")) for k in ("random", "disagreement", "information")}
     overlap = Overlap(
@@ -134,18 +154,8 @@ def _settings(form: dict[str, str]) -> dict[str, Any]:
     return {
         "title": form.get("title", "").strip()[:200], "overlap": overlap.model_dump(),
         "assignment": Arms(**arms).model_dump(), "gold_rate": number["gold_rate"],
-        "lease_minutes": number["lease_minutes"],
+        "repeat_rate": number["repeat_rate"], "lease_minutes": number["lease_minutes"],
     }  # fmt: skip
-
-
-@router.post("/studies/{study}/guidelines")
-def save_guidelines(here: Manager, form: Checked) -> Response:
-    """A new guideline version; questions given out from now on name it."""
-    last = here.site.guideline(here.study.name)
-    old = document(last.document) if last else here.study.guideline_document()
-    new = {**old, "text": form.get("text", "").strip()[:200_000]}
-    add_guideline(here.site, here.study.name, new, here.who.name)
-    return _back(here, "guidelines")
 
 
 @router.post("/studies/{study}/questions")

@@ -10,14 +10,14 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from accord import __version__
 from accord.core.errors import AccordError
-from accord.web import admin, annotate, api, arena, export, home, review
+from accord.web import admin, annotate, api, arena, export, guidelines, home, review
 from accord.web.pages import HERE, page
 from accord.web.security import Safe, SignInFirst
 from accord.web.site import Site
 
 __all__ = ["ROOMS", "create_app"]
 
-ROOMS = (home, annotate, review, admin, export, arena, api)
+ROOMS = (home, annotate, review, guidelines, admin, export, arena, api)
 WORDS = {403: "Not allowed", 404: "Not found", 413: "Too long", 429: "Too many tries"}
 
 

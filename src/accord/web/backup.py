@@ -1,6 +1,6 @@
 """Backup and restore, one command each: all tables as compressed JSON lines, whatever the database.
 
-    {"accord": "backup", "schema": "0002"}
+    {"accord": "backup", "schema": "0003"}
     {"table": "prompts", "row": {…}}          every row of every table
     {"end": n, "sha256": …}                   rows, and the hash of all lines before
 

@@ -46,7 +46,7 @@ WORDS = {
 
 def study_snapshot(site: Site, study: str, *, gold: bool = False) -> Snapshot:
     """The study's judgments as they stand: corrected ones left out; where an adjudicator decided, theirs
-    alone; gold questions only when asked for."""
+    alone; gold questions only when asked for, and what was asked again not at all: a rater has one say."""
     q, j = tables.study_questions, schema.judgments
     settled = {
         row.id: Judgment.model_validate_json(row.body)
@@ -78,15 +78,16 @@ def table(site: Site, study: str) -> bytes:
             "order_shown",
             "gold",
             "right",
+            "repeat",
             "rationale",
             "judgment",
         ]
     )
-    for g in quality.answers(site, study):
+    for g in quality.answers(site, study, repeats=True):
         order = "".join("ABCDEFGHI"[i] for i in g.order)
         row = (
             g.question, g.kind, g.category, g.rater, said(g.judgment.answer), g.seconds, g.judgment.at,
-            g.guideline, order, g.gold, g.right, g.judgment.rationale or "", g.judgment.id,
+            g.guideline, order, g.gold, g.right, g.repeat, g.judgment.rationale or "", g.judgment.id,
         )  # fmt: skip
         writer.writerow(["" if v is None else guarded(str(v)) for v in row])
     return out.getvalue().encode()

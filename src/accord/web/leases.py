@@ -4,6 +4,9 @@ A write transaction is exclusive (SQLite: BEGIN IMMEDIATE; PostgreSQL: an adviso
 indexes stand behind it: one live lease per seat of a question, one per rater and question, one held per
 rater. A lease that ran out goes back to the pool when somebody next looks for work; until then its holder may
 still submit.
+
+A repeat (arm "repeat") asks a rater the same again, to measure the rater: it takes no seat and counts towards
+no verdict.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from accord.feedback.study import Ask, Study
 from accord.store import rows, schema
 from accord.web import hooks, tables
 from accord.web.accounts import Who
-from accord.web.queue import pick
+from accord.web.queue import REPEAT, pick, tell_gains
 from accord.web.site import Site, new_id, rater_of
 
 __all__ = [
@@ -134,19 +137,25 @@ def expire(site: Site, study: str) -> int:
     """Return leases that ran out to the pool; how many."""
     with site.db.writing() as connection:
         over = connection.execute(
-            sa.select(L.c.id, L.c.question).where(
+            sa.select(L.c.id, L.c.question, L.c.arm).where(
                 L.c.study == study, L.c.state == "held", L.c.expires_at <= site.now()
             )
         ).all()
         for row in over:
             ended = {"state": "expired", "ended_at": site.now()}
             connection.execute(sa.update(L).where(L.c.id == row.id).values(**ended))
-            _give_back(connection, row.question)
+            _give_back(connection, row)
     return len(over)
 
 
-def _give_back(connection: sa.Connection, question: str) -> None:
-    connection.execute(sa.update(Q).where(Q.c.id == question).values(taken=Q.c.taken - 1))
+def _give_back(connection: sa.Connection, lease: Any) -> None:
+    _take(connection, lease.question, lease.arm, -1)
+
+
+def _take(connection: sa.Connection, question: str, arm: str, seats: int = 1) -> None:
+    if arm != REPEAT:
+        taken = Q.c.taken + seats
+        connection.execute(sa.update(Q).where(Q.c.id == question).values(taken=taken))
 
 
 def _claim(
@@ -158,9 +167,11 @@ def _claim(
     row, arm = found
     # an expired lease of this rater keeps its order: what they saw once stays where it was
     again = connection.execute(
-        sa.select(L.c.shown).where(L.c.question == row.id, L.c.account == who.id).limit(1)
+        sa.select(L.c.shown)
+        .where(L.c.question == row.id, L.c.account == who.id, _same_arm(arm))
+        .limit(1)
     ).scalar()
-    order = json.loads(again) if again else _order(connection, study, who, row, draw)
+    order = json.loads(again) if again else _order(connection, study, who, row, arm, draw)
     newest = site.guideline(study.name)
     made = {
         "id": new_id(), "study": study.name, "question": row.id, "account": who.id,
@@ -170,8 +181,12 @@ def _claim(
         "judgment": None, "right": None, "seconds": None, "reason": None, "draft": None,
     }  # fmt: skip
     connection.execute(sa.insert(L), [made])
-    connection.execute(sa.update(Q).where(Q.c.id == row.id).values(taken=Q.c.taken + 1))
+    _take(connection, row.id, arm)
     return str(made["id"])
+
+
+def _same_arm(arm: str) -> Any:
+    return L.c.arm == REPEAT if arm == REPEAT else L.c.arm != REPEAT
 
 
 def _seat(connection: sa.Connection, question: str) -> int:
@@ -182,12 +197,15 @@ def _seat(connection: sa.Connection, question: str) -> int:
 
 
 def _order(
-    connection: sa.Connection, study: Study, who: Who, row: Any, draw: random.Random
+    connection: sa.Connection, study: Study, who: Who, row: Any, arm: str, draw: random.Random
 ) -> list[int]:
+    """Balanced over the question's raters; of a repeat, against the order its rater saw before."""
     k = len(json.loads(row.responses))
     if k < 2:
         return list(range(k))
     here = sa.select(L.c.shown).where(L.c.question == row.id, L.c.state.in_(LIVE))
+    if arm == REPEAT:
+        here = here.where(L.c.account == who.id)
     own = (
         sa.select(L.c.shown)
         .where(L.c.study == study.name, L.c.account == who.id)
@@ -230,7 +248,8 @@ def submit(
         site.store.add_questions([question])
         site.store.add_raters([rater])
         site.store.add_judgments([judgment])
-        _count(connection, study, row, answer)
+        if row.arm != REPEAT:
+            _count(connection, study, row, answer)
         values = {
             "state": "submitted", "judgment": judgment.id, "seconds": judgment.seconds, "draft": None,
             "right": _right(row, answer), "ended_at": row.ended_at or site.now(),
@@ -244,14 +263,15 @@ def submit(
 def _take_again(site: Site, connection: sa.Connection, row: Any) -> None:
     """Give the holder of an expired lease the seat back where there is one."""
     live = sa.select(L.c.id).where(
-        L.c.question == row.question, L.c.account == row.account, L.c.state != "expired"
-    )
-    free = row.question_state == "open" and row.taken < row.wanted
+        L.c.question == row.question, L.c.account == row.account, L.c.state != "expired",
+        _same_arm(row.arm),
+    )  # fmt: skip
+    free = row.arm == REPEAT or (row.question_state == "open" and row.taken < row.wanted)
     if row.state != "expired" or not free or connection.execute(live).first():
         raise Lost
     held = {"state": "submitted", "seat": _seat(connection, row.question)}
     connection.execute(sa.update(L).where(L.c.id == row.id).values(**held))
-    connection.execute(sa.update(Q).where(Q.c.id == row.question).values(taken=Q.c.taken + 1))
+    _take(connection, row.question, row.arm)
 
 
 def _right(row: Any, answer: Answer) -> bool | None:
@@ -261,7 +281,7 @@ def _right(row: Any, answer: Answer) -> bool | None:
     known = ANSWER.validate_json(row.gold)
     order = json.loads(row.shown)
     said = assignment.categories(answer, order)
-    return assignment.gold_right(said, assignment.categories(known, sorted(order)))
+    return assignment.agrees(said, assignment.categories(known, sorted(order)))
 
 
 def _count(connection: sa.Connection, study: Study, row: Any, answer: Answer) -> None:
@@ -282,6 +302,8 @@ def _count(connection: sa.Connection, study: Study, row: Any, answer: Answer) ->
         if state == "open":
             values["wanted"] = max(study.overlap.min, answered + 1)
     connection.execute(sa.update(Q).where(Q.c.id == row.question).values(**values))
+    if row.kind == "compare":
+        tell_gains(connection, study.name, row.prompt)
 
 
 # -- the rest -------------------------------------------------------------------------------------
@@ -293,11 +315,11 @@ def skip(site: Site, study: Study, who: Who, id: str, reason: str) -> None:
         raise DataError("say why", where="reason")
     with site.db.writing() as connection:
         mine = (L.c.id == id, L.c.study == study.name, L.c.account == who.id, L.c.state == "held")
-        row = connection.execute(sa.select(L.c.question).where(*mine)).first()
+        row = connection.execute(sa.select(L.c.question, L.c.arm).where(*mine)).first()
         if row is not None:
             ended = {"state": "skipped", "ended_at": site.now(), "reason": reason[:2000]}
             connection.execute(sa.update(L).where(L.c.id == id).values(**ended))
-            _give_back(connection, row.question)
+            _give_back(connection, row)
 
 
 def save_draft(site: Site, study: Study, who: Who, id: str, draft: dict[str, str]) -> bool:

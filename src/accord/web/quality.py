@@ -19,6 +19,7 @@ from accord.stats.agreement import krippendorff_alpha, percent_agreement
 from accord.stats.intervals import proportion
 from accord.store import Snapshot, schema
 from accord.web import tables
+from accord.web.queue import REPEAT
 from accord.web.site import Site
 
 __all__ = ["Given", "agreement", "answers", "progress", "rater_rows", "reports"]
@@ -43,10 +44,14 @@ class Given:
     right: bool | None
     seconds: float | None
     at: float
+    repeat: bool
 
 
-def answers(site: Site, study: str, question: str | None = None) -> list[Given]:
-    """Every answer of a study (or on one question), the corrected ones left out, oldest first."""
+def answers(
+    site: Site, study: str, question: str | None = None, *, repeats: bool = False
+) -> list[Given]:
+    """Every answer of a study (or on one question), the corrected ones left out, oldest first; on request
+    with `repeats`, which say something of their rater and nothing of the question."""
     j = schema.judgments
     query = (
         sa.select(L, Q.c.kind, Q.c.category, Q.c.gold, A.c.name, j.c.body)
@@ -58,6 +63,8 @@ def answers(site: Site, study: str, question: str | None = None) -> list[Given]:
     )
     if question:
         query = query.where(L.c.question == question)
+    if not repeats:
+        query = query.where(L.c.arm != REPEAT)
     found = []
     for row in site.all(query):
         judgment, order = Judgment.model_validate_json(row.body), tuple(json.loads(row.shown))
@@ -65,7 +72,7 @@ def answers(site: Site, study: str, question: str | None = None) -> list[Given]:
         found.append(
             Given(
                 row.question, row.name, row.kind, row.category, row.guideline, order, judgment,
-                said, row.gold is not None, row.right, row.seconds, row.ended_at,
+                said, row.gold is not None, row.right, row.seconds, row.ended_at, row.arm == REPEAT,
             )
         )  # fmt: skip
     return found
@@ -134,7 +141,10 @@ def _row(name: str, given: Sequence[Given], axis: str) -> dict[str, Any]:
 
 
 def rater_rows(site: Site, study: str, given: Sequence[Given]) -> list[dict[str, Any]]:
-    """One row per rater: amount, pace, gold, side, agreement with the others."""
+    """One row per rater: amount, pace, gold, side, agreement with the others, and with themselves where
+    `given` holds repeats."""
+    repeats = [g for g in given if g.repeat]
+    given = [g for g in given if not g.repeat]
     others: dict[str, list[Given]] = defaultdict(list)
     for g in given:
         others[g.question].append(g)
@@ -147,7 +157,22 @@ def rater_rows(site: Site, study: str, given: Sequence[Given]) -> list[dict[str,
         )
     )
     names = sorted({g.rater for g in given} | set(skipped))
-    return [_rater(name, given, others, skipped[name]) for name in names]
+    return [
+        _rater(name, given, others, skipped[name]) | {"itself": _itself(name, repeats, others)}
+        for name in names
+    ]
+
+
+def _itself(name: str, repeats: Sequence[Given], first: dict[str, list[Given]]) -> Metric:
+    """How many of a rater's repeats say what was said before; a rating may be one point off."""
+    same = [
+        assignment.agrees(again.said, before.said)
+        for again in repeats
+        if again.rater == name
+        for before in first[again.question]
+        if before.rater == name
+    ]
+    return _measured(same)
 
 
 def reports(site: Site, study: str, given: Sequence[Given]) -> list[RaterReport]:

@@ -1,10 +1,11 @@
-"""The next question for a rater: gold at the study's rate, else by one of the arms."""
+"""The next question for a rater: gold, or one of their own again, at the study's rates; else by one of the
+arms."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,9 +14,11 @@ from accord.feedback import assignment
 from accord.feedback.study import Study
 from accord.web import tables
 
-__all__ = ["left_for", "pick"]
+__all__ = ["REPEAT", "left_for", "pick", "tell_gains"]
 
-POOL = 48  # questions among which the information gain chooses
+POOL = 48  # questions among which one is drawn
+APART = 10  # answers between a question and its repeat
+REPEAT = "repeat"  # the arm of a lease that asks again
 L, Q = tables.leases, tables.study_questions
 
 
@@ -31,14 +34,18 @@ def _open_to(study: str, account: str, gold: bool) -> sa.Select[Any]:
 def pick(
     connection: sa.Connection, study: Study, account: str, draw: random.Random
 ) -> tuple[Any, str] | None:
-    """(question, arm) or None. A gold question comes with the study's rate while there is other work, and
-    never alone: who has only gold left is done."""
+    """(question, arm) or None. Gold questions and repeats come at the study's rates while there is other
+    work, and never alone: who has only these left is done."""
     work = _open_to(study.name, account, gold=False)
     arm = assignment.choose_arm(study.assignment, draw)
     if arm == "disagreement":
-        row = connection.execute(work.order_by(Q.c.priority.desc(), Q.c.shuffle).limit(1)).first()
+        row = connection.execute(
+            work.order_by(Q.c.priority.desc(), Q.c.shuffle.desc()).limit(1)
+        ).first()
     elif arm == "information":
-        row = _most_telling(connection, study, work)
+        row = connection.execute(
+            work.order_by(Q.c.gain.desc(), Q.c.shuffle.desc()).limit(1)
+        ).first()
     else:
         row = connection.execute(work.order_by(Q.c.shuffle).limit(1)).first()
     if row is None:
@@ -47,7 +54,38 @@ def pick(
         known = connection.execute(_open_to(study.name, account, gold=True).limit(POOL)).all()
         if known:
             return draw.choice(known), "gold"
+    if study.repeat_rate and draw.random() < study.repeat_rate:
+        before = _answered_before(connection, study.name, account)
+        if before:
+            return draw.choice(before), REPEAT
     return row, arm
+
+
+def _answered_before(connection: sa.Connection, study: str, account: str) -> list[Any]:
+    """Questions this rater answered some time ago, and once."""
+    again = L.alias()
+    asked_again = sa.exists().where(
+        again.c.question == Q.c.id, again.c.account == account, again.c.arm == REPEAT,
+        again.c.state != "expired",
+    )  # fmt: skip
+    recent = (
+        sa.select(L.c.id)
+        .where(L.c.study == study, L.c.account == account, L.c.state == "submitted")
+        .order_by(L.c.ended_at.desc())
+        .limit(APART)
+    )
+    query = (
+        sa.select(Q)
+        .join_from(Q, L, L.c.question == Q.c.id)
+        .where(
+            L.c.study == study, L.c.account == account, L.c.state == "submitted",
+            L.c.arm != REPEAT, L.c.id.not_in(recent), Q.c.gold.is_(None), Q.c.kind != "write",
+            ~asked_again,
+        )
+        .order_by(L.c.ended_at.desc())
+        .limit(POOL)
+    )  # fmt: skip
+    return list(connection.execute(query))
 
 
 def left_for(connection: sa.Connection, study: str, account: str) -> int:
@@ -56,26 +94,18 @@ def left_for(connection: sa.Connection, study: str, account: str) -> int:
     return int(connection.execute(sa.select(sa.func.count()).select_from(found)).scalar_one())
 
 
-def _most_telling(connection: sa.Connection, study: Study, work: sa.Select[Any]) -> Any:
-    """Of a pool, the comparison whose answer would tell most about its prompt's responses; without a
-    comparison in it, the first."""
-    pool = connection.execute(work.order_by(Q.c.shuffle).limit(POOL)).all()
-    prompts = {row.prompt for row in pool if row.kind == "compare"}
-    if not prompts:
-        return pool[0] if pool else None
+def tell_gains(connection: sa.Connection, study: str, prompt: str) -> None:
+    """Bring up to date what another answer to each comparison of a prompt's responses would tell."""
     asked = connection.execute(
-        sa.select(Q.c.prompt, Q.c.responses, Q.c.tally).where(
-            Q.c.study == study.name, Q.c.kind == "compare", Q.c.prompt.in_(prompts)
+        sa.select(Q.c.id, Q.c.responses, Q.c.tally).where(
+            Q.c.study == study, Q.c.prompt == prompt, Q.c.kind == "compare"
         )
     ).all()
-    by_prompt: dict[str, list[Any]] = defaultdict(list)
-    for row in asked:
-        by_prompt[row.prompt].append(row)
-    gains = {prompt: _gains(found) for prompt, found in by_prompt.items()}
-    return max(pool, key=lambda row: gains.get(row.prompt, {}).get(row.responses, 0.0))
+    for id, gain in _gains(asked).items():
+        connection.execute(sa.update(Q).where(Q.c.id == id).values(gain=gain))
 
 
-def _gains(asked: list[Any]) -> dict[str, float]:
+def _gains(asked: list[Any]) -> Mapping[str, float]:
     """Nats by question, from the votes on all comparisons of one prompt."""
     pairs = [json.loads(row.responses) for row in asked]
     place = {id: k for k, id in enumerate(dict.fromkeys(i for pair in pairs for i in pair))}
@@ -87,6 +117,6 @@ def _gains(asked: list[Any]) -> dict[str, float]:
             votes += [(a, b, share)] * counts.get(category, 0)
     gain_KK = assignment.information_gain(assignment.wins(len(place), votes))
     return {
-        row.responses: float(gain_KK[place[pair[0]], place[pair[1]]])
+        row.id: float(gain_KK[place[pair[0]], place[pair[1]]])
         for pair, row in zip(pairs, asked, strict=True)
     }

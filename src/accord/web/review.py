@@ -1,4 +1,4 @@
-"""The reviewers' pages: progress, agreement, raters, disputed questions side by side, guidelines."""
+"""The reviewers' pages: progress, agreement, raters, disputed questions side by side."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from accord.web.annotate import groups_of, options_of
 from accord.web.answers import answer_of, fields_of
 from accord.web.pages import page
 from accord.web.security import Checked, Form, Here, may
-from accord.web.site import document, rater_of
-from accord.web.studies import what_changed
+from accord.web.site import rater_of
 
 __all__ = ["router"]
 
@@ -43,7 +42,7 @@ def overview(request: Request, here: Reader) -> Response:
 @router.get("/raters")
 def raters(request: Request, here: Reader, measure: bool = False) -> Response:
     """Every rater: amount, pace, gold, side, agreement; with `measure`, reliability and biases too."""
-    given = quality.answers(here.site, here.study.name)
+    given = quality.answers(here.site, here.study.name, repeats=True)
     found = quality.rater_rows(here.site, here.study.name, given)
     told = quality.reports(here.site, here.study.name, given) if measure else None
     return page(request, "raters.html", here.who, here=here, raters=found, reports=told)
@@ -194,26 +193,3 @@ def close_flags(here: Adjudicator, form: Checked, question: str) -> Response:
         .values(closed_at=here.site.now())
     )  # fmt: skip
     return RedirectResponse(f"/studies/{here.study.name}/disputes", status_code=303)
-
-
-# -- guidelines -----------------------------------------------------------------------------------
-
-
-@router.get("/guidelines")
-def guidelines(request: Request, here: Reader, a: int = 0, b: int = 0) -> Response:
-    """The versions, the newest one, and the difference between two."""
-    g = tables.guidelines
-    versions = here.site.all(
-        sa.select(g).where(g.c.study == here.study.name).order_by(g.c.number.desc())
-    )
-    by_number = {v.number: v for v in versions}
-    newest = versions[0].number if versions else 0
-    b, a = (b or newest), (a or newest - 1)
-    pair = [by_number.get(a), by_number.get(b)]
-    diff = what_changed(*(v.document for v in pair)) if all(pair) else []
-    shown = by_number.get(b)
-    return page(
-        request, "guidelines.html", here.who, here=here, versions=versions, a=a, b=b, diff=diff,
-        guideline=document(shown.document) if shown else None, newest=newest,
-        text=document(versions[0].document)["text"] if versions else "",
-    )  # fmt: skip

@@ -14,7 +14,7 @@ from accord.core.errors import ConfigError
 from accord.core.hashing import canonical_json, content_hash
 from accord.core.seeds import derive_seed
 from accord.core.types import Answer, Prompt, Response
-from accord.feedback.assignment import disagreement
+from accord.feedback.assignment import UNTOLD, disagreement
 from accord.feedback.study import Ask, Item, Study, check_item, read_items
 from accord.web import audit, tables
 from accord.web.site import Site, document, parse_study
@@ -140,6 +140,7 @@ def _row(
         "category": item.category or prompt.tags.get("category", ""),
         "gold": None if gold is None else canonical_json(gold),
         "priority": 0.0 if item.scores is None else disagreement(item.scores),
+        "gain": UNTOLD if ask.kind == "compare" else 0.0,
         "shuffle": derive_seed(study.seed, id) % (1 << 31), "state": "open", "taken": 0,
         "wanted": EVERYBODY if gold is not None else study.overlap.min,
         "answered": 0, "tally": "{}", "verdict": None, "at": site.now(),

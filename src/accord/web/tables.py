@@ -1,9 +1,10 @@
-"""The web's own tables (made by store/migrations/versions/v0002_collection.py).
+"""The web's own tables (made by store/migrations/versions).
 
     accounts <- sessions, roles          who may do what in which study
     studies <- guidelines                the study as it is now; guideline versions are only added
     studies <- study_questions           what is asked, with gold answer, tally and state
-    study_questions <- leases            one rater's work on one question: the order shown, the judgment
+    study_questions <- leases            one rater's work on one question: the order shown, the judgment;
+                                         of arm "repeat" when the rater is asked the same again
     events                               the audit log: hash = sha256(previous hash + this event)
 
 Judgments are not here: they are in the store's append-only chain. Times are seconds since 1970.
@@ -27,8 +28,8 @@ COLUMNS = {
     "sessions": "token account csrf at seen",
     "settings": "name value",
     "studies": "name config sha256 at",
-    "study_questions": "id study prompt kind block responses category gold priority shuffle state "
-    "taken wanted answered tally verdict at",
+    "study_questions": "id study prompt kind block responses category gold priority gain shuffle "
+    "state taken wanted answered tally verdict at",
     "talks": "id study account policies turns at ended_at",
     "tokens": "hash id name study scopes author at expires_at revoked_at",
     "webhooks": "id study url secret at closed_at",
