@@ -209,6 +209,7 @@ def memory(
 ) -> None:
     """Memory, compute and time of every stage of a recipe, before anything runs."""
     from accord.pipeline.recipe import find_recipe, read_recipe
+    from accord.pipeline.terminal import clock
     from accord.plan.stages import plan_stages
 
     found = read_recipe(find_recipe(recipe), sets or [])
@@ -231,19 +232,16 @@ def memory(
     ):
         table.add_column(name, justify="left" if name in ("stage", "of the memory") else "right")
     for row in rows:
-        took = [_gb(row.took[0]), _clock(row.took[1])] if row.took else ["", ""]
+        took = [_gb(row.took[0]), clock(row.took[1])] if row.took else ["", ""]
         cost = row.estimate
         table.add_row(
-            row.name, f"{cost.flop / 1e12:,.2f}", _gb(cost.peak), _clock(cost.seconds),
+            row.name, f"{cost.flop / 1e12:,.2f}", _gb(cost.peak), clock(cost.seconds),
             *(took if ran else ()), _largest(cost.memory),
         )  # fmt: skip
     console.print(table)
     peak, seconds = max(r.estimate.peak for r in rows), sum(r.estimate.seconds for r in rows)
     where = f"at {tflops:g} TFLOP/s" if tflops else "on this machine"
-    console.print(f"\n{_clock(seconds)} {where}, {_gb(peak)} at the peak; there are {_gb(there)}")
-    console.print(
-        "Loading, merging and what the process keeps beside tensors are not counted: expect somewhat more."
-    )
+    console.print(f"\n{clock(seconds)} {where}, {_gb(peak)} at the peak; there are {_gb(there)}")
     for row in rows:
         said = list(row.said)
         if row.estimate.peak > there:
@@ -260,17 +258,6 @@ def _largest(memory: dict[str, float]) -> str:
 
 def _gb(size: float | None) -> str:
     return "" if size is None else f"{size / 2**30:.2f} GB"
-
-
-def _clock(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{minutes} min"
-        if minutes < 90
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def _came_in(

@@ -13,10 +13,11 @@ from accord.cli import app
 from accord.core.types import Prompt
 from accord.lm.load import load, load_shape
 from accord.lm.lora import Lora
+from accord.lm.products import has_faster_products
 from accord.lm.tree import Tree
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
-from accord.plan.memory import Shape, _forward, estimate
+from accord.plan.memory import KERNELS, Shape, _forward, _sizes, estimate
 from accord.plan.probe import Line, Probe, _line
 from accord.plan.stages import plan_stages
 from accord.plan.work import Answer, Learn, Read, Work
@@ -113,6 +114,35 @@ def test_a_lower_backward_pass_and_fewer_trained_layers_cost_less(model: Path) -
     assert lora["activations"] > last["activations"]
     read = priced(Work([Read(TREES, 512)]), model)
     assert full["flop"] == pytest.approx(3 * read["flop"])
+
+
+def test_micro_batches_are_the_ones_there_will_be(model: Path) -> None:
+    """By hand: one tree a batch, so every size occurs; all in one batch, so there is one."""
+    trees = [Tree(tuple(range(5, 9 + n % 4)), ((9, 10, 11),)) for n in range(8)]
+    one = Learn(trees, 16, Optimise(batch_size=1), Lora(r=2))
+    assert _sizes(one, 1024, 17) == {tree.tokens for tree in trees}
+    assert _sizes(Learn(trees, 16, Optimise(batch_size=8), "full"), 1024, 17) == {
+        sum(tree.tokens for tree in trees)
+    }
+    assert len(_sizes(Learn(trees, 0, Optimise(batch_size=1), "full"), 1024, 17)) == 0
+
+
+@pytest.mark.skipif(not has_faster_products(), reason="products of MKL leave nothing behind")
+def test_kernels_are_measured_and_bounded(model: Path) -> None:
+    config, tokenizer = load_shape(model)
+    config.hidden_size = 576  # narrow weights are MKL's
+    probe = Probe(config, tokenizer, CPU)
+    assert 0 < probe.kernel() < 4 * 2**20
+    wide = [Tree(tuple(range(5, 9 + n)), ((9, 10, 11),)) for n in range(2000)]
+    work = Work([Read(wide, 1)])
+    shape = Shape.of(load_shape(model)[0])
+    found = estimate(work, shape, Probe(config, tokenizer, CPU), 0.0, 2.0**33)
+    assert found.memory["kernels"] < KERNELS * 4 * 2**20
+
+
+def test_loading_counts_a_model_at_a_time(model: Path) -> None:
+    once, thrice = (priced(Work(loads=n), model)["seconds"] for n in (1, 3))
+    assert 0 < once < thrice
 
 
 def test_answers_are_priced_by_their_length_and_a_rate_replaces_the_clock(model: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-__all__ = ["Terminal"]
+__all__ = ["Terminal", "clock"]
 
 REDRAW = 0.2  # seconds between two updates of a live line
 LOG_EVERY = 15.0  # seconds between two lines where there is no terminal
@@ -44,7 +44,7 @@ class Terminal:
             return
         self.last = now
         spent = now - self.part[1]
-        left = f"{_clock(spent / done * (total - done))} left" if done and spent > 1 else ""
+        left = f"{clock(spent / done * (total - done))} left" if done and spent > 1 else ""
         line = f"[bold]{self.stage:<14}[/] {done}/{total}  {escape(text)}  [dim]{left}[/]"
         if self.status:
             self.status.update(line)
@@ -58,7 +58,7 @@ class Terminal:
     def finished(self, stage: str, headline: str, seconds: float, notes: list[str]) -> None:
         self._stop()
         self.console.print(
-            f"[green]✓[/] [bold]{stage:<14}[/] {escape(headline)}  [dim]{_clock(seconds)}[/]"
+            f"[green]✓[/] [bold]{stage:<14}[/] {escape(headline)}  [dim]{clock(seconds)}[/]"
         )
         for note in notes:
             self.console.print(f"  [dim]note: {escape(note)}[/]")
@@ -74,13 +74,15 @@ class Terminal:
 
     def report(self, path: Path, seconds: float) -> None:
         self._stop()
-        self.console.print(f"\nreport: [bold]{escape(str(path))}[/]  [dim]{_clock(seconds)}[/]")
+        self.console.print(f"\nreport: [bold]{escape(str(path))}[/]  [dim]{clock(seconds)}[/]")
 
     def _stop(self) -> None:
         if self.status:
             self.status.stop()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, 3:07; from an hour on hours too, 1:03:07."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -27,11 +27,13 @@ from accord.lm.vocab_head import chunk_bytes
 from accord.plan.probe import Answered, Learned, Line, Probe
 from accord.plan.work import Answer, Learn, Read, Work
 from accord.train.memory import SHARE, micro_batch, overhead
+from accord.train.optimise import batch_items
 
 __all__ = ["Estimate", "Shape", "estimate"]
 
 FP32 = 4
 SOME = 32  # trees a forward pass is timed on
+SEEN = 1000  # steps whose batches are looked at
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Shape:
     hidden: int
     adapter: int  # of a LoRA of rank 1 on all linear layers of the trunk
     cache: int  # numbers a token leaves in the key-value cache
+    kinds: int  # of linear layers, by their size: each is a product of its own
 
     @classmethod
     def of(cls, config: Any) -> Shape:
@@ -64,6 +67,7 @@ class Shape:
             hidden=text.hidden_size,
             adapter=sum(m.in_features + m.out_features for m in linear),
             cache=2 * shared * width * text.num_hidden_layers,
+            kinds=len({m.weight.shape for m in linear}),
         )
 
 
@@ -90,6 +94,10 @@ class _Cost:
     flop: float
     seconds: float
     held: dict[str, float]
+    products: int = 0  # of different sizes
+
+
+KERNELS = 1024  # that oneDNN keeps
 
 
 def estimate(
@@ -107,9 +115,13 @@ def estimate(
     merged = (
         FP32 * shape.trunk * min(1.0, work.merged / shape.layers) * (probe.device.type == "cpu")
     )
-    memory = {"process": base, "weights": weights, "merged adapters": merged, **standing, **largest}
-    loads = [probe.once(probe.load, n, key=n).at(shape.layers) for n in work.loads]
-    seconds = flop / rate if rate else sum(c.seconds for c in costs) + sum(loads)
+    kernels = min(KERNELS, sum(c.products for c in costs)) * probe.once(probe.kernel, key=0)
+    memory = {
+        "process": base, "weights": weights, "merged adapters": merged, "kernels": kernels,
+        **standing, **largest,
+    }  # fmt: skip
+    loading = work.loads * probe.once(probe.load, key=0).at(shape.layers) if work.loads else 0.0
+    seconds = flop / rate if rate else sum(c.seconds for c in costs) + loading
     return Estimate(flop, {k: v for k, v in memory.items() if v}, seconds)
 
 
@@ -159,7 +171,19 @@ def _learn(part: Learn, shape: Shape, probe: Probe, room: float) -> _Cost:
             "activations": per_token * largest,
             "head": space,
         },
+        (2 * shape.kinds + 2 * (not part.scalar)) * len(_sizes(part, asked_now, probe.seed)),
     )
+
+
+def _sizes(part: Learn, tokens: int, seed: int) -> set[int]:
+    """Tokens of the micro-batches there will be."""
+    steps = min(SEEN, math.ceil(part.items / part.cfg.batch_size))
+    found = set()
+    for step in range(steps):
+        chosen = batch_items(len(part.trees), step, part.cfg, seed)
+        sizes = [part.trees[i].tokens for i in chosen]
+        found |= {sum(sizes[i] for i in b) for b in bins(sizes, tokens)}
+    return found
 
 
 def _read(part: Read, shape: Shape, probe: Probe, room: float) -> _Cost:
@@ -174,7 +198,10 @@ def _read(part: Read, shape: Shape, probe: Probe, room: float) -> _Cost:
     passing = {"a forward pass": 16.0 * FP32 * shape.hidden * part.tokens}
     ready: Line = probe.once(probe.ready, key=0)
     seconds = ready.at(shape.layers) + line.at(shape.layers) * times
-    return _Cost(flop * part.times, seconds, passing)
+    sizes = [t.tokens for t in part.trees]
+    seen = {sum(sizes[i] for i in b) for b in bins(sizes, part.tokens)}
+    products = (shape.kinds + (not part.scalar)) * len(seen)
+    return _Cost(flop * part.times, seconds, passing, products)
 
 
 def _answer(part: Answer, shape: Shape, probe: Probe, room: float) -> _Cost:
@@ -198,7 +225,7 @@ def _answer(part: Answer, shape: Shape, probe: Probe, room: float) -> _Cost:
     many = math.ceil(len(part.prompts) * part.n / part.batch) * part.most >= WORTH_PACKING
     if probe.device.type == "cpu" and has_faster_products() and many:
         held["sampling weights"] = FP32 * (shape.trunk + shape.head)
-    return _Cost(flop, seconds, held)
+    return _Cost(flop, seconds, held, shape.kinds * found.rows)  # rows fall as answers end
 
 
 _COSTS: dict[Any, Any] = {Learn: _learn, Read: _read, Answer: _answer}

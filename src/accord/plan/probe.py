@@ -21,14 +21,16 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from accord.core.hashing import content_hash
+from accord.lm.allocator import release_freed_memory
 from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel, load
 from accord.lm.lora import Lora
 from accord.lm.packaged import quiet_transformers
+from accord.lm.products import has_faster_products, times_weight_t
 from accord.lm.sample import LocalSampler, Sampling
 from accord.lm.tree import Tree, bins
 from accord.plan.work import Answer, Learn
-from accord.train.memory import kept_bytes, plan
+from accord.train.memory import in_use, kept_bytes, plan
 from accord.train.optimise import adamw, batch_items
 from accord.train.trainee import prepare
 
@@ -38,6 +40,7 @@ Values = Callable[[Sequence[Tree]], Tensor]
 
 FEW, MORE = 1, 3  # layers
 TIMES = 3
+MET, SIZES = 301, 48  # tokens
 STEPS = 24  # decode steps that are timed; from 16 on the sampler lays weights out
 
 
@@ -162,24 +165,32 @@ class Probe:
             _line(*ready), _line(*seconds), _line(*below).each, _line(*kept), _tokens(batch)
         )
 
-    def load(self, adapters: int) -> Line:
-        """Seconds of loading a model with so many adapters to merge."""
+    def load(self) -> Line:
+        """Seconds of loading a model. Adapters add little: merging one is a product of thin matrices."""
         found = []
         for layers in (FEW, MORE):
             with tempfile.TemporaryDirectory() as name:
-                base, stage = Path(name) / "base", Path(name) / "stage"
                 small = self.small(layers)
                 with quiet_transformers():
-                    small.model.save_pretrained(base)
-                small.tokenizer.save_pretrained(base)
-                bare = median_seconds(lambda base=base: load(base, device=str(self.device)))  # type: ignore[misc]
-                if adapters:
-                    made = prepare(load(base, device="cpu"), Lora(), self.seed)
-                    made.save(stage)
-                    one = median_seconds(lambda stage=stage: load(stage, device=str(self.device)))  # type: ignore[misc]
-                    bare += adapters * max(0.0, one - bare)
-                found.append(bare)
+                    small.model.save_pretrained(name)
+                small.tokenizer.save_pretrained(name)
+                found.append(median_seconds(lambda at=name: load(at, device=str(self.device))))  # type: ignore[misc]
         return _line(*found)
+
+    def kernel(self) -> float:
+        """Bytes the process keeps for a product of a size it had not met: oneDNN writes code for each."""
+        if self.device.type != "cpu" or not has_faster_products():
+            return 0.0
+        text = self.config.get_text_config()
+        weight = torch.randn(text.hidden_size, text.hidden_size)
+        sizes = range(MET, MET + 3 * SIZES, 3)
+        times_weight_t(torch.randn(MET - 1, text.hidden_size), weight)
+        release_freed_memory()
+        before = in_use(self.device)
+        for tokens in sizes:
+            times_weight_t(torch.randn(tokens, text.hidden_size), weight)
+        release_freed_memory()
+        return max(0.0, (in_use(self.device) - before) / SIZES)
 
     def ready(self) -> Line:
         """Seconds of making an engine over a model."""

@@ -92,14 +92,13 @@ class Answer:
 class Work:
     """All of a stage. `models`: whole models held at once; `adapters`: ranks of further adapters on the base;
     `merged`: layers whose weights an earlier stage's adapter was merged into: on a CPU those are copies,
-    beside the file that the base is mapped from. `loads`: for each model that is loaded, how many adapters
-    are merged into it."""
+    beside the file that the base is mapped from. `loads`: how often a model is loaded."""
 
     parts: list[Learn | Read | Answer] = field(default_factory=list)
     models: int = 1
     adapters: int = 0
     merged: int = 0
-    loads: list[int] = field(default_factory=list)
+    loads: int = 0
     said: list[str] = field(default_factory=list)
 
 
@@ -110,7 +109,7 @@ def work_of(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageMode
     work = count(ctx, configs, lm)
     names = _used(ctx.config, configs)
     work.merged = max((_merged(name, configs) for name in names), default=0)
-    work.loads = [_chain(name, configs) for name in names]
+    work.loads = len(names)
     return work
 
 
@@ -127,14 +126,6 @@ def _used(config: StageConfig, configs: dict[str, StageConfig]) -> list[str]:
     if isinstance(config, RlhfStage):
         return [config.init, *_own_models(config, configs)]
     return [str(getattr(config, key)) for key in ("init", "policy") if hasattr(config, key)]
-
-
-def _chain(name: str, configs: dict[str, StageConfig]) -> int:
-    """How many adapters are merged when a policy is loaded."""
-    config = configs.get(name)
-    if config is None or not hasattr(config, "tune") or config.tune == "full":
-        return 0
-    return 1 + _chain(config.init, configs)  # type: ignore[attr-defined]
 
 
 EVERY = 10**6  # layers
@@ -197,7 +188,10 @@ def _reward(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
     parts: list[Learn | Read | Answer] = [learn, _read(config, held.trees, times, scalar=True)]
     if isinstance(config, Reward):  # centred on the demonstrations, or on what it learnt from
         shown = snapshot_demonstrations(ctx, config)[0]
-        centre = demonstration_trees(lm.tokenizer, shown, _limits(config)).trees or train.trees
+        shown_trees = demonstration_trees(
+            lm.tokenizer, shown, _limits(config), all_turns=False
+        ).trees
+        centre = shown_trees or train.trees
         parts.append(_read(config, centre, scalar=True))
     return Work(parts)
 
