@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,17 +129,40 @@ def test_micro_batches_are_the_ones_there_will_be(model: Path) -> None:
     assert len(_sizes(Learn(trees, 0, Optimise(batch_size=1), "full"), 1024, 17)) == 0
 
 
+FRESH = """
+import sys
+from pathlib import Path
+from accord.lm.load import load_shape
+from accord.plan.probe import Probe
+import torch
+config, tokenizer = load_shape(Path(sys.argv[1]))
+config.hidden_size = 576  # narrow weights are MKL's
+print(Probe(config, tokenizer, torch.device("cpu")).kernel())
+"""
+
+
 @pytest.mark.skipif(not has_faster_products(), reason="products of MKL leave nothing behind")
-def test_kernels_are_measured_and_bounded(model: Path) -> None:
+def test_what_a_new_size_of_product_keeps_is_measured(model: Path) -> None:
+    """In a process of its own: one that has met the sizes keeps nothing more."""
+    run = [sys.executable, "-c", FRESH, str(model)]
+    said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert 0 < float(said) < 4 * 2**20
+
+
+def test_kernels_are_bounded_and_carried_over(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Probe, "kernel", lambda self: 1000.0)
     config, tokenizer = load_shape(model)
-    config.hidden_size = 576  # narrow weights are MKL's
     probe = Probe(config, tokenizer, CPU)
-    assert 0 < probe.kernel() < 4 * 2**20
-    wide = [Tree(tuple(range(5, 9 + n)), ((9, 10, 11),)) for n in range(2000)]
-    work = Work([Read(wide, 1)])
-    shape = Shape.of(load_shape(model)[0])
-    found = estimate(work, shape, Probe(config, tokenizer, CPU), 0.0, 2.0**33)
-    assert found.memory["kernels"] < KERNELS * 4 * 2**20
+
+    def kept(lengths: range, met: int = 0) -> tuple[float, int]:
+        trees = [Tree(tuple(range(5, 9 + n)), ((9, 10, 11),)) for n in lengths]
+        found = estimate(Work([Read(trees, 1)]), Shape.of(config), probe, 0.0, 2.0**33, met=met)
+        return found.memory["kernels"], found.met
+
+    few, met = kept(range(20))
+    assert few == 1000 * met > 0
+    assert kept(range(20), met) == (2000 * met, 2 * met)
+    assert kept(range(2000)) == (1000 * KERNELS, KERNELS)
 
 
 def test_loading_counts_a_model_at_a_time(model: Path) -> None:

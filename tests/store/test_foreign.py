@@ -15,7 +15,7 @@ from accord.core.errors import ConfigError, DataError
 from accord.core.types import Answer, Preference, Question, Ranking, StepLabels, Writing
 from accord.store import Snapshot, Store, export, import_file
 from accord.store.readers import _unguarded, guarded
-from tests.store.words import ANNA, AT, BEN, COMPARE, D, ask, every, fill, says
+from tests.store.words import ANNA, AT, BEN, COMPARE, RANK, A, B, C, D, ask, every, fill, says
 
 
 def turned(q: Question, answer: Answer) -> Answer:
@@ -81,6 +81,32 @@ def test_label_studio_as_it_exports_itself(store: Store, tmp_path: Path) -> None
     assert told.rater.name == "10"
     assert (j.seconds, j.at) == (4.288, "2021-03-09T22:16:08.728353Z")
     assert told.responses[told.judgment.answer.better].text == "Go away."  # type: ignore[index, union-attr]
+
+
+def test_label_studio_s_controls_are_what_they_can_be(store: Store, tmp_path: Path) -> None:
+    """A tie is a choice beside the pairwise control, a rank a bucket of the ranker."""
+    tied = [
+        says(ANNA, COMPARE, Preference(better=None)),
+        says(ANNA, RANK, Ranking(ranks=(2, 1, 2))),
+    ]
+    fill(store, [COMPARE, RANK]).add_judgments(tied)
+    export(store.freeze("v1"), tmp_path / "a.json", format="label_studio")
+    pair, ranked = json.loads((tmp_path / "a.json").read_text())
+    (tie,) = pair["annotations"][0]["result"]
+    assert (tie["from_name"], tie["type"], tie["to_name"]) == ("tie", "choices", "prompt")
+    (rank,) = ranked["annotations"][0]["result"]
+    names = {r["body"]: r["id"] for r in ranked["data"]["to_rank"]}
+    a, b, c = (names[x.text] for x in (A, B, C))
+    assert rank["to_name"] == "to_rank"
+    assert {k: set(v) for k, v in rank["value"]["ranker"].items()} == {"1": {b}, "2": {a, c}}
+    rank["value"] = {"ranker": {"_": [c, b, a]}}  # a ranker without buckets
+    with Store(tmp_path / "again.db") as again:
+        (tmp_path / "b.json").write_text(json.dumps([ranked]))
+        import_file(again, tmp_path / "b.json")
+        (j,) = again.judgments()
+        shown = again.judgment(j.id).responses
+        order = sorted(zip(j.answer.ranks, shown, strict=True), key=lambda x: x[0])  # type: ignore[union-attr]
+        assert [r.text for _, r in order] == [x.text for x in (C, B, A)]
 
 
 @pytest.mark.parametrize(

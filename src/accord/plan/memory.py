@@ -73,11 +73,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a stage: FLOP, bytes at the peak by what they are for, seconds."""
+    """Of a stage: FLOP, bytes at the peak by what they are for, seconds, products of different sizes that the
+    process has met by its end."""
 
     flop: float
     memory: dict[str, float]
     seconds: float
+    met: int
 
     @property
     def peak(self) -> float:
@@ -101,10 +103,12 @@ KERNELS = 1024  # that oneDNN keeps
 
 
 def estimate(
-    work: Work, shape: Shape, probe: Probe, base: float, free: float, rate: float | None = None
-) -> Estimate:
+    work: Work, shape: Shape, probe: Probe, base: float, free: float, rate: float | None = None,
+    met: int = 0,
+) -> Estimate:  # fmt: skip
     """What the stage takes. `base`: bytes of a process before it loads a model; `free`: bytes it can have
-    beside that; `rate`: FLOP/s of another machine, in place of what was measured on this one."""
+    beside that; `rate`: FLOP/s of another machine, in place of what was measured on this one; `met`: products
+    of different sizes that stages before it left kernels of."""
     weights = FP32 * (shape.total * work.models + shape.adapter * work.adapters)
     room = free - weights
     costs = [_COSTS[type(part)](part, shape, probe, room) for part in work.parts]
@@ -115,14 +119,15 @@ def estimate(
     merged = (
         FP32 * shape.trunk * min(1.0, work.merged / shape.layers) * (probe.device.type == "cpu")
     )
-    kernels = min(KERNELS, sum(c.products for c in costs)) * probe.once(probe.kernel, key=0)
+    met = min(KERNELS, met + sum(c.products for c in costs))
+    kernels = met * probe.once(probe.kernel, key=0)
     memory = {
         "process": base, "weights": weights, "merged adapters": merged, "kernels": kernels,
         **standing, **largest,
     }  # fmt: skip
     loading = work.loads * probe.once(probe.load, key=0).at(shape.layers) if work.loads else 0.0
     seconds = flop / rate if rate else sum(c.seconds for c in costs) + loading
-    return Estimate(flop, {k: v for k, v in memory.items() if v}, seconds)
+    return Estimate(flop, {k: v for k, v in memory.items() if v}, seconds, met)
 
 
 def _forward(trees: Sequence[Tree], shape: Shape, scalar: bool) -> tuple[float, float]:
@@ -207,7 +212,7 @@ def _read(part: Read, shape: Shape, probe: Probe, room: float) -> _Cost:
 def _answer(part: Answer, shape: Shape, probe: Probe, room: float) -> _Cost:
     if not part.prompts or not part.times:
         return _Cost(0.0, 0.0, {})
-    key = [[p.id for p in part.prompts], part.n, part.batch]
+    key = [[p.id for p in part.prompts], part.n, part.batch, part.tune]
     found: Answered = probe.once(probe.answer, part, key=key)
     answers = len(part.prompts) * part.n * part.times
     read = sum(len(render_prompt(probe.tokenizer, p)) for p in part.prompts) * part.times

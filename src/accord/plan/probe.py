@@ -222,6 +222,8 @@ class Probe:
         first, steps = [], []
         for layers in (FEW, MORE):
             lm = self.small(layers)
+            if isinstance(part.tune, Lora):
+                prepare(lm, part.tune.model_copy(update={"last_layers": None}), self.seed)
             read, whole = self._decode(lm, part, many)
             first.append(read)
             steps.append((self._decode(lm, part, few)[1] if few < many else 0.0, whole))

@@ -54,7 +54,7 @@ def plan_stages(
     there = base + available(device)
     shape, probe = Shape.of(config), Probe(config, tokenizer, device)
     lm = probe.small(1)
-    real, rows = plan(recipe, runs), []
+    real, rows = plan(recipe, runs), list[Row]()
     with tempfile.TemporaryDirectory() as name:
         folder = _data(recipe, real, Path(name), tell)
         configs = {n.name: n.config for n in recipe.nodes}
@@ -64,7 +64,8 @@ def plan_stages(
             tell(f"pricing {node.name}")
             ctx = stage_context(recipe, node, folder, Path(name), _Silent())
             work = work_of(ctx, configs, lm)
-            found = estimate(work, shape, probe, base, there - base, rate)
+            met = rows[-1].estimate.met if rows else 0
+            found = estimate(work, shape, probe, base, there - base, rate, met)
             rows.append(Row(node.name, found, _took(real.stages[node.name]), work.said))
     return rows, there
 

@@ -78,7 +78,8 @@ class Read:
 
 @dataclass(frozen=True)
 class Answer:
-    """Sampling: `n` answers to each prompt, about `likely` tokens each and at most `most`, `times` over."""
+    """Sampling: `n` answers to each prompt, about `likely` tokens each and at most `most`, `times` over, by a
+    model that trains an adapter as `tune` says: its products come on top."""
 
     prompts: Sequence[Prompt]
     n: int
@@ -86,6 +87,7 @@ class Answer:
     most: int
     batch: int
     times: float = 1.0
+    tune: Tune | None = None
 
 
 @dataclass
@@ -241,8 +243,8 @@ def _rlhf(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel)
     evaluations = math.ceil(how.steps / how.eval_every) if how.eval_every else 1
     valued = isinstance(how, Ppo)
     parts: list[Learn | Read | Answer] = [
-        Answer(train, how.n, likely, how.max_new_tokens, how.rollout_batch, answered),
-        Answer(held, 1, likely, how.max_new_tokens, how.rollout_batch, evaluations),
+        Answer(train, how.n, likely, how.max_new_tokens, how.rollout_batch, answered, config.tune),
+        Answer(held, 1, likely, how.max_new_tokens, how.rollout_batch, evaluations, config.tune),
         Read(trees, how.tokens, 2 * answered),  # policy and reference
         Read(trees, how.tokens, answered * (len(models) + valued), scalar=True),
         Read(_answered(lm, held, 1, likely), how.tokens, evaluations * len(models), scalar=True),

@@ -2,6 +2,7 @@
 
     argilla        {fields: {prompt, response_1…}, responses: {question: [{value, user_id}]}, metadata}
     label_studio   {data: {prompt, response_1…}, annotations: [{completed_by, lead_time, result: […]}]}
+                   (docs/collection.md has the labelling interface that shows them)
 
 Both hold one question with everybody's answers, so its responses have one order: the order each rater saw is
 not kept by them (`accord` keeps it). Questions are named preference (response_1, response_2, tie, both_bad),
@@ -135,28 +136,36 @@ def label_studio_rows(snapshot: Snapshot) -> Iterator[Row]:
                 {
                     "id": j.id, "completed_by": {"email": name if "@" in name else f"{name}{MAIL}"},
                     "created_at": j.at, "lead_time": j.seconds, "was_cancelled": False,
-                    "result": [_result(k, v, len(q.responses)) for k, v in given.items()],
+                    "result": [_result(k, v, q) for k, v in given.items()],
                 }
             )  # fmt: skip
         data = {**fields, **facts, **_scale(answers)}
+        if q.kind == "rank":  # what a Ranker arranges is a list
+            names = [f"response_{k}" for k in range(1, len(q.responses) + 1)]
+            data["to_rank"] = [{"id": n, "title": n, "body": fields[n]} for n in names]
         yield {"id": number, "data": data, "annotations": annotations, "predictions": []}
 
 
-def _result(name: str, value: Any, shown: int) -> Row:
-    """One value as a region of the control of its type."""
-    to = ",".join(f"response_{k}" for k in range(1, shown + 1)) or "prompt"
+def _result(name: str, value: Any, q: Question) -> Row:
+    """One value as a region of the control of its type. Pairwise has no tie: it is a choice of its own."""
+    to = "response_1" if len(q.responses) == 1 and name != "rationale" else "prompt"
     kind: str
     body: Row
     if name == "preference" and str(value).startswith("response_"):
+        to = "response_1,response_2"
         kind, body = "pairwise", {"selected": "left" if value == "response_1" else "right"}
     elif name in ("preference", "thumb"):
         kind, body = "choices", {"choices": [value]}
-    elif name == "rank":
-        kind, body = "ranker", {"ranker": {r["value"]: r["rank"] for r in value}}
+        name = "tie" if name == "preference" else name
+    elif name == "rank":  # a bucket a rank, so that equal ranks can be said
+        buckets: dict[str, list[str]] = defaultdict(list)
+        for r in sorted(value, key=lambda r: r["rank"]):
+            buckets[str(r["rank"])].append(r["value"])
+        to, kind, body = "to_rank", "ranker", {"ranker": dict(buckets)}
     elif name in ("text", "rationale", "steps"):
         kind, body = "textarea", {"text": [value]}
     else:
-        kind, body = "rating", {"rating": value}
+        kind, body = "rating", {"rating": int(value) if value == int(value) else value}
     return {"from_name": name, "to_name": to, "type": kind, "value": body}
 
 
@@ -216,12 +225,21 @@ def _region(region: Mapping[str, Any]) -> tuple[str, Any]:
     if region["type"] == "pairwise":
         return "preference", {"left": "response_1", "right": "response_2"}[value["selected"]]
     if region["type"] == "ranker":
-        return "rank", [{"value": k, "rank": r} for k, r in value["ranker"].items()]
+        return "rank", _ranks(value["ranker"])
+    if name == "tie":
+        name = "preference"
     key = {"choices": "choices", "textarea": "text"}.get(region["type"])
     if key:
         several = value[key] if isinstance(value[key], list) else [value[key]]
         return name, "\n".join(map(str, several))
     return name, value.get("rating", value.get("number"))
+
+
+def _ranks(buckets: Mapping[str, Sequence[str]]) -> list[Row]:
+    """Buckets named by their rank; or, of a Ranker without buckets, one list, the best first."""
+    if len(buckets) == 1 and not next(iter(buckets)).isdigit():
+        buckets = {str(rank): [name] for rank, name in enumerate(next(iter(buckets.values())), 1)}
+    return [{"value": name, "rank": int(rank)} for rank, names in buckets.items() for name in names]
 
 
 def _natives(
