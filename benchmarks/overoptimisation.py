@@ -28,7 +28,7 @@ from accord.core.rundir import read_jsonl
 from accord.core.seeds import rng
 from accord.core.types import Exchange, Pair, Prompt
 from accord.lm.load import load
-from accord.pipeline.report.charts import Series, lines
+from accord.pipeline.report.charts import Series
 from accord.rewards.base import Context, reward
 from accord.rewards.learned import RewardModel, load_reward_model
 from accord.stats.best_of_n import best_of_n_kl, expected_best
@@ -36,6 +36,7 @@ from accord.train.policy import train_policy
 from accord.train.reward import train_reward
 from accord.train.settings import Kl, Ppo
 from accord.train.sft import train_sft
+from benchmarks.plot import save_lines
 from benchmarks.preference_vs_trl import hardware
 from benchmarks.sentiment import LIMITS, NEW, answers, gold, how, small_model, snippets
 
@@ -258,13 +259,6 @@ def report(curves: dict[str, Curve]) -> None:
               f"| {alpha:.2f} | {beta:.2f} | {r2:.2f} |")  # fmt: skip
 
 
-COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#64748b")
-STYLE = (
-    "text{font:10px sans-serif;fill:#475569}.grid{stroke:#e2e8f0}polyline,path{fill:none;stroke-width:2}"
-    + f":root{{{''.join(f'--c{i}:{c};' for i, c in enumerate(COLOURS))}}}"
-)
-
-
 def plot(curves: dict[str, Curve], path: Path) -> None:
     """Gold of PPO's curves against √KL, and the proxy of the one that turns."""
     few = f"PPO, {SIZES[0]}"
@@ -275,15 +269,8 @@ def plot(curves: dict[str, Curve], path: Path) -> None:
     shown |= {
         f"{turned}, the proxy itself / 4": [(d, p / 4) for d, _, p in smoothed(curves[turned])]
     }
-    series = [Series(name, sorted(points)) for name, points in shown.items()][: len(COLOURS)]
-    keys = "".join(
-        f'<tspan x="70" dy="15" fill="{COLOURS[i]}">{s.name}</tspan>' for i, s in enumerate(series)
-    )
-    body = str(lines(series, "√KL (nats)", "gold, standard deviations")).removesuffix("</svg>")
-    head = '<svg xmlns="http://www.w3.org/2000/svg" '
-    made = body.replace("<svg ", head, 1).replace(">", f"><style>{STYLE}</style>", 1)
-    path.write_text(f'{made[: made.rindex("</svg>")] if "</svg>" in made else made}'
-                    f'<text y="10">{keys}</text></svg>')  # fmt: skip
+    series = [Series(name, sorted(points)) for name, points in shown.items()]
+    save_lines(series, "√KL (nats)", "gold, standard deviations", path)
 
 
 if __name__ == "__main__":

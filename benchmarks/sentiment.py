@@ -1,14 +1,15 @@
 """Controlled sentiment, the DPO paper's frontier in small: gold reward against KL for five ways to get there.
 
     pip install vaderSentiment
-    python -m benchmarks.sentiment --seeds 0 1 2
+    python -m benchmarks.sentiment --seeds 0 1 2 --plot docs/images/sentiment.svg
 
 A causal model of half a million weights learns to write movie-review snippets (the sentences of
 `vader_ratings`, real data read from ACCORD_SHARED). The gold reward is the vaderSentiment library's compound
 score of what it writes, in [-1, 1]. Preferences are made of pairs of its own samples, labelled by the gold
 with Bradley-Terry noise. Then PPO on the gold reward, DPO and IPO on the pairs, SFT on the chosen, and
 best-of-n; several β (n), three seeds. Every point: mean gold and mean KL(π‖π_ref) per answer (nats) over
-fresh samples, both from the policy itself. Writes a table and a plot.
+fresh samples, both from the policy itself. Writes a table and a plot. Runs are shared among processes of one
+thread each: a model so small gains nothing from a second thread.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,7 @@ from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel, load
 from accord.lm.sample import Sampling
 from accord.lm.score import token_logps
+from accord.pipeline.report.charts import Series
 from accord.rewards.base import Context, reward
 from accord.stats.best_of_n import best_of_n_kl, expected_best
 from accord.train.data import Limits
@@ -44,8 +50,15 @@ from accord.train.rollout import roll_out
 from accord.train.settings import Kl, Ppo
 from accord.train.sft import train_sft
 from benchmarks.cases import SHARED
+from benchmarks.plot import save_lines
 
-BETAS = {"ppo": (0.03, 0.1, 0.3), "dpo": (0.05, 0.1, 0.3), "ipo": (0.05, 0.1, 0.3)}
+METHODS: dict[str, Sequence[float]] = {  # the slowest first; the numbers are β
+    "baselines": (0,),
+    "ppo": (0.03, 0.1, 0.3),
+    "dpo": (0.05, 0.1, 0.3),
+    "ipo": (0.05, 0.1, 0.3),
+    "sft-on-chosen": (0,),
+}
 NS = (2, 4, 8, 16)
 NEW, FIRST = 24, 3  # tokens written; words of the snippet given as prompt
 TEMPLATE = (
@@ -148,77 +161,83 @@ def how(lr: float, **more: Any) -> Optimise:
 LIMITS = Limits(max_prompt=64, max_completion=64)
 
 
-def points(
-    seed: int, base: Path, folder: Path, data: Sequence[Demonstration]
-) -> list[dict[str, Any]]:
-    """Every method's points for one seed."""
-    prompts = [d.prompt for d in data]
+Row = dict[str, Any]
+
+
+@lru_cache
+def study(base: Path, seed: int) -> tuple[list[Prompt], list[Prompt], list[Pair]]:
+    """Prompts to learn from, prompts held out, pairs of the writer's own samples."""
+    prompts = [d.prompt for d in snippets()]
     rng(seed, "prompts").shuffle(prompts)
     train, test = prompts[:1500], prompts[1500:1756]
-    samples = answers(load(base, device="cpu"), train, 2, seed)
-    pairs = preferences(samples, seed)
-    held = answers(load(base, device="cpu"), test, 32, seed + 1)
-    rows = [{"method": "reference", "at": 0, "gold": statistics.fmean(gold(e) for es in held for e in es),
-             "kl": 0.0}]  # fmt: skip
+    return train, test, preferences(answers(load(base, device="cpu"), train, 2, seed), seed)
+
+
+def baselines(base: Path, seed: int) -> list[Row]:
+    """The writer itself and the best of n of its answers."""
+    held = answers(load(base, device="cpu"), study(base, seed)[1], 32, seed + 1)
     golds = [[gold(e) for e in es] for es in held]
-    rows += [
+    rows: list[Row] = [{"method": "reference", "at": 0, "kl": 0.0,
+                        "gold": statistics.fmean(g for gs in golds for g in gs)}]  # fmt: skip
+    return rows + [
         {"method": "best-of-n", "at": n, "kl": best_of_n_kl(n),
          "gold": statistics.fmean(expected_best(g, n) for g in golds)} for n in NS
     ]  # fmt: skip
 
-    def trained(method: str, at: float, train_one: Callable[[Path], Path]) -> None:
-        place = folder / f"{method}-{at}-{seed}"
-        place.mkdir(parents=True)
-        began = time.perf_counter()
-        reached, kl = measured(train_one(place), base, test, seed + 2)
-        row = {"method": method, "at": at, "gold": reached, "kl": kl,
-               "seconds": time.perf_counter() - began}  # fmt: skip
-        rows.append(row)
-        print(json.dumps({"seed": seed, **row}), flush=True)
 
-    def preference(place: Path, loss: dict[str, Any]) -> Path:
-        return train_preference(
-            load(base, device="cpu"), pairs, run_dir=place, tune="full", loss=loss, limits=LIMITS, seed=seed,
-            optimise_with=how(3e-4, epochs=2.0),
-        ).model  # fmt: skip
-
-    def ppo(place: Path, beta: float) -> Path:
+def trained(base: Path, place: Path, seed: int, method: str, beta: float) -> Path:
+    """The model that a method makes of the writer."""
+    train, _, pairs = study(base, seed)
+    lm = load(base, device="cpu")
+    if method == "ppo":
         cfg = Ppo(
             steps=60, batch_size=64, minibatch=32, epochs=2, lr=3e-4, value_lr=1e-3, max_new_tokens=NEW,
             tokens=4096, rollout_batch=64, kl=Kl(beta=beta), save_every=10**6,
         )  # fmt: skip
         return train_policy(
-            load(base, device="cpu"), train, [{"name": "vader"}], run_dir=place, tune="full", settings=cfg,
-            seed=seed,
+            lm, train, [{"name": "vader"}], run_dir=place, tune="full", settings=cfg, seed=seed
+        ).model
+    if method == "sft-on-chosen":
+        chosen = [Demonstration(prompt=p.prompt, response=p.chosen) for p in pairs]
+        return train_sft(
+            lm, chosen, run_dir=place, tune="full", limits=LIMITS, seed=seed,
+            optimise_with=how(3e-4, epochs=2.0),
         ).model  # fmt: skip
+    loss = {"name": method, "beta": beta} | ({"average": False} if method == "ipo" else {})
+    return train_preference(
+        lm, pairs, run_dir=place, tune="full", loss=loss, limits=LIMITS, seed=seed,
+        optimise_with=how(3e-4, epochs=2.0),
+    ).model  # fmt: skip
 
-    chosen = [Demonstration(prompt=p.prompt, response=p.chosen) for p in pairs]
-    trained("sft-on-chosen", 0, lambda place: train_sft(
-        load(base, device="cpu"), chosen, run_dir=place, tune="full", limits=LIMITS, seed=seed,
-        optimise_with=how(3e-4, epochs=2.0)).model)  # fmt: skip
-    for beta in BETAS["dpo"]:
-        trained("dpo", beta, lambda place, b=beta: preference(place, {"name": "dpo", "beta": b}))
-    for beta in BETAS["ipo"]:
-        trained(
-            "ipo",
-            beta,
-            lambda place, b=beta: preference(place, {"name": "ipo", "beta": b, "average": False}),
-        )
-    for beta in BETAS["ppo"]:
-        trained("ppo", beta, lambda place, b=beta: ppo(place, b))
-    return [{"seed": seed, **row} for row in rows]
+
+def points(base: Path, folder: Path, job: tuple[int, str, float]) -> list[Row]:
+    """One method's points for one seed."""
+    torch.set_num_threads(1)
+    seed, method, beta = job
+    began = time.perf_counter()
+    if method == "baselines":
+        rows = baselines(base, seed)
+    else:
+        place = folder / f"{method}-{beta}-{seed}"
+        place.mkdir(parents=True)
+        model = trained(base, place, seed, method, beta)
+        reached, kl = measured(model, base, study(base, seed)[1], seed + 2)
+        rows = [{"method": method, "at": beta, "gold": reached, "kl": kl}]
+    took = {"seed": seed, "seconds": time.perf_counter() - began}
+    return [row | took for row in rows]
 
 
 def main() -> None:
     """Train the writer, then every point of every seed; print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    data = snippets()
+    data, began = snippets(), time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        began = time.perf_counter()
         start = small_model(data, folder / "start")
         writer = train_sft(
             load(start, device="cpu"), data, run_dir=folder / "writer", tune="full", limits=LIMITS, seed=1,
@@ -228,17 +247,40 @@ def main() -> None:
             f"{len(data)} snippets, writer trained in {time.perf_counter() - began:.0f} s",
             flush=True,
         )
-        rows = [row for seed in args.seeds for row in points(seed, writer, folder, data)]
+        jobs = [
+            (seed, m, beta) for m, betas in METHODS.items() for seed in args.seeds for beta in betas
+        ]
+        with ProcessPoolExecutor(args.processes, multiprocessing.get_context("spawn")) as pool:
+            rows: list[Row] = []
+            for found in pool.map(partial(points, writer, folder), jobs):
+                rows += found
+                print(json.dumps(found), flush=True)
+    print(f"{time.perf_counter() - began:.0f} s in all")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
+    table = summary(rows)
     print(
         "\n| method | β or n | gold, mean over seeds (each) | KL, nats an answer |\n|---|---|---|---|"
     )
-    for key in dict.fromkeys((r["method"], r["at"]) for r in rows):
-        mine = [r for r in rows if (r["method"], r["at"]) == key]
-        each = ", ".join(f"{r['gold']:.3f}" for r in mine)
-        mean, kl = (statistics.fmean(r[k] for r in mine) for k in ("gold", "kl"))
-        print(f"| {key[0]} | {key[1]:g} | {mean:.3f} ({each}) | {kl:.2f} |")
+    for method, at, golds, kl in table:
+        each = ", ".join(f"{g:.3f}" for g in golds)
+        print(f"| {method} | {at:g} | {statistics.fmean(golds):.3f} ({each}) | {kl:.2f} |")
+    if args.plot:
+        shown = {m: sorted((kl, statistics.fmean(g)) for name, _, g, kl in table if name == m)
+                 for m in ("best-of-n", "ppo", "dpo", "ipo", "sft-on-chosen", "reference")}  # fmt: skip
+        series = [Series(m, found) for m, found in shown.items()]
+        save_lines(series, "KL, nats an answer", "gold reward", args.plot)
+
+
+def summary(rows: Sequence[Row]) -> list[tuple[str, float, list[float], float]]:
+    """Method, β or n, gold of each seed, mean KL; best-of-n first."""
+    found = []
+    for method, at in dict.fromkeys((r["method"], r["at"]) for r in rows):
+        mine = [r for r in rows if (r["method"], r["at"]) == (method, at)]
+        found.append(
+            (method, at, [r["gold"] for r in mine], statistics.fmean(r["kl"] for r in mine))
+        )
+    return found
 
 
 if __name__ == "__main__":
