@@ -29,6 +29,7 @@ from accord.losses import (
     value_clip,
     whiten,
 )
+from benchmarks.quiet import alone
 
 PROMPTS, ANSWERS, BETA = 4, 12, 0.5
 SAMPLES, STEPS, LR = 256, 400, 0.1  # answers to each prompt a step
@@ -132,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
+    print(f"{alone()}\n")
     print("| method | " + " | ".join(f"seed {s}" for s in args.seeds) + " |")
     print("|---|" + "---|" * len(args.seeds))
     print(

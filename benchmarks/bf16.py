@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import statistics
 
-from benchmarks.preference_vs_trl import hardware, measure, seconds_a_pair
+from benchmarks.preference_vs_trl import measure, seconds_a_pair
+from benchmarks.quiet import alone
 from benchmarks.worker import MODEL
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048)
     args = parser.parse_args()
     args.method, args.device, args.model = "dpo", "cpu", MODEL
+    print(alone())
     found = {}
     for precision in ("fp32", "bf16"):
         args.precision = precision
@@ -28,7 +30,6 @@ def main() -> None:
     ratio = seconds_a_pair(found["fp32"]) / seconds_a_pair(found["bf16"])
     both = zip(found["fp32"][0]["steps"], found["bf16"][0]["steps"], strict=True)
     apart = [abs(a["loss"] - b["loss"]) for a, b in both]
-    print(hardware())
     print(f"{args.case}, dpo, {args.tune}: fp32 / bf16 = {ratio:.2f}× in time a pair")
     print(
         f"loss apart over {len(apart)} steps: median {statistics.median(apart):.1e}, most {max(apart):.1e}"

@@ -37,6 +37,7 @@ from accord.web import accounts, tables
 from accord.web.audit import verify_events
 from accord.web.site import Site
 from accord.web.studies import load_study
+from benchmarks.quiet import alone
 
 PASSWORD = "a password for the benchmark"
 WORDS = [
@@ -265,6 +266,7 @@ def main() -> None:
     parser.add_argument("--postgres", default="")
     parser.add_argument("--kill", action="store_true")
     args = parser.parse_args()
+    print(alone(), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         where = args.postgres or str(folder / "study.db")

@@ -25,6 +25,7 @@ from accord.train.optimise import Optimise, _accumulate
 from accord.train.pairs import preference_objective
 from accord.train.trainee import prepare
 from benchmarks.cases import CASES, rows_of
+from benchmarks.quiet import alone
 from benchmarks.worker import MODEL, pair_trees
 
 
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    print(alone())
     lm, case = load(MODEL, device="cpu"), CASES[args.case]
     data = pair_trees(rows_of(case, lm.tokenizer, case.batch))
     trainee = prepare(lm, Lora() if args.tune == "lora" else "full", 17)

@@ -27,7 +27,7 @@ from accord.lm.vocab_head import VocabHead
 from accord.train.memory import in_use, peak, reset_peak
 from accord.train.trainee import prepare
 from benchmarks.cases import CASES, rows_of
-from benchmarks.preference_vs_trl import hardware
+from benchmarks.quiet import alone
 from benchmarks.worker import MODEL, pair_trees
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def main() -> None:
         measure = {"row": time_a_token, "head": head_memory}[kind]
         print(json.dumps(measure(*numbers)))
         return
-    print(hardware())
+    print(alone())
     print("\n| packed tokens | µs a token | without attention | peak MB |\n|---|---|---|---|")
     rest = []
     for tokens in ROWS:

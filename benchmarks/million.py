@@ -21,7 +21,7 @@ from accord.core.seeds import rng
 from accord.core.types import Judgment, Preference, Prompt, Question, Rater, Response
 from accord.store import Store, import_file
 from accord.train.memory import device_of_choice, peak
-from benchmarks.preference_vs_trl import hardware
+from benchmarks.quiet import alone
 
 RATERS, ORDERS = 10, 2
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--judgments", type=int, default=1_000_000)
     args = parser.parse_args()
-    print(hardware())
+    print(alone())
     print(f"\n| {args.judgments:,} judgments | time |\n|---|---|")
     with tempfile.TemporaryDirectory() as name:
         file, place = Path(name) / "judgments.jsonl", Path(name) / "study.db"

@@ -37,7 +37,7 @@ from accord.train.reward import train_reward
 from accord.train.settings import Kl, Ppo
 from accord.train.sft import train_sft
 from benchmarks.plot import save_lines
-from benchmarks.preference_vs_trl import hardware
+from benchmarks.quiet import alone
 from benchmarks.sentiment import LIMITS, NEW, answers, gold, how, small_model, snippets
 
 SIZES = (60, 1000)  # comparisons a proxy learns from
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     began, seed, data = time.perf_counter(), args.seed, snippets()
-    print(hardware(), flush=True)
+    print(alone(), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = small_model(data, folder / "start")

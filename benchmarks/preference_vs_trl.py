@@ -11,27 +11,24 @@ Exits with 1 when a step's loss differs from TRL's (matched) by more than 1e-3 r
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import CASES
+from benchmarks.quiet import alone
 from benchmarks.worker import MODEL
 
 # *-live: the reference pass is in the time. TRL as it comes runs in bf16 with a live reference
 CONTENDERS = [
     "accord", "accord-live", "accord-bf16", "accord-bf16-live", "trl-patched", "trl-matched", "trl",
 ]  # fmt: skip
-LOCK = Path("/tmp/accord-benchmark.lock")
 Figures = dict[str, list[dict[str, Any]]]
 
 
@@ -88,17 +85,6 @@ def table(found: Figures, args: argparse.Namespace) -> list[str]:
     return lines
 
 
-def hardware() -> str:
-    """Processor, cores and versions."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor()
-    versions = ", ".join(f"{p} {version(p)}" for p in ("torch", "transformers", "trl", "peft"))
-    return f"{cpu}, {os.cpu_count()} cores; {versions}"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run all contenders in turn and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -115,21 +101,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     found: Figures = defaultdict(list)
-    with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for _ in range(args.rounds):
-            for contender in args.contenders:
-                found[contender].append(measure(contender, args))
-                last = found[contender][-1]
-                told = " ".join(f"{x['s']:.2f}" for x in last["steps"])
-                print(
-                    f"{contender}: {told} s a step, load {last['load_before']:.2f}", file=sys.stderr
-                )
+    where = alone()
+    for _ in range(args.rounds):
+        for contender in args.contenders:
+            found[contender].append(measure(contender, args))
+            last = found[contender][-1]
+            told = " ".join(f"{x['s']:.2f}" for x in last["steps"])
+            print(f"{contender}: {told} s a step, load {last['load_before']:.2f}", file=sys.stderr)
     title = f"{args.case}, {args.method}, {args.tune}, {args.precision}, {args.tokens} tokens a micro-batch"
-    print("\n".join([title, hardware(), "", *table(found, args)]))
+    print("\n".join([title, where, "", *table(found, args)]))
     if args.json:
         args.json.write_text(
-            json.dumps({"title": title, "hardware": hardware(), "runs": found}, indent=1)
+            json.dumps({"title": title, "hardware": where, "runs": found}, indent=1)
         )
     if "trl-matched" in found:
         sys.exit(int(apart(found["accord"], found["trl-matched"]) > 1e-3))

@@ -30,7 +30,7 @@ from accord.train.data import Limits
 from accord.train.optimise import Optimise
 from accord.train.process import train_process
 from benchmarks.cases import SHARED
-from benchmarks.preference_vs_trl import hardware
+from benchmarks.quiet import alone
 
 WRITERS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 CALCULATION = re.compile(r"<<[^<>]*>>")
@@ -75,7 +75,7 @@ def main() -> None:
     args = parser.parse_args()
     rows, began = problems(), time.perf_counter()
     train, test = rows[: args.train], rows[-args.test :]
-    print(hardware(), flush=True)
+    print(alone(), flush=True)
     found: dict[str, Any] = {}
     for name, whole in (("steps", False), ("whole solutions", True)):
         data = [x for p in train for w in WRITERS if (x := labelled(p, w, whole=whole))]

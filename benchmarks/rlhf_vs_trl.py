@@ -39,7 +39,7 @@ from accord.train.memory import peak
 from accord.train.policy import METHODS
 from accord.train.settings import Grpo, OnPolicy, Ppo
 from benchmarks.cases import CASES
-from benchmarks.preference_vs_trl import hardware
+from benchmarks.quiet import alone
 
 QUESTIONS = [
     Prompt.user(f"Write one sentence about {what} for a reader who has never heard of it, plainly.")
@@ -150,7 +150,7 @@ def main() -> None:
         others |= {f"TRL, {args.tune}, as it comes": (args.tune, True)}
         if args.tune != "full":
             others |= {"TRL, full, settings matched": ("full", False)}
-    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    where, runs = alone(), defaultdict[str, list[dict[str, Any]]](list)
     for _ in range(args.rounds):
         command = [sys.executable, "-m", "benchmarks.rlhf_vs_trl", args.method, "--tune", args.tune]
         more = ["--case", args.case, "--steps", str(args.steps), "--only-accord"]
@@ -161,7 +161,7 @@ def main() -> None:
         for name, (tune, as_it_comes) in others.items():
             told = run_trl(args.trl_python, args.method, tune, args.case, args.steps, as_it_comes)
             runs[name].append(told)
-    print(f"{args.method}, {args.tune}, {args.case}; {hardware()}\n")
+    print(f"{args.method}, {args.tune}, {args.case}; {where}\n")
     print("| contender | s a step | peak MB | time: it / accord | memory: accord / it |")
     print("|---|---|---|---|---|")
     seconds = {k: statistics.median(s for r in x for s in r["steps"][1:]) for k, x in runs.items()}

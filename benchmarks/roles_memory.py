@@ -27,7 +27,7 @@ from accord.rewards.learned import RewardModel, load_reward_model
 from accord.train.actors import cast, on_the_base
 from accord.train.memory import in_use
 from accord.train.trainee import prepare
-from benchmarks.preference_vs_trl import hardware
+from benchmarks.quiet import alone
 from benchmarks.worker import MODEL
 
 CPU = torch.device("cpu")
@@ -76,17 +76,17 @@ def main() -> None:
     if args.one:
         print(json.dumps(one(args.one[0], Path(args.one[1]))))
         return
-    print(hardware())
+    print(alone())
     print("\n| held | MB | of one model |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = reward_folder(Path(name) / "reward")
-        alone = 0.0
+        single = 0.0
         for what in ("one model", "four roles, adapters", "four roles, full models"):
             command = [sys.executable, "-m", "benchmarks.roles_memory", "--one", what, str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             size = float(json.loads(done.stdout.splitlines()[-1]))
-            alone = alone or size
-            print(f"| {what} | {size:.0f} | {size / alone:.2f}× |", flush=True)
+            single = single or size
+            print(f"| {what} | {size:.0f} | {size / single:.2f}× |", flush=True)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ from accord.train.settings import Kl, Ppo
 from accord.train.sft import train_sft
 from benchmarks.cases import SHARED
 from benchmarks.plot import save_lines
+from benchmarks.quiet import alone
 
 METHODS: dict[str, Sequence[float]] = {  # the slowest first; the numbers are β
     "baselines": (0,),
@@ -235,6 +236,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
+    print(alone(), flush=True)
     data, began = snippets(), time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

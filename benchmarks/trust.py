@@ -9,8 +9,6 @@ report of `accord trust` on it. Exits with 1 when α takes 10 s or Bradley-Terry
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -24,21 +22,11 @@ import numpy as np
 from accord.stats.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
 from accord.stats.ranking import bradley_terry
 from accord.stats.raters import rater_skills
+from benchmarks.quiet import alone
 
 UNITS, EACH = 200_000, 5
 ITEMS, COMPARISONS = 10_000, 1_000_000
 ALPHA_LIMIT, RANKING_LIMIT = 10.0, 20.0
-
-
-def hardware() -> str:
-    """Processor, cores, load: what a figure means nothing without."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    load = os.getloadavg()[0]
-    return f"{name}, {os.cpu_count()} cores, numpy {np.__version__}, load before {load:.1f}"
 
 
 def timed(what: str, of: Callable[[], Any], show: Callable[[Any], object] = str) -> float:
@@ -141,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--judgments", type=int, default=0)
     asked = parser.parse_args()
-    print(f"{hardware()}\n\n| what | time | found |\n|---|---|---|")
+    print(f"{alone()}\n\n| what | time | found |\n|---|---|---|")
     alpha, fit = agreement(), ranking()
     skills()
     if asked.judgments:

@@ -89,6 +89,21 @@ def test_bradley_terry_by_hand() -> None:
 
 MIXED = {"parts": [{"name": "dpo", "beta": 0.3}, {"name": "sft", "weight": 0.2}]}
 NEEDS = {"mix": MIXED}  # losses with a hyperparameter that has no default
+VARIANTS = [  # forms of a loss that its defaults do not reach
+    ("dpo", {"beta": 0.3, "label_smoothing": 0.2}),
+    ("dpo", {"beta": 5.0, "length_normalized": True}),
+    ("dpo", {"ld_alpha": 0.3}),
+    ("ipo", {"average": False}),
+    ("wpo", {"alignment": "sampled"}),
+    ("f_dpo", {"divergence": "forward_kl"}),
+    ("f_dpo", {"divergence": "alpha"}),
+    ("f_dpo", {"divergence": "alpha", "alpha": 1e-6}),
+    ("f_dpo", {"divergence": "reverse_kl"}),
+    ("simpo", {"beta": 10.0, "gamma": 5.0}),
+    ("cpo", {"alpha": 0.0, "label_smoothing": 0.2}),
+    ("mix", {"parts": [{"name": "simpo"}, {"name": "ipo", "weight": 3.0}]}),
+]
+EVERY = [(name, NEEDS.get(name, {})) for name in preference_losses.names()] + VARIANTS
 DETACHED = {"wpo"}  # a weight without gradient: finite differences see it, the gradient must not
 
 
@@ -100,12 +115,24 @@ def ends(reach: float = 1e4) -> PairLogps:
     return PairLogps(*values, torch.full((5,), 3.0), torch.full((5,), 5.0))
 
 
-@pytest.mark.parametrize("name", preference_losses.names())
-def test_preference_contract(name: str) -> None:
+def whole(lp: PairLogps) -> PairLogps:
+    """With what two losses read more: tails that are a third of the sums, collisions below the log-probs."""
+
+    def tail() -> PairLogps:
+        columns = (lp.policy_chosen, lp.policy_rejected, lp.ref_chosen, lp.ref_rejected)
+        return PairLogps(*(x / 3 for x in columns), lp.chosen_tokens, lp.rejected_tokens)
+
+    return replace(
+        lp, tail=tail, collision_chosen=-lp.chosen_tokens, collision_rejected=-lp.rejected_tokens
+    )
+
+
+@pytest.mark.parametrize(("name", "hyper"), EVERY)
+def test_preference_contract(name: str, hyper: dict[str, object]) -> None:
     """Shape [B], value and gradient finite at ±1e4 in fp32, gradient equal to finite differences."""
-    loss = get_preference_loss(name, **NEEDS.get(name, {}))
-    assert loss(random_pairs()).shape == (16,)
-    extreme = ends()
+    loss = get_preference_loss(name, **hyper)
+    assert loss(whole(random_pairs())).shape == (16,)
+    extreme = whole(ends())
     extreme.policy_chosen.requires_grad_()
     extreme.policy_rejected.requires_grad_()
     values = loss(extreme)
@@ -116,19 +143,38 @@ def test_preference_contract(name: str) -> None:
 
     def of(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
         rest = (base.ref_chosen, base.ref_rejected, base.chosen_tokens, base.rejected_tokens)
-        return loss(PairLogps(chosen, rejected, *rest))
+        return loss(whole(PairLogps(chosen, rejected, *rest)))
 
     inputs = (base.policy_chosen.requires_grad_(), base.policy_rejected.requires_grad_())
     if name not in DETACHED:
         assert torch.autograd.gradcheck(of, inputs)
 
 
-@pytest.mark.parametrize("name", preference_losses.names())
-def test_a_loss_that_needs_no_reference_does_not_read_it(name: str) -> None:
-    lp = random_pairs()
+def test_alpha_divergence_tends_to_dpo() -> None:
+    lp = PairLogps(
+        *(x.float() for x in vars(random_pairs()).values() if isinstance(x, torch.Tensor))
+    )
+    near = get_preference_loss("f_dpo", beta=0.3, divergence="alpha", alpha=1e-7)(lp)
+    torch.testing.assert_close(near, get_preference_loss("dpo", beta=0.3)(lp), atol=1e-4, rtol=1e-4)
+
+
+def test_one_answer_is_not_its_own_baseline() -> None:
+    one = torch.zeros(1)
+    for name in ("kto", "bco"):
+        with pytest.raises(ConfigError, match="a batch of 1 has no mean to compare with"):
+            get_unpaired_loss(name)(LabelledLogps(one, one, one, one, one))
+        with pytest.raises(ConfigError, match="a batch of"):
+            get_unpaired_loss("kto")(LabelledLogps(one, one, one[:0], one[:0], one))
+
+
+@pytest.mark.parametrize(("name", "hyper"), EVERY)
+def test_a_loss_that_needs_no_reference_does_not_read_it(
+    name: str, hyper: dict[str, object]
+) -> None:
+    lp = whole(random_pairs())
     nan = torch.full_like(lp.ref_chosen, torch.nan)
     blind = replace(lp, ref_chosen=nan, ref_rejected=nan)
-    chosen = choose_loss({"name": name, **NEEDS.get(name, {})})
+    chosen = choose_loss({"name": name, **hyper})
     assert torch.isfinite(chosen.function(blind)).all() != chosen.facts["needs_reference"]
 
 
@@ -200,7 +246,7 @@ def test_a_wrong_mix_names_its_part(parts: list[dict[str, object]], told: str) -
 
 def test_a_mix_needs_what_its_parts_need() -> None:
     free = choose_loss({"name": "mix", "parts": [{"name": "simpo"}, {"name": "sft"}]})
-    assert free.facts == {"needs_reference": False, "collision": False}
+    assert free.facts == {"needs_reference": False, "per_token": True, "collision": False}
     wpo = {"name": "wpo", "alignment": "sampled"}
     assert choose_loss({"name": "mix", "parts": [{"name": "sft"}, wpo]}).facts == {
         "needs_reference": True,

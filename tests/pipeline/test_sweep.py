@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,11 @@ import yaml
 from accord.core.errors import ConfigError, RunError
 from accord.core.rundir import read_json, read_jsonl
 from accord.pipeline import runner
+from accord.pipeline.context import read_result
 from accord.pipeline.kinds import Sweep
 from accord.pipeline.recipe import read_recipe
+from accord.pipeline.report.words import CURVES
+from accord.store import Store, import_file
 from accord.train import sweep as module
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
@@ -204,3 +208,67 @@ stages:
     assert "judged good" in html
     assert "the judged answers it was trained on" in html
     assert "reference point" in html
+
+
+def thumbs_and_comparisons(folder: Path, over: str, **keys: Any) -> Path:
+    """A recipe whose data holds both; its sweep is over losses."""
+    model = save_tiny_model(folder / "model")
+    with Store(folder / "both.db") as store:
+        for kind, file in (("thumbs", "t.jsonl"), ("pairs", "p.jsonl")):
+            rows = [
+                {"prompt": f"Question {i}?", "completion": f"Answer {i % 3}.", "label": i % 2 == 0}
+                if kind == "thumbs"
+                else {"prompt": f"Question {i}?", "chosen": f"Yes, {i}.", "rejected": f"No, {i}."}
+                for i in range(16)
+            ]
+            (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+            import_file(store, folder / file)
+        store.freeze("v1")
+    more = "".join(f", {k}: {v}" for k, v in keys.items())
+    (folder / "both.yaml").write_text(f"""\
+name: both
+model: {model}
+stages:
+  grid: {{kind: sweep, data: both.db@v1, max_steps: 2, over: {{loss.name: {over}}}{more}}}
+""")
+    return folder / "both.yaml"
+
+
+@pytest.mark.parametrize("over", ["[kto, dpo]", "[dpo, kto]"])
+def test_losses_of_two_families_each_read_what_is_theirs(over: str, tmp_path: Path) -> None:
+    path = thumbs_and_comparisons(tmp_path, over, batch_size=4)
+    folder = runner.run(read_recipe(path), tmp_path / "runs", Heard())
+    points = read_json(folder.stages["grid"] / "sweep.json")
+    held = {p["point"]["loss.name"]: p["metrics"]["accuracy"]["n"] for p in points}
+    both = 2 * held["dpo"]  # each comparison as two single answers, and thumbs on the same prompts
+    assert held["kto"] > both > 0
+    assert "accuracies are not of one kind" in read_result(folder.stages["grid"]).headline
+
+
+def test_a_loss_that_cannot_read_the_data_is_told_before_any_trains(tmp_path: Path) -> None:
+    recipe = read_recipe(thumbs_and_comparisons(tmp_path, "[dpo, kto]", batch_size=1))
+    with pytest.raises(ConfigError, match="batch_size: must be at least 2"):
+        runner.run(recipe, tmp_path / "runs", Heard())
+    assert not list((tmp_path / "runs").rglob("points"))
+
+
+def test_points_of_other_sizes_share_the_reference(tmp_path: Path) -> None:
+    """What `auto` finds room for differs between them; the reference's key must not."""
+    path = recipe_with_sweep(tmp_path, {"batch_size": [1, 8]}, tokens="auto")
+    folder = runner.run(read_recipe(path), tmp_path / "runs", Heard())
+    assert len(read_json(folder.stages["dpo"] / "sweep.json")) == 2
+    assert len(list((tmp_path / "runs").rglob("reference/*.safetensors"))) == 2
+
+
+def test_every_logged_figure_has_its_sentence(tmp_path: Path) -> None:
+    losses = "[kto, bco, dpo, simpo, ipo, orpo, plackett_luce]"
+    path = thumbs_and_comparisons(tmp_path, losses, batch_size=4)
+    folder = runner.run(read_recipe(path), tmp_path / "runs", Heard())
+    explained = {key for keys, _, _ in CURVES for key in keys} | {"step", "epoch", "seconds"}
+    html = (folder.path / "report.html").read_text()
+    for log in (folder.stages["grid"] / "points").rglob("metrics.jsonl"):
+        logged = {key for row in read_jsonl(log) for key in row}
+        assert {"loss", "grad_norm", "margin", "accuracy", "chosen_tokens"} <= logged
+        assert logged <= explained, logged - explained
+    for key in ("grad_norm", "margin", "kl", "rejected_tokens", "baseline"):
+        assert f"<b>{key.replace('_', ' ')}</b> by step" in html

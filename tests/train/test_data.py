@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,7 +83,7 @@ def test_by_prompt_a_prompt_counts_once_and_pairs_keep_their_shares(items: list[
 
 def test_flat_edges_point_at_their_own_groups_responses() -> None:
     groups = group_by_prompt(pairs())
-    edges = flatten(groups, "pair", "cpu")  # type: ignore[arg-type]
+    edges = flatten(groups, "pair", torch.zeros(()))
     assert edges.better.tolist() == [0, 1, 0, 3]
     assert edges.worse.tolist() == [1, 2, 2, 4]
     assert edges.weight.tolist() == [2.0, 0.5, 1.5, 3.0]

@@ -38,8 +38,6 @@ from tests.train.small import (
     trees_of,
 )
 
-CPU = torch.device("cpu")
-
 
 def labelled(n: int = 6) -> list[LabelledResponse]:
     return [
@@ -110,6 +108,31 @@ def test_kto_by_hand() -> None:
         gain = torch.sigmoid(0.1 * (r - z0) * (1 if item.desirable else -1))
         values.append(item.weight * (1 - gain))
     assert loss == pytest.approx(float(sum(values)) / 6.0, abs=1e-5)  # weights 1, 2, 1, 2
+
+
+@pytest.mark.parametrize("name", ["kto", "bco"])
+def test_single_answers_are_watched_from_what_they_are_compared_with(name: str) -> None:
+    policy, reference = engines()
+    items = labelled_trees(tiny_tokenizer(), labelled(4), LIMITS)
+    objective = unpaired(policy, reference, items, name)
+    assert objective.whole is not None
+    batch = objective.whole([0, 1, 2, 3])
+    _, sums = objective.loss([0, 1, 2, 3], batch)  # type: ignore[call-arg]
+    new, old = (
+        torch.stack([x.sum() for x in token_logps(e, items.trees, WIDE)])
+        for e in (policy, reference)
+    )
+    good = torch.tensor([item.desirable for item in items.items])
+    ratio = new - old
+    point = (
+        (batch.kl_policy - batch.kl_ref).mean().clamp(min=0)
+        if name == "kto"
+        else (ratio[good].mean() + ratio[~good].mean()) / 2
+    )
+    right = torch.where(good, ratio - point, point - ratio)
+    assert sums["margin"] == (pytest.approx(float(right.sum()), abs=1e-4), 4)
+    assert sums["accuracy"] == (float((right > 0).sum()), 4)
+    assert sums["baseline"][0] / sums["baseline"][1] == pytest.approx(float(point), abs=1e-4)
 
 
 def test_partners_never_share_a_prompt() -> None:
@@ -187,15 +210,16 @@ def test_plackett_luce_by_hand(average: str) -> None:
         u = [0.3 * float((a - b).sum()) for a, b in zip(new, kept.split(sizes), strict=True)]
         left = [u[k] for k in order_of(item) or []]
         terms = [torch.tensor(left[k:]).logsumexp(0) - left[k] for k in range(len(left))]
-        expected.append(float(sum(terms)) / (len(left) - 1 if average == "prompt" else 1))
+        weight = sum(e.weight for e in item.edges) / len(item.edges)  # (2 + 0.5 + 1.5) / 3, and 3
+        expected.append(float(sum(terms)) * (weight if average == "pair" else 1 / (len(left) - 1)))
     assert float(got.detach()) == pytest.approx(sum(expected), abs=1e-4)
-    assert sum(objective.counts) == (2.0 if average == "prompt" else 3.0)
+    assert sum(objective.counts) == pytest.approx(2.0 if average == "prompt" else 2 * 4 / 3 + 3)
 
 
 def test_tails_lie_beyond_the_shorter_answer() -> None:
     values = torch.arange(1.0, 10.0)  # continuations of 2, 3 and 4 tokens: (1 2) (3 4 5) (6 7 8 9)
     scored = Scored(values, values * 10, (2, 3, 4))
-    edges = flatten([group([(0, 2), (2, 1)])], "pair", CPU)
+    edges = flatten([group([(0, 2), (2, 1)])], "pair", torch.zeros(()))
     tail = pair_logps(scored, edges).tail
     assert tail is not None
     lp = tail()
@@ -260,7 +284,7 @@ def test_gradients_reach_both_sides_of_a_tail() -> None:
     policy, reference = engines()
     trees = trees_of(pairs())
     scored = score(policy, trees.trees, token_logps(reference, trees.trees, WIDE))
-    lp = pair_logps(scored, flatten(trees.items, "pair", CPU))
+    lp = pair_logps(scored, flatten(trees.items, "pair", scored.policy_S))
     loss = get_preference_loss("dpo", ld_alpha=0.0)(lp).sum()
     assert any(g.abs().sum() > 0 for g in gradients(policy.model, loss).values())
 

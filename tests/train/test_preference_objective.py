@@ -14,7 +14,10 @@ from torch import Tensor
 
 from accord.lm.engine import Engine
 from accord.lm.score import token_logps, tree_logps
+from accord.losses import PairLogps, choose_loss
 from accord.train.data import Trees
+from accord.train.pairs import margin as margin_of
+from tests.lm.test_engine import exact_norms
 from tests.lm.tiny import tiny_model
 from tests.train.small import (
     WIDE,
@@ -131,3 +134,52 @@ def test_a_mix_is_dpo_plus_its_share_of_the_mean_nll() -> None:
             mean = [-float(x) / len(c) for x, c in zip(logp_K, tree.completions, strict=True)]
             nll += e.weight * (e.p * mean[e.better] + (1 - e.p) * mean[e.worse])
     assert float((some - plain).detach()) == pytest.approx(0.7 * nll, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "margin", "chosen_wins"),
+    [  # of answers of 10 and 2 tokens with log-probs -10 and -4, reference -14 and -5
+        ({"name": "dpo"}, 3.0, True),
+        ({"name": "dpo", "length_normalized": True}, 0.4 - 0.5, False),
+        ({"name": "ipo"}, 0.4 - 0.5, False),
+        ({"name": "ipo", "average": False}, 3.0, True),
+        ({"name": "simpo"}, -1.0 + 2.0, True),
+        ({"name": "cpo"}, -6.0, False),
+        ({"name": "mix", "parts": [{"name": "cpo"}, {"name": "dpo"}]}, 3.0, True),
+        ({"name": "mix", "parts": [{"name": "cpo"}, {"name": "sft"}]}, -6.0, False),
+    ],
+)
+def test_margin_and_accuracy_are_of_what_the_loss_compares(
+    loss: dict[str, Any], margin: float, chosen_wins: bool
+) -> None:
+    lp = PairLogps(*(torch.tensor([x]) for x in (-10.0, -4.0, -14.0, -5.0, 10.0, 2.0)))
+    (got,) = margin_of(lp, choose_loss(loss).facts)
+    assert float(got) == pytest.approx(margin)
+    assert (float(got) > 0) == chosen_wins
+
+
+@pytest.mark.parametrize("average", ["pair", "prompt"])
+def test_soft_labels_and_weights_are_exact_in_fp64(average: str) -> None:
+    """Labels, weights and margins of Python's floats are not rounded to fp32 on their way."""
+    trees = trees_of(pairs())
+    policy, reference = (Engine(exact_norms(tiny_model("llama", seed=s))) for s in (1, 0))
+    old = token_logps(reference, trees.trees, WIDE)
+    objective = objective_of(policy, trees, old, average, beta=0.3)  # type: ignore[arg-type]
+    loss, _ = objective.loss([0, 1])
+    new = policy.logps(trees.trees).tokens_S
+    naive, at = torch.zeros((), dtype=torch.float64), 0
+    for tree, group, kept in zip(trees.trees, trees.items, old, strict=True):
+        sizes = [len(c) for c in tree.completions]
+        part = new[at : at + sum(sizes)]
+        at += sum(sizes)
+        shift = [
+            (a.sum() - b.sum()) for a, b in zip(part.split(sizes), kept.split(sizes), strict=True)
+        ]
+        total = sum(e.weight for e in group.edges) if average == "prompt" else 1.0
+        for e in group.edges:
+            h = 0.3 * (shift[e.better] - shift[e.worse])
+            soft = -e.p * F.logsigmoid(h) - (1 - e.p) * F.logsigmoid(-h)
+            naive = naive + e.weight / total * soft
+    ours, theirs = gradients(policy.model, loss), gradients(policy.model, naive)
+    assert all(g.dtype == torch.float64 for g in ours.values())
+    assert_same(ours, theirs, atol=1e-12, rtol=1e-10)

@@ -23,8 +23,8 @@ FILE = "scalar_head.safetensors"
 
 class ScalarHead(nn.Module):
     """score = w·h - centre. w starts at N(0, 1/(H+1)) (Stiennon et al. 2020); `centre` is set after
-    training so that reference answers score 0 on average. Always fp32. With `axes` there is a w and a centre
-    for each."""
+    training so that reference answers score 0 on average. At least fp32. With `axes` there is a w and a
+    centre for each."""
 
     centre: Tensor
 
@@ -37,9 +37,10 @@ class ScalarHead(nn.Module):
         self.register_buffer("centre", torch.zeros(shape[:-1]))
 
     def forward(self, hidden_CH: Tensor) -> Tensor:
-        """Scores [C], or [C, A], fp32."""
+        """Scores [C], or [C, A], fp32 (fp64 of a model in fp64)."""
         weight = self.weight if self.weight.dim() == 1 else self.weight.mT
-        return hidden_CH.float() @ weight - self.centre
+        hidden_CH = hidden_CH.to(torch.promote_types(hidden_CH.dtype, torch.float32))
+        return hidden_CH @ weight.to(hidden_CH.dtype) - self.centre
 
     def save(self, folder: Path) -> None:
         """Write weight and centre to the folder."""

@@ -14,7 +14,12 @@ from accord.losses.ranking import (
 )
 from accord.losses.reward import PairScores, get_reward_loss, reward_loss, reward_losses
 from accord.losses.soft import soft
-from accord.losses.unpaired import get_unpaired_loss, unpaired_loss, unpaired_losses
+from accord.losses.unpaired import (
+    get_unpaired_loss,
+    reference_point,
+    unpaired_loss,
+    unpaired_losses,
+)
 
 __all__ = [
     "AdaptiveKL",
@@ -41,6 +46,7 @@ __all__ = [
     "preference_losses",
     "ranking_loss",
     "ranking_losses",
+    "reference_point",
     "reward_loss",
     "reward_losses",
     "sequence_ratio",

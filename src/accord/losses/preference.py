@@ -30,14 +30,17 @@ Needs = bool | Callable[[Mapping[str, Any]], bool]  # always, or for some hyperp
 
 
 def preference_loss(
-    name: str, *, needs_reference: Needs, collision: Needs = False
+    name: str, *, needs_reference: Needs, per_token: Needs = False, collision: Needs = False
 ) -> Callable[..., Callable[..., Tensor]]:
     """Register a loss `(lp: PairLogps, *, hyper…) -> loss_B`; its keyword parameters are its config.
 
     needs_reference: whether it reads ref_*; where not, training never computes a reference.
+    per_token: whether it compares per-token means and not sums (margin and accuracy are then taken so too).
     collision: whether it reads collision_*.
     """
-    return preference_losses.register(name, needs_reference=needs_reference, collision=collision)
+    return preference_losses.register(
+        name, needs_reference=needs_reference, per_token=per_token, collision=collision
+    )
 
 
 def get_preference_loss(name: str, **hyper: Any) -> Callable[[PairLogps], Tensor]:
@@ -50,7 +53,7 @@ def _logistic(h_B: Tensor, eps: float) -> Tensor:
     return -(1 - eps) * F.logsigmoid(h_B) - eps * F.logsigmoid(-h_B)
 
 
-@preference_loss("dpo", needs_reference=True)
+@preference_loss("dpo", needs_reference=True, per_token=lambda h: h["length_normalized"])
 def dpo(
     lp: PairLogps,
     *,
@@ -99,7 +102,7 @@ def robust(lp: PairLogps, *, beta: Positive = 0.1, label_smoothing: Smoothing = 
     return (-(1 - eps) * F.logsigmoid(h_B) + eps * F.logsigmoid(-h_B)) / (1 - 2 * eps)
 
 
-@preference_loss("ipo", needs_reference=True)
+@preference_loss("ipo", needs_reference=True, per_token=lambda h: h["average"])
 def ipo(lp: PairLogps, *, beta: Positive = 0.1, average: bool = True) -> Tensor:
     """Identity preference optimisation (Azar et al. 2023, eq. 17, β for τ): (Δ - 1/(2β))².
 
@@ -213,7 +216,7 @@ def f_dpo(
 ) -> Tensor:
     """DPO under another divergence from the reference (Wang et al. 2023, table 1):
     -log σ(β f'(u_w) - β f'(u_l)), u = π/π_ref = e^r. reverse_kl is DPO: f' = log u; forward_kl: -1/u;
-    js: log 2u/(1+u); alpha: (1 - u^-α)/α. Constants cancel. Exponents are capped at e^80."""
+    js: log 2u/(1+u); alpha: (1 - u^-α)/α, DPO for α -> 0. Constants cancel. Exponents are capped at e^80."""
     won_B, lost_B = (
         _slope(r, divergence, alpha) for r in (lp.chosen_ratio_B(), lp.rejected_ratio_B())
     )
@@ -227,18 +230,18 @@ def _slope(r_B: Tensor, divergence: str, alpha: float) -> Tensor:
     if divergence == "js":
         return F.logsigmoid(r_B)  # log u/(1+u)
     if divergence == "alpha":
-        return -torch.exp((-alpha * r_B).clamp(max=EXP_MAX)) / alpha
+        return -torch.expm1((-alpha * r_B).clamp(max=EXP_MAX)) / alpha
     return r_B
 
 
-@preference_loss("simpo", needs_reference=False)
+@preference_loss("simpo", needs_reference=False, per_token=True)
 def simpo(lp: PairLogps, *, beta: Positive = 2.0, gamma: NonNegative = 1.0) -> Tensor:
     """SimPO (Meng et al. 2024, eq. 6): -log σ(β(m_w - m_l) - γ). γ is the margin in logits, not the
     paper's ratio γ/β."""
     return -F.logsigmoid(beta * (lp.mean_chosen_B() - lp.mean_rejected_B()) - gamma)
 
 
-@preference_loss("orpo", needs_reference=False)
+@preference_loss("orpo", needs_reference=False, per_token=True)
 def orpo(lp: PairLogps, *, lam: NonNegative = 0.1) -> Tensor:
     """Odds-ratio preference optimisation (Hong et al. 2024, eq. 6-7):
     -m_w - λ log σ(log odds_w - log odds_l), odds = p/(1-p) of p = exp(m).
@@ -274,7 +277,7 @@ def cpo(
     return _logistic(h_B, label_smoothing) - alpha * lp.mean_chosen_B()
 
 
-@preference_loss("sft", needs_reference=False)
+@preference_loss("sft", needs_reference=False, per_token=True)
 def sft(lp: PairLogps) -> Tensor:
     """Mean negative log-likelihood of the chosen answer's tokens: a part for `mix` (Pang et al. 2024,
     eq. 1), which keeps the chosen answer from losing probability together with the rejected one."""
@@ -307,9 +310,11 @@ Parts = Annotated[list[dict[str, Any]], Field(min_length=1), AfterValidator(_che
 @preference_loss(
     "mix",
     needs_reference=lambda h: any(_part(p)[1]["needs_reference"] for p in h["parts"]),
+    per_token=lambda h: _part(h["parts"][0])[1]["per_token"],
     collision=lambda h: any(_part(p)[1]["collision"] for p in h["parts"]),
 )
 def mix(lp: PairLogps, *, parts: Parts) -> Tensor:
-    """Weighted sum of losses: `parts: [{name: dpo, beta: 0.1}, {name: sft, weight: 0.2}]`."""
+    """Weighted sum of losses: `parts: [{name: dpo, beta: 0.1}, {name: sft, weight: 0.2}]`. Margin and
+    accuracy are the first part's."""
     terms = [weight * loss(lp) for weight, _, loss in map(_part, parts)]
     return torch.stack(terms).sum(0)

@@ -21,7 +21,7 @@ ranking_losses = Registry("ranking loss")
 
 def ranking_loss(name: str, *, needs_reference: bool) -> Callable[..., Callable[..., Tensor]]:
     """Register a loss `(lp: RankedLogps, *, hyper…) -> loss_G`."""
-    return ranking_losses.register(name, needs_reference=needs_reference)
+    return ranking_losses.register(name, needs_reference=needs_reference, per_token=False)
 
 
 def get_ranking_loss(name: str, **hyper: Any) -> Callable[[RankedLogps], Tensor]:

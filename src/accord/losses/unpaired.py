@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from accord.core.errors import ConfigError
 from accord.core.registry import Positive, Registry
 from accord.losses.logps import LabelledLogps
 
-__all__ = ["get_unpaired_loss", "unpaired_loss", "unpaired_losses"]
+__all__ = ["get_unpaired_loss", "reference_point", "unpaired_loss", "unpaired_losses"]
 
 unpaired_losses = Registry("unpaired loss")
 
@@ -35,6 +36,25 @@ def get_unpaired_loss(name: str, **hyper: Any) -> Callable[[LabelledLogps], Tens
     return unpaired_losses.make(name, **hyper)
 
 
+def reference_point(lp: LabelledLogps, reads: Statistic) -> Tensor:
+    """The log-ratio (nats) that the answers are compared with: z0 of KTO, δ/β of BCO; detached. ConfigError
+    where one answer is all there is: what it is compared with would be itself."""
+    whole = lp.whole()
+    ratio = whole.kl_policy - whole.kl_ref if reads == "mismatched" else whole.ratio_B()
+    if len(ratio) < 2:
+        raise ConfigError(
+            f"a batch of {len(ratio)} has no mean to compare with",
+            where="batch_size",
+            allowed=">= 2, and no last batch of 1",
+            mend="or use a loss on pairs",
+        )
+    if reads == "mismatched":
+        return ratio.mean().clamp(min=0.0).detach()
+    good_B = whole.label.bool()
+    means = [ratio[side].mean() for side in (good_B, ~good_B) if bool(side.any())]
+    return torch.stack(means).mean().detach()
+
+
 @unpaired_loss("kto", reads="mismatched")
 def kto(
     lp: LabelledLogps,
@@ -47,10 +67,9 @@ def kto(
     answer, λ_U(1 - σ(β(z0 - r))) for an undesirable one.
 
     z0 = max(0, mean of r over mismatched answers), detached: the reference point KL(π ‖ π_ref).
+    ConfigError when a single answer has to be its own baseline.
     """
-    whole = lp.whole()
-    z0 = (whole.kl_policy - whole.kl_ref).mean().clamp(min=0.0).detach()
-    value_B = beta * (lp.ratio_B() - z0)
+    value_B = beta * (lp.ratio_B() - reference_point(lp, "mismatched"))
     good_B = lp.label.bool()
     return torch.where(
         good_B,
@@ -68,9 +87,5 @@ def bco(lp: LabelledLogps, *, beta: Positive = 0.1) -> Tensor:
     running mean of δ; here it is the batch's own, so that a step depends on nothing but its batch.
     With one class only, δ is that class's mean.
     """
-    whole = lp.whole()
-    reward_B, good_B = beta * whole.ratio_B().detach(), whole.label.bool()
-    means = [reward_B[side].mean() for side in (good_B, ~good_B) if bool(side.any())]
-    delta = torch.stack(means).mean()
-    value_B = beta * lp.ratio_B() - delta
+    value_B = beta * (lp.ratio_B() - reference_point(lp, "batch"))
     return -F.logsigmoid(torch.where(lp.label.bool(), value_B, -value_B))

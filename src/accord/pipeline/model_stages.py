@@ -200,17 +200,17 @@ def preference_stage(ctx: StageContext) -> StageResult:
 
 
 def read_judged(
-    ctx: StageContext, config: PreferenceStage
+    ctx: StageContext, config: PreferenceStage, losses: Sequence[Mapping[str, Any]] = ()
 ) -> tuple[list[Judged], list[Judged], dict[str, int]]:
-    """What a policy loss learns from, training and held out: comparisons, and for a loss of single
-    answers thumbs as well."""
+    """What policy losses (the stage's own by default) learn from, training and held out: comparisons, and
+    where one is a loss of single answers thumbs as well."""
     train, held, left_out = read_groups(ctx, config)
     if config.pairs == "best":
         train, held = (
             [g for g in map(best_against_rest, part) if g.edges] for part in (train, held)
         )
     found: tuple[list[Judged], list[Judged]] = ([*train], [*held])
-    if choose_loss(config.loss).family == "unpaired":
+    if any(choose_loss(x).family == "unpaired" for x in losses or [config.loss]):
         thumbs = _snapshot_thumbs(ctx, config)
         found = ([*train, *thumbs[0]], [*held, *thumbs[1]])
     _check_any(ctx, found[0], "comparisons")

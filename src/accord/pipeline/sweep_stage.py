@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from accord.core.rundir import write_json
 from accord.core.types import Metric
 from accord.lm.load import load
+from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.kinds import PreferenceStage, Sweep
 from accord.pipeline.model_stages import read_judged
@@ -24,7 +25,7 @@ def sweep_stage(ctx: StageContext) -> StageResult:
     assert isinstance(config, Sweep)
     grid = config.points()
     at = [config.at(point) for point in grid]
-    train, held, left_out = read_judged(ctx, at[0])
+    train, held, left_out = read_judged(ctx, at[0], [stage.loss for stage in at])
     material = Material(
         load(ctx.policy(config.init)),
         train,
@@ -32,6 +33,7 @@ def sweep_stage(ctx: StageContext) -> StageResult:
         Limits(max_prompt=config.max_prompt, max_completion=config.max_completion),
         config.average,
         config.share,
+        assorted=True,
     )
     points = [_point(label_of(g), stage) for g, stage in zip(grid, at, strict=True)]
 
@@ -71,6 +73,7 @@ def sweep_stage(ctx: StageContext) -> StageResult:
         "init": config.init,
         "data": config.data,
         "not_used": left_out,
+        "loss": picked.point.loss,
     }
     return StageResult(dict(picked.metrics), [], facts, _headline(outcomes, picked))
 
@@ -80,7 +83,7 @@ def _point(label: str, config: PreferenceStage) -> Point:
 
 
 def _headline(outcomes: list[Outcome], picked: Outcome) -> str:
-    """Which point is used, and whether the data can tell it from the next."""
+    """Which point is used, whether the data can tell it from the next, and whether all measure the same."""
     m = picked.metrics.get("accuracy")
     if m is None:
         return f"{picked.point.label}: nothing is held out to choose by"
@@ -89,7 +92,20 @@ def _headline(outcomes: list[Outcome], picked: Outcome) -> str:
         o.metrics["accuracy"] for o in outcomes if o is not picked and "accuracy" in o.metrics
     ]
     near = sum(_overlap(m, other) for other in others)
-    return told + (f"; {near} of the others can't be told from it" if near else "")
+    told += f"; {near} of the others can't be told from it" if near else ""
+    kinds = {_measure(o) for o in outcomes}
+    if len(kinds) > 1:
+        told += f"; accuracies are not of one kind ({', '.join(sorted(kinds))}): compare such points by eval"
+    return told
+
+
+def _measure(outcome: Outcome) -> str:
+    """What the accuracy of the point's loss is taken of."""
+    loss = choose_loss(outcome.point.loss)
+    if loss.family == "unpaired":
+        return "single answers"
+    of = "log-ratios" if loss.facts["needs_reference"] else "log-probs"
+    return f"mean {of}" if loss.facts["per_token"] else of
 
 
 def _overlap(a: Metric, b: Metric) -> bool:

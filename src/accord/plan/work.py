@@ -211,7 +211,7 @@ def _preference(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
     config = ctx.config
     assert isinstance(config, PreferenceStage)
     points = [config.at(p) for p in config.points()] if isinstance(config, Sweep) else [config]
-    train, held, _ = read_judged(ctx, points[0])
+    train, held, _ = read_judged(ctx, points[0], [point.loss for point in points])
     material = Material(lm, train, held, _limits(config), config.average, config.share)
     work, known = Work(), False
     for point in points:

@@ -73,7 +73,7 @@ def _objective(
         scores_CA = model.model.scores([data.trees[i] for i in items])
         total, sums = scores_CA.sum() * 0.0, {}
         for a, axis in enumerate(model.axes):
-            edges = flatten([of(x, axis) for x in chosen], average, scores_CA.device)
+            edges = flatten([of(x, axis) for x in chosen], average, scores_CA)
             if not len(edges):
                 continue
             better, worse = (

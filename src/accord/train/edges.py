@@ -54,8 +54,9 @@ def edge_weights(group: Group, average: Average) -> list[float]:
     return [w / total for w in weights]
 
 
-def flatten(groups: Sequence[Group], average: Average, device: torch.device) -> Edges:
-    """All edges of the groups, with indices into their concatenated responses."""
+def flatten(groups: Sequence[Group], average: Average, like: Tensor) -> Edges:
+    """All edges of the groups, with indices into their concatenated responses; on the device and in the
+    precision of `like`."""
     rows: list[tuple[int, int, float, float, float]] = []
     start = 0
     for group in groups:
@@ -63,6 +64,6 @@ def flatten(groups: Sequence[Group], average: Average, device: torch.device) -> 
             rows.append((start + e.better, start + e.worse, e.p, w, e.margin))
         start += len(group.responses)
     columns = list(zip(*rows, strict=True)) if rows else [(), (), (), (), ()]
-    index = [torch.tensor(c, dtype=torch.long, device=device) for c in columns[:2]]
-    values = [torch.tensor(c, dtype=torch.float32, device=device) for c in columns[2:]]
+    index = [torch.tensor(c, dtype=torch.long, device=like.device) for c in columns[:2]]
+    values = [torch.tensor(c, dtype=like.dtype, device=like.device) for c in columns[2:]]
     return Edges(*index, *values)

@@ -21,7 +21,7 @@ from accord.train.scored import Scored, at_rest, mean_by_prompt, score, totals
 
 __all__ = ["measure_pairs", "pair_logps", "preference_objective", "watched"]
 
-DPO = {"needs_reference": True, "collision": False}
+DPO = {"needs_reference": True, "per_token": False, "collision": False}
 
 
 def pair_logps(scored: Scored, e: Edges) -> PairLogps:
@@ -73,18 +73,22 @@ def _columns(scored: Scored, lp: PairLogps, e: Edges) -> dict[str, Tensor]:
     return columns
 
 
-def margin(scored: Scored, lp: PairLogps) -> Tensor:
-    """By how much the policy prefers the better answer [B]: of log-ratios (nats) where there is a
-    reference, else of mean token log-probs (nats per token)."""
-    if scored.reference_S is None:
+def margin(lp: PairLogps, facts: Mapping[str, Any] = DPO) -> Tensor:
+    """By how much the policy prefers the better answer [B], as the loss compares: log-ratios where it has a
+    reference, else log-probs; sums (nats), or means (nats per token) where it takes means."""
+    if facts["needs_reference"]:
+        return lp.mean_margin_B() if facts["per_token"] else lp.margin_B()
+    if facts["per_token"]:
         return lp.mean_chosen_B() - lp.mean_rejected_B()
-    return lp.margin_B()
+    return lp.policy_chosen - lp.policy_rejected
 
 
-def watched(scored: Scored, edges: Edges, lp: PairLogps | None = None) -> Sums:
+def watched(
+    scored: Scored, edges: Edges, lp: PairLogps | None = None, facts: Mapping[str, Any] = DPO
+) -> Sums:
     """The metrics of a training batch's comparisons."""
     lp = lp or pair_logps(scored, edges)
-    margin_B = margin(scored, lp).detach()
+    margin_B = margin(lp, facts).detach()
     hits = edges.hits(margin_B)
     columns = {"margin": margin_B, **_columns(scored, lp, edges)}
     return {"accuracy": (sum(hits), float(len(hits))), **totals(columns)}
@@ -103,25 +107,28 @@ def preference_objective(
     def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
         kept = None if reference is None else [reference[i] for i in items]
         scored = score(engine, [data.trees[i] for i in items], kept, collision=facts["collision"])
-        edges = flatten([data.items[i] for i in items], average, scored.policy_S.device)
+        edges = flatten([data.items[i] for i in items], average, scored.policy_S)
         lp = pair_logps(scored, edges)
         total = (edges.weight * soft(loss_B, lp, edges.p)).sum()
-        return total, watched(scored, edges, lp)
+        return total, watched(scored, edges, lp, facts)
 
     counts = [sum(edge_weights(group, average)) for group in data.items]
     return Objective([tree.tokens for tree in data.trees], counts, loss)
 
 
 def measure_pairs(
-    engine: Engine, data: Trees, before: Sequence[Tensor], tokens: int, *, anchored: bool
+    engine: Engine,
+    data: Trees,
+    before: Sequence[Tensor],
+    tokens: int,
+    facts: Mapping[str, Any] = DPO,
 ) -> dict[str, Metric]:
     """Held-out comparisons: the share whose margin has the right sign, and how far everything moved
-    from `before` (the starting weights). `anchored`: margins of log-ratios rather than log-probs."""
+    from `before` (the starting weights)."""
     scored = at_rest(engine, data.trees, before, tokens)
-    edges = flatten(data.items, "pair", scored.policy_S.device)
+    edges = flatten(data.items, "pair", scored.policy_S)
     lp = pair_logps(scored, edges)
-    judged = scored if anchored else Scored(scored.policy_S, None, scored.lengths)
-    margin_B = margin(judged, lp)
+    margin_B = margin(lp, facts)
     prompts = [group.prompt.id for group in data.items for _ in group.edges]
     ordered = [(p, at) for p, at in zip(edges.p.tolist(), prompts, strict=True) if p != 0.5]
     columns = {"margin": margin_B, **_columns(scored, lp, edges)}

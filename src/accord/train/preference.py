@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,7 @@ from accord.train.unpaired import (
 __all__ = ["Judged", "Material", "train_on", "train_preference"]
 
 Judged = Pair | Group | LabelledResponse
+REFERENCE_TOKENS = 2048
 Share = Literal["prompt", "pair"]
 References = Callable[[Sequence[Tree]], list[Tensor]]
 
@@ -61,6 +62,7 @@ class Material:
     limits: Limits = Limits()  # noqa: RUF009 - frozen
     average: Average = "pair"
     share: Share = "prompt"
+    assorted: bool = False  # a loss of comparisons leaves single answers to those that read them
     _made: dict[str, tuple[Trees, Trees]] = field(default_factory=dict)
 
     def trees(self, loss: ChosenLoss) -> tuple[Trees, Trees]:
@@ -72,14 +74,22 @@ class Material:
             self._made[loss.family] = data, held
         return self._made[loss.family]
 
+    def ready(self, loss: Mapping[str, Any], batch_size: int) -> tuple[ChosenLoss, Trees, Trees]:
+        """The loss, and what it trains and is measured on; DataError or ConfigError where they don't fit."""
+        chosen = choose_loss(loss)
+        data, held = self.trees(chosen)
+        if chosen.family == "unpaired":
+            data = _batches_of_two(data, batch_size)
+        return chosen, data, held
+
     def _render(self, items: Sequence[Judged], loss: ChosenLoss, share: Share) -> Trees:
         if loss.family == "unpaired":
             return labelled_trees(self.lm.tokenizer, one_by_one(items), self.limits)
         pairs = [x for x in items if not isinstance(x, LabelledResponse)]
-        if len(pairs) < len(items):
+        single = len(items) - len(pairs)
+        if single and not (self.assorted and pairs):
             raise DataError(
-                f"{loss.name} learns from comparisons, and {len(items) - len(pairs)} items are "
-                "single labelled responses",
+                f"{loss.name} learns from comparisons, and {single} items are single labelled responses",
                 where="loss.name",
                 mend="use kto or bco",
             )
@@ -87,6 +97,7 @@ class Material:
         if share == "pair" and loss.family == "pairs":
             groups = _one_pair_each(groups, self.average)
         trees = group_trees(self.lm.tokenizer, groups, self.limits)
+        trees.left_out += Counter({"single labelled response": single} if single else {})
         return only_ranked(trees) if loss.family == "rankings" else trees
 
     def weighing(self, loss: ChosenLoss) -> Average:
@@ -148,8 +159,7 @@ class _Run:
         engine = self.trainee.engine
         if self.loss.family == "unpaired":
             return measure_unpaired(engine, held, before, self.tokens)
-        anchored = self.loss.facts["needs_reference"]
-        return measure_pairs(engine, held, before, self.tokens, anchored=anchored)
+        return measure_pairs(engine, held, before, self.tokens, self.loss.facts)
 
 
 def train_preference(
@@ -207,11 +217,10 @@ def train_on(
     afterwards what it was before, ready for the next training."""
     folder, lm = Path(run_dir), material.lm
     settings = loss or {"name": "dpo"}
-    chosen = choose_loss(settings)
+    chosen, data, held = material.ready(settings, optimise_with.batch_size)
     average = material.weighing(chosen)
-    data, held = material.trees(chosen)
-    if chosen.family == "unpaired":
-        data = _batches_of_two(data, optimise_with.batch_size)
+    # how many tokens at a time is part of the reference's key, and what `auto` finds differs between points
+    together = REFERENCE_TOKENS if optimise_with.tokens == "auto" else optimise_with.tokens
     weights = None
     if borrow and tune == "full":
         weights = {name: value.clone() for name, value in lm.model.state_dict().items()}
@@ -225,7 +234,7 @@ def train_on(
         kept = cache or folder / "reference"
 
         def references(trees: Sequence[Tree]) -> list[Tensor]:
-            return reference_logps(engine, trees, lm.weights, tokens, kept, on_reference)
+            return reference_logps(engine, trees, lm.weights, together, kept, on_reference)
 
         run = _Run(trainee, chosen, references, average, tokens)
         objective, before = run.objective(data), run.before(held)

@@ -65,10 +65,15 @@ def ranking_objective(
     loss_G: Callable[[RankedLogps], Tensor],
     average: Average,
 ) -> Objective:
-    """Sum of ranking losses: each divided by its K - 1 choices ("prompt": a prompt counts once), or
-    counted by them ("pair")."""
+    """Weighted sum of ranking losses, each divided by its K - 1 choices and weighing 1 ("prompt": a prompt
+    counts once), or counted by them and weighing what its comparisons do on average ("pair"). Of soft labels
+    only the order is used."""
     orders = [order_of(group) or [] for group in data.items]
     choices = [float(len(order) - 1) for order in orders]
+    weights = [
+        1.0 / n if average == "prompt" else sum(e.weight for e in g.edges) / len(g.edges)
+        for n, g in zip(choices, data.items, strict=True)
+    ]
 
     def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
         kept = None if reference is None else [reference[i] for i in items]
@@ -80,11 +85,9 @@ def ranking_objective(
         )
         present_GK = _ranked(torch.ones(sum(sizes)), sizes, [orders[i] for i in items]) > 0
         loss_of_G = loss_G(RankedLogps(policy_GK, reference_GK, present_GK.to(policy_GK.device)))
-        if average == "prompt":
-            scale = torch.tensor([choices[i] for i in items], device=loss_of_G.device)
-            loss_of_G = loss_of_G / scale
-        edges = flatten([data.items[i] for i in items], "pair", scored.policy_S.device)
-        return loss_of_G.sum(), watched(scored, edges)
+        weight_G = loss_of_G.new_tensor([weights[i] for i in items])
+        edges = flatten([data.items[i] for i in items], "pair", scored.policy_S)
+        return (weight_G * loss_of_G).sum(), watched(scored, edges)
 
-    counts = [1.0] * len(orders) if average == "prompt" else choices
+    counts = [n * w for n, w in zip(choices, weights, strict=True)]
     return Objective([tree.tokens for tree in data.trees], counts, loss)

@@ -36,7 +36,7 @@ def reward_objective(
 
     def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
         scores_C = model.scores([data.trees[i] for i in items])
-        edges = flatten([data.items[i] for i in items], average, scores_C.device)
+        edges = flatten([data.items[i] for i in items], average, scores_C)
         better_B, worse_B = (scores_C.index_select(0, i) for i in (edges.better, edges.worse))
         pairs = PairScores(better_B, worse_B, edges.margin)
         gap_B = (pairs.chosen - pairs.rejected).detach()

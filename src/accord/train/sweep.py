@@ -17,6 +17,7 @@ from accord.core.rundir import read_json, whole_folder, write_json
 from accord.core.types import Metric
 from accord.lm.load import write_model_json
 from accord.lm.lora import Lora
+from accord.losses import choose_loss
 from accord.train.optimise import Optimise, Progress
 from accord.train.preference import Material, train_on
 from accord.train.trainee import Tune
@@ -68,16 +69,22 @@ def sweep(
 ) -> list[Outcome]:
     """Train every point. `on_point` is told which begins, and gives what to call after its steps.
 
-    RunError when every point failed.
+    DataError or ConfigError, before the first trains, where a point's loss can't read the data; RunError when
+    every point failed.
     """
-    found = []
+    for point in points:
+        material.ready(point.loss, point.optimise_with.batch_size)
+    found, planned = [], list[Any]()
     for number, point in enumerate(points):
         at = folder / "points" / f"{number:02d}"
         done = _done_before(at)
         if done is None:
+            plan = (point.tune, point.optimise_with.batch_size, point.optimise_with.tokens,
+                    choose_loss(point.loss).family)  # fmt: skip
             done = _train(material, point, at, seed, cache or folder / "reference", trackers,
-                          on_point(number, point) if on_point else None, tell)  # fmt: skip
-            tell = None  # the memory plan of one point is that of all
+                          on_point(number, point) if on_point else None,
+                          tell if plan not in planned else None)  # fmt: skip
+            planned.append(plan)  # like points have like memory plans
             kept = {name: m.model_dump(mode="json") for name, m in done[0].items()}
             write_json(at / FILE, {"label": point.label, "metrics": kept, "failed": done[1]})
         found.append(Outcome(point, at, *done))

@@ -10,21 +10,19 @@ can pair nothing with itself. What is a mean over the batch is computed once, be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from accord.core.errors import ConfigError, DataError
+from accord.core.errors import DataError
 from accord.core.types import Group, LabelledResponse, Metric, Pair
 from accord.lm.chat import render_exchange, render_prompt
 from accord.lm.engine import Engine
 from accord.lm.score import token_logps
 from accord.lm.tree import Tree
-from accord.losses import LabelledLogps
-from accord.stats.intervals import cluster_mean
+from accord.losses import LabelledLogps, reference_point
 from accord.train.data import Limits, Trees
-from accord.train.edges import hit
 from accord.train.optimise import Objective, Sums
 from accord.train.scored import at_rest, mean_by_prompt, score, totals
 
@@ -113,14 +111,12 @@ def unpaired_objective(
     references: Callable[[Sequence[Tree]], Sequence[Tensor]],
     loss_B: Callable[[LabelledLogps], Tensor],
     *,
-    reads: str,
+    reads: Literal["mismatched", "batch"],
     tokens: int,
     partners: Sequence[int] | None = None,
 ) -> Objective:
     """Weighted sum of losses, counted in weight. `references` gives token log-probs of trees under the
     starting weights; `reads` says what the loss takes its mean of (see losses.unpaired).
-
-    ConfigError for a batch of one: a mean over a batch needs others.
     """
     own = references(data.trees)
     prompts = [tree.prompt for tree in data.trees]
@@ -130,13 +126,6 @@ def unpaired_objective(
     labels = [item.desirable for item in data.items]
 
     def whole(items: Sequence[int]) -> LabelledLogps:
-        if len(items) < 2:
-            raise ConfigError(
-                "a batch of 1 has no mean to compare with",
-                where="batch_size",
-                allowed=">= 2, and no last batch of 1",
-                mend="or use a loss on pairs",
-            )
         found = token_logps(engine, [crossed[i] for i in items], tokens)
         policy_B, ref_B = (
             torch.stack([x.sum() for x in part]).to(engine.device)
@@ -149,19 +138,29 @@ def unpaired_objective(
         scored = score(engine, [data.trees[i] for i in items], [own[i] for i in items])
         device = scored.policy_S.device
         label_B = torch.tensor([labels[i] for i in items], device=device)
-        weight_B = torch.tensor([data.items[i].weight for i in items], device=device)
+        weights = [data.items[i].weight for i in items]
+        weight_B = torch.tensor(weights, device=device, dtype=scored.policy_S.dtype)
         policy_B, ref_B = scored.policy_C(), scored.reference_C()
         lp = LabelledLogps(policy_B, ref_B, batch.kl_policy, batch.kl_ref, label_B, batch)
-        k3_B = scored.k3_C()
+        k3_B, point = scored.k3_C(), reference_point(lp, reads)
         assert k3_B is not None
-        columns = {"kl": k3_B, **_split(policy_B, ref_B, scored.tokens_C(), label_B)}
+        columns = {
+            "kl": k3_B,
+            **_apart(policy_B - ref_B - point, label_B),
+            **_split(policy_B, ref_B, scored.tokens_C(), label_B),
+        }
         metrics = {name: value for name, value in totals(columns).items() if value[1]}
-        gap = (batch.kl_policy - batch.kl_ref).mean()
-        metrics["baseline"] = (float(gap) * len(items), float(len(items)))
+        metrics["baseline"] = (float(point) * len(items), float(len(items)))
         return (weight_B * loss_B(lp)).sum(), metrics
 
     counts = [float(item.weight) for item in data.items]
     return Objective([tree.tokens for tree in data.trees], counts, loss, whole)
+
+
+def _apart(gap_B: Tensor, label_B: Tensor) -> dict[str, Tensor]:
+    """How far log-ratios lie on the right side of what they are compared with, and whether they do."""
+    margin_B = torch.where(label_B, gap_B, -gap_B).detach()
+    return {"margin": margin_B, "accuracy": (margin_B.sign() + 1) / 2}
 
 
 def _split(policy_B: Tensor, ref_B: Tensor, tokens_B: Tensor, label_B: Tensor) -> dict[str, Tensor]:
@@ -177,7 +176,8 @@ def _split(policy_B: Tensor, ref_B: Tensor, tokens_B: Tensor, label_B: Tensor) -
 def measure_unpaired(
     engine: Engine, data: Trees, before: Sequence[Tensor], tokens: int
 ) -> dict[str, Metric]:
-    """Held-out labelled answers. accuracy: the share on the right side of the mean log-ratio."""
+    """Held-out labelled answers. accuracy: the share on the right side of the point halfway between the mean
+    log-ratios of the two labels; margin: by how much."""
     scored = at_rest(engine, data.trees, before, tokens)
     policy_B, ref_B = scored.policy_C(), scored.reference_C()
     label_B = torch.tensor([item.desirable for item in data.items])
@@ -185,9 +185,7 @@ def measure_unpaired(
     ratio_B = policy_B - ref_B
     means = [ratio_B[side].mean() for side in (label_B, ~label_B) if bool(side.any())]
     threshold = torch.stack(means).mean()
-    apart = (ratio_B - threshold).tolist()
-    hits = [hit(gap, float(good)) or 0.0 for gap, good in zip(apart, label_B.tolist(), strict=True)]
-    found = {"accuracy": cluster_mean(hits, prompts)}
+    found = mean_by_prompt(_apart(ratio_B - threshold, label_B), prompts)
     columns = _split(policy_B, ref_B, scored.tokens_C(), label_B)
     for side, mask in (("chosen", label_B), ("rejected", ~label_B)):
         at = [p for p, kept in zip(prompts, mask.tolist(), strict=True) if kept]

@@ -7,7 +7,7 @@ from accord.core.types import Metric
 from accord.pipeline.report import charts
 from accord.pipeline.report.charts import Series
 from accord.pipeline.report.gather import Done, Outputs, Row
-from accord.pipeline.report.words import METRICS, number
+from accord.pipeline.report.words import CURVES, METRICS, number
 
 __all__ = ["sweeps"]
 
@@ -20,7 +20,6 @@ SHOWN = (
     "chosen_tokens",
     "rejected_tokens",
 )
-DRAWN = ("loss", "accuracy", "chosen_shift")
 
 
 def sweeps(outputs: Outputs) -> list[Row]:
@@ -59,7 +58,12 @@ def _sweep(stage: Done) -> Row:
         "columns": [METRICS[k] for k in present],
         "rows": rows,
         "plot": charts.scatter(placed, "kl (k3, per token)", "held-out accuracy") if placed else "",
-        "curves": [(METRICS[k], _curves(logs, k)) for k in DRAWN],
+        "curves": [
+            ((key.replace("eval/", "held-out ").replace("_", " "), how), _curves(logs, key))
+            for keys, _, how in CURVES
+            for key in keys
+            if any(key in row for rows in logs.values() for row in rows)
+        ],
     }
 
 

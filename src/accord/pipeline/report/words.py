@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accord.core.types import Metric
+from accord.losses import choose_loss
 from accord.pipeline.report import rlhf
 from accord.pipeline.report.gather import Done, Outputs
 
@@ -41,20 +42,27 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
     (
         ("accuracy", "eval/accuracy"),
         "accuracy",
-        "Share of comparisons ordered as the raters did; 0.5 is a coin. "
-        "Training far above held-out means overfitting.",
+        "Share of comparisons ordered as the raters did, by the margin below; of single answers (KTO, BCO) "
+        "those on the right side of the reference point, held out of the midpoint of the two labels. 0.5 is "
+        "a coin. Training far above held-out means overfitting.",
     ),
     (
         ("margin", "eval/margin"),
         "margin",
-        "How far chosen is above rejected: in nats of log-ratio, or of mean log-prob per token for a loss "
-        "without a reference. It grows while the model separates the two sides.",
+        "How far chosen is above rejected, as the loss compares them: in nats of log-ratio, of log-prob for "
+        "a loss without a reference, per token where it takes means; in scores for a reward model. Of single "
+        "answers: how far on the right side. It grows while the model separates the two sides.",
     ),
     (
         ("chosen_shift", "rejected_shift", "eval/chosen_shift", "eval/rejected_shift"),
         "shift from the start",
         "Change of the answers' log-probability since the start (nats). Both falling is likelihood "
         "displacement: the model moves away from chosen answers too, and may write neither.",
+    ),
+    (
+        ("token_logp",),
+        "log-prob per token",
+        "How likely the demonstrations' tokens are on average (nats): the loss, unweighted, its sign turned.",
     ),
     (
         ("chosen_logp", "rejected_logp", "eval/chosen_logp", "eval/rejected_logp"),
@@ -76,8 +84,9 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
     (
         ("baseline",),
         "reference point",
-        "Mean log-ratio that single answers are judged against: of mismatched answers (KTO's z0 before it is "
-        "held at 0) or of the batch (BCO). Rising fast, the policy moves on every answer alike.",
+        "The log-ratio that single answers are compared with: the mean of mismatched answers, at least 0 "
+        "(KTO's z0), or halfway between the two labels (BCO). Rising fast, the policy moves on every "
+        "answer alike.",
     ),
     (
         ("grad_norm",),
@@ -91,11 +100,12 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
 METRICS = {  # a point's held-out metrics, as a table heads them: (title, what it is)
     "accuracy": (
         "accuracy",
-        "share of held-out comparisons ordered as the raters did; 0.5 is a coin",
+        "share of held-out comparisons ordered as the raters did by the loss's own margin, or of answers on "
+        "the right side of the midpoint (KTO, BCO); 0.5 is a coin",
     ),
     "margin": (
         "margin",
-        "nats of log-ratio; of mean log-prob per token for losses without a reference",
+        "as the loss compares: nats of log-ratio or (no reference) log-prob; per token where it takes means",
     ),
     "chosen_shift": (
         "chosen shift",
@@ -201,7 +211,7 @@ def came_out(outputs: Outputs) -> list[dict[str, str]]:
     if reward:
         told += [_reward_sentence(name, m) for name, m in reward.result.metrics.items()]
     told += [
-        _implicit_sentence(stage.name, m)
+        _implicit_sentence(stage, m)
         for stage in outputs.of("preference", "sweep")
         if (m := stage.result.metrics.get("accuracy"))
     ]
@@ -262,11 +272,21 @@ def _disagreement(pair: str, row: Mapping[str, Metric]) -> dict[str, str] | None
     }
 
 
-def _implicit_sentence(stage: str, m: Metric) -> dict[str, str]:
+def _implicit_sentence(stage: Done, m: Metric) -> dict[str, str]:
+    """What the accuracy of the stage's loss is: it depends on what the loss compares."""
     good = m.low is not None and m.low > 0.5
+    loss = choose_loss(
+        stage.result.facts.get("loss") or stage.config["loss"]
+    )  # a sweep's: the point picked
+    if loss.family == "unpaired":
+        does = "has moved towards desirable and away from undesirable held-out answers"
+    elif loss.facts["needs_reference"]:
+        does = "has moved towards the preferred answer in held-out comparisons"
+    else:
+        does = "finds the preferred answer the likelier in held-out comparisons"
     return {
         "tone": "better" if good else "unclear",
-        "text": f"{stage} has moved towards the preferred answer in held-out comparisons with accuracy {m}"
+        "text": f"{stage.name} {does} with accuracy {m}"
         + ("." if good else ": the interval holds 0.5, a coin."),
     }
 
