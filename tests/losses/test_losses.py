@@ -250,6 +250,7 @@ def test_a_mix_needs_what_its_parts_need() -> None:
     wpo = {"name": "wpo", "alignment": "sampled"}
     assert choose_loss({"name": "mix", "parts": [{"name": "sft"}, wpo]}).facts == {
         "needs_reference": True,
+        "per_token": True,
         "collision": True,
     }
 

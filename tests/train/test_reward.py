@@ -107,9 +107,8 @@ def test_a_comparison_split_evenly_has_no_order() -> None:
     assert accuracy([even]).value is None
     turned = HeldOut(group([(0, 1)], p=0.2), (1.0, 0.0, 0.0))
     assert (accuracy([even, turned]).value, accuracy([even, turned]).n) == (0.0, 1)
-    edges = flatten(
-        [group([(0, 1), (1, 2), (0, 2)], p=0.3), even.group], "pair", torch.device("cpu")
-    )
+    three = group([(0, 1), (1, 2), (0, 2)], p=0.3)
+    edges = flatten([three, even.group], "pair", torch.zeros(()))
     assert edges.hits(torch.tensor([-1.0, 1.0, 0.0, 1.0])) == [1.0, 0.0, 0.5]
 
 
