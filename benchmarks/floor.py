@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -40,7 +41,7 @@ def rate(run: Callable[[], object], flops: float, times: int = 9) -> float:
     return flops / statistics.median(seconds) / 1e9
 
 
-def plain_rates(shapes: dict[tuple[int, int], int], tokens: int) -> float:
+def plain_rates(shapes: Mapping[tuple[int, int], int], tokens: int) -> float:
     """GFLOP/s of forward, input-gradient and weight-gradient products, weighed by their share."""
     work = spent = 0.0
     for (wide, narrow), count in shapes.items():
@@ -51,6 +52,16 @@ def plain_rates(shapes: dict[tuple[int, int], int], tokens: int) -> float:
             work += count * flops
             spent += count * flops / rate(run, flops)
     return work / spent
+
+
+def shapes_of(model: torch.nn.Module) -> Counter[tuple[int, int]]:
+    """(out, in) of the linear layers, adapters and head apart, and how many there are of each."""
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    return Counter(
+        (m.out_features, m.in_features)
+        for m in linear
+        if m.out_features < 40_000 and m.in_features > 16 < m.out_features
+    )
 
 
 def main() -> None:
@@ -71,13 +82,9 @@ def main() -> None:
     ]
     tokens, scored = sum(len(r.ids_T) for r in rows), sum(len(r.at_S) for r in rows)
     seen = sum(int(r.allowed_TT().sum()) for r in rows)
-    frozen = [m for m in lm.model.modules() if isinstance(m, torch.nn.Linear)]
-    linear = [m for m in frozen if m.out_features < 40_000 and m.in_features > 16 < m.out_features]
-    shapes: dict[tuple[int, int], int] = {}
-    for m in linear:
-        shapes[m.out_features, m.in_features] = shapes.get((m.out_features, m.in_features), 0) + 1
-    config = engine.config
-    trunk, head = sum(m.weight.numel() for m in linear), config.vocab_size * config.hidden_size
+    shapes, config = shapes_of(lm.model), engine.config
+    trunk = sum(wide * narrow * n for (wide, narrow), n in shapes.items())
+    head = config.vocab_size * config.hidden_size
     adapters = sum(p.numel() for p in trainee.parameters().values()) if args.tune == "lora" else 0
     per_weight = 6 if args.tune == "full" else 4
     flops = per_weight * (trunk * tokens + head * scored) + 6 * adapters * tokens

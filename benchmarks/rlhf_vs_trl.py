@@ -21,25 +21,28 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoTokenizer
 
 from accord.core.types import Prompt
 from accord.lm.chat import render_prompt
-from accord.lm.load import load
+from accord.lm.load import LanguageModel, load
 from accord.lm.lora import Lora
 from accord.lm.packaged import packaged_path
 from accord.rewards.base import Context, reward
-from accord.rewards.compose import build_rewards
 from accord.train import on_policy as loop
-from accord.train.actors import cast
 from accord.train.memory import peak
-from accord.train.policy import METHODS
+from accord.train.policy import train_policy
 from accord.train.settings import Grpo, OnPolicy, Ppo
 from benchmarks.cases import CASES
+from benchmarks.floor import plain_rates, rate, shapes_of
 from benchmarks.quiet import alone
+from benchmarks.roles_memory import reward_folder
+from benchmarks.worker import MODEL
 
 QUESTIONS = [
     Prompt.user(f"Write one sentence about {what} for a reader who has never heard of it, plainly.")
@@ -75,26 +78,60 @@ def prompts_of(case: str, tokenizer: Any) -> list[Prompt]:
 
 
 def run_accord(method: str, tune: str, case: str, steps: int) -> dict[str, Any]:
-    """accord's loop; the parts of its steps are timed apart."""
-    lm = load("packaged/SmolLM2-135M-Instruct", device="cpu")
+    """accord's loop; the parts of its steps are timed apart, and what their products alone would take. PPO's
+    reward is a reward model, as TRL's is."""
+    lm = load(MODEL, device="cpu")
     lm.__dict__["eos_ids"] = ()  # no answer ends early
     prompts = prompts_of(case, lm.tokenizer)
     cfg = SETTINGS[method].model_copy(update={"steps": steps, "save_every": 10**6})
-    actors = cast(lm, Lora() if tune == "lora" else "full", 17, value=method == "ppo")
-    made = next(make(cfg) for kind, make in METHODS.items() if isinstance(cfg, kind))
     parts: dict[str, list[float]] = defaultdict(list)
     for name, where in (("generation", "roll_out"), ("scoring", "experience")):
         _timed(where, parts[name])
     ends = [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
-        loop.on_policy(
-            actors, prompts, build_rewards([{"name": "vowels"}], Context(), ""),
-            cfg, made, seed=17, folder=Path(folder), on_step=lambda *_: ends.append(time.perf_counter()),
+        scored = {"name": "vowels"}
+        if method == "ppo":
+            scored = {"name": "learned", "model": str(reward_folder(Path(folder) / "reward"))}
+        train_policy(
+            lm, prompts, [scored], run_dir=Path(folder), tune=Lora() if tune == "lora" else "full",
+            settings=cfg, on_step=lambda *_: ends.append(time.perf_counter()),
         )  # fmt: skip
     seconds = [b - a for a, b in itertools.pairwise(ends)][:-1]  # the last one saves
     split = {name: statistics.median(x[1:-1]) for name, x in parts.items()}
     split["update"] = statistics.median(seconds[1:]) - sum(split.values())
-    return {"steps": seconds, "peak": peak(lm.device), "split": split}
+    held = peak(lm.device)  # before the floors' own products
+    return {"steps": seconds, "peak": held, "split": split, "floor": floors(lm, prompts, cfg, tune)}
+
+
+def floors(lm: LanguageModel, prompts: list[Prompt], cfg: OnPolicy, tune: str) -> dict[str, float]:
+    """Seconds of a step's matrix products alone (trunk and head, no attention), at the rate that plain ones
+    of the same shapes reach here: a decode step's with a row for each answer, the others' with all tokens."""
+    shapes, config = shapes_of(load(MODEL, device="cpu").model), lm.model.config.get_text_config()
+    head = {(config.vocab_size, config.hidden_size): 1}
+    trunk, words = (sum(w * n * k for (w, n), k in x.items()) for x in (shapes, head))
+    asked = [len(render_prompt(lm.tokenizer, p)) for p in prompts]
+    read = sum(asked) / len(asked) * cfg.batch_size
+    answers = cfg.batch_size * cfg.n
+    written = answers * cfg.max_new_tokens
+    tokens, plain = read + written, plain_rates(shapes, int(read + written)) * 1e9
+
+    def forward(many: int, of: Mapping[tuple[int, int], int]) -> float:
+        total = 0.0
+        for (wide, narrow), count in of.items():
+            x, w = torch.randn(many, narrow), torch.randn(wide, narrow)
+            flops = 2.0 * many * wide * narrow
+            total += count * flops / (rate(lambda x=x, w=w: x @ w.T, flops) * 1e9)  # type: ignore[misc]
+        return total
+
+    models = 2 if isinstance(cfg, Ppo) else 1
+    once = (2 * trunk * tokens + 2 * words * written) / plain
+    trained = (6 if tune == "full" else 4) * (models * trunk * tokens + words * written) / plain
+    return {
+        "generation": 2 * trunk * read / plain
+        + cfg.max_new_tokens * forward(answers, {**shapes, **head}),
+        "scoring": 2 * once + (4 * trunk * tokens / plain if models == 2 else 0.0),
+        "update": trained * cfg.epochs,
+    }
 
 
 def _timed(name: str, into: list[float]) -> None:
@@ -170,8 +207,9 @@ def main() -> None:
         time_ratio, memory = seconds[name] / seconds["accord"], peaks["accord"] / peaks[name]
         ratios = f"{time_ratio:.2f}× | {memory:.2f}"
         print(f"| {name} | {seconds[name]:.1f} | {peaks[name]:.0f} | {ratios} |")
-    split = runs["accord"][-1]["split"]
-    print("\naccord's step: " + ", ".join(f"{name} {s:.2f} s" for name, s in split.items()))
+    split, floor = runs["accord"][-1]["split"], runs["accord"][-1]["floor"]
+    told = (f"{name} {s:.2f} s (products alone {floor[name]:.2f})" for name, s in split.items())
+    print("\naccord's step: " + ", ".join(told))
 
 
 if __name__ == "__main__":
