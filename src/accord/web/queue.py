@@ -113,7 +113,7 @@ def _gains(asked: list[Any]) -> Mapping[str, float]:
     for pair, row in zip(pairs, asked, strict=True):
         a, b = (place[i] for i in pair)
         counts = json.loads(row.tally).get("", {})
-        for category, share in (("first", 1.0), ("second", 0.0), ("tie", 0.5)):
+        for category, share in (("first", 1.0), ("second", 0.0), ("tie", 0.5), ("both bad", 0.5)):
             votes += [(a, b, share)] * counts.get(category, 0)
     gain_KK = assignment.information_gain(assignment.wins(len(place), votes))
     return {
