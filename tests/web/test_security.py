@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accord.core.errors import ConfigError
+from accord.core.hashing import content_hash
 from accord.web import accounts, audit, tables, texts
 from accord.web.accounts import MAY, ROLES
 from accord.web.app import ROOMS, create_app
@@ -361,15 +363,24 @@ def test_model_names_never_reach_a_browser(site: Site, enter: Enter) -> None:
         page = anna.answer(choice="0:1")
     ids = [r.id for r in site.all(sa.select(tables.study_questions))]
     seen += anna.get("/studies/tents/done").text
+    seen += anna.post("/studies/tents/undo").text
+    q = tables.study_questions
+    site.run(sa.update(q).values(state="disputed"))
     for path in ("", "/raters", "/disputes", f"/disputes/{ids[0]}", "/settings", "/audit"):
         seen += olga.get(f"/studies/tents{path}").text
     prompts = {p.id: p for p in site.store.prompts()}
     known = [r.id_for(prompts[p]) for p, r in site.store.responses()]
     assert len(known) == 12
+    asked = site.all(sa.select(q))
+    guessed = [[r.study, r.block, r.prompt, json.loads(r.responses)] for r in asked]
+    known += [content_hash(guess)[:24] for guess in guessed]
+    known += [x.id for x in [*site.store.questions(), *site.store.judgments()]]
+    assert len(known) == 12 + 3 * 6
+    assert all(r.id in seen for r in asked)
     assert "secret" not in seen
     assert not [
         i for i in known if i in seen
-    ]  # an id is a hash of text and source: it could be guessed
+    ]  # such an id is a hash of text and source, or of one that is: it could be guessed
 
 
 # -- hostile texts ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hmac
 import json
 import secrets
 import time
@@ -65,6 +66,10 @@ class Site:
         )
         assert value is not None
         return str(value.value)
+
+    def opaque(self, id: str) -> str:
+        """A name for a hash that could be guessed: the same whenever it is asked, and no help in guessing."""
+        return hmac.new(self.secret.encode(), id.encode(), "sha256").hexdigest()[:24]
 
     def one(self, query: sa.Select[Any]) -> Any:
         """The first row, or None."""

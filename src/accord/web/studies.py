@@ -31,6 +31,7 @@ def load_study(site: Site, study: Study, by: str = "cli") -> int:
     in the browser since stays, unless the file says something new."""
     folder = Path(study.folder or ".")
     blocks = [read_items(ask, folder) for ask in study.questions]
+    site.opaque("")  # the secret is made before the transaction, and stays if that fails
     with site.db.writing():
         if _says_something_new(site, study):
             save_study(site, study, by)
@@ -116,6 +117,7 @@ def add_items(
     if not checked:
         return 0
     rows = [_row(site, study, block, ask, item, *known) for item, known in checked]
+    _name(site, rows)
     with site.db.writing() as connection:
         count = sa.select(sa.func.count()).select_from(tables.study_questions)
         before = connection.execute(count).scalar_one()
@@ -145,6 +147,17 @@ def _row(
         "wanted": EVERYBODY if gold is not None else study.overlap.min,
         "answered": 0, "tally": "{}", "verdict": None, "at": site.now(),
     }  # fmt: skip
+
+
+def _name(site: Site, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """Give questions ids that tell nothing: a hash of texts and sources could be guessed. One that an older
+    store has under its hash keeps that. Returns which are there already."""
+    opaque = {row["id"]: site.opaque(row["id"]) for row in rows}
+    q = tables.study_questions
+    there = {r.id for r in site.db.columns(q, "id", {*opaque, *opaque.values()}, "id")}
+    for row in rows:
+        row["id"] = row["id"] if row["id"] in there else opaque[row["id"]]
+    return there
 
 
 def _as_text(text: str) -> list[str]:
