@@ -217,6 +217,7 @@ def test_gold_comes_at_its_rate_and_never_alone(site: Site) -> None:
         arms[row.arm] += 1
         assert row.right is (True if row.arm == "gold" else None)
     assert arms["random"] == 120
+    assert quality.progress(site, "tents")["judgments"] == 120 == len(many)
     assert 12 <= arms["gold"] <= 24  # 24 there are; about 0.2 of every draw
 
 
@@ -289,6 +290,7 @@ def test_a_rater_meets_some_questions_again_and_nothing_but_the_rater_is_measure
     assert 10 <= many <= 50
     assert arms[-1] != "repeat"  # never alone
     assert all(r.answered == 1 for r in site.all(sa.select(Q)))
+    assert quality.progress(site, "tents")["judgments"] == 80
     assert len(quality.answers(site, "tents")) == 80 == len(study_snapshot(site, "tents"))
     given = quality.answers(site, "tents", repeats=True)
     assert len(given) == 80 + many

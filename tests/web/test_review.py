@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from accord.core.errors import ConfigError, StoreError
 from accord.core.types import Preference, Prompt, Response
+from accord.stats.agreement import krippendorff_alpha
 from accord.store import Store, import_file
 from accord.web import accounts, audit, quality, tables
 from accord.web.export import study_snapshot
@@ -65,6 +66,33 @@ def test_progress_agreement_and_raters(site: Site, enter: Enter) -> None:
     assert measured.count('<th scope="row">cleo</th>') == 2
 
 
+def test_agreement_of_every_axis_and_its_parts_by_name(site: Site, enter: Enter) -> None:
+    items = [{"prompt": f"p{n}", "responses": [f"r{n}"], "category": "ab"[n % 2]} for n in range(6)]
+    axes = [{"name": "tone"}, {"name": "fact"}]
+    study = study_of({"kind": "rate", "axes": axes, "items": items}, overlap={"min": 2, "max": 2})
+    loaded(site, study)
+    for name, off in (("anna", 0), ("ben", 1)):  # always a point apart about the tone
+        browser = enter(name, "annotator")
+        page = browser.get("/studies/tents/annotate")
+        while found := re.search(r"<p>p(\d)</p>", page.text):
+            tone = int(found[1]) // 2 + 1 + off
+            page = browser.answer(**{"group-0": str(tone), "group-1": str(1 + int(found[1]) % 5)})
+    rows = {r["name"]: r for r in quality.agreement(quality.answers(site, "tents"))}
+    names = ["rate · fact", "rate · fact · a", "rate · fact · b"]
+    assert list(rows) == names + [n.replace("fact", "tone") for n in names]
+    assert [r["judgments"] for r in rows.values()] == [12, 6, 6] * 2
+    assert rows["rate · fact · b"]["percent"].value == 1.0
+    tone = rows["rate · tone"]
+    assert (tone["percent"].value, tone["scale"]) == (0.0, "ordinal")
+    units = [[n // 2 + 1, n // 2 + 2] for n in range(6)]
+    by_hand = krippendorff_alpha(units, scale="ordinal").value
+    assert tone["alpha"].value == pytest.approx(by_hand)
+    assert by_hand > 0.4  # of answers as equal or not it is below 0
+    page = enter("olga", "owner").get("/studies/tents").text
+    assert "rate · tone · b" in page
+
+
+@either
 def test_a_dispute_is_decided_once_and_stands_for_its_question(site: Site, enter: Enter) -> None:
     loaded(site, pairs_study(overlap={"min": 2, "max": 2}))
     everybody(site, enter, {"anna": 0, "ben": 1})
