@@ -6,8 +6,6 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,32 +15,17 @@ from accord.core.errors import DataError
 from accord.core.types import Preference, Thumb
 from accord.feedback import assignment
 from accord.feedback.study import Study
-from accord.store import Store
 from accord.web import leases, quality, tables
 from accord.web.accounts import Who
 from accord.web.export import study_snapshot
 from accord.web.queue import APART, tell_gains
 from accord.web.site import Site
 from accord.web.studies import add_guideline, load_study
-from tests.store.conftest import POSTGRES, wipe
-from tests.web.conftest import PAIRS, Clock, pairs_study, study_of
+from tests.web.conftest import PAIRS, Clock, either, pairs_study, study_of
 
 FIRST, SECOND = Preference(better=0), Preference(better=1)
 Q, L = tables.study_questions, tables.leases
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def site(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Site]:
-    where = str(tmp_path / "study.db")
-    if request.param == "postgresql":
-        if not POSTGRES:
-            pytest.skip(
-                "ACCORD_TEST_POSTGRES is not set (postgresql+psycopg://…/an_empty_database)"
-            )
-        wipe(POSTGRES)
-        where = POSTGRES
-    with Store(where) as store:
-        yield Site(store, now=clock)
+pytestmark = either
 
 
 def person(site: Site, name: str) -> Who:
