@@ -242,7 +242,7 @@ def test_settings_are_checked_and_kept(site: Site, enter: Enter) -> None:
     good = {
         "title": "T", "min": "2", "max": "3", "confidence": "0.8", "dispute_below": "0.5", "gold_rate": "0.1",
         "repeat_rate": "0.05", "lease_minutes": "5",
-        "random": "0.6", "disagreement": "0.2", "information": "0.2",
+        "random": "0.8", "disagreement": "0", "information": "0.2",
     }  # fmt: skip
     olga.post("/studies/tents/settings", **good)
     study = site.study("tents")
@@ -251,6 +251,7 @@ def test_settings_are_checked_and_kept(site: Site, enter: Enter) -> None:
     for change in (
         {"max": "1"},
         {"random": "0.9"},
+        {"random": "0.6", "disagreement": "0.2"},  # nothing gives scores
         {"gold_rate": "2"},
         {"min": "x"},
         {"confidence": ""},

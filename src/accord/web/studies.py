@@ -17,6 +17,7 @@ from accord.core.types import Answer, Prompt, Response
 from accord.feedback.assignment import UNTOLD, disagreement
 from accord.feedback.study import Ask, Item, Study, check_item, read_items
 from accord.web import audit, tables
+from accord.web.scoring import check_arm, score
 from accord.web.site import Site, document, parse_study
 
 __all__ = ["add_guideline", "add_items", "load_study", "save_study", "what_changed"]
@@ -36,7 +37,9 @@ def load_study(site: Site, study: Study, by: str = "cli") -> int:
         if _says_something_new(site, study):
             save_study(site, study, by)
         _first_said(site, study, by)
-        return sum(add_items(site, study, n, items, by) for n, items in enumerate(blocks))
+        new = sum(add_items(site, study, n, items, by) for n, items in enumerate(blocks))
+        check_arm(site, study)
+    return new
 
 
 def _says_something_new(site: Site, study: Study) -> bool:
@@ -117,7 +120,13 @@ def add_items(
     if not checked:
         return 0
     rows = [_row(site, study, block, ask, item, *known) for item, known in checked]
-    _name(site, rows)
+    there = _name(site, rows)
+    bare = [
+        (row, prompt, shown)
+        for row, (item, (prompt, shown, _)) in zip(rows, checked, strict=True)
+        if item.scores is None and row["id"] not in there
+    ]
+    score(site, study, bare)
     with site.db.writing() as connection:
         count = sa.select(sa.func.count()).select_from(tables.study_questions)
         before = connection.execute(count).scalar_one()
