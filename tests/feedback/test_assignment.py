@@ -19,6 +19,7 @@ def test_an_answer_counts_for_the_response_not_for_its_side() -> None:
     assert a.categories(Preference(better=0), [0, 1]) == {"": "first"}
     assert a.categories(Preference(better=0), [1, 0]) == {"": "second"}
     assert a.categories(Preference(better=None), [1, 0]) == {"": "tie"}
+    assert a.categories(Preference(better=None, both_bad=True), [1, 0]) == {"": "both bad"}
     assert a.categories(Ranking(ranks=(2, 1, 1)), [2, 0, 1]) == {"": "0+1"}
     assert a.categories(StepLabels(labels=(1, -1, -1)), [0]) == {"": "1"}
     assert a.categories(StepLabels(labels=(1, 0)), [0]) == {"": "none"}
@@ -39,7 +40,9 @@ def test_a_correction_takes_the_old_answer_out() -> None:
         ({"first": 2}, 0.875),  # Beta(3, 1): 1 - (1/2)^3
         ({"second": 3}, 0.9375),
         ({"first": 1, "second": 1}, 0.5),
-        ({"tie": 4}, 0.5),
+        ({"tie": 2}, 0.875),
+        ({"both bad": 3}, 0.9375),
+        ({"tie": 1, "both bad": 1}, 47 / 108),  # an answer nobody gave is the likeliest with 7/54
         ({"up": 2, "down": 1}, 0.6875),  # P(Bin(4, 1/2) <= 2) = 11/16
         ({"4": 1}, 0.75),  # gammas of shapes 2 and 1: P(G2 > G1) = 3/4
     ],
@@ -65,7 +68,9 @@ def test_another_vote_for_the_leader_makes_surer(first: int, second: int) -> Non
 def test_when_a_question_is_settled_or_disputed() -> None:
     overlap = Overlap(min=2, max=4, confidence=0.85)
     assert a.state_after({"": {"first": 1}}, 1, overlap) == "open"
-    assert a.state_after({"": {"first": 2}}, 2, overlap) == "settled"
+    for answer in ("first", "tie", "both bad"):
+        assert a.state_after({"": {answer: 2}}, 2, overlap) == "settled"
+    assert a.state_after({"": {"tie": 2, "both bad": 2}}, 4, overlap) == "disputed"
     assert a.state_after({"": {"first": 1, "second": 1}}, 2, overlap) == "open"
     assert a.state_after({"": {"first": 2, "second": 2}}, 4, overlap) == "disputed"
     assert a.state_after({"": {"first": 3, "second": 1}}, 4, overlap) == "settled"

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from accord.core.errors import ModelError
 from accord.core.types import Exchange, Response
+from accord.feedback.study import Study
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
 from accord.lm.scalar_head import ScalarHead
 from accord.rewards.learned import RewardModel, load_reward_model
+from accord.web.scoring import load_scorers
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import NARROW, WIDE, answer, how, prompt, reward
 
@@ -136,3 +138,12 @@ def test_a_saved_model_can_be_moved_with_its_run(tiny: Path, tmp_path: Path) -> 
     before = load_reward_model(done.model)(EXCHANGES[:4])
     (tmp_path / "a").rename(tmp_path / "b")
     assert load_reward_model(tmp_path / "b" / "model")(EXCHANGES[:4]) == before
+
+
+def test_a_study_names_reward_models_beside_it(tiny: Path, tmp_path: Path) -> None:
+    done = reward(tiny, tmp_path, how(max_steps=1))
+    folder = str(done.model.relative_to(tmp_path))
+    scorers = load_scorers(Study(name="tents", folder=str(tmp_path), scorers=[folder]))
+    assert scorers[folder](EXCHANGES[:3]) == load_reward_model(done.model)(EXCHANGES[:3])
+    with pytest.raises(ModelError, match="nowhere"):
+        load_scorers(Study(name="tents", folder=str(tmp_path), scorers=["nowhere"]))

@@ -11,25 +11,28 @@ import sqlalchemy as sa
 
 from accord.store import Store
 
+SCHEMA = os.environ.get("PYTEST_XDIST_WORKER", "public")  # tests side by side don't meet
 POSTGRES = os.environ.get("ACCORD_TEST_POSTGRES", "")
 
 
-def wipe(url: str) -> None:
-    engine = sa.create_engine(url)
+def postgres() -> str:
+    """An empty PostgreSQL database's URL; where there is none, the test is skipped."""
+    if not POSTGRES:
+        pytest.skip("ACCORD_TEST_POSTGRES is not set (postgresql+psycopg://…/an_empty_database)")
+    engine = sa.create_engine(POSTGRES)
     with engine.begin() as connection:
-        connection.execute(sa.text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+        connection.execute(
+            sa.text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA}")
+        )
     engine.dispose()
+    url = sa.make_url(POSTGRES).update_query_dict({"options": f"-csearch_path={SCHEMA}"})
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """What to open for an empty store of either database."""
-    if request.param == "sqlite":
-        return str(tmp_path / "study.db")
-    if not POSTGRES:
-        pytest.skip("ACCORD_TEST_POSTGRES is not set (postgresql+psycopg://…/an_empty_database)")
-    wipe(POSTGRES)
-    return POSTGRES
+    return str(tmp_path / "study.db") if request.param == "sqlite" else postgres()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from accord.web import accounts
 from accord.web.app import create_app
 from accord.web.site import Site
 from accord.web.studies import load_study
+from tests.store.conftest import postgres
 
 ORIGIN = "http://localhost:8000"
 PASSWORD = "correct horse battery"
@@ -101,9 +103,20 @@ def clock() -> Clock:
     return Clock()
 
 
+either = pytest.mark.parametrize("where", ["sqlite", "postgresql"], indirect=True)
+"""For tests of a site (or of where its store is) that run on PostgreSQL too."""
+
+
 @pytest.fixture
-def site(tmp_path: Any, clock: Clock) -> Iterator[Site]:
-    with Store(tmp_path / "study.db") as store:
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What to open for the store: a file, or what `either` says."""
+    lite = getattr(request, "param", "sqlite") == "sqlite"
+    return str(tmp_path / "study.db") if lite else postgres()
+
+
+@pytest.fixture
+def site(where: str, clock: Clock) -> Iterator[Site]:
+    with Store(where) as store:
         yield Site(store, origin=ORIGIN, now=clock)
 
 

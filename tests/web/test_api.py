@@ -15,7 +15,7 @@ from accord.core.errors import DataError
 from accord.web import hooks, tables, tokens
 from accord.web.app import create_app
 from accord.web.site import Site
-from tests.web.conftest import ORIGIN, Clock, Enter, loaded, pairs_study
+from tests.web.conftest import ORIGIN, Clock, Enter, either, loaded, pairs_study
 
 ROOT = "/api/v1/studies/tents"
 
@@ -29,6 +29,7 @@ def client(site: Site, *scopes: str, study: str = "tents") -> TestClient:
     return TestClient(create_app(site), base_url=ORIGIN, headers=headers)
 
 
+@either
 def test_push_work_pull(site: Site, enter: Enter) -> None:
     loaded(site, pairs_study())
     api = client(site, *tokens.SCOPES)
@@ -83,6 +84,7 @@ def test_one_wrong_item_and_nothing_is_added(site: Site, items: list[dict[str, A
     assert site.one(sa.select(sa.func.count()).select_from(tables.study_questions))[0] == 6
 
 
+@either
 def test_a_token_opens_its_study_its_scope_and_its_time(site: Site, clock: Clock) -> None:
     loaded(site, pairs_study())
     loaded(site, pairs_study().model_copy(update={"name": "boots"}))
@@ -117,6 +119,7 @@ def test_a_cookie_opens_nothing_here(site: Site, enter: Enter) -> None:
 # -- webhooks -----------------------------------------------------------------------------------------
 
 
+@either
 def test_a_webhook_is_signed_retried_and_told_once(site: Site, enter: Enter, clock: Clock) -> None:
     site.hooks_allowed = ("hook.example",)
     loaded(site, pairs_study())

@@ -132,6 +132,46 @@ def test_nothing_is_sent_before_it_is_complete(site: Site, work: Open) -> None:
     settle(page, site, 1)
 
 
+def test_a_key_held_down_answers_once(site: Site, work: Open) -> None:
+    page = work(pairs_study())
+    for _ in range(8):  # of a key that is down already: repeats
+        page.keyboard.down("1")
+        page.wait_for_timeout(40)
+    page.keyboard.up("1")
+    assert site.store.counts()["judgments"] == 0
+    for _ in range(8):
+        page.keyboard.down("Enter")
+        page.wait_for_timeout(40)
+    page.keyboard.up("Enter")
+    page.wait_for_selector(".pace strong:text-is('1') >> nth=0")
+    assert site.store.counts()["judgments"] == 1
+    page.keyboard.down("1")
+    page.keyboard.down("1")
+    page.wait_for_timeout(100)
+    assert page.locator("input:checked").count() == 1
+
+
+def test_keys_answer_where_the_focus_is_and_say_so(site: Site, work: Open) -> None:
+    axes = [{"name": n} for n in ("tone", "fact", "care")]
+    items = [{"prompt": f"{LONG * 4}", "responses": [LONG * 8]}]
+    page = work(study_of({"kind": "rate", "axes": axes, "items": items}))
+    focused = "document.activeElement.getAttribute('aria-label')"
+    page.locator("[aria-label='fact 2']").focus()
+    press(page, "4")
+    checked = "all => all.map(e => e.getAttribute('aria-label'))"
+    assert page.eval_on_selector_all("input:checked", checked) == ["fact 4"]
+    assert page.locator("#told[role=status]").inner_text() == "fact 4: chosen"
+    assert page.evaluate(focused) == "care 1"
+    press(page, "k")
+    assert page.evaluate(focused) == "fact 4"
+    for place in (".response", ".prompt"):  # arrows scroll what has the focus
+        page.locator(place).focus()
+        press(page, "ArrowDown")
+        page.wait_for_timeout(300)
+        assert page.locator(place).evaluate("e => e.scrollTop") > 0, place
+        assert page.locator("[data-active] legend").inner_text() == "fact"
+
+
 def test_undo_corrects_the_last_answer(site: Site, work: Open, clock: Clock) -> None:
     page = work(pairs_study())
     press(page, "1", "1")

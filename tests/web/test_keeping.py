@@ -19,8 +19,8 @@ from accord.web.backup import backup, restore
 from accord.web.serving import serve_study
 from accord.web.site import Site
 from accord.web.studies import load_study, save_study
-from tests.store.conftest import POSTGRES, wipe
-from tests.web.conftest import Enter, loaded, pairs_study, study_of
+from tests.store.conftest import postgres
+from tests.web.conftest import Enter, either, loaded, pairs_study, study_of
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "collect" / "study.yaml"
 
@@ -51,24 +51,23 @@ def everything(site: Site) -> dict[str, list[tuple[object, ...]]]:
     return {t.name: sorted(map(tuple, site.all(sa.select(t))), key=str) for t in _all()}
 
 
-@pytest.mark.parametrize("to", ["sqlite", "postgresql"])
-def test_a_backup_is_the_store_again(site: Site, enter: Enter, tmp_path: Path, to: str) -> None:
-    where = str(tmp_path / "new.db")
-    if to == "postgresql":
-        if not POSTGRES:
-            pytest.skip(
-                "ACCORD_TEST_POSTGRES is not set (postgresql+psycopg://…/an_empty_database)"
-            )
-        wipe(POSTGRES)
-        where = POSTGRES
+@pytest.mark.parametrize(
+    ("where", "to"),
+    [("sqlite", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "sqlite")],
+    indirect=["where"],
+)
+def test_a_backup_is_the_store_again(
+    site: Site, enter: Enter, tmp_path: Path, where: str, to: str
+) -> None:
+    new = postgres() if to == "postgresql" else str(tmp_path / "new.db")
     work(site, enter)
-    backup(site.store.name, tmp_path / "b.jsonl.gz")
-    assert restore(tmp_path / "b.jsonl.gz", where) == (6, audit.verify_events(site))
-    with Store(where, create=False) as again:
+    backup(where, tmp_path / "b.jsonl.gz")
+    assert restore(tmp_path / "b.jsonl.gz", new) == (6, audit.verify_events(site))
+    with Store(new, create=False) as again:
         assert everything(Site(again)) == everything(site)
         assert again.judgments() == site.store.judgments()
     with pytest.raises(AccordError, match="holds something already"):
-        restore(tmp_path / "b.jsonl.gz", where)
+        restore(tmp_path / "b.jsonl.gz", new)
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "not gzip", "not ours", "another schema"])
@@ -149,6 +148,7 @@ def test_verify_finds_a_changed_event(tmp_path: Path, capsys: pytest.CaptureFixt
 # -- the study file -----------------------------------------------------------------------------------
 
 
+@either
 def test_the_shipped_example_loads_and_loads_again(site: Site) -> None:
     study = read_study(RECIPE)
     kinds = {ask.kind for ask in study.questions}

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import collect
+from tests.web.conftest import either
 
 pytestmark = pytest.mark.slow
 
 
-def test_kill_9_loses_nothing(tmp_path: Path) -> None:
-    where = str(tmp_path / "study.db")
+@either
+def test_kill_9_loses_nothing(tmp_path: Path, where: str) -> None:
     collect.prepare(
         tmp_path, where, raters=12, questions=600, overlap=3
     )  # more than they can do before the kill

@@ -6,43 +6,30 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from accord.core.errors import DataError
-from accord.core.types import Preference, Thumb
+from accord.core.errors import ConfigError, DataError
+from accord.core.types import Exchange, Preference, Response, Thumb
 from accord.feedback import assignment
-from accord.feedback.study import Study
-from accord.store import Store
+from accord.feedback.study import Item, Study
 from accord.web import leases, quality, tables
 from accord.web.accounts import Who
 from accord.web.export import study_snapshot
+from accord.web.live import top_up
 from accord.web.queue import APART, tell_gains
-from accord.web.site import Site
-from accord.web.studies import add_guideline, load_study
-from tests.store.conftest import POSTGRES, wipe
-from tests.web.conftest import PAIRS, Clock, pairs_study, study_of
+from accord.web.site import Scorer, Site
+from accord.web.studies import add_guideline, add_items, load_study
+from tests.web.conftest import PAIRS, Clock, either, pairs_study, study_of
 
+THUMB = {"prompt": "Does tent 8 leak?", "responses": ["In rain."]}
 FIRST, SECOND = Preference(better=0), Preference(better=1)
 Q, L = tables.study_questions, tables.leases
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def site(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Site]:
-    where = str(tmp_path / "study.db")
-    if request.param == "postgresql":
-        if not POSTGRES:
-            pytest.skip(
-                "ACCORD_TEST_POSTGRES is not set (postgresql+psycopg://…/an_empty_database)"
-            )
-        wipe(POSTGRES)
-        where = POSTGRES
-    with Store(where) as store:
-        yield Site(store, now=clock)
+pytestmark = either
 
 
 def person(site: Site, name: str) -> Who:
@@ -217,6 +204,7 @@ def test_gold_comes_at_its_rate_and_never_alone(site: Site) -> None:
         arms[row.arm] += 1
         assert row.right is (True if row.arm == "gold" else None)
     assert arms["random"] == 120
+    assert quality.progress(site, "tents")["judgments"] == 120 == len(many)
     assert 12 <= arms["gold"] <= 24  # 24 there are; about 0.2 of every draw
 
 
@@ -229,6 +217,58 @@ def test_reward_models_that_disagree_come_first(site: Site) -> None:
     lease = leases.claim(site, study, person(site, "anna"), random.Random(5))
     assert lease is not None
     assert lease.prompt.last == "Does tent 0 leak?"
+
+
+def test_the_study_s_reward_models_score_what_comes_without_scores(
+    site: Site, tmp_path: Path
+) -> None:
+    """Two that disagree the more, the higher a tent's number."""
+    heard: list[int] = []
+
+    def model(sign: int) -> Scorer:
+        def score(exchanges: Sequence[Exchange]) -> list[float]:
+            heard.append(len(exchanges))
+            return [
+                sign * float(e.prompt.last.split()[2]) * (e.response.text[0] == "I")
+                for e in exchanges
+            ]
+
+        return score
+
+    site.scorers = {"a": model(1), "b": model(-1)}
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "Does tent 3 leak?"}))
+    site.policies = {
+        n: lambda prompts, n=n: [Response(text=n) for _ in prompts] for n in ("I", "N")
+    }
+    live = {"kind": "compare", "policies": ["I", "N"], "prompts": "p.jsonl"}
+    study = study_of(
+        {"kind": "compare", "items": PAIRS}, live, {"kind": "thumb", "items": [THUMB]},
+        assignment={"random": 0.05, "disagreement": 0.95}, scorers=["a", "b"],
+    )  # fmt: skip
+    for _ in range(2):
+        load_study(site, study)
+    assert heard == [12, 12]  # once
+    lease = leases.claim(site, study, person(site, "anna"), random.Random(5))
+    assert lease is not None
+    assert lease.prompt.last == "Does tent 5 leak?"
+    assert top_up(site, study, tmp_path, random.Random(1)) == 1
+    sampled = site.one(sa.select(Q.c.priority).where(Q.c.block == 1))
+    by_hand = assignment.disagreement([[3.0, -3.0], [0.0, 0.0]])
+    assert sampled.priority == pytest.approx(by_hand)
+    site.scorers = {}
+    item = Item(prompt="Does tent 7 leak?", responses=["In rain.", "No."])
+    with pytest.raises(ConfigError, match="reward model 'a' is not loaded"):
+        add_items(site, study, 0, [("items.0", item)], "api")
+
+
+def test_an_arm_that_nothing_gives_scores_is_refused(site: Site) -> None:
+    arm = {"random": 0.5, "disagreement": 0.5}
+    live = {"kind": "compare", "policies": ["x", "y"], "prompts": "p.jsonl"}
+    for study in (pairs_study(assignment=arm), study_of(live, assignment=arm)):
+        with pytest.raises(ConfigError, match=r"no question has scores.*scorers"):
+            load_study(site, study)
+        assert site.study("tents") is None
+    load_study(site, study_of({"kind": "compare"}, assignment=arm))  # what is pushed may have some
 
 
 def test_the_comparison_that_tells_most_comes_first_whatever_else_there_is(site: Site) -> None:
@@ -289,6 +329,7 @@ def test_a_rater_meets_some_questions_again_and_nothing_but_the_rater_is_measure
     assert 10 <= many <= 50
     assert arms[-1] != "repeat"  # never alone
     assert all(r.answered == 1 for r in site.all(sa.select(Q)))
+    assert quality.progress(site, "tents")["judgments"] == 80
     assert len(quality.answers(site, "tents")) == 80 == len(study_snapshot(site, "tents"))
     given = quality.answers(site, "tents", repeats=True)
     assert len(given) == 80 + many

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accord.core.errors import ConfigError
+from accord.core.hashing import content_hash
 from accord.web import accounts, audit, tables, texts
 from accord.web.accounts import MAY, ROLES
 from accord.web.app import ROOMS, create_app
@@ -361,15 +363,24 @@ def test_model_names_never_reach_a_browser(site: Site, enter: Enter) -> None:
         page = anna.answer(choice="0:1")
     ids = [r.id for r in site.all(sa.select(tables.study_questions))]
     seen += anna.get("/studies/tents/done").text
+    seen += anna.post("/studies/tents/undo").text
+    q = tables.study_questions
+    site.run(sa.update(q).values(state="disputed"))
     for path in ("", "/raters", "/disputes", f"/disputes/{ids[0]}", "/settings", "/audit"):
         seen += olga.get(f"/studies/tents{path}").text
     prompts = {p.id: p for p in site.store.prompts()}
     known = [r.id_for(prompts[p]) for p, r in site.store.responses()]
     assert len(known) == 12
+    asked = site.all(sa.select(q))
+    guessed = [[r.study, r.block, r.prompt, json.loads(r.responses)] for r in asked]
+    known += [content_hash(guess)[:24] for guess in guessed]
+    known += [x.id for x in [*site.store.questions(), *site.store.judgments()]]
+    assert len(known) == 12 + 3 * 6
+    assert all(r.id in seen for r in asked)
     assert "secret" not in seen
     assert not [
         i for i in known if i in seen
-    ]  # an id is a hash of text and source: it could be guessed
+    ]  # such an id is a hash of text and source, or of one that is: it could be guessed
 
 
 # -- hostile texts ------------------------------------------------------------------------------------
@@ -419,6 +430,7 @@ def test_hostile_text_is_only_text_wherever_it_is_stored(
         assert found.scripts == {"/static/htmx.min.js", "/static/accord.js"}
 
 
+VS = "\ufe0f"
 CONTROL = "\u202e\u2066\u200b\u2060\ufeff\u00ad\U000e0041"
 
 
@@ -430,6 +442,33 @@ def test_what_hides_is_shown() -> None:
             assert f"U+{ord(c):04X}" in shown
     assert "👩‍🚀" in texts.markdown("an astronaut 👩‍🚀")  # a joiner inside an emoji belongs there
     assert "U+200D" in texts.markdown("pass\u200dword")
+    for whole in (
+        "❤\ufe0f",
+        "👁\ufe0f\u200d🗨\ufe0f",
+        "🕵🏻\u200d♂\ufe0f",
+        "🏳\ufe0f\u200d🌈",
+        "1\ufe0f\u20e3",
+        "©\ufe0f",
+    ):
+        assert whole in texts.raw(f"x {whole}y")
+        assert "U+" not in texts.markdown(f"x {whole}y")
+    for text, marks in (
+        (f"❤{VS * 50}x", 49), (f"x{VS}", 1), (f"1{VS}", 1), (f"🕵🏻{VS}", 1),
+        ("❤\u200dx", 1), ("❤\u200d", 1), ("❤\u200d\u200d❤", 2), ("x\u200d❤", 1),
+    ):  # fmt: skip
+        assert texts.markdown(text).count("hidden-character") == marks, ascii(text)
+
+
+def test_what_hides_in_a_rater_s_reasons_is_shown(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    anna, olga = enter("anna", "annotator"), enter("olga", "owner")
+    anna.get("/studies/tents/annotate")
+    anna.post(f"/studies/tents/annotate/{anna.lease}/flag", reason=f"see{CONTROL}this")
+    anna.answer(choice="0:1", rationale=f"and{CONTROL}that")
+    question = site.one(sa.select(tables.flags.c.question)).question
+    page = olga.get(f"/studies/tents/disputes/{question}").text
+    assert page.count("hidden-character") == 2 * len(CONTROL)
+    assert not [c for c in CONTROL if c in page]
 
 
 def test_links_go_out_only_and_say_nothing_of_us() -> None:

@@ -1,8 +1,8 @@
 """Which question next, in which order, and when enough people have answered. Pure functions.
 
 A question's answers are kept as a tally: {axis: {category: n}}, in the order of the study and never in the
-order shown. `compare` has the categories first, second and tie, `thumb` up and down; a rating has an axis
-per criterion; of a ranking the response ranked first counts, of steps the first bad one.
+order shown. `compare` has the categories first, second, tie and both bad, `thumb` up and down; a rating has
+an axis per criterion; of a ranking the response ranked first counts, of steps the first bad one.
 
 Legend: K responses, M reward models.
 """
@@ -43,6 +43,7 @@ __all__ = [
 
 Tally = dict[str, dict[str, int]]
 Floats = NDArray[np.float64]
+SIDES = ({"first", "second"}, {"up", "down"})  # no third answer is expected beside these
 PRIOR_SD = 1.5  # logits: of a response's quality before anybody spoke
 UNTOLD = 0.2455223020041627  # nats: what a first comparison tells, `information_gain` of no votes
 
@@ -55,7 +56,7 @@ def categories(answer: Answer, order: Sequence[int]) -> dict[str, str]:
     A writing has none: nothing is settled by it."""
     if isinstance(answer, Preference):
         if answer.better is None:
-            return {"": "tie"}
+            return {"": "both bad" if answer.both_bad else "tie"}
         return {"": "first" if order[answer.better] == 0 else "second"}
     if isinstance(answer, Thumb):
         return {"": "up" if answer.up else "down"}
@@ -82,24 +83,20 @@ def add_to(tally: Tally, said: Mapping[str, str], n: int = 1) -> Tally:
 
 
 def confidence(counts: Mapping[str, int]) -> float:
-    """P(the leading category is the likeliest) under a Dirichlet(1, …) prior on the categories seen and one
-    unseen, or, of two sides with ties, under a Beta: a tie is half a vote for each.
+    """P(the leading answer is the likeliest) under a Dirichlet(1, …) prior on the answers given and, unless
+    these are two sides, one that nobody gave. So n who all say the same settle a question, whatever it is.
 
-    For a Beta(a, b) with a the leader's: P(p > 1/2) = 1 - I_{1/2}(a, b). For a Dirichlet the integral
-    ∫ gamma(x; a_max) Π_j F(x; a_j) dx over the independent gammas whose shares it is.
+    Over independent gammas, whose shares have that distribution: ∫ gamma(x; a_max) Π_j F(x; a_j) dx, which
+    of two is 1 - I_{1/2}(a, b).
     """
     from scipy import special
 
     if not counts:
         return 0.0
-    if counts.keys() <= {"first", "second", "tie"} or counts.keys() <= {"up", "down"}:
-        left, right = (
-            ("first", "second") if "up" not in counts and "down" not in counts else ("up", "down")
-        )
-        half = counts.get("tie", 0) / 2
-        a, b = (counts.get(side, 0) + half + 1.0 for side in (left, right))
-        return float(1 - special.betainc(max(a, b), min(a, b), 0.5))
-    alphas = np.array([*sorted(counts.values(), reverse=True), 0], dtype=float) + 1.0
+    unseen = [] if counts.keys() in SIDES else [0]
+    alphas = np.array([*sorted(counts.values(), reverse=True), *unseen], dtype=float) + 1.0
+    if len(alphas) == 2:
+        return float(1 - special.betainc(*alphas, 0.5))
     return _p_largest(alphas)
 
 

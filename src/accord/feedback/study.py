@@ -248,6 +248,8 @@ class Study(Strict):
     repeat_rate: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     """How often a rater meets a question of theirs again, to see whether they answer it as before."""
     assignment: Arms = Arms()
+    scorers: list[str] = Field(default_factory=list)
+    """Folders of reward models; questions that come without scores are scored by them as they are added."""
     lease_minutes: Annotated[float, Field(gt=0.0, le=1440.0)] = 20.0
     seed: int = 17
     questions: list[Ask] = Field(default_factory=list)

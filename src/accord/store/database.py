@@ -127,7 +127,7 @@ class Database:
                     connection.exec_driver_sql(f"PRAGMA cache_size={usual}")
 
     def columns(
-        self, table: sa.Table, key: str, values: Collection[str], *columns: str
+        self, table: sa.TableClause, key: str, values: Collection[str], *columns: str
     ) -> list[Any]:
         """Rows (or columns of rows) whose key is among the values: asked for in batches or, where they are a
         good part of the table, picked out of all of it."""

@@ -16,6 +16,7 @@ from accord.core.errors import AccordError, ConfigError, DataError
 from accord.feedback.study import Arms, Item, Overlap, Study
 from accord.web import accounts, audit, hooks, tables, tokens
 from accord.web.pages import page
+from accord.web.scoring import check_arm
 from accord.web.security import Checked, Here, Signed, TheSite, may, wanted
 from accord.web.studies import add_items, load_study, save_study
 
@@ -135,6 +136,7 @@ def save_settings(request: Request, here: Manager, form: Checked) -> Response:
         changed = validate(
             Study, {**here.study.model_dump(), **_settings(form)}, where="settings"
         )  # fmt: skip
+        check_arm(here.site, changed)
     except (AccordError, ValueError) as error:
         return _settings_page(request, here, str(error), status=422)
     save_study(here.site, changed, here.who.name)
@@ -249,7 +251,11 @@ def make_study(request: Request, site: TheSite, who: Signed, form: Checked) -> R
     try:
         data, lines = parse_yaml(text, "study")
         study = validate(Study, data, source="study", lines=lines)
-        if study.folder or any(ask.file or ask.run or ask.prompts for ask in study.questions):
+        if (
+            study.folder
+            or study.scorers
+            or any(ask.file or ask.run or ask.prompts for ask in study.questions)
+        ):
             raise ConfigError(
                 "a study made here can't read files", where="study",
                 mend="use items, or push questions through the API",

@@ -88,7 +88,7 @@ def _show(
         texts=shown, values=values, notice=notice, groups=groups_of(ask, shown),
         options=options_of(ask), diff=texts.difference(*shown) if len(shown) == 2 else None,
         guideline=document(guideline.document) if guideline else None, version=lease.guideline,
-        pace=pace, news=news,
+        pace=pace, news=news, base=here.site.opaque(lease.judgment) if lease.judgment else "",
     )  # fmt: skip
 
 
@@ -165,7 +165,9 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
     try:
         answer = answer_of(found.ask, form, [r.text for r in found.responses])
         rationale = form.get("rationale", "").strip()[:20_000]
-        base = form.get("base", "")
+        base, last = form.get("base", ""), found.judgment
+        if last and base == here.site.opaque(last):
+            base = last
         kept = leases.submit(
             here.site, here.study, here.who, lease, answer, base=base,
             seconds=_seconds(form.get("seconds", "")), rationale=rationale,

@@ -15,17 +15,18 @@ import sqlalchemy as sa
 from accord.core.types import Judgment, Metric
 from accord.feedback import assignment
 from accord.feedback.quality import RaterReport, rater_reports
-from accord.stats.agreement import krippendorff_alpha, percent_agreement
+from accord.stats.agreement import Scale, krippendorff_alpha, percent_agreement
 from accord.stats.intervals import proportion
 from accord.store import Snapshot, schema
 from accord.web import tables
-from accord.web.queue import REPEAT
+from accord.web.queue import GOLD, REPEAT
 from accord.web.site import Site
 
 __all__ = ["Given", "agreement", "answers", "progress", "rater_rows", "reports"]
 
 L, Q, A = tables.leases, tables.study_questions, tables.accounts
 STATES = ("open", "settled", "disputed", "adjudicated")
+SCALES: dict[str, Scale] = {"rate": "ordinal"}  # else nominal
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def answers(
 
 
 def progress(site: Site, study: str) -> dict[str, Any]:
-    """Questions by state, judgments, skips, open flags, people at work."""
+    """Questions by state, the judgments that count towards them, skips, open flags, people at work."""
     with site.db.reading() as connection:
 
         def count(table: sa.TableClause, *where: Any) -> int:
@@ -98,7 +99,7 @@ def progress(site: Site, study: str) -> dict[str, Any]:
         return {
             "questions": sum(states.values()),
             "states": {state: int(states.get(state, 0)) for state in STATES},
-            "judgments": count(L, L.c.state == "submitted"),
+            "judgments": count(L, L.c.state == "submitted", L.c.arm.not_in((GOLD, REPEAT))),
             "wanted": int(wanted),
             "gold": count(Q, Q.c.gold.is_not(None)),
             "skipped": count(L, L.c.state == "skipped"),
@@ -108,35 +109,37 @@ def progress(site: Site, study: str) -> dict[str, Any]:
 
 
 def agreement(given: Sequence[Given]) -> list[dict[str, Any]]:
-    """Percent and α by kind and axis, then by category and guideline version where there are several."""
+    """Percent and α by kind and axis, and of each by category and guideline version where there are several.
+    α takes ratings in their order, other answers as equal or not."""
     plain = [g for g in given if not g.gold and g.said]
     rows = []
     for kind in sorted({g.kind for g in plain}):
         mine = [g for g in plain if g.kind == kind]
         for axis in sorted({a for g in mine for a in g.said}):
             on_axis = [g for g in mine if axis in g.said]
-            rows.append(_row(f"{kind} · {axis}" if axis else kind, on_axis, axis))
-        first = next(iter(sorted(mine[0].said)), "")
-        for what in ("category", "guideline"):
-            parts = sorted({getattr(g, what) for g in mine} - {""})
-            if len(parts) > 1:
-                rows += [
-                    _row(f"{kind} · {part}", [g for g in mine if getattr(g, what) == part], first)
-                    for part in parts
-                ]
+            name = f"{kind} · {axis}" if axis else kind
+            rows.append(_row(name, on_axis, axis))
+            for what in ("category", "guideline"):
+                parts = sorted({getattr(g, what) for g in on_axis} - {""})
+                if len(parts) > 1:
+                    rows += [
+                        _row(f"{name} · {p}", [g for g in on_axis if getattr(g, what) == p], axis)
+                        for p in parts
+                    ]
     return rows
 
 
 def _row(name: str, given: Sequence[Given], axis: str) -> dict[str, Any]:
-    units: dict[str, list[str]] = defaultdict(list)
+    units: dict[str, list[str | float]] = defaultdict(list)
     for g in given:
-        if axis in g.said:
-            units[g.question].append(g.said[axis])
+        said = g.said[axis]
+        units[g.question].append(float(said) if g.kind == "rate" else said)
     twice = sum(len(u) > 1 for u in units.values())
-    found = list(units.values())
+    found, scale = list(units.values()), SCALES.get(given[0].kind, "nominal")
     return {
         "name": name, "judgments": len(given), "questions": len(units), "twice": twice,
-        "percent": percent_agreement(found), "alpha": krippendorff_alpha(found),
+        "percent": percent_agreement(found), "alpha": krippendorff_alpha(found, scale=scale),
+        "scale": scale,
     }  # fmt: skip
 
 

@@ -14,10 +14,11 @@ from accord.feedback import assignment
 from accord.feedback.study import Study
 from accord.web import tables
 
-__all__ = ["REPEAT", "left_for", "pick", "tell_gains"]
+__all__ = ["GOLD", "REPEAT", "left_for", "pick", "tell_gains"]
 
 POOL = 48  # questions among which one is drawn
 APART = 10  # answers between a question and its repeat
+GOLD = "gold"  # the arm of a lease whose answer is known
 REPEAT = "repeat"  # the arm of a lease that asks again
 L, Q = tables.leases, tables.study_questions
 
@@ -53,7 +54,7 @@ def pick(
     if study.gold_rate and draw.random() < study.gold_rate:
         known = connection.execute(_open_to(study.name, account, gold=True).limit(POOL)).all()
         if known:
-            return draw.choice(known), "gold"
+            return draw.choice(known), GOLD
     if study.repeat_rate and draw.random() < study.repeat_rate:
         before = _answered_before(connection, study.name, account)
         if before:
@@ -113,7 +114,7 @@ def _gains(asked: list[Any]) -> Mapping[str, float]:
     for pair, row in zip(pairs, asked, strict=True):
         a, b = (place[i] for i in pair)
         counts = json.loads(row.tally).get("", {})
-        for category, share in (("first", 1.0), ("second", 0.0), ("tie", 0.5)):
+        for category, share in (("first", 1.0), ("second", 0.0), ("tie", 0.5), ("both bad", 0.5)):
             votes += [(a, b, share)] * counts.get(category, 0)
     gain_KK = assignment.information_gain(assignment.wins(len(place), votes))
     return {

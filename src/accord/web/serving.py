@@ -18,6 +18,7 @@ from accord.store import Store
 from accord.web import accounts, hooks, tables
 from accord.web.app import create_app
 from accord.web.live import check_policies, top_up
+from accord.web.scoring import load_scorers
 from accord.web.site import Policy, Site
 from accord.web.studies import load_study
 
@@ -44,6 +45,7 @@ def serve_study(
         site = Site(
             opened, origin=(origin or f"http://localhost:{port}").rstrip("/"),
             policies=policies or {}, hooks_allowed=tuple(hook_hosts),
+            scorers=load_scorers(study),
         )  # fmt: skip
         check_policies(site, study)
         new = load_study(site, study)

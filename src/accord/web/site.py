@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hmac
 import json
 import secrets
 import time
@@ -12,16 +13,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from accord.core.types import Prompt, Rater, Response
+from accord.core.types import Exchange, Prompt, Rater, Response
 from accord.feedback.study import Study
 from accord.store import Store
 from accord.store.database import Database
 from accord.web import tables
 
-__all__ = ["Policy", "Site", "new_id", "parse_study", "rater_of"]
+__all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of"]
 
 Policy = Callable[[Sequence[Prompt]], list[Response]]
 """Prompts in, one response to each out, in order."""
+Scorer = Callable[[Sequence[Exchange]], Sequence[float]]
+"""A reward model: a score for each exchange, in order."""
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Site:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     now: Callable[[], float] = time.time
     hooks_allowed: Sequence[str] = ()
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
     fruitless: set[tuple[str, int, str]] = field(default_factory=set)
     """(study, block, prompt) whose answers compare nothing: not sampled again until a restart."""
     left: dict[tuple[str, str], tuple[float, int, int]] = field(default_factory=dict)
@@ -65,6 +69,10 @@ class Site:
         )
         assert value is not None
         return str(value.value)
+
+    def opaque(self, id: str) -> str:
+        """A name for a hash that could be guessed: the same whenever it is asked, and no help in guessing."""
+        return hmac.new(self.secret.encode(), id.encode(), "sha256").hexdigest()[:24]
 
     def one(self, query: sa.Select[Any]) -> Any:
         """The first row, or None."""

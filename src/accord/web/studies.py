@@ -17,6 +17,7 @@ from accord.core.types import Answer, Prompt, Response
 from accord.feedback.assignment import UNTOLD, disagreement
 from accord.feedback.study import Ask, Item, Study, check_item, read_items
 from accord.web import audit, tables
+from accord.web.scoring import check_arm, score
 from accord.web.site import Site, document, parse_study
 
 __all__ = ["add_guideline", "add_items", "load_study", "save_study", "what_changed"]
@@ -31,11 +32,14 @@ def load_study(site: Site, study: Study, by: str = "cli") -> int:
     in the browser since stays, unless the file says something new."""
     folder = Path(study.folder or ".")
     blocks = [read_items(ask, folder) for ask in study.questions]
+    site.opaque("")  # the secret is made before the transaction, and stays if that fails
     with site.db.writing():
         if _says_something_new(site, study):
             save_study(site, study, by)
         _first_said(site, study, by)
-        return sum(add_items(site, study, n, items, by) for n, items in enumerate(blocks))
+        new = sum(add_items(site, study, n, items, by) for n, items in enumerate(blocks))
+        check_arm(site, study)
+    return new
 
 
 def _says_something_new(site: Site, study: Study) -> bool:
@@ -116,6 +120,13 @@ def add_items(
     if not checked:
         return 0
     rows = [_row(site, study, block, ask, item, *known) for item, known in checked]
+    there = _name(site, rows)
+    bare = [
+        (row, prompt, shown)
+        for row, (item, (prompt, shown, _)) in zip(rows, checked, strict=True)
+        if item.scores is None and row["id"] not in there
+    ]
+    score(site, study, bare)
     with site.db.writing() as connection:
         count = sa.select(sa.func.count()).select_from(tables.study_questions)
         before = connection.execute(count).scalar_one()
@@ -145,6 +156,17 @@ def _row(
         "wanted": EVERYBODY if gold is not None else study.overlap.min,
         "answered": 0, "tally": "{}", "verdict": None, "at": site.now(),
     }  # fmt: skip
+
+
+def _name(site: Site, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """Give questions ids that tell nothing: a hash of texts and sources could be guessed. One that an older
+    store has under its hash keeps that. Returns which are there already."""
+    opaque = {row["id"]: site.opaque(row["id"]) for row in rows}
+    q = tables.study_questions
+    there = {r.id for r in site.db.columns(q, "id", {*opaque, *opaque.values()}, "id")}
+    for row in rows:
+        row["id"] = row["id"] if row["id"] in there else opaque[row["id"]]
+    return there
 
 
 def _as_text(text: str) -> list[str]:

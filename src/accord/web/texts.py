@@ -23,18 +23,20 @@ TAGS = {
     "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 OPEN, CLOSE = "\ue000", "\ue001"  # stand for a mark until the HTML is clean
+PICTURE = (
+    "[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u25fe\u2600-\u27bf\u2934\u2935"
+    "\u2b05-\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]"
+)
+ONE = f"{PICTURE}[\ufe0f\U0001f3fb-\U0001f3ff]?"
+EMOJI = f"{ONE}(?:\u200d{ONE})*|[#*0-9]\ufe0f\u20e3"  # a selector or joiner belongs here and nowhere else
 HIDDEN = re.compile(
+    f"({EMOJI})|"
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff\ue000\ue001\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 )
-EMOJI_PARTS = "\u200d\ufe0f"  # these belong inside an emoji
-INSIDE_EMOJI = re.compile(
-    "(?<=[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufe0f])[\u200d\ufe0f]"
-    "(?=[\u2600-\u27bf\u2640\u2642\U0001f000-\U0001faff\u200d]|[^\u200d]|$)"
-)
 TAG = re.compile(r'(<[^<>"]*(?:"[^"]*"[^<>"]*)*>)')
 MARK = re.compile(f"{OPEN}([0-9A-F]+){CLOSE}")
-WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+WORDS = re.compile(EMOJI + r"|\s+|\w+|[^\w\s]")
 MOST_TOKENS = 4000  # per side of a diff
 
 _markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(
@@ -44,14 +46,7 @@ _markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(
 
 def _stand_in(text: str) -> str:
     """Invisible characters as marks; a joiner or selector inside an emoji stays."""
-    kept = (
-        {m.start() for m in INSIDE_EMOJI.finditer(text)}
-        if any(c in text for c in EMOJI_PARTS)
-        else ()
-    )
-    return HIDDEN.sub(
-        lambda m: m[0] if m.start() in kept else f"{OPEN}{ord(m[0]):04X}{CLOSE}", text
-    )
+    return HIDDEN.sub(lambda m: m[1] or f"{OPEN}{ord(m[0]):04X}{CLOSE}", text)
 
 
 def _marks(clean: str) -> str:

@@ -6,18 +6,21 @@
   const work = () => one("#work");
   const inText = (target) => target.matches?.("textarea, select, input:not([type=radio], [type=checkbox])");
   const say = (text) => { const place = one("#status"); place.replaceChildren(); if (text) { const p = document.createElement("p"); p.className = "notice"; p.textContent = text; place.append(p); } };
+  const tell = (text) => { one("#told").textContent = text; };
 
   // -- groups of radios: digits answer the active one and go on ---------------------------------
   const groups = () => all("[data-group]", work() ?? document);
   const active = () => one("[data-group][data-active]");
-  const activate = (group, move = true) => {
-    groups().forEach((g) => g.toggleAttribute("data-active", g === group));
-    if (group && move) group.scrollIntoView({ block: "nearest" });
+  const activate = (group) => groups().forEach((g) => g.toggleAttribute("data-active", g === group));
+  const goTo = (group) => {
+    activate(group);
+    (one("input:checked", group) ?? one("input", group))?.focus({ preventScroll: true });
+    group.scrollIntoView({ block: "nearest" });
   };
   const stepFrom = (by) => {
     const found = groups(), at = found.indexOf(active());
     const next = found[Math.min(Math.max(at + by, 0), found.length - 1)];
-    if (next) activate(next);
+    if (next) goTo(next);
   };
   const answered = (group) => one("input:checked", group) !== null;
   const choose = (key) => {
@@ -25,6 +28,8 @@
     if (!input) return false;
     const again = input.checked;
     input.checked = true;
+    input.focus({ preventScroll: true });
+    tell(`${input.getAttribute("aria-label") ?? input.parentElement.textContent.trim()}: chosen`);
     input.dispatchEvent(new Event("change", { bubbles: true }));
     if (groups().length > 1) stepFrom(1);
     else if (again) submit();
@@ -32,7 +37,7 @@
   };
   const submit = () => {
     const open = groups().find((g) => !answered(g));
-    if (open) { activate(open); say(groups().length > 1 ? "Something is not answered yet." : "Choose an answer first."); return; }
+    if (open) { goTo(open); say(groups().length > 1 ? "Something is not answered yet." : "Choose an answer first."); return; }
     one("#answer")?.requestSubmit(one("#answer .actions .primary"));
   };
 
@@ -82,7 +87,11 @@
     const reason = event.target.closest("[data-reason]");
     if (reason) { one("#reason [name=reason]").value = reason.dataset.reason; one("[data-reason-submit]").click(); }
     const group = event.target.closest("[data-group]");
-    if (group) activate(group, false);
+    if (group) activate(group);
+  });
+  document.addEventListener("focusin", (event) => {
+    const group = event.target.closest?.("[data-group]");
+    if (group) activate(group);
   });
   let syncing = false;
   document.addEventListener("scroll", (event) => {
@@ -95,8 +104,13 @@
   }, true);
 
   // -- keys ---------------------------------------------------------------------------------------
+  const MOVES = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
   document.addEventListener("keydown", (event) => {
     const { key, target } = event;
+    // a key held down answers once: its repeats move, write and scroll, and send nothing
+    const writes = target.matches?.("textarea") && !event.ctrlKey && !event.metaKey;
+    if (event.repeat && key === "Enter" && !writes) { event.preventDefault(); return; }
+    if (event.repeat && !inText(target) && !(key in MOVES)) return;
     const dialog = one("dialog[open]");
     if (dialog) {
       if (key === "?" && dialog.id === "help") { dialog.close(); event.preventDefault(); }
@@ -118,10 +132,10 @@
     if (key === "Enter") { if (!target.matches("button, a, summary")) { submit(); event.preventDefault(); } return; }
     if (event.shiftKey && /^[A-I]$/.test(key)) {
       const group = one(`[data-letter="${key.toLowerCase()}"]`);
-      if (group) { activate(group); event.preventDefault(); return; }
+      if (group) { goTo(group); event.preventDefault(); return; }
     }
-    const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
-    if (key in moves && groups().length > 1 && !target.matches("[data-scroll]")) { stepFrom(moves[key]); event.preventDefault(); return; }
+    const scrolls = key.startsWith("Arrow") && target.matches("[tabindex='0']");
+    if (key in MOVES && groups().length > 1 && !scrolls) { stepFrom(MOVES[key]); event.preventDefault(); return; }
     if (/^[0-9]$/.test(key) && choose(key)) { event.preventDefault(); return; }
     if (key === "e" && one("[data-main]")) { one("[data-main]").focus(); event.preventDefault(); return; }
     if (key === "w" && one(".why")) { one(".why").open = true; one(".why textarea").focus(); event.preventDefault(); return; }
@@ -168,7 +182,7 @@
   const start = () => {
     if (!work()) return;
     seconds = Number(one("[data-seconds]")?.value) || 0; sinceRenewal = 0; last = Date.now();
-    activate(groups().find((g) => !answered(g)) ?? groups()[0], false);
+    activate(groups().find((g) => !answered(g)) ?? groups()[0]);
     if (localStorage.getItem("guidelines") && one("#guidelines")?.hidden) guidelines();
     const kept = sessionStorage.getItem("view");
     if (kept === "raw" || (kept === "diff" && one('[data-do="diff"]'))) view(kept);
