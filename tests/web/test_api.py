@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from accord.core.errors import DataError
+from accord.core.types import Rater
 from accord.web import hooks, tables, tokens
 from accord.web.app import create_app
 from accord.web.site import Site
@@ -106,6 +107,26 @@ def test_a_token_opens_its_study_its_scope_and_its_time(site: Site, clock: Clock
         tokens.revoke(site, "tents", row["id"], "test")
     assert reader.get(f"{ROOT}/progress").status_code == 401
     assert text not in json.dumps([dict(r._mapping) for r in site.all(sa.select(tables.tokens))])
+
+
+def test_a_token_reads_what_was_judged_in_its_study_alone(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    loaded(site, pairs_study().model_copy(update={"name": "boots"}))
+    anna = enter("anna", "annotator")
+    anna.get("/studies/tents/annotate")
+    anna.answer(choice="0:1")
+    (mine,) = site.store.judgments()
+    other = Rater(name="of a file", kind="human")
+    site.store.add_raters([other])
+    site.store.add_judgments([mine.model_copy(update={"rater": other.id})])  # as an import would
+    seen = {
+        study: client(site, "judgments:read", study=study)
+        .get(f"/api/v1/studies/{study}/judgments")
+        .json()["judgments"]
+        for study in ("tents", "boots")
+    }
+    assert [j["id"] for j in seen["tents"]] == [mine.id]
+    assert seen["boots"] == []
 
 
 def test_a_cookie_opens_nothing_here(site: Site, enter: Enter) -> None:

@@ -21,7 +21,7 @@ from accord.web.security import Checked, Form, Here, may
 from accord.web.site import document, new_id
 from accord.web.studies import what_changed
 
-__all__ = ["groups_of", "options_of", "router"]
+__all__ = ["groups_of", "options_of", "qualified", "router"]
 
 router = APIRouter(include_in_schema=False)
 Annotator = Annotated[Here, Depends(may("annotate"))]

@@ -26,8 +26,9 @@ from accord.core.types import Answer, Judgment, Prompt, Question, Response
 from accord.feedback import assignment
 from accord.feedback.study import Ask, Study
 from accord.store import rows, schema
-from accord.web import hooks, tables
+from accord.web import tables
 from accord.web.accounts import Who
+from accord.web.judgments import keep
 from accord.web.queue import REPEAT, pick, tell_gains
 from accord.web.site import Site, new_id, rater_of
 
@@ -245,9 +246,7 @@ def submit(
             seconds=round(min(seconds, spent) if seconds is not None else spent, 1),
             supersedes=row.judgment,
         )  # fmt: skip
-        site.store.add_questions([question])
-        site.store.add_raters([rater])
-        site.store.add_judgments([judgment])
+        keep(site, study.name, question, rater, judgment, row.question)
         if row.arm != REPEAT:
             _count(connection, study, row, answer)
         values = {
@@ -255,8 +254,6 @@ def submit(
             "right": _right(row, answer), "ended_at": row.ended_at or site.now(),
         }  # fmt: skip
         connection.execute(sa.update(L).where(L.c.id == id).values(**values))
-        hooks.tell(site, connection, study.name, judgment=judgment.id, question=row.question,
-                   at=judgment.at)  # fmt: skip
     return judgment
 
 
