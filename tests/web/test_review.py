@@ -14,6 +14,9 @@ import sqlalchemy as sa
 
 from accord.core.errors import ConfigError, StoreError
 from accord.core.types import Preference, Prompt, Response
+from accord.feedback.reliability import agreement_rows
+from accord.plan.budget import Agreed
+from accord.plan.came import came_in
 from accord.store import Store, import_file
 from accord.web import accounts, audit, hooks, quality, tables, tokens
 from accord.web.export import study_snapshot, table
@@ -106,6 +109,18 @@ def test_gold_that_was_decided_stays_behind_and_goes_on_serving(site: Site, ente
     assert len(study_snapshot(site, "tents")) == 0
     assert len(study_snapshot(site, "tents", gold=True)) == 1
     assert "gold?" in adam.get("/studies/tents/disputes").text
+
+
+def test_the_category_comes_along_to_what_is_planned_next(site: Site, enter: Enter) -> None:
+    items = [{**row, "category": "rain" if n < 4 else "wind"} for n, row in enumerate(PAIRS)]
+    loaded(site, study_of({"kind": "compare", "items": items}, overlap={"min": 2, "max": 2}))
+    everybody(site, enter, {"anna": 0, "ben": 0})
+    snapshot = site.store.freeze("v1")
+    found = came_in(snapshot, "category")
+    assert {k: (m.prompts, m.rater) for k, m in found.items()} == {
+        "rain": (4, Agreed(right=4, of=4)), "wind": (2, Agreed(right=2, of=2)),
+    }  # fmt: skip
+    assert {row.within for row in agreement_rows(snapshot)} >= {"category=rain", "category=wind"}
 
 
 def test_exports_open_and_say_nothing_wrong(site: Site, enter: Enter, tmp_path: Path) -> None:
