@@ -182,6 +182,7 @@ def test_a_webhook_is_signed_retried_and_told_once(site: Site, enter: Enter, clo
     [
         "https://evil.example/", "http://hook.example/", "https://user@hook.example/", "ftp://hook.example",
         "https://hook.example.evil/", "https://169.254.169.254/", "https://hook.example:99999/", "x", "https://[",
+        "https://hook.example/é", "https://hook.example/a b", "https://hook.example/a\nb",
     ],
 )  # fmt: skip
 def test_a_webhook_goes_to_allowed_hosts_only(site: Site, url: str) -> None:
@@ -200,6 +201,20 @@ def test_a_host_taken_off_the_list_gets_nothing(site: Site, enter: Enter) -> Non
     anna.answer(choice="0:1")
     site.hooks_allowed = ()
     assert hooks.deliver(site, lambda *_: pytest.fail("sent")) == 0
+
+
+def test_an_address_that_can_t_be_sent_fails_alone(site: Site, enter: Enter) -> None:
+    site.hooks_allowed = ("127.0.0.1",)
+    loaded(site, pairs_study())
+    hooks.add(site, "tents", "http://127.0.0.1:9/", "test")
+    site.run(sa.update(tables.webhooks).values(url="http://127.0.0.1:9/é"))  # taken before
+    anna = enter("anna", "annotator")
+    anna.get("/studies/tents/annotate")
+    anna.answer(choice="0:1")
+    assert hooks.deliver(site) == 0
+    (row,) = site.all(sa.select(tables.deliveries))
+    assert (row.tries, row.done_at) == (1, None)
+    assert "character" in row.answer
 
 
 def test_a_real_delivery_follows_no_redirect(site: Site, enter: Enter) -> None:

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from accord.feedback.reliability import agreement_rows
 from accord.plan.budget import Agreed
 from accord.plan.came import came_in
 from accord.store import Store, import_file
-from accord.web import accounts, audit, hooks, quality, tables, tokens
+from accord.web import accounts, audit, hooks, quality, serving, tables, tokens
 from accord.web.export import study_snapshot, table
 from accord.web.live import check_policies, top_up
 from accord.web.site import Site
@@ -522,3 +523,45 @@ def test_the_quiz_comes_before_the_arena(talking: Site, enter: Enter) -> None:
     assert talking.one(sa.select(tables.talks)) is None
     anna.post("/studies/tents/quiz", **{"quiz-0": "second"})
     assert "Two policies" in anna.get("/studies/tents/arena").text
+
+
+def test_what_goes_wrong_beside_the_server_is_told_and_stops_nothing(
+    talking: Site, enter: Enter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "EVERY", 0.01)
+    monkeypatch.setattr(serving, "AFTER_FAULT", 0.01)
+    sent: list[str] = []
+    monkeypatch.setattr(hooks, "_post", lambda url, body, headers: sent.append(url) or 200)
+    good, talking.hooks_allowed = talking.policies, ("hook.example",)
+
+    def broken(prompts: Sequence[Prompt]) -> list[Response]:
+        raise RuntimeError("the GPU is gone")
+
+    talking.policies = {"alpha": broken, "beta": broken}
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "live?", "category": "x" * 81}))
+    live = {"kind": "compare", "policies": ["alpha", "beta"], "prompts": "prompts.jsonl"}
+    study = loaded(
+        talking, study_of({"kind": "compare", "items": PAIRS}, live, folder=str(tmp_path))
+    )
+    hooks.add(talking, "tents", "https://hook.example/", "test")
+    anna, olga = enter("anna", "annotator"), enter("olga", "owner")
+    with serving._working(talking, study):
+        _soon(lambda: "text of up to 80" in talking.faults.get("live questions", ""))
+        (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "live?", "category": "c"}))
+        _soon(lambda: "GPU is gone" in talking.faults.get("live questions", ""))
+        assert "GPU is gone" in olga.get("/studies/tents/settings").text
+        anna.get("/studies/tents/annotate")
+        anna.answer(choice="0:1")
+        _soon(lambda: sent)
+        talking.policies = good
+        _soon(lambda: not talking.faults)
+    assert "Beside the server" not in olga.get("/studies/tents/settings").text
+    assert {r.source for _, r in talking.store.responses()} >= {"model:x1", "model:x2"}
+    assert talking.one(sa.select(Q.c.category).where(Q.c.block == 1)).category == "c"
+
+
+def _soon(there: Callable[[], object]) -> None:
+    until = time.monotonic() + 20
+    while not there():
+        assert time.monotonic() < until
+        time.sleep(0.01)
