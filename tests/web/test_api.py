@@ -69,6 +69,7 @@ def test_push_work_pull(site: Site, enter: Enter) -> None:
         [{"prompt": "x", "responses": ["a", "a"]}],
         [{"prompt": "x", "responses": ["a", "b"], "gold": {"better": 5}}],
         [{"prompt": "x", "responses": ["a", "b"], "scores": [[1.0]]}],
+        [{"prompt": "x", "responses": ["a", "b"], "scores": [[0.1, 0.2], [0.3]]}],
         [{"prompt": "x\x00", "responses": ["a", "b"]}],
         [{"prompt": [], "responses": ["a", "b"]}],
         [{"prompt": [{"role": "robot", "content": "x"}], "responses": ["a", "b"]}],

@@ -366,6 +366,8 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
         raise DataError("the same response twice", where=place, mend="leave one out")
     if item.scores is not None and len(item.scores) != len(responses):
         raise DataError("scores need one list per response", where=f"{place} scores")
+    if item.scores is not None and len({len(one) for one in item.scores}) > 1:
+        raise DataError("scores need as many models for each response", where=f"{place} scores")
     if known is not None and not _fits(ask, known, responses):
         raise DataError(f"is no answer to this {ask.kind} question", where=f"{place} gold")
     return prompt, responses, known
