@@ -17,6 +17,7 @@ from accord.core.types import (
     Writing,
 )
 from accord.web.answers import fields_of
+from accord.web.leases import expire
 from accord.web.site import Site, document
 from accord.web.studies import add_guideline
 from tests.web.conftest import PAIRS, Clock, Enter, loaded, pairs_study, study_of
@@ -154,6 +155,25 @@ def test_a_worked_example_may_have_many_responses(site: Site, enter: Enter) -> N
     fields |= {"example-0-prompt": "p", "example-0-verdict": "v", "text": "new"}
     olga.post("/studies/tents/guidelines", **fields)
     assert document(site.guideline("tents", 2).document)["examples"][0]["responses"] == many
+
+
+def test_a_skip_after_time_ran_out_is_kept_or_told(site: Site, enter: Enter, clock: Clock) -> None:
+    loaded(site, study_of({"kind": "compare", "items": PAIRS[:1]}, lease_minutes=1.0))
+    anna, ben = enter("anna", "annotator"), enter("ben", "annotator")
+    anna.get("/studies/tents/annotate")
+    first, csrf = anna.lease, anna.csrf
+    clock.at += 100
+    ben.get("/studies/tents/annotate")  # the question goes to ben, and back
+    ben.post(f"/studies/tents/annotate/{ben.lease}/skip", reason="no idea")
+    anna.get("/studies/tents/annotate")
+    again = anna.lease
+    told = anna.post(f"/studies/tents/annotate/{first}/skip", reason="late", csrf=csrf)
+    assert "Not skipped" in told.text
+    assert anna.lease == again
+    clock.at += 100
+    expire(site, "tents")
+    anna.post(f"/studies/tents/annotate/{again}/skip", reason="late", csrf=csrf)
+    assert "All done" in anna.last.text
 
 
 def test_a_lost_lease_is_told(site: Site, enter: Enter, clock: Clock) -> None:
