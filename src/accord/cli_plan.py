@@ -264,36 +264,34 @@ def _came_in(
     plan: Budget, store: str, tag: str, console: Console
 ) -> tuple[Budget, dict[str, Came]]:
     """The plan with measured agreement in place of what was assumed, and what is labelled already."""
-    from accord.plan.budget import Agreed, Came
+    from accord.plan.came import Measured, came_in
     from accord.store import Store
 
     path, at, name = store.rpartition("@")
     if not at:
         raise ConfigError("which snapshot?", where=store, mend="use STORE@NAME")
     with Store(path, create=False) as opened:
-        groups = opened.snapshot(name).groups(even="keep")
-    there, changed = {}, {}
-    for category in plan.categories:
-        some = [g for g in groups if g.prompt.tags.get(tag) == category]
-        edges = [e for g in some for e in g.edges]
-        there[category] = Came(len(some), sum(e.weight for e in edges) / len(edges) if edges else 1)
-        pairs = agree = 0.0
-        for e in edges:
-            n, k = e.weight, e.p * e.weight
-            pairs += n * (n - 1) / 2
-            agree += (k * (k - 1) + (n - k) * (n - k - 1)) / 2
-        told = f"{category}: {len(some)} prompts labelled"
-        if pairs >= 1:
-            a = max(0.5, agree / pairs)
-            q = (1 + (2 * a - 1) ** 0.5) / 2  # two who are right with q agree with q² + (1-q)²
-            changed[category] = Agreed(
-                right=min(round(q * pairs), int(pairs)), of=max(1, int(pairs))
+        found = came_in(opened.snapshot(name), tag)
+    there, categories = {}, {}
+    for category, planned in plan.categories.items():
+        came = found.get(category, Measured())
+        there[category] = came.there
+        measured = {"rater": came.rater, "judge": came.judge}
+        known = {k: agreed for k, agreed in measured.items() if agreed}
+        categories[category] = planned.model_copy(update=known)
+        told = f"{category}: {came.prompts} prompts labelled"
+        if came.rater:
+            told += (
+                f", raters agree {came.agree / came.together:.2f} ({came.together} pairs), so one is right "
+                f"with {came.rater.right / came.rater.of:.2f}"
             )
-            told += f", raters agree {a:.2f} ({int(pairs)} pairs), so one is right with {q:.2f}"
+        if came.judge:
+            told += f", a judge says what they say {came.same / came.checked:.2f} ({came.checked})"
+        if came.judged:
+            told += f"; {came.judged} more by a judge alone"
         console.print(told)
+    unknown = sum(m.prompts + m.judged for k, m in found.items() if k not in plan.categories)
+    if unknown:
+        console.print(f"{unknown} prompts are of no category of this plan (tag {tag!r})")
     console.print("")
-    categories = {
-        k: c.model_copy(update={"rater": changed[k]}) if k in changed else c
-        for k, c in plan.categories.items()
-    }
     return plan.model_copy(update={"categories": categories}), there

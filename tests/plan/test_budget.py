@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from accord.cli import app
 from accord.core.errors import ConfigError
-from accord.plan.budget import Budget, Came, allocate, judge_refused, majority, worth
+from accord.core.types import Judgment, Preference, Prompt, Question, Rater, Response
+from accord.plan.budget import Agreed, Budget, Came, allocate, judge_refused, majority, worth
+from accord.plan.came import came_in
+from accord.store import Store
 
 
 def plan(budget: float = 1000.0, **categories: Any) -> Budget:
@@ -117,3 +123,62 @@ def test_what_came_in_counts_and_a_minimum_is_kept_or_refused() -> None:
     assert (kept["b"].accuracy.value or 0) >= 0.7
     with pytest.raises(ConfigError, match=r"b does not reach 0\.89 with all of the budget"):
         allocate(plan(300.0, b={"prompts": 1000, "at_least": 0.89}))
+
+
+def test_a_judge_s_labels_count_where_it_may_stand_in() -> None:
+    judge = {"right": 195, "of": 200}
+    came = {"a": Came(judged=500)}
+    trusted, untrusted = (
+        allocate(plan(2000.0, a={"prompts": 500, "judge": judge, "human_only": alone}), came)[0]
+        for alone in (False, True)
+    )
+    assert (trusted.by, trusted.prompts) == ("nobody", 0)
+    assert trusted.worth == pytest.approx(500 * worth(0.975))
+    assert (untrusted.by, untrusted.prompts) == ("people", 500)
+
+
+def test_what_came_in_is_measured_on_people_and_the_judge_on_both(tmp_path: Path) -> None:
+    """Prompts 0 to 3: ann and ben agree on three of four; the judge on 0, 1 and 3, where they differ: right
+    with people 2 + 2 + 1 of 6. Prompt 4 has the judge alone, prompt 5 a rule that is nobody."""
+    a, b = Response(text="a"), Response(text="b")
+    prompts = [Prompt.user(f"question {n}", category="tents") for n in range(6)]
+    people = [Rater(name=name, kind="human") for name in ("ann", "ben")]
+    judge, rule = Rater(name="judge", kind="model"), Rater(name="longest", kind="rule")
+    said = [
+        *((n, people[0], 0) for n in range(4)), *((n, people[1], int(n == 3)) for n in range(4)),
+        *((n, judge, 0) for n in (0, 1, 3, 4)), (5, rule, 0), (0, rule, 1),
+    ]  # fmt: skip
+    with Store(tmp_path / "s.db") as store:
+        store.add_prompts([*prompts, other := Prompt.user("of no category")])
+        store.add_raters([*people, judge, rule])
+        for p in (*prompts, other):
+            store.add_responses(p, [a, b])
+        asked = [
+            Question(prompt=p.id, responses=(a.id_for(p), b.id_for(p)), kind="compare")
+            for p in (*prompts, other)
+        ]
+        store.add_questions(asked)
+        store.add_judgments(
+            Judgment(
+                question=asked[n].id,
+                rater=rater.id,
+                answer=Preference(better=better),
+                at="2026-01-01T00:00:00+00:00",
+            )
+            for n, rater, better in (*said, (6, people[0], 0))
+        )
+        found = came_in(store.freeze("v1"), "category")["tents"]
+    assert found.there == Came(prompts=4, overlap=2.0, judged=1)
+    assert (found.agree, found.together) == (3.0, 4)
+    assert found.rater == Agreed(right=round(4 * (1 + 0.5**0.5) / 2), of=4)
+    assert found.judge == Agreed(right=5, of=6)
+    file = tmp_path / "budget.yaml"
+    file.write_text("{budget: 9, price: {human: 1, ai: 0.1}, categories: {tents: {prompts: 9}}}")
+    told = CliRunner().invoke(
+        app, ["plan", "budget", str(file), "--store", f"{tmp_path / 's.db'}@v1"]
+    )
+    assert told.exit_code == 0, told.output
+    first = " ".join(told.output.split())
+    assert "tents: 4 prompts labelled, raters agree 0.75 (4 pairs)" in first
+    assert "a judge says what they say 0.83 (6); 1 more by a judge alone" in first
+    assert "1 prompts are of no category" in first

@@ -17,7 +17,8 @@ from accord.core.types import (
     Writing,
 )
 from accord.web.answers import fields_of
-from accord.web.site import Site
+from accord.web.leases import expire
+from accord.web.site import Site, document
 from accord.web.studies import add_guideline
 from tests.web.conftest import PAIRS, Clock, Enter, either, loaded, pairs_study, study_of
 
@@ -142,6 +143,40 @@ def test_drafts_come_back_and_go_with_the_answer(site: Site, enter: Enter) -> No
     assert "half a tho" not in anna.last.text
     late = anna.client.post(url, data={"csrf": csrf, "choice": "0:1"})
     assert (late.status_code, late.text) == (200, "")
+
+
+def test_a_worked_example_may_have_many_responses(site: Site, enter: Enter) -> None:
+    many = [f"response no {n}" for n in range(28)]
+    loaded(site, pairs_study(examples=[{"prompt": "p", "responses": many, "verdict": "v"}]))
+    anna, olga = enter("anna", "annotator"), enter("olga", "owner")
+    page = anna.get("/studies/tents/annotate").text
+    assert "<strong>Z</strong>" in page
+    assert "<strong>28</strong>" in page
+    page = olga.get("/studies/tents/guidelines").text
+    fields = dict(re.findall(r'name="(example-0-response\w+)" rows="3">([^<]*)<', page))
+    assert list(fields.values()) == many
+    fields |= {"example-0-prompt": "p", "example-0-verdict": "v", "text": "new"}
+    olga.post("/studies/tents/guidelines", **fields)
+    assert document(site.guideline("tents", 2).document)["examples"][0]["responses"] == many
+
+
+def test_a_skip_after_time_ran_out_is_kept_or_told(site: Site, enter: Enter, clock: Clock) -> None:
+    loaded(site, study_of({"kind": "compare", "items": PAIRS[:1]}, lease_minutes=1.0))
+    anna, ben = enter("anna", "annotator"), enter("ben", "annotator")
+    anna.get("/studies/tents/annotate")
+    first, csrf = anna.lease, anna.csrf
+    clock.at += 100
+    ben.get("/studies/tents/annotate")  # the question goes to ben, and back
+    ben.post(f"/studies/tents/annotate/{ben.lease}/skip", reason="no idea")
+    anna.get("/studies/tents/annotate")
+    again = anna.lease
+    told = anna.post(f"/studies/tents/annotate/{first}/skip", reason="late", csrf=csrf)
+    assert "Not skipped" in told.text
+    assert anna.lease == again
+    clock.at += 100
+    expire(site, "tents")
+    anna.post(f"/studies/tents/annotate/{again}/skip", reason="late", csrf=csrf)
+    assert "All done" in anna.last.text
 
 
 @either

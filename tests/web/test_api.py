@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from accord.core.errors import DataError
+from accord.core.types import Rater
 from accord.web import hooks, tables, tokens
 from accord.web.app import create_app
 from accord.web.site import Site
@@ -69,6 +70,7 @@ def test_push_work_pull(site: Site, enter: Enter) -> None:
         [{"prompt": "x", "responses": ["a", "a"]}],
         [{"prompt": "x", "responses": ["a", "b"], "gold": {"better": 5}}],
         [{"prompt": "x", "responses": ["a", "b"], "scores": [[1.0]]}],
+        [{"prompt": "x", "responses": ["a", "b"], "scores": [[0.1, 0.2], [0.3]]}],
         [{"prompt": "x\x00", "responses": ["a", "b"]}],
         [{"prompt": [], "responses": ["a", "b"]}],
         [{"prompt": [{"role": "robot", "content": "x"}], "responses": ["a", "b"]}],
@@ -108,6 +110,26 @@ def test_a_token_opens_its_study_its_scope_and_its_time(site: Site, clock: Clock
         tokens.revoke(site, "tents", row["id"], "test")
     assert reader.get(f"{ROOT}/progress").status_code == 401
     assert text not in json.dumps([dict(r._mapping) for r in site.all(sa.select(tables.tokens))])
+
+
+def test_a_token_reads_what_was_judged_in_its_study_alone(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    loaded(site, pairs_study().model_copy(update={"name": "boots"}))
+    anna = enter("anna", "annotator")
+    anna.get("/studies/tents/annotate")
+    anna.answer(choice="0:1")
+    (mine,) = site.store.judgments()
+    other = Rater(name="of a file", kind="human")
+    site.store.add_raters([other])
+    site.store.add_judgments([mine.model_copy(update={"rater": other.id})])  # as an import would
+    seen = {
+        study: client(site, "judgments:read", study=study)
+        .get(f"/api/v1/studies/{study}/judgments")
+        .json()["judgments"]
+        for study in ("tents", "boots")
+    }
+    assert [j["id"] for j in seen["tents"]] == [mine.id]
+    assert seen["boots"] == []
 
 
 def test_a_cookie_opens_nothing_here(site: Site, enter: Enter) -> None:
@@ -164,6 +186,7 @@ def test_a_webhook_is_signed_retried_and_told_once(site: Site, enter: Enter, clo
     [
         "https://evil.example/", "http://hook.example/", "https://user@hook.example/", "ftp://hook.example",
         "https://hook.example.evil/", "https://169.254.169.254/", "https://hook.example:99999/", "x", "https://[",
+        "https://hook.example/é", "https://hook.example/a b", "https://hook.example/a\nb",
     ],
 )  # fmt: skip
 def test_a_webhook_goes_to_allowed_hosts_only(site: Site, url: str) -> None:
@@ -182,6 +205,20 @@ def test_a_host_taken_off_the_list_gets_nothing(site: Site, enter: Enter) -> Non
     anna.answer(choice="0:1")
     site.hooks_allowed = ()
     assert hooks.deliver(site, lambda *_: pytest.fail("sent")) == 0
+
+
+def test_an_address_that_can_t_be_sent_fails_alone(site: Site, enter: Enter) -> None:
+    site.hooks_allowed = ("127.0.0.1",)
+    loaded(site, pairs_study())
+    hooks.add(site, "tents", "http://127.0.0.1:9/", "test")
+    site.run(sa.update(tables.webhooks).values(url="http://127.0.0.1:9/é"))  # taken before
+    anna = enter("anna", "annotator")
+    anna.get("/studies/tents/annotate")
+    anna.answer(choice="0:1")
+    assert hooks.deliver(site) == 0
+    (row,) = site.all(sa.select(tables.deliveries))
+    assert (row.tries, row.done_at) == (1, None)
+    assert "character" in row.answer
 
 
 def test_a_real_delivery_follows_no_redirect(site: Site, enter: Enter) -> None:

@@ -260,7 +260,7 @@ def test_a_run_s_answers_become_questions(tmp_path: Path) -> None:
         folder = tmp_path / "run" / policy
         folder.mkdir(parents=True)
         row = {
-            "prompt": {"messages": [{"role": "user", "content": "Hi?"}]},
+            "prompt": {"messages": [{"role": "user", "content": "Hi?"}], "tags": {"category": "c"}},
             "response": {"text": text, "source": "model:x"},
         }
         (folder / "answers.jsonl").write_text(json.dumps(row) + "\n")
@@ -269,7 +269,8 @@ def test_a_run_s_answers_become_questions(tmp_path: Path) -> None:
     )
     study = read_study(tmp_path / "s.yaml")
     compare, thumb = (read_items(ask, tmp_path) for ask in study.questions)
-    _, shown, _ = check_item(study.questions[0], compare[0][1], compare[0][0])
+    prompt, shown, _ = check_item(study.questions[0], compare[0][1], compare[0][0])
+    assert prompt.tags == {"category": "c"}
     assert [r.source for r in shown] == ["run:run:eval_a", "run:run:eval_b"]
     assert len(thumb) == 2
 

@@ -154,6 +154,34 @@ def test_a_skip_needs_a_reason_and_frees_the_seat(site: Site) -> None:
     assert lease.study_question not in seen
 
 
+def test_a_skip_after_the_lease_ran_out_hurts_nobody(site: Site, clock: Clock) -> None:
+    study = start(site, lease_minutes=1.0)
+    anna, ben = person(site, "anna"), person(site, "ben")
+    lease = leases.claim(site, study, anna)
+    assert lease is not None
+    clock.at += 3600
+    leases.expire(site, study.name)
+    site.run(sa.update(Q).where(Q.c.id != lease.study_question).values(state="settled"))
+    got = leases.claim(site, study, ben)
+    assert got is not None
+    assert not leases.skip(site, study, ben, lease.id, "not mine")
+    assert leases.skip(site, study, anna, lease.id, "no idea")
+    assert leases.skip(site, study, anna, lease.id, "sent twice")
+    row = site.one(sa.select(L).where(L.c.id == lease.id))
+    assert (row.state, row.reason) == ("skipped", "no idea")
+    assert question(site, lease.study_question).taken == 1  # type: ignore[attr-defined]  # ben's
+    assert leases.submit(site, study, ben, got.id, FIRST, base="") is not None
+    site.run(sa.update(Q).values(state="open", wanted=9))
+    seen = set()
+    while (found := leases.claim(site, study, anna)) is not None:
+        seen.add(found.study_question)
+        leases.submit(site, study, anna, found.id, FIRST, base="")
+    assert lease.study_question not in seen
+    assert not leases.skip(
+        site, study, anna, leases.last_submitted(site, study, anna) or "", "late"
+    )
+
+
 def test_more_raters_where_they_disagree(site: Site) -> None:
     """min 2, max 4: the same answer twice settles at 0.85, a split asks on and ends with an adjudicator."""
     study = start(site, overlap={"min": 2, "max": 4, "confidence": 0.85})

@@ -7,7 +7,8 @@ import io
 import json
 import random
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ import sqlalchemy as sa
 
 from accord.core.errors import ConfigError, StoreError
 from accord.core.types import Preference, Prompt, Response
+from accord.feedback.reliability import agreement_rows
+from accord.plan.budget import Agreed
+from accord.plan.came import came_in
 from accord.stats.agreement import krippendorff_alpha
 from accord.store import Store, import_file
-from accord.web import accounts, audit, quality, tables
-from accord.web.export import study_snapshot
+from accord.web import accounts, audit, hooks, quality, serving, tables, tokens
+from accord.web.export import study_snapshot, table
 from accord.web.live import check_policies, top_up
 from accord.web.site import Site
 from accord.web.studies import load_study
@@ -122,6 +126,32 @@ def test_a_dispute_is_decided_once_and_stands_for_its_question(site: Site, enter
     assert len(snapshot.pairs(even="drop")) == 1
     actions = [e["action"] for e in audit.newest(site, "tents")]
     assert actions.count("adjudicated") == 2
+
+
+def test_gold_that_was_decided_stays_behind_and_goes_on_serving(site: Site, enter: Enter) -> None:
+    gold = {**PAIRS[0], "prompt": "gold?", "gold": {"better": 0}}
+    loaded(site, study_of({"kind": "compare", "items": [*PAIRS, gold]}, gold_rate=0.5))
+    id = site.one(sa.select(Q.c.id).where(Q.c.gold.is_not(None))).id
+    adam = enter("adam", "adjudicator")
+    adam.get(f"/studies/tents/disputes/{id}")
+    adam.post(f"/studies/tents/disputes/{id}", choice="1:1")
+    row = site.one(sa.select(Q).where(Q.c.id == id))
+    assert (row.state, row.verdict) == ("open", site.store.judgments()[0].id)
+    assert len(study_snapshot(site, "tents")) == 0
+    assert len(study_snapshot(site, "tents", gold=True)) == 1
+    assert "gold?" in adam.get("/studies/tents/disputes").text
+
+
+def test_the_category_comes_along_to_what_is_planned_next(site: Site, enter: Enter) -> None:
+    items = [{**row, "category": "rain" if n < 4 else "wind"} for n, row in enumerate(PAIRS)]
+    loaded(site, study_of({"kind": "compare", "items": items}, overlap={"min": 2, "max": 2}))
+    everybody(site, enter, {"anna": 0, "ben": 0})
+    snapshot = site.store.freeze("v1")
+    found = came_in(snapshot, "category")
+    assert {k: (m.prompts, m.rater) for k, m in found.items()} == {
+        "rain": (4, Agreed(right=4, of=4)), "wind": (2, Agreed(right=2, of=2)),
+    }  # fmt: skip
+    assert {row.within for row in agreement_rows(snapshot)} >= {"category=rain", "category=wind"}
 
 
 @either
@@ -444,3 +474,134 @@ def test_the_arena_votes_are_judgments_and_the_chat_goes_on_from_the_winner(
     assert "Two policies" in anna.last.text
     assert anna.post("/studies/tents/arena/vote", choice="tie").status_code == 404
     assert talking.store.verify() == 3
+
+
+def test_votes_and_decisions_go_where_answers_go(talking: Site, enter: Enter) -> None:
+    talking.hooks_allowed = ("hook.example",)
+    arena = {"policies": ["alpha", "beta"]}
+    loaded(talking, pairs_study(overlap={"min": 2, "max": 2}, arena=arena))
+    hooks.add(talking, "tents", "https://hook.example/", "test")
+    everybody(talking, enter, {"anna": 0, "ben": 1})
+    adam, cleo = enter("adam", "adjudicator"), enter("cleo", "annotator")
+    page = adam.get("/studies/tents/disputes").text
+    found = re.search(r"/studies/tents/disputes/[\w-]+", page)
+    assert found
+    adam.get(found[0])
+    adam.post(found[0], choice="0:1")
+    cleo.get("/studies/tents/arena")
+    cleo.post("/studies/tents/arena", text="Hello")
+    cleo.post("/studies/tents/arena/vote", choice="1:1")
+    cleo.post("/studies/tents/arena/vote", choice="0:1")
+    kept = [j.id for j in talking.store.judgments()]
+    assert len(kept) == 12 + 1 + 2
+    sent = [json.loads(row.body) for row in talking.all(sa.select(tables.deliveries))]
+    assert {told["judgment"] for told in sent} == set(kept)
+    token = tokens.add(talking, "tents", "test", list(tokens.SCOPES), "test")
+    cleo.client.headers["authorization"] = f"Bearer {token}"
+    pulled = cleo.get("/api/v1/studies/tents/judgments").json()["judgments"]
+    assert [told["id"] for told in pulled] == kept
+    assert [told["study_question"] is None for told in pulled] == [False] * 13 + [True] * 2
+    assert [told["superseded"] for told in pulled] == [False] * 13 + [True, False]
+    assert cleo.get("/api/v1/studies/tents/progress").json()["votes"] == 1
+    snapshot = study_snapshot(talking, "tents")
+    assert {j.id for j in snapshot.judgments} >= {kept[12], kept[14]}
+    assert len(snapshot) == 5 * 2 + 1 + 1
+    (vote,) = (row for row in csv.DictReader(io.StringIO(table(talking, "tents").decode()))
+               if row["category"] == "arena")  # fmt: skip
+    assert (vote["rater"], vote["answer"], vote["judgment"]) == ("cleo", "A better", kept[14])
+    olga = enter("olga", "owner")
+    assert "<b>1</b><span>votes in the arena" in olga.get("/studies/tents").text
+    assert "cleo" in olga.get("/studies/tents/raters").text
+
+
+def test_a_store_of_before_learns_whose_its_judgments_are(
+    talking: Site, enter: Enter, tmp_path: Path
+) -> None:
+    gold = {**PAIRS[0], "prompt": "gold?", "gold": {"better": 0}}
+    block = {"kind": "compare", "items": [*PAIRS, gold]}
+    loaded(talking, study_of(block, gold_rate=0.5, arena={"policies": ["alpha", "beta"]}))
+    everybody(talking, enter, {"anna": 0})
+    anna = Browser(talking).sign_in("anna")
+    anna.get("/studies/tents/annotate")
+    anna.post("/studies/tents/undo")
+    anna.answer(choice="tie")
+    anna.get("/studies/tents/arena")
+    anna.post("/studies/tents/arena", text="Hello")
+    for choice in ("1:1", "0:1"):
+        anna.post("/studies/tents/arena/vote", choice=choice)
+    id = talking.one(sa.select(Q.c.id).where(Q.c.gold.is_not(None))).id
+    for name in ("adam", "ada"):  # the one's decision, then the other's
+        judge = enter(name, "adjudicator")
+        judge.get(f"/studies/tents/disputes/{id}")
+        judge.post(f"/studies/tents/disputes/{id}", choice="0:1")
+
+    def given(site: Site) -> set[tuple[str, str, str | None]]:
+        return {tuple(row) for row in site.all(sa.select(tables.study_judgments))}
+
+    known = given(talking)
+    assert len(known) == talking.store.counts()["judgments"]
+    talking.run(
+        sa.text("DROP TABLE study_judgments"),
+        sa.text("UPDATE alembic_version SET version_num = '0003'"),
+        sa.update(Q).where(Q.c.id == id).values(state="adjudicated"),
+    )
+    with Store(tmp_path / "study.db") as again:
+        assert given(Site(again)) == known
+        assert Site(again).one(sa.select(Q.c.state).where(Q.c.id == id)).state == "open"
+
+
+def test_the_quiz_comes_before_the_arena(talking: Site, enter: Enter) -> None:
+    quiz = {"questions": [{"prompt": "Wet?", "responses": ["Yes.", "No."], "answer": "second"}]}
+    loaded(talking, study_of(arena={"policies": ["alpha", "beta"]}, quiz=quiz))
+    anna = enter("anna", "annotator")
+    for told in (
+        anna.get("/studies/tents/arena"),
+        anna.post("/studies/tents/arena", text="Hello"),
+        anna.post("/studies/tents/arena/vote", choice="0:1"),
+    ):
+        assert str(told.url).endswith("/studies/tents/quiz")
+    assert talking.one(sa.select(tables.talks)) is None
+    anna.post("/studies/tents/quiz", **{"quiz-0": "second"})
+    assert "Two policies" in anna.get("/studies/tents/arena").text
+
+
+def test_what_goes_wrong_beside_the_server_is_told_and_stops_nothing(
+    talking: Site, enter: Enter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "EVERY", 0.01)
+    monkeypatch.setattr(serving, "AFTER_FAULT", 0.01)
+    sent: list[str] = []
+    monkeypatch.setattr(hooks, "_post", lambda url, body, headers: sent.append(url) or 200)
+    good, talking.hooks_allowed = talking.policies, ("hook.example",)
+
+    def broken(prompts: Sequence[Prompt]) -> list[Response]:
+        raise RuntimeError("the GPU is gone")
+
+    talking.policies = {"alpha": broken, "beta": broken}
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "live?", "category": "x" * 81}))
+    live = {"kind": "compare", "policies": ["alpha", "beta"], "prompts": "prompts.jsonl"}
+    study = loaded(
+        talking, study_of({"kind": "compare", "items": PAIRS}, live, folder=str(tmp_path))
+    )
+    hooks.add(talking, "tents", "https://hook.example/", "test")
+    anna, olga = enter("anna", "annotator"), enter("olga", "owner")
+    with serving._working(talking, study):
+        _soon(lambda: "text of up to 80" in talking.faults.get("live questions", ""))
+        (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "live?", "category": "c"}))
+        _soon(lambda: "GPU is gone" in talking.faults.get("live questions", ""))
+        assert "GPU is gone" in olga.get("/studies/tents/settings").text
+        anna.get("/studies/tents/annotate")
+        anna.answer(choice="0:1")
+        _soon(lambda: sent)
+        talking.policies = good
+        _soon(lambda: not talking.faults)
+    assert "Beside the server" not in olga.get("/studies/tents/settings").text
+    assert {r.source for _, r in talking.store.responses()} >= {"model:x1", "model:x2"}
+    assert talking.one(sa.select(Q.c.category).where(Q.c.block == 1)).category == "c"
+
+
+def _soon(there: Callable[[], object]) -> None:
+    until = time.monotonic() + 20
+    while not there():
+        assert time.monotonic() < until
+        time.sleep(0.01)

@@ -269,6 +269,16 @@ def test_guessing_is_slowed_and_the_right_one_waits_too(site: Site, clock: Clock
     assert events.count("sign-in failed") == 5
 
 
+def test_a_password_is_changed_while_somebody_guesses_it(site: Site, enter: Enter) -> None:
+    anna, other = enter("anna"), Browser(site)
+    codes = [other.sign_in("anna", "wrong password").last.status_code for _ in range(6)]
+    assert codes[-1] == 429
+    anna.get("/account")
+    told = anna.post("/account", old=PASSWORD, new="battery horse correct")
+    assert "Password changed." in told.text
+    assert anna.get("/account").status_code == 200
+
+
 def test_an_unknown_name_is_told_the_same(site: Site) -> None:
     accounts.add_account(site, "anna", PASSWORD)
     one = Browser(site).sign_in("anna", "wrong password").last

@@ -55,6 +55,7 @@ Name = Annotated[str, Field(min_length=1, max_length=48, pattern=r"^[a-z0-9][a-z
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Text = Annotated[str, Field(min_length=1, max_length=200_000)]
 MOST_RESPONSES = 9
+MOST_CATEGORY = 80  # characters
 
 
 class Criterion(Strict):
@@ -124,15 +125,17 @@ class Item(Strict):
 
     prompt: str | list[dict[str, str]]
     responses: list[str | dict[str, Any]] = Field(default_factory=list)
-    category: Annotated[str, Field(max_length=80)] = ""
+    category: Annotated[str, Field(max_length=MOST_CATEGORY)] = ""
+    """Kept as the prompt's tag `category`."""
     scores: list[list[float]] | None = None
     gold: dict[str, Any] | None = None
     """The known answer, as the kind's Answer without its name: {better: 0}, {up: true}…"""
 
     def prompt_(self) -> Prompt:
+        tags = {"category": self.category} if self.category else {}
         if isinstance(self.prompt, str):
-            return Prompt.user(self.prompt)
-        return Prompt(messages=tuple(Message.model_validate(m) for m in self.prompt))
+            return Prompt.user(self.prompt, **tags)
+        return Prompt(messages=tuple(Message.model_validate(m) for m in self.prompt), tags=tags)
 
     def responses_(self) -> list[Response]:
         return [
@@ -321,18 +324,23 @@ def _run_items(ask: Ask, run: Path) -> list[tuple[str, Item]]:
     files = sorted(run.glob("*/answers.jsonl"))
     if not files:
         raise DataError("holds no answers", where=str(run), mend="run the recipe's eval stage")
-    by_prompt: dict[str, tuple[Any, list[dict[str, Any]]]] = {}
+    by_prompt: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
     for file in files:
         for row in read_jsonl(file):
-            prompt = row["prompt"]["messages"]
-            _, answers = by_prompt.setdefault(str(prompt), (prompt, []))
+            prompt = row["prompt"]
+            _, answers = by_prompt.setdefault(str(prompt["messages"]), (prompt, []))
             answers.append({**row["response"], "source": f"run:{run.name}:{file.parent.name}"})
     low, high = COUNTS[ask.kind]
     made = []
     for number, (prompt, answers) in enumerate(by_prompt.values()):
+        asked = {
+            "prompt": prompt["messages"],
+            "category": prompt.get("tags", {}).get("category", ""),
+        }
+        place = f"{run} prompt {number + 1}"
         parts = [answers[:high]] if high > 1 else [[a] for a in answers]
         made += [
-            (f"{run} prompt {number + 1}", Item(prompt=prompt, responses=list(part)))
+            (place, _item({**asked, "responses": part}, place))
             for part in parts
             if len(part) >= low
         ]
@@ -360,6 +368,8 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
         raise DataError("the same response twice", where=place, mend="leave one out")
     if item.scores is not None and len(item.scores) != len(responses):
         raise DataError("scores need one list per response", where=f"{place} scores")
+    if item.scores is not None and len({len(one) for one in item.scores}) > 1:
+        raise DataError("scores need as many models for each response", where=f"{place} scores")
     if known is not None and not _fits(ask, known, responses):
         raise DataError(f"is no answer to this {ask.kind} question", where=f"{place} gold")
     return prompt, responses, known

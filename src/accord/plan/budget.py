@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -96,10 +96,12 @@ class Budget(Strict):
 
 @dataclass(frozen=True)
 class Came:
-    """What is there already: labelled prompts, and raters a prompt."""
+    """What is there already: prompts that people labelled, people a prompt, and prompts that only a judge did
+    (they count where a judge may stand in)."""
 
     prompts: int = 0
     overlap: float = 1.0
+    judged: int = 0
 
 
 @dataclass(frozen=True)
@@ -196,13 +198,19 @@ def _accuracy(curve: Curve, right: float) -> float:
     return max(0.5, curve.c - curve.a * right**-curve.b) if right > 0 else 0.5
 
 
+def _before(there: Came, q: float, judge: float) -> float:
+    """Right labels that what is there is worth, people right with q, the judge as often as it agrees."""
+    by_people = there.prompts * worth(majority(q, max(1, round(there.overlap))))
+    return by_people + there.judged * worth(judge)
+
+
 def _best(
     plan: Budget, category: Category, there: Came
 ) -> tuple[np.ndarray, list[tuple[_Way, int]]]:
     """Weighted accuracy for each amount 0..STEPS of the grid, and the way and prompts that reach it."""
     q = category.rater.metric().value or 0.5
-    before = there.prompts * worth(majority(q, max(1, round(there.overlap))))
-    left = max(0, category.prompts - there.prompts)
+    before = _before(there, q, _judge(category).value or 0.5)
+    left = max(0, category.prompts - there.prompts - there.judged)
     values, chosen = [], []
     ways = _ways(plan, category)
     for step in range(STEPS + 1):
@@ -219,12 +227,23 @@ def _best(
     return np.array(values), chosen
 
 
+def _judge(category: Category) -> Metric:
+    """How often the judge agrees with people; unmeasured it is a coin."""
+    return category.judge.metric() if category.judge else Metric(value=0.5, low=0.5, high=0.5, n=0)
+
+
+def _counted(plan: Budget, name: str, there: Mapping[str, Came]) -> Came:
+    """What is there of a category, without the labels of a judge that may not stand in."""
+    came = there.get(name, Came())
+    return replace(came, judged=0) if judge_refused(plan, plan.categories[name]) else came
+
+
 def allocate(plan: Budget, there: Mapping[str, Came] | None = None) -> list[Purchase]:
     """The split with the highest weighted expected accuracy; ConfigError where a category's `at_least`
     can't be had for the budget."""
-    there = there or {}
+    there = {name: _counted(plan, name, there or {}) for name in plan.categories}
     names = list(plan.categories)
-    tables = [_best(plan, plan.categories[n], there.get(n, Came())) for n in names]
+    tables = [_best(plan, plan.categories[n], there[n]) for n in names]
     total, cuts = np.zeros(STEPS + 1), []
     for values, _ in tables:  # best value of the first categories for each amount
         split = np.empty(STEPS + 1, dtype=int)
@@ -241,7 +260,7 @@ def allocate(plan: Budget, there: Mapping[str, Came] | None = None) -> list[Purc
     for name, (_, chosen), split in reversed(list(zip(names, tables, cuts, strict=True))):
         spent = int(split[step])
         way, n = chosen[spent]
-        found.append(_purchase(plan, name, way, n, there.get(name, Came())))
+        found.append(_purchase(plan, name, way, n, there[name]))
         step -= spent
     return found[::-1]
 
@@ -261,21 +280,25 @@ def _unreachable(plan: Budget, tables: list[tuple[np.ndarray, list[tuple[_Way, i
 def _purchase(plan: Budget, name: str, way: _Way, n: int, there: Came) -> Purchase:
     category = plan.categories[name]
     rater = category.rater.metric()
-    m = max(1, round(there.overlap))
+    judge = _judge(category)
 
-    def reached(label: float, q: float | None) -> float:
-        before = there.prompts * worth(majority(q or 0.5, m))
+    def reached(label: float, q: float | None, agreed: float | None) -> float:
+        before = _before(there, q or 0.5, agreed or 0.5)
         return _accuracy(category.curve, before + n * worth(label))
 
     low, value, high = (
-        reached(label, q)
-        for label, q in ((way.low, rater.low), (way.label, rater.value), (way.high, rater.high))
+        reached(*rates)
+        for rates in (
+            (way.low, rater.low, judge.low),
+            (way.label, rater.value, judge.value),
+            (way.high, rater.high, judge.high),
+        )
     )
     accuracy = Metric(
         value=value, low=min(low, value), high=max(high, value), n=category.rater.of,
         method="from the interval of how often raters are right",
     )  # fmt: skip
-    before = there.prompts * worth(majority(rater.value or 0.5, m))
+    before = _before(there, rater.value or 0.5, judge.value or 0.5)
     why = way.why if way.by == "judge" else judge_refused(plan, category) or "the better buy"
     return Purchase(
         name, way.by if n else "nobody", n, way.overlap, n * way.cost, way.label,

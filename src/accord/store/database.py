@@ -22,7 +22,7 @@ from accord.core.rundir import user_path
 
 __all__ = ["HEAD", "Database", "holds_database", "remove"]
 
-HEAD = "0003"  # the newest migration
+HEAD = "0004"  # the newest migration
 WAIT_SECONDS = 60  # for another writer
 SQLITE_MAGIC = b"SQLite format 3\x00"
 BATCH = 500

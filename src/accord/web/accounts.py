@@ -207,19 +207,24 @@ def sign_in(site: Site, name: str, password: str, address: str, old: str | None)
             connection.execute(sa.insert(tables.attempts), rows)
             audit.record(site, name[:64], "sign-in failed", address=address)
         return None
+    return new_session(site, row.id, row.name, address, old)
+
+
+def new_session(site: Site, account: str, name: str, address: str, old: str | None) -> str:
+    """The cookie of a new session for somebody known to be who they say; their failed tries are forgotten."""
     cookie = secrets.token_urlsafe(32)
     made = {
-        "token": _hash(cookie), "account": row.id, "csrf": new_id(), "at": site.now(),
+        "token": _hash(cookie), "account": account, "csrf": new_id(), "at": site.now(),
         "seen": site.now(),
     }  # fmt: skip
-    sessions = tables.sessions
+    sessions, failed = tables.sessions, tables.attempts
     with site.db.writing() as connection:
         connection.execute(sa.delete(sessions).where(sessions.c.at < site.now() - LONGEST))
-        connection.execute(sa.delete(tables.attempts).where(tables.attempts.c.key == keys[0]))
+        connection.execute(sa.delete(failed).where(failed.c.key == _key("name", name)))
         if old:
             connection.execute(sa.delete(sessions).where(sessions.c.token == _hash(old)))
         connection.execute(sa.insert(sessions), [made])
-        audit.record(site, row.name, "signed in", address=address)
+        audit.record(site, name, "signed in", address=address)
     return cookie
 
 

@@ -21,7 +21,7 @@ from accord.web.security import Checked, Form, Here, may
 from accord.web.site import document, new_id
 from accord.web.studies import what_changed
 
-__all__ = ["groups_of", "options_of", "router"]
+__all__ = ["groups_of", "options_of", "qualified", "router"]
 
 router = APIRouter(include_in_schema=False)
 Annotator = Annotated[Here, Depends(may("annotate"))]
@@ -31,6 +31,7 @@ LOST = "Your time on that question ran out and it went to others; the answer was
 NOTICES = {
     "lost": LOST,
     "skipped": "Skipped. You won't meet that question again.",
+    "not-skipped": "Not skipped: you have answered that question, or were given it again.",
     "flagged": "Flagged. A reviewer will look at it.",
     "changed": "Your answer was changed.",
     "again": "That answer was kept already.",
@@ -210,11 +211,11 @@ def draft(here: Annotator, form: Checked, lease: str) -> Response:
 def skip(request: Request, here: Annotator, form: Checked, lease: str) -> Response:
     """Leave the question to others."""
     try:
-        leases.skip(here.site, here.study, here.who, lease, form.get("reason", ""))
+        done = leases.skip(here.site, here.study, here.who, lease, form.get("reason", ""))
     except DataError as error:
         found = _found(here, lease)
         return _show(request, here, found, form, notice=f"To skip, {error.what}.", status=422)
-    return _next(here, "skipped")
+    return _next(here, "skipped" if done else "not-skipped")
 
 
 @router.post("/studies/{study}/annotate/{lease}/flag")

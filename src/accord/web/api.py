@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from accord.core.types import Judgment
 from accord.feedback.study import Item, Study
-from accord.store import schema
+from accord.store import Lineage, schema
 from accord.web import quality, tables, tokens
 from accord.web.security import TheSite
 from accord.web.site import Site
@@ -46,10 +46,13 @@ class Pushed(BaseModel):
 
 
 class Progress(BaseModel):
+    """`votes` are those in the arena: no question waits for them, and `judgments` leaves them out."""
+
     questions: int
     states: dict[str, int]
     judgments: int
     wanted: int
+    votes: int
     gold: int
     skipped: int
     flags: int
@@ -77,7 +80,8 @@ class Pulled(BaseModel):
 
 
 class Answered(BaseModel):
-    """A judgment with all it is about. `responses` and the answer's indices are in the order shown."""
+    """A judgment with all it is about. `responses` and the answer's indices are in the order shown. A vote in
+    the arena answers no `study_question`."""
 
     seq: int
     id: str
@@ -86,7 +90,7 @@ class Answered(BaseModel):
     rater: str
     prompt: list[dict[str, str]]
     responses: list[dict[str, Any]]
-    study_question: str
+    study_question: str | None
     gold: bool
     superseded: bool
 
@@ -183,41 +187,33 @@ def progress(at: Looking) -> Progress:
 def judgments(
     at: Pulling, after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0, limit: Limit = 100
 ) -> Pulled:
-    """Judgments in the order they were kept, corrections among them."""
+    """Judgments given in this study (answers, decisions, votes) in the order they were kept, corrections
+    among them."""
     site, study = at
-    j, asked = schema.judgments, schema.questions
+    j, mine = schema.judgments, tables.study_judgments
     with site.db.reading() as connection:
-        # every judgment on a question of the study: those of leases, and what they superseded
-        mine = sa.select(Q.c.prompt).where(Q.c.study == study.name)
         found = connection.execute(
-            sa.select(j.c.id, j.c.seq)
-            .join_from(j, asked, j.c.question == asked.c.id)
-            .where(asked.c.prompt.in_(mine), j.c.seq > after)
+            sa.select(j.c.id, j.c.seq, mine.c.question, Q.c.gold)
+            .join_from(mine, j, mine.c.judgment == j.c.id)
+            .outerjoin(Q, mine.c.question == Q.c.id)
+            .where(mine.c.study == study.name, j.c.seq > after)
             .order_by(j.c.seq)
             .limit(limit)
         ).all()
         told = site.store.lineage([row.id for row in found])
-        ids = list(told)
-        later = set(_superseded(connection, [told[i].question.id for i in ids]))
-        known = _study_questions(connection, study.name, {t.question.prompt for t in told.values()})
-    made = []
-    for row in found:
-        line = told[row.id]
-        of = known.get(
-            (line.question.prompt, line.question.kind, frozenset(line.question.responses))
-        )
-        if of is None:  # about the same prompt, but asked elsewhere
-            continue
-        made.append(
-            Answered(
-                seq=line.seq, id=row.id, hash=line.hash, judgment=line.judgment, rater=line.rater.name,
-                prompt=[m.model_dump() for m in line.prompt.messages],
-                responses=[{"id": i, **r.model_dump(mode="json")}
-                           for i, r in zip(line.question.responses, line.responses, strict=True)],
-                study_question=of.id, gold=of.gold is not None, superseded=row.id in later,
-            )
-        )  # fmt: skip
+        later = set(_superseded(connection, [line.question.id for line in told.values()]))
+    made = [_answered(row, told[row.id], row.id in later) for row in found]
     return Pulled(judgments=made, next=found[-1].seq if len(found) == limit else None)
+
+
+def _answered(row: Any, line: Lineage, superseded: bool) -> Answered:
+    return Answered(
+        seq=row.seq, id=row.id, hash=line.hash, judgment=line.judgment, rater=line.rater.name,
+        prompt=[m.model_dump() for m in line.prompt.messages],
+        responses=[{"id": i, **r.model_dump(mode="json")}
+                   for i, r in zip(line.question.responses, line.responses, strict=True)],
+        study_question=row.question, gold=row.gold is not None, superseded=superseded,
+    )  # fmt: skip
 
 
 def _superseded(connection: sa.Connection, questions: list[str]) -> list[str]:
@@ -228,8 +224,3 @@ def _superseded(connection: sa.Connection, questions: list[str]) -> list[str]:
     ).scalars()
     old = (json.loads(body)["supersedes"] for body in found)
     return [id for id in old if id]
-
-
-def _study_questions(connection: sa.Connection, study: str, prompts: set[str]) -> dict[Any, Any]:
-    found = connection.execute(sa.select(Q).where(Q.c.study == study, Q.c.prompt.in_(prompts)))
-    return {(r.prompt, r.kind, frozenset(json.loads(r.responses))): r for r in found}

@@ -22,7 +22,9 @@ from accord.core.types import Judgment, Message, Preference, Prompt, Question
 from accord.core.types import Response as Answer
 from accord.feedback.study import Compare
 from accord.web import tables
+from accord.web.annotate import qualified
 from accord.web.answers import answer_of, choices
+from accord.web.judgments import keep
 from accord.web.pages import page
 from accord.web.security import Checked, Here, may, wanted
 from accord.web.site import new_id, rater_of
@@ -30,10 +32,20 @@ from accord.web.site import new_id, rater_of
 __all__ = ["router"]
 
 router = APIRouter(include_in_schema=False, prefix="/studies/{study}/arena")
-Chatter = Annotated[Here, Depends(may("annotate"))]
 T = tables.talks
 VOTE = Compare(kind="compare")
 LONGEST = 8000  # characters of a message
+
+
+def past_the_quiz(here: Annotated[Here, Depends(may("annotate"))]) -> Here:
+    """An annotator who passed the quiz, where there is one; others are sent to it."""
+    if here.study.quiz and not qualified(here):
+        to = {"location": f"/studies/{here.study.name}/quiz"}
+        raise HTTPException(303, "The quiz comes first.", to)
+    return here
+
+
+Chatter = Annotated[Here, Depends(past_the_quiz)]
 
 
 @router.get("")
@@ -158,9 +170,7 @@ def vote(request: Request, here: Chatter, form: Checked) -> Response:
         )  # fmt: skip
         site.store.add_prompts([prompt])
         site.store.add_responses(prompt, responses)
-        site.store.add_questions([question])
-        site.store.add_raters([rater])
-        site.store.add_judgments([judgment])
+        keep(site, here.study.name, question, rater, judgment, None)
         turns[-1] = {**last, "vote": judgment.id, "choice": form["choice"],
                      "on": last["on"] if answer.better is None else answer.better}  # fmt: skip
         connection.execute(sa.update(T).where(T.c.id == row.id).values(turns=canonical_json(turns)))

@@ -1,6 +1,6 @@
 """Backup and restore, one command each: all tables as compressed JSON lines, whatever the database.
 
-    {"accord": "backup", "schema": "0003"}
+    {"accord": "backup", "schema": "0004"}
     {"table": "prompts", "row": {…}}          every row of every table
     {"end": n, "sha256": …}                   rows, and the hash of all lines before
 
@@ -31,8 +31,8 @@ __all__ = ["backup", "restore"]
 
 LEFT_OUT = {"sessions", "attempts"}
 ORDER = (  # what is referred to comes first
-    "settings", "accounts", "studies", "guidelines", "roles", "study_questions", "leases", "flags",
-    "qualifications", "talks", "events", "tokens", "webhooks", "deliveries",
+    "settings", "accounts", "studies", "guidelines", "roles", "study_questions", "study_judgments",
+    "leases", "flags", "qualifications", "talks", "events", "tokens", "webhooks", "deliveries",
 )  # fmt: skip
 BATCH = 500
 

@@ -51,10 +51,11 @@ def study_snapshot(site: Site, study: str, *, gold: bool = False) -> Snapshot:
     settled = {
         row.id: Judgment.model_validate_json(row.body)
         for row in site.all(
-            sa.select(q.c.id, j.c.body)
+            sa.select(q.c.id, q.c.gold, j.c.body)
             .join_from(q, j, q.c.verdict == j.c.id)
             .where(q.c.study == study)
         )
+        if gold or row.gold is None
     }
     given = [g for g in quality.answers(site, study) if gold or not g.gold]
     chosen = [g.judgment for g in given if g.question not in settled]

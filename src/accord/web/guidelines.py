@@ -15,7 +15,7 @@ from accord.core.config import validate
 from accord.core.errors import ConfigError
 from accord.feedback.study import Study
 from accord.web import tables
-from accord.web.pages import page
+from accord.web.pages import letter, page
 from accord.web.security import Checked, Form, Here, may
 from accord.web.site import document
 from accord.web.studies import add_guideline, save_study, what_changed
@@ -98,7 +98,7 @@ def publish(request: Request, here: Manager, form: Checked) -> Response:
     return _back(here, "published")
 
 
-RESPONSES = tuple(f"response{letter}" for letter in "ABCDEFGHI")
+RESPONSES = tuple(f"response{letter(k)}" for k in range(100))
 
 
 @router.post("/quiz-questions")

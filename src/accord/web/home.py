@@ -110,8 +110,7 @@ def change(request: Request, site: TheSite, who: Signed, form: Checked) -> Respo
     except ConfigError as error:
         notice = f"The new password is {error.what}; {error.allowed}."
         return page(request, "account.html", who, notice=notice, status=422)
-    cookie = accounts.sign_in(site, who.name, form["new"], "password change", None)
+    cookie = accounts.new_session(site, who.id, who.name, "password change", None)
     done = RedirectResponse("/account?notice=changed", status_code=303)
-    if cookie:
-        set_cookie(site, done, cookie)
+    set_cookie(site, done, cookie)
     return done

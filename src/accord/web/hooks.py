@@ -33,7 +33,12 @@ Post = Callable[[str, bytes, dict[str, str]], int]
 
 
 def check_url(site: Site, url: str) -> None:
-    """DataError unless the URL is https (http to this machine) and its host is allowed."""
+    """DataError unless the URL is https (http to this machine) in plain ASCII, and its host is allowed."""
+    if not url.isascii() or any(c <= " " or c == "\x7f" for c in url):
+        raise DataError(
+            "holds a character that no address has", where="url",
+            mend="write it percent-encoded (%C3%A9 for é), a host as xn--…",
+        )  # fmt: skip
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -126,7 +131,7 @@ def deliver(site: Site, post: Post | None = None, limit: int = 20) -> int:
             check_url(site, row.url)
             status = (post or _post)(row.url, body, headers)
             answer, good = str(status), 200 <= status < 300
-        except (OSError, http.client.HTTPException, DataError) as error:
+        except (OSError, ValueError, http.client.HTTPException, DataError) as error:
             answer, good = str(error)[:200], False
         wait = FIRST_WAIT * 2**row.tries
         values = {"tries": row.tries + 1, "answer": answer, "due": site.now() + wait,

@@ -26,8 +26,9 @@ from accord.core.types import Answer, Judgment, Prompt, Question, Response
 from accord.feedback import assignment
 from accord.feedback.study import Ask, Study
 from accord.store import rows, schema
-from accord.web import hooks, tables
+from accord.web import tables
 from accord.web.accounts import Who
+from accord.web.judgments import keep
 from accord.web.queue import REPEAT, pick, tell_gains
 from accord.web.site import Site, new_id, rater_of
 
@@ -245,9 +246,7 @@ def submit(
             seconds=round(min(seconds, spent) if seconds is not None else spent, 1),
             supersedes=row.judgment,
         )  # fmt: skip
-        site.store.add_questions([question])
-        site.store.add_raters([rater])
-        site.store.add_judgments([judgment])
+        keep(site, study.name, question, rater, judgment, row.question)
         if row.arm != REPEAT:
             _count(connection, study, row, answer)
         values = {
@@ -255,23 +254,26 @@ def submit(
             "right": _right(row, answer), "ended_at": row.ended_at or site.now(),
         }  # fmt: skip
         connection.execute(sa.update(L).where(L.c.id == id).values(**values))
-        hooks.tell(site, connection, study.name, judgment=judgment.id, question=row.question,
-                   at=judgment.at)  # fmt: skip
     return judgment
 
 
 def _take_again(site: Site, connection: sa.Connection, row: Any) -> None:
     """Give the holder of an expired lease the seat back where there is one."""
-    live = sa.select(L.c.id).where(
-        L.c.question == row.question, L.c.account == row.account, L.c.state != "expired",
-        _same_arm(row.arm),
-    )  # fmt: skip
     free = row.arm == REPEAT or (row.question_state == "open" and row.taken < row.wanted)
-    if row.state != "expired" or not free or connection.execute(live).first():
+    if row.state != "expired" or not free or _has(connection, row):
         raise Lost
     held = {"state": "submitted", "seat": _seat(connection, row.question)}
     connection.execute(sa.update(L).where(L.c.id == row.id).values(**held))
     _take(connection, row.question, row.arm)
+
+
+def _has(connection: sa.Connection, row: Any) -> bool:
+    """Whether the holder of an expired lease has its question anew: held, answered or skipped."""
+    live = sa.select(L.c.id).where(
+        L.c.question == row.question, L.c.account == row.account, L.c.state != "expired",
+        _same_arm(row.arm),
+    )  # fmt: skip
+    return connection.execute(live).first() is not None
 
 
 def _right(row: Any, answer: Answer) -> bool | None:
@@ -309,17 +311,26 @@ def _count(connection: sa.Connection, study: Study, row: Any, answer: Answer) ->
 # -- the rest -------------------------------------------------------------------------------------
 
 
-def skip(site: Site, study: Study, who: Who, id: str, reason: str) -> None:
-    """Leave a question to others; this rater won't meet it again. DataError without a reason."""
+def skip(site: Site, study: Study, who: Who, id: str, reason: str) -> bool:
+    """Leave a question to others; this rater won't meet it again. Also after the lease ran out, unless they
+    answered it since, or hold it anew: then False. DataError without a reason."""
     if not reason.strip():
         raise DataError("say why", where="reason")
     with site.db.writing() as connection:
-        mine = (L.c.id == id, L.c.study == study.name, L.c.account == who.id, L.c.state == "held")
-        row = connection.execute(sa.select(L.c.question, L.c.arm).where(*mine)).first()
-        if row is not None:
+        mine = (L.c.id == id, L.c.study == study.name, L.c.account == who.id)
+        row = connection.execute(sa.select(L).where(*mine)).first()
+        if (
+            row is None
+            or row.state == "submitted"
+            or (row.state == "expired" and _has(connection, row))
+        ):
+            return False
+        if row.state != "skipped":
             ended = {"state": "skipped", "ended_at": site.now(), "reason": reason[:2000]}
             connection.execute(sa.update(L).where(L.c.id == id).values(**ended))
+        if row.state == "held":
             _give_back(connection, row)
+    return True
 
 
 def save_draft(site: Site, study: Study, who: Who, id: str, draft: dict[str, str]) -> bool:

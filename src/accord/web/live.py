@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import random
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import Prompt
-from accord.feedback.study import COUNTS, Ask, Item, Study
+from accord.feedback.study import COUNTS, MOST_CATEGORY, Ask, Item, Study
 from accord.store.formats import convert
 from accord.store.readers import BadRow, read_rows
 from accord.web import tables
@@ -94,11 +95,18 @@ def _read(path: Path, _changed: int) -> tuple[Prompt, ...]:
     found = []
     for place, row in read_rows(path):
         try:
-            found.append(convert(row, "prompts").prompt if isinstance(row, dict) else _bad(row))
+            found.append(_prompt(row))
         except BadRow as bad:
-            raise DataError(bad.reason, where=f"{path}:{place} {bad.field}".rstrip()) from None
+            where = f"{path}:{place} {bad.field}".rstrip()
+            raise DataError(bad.reason, where=where, allowed=bad.allowed) from None
     return tuple(found)
 
 
-def _bad(row: BadRow) -> Prompt:
-    raise row
+def _prompt(row: Any) -> Prompt:
+    if isinstance(row, BadRow):
+        raise row
+    category = row.get("category") or ""
+    if not isinstance(category, str) or len(category) > MOST_CATEGORY:
+        raise BadRow("category", "is no category", f"a text of up to {MOST_CATEGORY} characters")
+    prompt = convert(row, "prompts").prompt
+    return prompt.model_copy(update={"tags": {"category": category}}) if category else prompt

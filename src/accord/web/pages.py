@@ -16,7 +16,7 @@ from accord.web import texts
 from accord.web.accounts import Who
 from accord.web.answers import said
 
-__all__ = ["HERE", "page"]
+__all__ = ["HERE", "letter", "page"]
 
 HERE = Path(__file__).parent
 
@@ -39,8 +39,8 @@ def figure(metric: Metric) -> str:
 
 
 def letter(k: int) -> str:
-    """A for the response shown first."""
-    return "ABCDEFGHI"[k]
+    """A for the response shown first; after Z, numbers: 27."""
+    return chr(ord("A") + k) if k < 26 else str(k + 1)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from statistics import median
 from typing import Any
 
@@ -22,9 +23,9 @@ from accord.web import tables
 from accord.web.queue import GOLD, REPEAT
 from accord.web.site import Site
 
-__all__ = ["Given", "agreement", "answers", "progress", "rater_rows", "reports"]
+__all__ = ["Given", "agreement", "answers", "progress", "rater_rows", "reports", "votes"]
 
-L, Q, A = tables.leases, tables.study_questions, tables.accounts
+L, Q, A, S = tables.leases, tables.study_questions, tables.accounts, tables.study_judgments
 STATES = ("open", "settled", "disputed", "adjudicated")
 SCALES: dict[str, Scale] = {"rate": "ordinal"}  # else nominal
 
@@ -51,8 +52,9 @@ class Given:
 def answers(
     site: Site, study: str, question: str | None = None, *, repeats: bool = False
 ) -> list[Given]:
-    """Every answer of a study (or on one question), the corrected ones left out, oldest first; on request
-    with `repeats`, which say something of their rater and nothing of the question."""
+    """Every answer of a study, votes in the arena among them (or on one question), the corrected ones left
+    out, oldest first; on request with `repeats`, which say something of their rater and nothing of the
+    question."""
     j = schema.judgments
     query = (
         sa.select(L, Q.c.kind, Q.c.category, Q.c.gold, A.c.name, j.c.body)
@@ -66,7 +68,7 @@ def answers(
         query = query.where(L.c.question == question)
     if not repeats:
         query = query.where(L.c.arm != REPEAT)
-    found = []
+    found = [] if question else votes(site, study)
     for row in site.all(query):
         judgment, order = Judgment.model_validate_json(row.body), tuple(json.loads(row.shown))
         said = assignment.categories(judgment.answer, order)
@@ -76,11 +78,35 @@ def answers(
                 said, row.gold is not None, row.right, row.seconds, row.ended_at, row.arm == REPEAT,
             )
         )  # fmt: skip
-    return found
+    return sorted(found, key=lambda g: g.at)
+
+
+def votes(site: Site, study: str) -> list[Given]:
+    """Votes in the arena, the corrected ones left out. Each is about answers of its own."""
+    mine, j, asked, r = S, schema.judgments, schema.questions, schema.raters
+    rows = site.all(
+        sa.select(j.c.body, j.c.question, asked.c.guideline, r.c.name)
+        .join_from(mine, j, mine.c.judgment == j.c.id)
+        .join(asked, j.c.question == asked.c.id)
+        .join(r, j.c.rater == r.c.id)
+        .where(mine.c.study == study, mine.c.question.is_(None))
+    )
+    cast = [(row, Judgment.model_validate_json(row.body)) for row in rows]
+    corrected = {judgment.supersedes for _, judgment in cast}
+    return [
+        Given(
+            row.question, row.name, "compare", "arena", row.guideline, (0, 1), judgment,
+            assignment.categories(judgment.answer, (0, 1)), False, None, judgment.seconds,
+            datetime.fromisoformat(judgment.at).timestamp(), False,
+        )
+        for row, judgment in cast
+        if judgment.id not in corrected
+    ]  # fmt: skip
 
 
 def progress(site: Site, study: str) -> dict[str, Any]:
-    """Questions by state, the judgments that count towards them, skips, open flags, people at work."""
+    """Questions by state, the judgments that count towards them, votes in the arena, skips, flags, people
+    at work."""
     with site.db.reading() as connection:
 
         def count(table: sa.TableClause, *where: Any) -> int:
@@ -101,6 +127,7 @@ def progress(site: Site, study: str) -> dict[str, Any]:
             "states": {state: int(states.get(state, 0)) for state in STATES},
             "judgments": count(L, L.c.state == "submitted", L.c.arm.not_in((GOLD, REPEAT))),
             "wanted": int(wanted),
+            "votes": len(votes(site, study)),
             "gold": count(Q, Q.c.gold.is_not(None)),
             "skipped": count(L, L.c.state == "skipped"),
             "flags": count(tables.flags, tables.flags.c.closed_at.is_(None)),

@@ -16,6 +16,7 @@ from accord.store import rows, schema
 from accord.web import audit, quality, tables, texts
 from accord.web.annotate import groups_of, options_of
 from accord.web.answers import answer_of, fields_of
+from accord.web.judgments import keep
 from accord.web.pages import page
 from accord.web.security import Checked, Form, Here, may
 from accord.web.site import rater_of
@@ -67,7 +68,7 @@ def disputes(request: Request, here: Adjudicator, notice: str = "") -> Response:
         parts = {
             "Disputed": listed(Q.c.state == "disputed"),
             "Flagged": listed(Q.c.id.in_(open_flags)),
-            "Adjudicated": listed(Q.c.state == "adjudicated"),
+            "Adjudicated": listed(Q.c.verdict.is_not(None)),
         }
     told = "The judgment is kept." if notice else ""
     return page(request, "disputes.html", here.who, here=here, parts=parts, last=_last, notice=told,
@@ -172,10 +173,9 @@ def adjudicate(request: Request, here: Adjudicator, form: Checked, question: str
             rationale=form.get("rationale", "").strip()[:20_000] or None,
             supersedes=row.verdict if same else None,
         )  # fmt: skip
-        store.add_questions([asked])
-        store.add_raters([rater])
-        store.add_judgments([judgment])
-        values = {"state": "adjudicated", "verdict": judgment.id}
+        keep(site, here.study.name, asked, rater, judgment, row.id)
+        state = "adjudicated" if row.gold is None else row.state  # gold goes on serving as gold
+        values = {"state": state, "verdict": judgment.id}
         connection.execute(sa.update(Q).where(Q.c.id == question).values(**values))
         closed = {"closed_at": site.now()}
         connection.execute(sa.update(F).where(F.c.question == question).values(**closed))

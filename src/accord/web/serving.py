@@ -7,7 +7,7 @@ import random
 import secrets
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ from accord.web.studies import load_study
 __all__ = ["serve_study"]
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-EVERY = 2.0  # seconds between looks at what is due
+EVERY, AFTER_FAULT = 2.0, 30.0  # seconds between looks at what is due, and after a fault
 
 
 def serve_study(
@@ -71,22 +71,38 @@ def _first_account(site: Site) -> None:
 
 @contextlib.contextmanager
 def _working(site: Site, study: Study) -> Iterator[None]:
-    """Beside the server: sample live questions, deliver webhooks. A fault is told and tried again."""
+    """Beside the server: deliver webhooks, sample live questions; each in its own thread, so that
+    neither waits for the other."""
     stop, draw = threading.Event(), random.Random()
+    jobs: dict[str, Callable[[], object]] = {
+        "webhooks": lambda: hooks.deliver(site),
+        "live questions": lambda: top_up(site, study, Path(study.folder or "."), draw),
+    }
 
-    def work() -> None:
+    def work(name: str, job: Callable[[], object]) -> None:
         while not stop.wait(EVERY):
-            try:
-                top_up(site, study, Path(study.folder or "."), draw)
-                hooks.deliver(site)
-            except AccordError as error:
-                print(f"accord: {error}", file=sys.stderr, flush=True)
-                stop.wait(30)
+            if not _done(site, name, job):
+                stop.wait(AFTER_FAULT)
 
-    thread = threading.Thread(target=work, name="beside the server", daemon=True)
-    thread.start()
+    threads = [threading.Thread(target=work, args=named, daemon=True) for named in jobs.items()]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join(60)  # a policy in the middle of an answer: torch must not be torn down under it
+        for thread in threads:
+            thread.join(60)  # a policy in the middle of an answer: torch is not torn down under it
+
+
+def _done(site: Site, name: str, job: Callable[[], object]) -> bool:
+    """Whether the job went well. Any fault, a policy's own too, is told (on stderr, and to owners in the
+    settings) until the job goes well again, and ends nothing."""
+    try:
+        job()
+    except Exception as error:
+        site.faults[name] = (str(error) if isinstance(error, AccordError) else repr(error))[:500]
+        print(f"accord: {name}: {site.faults[name]}", file=sys.stderr, flush=True)
+        return False
+    site.faults.pop(name, None)
+    return True

@@ -40,6 +40,8 @@ class Site:
     fruitless: set[tuple[str, int, str]] = field(default_factory=set)
     """(study, block, prompt) whose answers compare nothing: not sampled again until a restart."""
     left: dict[tuple[str, str], tuple[float, int, int]] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    """Why work beside the server goes wrong now, by job."""
 
     @property
     def db(self) -> Database:

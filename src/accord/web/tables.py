@@ -5,6 +5,7 @@
     studies <- study_questions           what is asked, with gold answer, tally and state
     study_questions <- leases            one rater's work on one question: the order shown, the judgment;
                                          of arm "repeat" when the rater is asked the same again
+    study_questions <- study_judgments   whose a judgment is; of a vote in the arena no question
     events                               the audit log: hash = sha256(previous hash + this event)
 
 Judgments are not here: they are in the store's append-only chain. Times are seconds since 1970.
@@ -30,6 +31,7 @@ COLUMNS = {
     "studies": "name config sha256 at",
     "study_questions": "id study prompt kind block responses category gold priority gain shuffle "
     "state taken wanted answered tally verdict at",
+    "study_judgments": "study judgment question",
     "talks": "id study account policies turns at ended_at",
     "tokens": "hash id name study scopes author at expires_at revoked_at",
     "webhooks": "id study url secret at closed_at",
@@ -55,6 +57,7 @@ sessions = _table("sessions")
 settings = _table("settings")
 studies = _table("studies")
 study_questions = _table("study_questions")
+study_judgments = _table("study_judgments")
 talks = _table("talks")
 tokens = _table("tokens")
 webhooks = _table("webhooks")
