@@ -141,6 +141,24 @@ def test_micro_batches_change_nothing(tiny: Path, tmp_path: Path, method: Any) -
         torch.testing.assert_close(value, found[1][name], atol=2e-4, rtol=1e-3)
 
 
+def test_values_do_not_depend_on_how_the_answers_to_a_prompt_are_packed(tiny: Path) -> None:
+    trees = [
+        Tree((5, 6, 7), ((8, 9, 10, 11, 12), (13,), (14, 15, 16), (17, 18))),
+        Tree((5, 6), ((8,), (9, 10))),
+    ]
+    value = cast(fresh(tiny), LORA, 1, value=True).value
+    assert value
+    assert value.head
+    torch.nn.init.normal_(value.head.weight, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), value.playing():
+        alone = [
+            value.values([Tree(tree.prompt, (c,))]) for tree in trees for c in tree.completions
+        ]
+    before_S, after_C = (torch.cat(parts) for parts in zip(*alone, strict=True))
+    for tokens in (9, 12, 4096):  # of the first tree's four answers, 3 to 1 go together
+        torch.testing.assert_close(value.values_at_rest(trees, tokens), (before_S, after_C))
+
+
 def test_a_reward_is_learned_and_the_kl_penalty_holds_it_back(tiny: Path, tmp_path: Path) -> None:
     found = {}
     for beta in (0.0, 3.0):

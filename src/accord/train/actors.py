@@ -50,17 +50,18 @@ class Actor:
     def values_at_rest(self, trees: Sequence[Tree], tokens: int) -> tuple[Tensor, Tensor]:
         """The same over any number of trees, without gradients, on the CPU."""
 
-        def both(some: Sequence[Tree]) -> list[Tensor]:
+        def in_turn(some: Sequence[Tree]) -> Sequence[Tensor]:
+            """One continuation after the other, so that the pieces of a tree that was split can be joined."""
             before_S, after_C = self.values(some)
-            sizes = [sum(map(len, tree.completions)) for tree in some]
-            counts = [len(tree.completions) for tree in some]
-            pairs = zip(before_S.split(sizes), after_C.split(counts), strict=True)
-            return [torch.cat(pair) for pair in pairs]
+            sizes = [len(c) for tree in some for c in tree.completions]
+            both = zip(before_S.split(sizes), after_C.split(1), strict=True)
+            whole = torch.cat([part for pair in both for part in pair])
+            return whole.split([sum(map(len, t.completions)) + len(t.completions) for t in some])
 
         with self.playing():
-            found = each_tree(self.engine.model, both, trees, tokens)
-        cut = [(x, len(tree.completions)) for x, tree in zip(found, trees, strict=True)]
-        return torch.cat([x[:-k] for x, k in cut]), torch.cat([x[-k:] for x, k in cut])
+            found = torch.cat(each_tree(self.engine.model, in_turn, trees, tokens))
+        rows = found.split([len(c) + 1 for tree in trees for c in tree.completions])
+        return torch.cat([row[:-1] for row in rows]), torch.cat([row[-1:] for row in rows])
 
 
 @dataclass
