@@ -261,12 +261,13 @@ def test_roles_on_one_base_do_not_touch_each_other(tiny: Path, tmp_path: Path) -
     assert torch.equal(after[2], before[2])
 
 
+@pytest.mark.parametrize("tune", [LORA, "full"])
 def test_the_value_model_starts_from_the_reward_model_on_the_same_base(
-    tiny: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path, tune: Any
 ) -> None:
     trained = reward_model(tiny, tmp_path / "rm")
     rewards = [{"name": "learned", "model": str(trained)}]
-    done, rows = run(tiny, tmp_path / "ppo", settings(Ppo), rewards=rewards)
+    done, rows = run(tiny, tmp_path / "ppo", settings(Ppo), rewards=rewards, tune=tune)
     assert rows[0]["value"] != 0.0
     assert not any("fresh" in note for note in done.notes)
     assert rows[0]["reward/learned"] == pytest.approx(rows[0]["score"], abs=1e-5)
@@ -279,15 +280,18 @@ def test_samples_are_kept_with_their_rewards(tiny: Path, tmp_path: Path) -> None
     assert set(json.loads(lines[0])) == {"step", "prompt", "response", "finish", "reward", "parts"}
 
 
+@pytest.mark.parametrize("tune", [LORA, "full"])
 def test_a_reward_model_of_another_architecture_and_tokenizer_reads_the_words(
-    tiny: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path, tune: Any
 ) -> None:
     other = tmp_path / "other"
     tiny_model("gpt_neox", vocab_size=300).save_pretrained(other)
     tiny_tokenizer(vocab_size=300).save_pretrained(other)
     judge = reward_model(other, tmp_path / "rm")
-    _, rows = run(tiny, tmp_path / "ppo", settings(Ppo, steps=2, n=2, eval_every=2),
-                  rewards=[{"name": "learned", "model": str(judge)}], held=PROMPTS[:3])  # fmt: skip
+    done, rows = run(tiny, tmp_path / "ppo", settings(Ppo, steps=2, n=2, eval_every=2), tune=tune,
+                     rewards=[{"name": "learned", "model": str(judge)}], held=PROMPTS[:3])  # fmt: skip
+    assert any("the value model starts fresh" in note for note in done.notes)
+    assert rows[0]["value"] == 0.0  # its head is not the reward model's
     kept = [json.loads(x) for x in (tmp_path / "ppo/samples/00002.jsonl").read_text().splitlines()]
     words = {p.last: p for p in PROMPTS}
     exchanges = [

@@ -29,6 +29,7 @@ from accord.train.trainee import Tune
 
 __all__ = ["Actor", "Actors", "cast", "on_the_base"]
 
+FRESH = "the value model starts fresh: {}"
 Playing = Callable[[], AbstractContextManager[None]]
 
 
@@ -93,8 +94,8 @@ def cast(
     temperature: float = 1.0,
 ) -> Actors:
     """The actors for a policy that starts from `lm`. The value model starts from `reward_model` where
-    that is given (its adapter where it stands on the policy's weights), else from the policy's base
-    with a head of zeros."""
+    it can (its adapter where it stands on the policy's weights; in full mode all of it where it reads the
+    policy's tokens), else from the policy with a head of zeros."""
     if getattr(lm.model, "accord_trained", False):
         raise ModelError(
             "this model has been trained since it was loaded", where=lm.name, mend="load it again"
@@ -127,9 +128,7 @@ def _on_one_base(
         else:
             roles.add("value", lora, seed + 1)
             if reward_model:
-                notes.append(
-                    "the value model starts fresh: the reward model stands on other weights"
-                )
+                notes.append(FRESH.format("the reward model stands on other weights"))
         head = _head(reward_model if adapter else None, lm)
     engine = Engine(roles.module)
     policy = Actor(engine, lambda: roles.playing("policy"), roles.parameters("policy"))
@@ -144,20 +143,20 @@ def _on_one_base(
 def _separate(lm: LanguageModel, value: bool, reward_model: Path | None) -> Actors:
     """Each actor a model of its own: the reference a copy of the policy as it is now."""
     frozen = copy.deepcopy(lm.model).requires_grad_(False)
-    valuer = None
+    valuer, notes = None, []
     if value:
-        other = (
-            load(reward_model, device=str(lm.device)).model
-            if reward_model
-            else copy.deepcopy(frozen)
-        )
+        start = load(reward_model, device=str(lm.device)) if reward_model else None
+        if start and start.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
+            start, reward_model = None, None
+            notes.append(FRESH.format("the reward model has another tokenizer"))
+        other = start.model if start else copy.deepcopy(frozen)
         other.requires_grad_(True)
         head = _head(reward_model, lm)
         own = dict(sorted(other.named_parameters())) | {"head.weight": head.weight}
         valuer = Actor(Engine(other), parameters=own, head=head)
     lm.model.requires_grad_(True)
     policy = Actor(Engine(lm.model), parameters=dict(sorted(lm.model.named_parameters())))
-    return Actors(lm, policy, Actor(Engine(frozen)), valuer, None)
+    return Actors(lm, policy, Actor(Engine(frozen)), valuer, None, notes)
 
 
 def _head(reward_model: Path | None, lm: LanguageModel) -> ScalarHead:
