@@ -75,6 +75,7 @@ class RewardModel:
                 exchange.prompt,
                 exchange.response,
                 max_completion=self.max_completion,
+                sampled=True,
             )
             # an answer cut off before its first token is scored where it would have begun
             ids, start = done.prompt + done.completion, len(done.prompt) - (not done.completion)

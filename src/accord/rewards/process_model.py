@@ -50,9 +50,13 @@ def step_ends(tokenizer: Any, ids: Sequence[int]) -> list[int]:
     return [*ends, len(ids) - 1] if begun else ends
 
 
-def step_tree(tokenizer: Any, exchange: Exchange, stops: Sequence[int], limit: int) -> Tree | None:
+def step_tree(
+    tokenizer: Any, exchange: Exchange, stops: Sequence[int], limit: int, *, sampled: bool = False
+) -> Tree | None:
     """Prompt and answer, the token after each step marked; None for an answer without a step."""
-    done = render_exchange(tokenizer, exchange.prompt, exchange.response, max_completion=limit)
+    done = render_exchange(
+        tokenizer, exchange.prompt, exchange.response, max_completion=limit, sampled=sampled
+    )
     ids = done.completion
     ids = ids[:-1] if ids and ids[-1] in stops else ids
     after = {end + 1 for end in step_ends(tokenizer, ids)}
@@ -93,7 +97,8 @@ class ProcessModel:
     def __call__(self, exchanges: Sequence[Exchange], *, tokens: int = 1024) -> list[list[float]]:
         """P(right) at each step of each exchange; [] for an answer without one."""
         stops = self.lm.eos_ids
-        trees = [step_tree(self.lm.tokenizer, e, stops, self.max_completion) for e in exchanges]
+        limit = self.max_completion
+        trees = [step_tree(self.lm.tokenizer, e, stops, limit, sampled=True) for e in exchanges]
         found = iter(self.step_scores([t for t in trees if t], tokens))
         return [next(found) if tree else [] for tree in trees]
 
