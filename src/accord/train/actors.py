@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,13 +23,12 @@ from accord.lm.roles import Roles, adapter_on
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import each_tree
 from accord.lm.tree import Tree
-from accord.rewards.learned import RewardModel, reward_settings
+from accord.rewards.learned import Playing, Trunk
 from accord.train.trainee import Tune
 
-__all__ = ["Actor", "Actors", "cast", "on_the_base"]
+__all__ = ["FRESH", "Actor", "Actors", "cast", "on_the_base"]
 
 FRESH = "the value model starts fresh: {}"
-Playing = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass
@@ -168,19 +166,13 @@ def _head(reward_model: Path | None, lm: LanguageModel) -> ScalarHead:
     return head
 
 
-def on_the_base(actors: Actors, weights: str, folder: Path) -> RewardModel | None:
-    """The reward model of a folder as one more role on the policy's base; None where it stands on other
-    weights, has another tokenizer's limit, or there is no shared base."""
-    adapter = actors.roles and adapter_on(folder, weights)
-    if not adapter or not actors.roles:
-        return None
-    name = f"reward{len(actors.roles.names)}"
-    actors.roles.take(name, adapter, trained=False)
+def on_the_base(actors: Actors, weights: str, folder: Path) -> Trunk | None:
+    """The adapter of a reward model's folder as one more role on the policy's base; None where it stands on
+    other weights, or there is no shared base."""
     roles = actors.roles
-    return RewardModel(
-        actors.policy.engine,
-        ScalarHead.load(folder).to(actors.lm.device),
-        actors.lm.tokenizer,
-        reward_settings(folder),
-        playing=lambda: roles.playing(name),
-    )
+    adapter = roles and adapter_on(folder, weights)
+    if not adapter or not roles:
+        return None
+    name = f"reward{len(roles.names)}"
+    roles.take(name, adapter, trained=False)
+    return Trunk(actors.lm, actors.policy.engine, lambda: roles.playing(name))
