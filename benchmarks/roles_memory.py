@@ -58,7 +58,8 @@ def one(what: str, folder: Path) -> float:
     if what != "one model":
         tune = Lora() if what == "four roles, adapters" else "full"
         actors = cast(lm, tune, 17, value=True, reward_model=folder)
-        reward = on_the_base(actors, weights, folder) or load_reward_model(folder, device="cpu")
+        base = on_the_base(actors, weights, folder)
+        reward = load_reward_model(folder, device="cpu", on=base)
         kept += [actors, reward]
     for (
         thing

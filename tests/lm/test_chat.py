@@ -176,6 +176,21 @@ def test_a_stop_token_inside_an_answer_is_refused() -> None:
         render_exchange(tiny_tokenizer(), PROMPT, Response(text="yes<|im_end|>no"))
 
 
+def test_a_stop_token_that_a_model_wrote_letter_by_letter_is_read_so() -> None:
+    tokenizer = tiny_tokenizer()
+    text = "yes<|im_end|>no<|im_start|>"
+    done = render_exchange(tokenizer, PROMPT, Response(text=text, finish="stop"), sampled=True)
+    assert done.prompt == render_prompt(tokenizer, PROMPT)
+    assert done.completion[-1] == END
+    assert not set(done.completion[:-1]) & set(tokenizer.all_special_ids)
+    assert tokenizer.decode(done.completion[:-1]) == text
+    assert answer_text(tokenizer, done.completion)[0] == text
+    cut = render_exchange(tokenizer, PROMPT, Response(text=text, finish="length"), sampled=True)
+    assert cut.completion == done.completion[:-1]
+    plain = render_exchange(tokenizer, PROMPT, ANSWER, sampled=True)
+    assert plain == render_exchange(tokenizer, PROMPT, ANSWER)
+
+
 def test_a_template_without_generation_prompt_is_refused() -> None:
     template = CHATML.replace("add_generation_prompt", "false")
     with pytest.raises(TemplateError, match="add_generation_prompt has no effect"):

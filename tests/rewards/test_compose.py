@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from accord.core.errors import ConfigError, ModelError, RunError
+from accord.core.errors import ConfigError, DataError, ModelError, RunError
 from accord.core.types import Exchange, Prompt, Response
 from accord.rewards.base import Context, reward
 from accord.rewards.compose import build_rewards
 from accord.rewards.models import combined
+
+ENDLESS = r"^(a|a)+$"
 
 
 def exchange(text: str, question: str = "Why?", **tags: str) -> Exchange:
@@ -38,8 +40,16 @@ def fails_on(_: Context, *, word: str, how: str = "nan") -> Any:
             time.sleep(0.6)
         if how == "short":
             return [1.0] * (len(exchanges) - 1)
-        if how == "model":
-            raise ModelError("no such model")
+        if how == "refuses" and any(bad):
+            raise ModelError("400: too long")
+        if how == "template" and any(bad):
+            raise DataError("can't be rendered")
+        if how == "times out" and any(bad):
+            raise TimeoutError("the socket's")
+        if how == "down":
+            raise ModelError("no server here")
+        if how == "dead":
+            time.sleep(9)
         return [math.inf if b and how == "inf" else math.nan if b else 2.0 for b in bad]
 
     return score
@@ -65,7 +75,9 @@ def test_parts_are_weighted_and_kept_apart() -> None:
     assert found.dropped == {}
 
 
-@pytest.mark.parametrize("how", ["nan", "inf", "raises", "hangs"])
+@pytest.mark.parametrize(
+    "how", ["nan", "inf", "raises", "hangs", "refuses", "template", "times out"]
+)
 def test_a_failure_stops_with_its_exchange_or_leaves_it_out(how: str) -> None:
     texts = ("good", "the bad one", "fine")
     config: dict[str, Any] = {"name": "fails_on", "word": "bad", "how": how}
@@ -90,11 +102,80 @@ def test_a_part_that_is_dropped_drops_the_whole_answer() -> None:
     assert found.total[1] == 3.0
 
 
-def test_too_few_scores_are_a_failure_and_a_wrong_set_up_is_not_hidden() -> None:
+def test_too_few_scores_are_a_failure() -> None:
     with pytest.raises(RunError, match="scores for"):
         scores({"name": "fails_on", "word": "x", "how": "short"}, "a", "b")
-    with pytest.raises(ModelError):
-        scores({"name": "fails_on", "word": "x", "how": "model", "on_failure": "drop"}, "a")
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "drop"])
+def test_what_fails_for_every_exchange_ends_the_run_as_it_is(on_failure: str) -> None:
+    config = {"name": "fails_on", "word": "x", "on_failure": on_failure}
+    with pytest.raises(ModelError, match=r"^no server here$"):
+        scores({**config, "how": "down"}, "a", "b", "c")
+    begun = time.monotonic()
+    with pytest.raises(RunError, match=r"no (answer has a )?score \(no score within 0.1 s\)"):
+        scores({**config, "how": "dead", "timeout": 0.1}, *"abcdefghijklmnopqrst")
+    assert time.monotonic() - begun < 1  # and not once an exchange
+
+
+@reward("wrong_set_up")
+def wrong_set_up(_: Context) -> Any:
+    def score(exchanges: Sequence[Exchange]) -> list[float]:
+        raise ConfigError("no such axis")
+
+    return score
+
+
+def test_a_wrong_set_up_is_not_hidden() -> None:
+    with pytest.raises(ConfigError, match="no such axis"):
+        scores({"name": "wrong_set_up", "on_failure": "drop"}, "a")
+
+
+def test_a_time_out_of_the_rewards_own_is_told_as_such() -> None:
+    def late(_: Sequence[Exchange]) -> list[float]:
+        raise TimeoutError("the socket's")
+
+    for config in (
+        {"name": "learned", "model": "rm"},
+        {"name": "fails_on", "word": "a", "how": "times out"},
+    ):
+        made = build_rewards([config], Context(model=lambda _: late), "rewards")
+        with pytest.raises(RunError, match=r"no score \(TimeoutError: the socket's\)"):
+            made([exchange("a"), exchange("b")])
+
+
+def test_only_what_runs_elsewhere_has_a_limit_by_default() -> None:
+    context = Context(model=lambda _: None, sampler=lambda _: None)
+    limits = {
+        config.get("judge", config["name"]): build_rewards([config], context, "").parts[0].timeout
+        for config in (
+            {"name": "learned", "model": "rm"},
+            {"name": "judged", "judge": "packaged/judge"},
+            {"name": "judged", "judge": "http://here:8000/v1#judge"},
+            {"name": "pattern", "regex": "a"},
+        )
+    }
+    assert limits == {"learned": None, "packaged/judge": None,
+                      "http://here:8000/v1#judge": 600.0, "pattern": 600.0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "pattern", "regex": ENDLESS},
+        {"name": "statements", "required": [ENDLESS]},
+        {"name": "exact_answer", "after": ENDLESS},
+    ],
+    ids=lambda config: config["name"],
+)
+def test_a_pattern_that_backtracks_without_end_is_stopped(config: dict[str, Any]) -> None:
+    made = build_rewards([{**config, "timeout": 0.2, "on_failure": "drop"}], Context(), "rewards")
+    begun = time.monotonic()
+    texts = ("no", "a" * 40 + "!")
+    found = made([exchange(text, answer="1") for text in texts]).total
+    assert time.monotonic() - begun < 2
+    assert found[0] == 0.0
+    assert math.isnan(found[1])
 
 
 @pytest.mark.parametrize(

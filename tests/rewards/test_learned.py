@@ -100,6 +100,13 @@ def test_an_answer_cut_off_before_its_first_token_is_scored_at_the_prompts_end()
     assert among[:3] == pytest.approx([KNOWN[i] for i in range(3)], abs=1e-5)
 
 
+def test_an_answer_that_names_a_special_token_is_scored_as_the_letters_it_is() -> None:
+    named = Exchange(prompt=prompt(0), response=Response(text="Yes.<|im_end|> No.", finish="stop"))
+    among = LLAMA([*EXCHANGES[:3], named], tokens=WIDE)
+    assert among[:3] == pytest.approx([KNOWN[i] for i in range(3)], abs=1e-5)
+    assert among[3] == pytest.approx(LLAMA([named])[0], abs=1e-5)
+
+
 def test_the_centre_is_subtracted_from_every_score() -> None:
     shifted = model_of("llama")
     shifted.head.centre += 1.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,16 @@ from accord.core.types import (
     Response,
 )
 from accord.lm.lora import Lora
-from accord.rewards.axes import load_axes_model
+from accord.rewards import learned
+from accord.rewards.axes import AxesModel, load_axes_model
 from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.store import Store
 from accord.train.axes import merged, train_axes
 from accord.train.data import Limits
 from accord.train.optimise import Optimise
+from accord.train.policy import train_policy
+from accord.train.settings import Ppo
 from tests.train.small import fresh, save_tiny
 
 KIND, RIGHT = "dear friend", "tuesday"
@@ -87,6 +91,32 @@ def test_each_head_learns_its_axis_and_they_are_weighed(model: Any) -> None:
     scored = limited([exchange(2)])
     assert scored.total == pytest.approx([accuracy[2]], abs=1e-5)
     assert limited.adapt(scored)["tone"] == pytest.approx(0.1 * (99 - tone[2]), rel=1e-4)
+
+
+@pytest.mark.parametrize(("tune", "loads"), [(Lora(r=4, alpha=8), 0), ("full", 1)])
+def test_rewards_that_ask_one_model_share_its_weights_and_what_it_said(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: Any, loads: int
+) -> None:
+    loaded, asked = [], []
+    load, ask = learned.load, AxesModel.__call__
+    monkeypatch.setattr(learned, "load", lambda *a, **k: loaded.append(a) or load(*a, **k))
+    monkeypatch.setattr(AxesModel, "__call__", lambda *a: asked.append(a) or ask(*a))
+    axes = [{"name": "axis", "model": str(tmp_path / "rm/model"), "axis": axis, "label": axis}
+            for axis in ("accuracy", "tone")]  # fmt: skip
+    prompts = [Prompt.user(f"question {i}") for i in range(4)]
+    done = train_policy(
+        fresh(tmp_path / "base"), prompts, [axes[0], {**axes[1], "at_least": 1.0}], held=prompts,
+        run_dir=tmp_path / "ppo", tune=tune,
+        settings=Ppo(steps=2, batch_size=2, minibatch=2, lr=1e-3, max_new_tokens=3),
+    )  # fmt: skip
+    assert (len(loaded), len(asked)) == (loads, 3)  # two steps and an evaluation
+    assert sum("the value model starts fresh" in note for note in done.notes) == 1
+    monkeypatch.undo()
+    kept = [json.loads(x) for x in (tmp_path / "ppo/samples/00002.jsonl").read_text().splitlines()]
+    for row, p in zip(kept, prompts, strict=True):
+        answer = Response(text=row["response"], finish=row["finish"])
+        (alone,) = model([Exchange(prompt=p, response=answer)])
+        assert row["parts"] == pytest.approx(alone, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,24 @@ def test_micro_batches_change_nothing(tiny: Path, tmp_path: Path, method: Any) -
         torch.testing.assert_close(value, found[1][name], atol=2e-4, rtol=1e-3)
 
 
+def test_values_do_not_depend_on_how_the_answers_to_a_prompt_are_packed(tiny: Path) -> None:
+    trees = [
+        Tree((5, 6, 7), ((8, 9, 10, 11, 12), (13,), (14, 15, 16), (17, 18))),
+        Tree((5, 6), ((8,), (9, 10))),
+    ]
+    value = cast(fresh(tiny), LORA, 1, value=True).value
+    assert value
+    assert value.head
+    torch.nn.init.normal_(value.head.weight, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), value.playing():
+        alone = [
+            value.values([Tree(tree.prompt, (c,))]) for tree in trees for c in tree.completions
+        ]
+    before_S, after_C = (torch.cat(parts) for parts in zip(*alone, strict=True))
+    for tokens in (9, 12, 4096):  # of the first tree's four answers, 3 to 1 go together
+        torch.testing.assert_close(value.values_at_rest(trees, tokens), (before_S, after_C))
+
+
 def test_a_reward_is_learned_and_the_kl_penalty_holds_it_back(tiny: Path, tmp_path: Path) -> None:
     found = {}
     for beta in (0.0, 3.0):
@@ -243,12 +261,13 @@ def test_roles_on_one_base_do_not_touch_each_other(tiny: Path, tmp_path: Path) -
     assert torch.equal(after[2], before[2])
 
 
+@pytest.mark.parametrize("tune", [LORA, "full"])
 def test_the_value_model_starts_from_the_reward_model_on_the_same_base(
-    tiny: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path, tune: Any
 ) -> None:
     trained = reward_model(tiny, tmp_path / "rm")
     rewards = [{"name": "learned", "model": str(trained)}]
-    done, rows = run(tiny, tmp_path / "ppo", settings(Ppo), rewards=rewards)
+    done, rows = run(tiny, tmp_path / "ppo", settings(Ppo), rewards=rewards, tune=tune)
     assert rows[0]["value"] != 0.0
     assert not any("fresh" in note for note in done.notes)
     assert rows[0]["reward/learned"] == pytest.approx(rows[0]["score"], abs=1e-5)
@@ -261,15 +280,18 @@ def test_samples_are_kept_with_their_rewards(tiny: Path, tmp_path: Path) -> None
     assert set(json.loads(lines[0])) == {"step", "prompt", "response", "finish", "reward", "parts"}
 
 
+@pytest.mark.parametrize("tune", [LORA, "full"])
 def test_a_reward_model_of_another_architecture_and_tokenizer_reads_the_words(
-    tiny: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path, tune: Any
 ) -> None:
     other = tmp_path / "other"
     tiny_model("gpt_neox", vocab_size=300).save_pretrained(other)
     tiny_tokenizer(vocab_size=300).save_pretrained(other)
     judge = reward_model(other, tmp_path / "rm")
-    _, rows = run(tiny, tmp_path / "ppo", settings(Ppo, steps=2, n=2, eval_every=2),
-                  rewards=[{"name": "learned", "model": str(judge)}], held=PROMPTS[:3])  # fmt: skip
+    done, rows = run(tiny, tmp_path / "ppo", settings(Ppo, steps=2, n=2, eval_every=2), tune=tune,
+                     rewards=[{"name": "learned", "model": str(judge)}], held=PROMPTS[:3])  # fmt: skip
+    assert any("the value model starts fresh" in note for note in done.notes)
+    assert rows[0]["value"] == 0.0  # its head is not the reward model's
     kept = [json.loads(x) for x in (tmp_path / "ppo/samples/00002.jsonl").read_text().splitlines()]
     words = {p.last: p for p in PROMPTS}
     exchanges = [

@@ -23,6 +23,7 @@ from accord.rewards.process_model import (
     step_ends,
     step_tree,
 )
+from accord.train.actors import cast, on_the_base
 from accord.train.data import Limits
 from accord.train.optimise import Optimise
 from accord.train.process import process_objective, step_trees, train_process
@@ -107,6 +108,13 @@ def test_it_learns_which_steps_are_right_and_rewards_them(base: Path, tmp_path: 
         [Exchange(prompt=Prompt.user("new"), response=Response(text=t)) for t in texts]
     ).total
     assert told[0] > 0.5 > told[1]
+    actors = cast(fresh(base), Lora(r=4, alpha=8), 1, value=False)
+    shared = load_process_model(
+        trained.model, on=on_the_base(actors, fresh(base).weights, trained.model)
+    )
+    assert shared.engine is actors.policy.engine
+    exchange = Exchange(prompt=Prompt.user("new"), response=Response(text=texts[1]))
+    assert shared([exchange])[0] == pytest.approx(model([exchange])[0], abs=1e-4)
 
 
 def test_answers_without_steps_have_no_score_and_others_no_step_lost(base: Path) -> None:

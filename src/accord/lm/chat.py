@@ -71,11 +71,14 @@ def render_exchange(
     *,
     max_prompt: int | None = None,
     max_completion: int | None = None,
+    sampled: bool = False,
 ) -> Rendered:
     """The tokens of a prompt and a response to it.
 
     A response that was cut off (`finish="length"`) gets no end-of-turn token. A completion longer
-    than `max_completion` is cut and marked; a prompt longer than `max_prompt` is a DataError.
+    than `max_completion` is cut and marked; a prompt longer than `max_prompt` is a DataError. The text
+    `sampled` from a model has no special tokens: where it names one ("<|im_end|>"), the model wrote that
+    name letter by letter, and so it is read. In data the name of one that ends a turn is a DataError.
     """
     turn = find_turn(tokenizer)
     head, prompt_ids = _prompt(tokenizer, turn, prompt)
@@ -90,7 +93,11 @@ def render_exchange(
     body = _answer_text(turn, head, whole, response.text, where=f"prompt {prompt.id}")
     truncated = response.finish == "length"
     text = body if truncated else body + turn.closing
-    parts, repaired = _tokens_apart(tokenizer, [head, text], known=prompt_ids)
+    letters = _letters(tokenizer, turn, body, ended=not truncated) if sampled else None
+    if letters:
+        parts, repaired = [prompt_ids, letters], True
+    else:
+        parts, repaired = _tokens_apart(tokenizer, [head, text], known=prompt_ids)
     completion = _completion(
         tokenizer, turn, parts[1], ended=not truncated, where=f"the response to prompt {prompt.id}"
     )
@@ -211,6 +218,21 @@ def _answer_text(turn: Turn, head: str, whole: str, answer: str, *, where: str) 
             mend="change the answer or the template: what is scored must be what was answered",
         )
     return body
+
+
+def _letters(
+    tokenizer: PreTrainedTokenizerBase, turn: Turn, body: str, *, ended: bool
+) -> tuple[int, ...] | None:
+    """The completion in tokens of an answer that names special tokens, none of them read as such; None for
+    an answer that names none."""
+    written = turn.before if body.startswith(turn.before) else ""
+    answer = body.removeprefix(written)
+    text = answer + turn.unspoken if ended else answer
+    letters = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    if tuple(letters) == encode(tokenizer, text):
+        return None
+    end = (turn.ending,) if ended and turn.has_stop else ()
+    return (*encode(tokenizer, written), *letters, *end)
 
 
 def _completion(

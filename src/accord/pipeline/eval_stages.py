@@ -169,7 +169,9 @@ def _logps(ctx: StageContext, policy: str, rows: Sequence[dict[str, Any]]) -> li
         return []
     release_freed_memory()  # the model before
     lm = load(ctx.policy(policy))
-    rendered = [render_exchange(lm.tokenizer, e.prompt, e.response) for e in _exchanges(rows)]
+    rendered = [
+        render_exchange(lm.tokenizer, e.prompt, e.response, sampled=True) for e in _exchanges(rows)
+    ]
     trees, places = share_prompts([(r.prompt, r.completion) for r in rendered if r.completion])
 
     def told(done: int, n: int) -> None:

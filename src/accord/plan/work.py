@@ -239,7 +239,7 @@ def _rlhf(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel)
     learnt = trees if kept == how.n else _answered(lm, train, kept, likely)
     cfg = Optimise(batch_size=how.minibatch, tokens=how.tokens)
     items = how.steps * step * how.epochs
-    models = [name for entry in config.rewards for name in named_models(entry)]
+    models = _models(config)
     evaluations = math.ceil(how.steps / how.eval_every) if how.eval_every else 1
     valued = isinstance(how, Ppo)
     parts: list[Learn | Read | Answer] = [
@@ -268,16 +268,19 @@ def _rlhf(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel)
 
 def _own_models(config: RlhfStage, configs: dict[str, StageConfig]) -> list[str]:
     """Reward models that can't share the policy's base."""
-    models = [name for entry in config.rewards for name in named_models(entry)]
-    alone = (m for m in models if config.tune == "full" or not _on_base(config, configs, m))
-    return list(dict.fromkeys(alone))
+    return [m for m in _models(config) if not _on_base(config, configs, m)]
+
+
+def _models(config: RlhfStage) -> list[str]:
+    """The reward models asked, each once: what one says of a batch is kept for the next reward."""
+    return list(dict.fromkeys(n for entry in config.rewards for n in named_models(entry)))
 
 
 def _on_base(config: RlhfStage, configs: dict[str, StageConfig], model: str) -> bool:
     """Whether a reward model is an adapter on the policy's own starting weights."""
     other = configs.get(model)
     return (
-        isinstance(other, Reward)
+        isinstance(other, Reward | Process | RewardAxes)
         and other.init == config.init
         and other.tune != "full"
         and config.tune != "full"

@@ -18,11 +18,9 @@ from typing import Any
 from accord.core.errors import ConfigError, ModelError
 from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange
-from accord.lm.engine import Engine
-from accord.lm.load import load
 from accord.lm.scalar_head import ScalarHead
 from accord.rewards.base import Context, Reward, reward
-from accord.rewards.learned import RewardModel
+from accord.rewards.learned import RewardModel, Trunk, trunk
 
 __all__ = ["AxesModel", "load_axes_model"]
 
@@ -48,17 +46,18 @@ class AxesModel:
         write_json(folder / FILE, {"axes": list(self.axes), "max_completion": limit})
 
 
-def load_axes_model(folder: str | Path, *, device: str | None = None) -> AxesModel:
-    """The model a `reward_axes` stage saved; ModelError for any other folder."""
+def load_axes_model(
+    folder: str | Path, *, device: str | None = None, on: Trunk | None = None
+) -> AxesModel:
+    """The model a `reward_axes` stage saved; ModelError for any other folder. `on`: as of a reward model."""
     folder = Path(folder)
     if not (folder / FILE).is_file():
         mend = "train one: kind: reward_axes"
         raise ModelError("is no reward model with axes", where=str(folder), mend=mend)
     told = read_json(folder / FILE)
-    lm = load(folder, device=device)
-    lm.model.eval()
-    head = ScalarHead.load(folder).to(lm.device)
-    made = RewardModel(Engine(lm.model), head, lm.tokenizer, int(told["max_completion"]))
+    made = (on or trunk(folder, device)).scored_by(
+        ScalarHead.load(folder), int(told["max_completion"])
+    )
     return AxesModel(made, tuple(told["axes"]))
 
 

@@ -17,7 +17,7 @@ from accord.core.errors import ConfigError
 from accord.core.registry import Registry
 from accord.core.types import Exchange
 
-__all__ = ["Context", "Reward", "named_models", "reward", "rewards"]
+__all__ = ["Context", "Reward", "named_models", "reward", "rewards", "runs_here"]
 
 
 class Reward(Protocol):
@@ -32,13 +32,15 @@ def _no_models(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Context:
-    """What a reward may need of the run: how to count tokens, and the models its names mean."""
+    """What a reward may need of the run: how to count tokens, the models its names mean, and how many
+    seconds a call may take, where that is limited."""
 
     count_tokens: Callable[[str], int] = lambda text: len(text.split())
     model: Callable[[str], Any] = _no_models
     process_model: Callable[[str], Any] = _no_models
     axes_model: Callable[[str], Any] = _no_models
     sampler: Callable[[str], Any] = _no_models
+    seconds: float | None = None
 
 
 rewards: Registry = Registry("reward")
@@ -48,3 +50,9 @@ reward = rewards.register
 def named_models(config: Mapping[str, Any]) -> list[str]:
     """The reward models an entry of `rewards` names."""
     return [n for n in (config.get("model"), *(config.get("models") or ())) if isinstance(n, str)]
+
+
+def runs_here(config: Mapping[str, Any]) -> bool:
+    """Whether an entry's model (or judge) runs in this process: it may be slow, but it won't hang."""
+    judge = config.get("judge")
+    return bool(named_models(config)) or (isinstance(judge, str) and "://" not in judge)

@@ -7,16 +7,17 @@
 Legend: E exchanges.
 
 A score that is missing (NaN, an error, a call that takes too long) is never read as 0: as the recipe says,
-the run stops and shows the exchange, or the exchange is left out and counted.
+the run stops and shows the exchange, or the exchange is left out and counted. What fails for all exchanges
+(a server that is down) ends the run either way.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as Late
-from dataclasses import dataclass
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
 from accord.core.types import Exchange
 from accord.rewards import axes, judged, models, process, rules
-from accord.rewards.base import Context, Reward, named_models, rewards
+from accord.rewards.base import Context, Reward, rewards, runs_here
 
 __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward"]
 
@@ -85,7 +86,7 @@ class Rewards:
         """Score all exchanges with every part.
 
         RunError naming part and exchange when one has no finite score (or raises, or is late) and its
-        `on_failure` is stop.
+        `on_failure` is stop; where all fail with an error of accord's, that error.
         """
         found = {part.label: _scores(part, exchanges) for part in self.parts}
         dropped = {label: sum(map(math.isnan, x)) for label, x in found.items()}
@@ -118,9 +119,8 @@ def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where:
         label = common.label or common.name
         if label in [part.label for part in parts]:
             raise ConfigError(f"two rewards are called {label!r}", where=place, mend="give a label")
-        ours = common.timeout is None and named_models(config)
-        timeout = None if ours else common.timeout or PATIENCE
-        parts.append(_Part(common, label, function(context), timeout))
+        timeout = common.timeout or (None if runs_here(config) else PATIENCE)
+        parts.append(_Part(common, label, function(replace(context, seconds=timeout)), timeout))
     if not parts:
         raise ConfigError("no reward is given", where=where, allowed=", ".join(rewards.names()))
     return Rewards(parts, {part.label: part.common.weight for part in parts})
@@ -135,38 +135,63 @@ def check_reward(config: Mapping[str, Any], where: str) -> tuple[Common, Callabl
     return validate(Common, {"name": entry.name, **given}, where=where), function
 
 
+class _NoScore(Exception):
+    """A call came back late, or with another number of scores."""
+
+
 def _scores(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:
     """The part's scores, NaN for what is dropped."""
-    scores, error = _called(part, exchanges)
-    if scores is None:  # find the one that caused it
-        scores = []
-        for exchange in exchanges:
-            one, wrong = _called(part, [exchange])
-            if one is None and part.common.on_failure == "stop":
-                raise _stopped(part, exchange, wrong or error)
-            scores.append(math.nan if one is None else one[0])
+    found = _called(part, exchanges, part.timeout)
+    scores = _one_by_one(part, exchanges) if isinstance(found, Exception) else found
     for exchange, score in zip(exchanges, scores, strict=True):
         if not math.isfinite(score) and part.common.on_failure == "stop":
             raise _stopped(part, exchange, f"its score is {score}")
     return [x if math.isfinite(x) else math.nan for x in scores]
 
 
-def _called(part: _Part, exchanges: Sequence[Exchange]) -> tuple[list[float] | None, str]:
-    """The scores, or None and what went wrong. Errors about the set-up itself are not caught."""
+def _one_by_one(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:
+    """After the call for all failed: the exchanges it failed for are found, NaN for each. What fails for
+    every one of several is no matter of an exchange and ends the run. All together they may take no longer
+    than two calls, or a dead service would be waited for once an exchange."""
+    stop = part.common.on_failure == "stop"
+    end = time.monotonic() + 2 * (part.timeout or math.inf)
+    found: list[list[float] | Exception] = []
+    wrong: list[tuple[Exchange, Exception]] = []
+    for exchange in exchanges:
+        left = part.timeout and min(part.timeout, end - time.monotonic())
+        late = left is not None and left <= 0
+        one = _NoScore("the others took too long") if late else _called(part, [exchange], left)
+        found.append(one)
+        wrong += [(exchange, one)] if isinstance(one, Exception) else []
+        if stop and wrong and len(found) > 1:
+            break
+    everyone = len(wrong) == len(found) > 1
+    if everyone and isinstance(wrong[0][1], AccordError):
+        raise wrong[0][1]
+    if stop and wrong:
+        raise _stopped(part, wrong[0][0], _why(wrong[0][1]))
+    if everyone:
+        why = f"no answer has a score ({_why(wrong[0][1])})"
+        raise RunError(why, where=f"reward {part.label}", mend="mend the reward")
+    return [math.nan if isinstance(one, Exception) else one[0] for one in found]
+
+
+def _called(
+    part: _Part, exchanges: Sequence[Exchange], seconds: float | None
+) -> list[float] | Exception:
+    """The scores, or what went wrong; a wrong set-up (ConfigError) is not caught."""
     try:
-        if part.timeout is None:
+        if seconds is None:
             scores = [float(x) for x in part.function(exchanges)]
         else:
-            scores = _within(part.timeout, part.function, exchanges)
-    except AccordError:
+            scores = _within(seconds, part.function, exchanges)
+    except ConfigError:
         raise
-    except Late:
-        return None, f"no score within {part.timeout:g} s"
     except Exception as error:
-        return None, f"{type(error).__name__}: {error}"
+        return error
     if len(scores) != len(exchanges):
-        return None, f"{len(scores)} scores for {len(exchanges)} exchanges"
-    return scores, ""
+        return _NoScore(f"{len(scores)} scores for {len(exchanges)} exchanges")
+    return scores
 
 
 def _within(seconds: float, function: Reward, exchanges: Sequence[Exchange]) -> list[float]:
@@ -181,7 +206,14 @@ def _within(seconds: float, function: Reward, exchanges: Sequence[Exchange]) -> 
             answer.set_exception(error)
 
     Thread(target=call, daemon=True).start()
-    return answer.result(timeout=seconds)
+    if not wait([answer], seconds).done:
+        raise _NoScore(f"no score within {seconds:g} s")
+    return answer.result()
+
+
+def _why(error: Exception) -> str:
+    told = isinstance(error, AccordError | _NoScore)
+    return str(error) if told else f"{type(error).__name__}: {error}"
 
 
 def _stopped(part: _Part, exchange: Exchange, why: str) -> RunError:

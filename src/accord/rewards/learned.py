@@ -19,14 +19,23 @@ from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
-from accord.lm.load import load
+from accord.lm.load import LanguageModel, load
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import by_tree, each_tree
 from accord.lm.tree import Tree, share_prompts
 
-__all__ = ["RewardModel", "is_reward_model", "load_reward_model", "reward_settings"]
+__all__ = [
+    "Playing",
+    "RewardModel",
+    "Trunk",
+    "is_reward_model",
+    "load_reward_model",
+    "reward_settings",
+    "trunk",
+]
 
 FILE = "reward_model.json"
+Playing = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass
@@ -37,7 +46,7 @@ class RewardModel:
     head: ScalarHead
     tokenizer: Any
     max_completion: int = 256
-    playing: Callable[[], AbstractContextManager[None]] = nullcontext
+    playing: Playing = nullcontext
     """How its adapter comes on, where it shares a base with others."""
 
     def scores(self, trees: Sequence[Tree]) -> Tensor:
@@ -75,6 +84,7 @@ class RewardModel:
                 exchange.prompt,
                 exchange.response,
                 max_completion=self.max_completion,
+                sampled=True,
             )
             # an answer cut off before its first token is scored where it would have begun
             ids, start = done.prompt + done.completion, len(done.prompt) - (not done.completion)
@@ -89,14 +99,36 @@ class RewardModel:
         write_json(folder / FILE, {"max_completion": self.max_completion})
 
 
-def load_reward_model(folder: str | Path, *, device: str | None = None) -> RewardModel:
-    """The reward model a `reward` stage saved; ModelError when the folder has no head."""
-    folder = Path(folder)
-    head = ScalarHead.load(folder)
+@dataclass(frozen=True)
+class Trunk:
+    """What a head stands on: a model, its engine, and how its adapter comes on."""
+
+    lm: LanguageModel
+    engine: Engine
+    playing: Playing = nullcontext
+
+    def scored_by(self, head: ScalarHead, max_completion: int) -> RewardModel:
+        """The reward model of this trunk and a head."""
+        head = head.to(self.lm.device)
+        return RewardModel(self.engine, head, self.lm.tokenizer, max_completion, self.playing)
+
+
+def trunk(folder: Path, device: str | None = None) -> Trunk:
+    """The model of a folder for itself."""
     lm = load(folder, device=device)
     lm.model.eval()
+    return Trunk(lm, Engine(lm.model))
+
+
+def load_reward_model(
+    folder: str | Path, *, device: str | None = None, on: Trunk | None = None
+) -> RewardModel:
+    """The reward model a `reward` stage saved; ModelError when the folder has no head. `on` is its trunk
+    where that is there already, its adapter on a base that others share."""
+    folder = Path(folder)
+    head = ScalarHead.load(folder)
     limit = reward_settings(folder)
-    return RewardModel(Engine(lm.model), head.to(lm.device), lm.tokenizer, limit)
+    return (on or trunk(folder, device)).scored_by(head, limit)
 
 
 def is_reward_model(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +21,11 @@ from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
-from accord.lm.load import load
+from accord.lm.load import LanguageModel
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import by_tree, each_tree
 from accord.lm.tree import Tree
+from accord.rewards.learned import Playing, Trunk, trunk
 
 __all__ = [
     "Aggregate",
@@ -50,9 +52,13 @@ def step_ends(tokenizer: Any, ids: Sequence[int]) -> list[int]:
     return [*ends, len(ids) - 1] if begun else ends
 
 
-def step_tree(tokenizer: Any, exchange: Exchange, stops: Sequence[int], limit: int) -> Tree | None:
+def step_tree(
+    tokenizer: Any, exchange: Exchange, stops: Sequence[int], limit: int, *, sampled: bool = False
+) -> Tree | None:
     """Prompt and answer, the token after each step marked; None for an answer without a step."""
-    done = render_exchange(tokenizer, exchange.prompt, exchange.response, max_completion=limit)
+    done = render_exchange(
+        tokenizer, exchange.prompt, exchange.response, max_completion=limit, sampled=sampled
+    )
     ids = done.completion
     ids = ids[:-1] if ids and ids[-1] in stops else ids
     after = {end + 1 for end in step_ends(tokenizer, ids)}
@@ -74,8 +80,12 @@ def _mean(values: Sequence[float]) -> float:
 class ProcessModel:
     """Engine and scalar head; call it with exchanges to get P(right) at each step of each."""
 
-    def __init__(self, engine: Engine, head: ScalarHead, lm: Any, max_completion: int) -> None:
+    def __init__(
+        self, engine: Engine, head: ScalarHead, lm: LanguageModel, max_completion: int,
+        playing: Playing = nullcontext,
+    ) -> None:  # fmt: skip
         self.engine, self.head, self.lm, self.max_completion = engine, head, lm, max_completion
+        self.playing = playing
 
     def scores(self, trees: Sequence[Tree]) -> Tensor:
         """Logits of P(right) [S], with gradients."""
@@ -88,12 +98,14 @@ class ProcessModel:
         def values(some: Sequence[Tree]) -> Sequence[Tensor]:
             return by_tree(self.scores(some).sigmoid(), some, scored=True)
 
-        return [x.tolist() for x in each_tree(self.engine.model, values, trees, tokens)]
+        with self.playing():
+            return [x.tolist() for x in each_tree(self.engine.model, values, trees, tokens)]
 
     def __call__(self, exchanges: Sequence[Exchange], *, tokens: int = 1024) -> list[list[float]]:
         """P(right) at each step of each exchange; [] for an answer without one."""
         stops = self.lm.eos_ids
-        trees = [step_tree(self.lm.tokenizer, e, stops, self.max_completion) for e in exchanges]
+        limit = self.max_completion
+        trees = [step_tree(self.lm.tokenizer, e, stops, limit, sampled=True) for e in exchanges]
         found = iter(self.step_scores([t for t in trees if t], tokens))
         return [next(found) if tree else [] for tree in trees]
 
@@ -103,14 +115,15 @@ class ProcessModel:
         write_json(folder / FILE, {"max_completion": self.max_completion})
 
 
-def load_process_model(folder: str | Path, *, device: str | None = None) -> ProcessModel:
-    """The model a `process` stage saved; ModelError for any other folder."""
+def load_process_model(
+    folder: str | Path, *, device: str | None = None, on: Trunk | None = None
+) -> ProcessModel:
+    """The model a `process` stage saved; ModelError for any other folder. `on`: as of a reward model."""
     folder = Path(folder)
     if not (folder / FILE).is_file():
         raise ModelError(
             "is no process reward model", where=str(folder), mend="train one: kind: process"
         )
-    lm = load(folder, device=device)
-    lm.model.eval()
-    limit = int(read_json(folder / FILE)["max_completion"])
-    return ProcessModel(Engine(lm.model), ScalarHead.load(folder).to(lm.device), lm, limit)
+    on = on or trunk(folder, device)
+    head, limit = ScalarHead.load(folder), int(read_json(folder / FILE)["max_completion"])
+    return ProcessModel(on.engine, head.to(on.lm.device), on.lm, limit, on.playing)

@@ -5,11 +5,13 @@ Legend: E exchanges.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Literal
 
+import regex as regular
 from pydantic import Field
 
 from accord.core.errors import ConfigError
@@ -20,37 +22,43 @@ from accord.rewards.base import Context, Reward, reward
 __all__: list[str] = []
 
 Words = Annotated[list[str], Field(min_length=1)]
+Matches = Callable[[str], Iterator[Any]]
 
 
-def _pattern(pattern: str, where: str) -> re.Pattern[str]:
+def _pattern(pattern: str, where: str, seconds: float | None) -> Matches:
+    """What finds the pattern in a text. One that backtracks without end lets other threads run (`re` does
+    not) and stops after `seconds` with TimeoutError."""
     try:
-        return re.compile(pattern, re.IGNORECASE | re.MULTILINE)
-    except re.error as error:
+        compiled = regular.compile(pattern, regular.IGNORECASE | regular.MULTILINE)
+    except regular.error as error:
         raise ConfigError(f"no regular expression ({error}): {pattern!r}", where=where) from None
+    return functools.partial(compiled.finditer, concurrent=True, timeout=seconds)
 
 
 @reward("pattern")
-def pattern(_: Context, *, regex: str, hit: float = 1.0, miss: float = 0.0) -> Reward:
+def pattern(context: Context, *, regex: str, hit: float = 1.0, miss: float = 0.0) -> Reward:
     """`hit` where the answer matches the regular expression (case ignored), else `miss`."""
-    compiled = _pattern(regex, "rewards.regex")
+    matches = _pattern(regex, "rewards.regex", context.seconds)
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
-        return [hit if compiled.search(e.response.text) else miss for e in exchanges]
+        return [hit if any(matches(e.response.text)) else miss for e in exchanges]
 
     return score
 
 
 @reward("statements")
-def statements(_: Context, *, required: list[str] = [], forbidden: list[str] = []) -> Reward:  # noqa: B006
+def statements(
+    context: Context, *, required: list[str] = [], forbidden: list[str] = [],  # noqa: B006
+) -> Reward:  # fmt: skip
     """Share of the required statements an answer makes minus share of the forbidden ones it makes.
     Each is a regular expression; case is ignored."""
     if not required and not forbidden:
         raise ConfigError("needs required or forbidden statements", where="rewards.statements")
-    must = [_pattern(p, "rewards.required") for p in required]
-    never = [_pattern(p, "rewards.forbidden") for p in forbidden]
+    must = [_pattern(p, "rewards.required", context.seconds) for p in required]
+    never = [_pattern(p, "rewards.forbidden", context.seconds) for p in forbidden]
 
-    def share(patterns: list[re.Pattern[str]], text: str) -> float:
-        return sum(bool(p.search(text)) for p in patterns) / len(patterns) if patterns else 0.0
+    def share(patterns: list[Matches], text: str) -> float:
+        return sum(any(p(text)) for p in patterns) / len(patterns) if patterns else 0.0
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         return [share(must, e.response.text) - share(never, e.response.text) for e in exchanges]
@@ -73,7 +81,7 @@ def length_penalty(
 
 @reward("exact_answer")
 def exact_answer(
-    _: Context,
+    context: Context,
     *,
     after: str = r"####\s*",
     tag: str = "answer",
@@ -81,13 +89,13 @@ def exact_answer(
 ) -> Reward:
     """1 where what follows the last match of `after` equals the prompt's tag `tag`, else 0; NaN for a
     prompt without the tag. Numbers are compared as numbers ("1,000" is 1000.0)."""
-    marker = _pattern(after, "rewards.after")
+    marker = _pattern(after, "rewards.after", context.seconds)
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         found = []
         for e in exchanges:
             truth = e.prompt.tags.get(tag)
-            given = [e.response.text[m.end() :] for m in marker.finditer(e.response.text)]
+            given = [e.response.text[m.end() :] for m in marker(e.response.text)]
             if truth is None:
                 found.append(math.nan)
             else:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,12 +23,12 @@ from accord.lm.roles import Roles, adapter_on
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import each_tree
 from accord.lm.tree import Tree
-from accord.rewards.learned import RewardModel, reward_settings
+from accord.rewards.learned import Playing, Trunk
 from accord.train.trainee import Tune
 
-__all__ = ["Actor", "Actors", "cast", "on_the_base"]
+__all__ = ["FRESH", "Actor", "Actors", "cast", "on_the_base"]
 
-Playing = Callable[[], AbstractContextManager[None]]
+FRESH = "the value model starts fresh: {}"
 
 
 @dataclass
@@ -50,17 +49,18 @@ class Actor:
     def values_at_rest(self, trees: Sequence[Tree], tokens: int) -> tuple[Tensor, Tensor]:
         """The same over any number of trees, without gradients, on the CPU."""
 
-        def both(some: Sequence[Tree]) -> list[Tensor]:
+        def in_turn(some: Sequence[Tree]) -> Sequence[Tensor]:
+            """One continuation after the other, so that the pieces of a tree that was split can be joined."""
             before_S, after_C = self.values(some)
-            sizes = [sum(map(len, tree.completions)) for tree in some]
-            counts = [len(tree.completions) for tree in some]
-            pairs = zip(before_S.split(sizes), after_C.split(counts), strict=True)
-            return [torch.cat(pair) for pair in pairs]
+            sizes = [len(c) for tree in some for c in tree.completions]
+            both = zip(before_S.split(sizes), after_C.split(1), strict=True)
+            whole = torch.cat([part for pair in both for part in pair])
+            return whole.split([sum(map(len, t.completions)) + len(t.completions) for t in some])
 
         with self.playing():
-            found = each_tree(self.engine.model, both, trees, tokens)
-        cut = [(x, len(tree.completions)) for x, tree in zip(found, trees, strict=True)]
-        return torch.cat([x[:-k] for x, k in cut]), torch.cat([x[-k:] for x, k in cut])
+            found = torch.cat(each_tree(self.engine.model, in_turn, trees, tokens))
+        rows = found.split([len(c) + 1 for tree in trees for c in tree.completions])
+        return torch.cat([row[:-1] for row in rows]), torch.cat([row[-1:] for row in rows])
 
 
 @dataclass
@@ -92,8 +92,8 @@ def cast(
     temperature: float = 1.0,
 ) -> Actors:
     """The actors for a policy that starts from `lm`. The value model starts from `reward_model` where
-    that is given (its adapter where it stands on the policy's weights), else from the policy's base
-    with a head of zeros."""
+    it can (its adapter where it stands on the policy's weights; in full mode all of it where it reads the
+    policy's tokens), else from the policy with a head of zeros."""
     if getattr(lm.model, "accord_trained", False):
         raise ModelError(
             "this model has been trained since it was loaded", where=lm.name, mend="load it again"
@@ -126,9 +126,7 @@ def _on_one_base(
         else:
             roles.add("value", lora, seed + 1)
             if reward_model:
-                notes.append(
-                    "the value model starts fresh: the reward model stands on other weights"
-                )
+                notes.append(FRESH.format("the reward model stands on other weights"))
         head = _head(reward_model if adapter else None, lm)
     engine = Engine(roles.module)
     policy = Actor(engine, lambda: roles.playing("policy"), roles.parameters("policy"))
@@ -143,20 +141,20 @@ def _on_one_base(
 def _separate(lm: LanguageModel, value: bool, reward_model: Path | None) -> Actors:
     """Each actor a model of its own: the reference a copy of the policy as it is now."""
     frozen = copy.deepcopy(lm.model).requires_grad_(False)
-    valuer = None
+    valuer, notes = None, []
     if value:
-        other = (
-            load(reward_model, device=str(lm.device)).model
-            if reward_model
-            else copy.deepcopy(frozen)
-        )
+        start = load(reward_model, device=str(lm.device)) if reward_model else None
+        if start and start.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
+            start, reward_model = None, None
+            notes.append(FRESH.format("the reward model has another tokenizer"))
+        other = start.model if start else copy.deepcopy(frozen)
         other.requires_grad_(True)
         head = _head(reward_model, lm)
         own = dict(sorted(other.named_parameters())) | {"head.weight": head.weight}
         valuer = Actor(Engine(other), parameters=own, head=head)
     lm.model.requires_grad_(True)
     policy = Actor(Engine(lm.model), parameters=dict(sorted(lm.model.named_parameters())))
-    return Actors(lm, policy, Actor(Engine(frozen)), valuer, None)
+    return Actors(lm, policy, Actor(Engine(frozen)), valuer, None, notes)
 
 
 def _head(reward_model: Path | None, lm: LanguageModel) -> ScalarHead:
@@ -168,19 +166,13 @@ def _head(reward_model: Path | None, lm: LanguageModel) -> ScalarHead:
     return head
 
 
-def on_the_base(actors: Actors, weights: str, folder: Path) -> RewardModel | None:
-    """The reward model of a folder as one more role on the policy's base; None where it stands on other
-    weights, has another tokenizer's limit, or there is no shared base."""
-    adapter = actors.roles and adapter_on(folder, weights)
-    if not adapter or not actors.roles:
-        return None
-    name = f"reward{len(actors.roles.names)}"
-    actors.roles.take(name, adapter, trained=False)
+def on_the_base(actors: Actors, weights: str, folder: Path) -> Trunk | None:
+    """The adapter of a reward model's folder as one more role on the policy's base; None where it stands on
+    other weights, or there is no shared base."""
     roles = actors.roles
-    return RewardModel(
-        actors.policy.engine,
-        ScalarHead.load(folder).to(actors.lm.device),
-        actors.lm.tokenizer,
-        reward_settings(folder),
-        playing=lambda: roles.playing(name),
-    )
+    adapter = roles and adapter_on(folder, weights)
+    if not adapter or not roles:
+        return None
+    name = f"reward{len(roles.names)}"
+    roles.take(name, adapter, trained=False)
+    return Trunk(actors.lm, actors.policy.engine, lambda: roles.playing(name))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accord.core.hashing import content_hash, tree_hash
-from accord.core.types import Prompt
+from accord.core.types import Exchange, Prompt
 from accord.lm.load import LanguageModel, load
 from accord.lm.sample import LocalSampler, Sampler
 from accord.lm.server import server_sampler
 from accord.rewards.axes import load_axes_model
 from accord.rewards.base import Context, named_models
 from accord.rewards.compose import build_rewards
-from accord.rewards.learned import RewardModel, is_reward_model, load_reward_model
+from accord.rewards.learned import is_reward_model, load_reward_model
 from accord.rewards.process_model import load_process_model
-from accord.train.actors import Actors, cast, on_the_base
+from accord.train.actors import FRESH, Actors, cast, on_the_base
 from accord.train.best_and_worst import best_of_n, online_dpo
 from accord.train.group import grpo, rloo
 from accord.train.on_policy import Method, on_policy
@@ -76,11 +77,12 @@ def train_policy(
         lm, tune, seed, value=valued, reward_model=starts[0] if starts and valued else None,
         temperature=settings.temperature,
     )  # fmt: skip
+    models = partial(_finder, actors, weights, where)
+    if valued and named and not starts:
+        actors.notes.append(FRESH.format("axes and process models do not give an answer one score"))
     context = Context(
-        _token_counter(lm), _model_finder(actors, weights, where),
-        process_model=lambda name: load_process_model(where(name), device=str(lm.device)),
-        axes_model=lambda name: load_axes_model(where(name), device=str(lm.device)),
-        sampler=sampler_of,
+        _token_counter(lm), models(load_reward_model), process_model=models(load_process_model),
+        axes_model=models(load_axes_model), sampler=sampler_of,
     )  # fmt: skip
     made = build_rewards(rewards, context, "rewards")
     run = content_hash([
@@ -110,17 +112,34 @@ def _token_counter(lm: LanguageModel) -> Callable[[str], int]:
     return lambda text: len(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _model_finder(
-    actors: Actors, weights: str, where: Callable[[str], Path]
-) -> Callable[[str], RewardModel]:
-    """Reward models by name: as a role on the policy's base where they stand on it, else on their own."""
-    kept: dict[str, RewardModel] = {}
+class _Asked:
+    """A model that doesn't train, asked by several rewards: what it last said is kept."""
 
-    def find(name: str) -> RewardModel:
-        if name not in kept:
-            folder = where(name)
-            shared = on_the_base(actors, weights, folder)
-            kept[name] = shared or load_reward_model(folder, device=str(actors.lm.device))
-        return kept[name]
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.last: tuple[Sequence[Exchange], Sequence[Any]] = ([], [])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> Sequence[Any]:
+        if self.last[0] != list(exchanges):
+            self.last = list(exchanges), self.model(exchanges)
+        return self.last[1]
+
+
+def _finder(
+    actors: Actors, weights: str, where: Callable[[str], Path], loaded: Callable[..., Any]
+) -> Callable[[str], Any]:
+    """Models by name, each loaded once: as a role on the policy's base where they stand on it, else on
+    their own."""
+    kept: dict[Path, _Asked] = {}
+
+    def find(name: str) -> _Asked:
+        folder = where(name)
+        if folder not in kept:
+            base = on_the_base(actors, weights, folder)
+            kept[folder] = _Asked(loaded(folder, device=str(actors.lm.device), on=base))
+        return kept[folder]
 
     return find

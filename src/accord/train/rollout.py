@@ -76,7 +76,7 @@ def roll_out_through(
     that was cut off gets no end-of-turn token."""
     kept: list[tuple[Prompt, tuple[Response, ...], Tree]] = []
     for prompt, answers in zip(prompts, sampler(prompts, sampling), strict=True):
-        done = [render_exchange(tokenizer, prompt, r) for r in answers]  # type: ignore[arg-type]
+        done = [render_exchange(tokenizer, prompt, r, sampled=True) for r in answers]  # type: ignore[arg-type]
         pairs = [(r, d) for r, d in zip(answers, done, strict=True) if d.completion]
         if pairs:
             tree = Tree(pairs[0][1].prompt, tuple(d.completion for _, d in pairs))
