@@ -68,7 +68,7 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
         facts = {
             "kind": node.config.kind,
             "version": VERSIONS[node.config.kind],
-            "config": node.config.model_dump(mode="json"),
+            "config": node.config.hashed(),
             "parents": {p: keys[p] for p in node.parents},
             "inputs": _input_hashes(node, recipe),
             "seed": recipe.seed,
@@ -215,10 +215,12 @@ def stage_context(
 ) -> StageContext:
     """What the stage is given: its own seed, its folder, the folders it reads."""
     seed, kind = recipe.seed, node.config.kind
+    own = getattr(node.config, "seed", None)
+    stream = (kind,) if own is None else (kind, own)
     return StageContext(
         name=node.name,
         config=node.config,
-        seed=seed if kind in SHARED_SEED else derive_seed(seed, kind),
+        seed=seed if kind in SHARED_SEED else derive_seed(seed, *stream),
         model=recipe.model,
         folder=folder.stages[node.name],
         recipe_folder=recipe.folder,

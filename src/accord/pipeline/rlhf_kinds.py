@@ -1,0 +1,84 @@
+"""The stage kinds that train a policy on rewards of its own answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from accord.core.errors import ConfigError
+from accord.lm.lora import Lora
+from accord.pipeline.stage_config import DATA, POLICY, Count, StageConfig
+from accord.rewards.base import named_models
+from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
+
+__all__ = ["BestOfNStage", "GrpoStage", "OnlineDpoStage", "PpoStage", "RlhfStage", "RlooStage"]
+
+
+class RlhfStage(StageConfig):
+    """Keys of every stage that trains a policy on rewards of its own answers, beside those of its method
+    (accord.train.settings). It answers the training prompts of `data`."""
+
+    refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward", "process", "reward_axes")}
+    init: str = "base"
+    data: str
+    rewards: list[dict[str, Any]] = Field(min_length=1)
+    tune: Lora | Literal["full"] = Lora()
+    limit: Count | None = None  # prompts to train on
+    eval_limit: Count = 32  # held-out prompts to answer
+
+    def named(self, key: str) -> list[str]:
+        """For `rewards`, the stages whose reward models the entries name."""
+        if key != "rewards":
+            return super().named(key)
+        return [name for entry in self.rewards for name in named_models(entry)]
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        from accord.rewards.compose import check_reward
+
+        for number, entry in enumerate(self.rewards):
+            check_reward(entry, place(f"rewards[{number}]"))
+
+    def settings(self) -> OnPolicy:
+        """The keys of the method alone: those of the settings class the stage is made of."""
+        made = next(c for c in type(self).__mro__ if c.__module__ == OnPolicy.__module__)
+        return made(**{key: getattr(self, key) for key in made.model_fields})  # type: ignore[attr-defined]
+
+
+class PpoStage(RlhfStage, Ppo):
+    """PPO; the value model starts from the first reward model."""
+
+    kind: Literal["ppo"]
+
+
+class RlooStage(RlhfStage, Rloo):
+    """RLOO: the baseline is an answer's siblings."""
+
+    kind: Literal["rloo"]
+
+
+class GrpoStage(RlhfStage, Grpo):
+    """GRPO: scores centred and scaled within their group."""
+
+    kind: Literal["grpo"]
+
+
+class OnlineDpoStage(RlhfStage, OnlineDpo):
+    """A preference loss on the policy's own best and worst answers."""
+
+    kind: Literal["online_dpo"]
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        from accord.losses.families import choose_loss
+
+        super().check_names(place)
+        if choose_loss(self.loss, place("loss")).family != "pairs":
+            raise ConfigError("is no loss over pairs", where=place("loss.name"))
+
+
+class BestOfNStage(RlhfStage, BestOfN):
+    """Rejection sampling: imitation of the best of n."""
+
+    kind: Literal["best_of_n"]
