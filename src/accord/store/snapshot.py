@@ -50,7 +50,7 @@ def split_of(prompt_id: str, test: float, seed: int) -> Literal["train", "test"]
 
 
 def part_of(prompt_id: str, parts: int, seed: int) -> int:
-    """The part, 1 to `parts`, that a prompt is in: as fixed as its side of the split, and independent of it."""
+    """The part, 1 to `parts`, a prompt is in: as fixed as its side of the split, and independent of it."""
     drawn = int(hashlib.sha256(f"{seed}/part/{prompt_id}".encode()).hexdigest(), 16)
     return drawn % parts + 1
 
