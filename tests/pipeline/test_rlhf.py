@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from accord.core.errors import ConfigError
+from accord.core.errors import ConfigError, RunError
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.report import rlhf
-from accord.pipeline.runner import run
+from accord.pipeline.runner import plan, run
+from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
+from tests.train.small import reward_model
 
 RLHF = """
   ppo:
@@ -36,7 +38,9 @@ RLHF = """
 
 def recipe(folder: Path, more: str = RLHF) -> Path:
     path = write_recipe(folder, save_tiny_model(folder / "model"))
-    text = path.read_text().replace("policies: [base, sft, dpo]", "policies: [base, sft, dpo, ppo]")
+    text = path.read_text()
+    if "  ppo:" in more:
+        text = text.replace("policies: [base, sft, dpo]", "policies: [base, sft, dpo, ppo]")
     path.write_text(text + more)
     return path
 
@@ -62,7 +66,7 @@ def test_a_recipe_with_ppo_runs_to_its_report(tmp_path: Path) -> None:
     ("entry", "match"),
     [
         ("[{name: learned, model: sft}]", "'sft' is no rewards"),
-        ("[{name: learned, model: nobody}]", "no stage 'nobody'"),
+        ("[{name: learned, model: nobody}]", "no stage 'nobody'.*its path: ./folder"),
         ("[{name: patern, regex: a}]", "unknown reward 'patern'"),
         ("[]", "rewards"),
     ],
@@ -83,3 +87,42 @@ def test_every_part_of_a_reward_and_a_constraints_weight_get_a_curve() -> None:
     assert found[("reward/rm",)] == "rm: reward"
     assert found[("weight/care",)] == "care: weight"
     assert found[("dropped/rm",)] == "rm: left out"
+
+
+OTHER = """
+  rloo: {kind: rloo, data: study, rewards: [{name: learned, model: %s}], steps: 1, batch_size: 2, limit: 4,
+    eval_limit: 2, max_new_tokens: 4, tune: {r: 2}}
+"""
+
+
+def test_a_reward_model_of_another_architecture_is_named_by_its_folder(tmp_path: Path) -> None:
+    other = tmp_path / "neox"
+    tiny_model("gpt_neox", vocab_size=300).save_pretrained(other)
+    tiny_tokenizer(vocab_size=300).save_pretrained(other)
+    folder = reward_model(other, tmp_path / "judge")
+    path, runs = recipe(tmp_path, OTHER % "./judge/model"), tmp_path / "runs"
+    done = run(read_recipe(path), runs, Heard(), only=["study", "rloo"])
+    log = json.loads((done.stages["rloo"] / "metrics.jsonl").read_text())
+    assert log["reward/learned"] == pytest.approx(log["score"])
+    absolute = read_recipe(recipe(tmp_path, OTHER % folder.resolve()))
+    assert plan(absolute, runs).stages["rm"] == done.stages["rm"]
+    keys = [plan(read_recipe(recipe(tmp_path, OTHER % "./judge/model")), runs).stages["rloo"]]
+    (folder / "reward_model.json").write_text('{"max_completion": 3}')
+    keys.append(plan(read_recipe(path), runs).stages["rloo"])
+    assert keys[0] == done.stages["rloo"] != keys[1]  # another model is another run
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("./nowhere", r"stage rloo, rewards: .*nowhere: no such folder; allowed: a stage, or"),
+        ("./model", r"model: no reward model is there \(no scalar_head.safetensors\)"),
+    ],
+)
+def test_a_folder_without_a_reward_model_is_found_before_anything_runs(
+    tmp_path: Path, name: str, match: str
+) -> None:
+    heard = Heard()
+    with pytest.raises(RunError, match=match):
+        run(read_recipe(recipe(tmp_path, OTHER % name)), tmp_path / "runs", heard)
+    assert heard.ran == []

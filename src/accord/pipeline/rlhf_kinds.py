@@ -17,9 +17,13 @@ from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
 __all__ = ["BestOfNStage", "GrpoStage", "OnlineDpoStage", "PpoStage", "RlhfStage", "RlooStage"]
 
 
+PATH = re.compile(r"[./\\~]")  # no stage's name has one of these
+
+
 class RlhfStage(StageConfig):
     """Keys of every stage that trains a policy on rewards of its own answers, beside those of its method
-    (accord.train.settings). It answers the training prompts of `data`."""
+    (accord.train.settings). It answers the training prompts of `data`. An entry of `rewards` names a stage, or
+    by its path the folder of a finished model, whatever its architecture: ./folder."""
 
     refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward", "process", "reward_axes")}
     init: str = "base"
@@ -33,6 +37,12 @@ class RlhfStage(StageConfig):
         """For `rewards`, the stages whose reward models the entries name."""
         if key != "rewards":
             return super().named(key)
+        return [name for name in self._models() if not PATH.search(name)]
+
+    def folders(self) -> list[str]:
+        return [name for name in self._models() if PATH.search(name)]
+
+    def _models(self) -> list[str]:
         return [name for entry in self.rewards for name in named_models(entry)]
 
     def check_names(self, place: Callable[[str], str]) -> None:

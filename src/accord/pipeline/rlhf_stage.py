@@ -45,7 +45,7 @@ def rlhf_stage(ctx: StageContext) -> StageResult:
         run_dir=ctx.folder,
         tune=config.tune,
         settings=config.settings(),
-        where=lambda name: ctx.stages[name] / "model",
+        where=ctx.reward_model,
         held=held,
         evaluate=measure,
         seed=ctx.seed,
