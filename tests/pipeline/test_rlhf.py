@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from accord.core.errors import ConfigError, RunError
+from accord.core.rundir import read_json, read_jsonl
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.report import rlhf
 from accord.pipeline.runner import plan, run
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
+from tests.train.served import answering
 from tests.train.small import reward_model
 
 RLHF = """
@@ -126,3 +129,39 @@ def test_a_folder_without_a_reward_model_is_found_before_anything_runs(
     with pytest.raises(RunError, match=match):
         run(read_recipe(recipe(tmp_path, OTHER % name)), tmp_path / "runs", heard)
     assert heard.ran == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        ("sampler: http://host/v1", "sampler: .* is no address of a server; allowed: http://host"),
+        ("sampler: runs/model", "sampler: .* is no address of a server"),
+        ("reload: http://host/load", "reload: there is no sampler to reload"),
+        ("sampler: http://host/v1#m, reload: here", "reload: is no address of a server"),
+    ],
+)
+def test_a_server_is_named_by_its_address(tmp_path: Path, keys: str, match: str) -> None:
+    more = f"  ppo: {{kind: ppo, data: study, rewards: [{{name: learned, model: rm}}], {keys}}}\n"
+    with pytest.raises(ConfigError, match=match):
+        read_recipe(recipe(tmp_path, more))
+
+
+def test_a_recipe_takes_its_answers_from_a_server(tmp_path: Path) -> None:
+    noted: list[str] = []
+
+    def answer(_: str, body: Any) -> tuple[int, bytes]:
+        choice = {"index": 0, "message": {"content": "yes"}, "finish_reason": "stop"}
+        return 200, json.dumps({"choices": [choice]}).encode()
+
+    class Heeding(Heard):
+        def note(self, text: str) -> None:
+            noted.append(text)
+
+    with answering(answer) as url:
+        more = RLHF.replace("kind: ppo", f"kind: ppo\n    sampler: {url}#tiny")
+        wanted = ["study", "sft", "rm", "ppo"]
+        done = run(read_recipe(recipe(tmp_path, more)), tmp_path / "runs", Heeding(), only=wanted)
+    rows = read_jsonl(done.stages["ppo"] / "metrics.jsonl")
+    assert all(row["sampler/untold"] == 1.0 for row in rows)
+    assert sum("told no log-probs" in text for text in noted) == 1
+    assert "told no log-probs" in read_json(done.stages["ppo"] / "result.json")["notes"][-1]

@@ -18,20 +18,28 @@ __all__ = ["BestOfNStage", "GrpoStage", "OnlineDpoStage", "PpoStage", "RlhfStage
 
 
 PATH = re.compile(r"[./\\~]")  # no stage's name has one of these
+SERVER = re.compile(r"https?://[^#\s]+#\S+")
 
 
 class RlhfStage(StageConfig):
     """Keys of every stage that trains a policy on rewards of its own answers, beside those of its method
-    (accord.train.settings). It answers the training prompts of `data`. An entry of `rewards` names a stage, or
-    by its path the folder of a finished model, whatever its architecture: ./folder."""
+    (accord.train.settings). It answers the training prompts of `data`. An entry of `rewards` names a stage,
+    or a finished model of any architecture by the path of its folder: ./folder.
+
+    `sampler` is an OpenAI-compatible server that answers the training prompts instead of the policy's own
+    model. It must serve the weights that are trained: before each step `reload` is told where they lie, as
+    vLLM's load_lora_adapter takes it. Without it the server serves what it serves; `sampler_gap` tells."""
 
     refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward", "process", "reward_axes")}
+    later: ClassVar = ("sampler", "reload")
     init: str = "base"
     data: str
     rewards: list[dict[str, Any]] = Field(min_length=1)
     tune: Lora | Literal["full"] = Lora()
     limit: Count | None = None  # prompts to train on
     eval_limit: Count = 32  # held-out prompts to answer
+    sampler: str | None = None  # "http://host:8000/v1#name"
+    reload: str | None = None  # "http://host:8000/v1/load_lora_adapter"
 
     def named(self, key: str) -> list[str]:
         """For `rewards`, the stages whose reward models the entries name."""
@@ -50,6 +58,18 @@ class RlhfStage(StageConfig):
 
         for number, entry in enumerate(self.rewards):
             check_reward(entry, place(f"rewards[{number}]"))
+        if self.sampler is not None and not SERVER.fullmatch(self.sampler):
+            raise ConfigError(
+                f"{self.sampler!r} is no address of a server",
+                where=place("sampler"),
+                allowed="http://host:port/v1#model-name",
+            )
+        if self.reload is not None and not (self.sampler and "://" in self.reload):
+            raise ConfigError(
+                "is no address of a server" if self.sampler else "there is no sampler to reload",
+                where=place("reload"),
+                allowed="with sampler, http://host:port/v1/load_lora_adapter",
+            )
 
     def settings(self) -> OnPolicy:
         """The keys of the method alone: those of the settings class the stage is made of."""
