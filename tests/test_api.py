@@ -73,6 +73,8 @@ def test_a_policy_learns_from_its_own_answers(method: str, tiny: Path, tmp_path:
         ({"kl": {"beta": -1}}, "kl.beta.*>= 0"),
         ({"method": "rloo", "n": 1}, "n: .*>= 2"),
         ({"rewards": [{"name": "nothing"}]}, "unknown reward 'nothing'"),
+        ({"reload": "http://host/load"}, "reload: no server to reload"),
+        ({"sampler": "localhost"}, "no address of a server"),
         ({"rewards": [{"name": "learned", "model": "nowhere"}]}, "nowhere"),
     ],
 )

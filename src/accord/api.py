@@ -22,6 +22,7 @@ from accord.core.rundir import hold, make_dir
 from accord.core.types import Demonstration, Group, LabelledSteps, Pair, Prompt
 from accord.lm.load import LanguageModel
 from accord.lm.lora import Lora
+from accord.lm.sample import Sampler
 from accord.train import axes, preference, process, reward, sft
 from accord.train import policy as own_answers
 from accord.train.data import Limits
@@ -222,6 +223,8 @@ def train_policy(
     method: str = "ppo",
     tune: TuneLike = None,
     eval_on: Sequence[Prompt] = (),
+    sampler: Sampler | str | None = None,
+    reload: str = "",
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
@@ -234,11 +237,18 @@ def train_policy(
 
     `rewards` are as in a recipe, models named by folder; `how` are the method's keys
     (`accord.train.settings`).
+
+    `sampler` answers instead of the policy's own model: an OpenAI-compatible server ("http://host:8000/v1#name").
+    It must serve the weights that are trained: before each step `reload` (with vLLM
+    "http://host:8000/v1/load_lora_adapter") is told where they lie. The log's `sampler_gap`, and a note where
+    it is too large, tell when it serves others.
     """
     methods = own_answers.NAMES
     _one_of("method", method, list(methods))
     if not len(prompts):
         raise ConfigError("there is no prompt to answer", mend="check the filters of the snapshot")
+    if reload and not isinstance(sampler, str):
+        raise ConfigError("no server to reload", where="reload", mend="give sampler, its address")
     settings, folder = validate(methods[method], how), make_dir(Path(run_dir))
     with hold(folder):
         return own_answers.train_policy(
@@ -249,6 +259,8 @@ def train_policy(
             tune=_tune(tune),
             settings=settings,
             held=eval_on,
+            sampler=sampler,
+            reload=reload,
             seed=seed,
             trackers=trackers,
             on_step=on_step,

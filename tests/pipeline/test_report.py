@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from accord.core.rundir import write_json, write_jsonl
+from accord.core.rundir import read_json, write_json, write_jsonl
 from accord.core.types import Metric
 from accord.pipeline.report import charts, write_report
 from accord.pipeline.report.charts import Series
@@ -290,3 +290,18 @@ def test_a_reward_no_better_than_a_coin_improves_nothing(
     assert ("improves" in told["text"]) == (low > 0.5) == (told["tone"] == "better")
     (cell,) = table(outputs)["rows"][0]["cells"]  # type: ignore[index]
     assert cell["tone"] == ("better" if low > 0.5 else "changed")
+
+
+@pytest.mark.parametrize(("named", "trusted"), [("rm", True), ("rm2", False), (None, True)])
+def test_the_reward_model_that_compare_names_is_the_one_trusted(
+    stages: dict[str, Path], tmp_path: Path, named: str | None, trusted: bool
+) -> None:
+    coin = {"accuracy": metric(0.52, 0.4, 0.64, 31)}
+    loss = {"loss": {"name": "bradley_terry"}}
+    stages["rm2"] = stage(tmp_path, "rm2", {"kind": "reward", **TRAINING, **loss}, {}, **coin)
+    config = read_json(stages["compare"] / "config.json")
+    write_json(stages["compare"] / "config.json", {**config, "reward": named})
+    outputs = Outputs.read(stages)
+    assert outputs.reward is not None
+    assert outputs.reward.name == (named or "rm")
+    assert outputs.trusted == trusted

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from accord.core.errors import ModelError
@@ -17,22 +18,32 @@ from accord.core.seeds import derive_seed
 from accord.core.types import Prompt, Response
 from accord.lm.sample import Sampling
 
-__all__ = ["ServerSampler", "server_sampler"]
+__all__ = ["Said", "ServerSampler", "server_sampler"]
 
 BUSY = (408, 409, 429, 500, 502, 503, 504)  # worth asking again
+
+Said = tuple[
+    tuple[str, float], ...
+]  # of each token an answer was sampled as: its text, its log-prob
+
+
+class _Refused(ModelError):
+    """The server won't have this request, however often it is asked."""
 
 
 @dataclass(frozen=True)
 class ServerSampler:
     """`url` ends before /chat/completions. The key is read from OPENAI_API_KEY. Each prompt is one request
     for its n answers, `at_once` are under way together, and a busy server is asked again, more and more
-    slowly; ModelError after `tries`."""
+    slowly; ModelError after `tries`. It serves the weights it has; at the address `reload` it can be told of
+    others (vLLM: http://host:8000/v1/load_lora_adapter)."""
 
     url: str
     model: str
     at_once: int = 16
     timeout: float = 300.0
     tries: int = 5
+    reload: str = ""
 
     def __call__(
         self,
@@ -40,15 +51,34 @@ class ServerSampler:
         sampling: Sampling,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[list[Response]]:
-        found: list[list[Response]] = []
+        told = self._all(prompts, sampling, False, on_progress)
+        return [[response for response, _ in answers] for answers in told]
+
+    def told(
+        self, prompts: Sequence[Prompt], sampling: Sampling
+    ) -> list[list[tuple[Response, Said | None]]]:
+        """Answers with what the server says of the tokens it sampled: log-probs of the model itself, before
+        temperature. None where it tells none."""
+        return self._all(prompts, sampling, True, None)
+
+    def _all(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        logps: bool,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> list[list[tuple[Response, Said | None]]]:
+        found: list[list[tuple[Response, Said | None]]] = []
         with ThreadPoolExecutor(self.at_once) as pool:
-            for answers in pool.map(lambda p: self._ask(p, sampling), prompts):
+            for answers in pool.map(lambda p: self._ask(p, sampling, logps), prompts):
                 found.append(answers)
                 if on_progress:
                     on_progress(len(found) * sampling.n, len(prompts) * sampling.n)
         return found
 
-    def _ask(self, prompt: Prompt, sampling: Sampling) -> list[Response]:
+    def _ask(
+        self, prompt: Prompt, sampling: Sampling, logps: bool
+    ) -> list[tuple[Response, Said | None]]:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [m.model_dump() for m in prompt.messages],
@@ -60,31 +90,49 @@ class ServerSampler:
         }
         body |= {"stop": sampling.stop} if sampling.stop else {}
         body |= {"top_k": sampling.top_k} if sampling.top_k else {}
-        told = self._post(body)
+        try:
+            told = self._answered({**body, "logprobs": True} if logps else body)
+        except _Refused:
+            if not logps:
+                raise
+            told = self._answered(body)  # it may know no such key
         try:
             choices = sorted(told["choices"], key=lambda c: c["index"])
-            texts = [(c["message"]["content"], c["finish_reason"]) for c in choices]
-        except (KeyError, TypeError):
+            texts = [
+                (c["message"]["content"], c["finish_reason"], _said(c) if logps else None)
+                for c in choices
+            ]
+        except (KeyError, TypeError, ValueError):
             raise self._failed(f"answered {str(told)[:200]}") from None
         if len(texts) != sampling.n:
             raise self._failed(f"gave {len(texts)} answers where {sampling.n} were asked for")
         settings = sampling.model_dump(exclude={"n"})
         return [
-            Response(
-                text=text or "",
-                source=f"model:{self.model}",
-                sampling={**settings, "sample": at},
-                finish="length" if reason == "length" else "stop",
+            (
+                Response(
+                    text=text or "",
+                    source=f"model:{self.model}",
+                    sampling={**settings, "sample": at},
+                    finish="length" if reason == "length" else "stop",
+                ),
+                said,
             )
-            for at, (text, reason) in enumerate(texts)
+            for at, (text, reason, said) in enumerate(texts)
         ]
 
-    def _post(self, body: dict[str, Any]) -> Any:
+    def publish(self, folder: Path) -> None:
+        """Have it serve, under the model's name, the weights in a folder, which it must be able to read."""
+        body = {"lora_name": self.model, "lora_path": str(folder.resolve()), "load_inplace": True}
+        self._post(self.reload, body, bytes)
+
+    def _answered(self, body: dict[str, Any]) -> Any:
+        return self._post(f"{self.url.rstrip('/')}/chat/completions", body, json.loads)
+
+    def _post(self, address: str, body: dict[str, Any], read: Callable[[bytes], Any]) -> Any:
         key = os.environ.get("OPENAI_API_KEY", "")
         headers = {"Content-Type": "application/json"} | (
             {"Authorization": f"Bearer {key}"} if key else {}
         )
-        address = f"{self.url.rstrip('/')}/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         why = ""
         for attempt in range(self.tries):
@@ -92,27 +140,34 @@ class ServerSampler:
                 time.sleep(min(30.0, 0.5 * 2**attempt))
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                    return json.loads(reply.read())
+                    return read(reply.read())
             except urllib.error.HTTPError as error:
                 why = f"{error.code} {error.read(300).decode(errors='replace')}"
                 if error.code not in BUSY:
-                    break
+                    raise self._failed(why, _Refused) from None
             except (OSError, ValueError) as error:
                 why = f"{type(error).__name__}: {error}"
         raise self._failed(why)
 
-    def _failed(self, why: str) -> ModelError:
+    def _failed(self, why: str, kind: type[ModelError] = ModelError) -> ModelError:
         mend = "check the address, the model's name and OPENAI_API_KEY"
-        return ModelError(
-            f"the server did not answer as expected ({why})", where=self.url, mend=mend
-        )
+        return kind(f"the server did not answer as expected ({why})", where=self.url, mend=mend)
 
 
-def server_sampler(address: str) -> ServerSampler:
+def _said(choice: Any) -> Said | None:
+    """The tokens of a choice with their log-probs, or None. `bytes` are the token, where they are given."""
+    told = (choice.get("logprobs") or {}).get("content")
+    if told is None:
+        return None
+    raw = [(t["token"], t.get("bytes"), float(t["logprob"])) for t in told]
+    return tuple((bytes(b).decode(errors="replace") if b else text, x) for text, b, x in raw)
+
+
+def server_sampler(address: str, reload: str = "") -> ServerSampler:
     """The sampler of "http://host:8000/v1#model"; ModelError without a model's name."""
     url, _, model = address.partition("#")
     if not url.startswith(("http://", "https://")) or not model:
         raise ModelError(
             "is no address of a server", where=address, allowed="http://host:port/v1#model-name"
         )
-    return ServerSampler(url, model)
+    return ServerSampler(url, model, reload=reload)

@@ -86,6 +86,10 @@ class StageContext:
         """What `accord.lm.load.load` takes for policy `name`: the base, or a stage's model."""
         return self.model if name == "base" else str(self.stages[name] / "model")
 
+    def reward_model(self, name: str) -> Path:
+        """The folder of a model that a reward names: a stage's, or by its path."""
+        return self.stages[name] / "model" if name in self.stages else self.path(name)
+
     def path(self, text: str) -> Path:
         """A path of the recipe: absolute, else relative to the recipe's file."""
         path = user_path(text)

@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from accord.core.config import Strict, validate
+from accord.core.config import validate
 from accord.core.errors import ConfigError
 from accord.feedback.simulated import SimulatedRater
 from accord.lm.lora import Lora
-from accord.rewards.base import named_models
-from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
+from accord.pipeline.rlhf_kinds import (
+    BestOfNStage,
+    GrpoStage,
+    OnlineDpoStage,
+    PpoStage,
+    RlhfStage,
+    RlooStage,
+)
+from accord.pipeline.stage_config import DATA, POLICY, Count, Share, StageConfig
 
-__all__ = ["KINDS", "StageConfig"]
+__all__ = ["DATA", "KINDS", "POLICY", "RlhfStage", "StageConfig"]
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Average = Literal["pair", "prompt"]
-
-
-DATA = ("simulate", "import", "open", "ask")
-RLHF = ("ppo", "rloo", "grpo", "online_dpo", "best_of_n")
-POLICY = ("base", "sft", "preference", "sweep", *RLHF)
-
-
-class StageConfig(Strict):
-    """Common to all kinds: which keys name other stages, and of which kinds."""
-
-    refs: ClassVar[dict[str, tuple[str, ...]]] = {}
-    kind: str
-
-    def named(self, key: str) -> list[str]:
-        """The stages that one of `refs` names."""
-        value = getattr(self, key)
-        return list(value) if isinstance(value, list) else [value] if value else []
-
-    def parents(self) -> tuple[str, ...]:
-        """Names of the stages this one reads."""
-        return tuple(name for key in self.refs for name in self.named(key))
-
-    def check_names(self, place: Callable[[str], str]) -> None:
-        """Raise ConfigError for a registered name or hyperparameter that is wrong."""
 
 
 class Simulate(StageConfig):
@@ -171,7 +153,28 @@ class _Comparing(Training):
         return self
 
 
-class Reward(_Comparing):
+FOLD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)")
+
+
+class _Member(Training):
+    """A reward model that may be one of several: `seed` and `fold` set it apart from the others of the same
+    recipe. `fold: 1/3` trains on all training prompts but the first of three parts."""
+
+    later: ClassVar = ("seed", "fold")
+    seed: int | None = None  # another start and order; mixed with the recipe's
+    fold: str | None = None
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        found = FOLD.fullmatch(self.fold or "1/2")
+        if not found or not 1 < int(found[2]) >= int(found[1]):
+            raise ConfigError(
+                f"{self.fold!r} is no fold",
+                where=place("fold"),
+                allowed="PART/PARTS: 2/3 leaves out the second of three parts of the training prompts",
+            )
+
+
+class Reward(_Comparing, _Member):
     """A reward model fitted to the snapshot's comparisons."""
 
     kind: Literal["reward"]
@@ -182,16 +185,17 @@ class Reward(_Comparing):
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.losses.reward import reward_losses
 
+        super().check_names(place)
         reward_losses.configured(self.loss, place("loss"))
 
 
-class Process(Training):
+class Process(_Member):
     """A process reward model fitted to the snapshot's labelled steps."""
 
     kind: Literal["process"]
 
 
-class RewardAxes(Training):
+class RewardAxes(_Member):
     """A reward model with one head for each axis of the snapshot's ratings."""
 
     kind: Literal["reward_axes"]
@@ -263,73 +267,6 @@ class Sweep(PreferenceStage):
             )
         for point in self.points():
             self.at(point, place("over")).check_names(lambda key: place("over"))
-
-
-class RlhfStage(StageConfig):
-    """Keys of every stage that trains a policy on rewards of its own answers, beside those of its method
-    (accord.train.settings). It answers the training prompts of `data`."""
-
-    refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward", "process", "reward_axes")}
-    init: str = "base"
-    data: str
-    rewards: list[dict[str, Any]] = Field(min_length=1)
-    tune: Lora | Literal["full"] = Lora()
-    limit: Count | None = None  # prompts to train on
-    eval_limit: Count = 32  # held-out prompts to answer
-
-    def named(self, key: str) -> list[str]:
-        """For `rewards`, the stages whose reward models the entries name."""
-        if key != "rewards":
-            return super().named(key)
-        return [name for entry in self.rewards for name in named_models(entry)]
-
-    def check_names(self, place: Callable[[str], str]) -> None:
-        from accord.rewards.compose import check_reward
-
-        for number, entry in enumerate(self.rewards):
-            check_reward(entry, place(f"rewards[{number}]"))
-
-    def settings(self) -> OnPolicy:
-        """The keys of the method alone: those of the settings class the stage is made of."""
-        made = next(c for c in type(self).__mro__ if c.__module__ == OnPolicy.__module__)
-        return made(**{key: getattr(self, key) for key in made.model_fields})  # type: ignore[attr-defined]
-
-
-class PpoStage(RlhfStage, Ppo):
-    """PPO; the value model starts from the first reward model."""
-
-    kind: Literal["ppo"]
-
-
-class RlooStage(RlhfStage, Rloo):
-    """RLOO: the baseline is an answer's siblings."""
-
-    kind: Literal["rloo"]
-
-
-class GrpoStage(RlhfStage, Grpo):
-    """GRPO: scores centred and scaled within their group."""
-
-    kind: Literal["grpo"]
-
-
-class OnlineDpoStage(RlhfStage, OnlineDpo):
-    """A preference loss on the policy's own best and worst answers."""
-
-    kind: Literal["online_dpo"]
-
-    def check_names(self, place: Callable[[str], str]) -> None:
-        from accord.losses.families import choose_loss
-
-        super().check_names(place)
-        if choose_loss(self.loss, place("loss")).family != "pairs":
-            raise ConfigError("is no loss over pairs", where=place("loss.name"))
-
-
-class BestOfNStage(RlhfStage, BestOfN):
-    """Rejection sampling: imitation of the best of n."""
-
-    kind: Literal["best_of_n"]
 
 
 class Eval(StageConfig):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from accord.core.errors import DataError
 from accord.core.rundir import write_jsonl
@@ -17,7 +17,7 @@ from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.data_stages import world_of
 from accord.pipeline.kinds import PreferenceStage, Process, Reward, RewardAxes, Sft, Training
 from accord.stats.intervals import cluster_mean
-from accord.store import Store
+from accord.store import Store, part_of
 from accord.train.axes import train_axes
 from accord.train.data import Limits, best_against_rest, best_response
 from accord.train.optimise import Optimise
@@ -40,6 +40,8 @@ __all__ = [
     "sft_stage",
     "snapshot_demonstrations",
 ]
+
+T = TypeVar("T", Group, LabelledSteps)
 
 
 def sft_stage(ctx: StageContext) -> StageResult:
@@ -108,7 +110,8 @@ def read_steps(
     with store:
         found = store.snapshot(facts["snapshot"]).stepped()
         train, held = found.split(test=facts["test"], seed=facts["seed"])
-    return list(train)[: config.limit], list(held)[: config.eval_limit], dict(found.notes)
+    kept, notes = _but_its_fold(train, config, facts["seed"])
+    return kept[: config.limit], list(held)[: config.eval_limit], {**found.notes, **notes}
 
 
 def axes_stage(ctx: StageContext) -> StageResult:
@@ -146,7 +149,8 @@ def read_axes(
         for axis in config.axes or known:
             groups = snapshot.groups(axis=axis)
             one, other = groups.split(test=facts["test"], seed=facts["seed"])
-            train[axis], held[axis] = one[: config.limit], other[: config.eval_limit]
+            kept, _ = _but_its_fold(one, config, facts["seed"])
+            train[axis], held[axis] = kept[: config.limit], other[: config.eval_limit]
     return train, held
 
 
@@ -344,4 +348,15 @@ def read_groups(ctx: StageContext, config: Any) -> tuple[list[Group], list[Group
         else:
             groups = snapshot.groups(**policies)
         train, held = groups.split(test=facts["test"], seed=facts["seed"])
-    return list(train)[: config.limit], list(held)[: config.eval_limit], dict(groups.notes)
+    kept, notes = _but_its_fold(train, config, facts["seed"])
+    return kept[: config.limit], list(held)[: config.eval_limit], {**groups.notes, **notes}
+
+
+def _but_its_fold(train: Sequence[T], config: Any, seed: int) -> tuple[list[T], dict[str, int]]:
+    """Without the part of the training prompts that the stage's `fold` names, and how many items that is."""
+    fold = getattr(config, "fold", None)
+    if fold is None:
+        return list(train), {}
+    part, parts = map(int, fold.split("/"))
+    kept = [x for x in train if part_of(x.prompt.id, parts, seed) != part]
+    return kept, {f"in fold {fold}": len(train) - len(kept)}

@@ -24,6 +24,10 @@ from accord.pipeline.kinds import KINDS, StageConfig
 __all__ = ["Node", "Recipe", "build_recipe", "find_recipe", "read_recipe", "recipes_dir"]
 
 BASE = "base"  # the recipe's model, as a policy
+HINTS = {
+    "data": "a data file is written with its path: ./file.jsonl",
+    "rewards": "the folder of a finished model is written with its path: ./folder",
+}
 
 
 class _Head(Strict):
@@ -193,7 +197,7 @@ def _check_kinds(nodes: list[Node], source: str, lines: Lines) -> None:
                 fitting = [BASE] if BASE in allowed else []
                 fitting += [n for n, k in kinds.items() if k in allowed and n != stage]
                 what = f"there is no stage {name!r}" if kind is None else f"{name!r} is no {key}"
-                hint = "" if key != "data" else "a data file is written with its path: ./file.jsonl"
+                hint = HINTS.get(key, "")
                 raise ConfigError(
                     what, where=locate(source, f"stages.{stage}.{key}", lines),
                     allowed=", ".join(fitting) or f"a stage of kind {', '.join(allowed)}", mend=hint,

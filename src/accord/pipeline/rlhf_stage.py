@@ -13,6 +13,7 @@ from accord.pipeline.data_stages import world_of
 from accord.pipeline.kinds import RlhfStage
 from accord.stats.intervals import mean
 from accord.store import Store, split_of
+from accord.train.experience import sampler_notes
 from accord.train.policy import train_policy
 from accord.train.rollout import Rollout
 
@@ -34,9 +35,15 @@ def rlhf_stage(ctx: StageContext) -> StageResult:
         rows = [gold(world, case, response) for case, response in known if case]
         return {a: sum(r[a] for r in rows) / len(rows) for a in ("gold", *AXES)} if rows else {}
 
+    warned: list[str] = []  # once, as soon as there is something to say
+
     def on_step(done: int, total: int, row: Mapping[str, float]) -> None:
         shown = [f"{k} {row[k]:.3g}" for k in ("score", "kl", "length") if k in row]
         ctx.reporter.progress(done, total, "  ".join(shown))
+        if config.sampler and not warned:
+            warned.extend(sampler_notes([{"step": done, **row}]))
+            for text in warned:
+                ctx.reporter.note(text)
 
     trained = train_policy(
         load(ctx.policy(config.init)),
@@ -45,8 +52,10 @@ def rlhf_stage(ctx: StageContext) -> StageResult:
         run_dir=ctx.folder,
         tune=config.tune,
         settings=config.settings(),
-        where=lambda name: ctx.stages[name] / "model",
+        where=ctx.reward_model,
         held=held,
+        sampler=config.sampler,
+        reload=config.reload or "",
         evaluate=measure,
         seed=ctx.seed,
         trackers=ctx.trackers,

@@ -68,7 +68,7 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
         facts = {
             "kind": node.config.kind,
             "version": VERSIONS[node.config.kind],
-            "config": node.config.model_dump(mode="json"),
+            "config": node.config.hashed(),
             "parents": {p: keys[p] for p in node.parents},
             "inputs": _input_hashes(node, recipe),
             "seed": recipe.seed,
@@ -96,6 +96,8 @@ def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
 
         with Store(_absolute(node.config.store, recipe), create=False) as store:
             return {"snapshot": store.snapshot(node.config.snapshot).sha256}
+    if named := node.config.folders():
+        return {name: tree_hash(_model_folder(name, node, recipe)) for name in named}
     path = _input(node, recipe)
     if path is None:
         return {}
@@ -106,6 +108,21 @@ def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
         raise RunError(
             what, where=f"stage {node.name}: {path}", mend="check its permissions"
         ) from None
+
+
+def _model_folder(name: str, node: Node, recipe: Recipe) -> Path:
+    """The folder of a finished model that a reward names; RunError when it holds none."""
+    from accord.lm.scalar_head import FILE
+
+    path = _absolute(name, recipe)
+    if not (path / FILE).is_file():
+        raise RunError(
+            f"no reward model is there (no {FILE})" if path.is_dir() else "no such folder",
+            where=f"stage {node.name}, rewards: {path}",
+            allowed="a stage, or the folder of a finished model",
+            mend="of a finished stage name its folder model/",
+        )
+    return path
 
 
 def _input(node: Node, recipe: Recipe) -> Path | None:
@@ -215,10 +232,12 @@ def stage_context(
 ) -> StageContext:
     """What the stage is given: its own seed, its folder, the folders it reads."""
     seed, kind = recipe.seed, node.config.kind
+    own = getattr(node.config, "seed", None)
+    stream = (kind,) if own is None else (kind, own)
     return StageContext(
         name=node.name,
         config=node.config,
-        seed=seed if kind in SHARED_SEED else derive_seed(seed, kind),
+        seed=seed if kind in SHARED_SEED else derive_seed(seed, *stream),
         model=recipe.model,
         folder=folder.stages[node.name],
         recipe_folder=recipe.folder,

@@ -256,13 +256,18 @@ def _rlhf(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel)
     separate = 1 + valued if config.tune == "full" else 0
     shared = [configs[m].tune for m in set(models) - set(own)]  # type: ignore[attr-defined]
     rank = 0 if config.tune == "full" else config.tune.r * valued
+    judged = any(e.get("name") == "judged" for e in config.rewards)
     return Work(
         [p for p in parts if not isinstance(p, Read) or p.times],
         models=1 + separate + len(own),
         adapters=rank + sum(tune.r for tune in shared),
-        said=["answers of a judge are not counted"]
-        if any(e.get("name") == "judged" for e in config.rewards)
-        else [],
+        said=[
+            *(["answers of a judge are not counted"] if judged else []),
+            *(
+                f"{name} is counted as if it had the recipe's architecture"
+                for name in config.folders()
+            ),
+        ],
     )
 
 

@@ -21,7 +21,7 @@ __all__ = ["combined"]
 
 @reward("learned")
 def learned(context: Context, *, model: str) -> Reward:
-    """The score of a reward model: a reward stage of the recipe, or a folder."""
+    """The score of a reward model: a reward stage of the recipe, or a folder by its path (./folder)."""
     found: Reward = context.model(model)
     return found
 

@@ -29,7 +29,7 @@ from accord.store.proof import tampered
 if TYPE_CHECKING:
     from accord.store.store import Store
 
-__all__ = ["NOW", "Items", "Selection", "Snapshot", "split_of"]
+__all__ = ["NOW", "Items", "Selection", "Snapshot", "part_of", "split_of"]
 
 NOW = "now"  # the name of what is not frozen
 
@@ -47,6 +47,12 @@ def split_of(prompt_id: str, test: float, seed: int) -> Literal["train", "test"]
     where it is when the store grows."""
     drawn = int(hashlib.sha256(f"{seed}/{prompt_id}".encode()).hexdigest(), 16) % 10**6
     return "test" if drawn < test * 10**6 else "train"
+
+
+def part_of(prompt_id: str, parts: int, seed: int) -> int:
+    """The part, 1 to `parts`, a prompt is in: as fixed as its side of the split, and independent of it."""
+    drawn = int(hashlib.sha256(f"{seed}/part/{prompt_id}".encode()).hexdigest(), 16)
+    return drawn % parts + 1
 
 
 class Items(list[Item]):

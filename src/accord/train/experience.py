@@ -6,7 +6,7 @@ Legend: C continuations, S their tokens, contiguous; T the longest continuation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,25 @@ from accord.train.actors import Actors
 from accord.train.rollout import Rollout
 from accord.train.settings import Kl, MissingEos
 
-__all__ = ["Experience", "Moments", "cut_off", "experience", "kl_control", "padded", "unpadded"]
+__all__ = [
+    "APART",
+    "Experience",
+    "Moments",
+    "cut_off",
+    "experience",
+    "kl_control",
+    "padded",
+    "sampler_notes",
+    "unpadded",
+]
+
+APART = 0.1
+"""Mean gap (nats per token) above which a server is taken to serve other weights than the policy's. The same
+weights in bf16 are 0.03 off (SmolLM2-135M)."""
+UNKNOWN = {
+    "untold": "the server told no log-probs",
+    "unmatched": "the server's tokens are not the policy's",
+}
 
 
 def kl_control(kl: Kl) -> FixedKL | AdaptiveKL:
@@ -115,7 +133,7 @@ def experience(
     if actors.value:
         values = actors.value.values_at_rest(rollout.trees, tokens)
     made = Experience(rollout, scored, score_C, old_S, reference_S, *values)
-    made.facts.update(_facts(made))
+    made.facts.update(_facts(made) | _sampler_facts(actors, rollout, old_S, tokens))
     return made
 
 
@@ -137,10 +155,56 @@ def _facts(made: Experience) -> dict[str, float]:
             facts[f"reward/{label}"] = sum(finite) / len(finite)
     for label, n in made.scored.dropped.items():
         facts[f"dropped/{label}"] = float(n)
-    if made.rollout.sampled_S is not None:
-        gap_S = (made.rollout.sampled_S - made.old_S).abs()
-        facts["sampler_gap"] = float(gap_S.max())  # nats: sampler and trainer apart
     return facts
+
+
+def _sampler_facts(
+    actors: Actors, rollout: Rollout, old_S: Tensor, tokens: int
+) -> dict[str, float]:
+    """How far sampler and trainer are apart (nats): what answered should be the policy."""
+    answers = len(rollout.lengths)
+    facts = {"sampler/untold": rollout.untold, "sampler/unmatched": rollout.unmatched}
+    found = {name: n / answers for name, n in facts.items() if n}
+    sampled_S = rollout.sampled_S
+    if sampled_S is None or bool(sampled_S.isnan().all()):
+        return found
+    if not rollout.tempered:
+        old_S = _untempered(actors, rollout, old_S, tokens)
+    gap_S = (sampled_S - old_S).abs()
+    gap_S = gap_S[~gap_S.isnan()]
+    gap = {"sampler_gap": float(gap_S.max()), "sampler_gap_mean": float(gap_S.mean())}
+    return found | gap
+
+
+def _untempered(actors: Actors, rollout: Rollout, old_S: Tensor, tokens: int) -> Tensor:
+    """The policy's log-probs at temperature 1, which are what a server tells."""
+    engine = actors.policy.engine
+    temperature = engine.head.temperature
+    if temperature == 1.0:
+        return old_S
+    engine.at_temperature(1.0)
+    with actors.policy.playing():
+        found_S = torch.cat(token_logps(engine, rollout.trees, tokens))
+    engine.at_temperature(temperature)
+    return found_S
+
+
+def sampler_notes(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """What a run's log says of the server that answered in the policy's place."""
+    notes = []
+    gaps = [(r["sampler_gap_mean"], int(r["step"])) for r in rows if "sampler_gap_mean" in r]
+    gap, step = max(gaps, default=(0.0, 0))
+    if gap > APART:
+        notes.append(
+            f"the server did not answer with the policy's weights: its log-probs were {gap:.2g} nats per "
+            f"token off the trainer's at step {step} (sampler_gap_mean; allowed: {APART:g}): have it serve "
+            "what was just trained (reload)"
+        )
+    for name, why in UNKNOWN.items():
+        share = sum(r.get(f"sampler/{name}", 0.0) for r in rows) / max(1, len(rows))
+        if share:
+            notes.append(f"{why} of {share:.0%} of the answers: sampler_gap leaves these out")
+    return notes
 
 
 def padded(values_S: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -115,6 +115,7 @@ def on_policy(
     folder: Path,
     run: str = "",
     sampler: Sampler | None = None,
+    publish: Callable[[], None] = lambda: None,
     evaluate: Callable[[Rollout], Mapping[str, float]] | None = None,
     held: Sequence[Prompt] = (),
     trackers: Sequence[str] = (),
@@ -122,12 +123,13 @@ def on_policy(
 ) -> str:
     """Train the policy (and value model) of `actors` in place; why it ended before `steps`, or "".
 
-    `sampler` answers instead of the policy's own model (a server that serves the same weights).
+    `sampler` answers instead of the policy's own model (a server that serves the same weights); `publish`
+    gives it the weights before each step.
     `held` prompts are answered every `eval_every` steps and at the end; the answers are kept in
     folder/samples, and `evaluate` says what else is measured on them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = _Loop(actors, prompts, rewards, cfg, method, seed, folder, sampler)
+    made = _Loop(actors, prompts, rewards, cfg, method, seed, folder, sampler, publish)
     parameters = actors.parameters()
     more: dict[str, Any] = {}
     start = load_checkpoint(folder, parameters, made.policy_optimiser, run, more)
@@ -158,9 +160,11 @@ class _Loop:
     def __init__(
         self, actors: Actors, prompts: Sequence[Prompt], rewards: Rewards, cfg: OnPolicy,
         method: Method, seed: int, folder: Path, sampler: Sampler | None,
+        publish: Callable[[], None],
     ) -> None:  # fmt: skip
         self.actors, self.prompts, self.rewards, self.cfg = actors, prompts, rewards, cfg
         self.method, self.seed, self.folder, self.sampler = method, seed, folder, sampler
+        self.publish = publish
         self.control = kl_control(cfg.kl)
         self.state = _State(cfg.kl.beta, Moments(), rewards.weights)
         self.policy = optimiser_settings(cfg)
@@ -217,6 +221,7 @@ class _Loop:
     def _rollout(self, prompts: Sequence[Prompt], step: int) -> Rollout:
         how = sampling(self.cfg, derive_seed(self.seed, "rollout", step))
         if self.sampler:
+            self.publish()
             return roll_out_through(self.sampler, self.actors.lm.tokenizer, prompts, how)
         with self.actors.policy.playing():
             return roll_out(self.actors.lm, prompts, how, batch_size=self.cfg.rollout_batch)

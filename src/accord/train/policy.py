@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from accord.core.hashing import content_hash, tree_hash
+from accord.core.rundir import read_jsonl
 from accord.core.types import Exchange, Prompt
 from accord.lm.load import LanguageModel, load
 from accord.lm.sample import LocalSampler, Sampler
-from accord.lm.server import server_sampler
+from accord.lm.server import ServerSampler, server_sampler
 from accord.rewards.axes import load_axes_model
 from accord.rewards.base import Context, named_models
 from accord.rewards.compose import build_rewards
@@ -20,6 +21,7 @@ from accord.rewards.learned import is_reward_model, load_reward_model
 from accord.rewards.process_model import load_process_model
 from accord.train.actors import FRESH, Actors, cast, on_the_base
 from accord.train.best_and_worst import best_of_n, online_dpo
+from accord.train.experience import sampler_notes
 from accord.train.group import grpo, rloo
 from accord.train.on_policy import Method, on_policy
 from accord.train.optimise import Progress
@@ -61,14 +63,17 @@ def train_policy(
     where: Callable[[str], Path] = Path,
     held: Sequence[Prompt] = (),
     evaluate: Callable[[Rollout], Mapping[str, float]] | None = None,
-    sampler: Sampler | None = None,
+    sampler: Sampler | str | None = None,
+    reload: str = "",
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
 ) -> PolicyTrained:
     """Train `lm` on `rewards` of its own answers to `prompts`; its weights at the start are the reference.
     `where` gives the folder of a reward model that an entry of `rewards` names. The policy is saved in
-    run_dir/model."""
+    run_dir/model. `sampler` answers instead of the policy's own model: anything, or a server by its address
+    with the model's name after #. It must answer with the weights that are trained: before each step `reload`
+    (an address) is told where they lie. `sampler_gap` in the log tells how far it is from them."""
     folder, weights = Path(run_dir), lm.weights
     named = [where(name) for config in rewards for name in named_models(dict(config))]
     starts = [f for f in named if is_reward_model(f)]  # what a value model can start from
@@ -89,13 +94,22 @@ def train_policy(
         weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every"}),
         seed, [p.id for p in prompts], [dict(c) for c in rewards], [tree_hash(f) for f in named],
     ])  # fmt: skip
+    module = actors.roles.module if actors.roles else lm.model
+    adapter = "policy" if actors.roles else None
+    server = server_sampler(sampler, reload) if isinstance(sampler, str) else sampler
+
+    def publish() -> None:
+        if isinstance(server, ServerSampler) and server.reload:
+            save_model(lm, module, folder / "served", adapter=adapter)
+            server.publish(folder / "served" / (f"adapter/{adapter}" if adapter else ""))
+
     ended = on_policy(
         actors, prompts, made, settings, _method(settings), seed=seed, folder=folder, run=run,
-        sampler=sampler, evaluate=evaluate, held=held, trackers=trackers, on_step=on_step,
+        sampler=server, publish=publish, evaluate=evaluate, held=held, trackers=trackers, on_step=on_step,
     )  # fmt: skip
-    module = actors.roles.module if actors.roles else lm.model
-    save_model(lm, module, folder / "model", adapter="policy" if actors.roles else None)
-    notes = [*actors.policy.engine.notes, *actors.notes, *([ended] if ended else [])]
+    save_model(lm, module, folder / "model", adapter=adapter)
+    told = sampler_notes(read_jsonl(folder / "metrics.jsonl")) if server else []
+    notes = [*actors.policy.engine.notes, *actors.notes, *([ended] if ended else []), *told]
     return PolicyTrained(folder, tuple(notes), ended)
 
 

@@ -5,16 +5,19 @@ Legend: G prompts, K answers to each, C = G·K continuations in order, S their t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from accord.core.types import Exchange, Prompt, Response
-from accord.lm.chat import render_exchange
+from accord.lm.chat import Rendered, render_exchange
 from accord.lm.load import LanguageModel
 from accord.lm.sample import LocalSampler, Sampler, Sampling
+from accord.lm.server import Said, ServerSampler
 from accord.lm.tree import Tree
 
 __all__ = ["Rollout", "roll_out", "roll_out_through"]
@@ -23,12 +26,17 @@ __all__ = ["Rollout", "roll_out", "roll_out_through"]
 @dataclass(frozen=True)
 class Rollout:
     """`trees` hold the tokens sampled, stop token included where there was one; a cut-off answer has
-    none, and none is invented. `sampled_S` are the sampler's own log-probs, where it tells them."""
+    none, and none is invented. `sampled_S` are the sampler's own log-probs, NaN where it tells none, and
+    `tempered` whether they are those at the sampling temperature. `untold`, `unmatched`: answers of which a
+    server told none, or of other tokens than these."""
 
     prompts: tuple[Prompt, ...]
     responses: tuple[tuple[Response, ...], ...]
     trees: tuple[Tree, ...]
     sampled_S: Tensor | None = None
+    tempered: bool = True
+    untold: int = 0
+    unmatched: int = 0
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -70,17 +78,58 @@ def roll_out(
 
 
 def roll_out_through(
-    sampler: Sampler, tokenizer: object, prompts: Sequence[Prompt], sampling: Sampling
+    sampler: Sampler, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sampling
 ) -> Rollout:
     """Answers from anywhere (a server): their texts rendered to the policy's tokens again. An answer
     that was cut off gets no end-of-turn token."""
     kept: list[tuple[Prompt, tuple[Response, ...], Tree]] = []
-    for prompt, answers in zip(prompts, sampler(prompts, sampling), strict=True):
-        done = [render_exchange(tokenizer, prompt, r, sampled=True) for r in answers]  # type: ignore[arg-type]
-        pairs = [(r, d) for r, d in zip(answers, done, strict=True) if d.completion]
-        if pairs:
-            tree = Tree(pairs[0][1].prompt, tuple(d.completion for _, d in pairs))
-            kept.append((prompt, tuple(r for r, _ in pairs), tree))
+    sampled: list[float] = []
+    untold = unmatched = 0
+    for prompt, answers in zip(prompts, _told(sampler, prompts, sampling), strict=True):
+        done = [
+            (r, render_exchange(tokenizer, prompt, r, sampled=True), said) for r, said in answers
+        ]
+        done = [(r, d, said) for r, d, said in done if d.completion]
+        if not done:
+            continue
+        tree = Tree(done[0][1].prompt, tuple(d.completion for _, d, _ in done))
+        kept.append((prompt, tuple(r for r, _, _ in done), tree))
+        for _, rendered, said in done:
+            logps = None if said is None else _matched(tokenizer, rendered, said)
+            untold += said is None
+            unmatched += said is not None and logps is None
+            sampled += logps or [math.nan] * len(rendered.completion)
     columns = zip(*kept, strict=True) if kept else ((), (), ())
     found, responses, trees = (tuple(column) for column in columns)
-    return Rollout(found, responses, trees)  # type: ignore[arg-type]
+    logps_S = torch.tensor(sampled)
+    return Rollout(found, responses, trees, logps_S, False, untold, unmatched)  # type: ignore[arg-type]
+
+
+def _told(
+    sampler: Sampler, prompts: Sequence[Prompt], sampling: Sampling
+) -> list[list[tuple[Response, Said | None]]]:
+    if isinstance(sampler, ServerSampler):
+        return sampler.told(prompts, sampling)
+    return [[(response, None) for response in some] for some in sampler(prompts, sampling)]
+
+
+def _matched(tokenizer: Any, rendered: Rendered, said: Said) -> list[float] | None:
+    """The sampler's log-prob of each token of the completion; None where it sampled others. Of the token
+    that ends the turn many servers tell nothing: NaN. Leading blanks don't count, for some show a token
+    without its own."""
+
+    def same(token: int, text: str) -> bool:
+        ours = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        return bool(ours.lstrip(" ") == text.lstrip(" "))
+
+    ids = rendered.completion
+    body = ids if rendered.truncated else ids[:-1]
+    rest = said[len(body) :]
+    alike = all(same(token, text) for token, (text, _) in zip(body, said, strict=False))
+    if len(said) < len(body) or not alike or (rest and rendered.truncated):
+        return None
+    logps = [logp for _, logp in said[: len(body)]]
+    if rendered.truncated:
+        return logps
+    ends = len(rest) == 1 and (not rest[0][0] or same(ids[-1], rest[0][0]))
+    return [*logps, rest[0][1] if ends else math.nan]

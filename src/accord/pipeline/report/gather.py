@@ -77,7 +77,10 @@ class Outputs:
 
     @property
     def reward(self) -> Done | None:
-        return next(iter(self.of("reward")), None)
+        """The reward model whose scores are shown: the one `compare` names, else the first."""
+        named = [stage.config.get("reward") for stage in self.of("compare")]
+        models = self.of("reward")
+        return next((m for m in models if m.name in named[-1:]), next(iter(models), None))
 
     @property
     def trusted(self) -> bool:

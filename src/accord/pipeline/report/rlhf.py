@@ -74,10 +74,10 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
         "Share of prompts whose answers all scored alike: nothing is learned from them.",
     ),
     (
-        ("sampler_gap",),
+        ("sampler_gap", "sampler_gap_mean"),
         "sampler against trainer",
-        "Largest difference of a token's log-prob between the two (nats). Above 0.01, the policy "
-        "is not quite what answered.",
+        "Difference of a token's log-prob between the two (nats): the largest, and the mean. Above 0.01, the "
+        "policy is not quite what answered; a mean above 0.1 is that of a server with other weights.",
     ),
     (
         ("grad_norm", "value_grad_norm"),
