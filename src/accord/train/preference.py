@@ -38,7 +38,7 @@ from accord.train.unpaired import (
 __all__ = ["Judged", "Material", "train_on", "train_preference"]
 
 Judged = Pair | Group | LabelledResponse
-REFERENCE_TOKENS = 2048
+REFERENCE_TOKENS = 2048  # at a time, whatever a training's own budget: points of a sweep share the cache
 Share = Literal["prompt", "pair"]
 References = Callable[[Sequence[Tree]], list[Tensor]]
 
@@ -219,8 +219,6 @@ def train_on(
     settings = loss or {"name": "dpo"}
     chosen, data, held = material.ready(settings, optimise_with.batch_size)
     average = material.weighing(chosen)
-    # how many tokens at a time is part of the reference's key, and what `auto` finds differs between points
-    together = REFERENCE_TOKENS if optimise_with.tokens == "auto" else optimise_with.tokens
     weights = None
     if borrow and tune == "full":
         weights = {name: value.clone() for name, value in lm.model.state_dict().items()}
@@ -234,7 +232,7 @@ def train_on(
         kept = cache or folder / "reference"
 
         def references(trees: Sequence[Tree]) -> list[Tensor]:
-            return reference_logps(engine, trees, lm.weights, together, kept, on_reference)
+            return reference_logps(engine, trees, lm.weights, REFERENCE_TOKENS, kept, on_reference)
 
         run = _Run(trainee, chosen, references, average, tokens)
         objective, before = run.objective(data), run.before(held)
