@@ -214,6 +214,28 @@ def test_the_length_residual_takes_out_what_length_foretells() -> None:
     assert made([exchange("x")]).total == pytest.approx([4.0])
 
 
+@pytest.mark.parametrize("how", ["nan", "raises"])
+def test_the_length_residual_is_that_of_the_answers_with_a_score(how: str) -> None:
+    texts = ("x", "x x", "bad x x x x x x", "x x x", "x x x x")
+
+    def model(exchanges: Sequence[Exchange]) -> list[float]:
+        read = [e.response.text for e in exchanges]
+        if how == "raises" and any("bad" in text for text in read):
+            raise KeyError("bad")
+        return [math.nan if "bad" in text else 3.0 * len(text.split()) + 1 for text in read]
+
+    def total(on_failure: str) -> list[float]:
+        config = {"name": "length_residual", "model": "rm", "on_failure": on_failure}
+        made = build_rewards([config], Context(model=lambda _: model), "rewards")
+        return made([exchange(t) for t in texts]).total
+
+    found = total("drop")
+    assert math.isnan(found.pop(2))
+    assert found == pytest.approx([8.5] * 4)
+    with pytest.raises(RunError, match=r"no score.*bad x"):
+        total("stop")
+
+
 def test_a_reward_that_hangs_does_not_keep_the_process_from_ending() -> None:
     code = """
 import time

@@ -25,7 +25,7 @@ from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
 from accord.core.types import Exchange
 from accord.rewards import axes, judged, models, process, rules
-from accord.rewards.base import Context, Reward, named_models, rewards
+from accord.rewards.base import Context, Reward, Together, named_models, rewards
 
 __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward"]
 
@@ -58,6 +58,7 @@ class _Part:
     label: str
     function: Reward
     timeout: float | None
+    finish: Callable[[Sequence[Exchange], Sequence[float]], list[float]] | None = None
 
 
 @dataclass
@@ -120,7 +121,9 @@ def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where:
             raise ConfigError(f"two rewards are called {label!r}", where=place, mend="give a label")
         ours = common.timeout is None and named_models(config)
         timeout = None if ours else common.timeout or PATIENCE
-        parts.append(_Part(common, label, function(context), timeout))
+        made = function(context)
+        first, finish = (made.score, made.finish) if isinstance(made, Together) else (made, None)
+        parts.append(_Part(common, label, first, timeout, finish))
     if not parts:
         raise ConfigError("no reward is given", where=where, allowed=", ".join(rewards.names()))
     return Rewards(parts, {part.label: part.common.weight for part in parts})
@@ -148,7 +151,8 @@ def _scores(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:
     for exchange, score in zip(exchanges, scores, strict=True):
         if not math.isfinite(score) and part.common.on_failure == "stop":
             raise _stopped(part, exchange, f"its score is {score}")
-    return [x if math.isfinite(x) else math.nan for x in scores]
+    scores = [x if math.isfinite(x) else math.nan for x in scores]
+    return part.finish(exchanges, scores) if part.finish else scores
 
 
 def _called(part: _Part, exchanges: Sequence[Exchange]) -> tuple[list[float] | None, str]:
