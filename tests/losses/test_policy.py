@@ -14,6 +14,7 @@ from torch import Tensor
 from accord.losses import (
     AdaptiveKL,
     FixedKL,
+    alike,
     gae,
     group_normalised,
     kl_estimate,
@@ -214,3 +215,15 @@ def test_group_normalised_by_hand() -> None:
 def test_rewards_alike_up_to_rounding_give_no_advantage() -> None:
     got = group_normalised(t([[0.1 + 0.2, 0.3, 0.3]]))
     assert not got.any()
+    nan = math.nan
+    groups = [[0.1 + 0.2, 0.3, nan], [1.0, 1.0 + 1e-9, nan], [2.0, nan, nan], [nan] * 3]
+    assert alike(t(groups)).tolist() == [True, False, True, True]
+    assert alike(t(groups).float()).tolist() == [True] * 4  # 1e-9 is nothing in single precision
+
+
+@pytest.mark.parametrize("offset", [-1e9, 1e3, 1e9])
+def test_an_offset_hides_no_difference_that_rounding_leaves(offset: float) -> None:
+    r = torch.round(random(3, 4) * 1024) / 1024  # exact beside any of these offsets
+    torch.testing.assert_close(
+        group_normalised(r + offset), group_normalised(r), rtol=1e-4, atol=1e-4
+    )

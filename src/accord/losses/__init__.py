@@ -1,6 +1,6 @@
 """Objectives as pure functions of log-probs and scores; torch, no I/O."""
 
-from accord.losses.advantage import gae, group_normalised, leave_one_out, whiten
+from accord.losses.advantage import alike, gae, group_normalised, leave_one_out, whiten
 from accord.losses.families import ChosenLoss, choose_loss, loss_names
 from accord.losses.kl import AdaptiveKL, FixedKL, KLEstimator, kl_estimate
 from accord.losses.logps import LabelledLogps, PairLogps, RankedLogps
@@ -25,6 +25,7 @@ __all__ = [
     "PairLogps",
     "PairScores",
     "RankedLogps",
+    "alike",
     "choose_loss",
     "gae",
     "get_preference_loss",

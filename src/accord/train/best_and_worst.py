@@ -16,10 +16,11 @@ from torch import Tensor
 
 from accord.core.types import Edge, Group
 from accord.lm.tree import Tree
-from accord.losses import choose_loss
+from accord.losses import alike, choose_loss
 from accord.train.actors import Actors
 from accord.train.data import Trees
 from accord.train.experience import Experience
+from accord.train.group import groups
 from accord.train.on_policy import Advantages, Method
 from accord.train.optimise import Objective, Sums
 from accord.train.pairs import preference_objective
@@ -39,14 +40,17 @@ def best_of_n(cfg: BestOfN) -> Method:
 
 
 def ranked(found: Experience) -> list[tuple[int, int] | None]:
-    """(best, worst) answer of each prompt, the first of equals; None where no two scores differ."""
-    counts = [len(tree.completions) for tree in found.rollout.trees]
-    places: list[tuple[int, int] | None] = []
-    for scores in found.score_C.split(counts):
-        known = [(x, -k) for k, x in enumerate(scores.tolist()) if x == x]
-        best, worst = max(known, default=(0.0, 0)), min(known, default=(0.0, 0))
-        places.append((-best[1], -worst[1]) if best[0] > worst[0] else None)
-    return places
+    """(best, worst) answer of each prompt, the first of equals; None where the scores are `alike`."""
+    score_GK, _ = groups(found.score_C, found)
+    return [
+        None if silent else (int(best), int(worst))
+        for silent, best, worst in zip(
+            alike(score_GK),
+            score_GK.nan_to_num(-torch.inf).argmax(-1),
+            score_GK.nan_to_num(torch.inf).argmin(-1),
+            strict=True,
+        )
+    ]
 
 
 def _gaps(found: Experience, beta: float) -> Advantages:

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from accord.losses import group_normalised, leave_one_out, ppo_clip, sequence_ratio
+from accord.losses import alike, group_normalised, leave_one_out, ppo_clip, sequence_ratio
 from accord.train.experience import Experience
 from accord.train.on_policy import Advantages, Method
 from accord.train.settings import Grpo, Rloo
@@ -65,7 +65,5 @@ def _grpo(found: Experience, beta: float, *, cfg: Grpo) -> Advantages:
 
 
 def _facts(a_C: Tensor, score_GK: Tensor) -> dict[str, float]:
-    alike = [
-        bool((row[~row.isnan()] - row[~row.isnan()][:1]).abs().sum() < 1e-8) for row in score_GK
-    ]
-    return {"silent_groups": sum(alike) / len(alike), "advantage_abs": float(a_C.abs().mean())}
+    silent = float(alike(score_GK).float().mean())
+    return {"silent_groups": silent, "advantage_abs": float(a_C.abs().mean())}
