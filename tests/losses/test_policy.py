@@ -142,6 +142,11 @@ def test_adaptive_kl_moves_toward_its_target_by_bounded_steps() -> None:
     assert control.update(1e9, 100) == pytest.approx(0.1 * 1.02)
     assert control.update(-50.0, 100) == pytest.approx(0.1 * 1.02 * 0.98)
     assert FixedKL(0.3).update(100.0, 10) == 0.3
+    assert AdaptiveKL(0.1, horizon=1.0).update(0.0, 4) == pytest.approx(0.02)
+    with pytest.raises(
+        ValueError, match=r"horizon of 1 .* 5 sequences"
+    ):  # β would be 0, then negative
+        AdaptiveKL(0.1, horizon=1.0).update(0.0, 5)
 
 
 def test_clip_by_hand() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from accord.core.config import validate
 from accord.core.errors import ConfigError, RunError
 from accord.core.types import Exchange, Prompt, Response
 from accord.lm.engine import Engine
@@ -24,7 +25,7 @@ from accord.rewards.learned import load_reward_model
 from accord.train.actors import cast
 from accord.train.checkpoint import checkpoint_step
 from accord.train.policy import PolicyTrained, train_policy
-from accord.train.settings import BestOfN, Grpo, OnlineDpo, Ppo, Rloo
+from accord.train.settings import BestOfN, Grpo, Kl, OnlineDpo, Ppo, Rloo
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import Killed, fresh, prompt, reward_model, saved_tensors
 
@@ -193,9 +194,35 @@ def test_the_kl_budget_ends_the_run_and_says_so(tiny: Path, tmp_path: Path) -> N
     assert len(rows) < 50
     assert rows[-1]["kl"] >= 0.5
     assert "KL budget of 0.5 nats per sequence was reached" in done.ended
+    short = cfg.model_copy(update={"steps": len(rows) - 1, "kl": Kl(beta=0.0)})
+    before, _ = run(
+        tiny, tmp_path / "before", short
+    )  # the saved policy is the one whose KL was measured
+    ours, theirs = saved_tensors(done.model), saved_tensors(before.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     again, more = run(tiny, tmp_path, cfg)  # a finished run stays finished
     assert more == []
     assert again.ended == done.ended
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        (
+            {"horizon": 3.2},
+            r"rloo: kl.horizon 3.2 lets beta turn negative: with 16 answers .* above 3.2",
+        ),
+        ({"beta": 0.0}, r"rloo.kl: beta: 0 never moves"),
+    ],
+)
+def test_an_adaptive_control_that_can_not_work_is_refused(keys: dict[str, Any], match: str) -> None:
+    def checked(**kl: float) -> None:
+        config = {"batch_size": 4, "n": 4, "kl": {"control": "adaptive", **kl}}
+        validate(Rloo, config, where="rloo")
+
+    checked(horizon=3.3)
+    with pytest.raises(ConfigError, match=match):
+        checked(**keys)
 
 
 def test_no_further_minibatch_once_the_policy_has_moved(tiny: Path, tmp_path: Path) -> None:

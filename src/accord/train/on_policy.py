@@ -204,14 +204,15 @@ class _Loop:
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
             moments=moments,
         )  # fmt: skip
-        worth = self.method.advantages(found, self.state.beta)
-        row = {**found.facts, **worth.facts, "beta": self.state.beta}
-        row |= self._update(found, worth, step)
-        row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
-        self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
+        row = {**found.facts, "beta": self.state.beta}
         if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
             reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
-            self.state.ended = f"{reached} at step {step + 1}"
+            self.state.ended = f"{reached} at step {step + 1}, which made no update"
+            return row  # what is saved is the policy that was measured
+        worth = self.method.advantages(found, self.state.beta)
+        row |= {**worth.facts, **self._update(found, worth, step)}
+        row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
+        self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
         return row
 
     def _rollout(self, prompts: Sequence[Prompt], step: int) -> Rollout:
