@@ -15,6 +15,7 @@ from accord.losses import (
     AdaptiveKL,
     FixedKL,
     alike,
+    clipped,
     gae,
     group_normalised,
     kl_estimate,
@@ -158,6 +159,15 @@ def test_clip_by_hand() -> None:
     dual = ppo_clip(t([math.log(9.0)]), t([0.0]), t([-1.0]), clip=0.2, dual_clip=3.0)
     torch.testing.assert_close(dual, t([3.0]))
     assert ppo_clip(t([1e4]), t([0.0]), t([-1.0]), clip=0.2).isfinite().all()
+
+
+@pytest.mark.parametrize("clip_high", [None, 0.5])
+def test_clipped_is_where_the_surrogate_has_no_gradient(clip_high: float | None) -> None:
+    new = t([0.7, 0.75, 0.85, 1.0, 1.15, 1.25, 1.45, 1.55]).log().repeat(3).requires_grad_(True)
+    old, a = torch.zeros(24, dtype=F64), t([1.0, 0.0, -1.0]).repeat_interleave(8)
+    keys: dict[str, Any] = {"clip": 0.2, "clip_high": clip_high}
+    (grad,) = torch.autograd.grad(ppo_clip(new, old, a, **keys).sum(), new)
+    assert torch.equal(clipped(new, old, a, **keys), (grad == 0) & (a != 0))
 
 
 def test_at_ratio_one_the_gradient_is_the_policy_gradient() -> None:

@@ -78,8 +78,18 @@ def test_wrong_rewards_are_found_before_anything_runs(
 def test_every_part_of_a_reward_and_a_constraints_weight_get_a_curve() -> None:
     found = {
         keys: name
-        for keys, name, _ in rlhf.curves(["score", "reward/rm", "weight/care", "dropped/rm"])
+        for keys, name, _ in rlhf.curves(
+            [
+                "score",
+                "reward/rm",
+                "weight/care",
+                "dropped/rm",
+                "eval/dropped/rm",
+                "eval/dropped/care",
+            ]
+        )
     }
     assert found[("reward/rm",)] == "rm: reward"
     assert found[("weight/care",)] == "care: weight"
-    assert found[("dropped/rm",)] == "rm: left out"
+    assert found[("dropped/rm", "eval/dropped/rm")] == "rm: left out"
+    assert found[("eval/dropped/care",)] == "care: left out"

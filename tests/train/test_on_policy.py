@@ -183,6 +183,42 @@ def test_a_failing_reward_stops_with_the_exchange_or_is_counted(
     assert all(math.isfinite(x) for row in rows for x in row.values())
 
 
+def test_an_evaluation_without_any_reward_is_counted_and_the_run_goes_on(
+    tiny: Path, tmp_path: Path
+) -> None:
+    held = [p.model_copy(update={"tags": {}}) for p in PROMPTS[:3]]
+    known = [p.model_copy(update={"tags": {"answer": "7"}}) for p in PROMPTS]
+    rewards = [{"name": "exact_answer", "on_failure": "drop"}]
+    rows: list[Mapping[str, float]] = []
+    train_policy(
+        fresh(tiny), known, rewards, run_dir=tmp_path, tune=LORA, settings=settings(Rloo, eval_every=2),
+        held=held, on_step=lambda done, total, row: rows.append(dict(row)),
+    )  # fmt: skip
+    assert [row.get("eval/dropped/exact_answer") for row in rows] == [None, 3.0, None, 3.0]
+    assert not any("eval/reward" in row for row in rows)
+
+
+def test_a_resumed_run_remembers_the_weights_of_constraints(tiny: Path, tmp_path: Path) -> None:
+    rewards = [
+        *VOWELS,
+        {"name": "length_penalty", "at_least": 0.0, "weight": 0.5, "dual_step": 0.5},
+    ]
+
+    def die(done: int, *_: Any) -> None:
+        if done == 2:
+            raise Killed
+
+    _, rows = run(tiny, tmp_path / "whole", settings(Rloo), rewards=rewards)
+    with pytest.raises(Killed):
+        run(tiny, tmp_path / "cut", settings(Rloo), rewards=rewards, on_step=die)
+    run(tiny, tmp_path / "cut", settings(Rloo), rewards=rewards)
+    whole, cut = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+    weights = [row["weight/length_penalty"] for row in rows]
+    assert sorted(set(weights)) == weights  # it rises at every step
+    assert weights[0] > 0.5
+
+
 def test_dropout_is_refused(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tune.dropout.*allowed: 0"):
         run(tiny, tmp_path, settings(Ppo), tune=Lora(r=4, alpha=8, dropout=0.1))

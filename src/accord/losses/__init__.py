@@ -4,7 +4,7 @@ from accord.losses.advantage import alike, gae, group_normalised, leave_one_out,
 from accord.losses.families import ChosenLoss, choose_loss, loss_names
 from accord.losses.kl import AdaptiveKL, FixedKL, KLEstimator, kl_estimate
 from accord.losses.logps import LabelledLogps, PairLogps, RankedLogps
-from accord.losses.policy import ppo_clip, sequence_ratio, value_clip
+from accord.losses.policy import clipped, ppo_clip, sequence_ratio, value_clip
 from accord.losses.preference import get_preference_loss, preference_loss, preference_losses
 from accord.losses.ranking import (
     get_ranking_loss,
@@ -27,6 +27,7 @@ __all__ = [
     "RankedLogps",
     "alike",
     "choose_loss",
+    "clipped",
     "gae",
     "get_preference_loss",
     "get_ranking_loss",

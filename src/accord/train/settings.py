@@ -10,13 +10,14 @@ from accord.core.config import Strict
 from accord.core.registry import NonNegative, Positive, UnitInterval
 
 __all__ = [
-    "Average", "BestOfN", "Grpo", "Kl", "MissingEos", "OnPolicy", "OnlineDpo", "Ppo", "Rloo",
+    "Average", "BestOfN", "Grpo", "Kl", "MissingEos", "OnPolicy", "OnlineDpo", "Ppo", "Ratio", "Rloo",
 ]  # fmt: skip
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
 Average = Literal["token", "sequence", "sum", "constant"]
+Ratio = Literal["token", "sequence"]
 
 
 class Kl(Strict):
@@ -120,7 +121,7 @@ class Rloo(OnPolicy):
     """REINFORCE with a leave-one-out baseline."""
 
     n: Several = 4
-    ratio: Literal["token", "sequence"] = "token"
+    ratio: Ratio = "token"
     average: Average = "sum"
 
 
@@ -142,7 +143,7 @@ class Grpo(OnPolicy):
     """Group-relative policy optimisation."""
 
     n: Several = 4
-    ratio: Literal["token", "sequence"] = "token"
+    ratio: Ratio = "token"
     average: Average = "sequence"
     scale: bool = True
     """Divide by the group's standard deviation."""
