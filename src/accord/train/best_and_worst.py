@@ -9,6 +9,7 @@ have the same score teaches nothing and counts nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from accord.core.types import Edge, Group
 from accord.lm.tree import Tree
 from accord.losses import alike, choose_loss
+from accord.stats.best_of_n import best_of_n_kl, expected_best
 from accord.train.actors import Actors
 from accord.train.data import Trees
 from accord.train.experience import Experience
@@ -36,7 +38,7 @@ def online_dpo(cfg: OnlineDpo) -> Method:
 
 def best_of_n(cfg: BestOfN) -> Method:
     """Rejection sampling with these settings."""
-    return Method("best_of_n", _gaps, objective=_imitate)
+    return Method("best_of_n", partial(_best, n=cfg.n), objective=_imitate)
 
 
 def ranked(found: Experience) -> list[tuple[int, int] | None]:
@@ -61,6 +63,19 @@ def _gaps(found: Experience, beta: float) -> Advantages:
     if gaps:
         facts["score_gap"] = sum(gaps) / len(gaps)
     return Advantages(torch.zeros_like(found.old_S), facts=facts)
+
+
+def _best(found: Experience, beta: float, *, n: int) -> Advantages:
+    """Beside the gaps, what best-of-n would itself earn on the policy as it is, and cost from it (nats)."""
+    counts, worth = [len(tree.completions) for tree in found.rollout.trees], _gaps(found, beta)
+    parts = found.score_C.split(counts), torch.tensor(found.scored.total).split(counts)
+    best = [
+        expected_best(by[there].tolist(), min(n, int(there.sum())), told[there].tolist())
+        for by, told in zip(*parts, strict=True)
+        if bool((there := ~by.isnan()).any())
+    ]
+    more = {"best_of_n_kl": best_of_n_kl(n), "expected_best": sum(best) / len(best)}
+    return replace(worth, facts={**worth.facts, **more})
 
 
 def _reference(found: Experience) -> list[list[Tensor]]:

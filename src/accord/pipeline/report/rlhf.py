@@ -29,6 +29,12 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
         "The score after what cut-off answers pay and after scaling: on another scale than the score.",
     ),
     (
+        ("expected_best", "score"),
+        "best of n",
+        "Mean reward of the best of each prompt's n answers: what best-of-n would earn with the policy as it "
+        "is, and what imitation moves the score toward. Where the two meet, nothing is left to choose from.",
+    ),
+    (
         ("eval/gold",),
         "gold",
         "The truth where it is known. Gold falling while the score rises is over-optimisation.",
@@ -38,6 +44,12 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
         "KL from the reference",
         "Nats per answer, on the policy's own answers: k1 is unbiased and may dip below 0 by chance, k3 is "
         "never negative. Steadily negative k1 means sampler and trainer disagree.",
+    ),
+    (
+        ("best_of_n_kl", "kl"),
+        "KL of best-of-n",
+        "log n - (n-1)/n nats: what best-of-n on the reference would itself cost, at most. A policy beyond "
+        "it has gone further for its score than picking the best answer each time would have.",
     ),
     (("beta",), "β", "Price of a nat of KL; the adaptive control moves it toward its target."),
     (
