@@ -136,6 +136,11 @@ def smoothed(curve: Curve, window: int = 7) -> Curve:
     ]
 
 
+def drawn(name: str, curve: Curve) -> Curve:
+    """A curve as it is read: PPO's smoothed, best-of-n's as it is."""
+    return smoothed(curve) if name.startswith("PPO") else curve
+
+
 def fit(curve: Curve, form: str) -> tuple[float, float, float]:
     """α, β and R² of d(α - βd) or d(α - β ln d)."""
     d, g = (np.array([row[i] for row in curve]) for i in (0, 1))
@@ -242,7 +247,7 @@ class Told(dict[str, Curve]):
 
     def __setitem__(self, name: str, curve: Curve) -> None:
         super().__setitem__(name, curve)
-        d, g, p = smoothed(curve)[-1] if name.startswith("PPO") else curve[-1]
+        d, g, p = drawn(name, curve)[-1]
         print(f"{name}: ends at √KL {d:.2f}, gold {g:.2f}, proxy {p:.2f}", flush=True)
 
 
@@ -252,7 +257,7 @@ def report(curves: dict[str, Curve]) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name, raw in curves.items():
         form = "bon" if name.startswith("best") else "rl"
-        curve = raw if form == "bon" else smoothed(raw)
+        curve = drawn(name, raw)
         top, end = max(curve, key=lambda row: row[1]), curve[-1]
         alpha, beta, r2 = fit(curve, form)
         print(f"| {name} | {top[1]:.2f} | {top[0]:.2f} | {end[0]:.2f} | {end[1]:.2f} "
@@ -260,15 +265,15 @@ def report(curves: dict[str, Curve]) -> None:
 
 
 def plot(curves: dict[str, Curve], path: Path) -> None:
-    """Gold of PPO's curves against √KL, and the proxy of the one that turns."""
-    few = f"PPO, {SIZES[0]}"
-    hidden = (": proxy", "mean - std")
-    chosen = [n for n in curves if n.startswith("PPO") and not any(h in n for h in hidden)]
-    shown = {n: [(d, g) for d, g, _ in smoothed(curves[n])] for n in chosen}
-    turned = next(n for n in chosen if n.startswith(f"{few}: mean"))
-    shown |= {
-        f"{turned}, the proxy itself / 4": [(d, p / 4) for d, _, p in smoothed(curves[turned])]
-    }
+    """Gold of best-of-n and of PPO against √KL, and the proxy of the one that turns: six series."""
+    few, many = SIZES
+    together = f"{few}: mean of {MEMBERS} proxies"
+    chosen = [f"{way}, {what}" for what in (many, together) for way in ("best-of-n", "PPO")]
+    chosen.append(f"PPO, {few}, minimum")
+    shown = {n: [(d, g) for d, g, _ in drawn(n, curves[n])] for n in chosen}
+    turned = f"PPO, {together}"
+    proxy = [(d, p / 4) for d, _, p in drawn(turned, curves[turned])]
+    shown |= {f"{turned}, the proxy itself / 4": proxy}
     series = [Series(name, sorted(points)) for name, points in shown.items()]
     save_lines(series, "√KL (nats)", "gold, standard deviations", path)
 

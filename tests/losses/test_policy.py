@@ -14,6 +14,8 @@ from torch import Tensor
 from accord.losses import (
     AdaptiveKL,
     FixedKL,
+    alike,
+    clipped,
     gae,
     group_normalised,
     kl_estimate,
@@ -141,6 +143,11 @@ def test_adaptive_kl_moves_toward_its_target_by_bounded_steps() -> None:
     assert control.update(1e9, 100) == pytest.approx(0.1 * 1.02)
     assert control.update(-50.0, 100) == pytest.approx(0.1 * 1.02 * 0.98)
     assert FixedKL(0.3).update(100.0, 10) == 0.3
+    assert AdaptiveKL(0.1, horizon=1.0).update(0.0, 4) == pytest.approx(0.02)
+    with pytest.raises(
+        ValueError, match=r"horizon of 1 .* 5 sequences"
+    ):  # β would be 0, then negative
+        AdaptiveKL(0.1, horizon=1.0).update(0.0, 5)
 
 
 def test_clip_by_hand() -> None:
@@ -152,6 +159,15 @@ def test_clip_by_hand() -> None:
     dual = ppo_clip(t([math.log(9.0)]), t([0.0]), t([-1.0]), clip=0.2, dual_clip=3.0)
     torch.testing.assert_close(dual, t([3.0]))
     assert ppo_clip(t([1e4]), t([0.0]), t([-1.0]), clip=0.2).isfinite().all()
+
+
+@pytest.mark.parametrize("clip_high", [None, 0.5])
+def test_clipped_is_where_the_surrogate_has_no_gradient(clip_high: float | None) -> None:
+    new = t([0.7, 0.75, 0.85, 1.0, 1.15, 1.25, 1.45, 1.55]).log().repeat(3).requires_grad_(True)
+    old, a = torch.zeros(24, dtype=F64), t([1.0, 0.0, -1.0]).repeat_interleave(8)
+    keys: dict[str, Any] = {"clip": 0.2, "clip_high": clip_high}
+    (grad,) = torch.autograd.grad(ppo_clip(new, old, a, **keys).sum(), new)
+    assert torch.equal(clipped(new, old, a, **keys), (grad == 0) & (a != 0))
 
 
 def test_at_ratio_one_the_gradient_is_the_policy_gradient() -> None:
@@ -214,3 +230,15 @@ def test_group_normalised_by_hand() -> None:
 def test_rewards_alike_up_to_rounding_give_no_advantage() -> None:
     got = group_normalised(t([[0.1 + 0.2, 0.3, 0.3]]))
     assert not got.any()
+    nan = math.nan
+    groups = [[0.1 + 0.2, 0.3, nan], [1.0, 1.0 + 1e-9, nan], [2.0, nan, nan], [nan] * 3]
+    assert alike(t(groups)).tolist() == [True, False, True, True]
+    assert alike(t(groups).float()).tolist() == [True] * 4  # 1e-9 is nothing in single precision
+
+
+@pytest.mark.parametrize("offset", [-1e9, 1e3, 1e9])
+def test_an_offset_hides_no_difference_that_rounding_leaves(offset: float) -> None:
+    r = torch.round(random(3, 4) * 1024) / 1024  # exact beside any of these offsets
+    torch.testing.assert_close(
+        group_normalised(r + offset), group_normalised(r), rtol=1e-4, atol=1e-4
+    )

@@ -85,11 +85,28 @@ def test_wrong_rewards_are_found_before_anything_runs(
 def test_every_part_of_a_reward_and_a_constraints_weight_get_a_curve() -> None:
     found = {
         keys: name
-        for keys, name, _ in rlhf.curves(["score", "reward/rm", "weight/care", "dropped/rm"])
+        for keys, name, _ in rlhf.curves(
+            [
+                "score",
+                "reward/rm",
+                "weight/care",
+                "dropped/rm",
+                "eval/dropped/rm",
+                "eval/dropped/care",
+            ]
+        )
     }
     assert found[("reward/rm",)] == "rm: reward"
     assert found[("weight/care",)] == "care: weight"
-    assert found[("dropped/rm",)] == "rm: left out"
+    assert found[("dropped/rm", "eval/dropped/rm")] == "rm: left out"
+    assert found[("eval/dropped/care",)] == "care: left out"
+
+
+def test_what_best_of_n_costs_and_earns_is_drawn_where_it_is_logged() -> None:
+    both = {("expected_best", "score"), ("best_of_n_kl", "kl")}
+    plain = ["score", "kl", "eval/reward"]
+    assert both <= {keys for keys, *_ in rlhf.curves([*plain, "expected_best", "best_of_n_kl"])}
+    assert not both & {keys for keys, *_ in rlhf.curves(plain)}
 
 
 OTHER = """

@@ -225,6 +225,28 @@ def test_exact_answers() -> None:
         scores(config, "#### 1")  # a prompt without a known answer
 
 
+@pytest.mark.parametrize(
+    ("given", "truth", "score"),
+    [
+        ("7/2", "7", 0), ("7/2", "3.5", 1), ("3.5", "7/2", 1), ("1/3", "0.33333333333", 1), ("7/0", "7", 0),
+        ("7 or 8", "7", 0), ("7, 8", "7", 0), ("7 8", "7", 0), ("7-8", "7", 0), ("3 1/2", "3", 0),
+        (".5", "5", 0), (".5", "0.5", 1), ("-.5", "-0.5", 1), ("1.5.2", "1.5", 0), ("1e3", "1,000", 1),
+        ("$1,234.50.", "1234.5", 1), ("-$7", "-7", 1), ("−7 °C", "-7", 1), ("$7$", "7", 1), ("**7**", "7", 1),
+        ("7 apples.", "7", 1), ("7km/h", "7", 1), ("50%", "50", 1), ("1,00,000", "1e5", 1),
+        ("7\nthat is 8", "7", 1), ("about 7", "7", 0), ("7 or eight", "7", 0), ("", "7", 0),
+    ],
+)  # fmt: skip
+def test_an_exact_answer_is_one_number_and_nothing_else(
+    given: str, truth: str, score: float
+) -> None:
+    assert scores({"name": "exact_answer"}, f"so\n#### {given}", answer=truth) == [score]
+
+
+def test_a_truth_that_is_no_number_scores_nothing() -> None:
+    with pytest.raises(RunError, match="its score is nan"):
+        scores({"name": "exact_answer"}, "#### 7", answer="7 or 8")
+
+
 def test_ensembles_by_hand() -> None:
     scores_ME = torch.tensor([[1.0, 0.0, 5.0], [3.0, 0.0, -1.0], [2.0, 0.0, 2.0]])
     std = torch.tensor([1.0, 0.0, 3.0])
@@ -271,6 +293,28 @@ def test_the_length_residual_takes_out_what_length_foretells() -> None:
     made = build_rewards([{"name": "length_residual", "model": "rm"}], context, "rewards")
     assert made([exchange(t) for t in lengths]).total == pytest.approx([8.5] * 4)
     assert made([exchange("x")]).total == pytest.approx([4.0])
+
+
+@pytest.mark.parametrize("how", ["nan", "raises"])
+def test_the_length_residual_is_that_of_the_answers_with_a_score(how: str) -> None:
+    texts = ("x", "x x", "bad x x x x x x", "x x x", "x x x x")
+
+    def model(exchanges: Sequence[Exchange]) -> list[float]:
+        read = [e.response.text for e in exchanges]
+        if how == "raises" and any("bad" in text for text in read):
+            raise KeyError("bad")
+        return [math.nan if "bad" in text else 3.0 * len(text.split()) + 1 for text in read]
+
+    def total(on_failure: str) -> list[float]:
+        config = {"name": "length_residual", "model": "rm", "on_failure": on_failure}
+        made = build_rewards([config], Context(model=lambda _: model), "rewards")
+        return made([exchange(t) for t in texts]).total
+
+    found = total("drop")
+    assert math.isnan(found.pop(2))
+    assert found == pytest.approx([8.5] * 4)
+    with pytest.raises(RunError, match=r"no score.*bad x"):
+        total("stop")
 
 
 def test_a_reward_that_hangs_does_not_keep_the_process_from_ending() -> None:

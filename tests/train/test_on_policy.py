@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from accord.core.config import validate
 from accord.core.errors import ConfigError, RunError
 from accord.core.types import Exchange, Prompt, Response
 from accord.lm.engine import Engine
@@ -24,7 +25,7 @@ from accord.rewards.learned import load_reward_model
 from accord.train.actors import cast
 from accord.train.checkpoint import checkpoint_step
 from accord.train.policy import PolicyTrained, train_policy
-from accord.train.settings import BestOfN, Grpo, OnlineDpo, Ppo, Rloo
+from accord.train.settings import BestOfN, Grpo, Kl, OnlineDpo, Ppo, Rloo
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import Killed, fresh, prompt, reward_model, saved_tensors
 
@@ -200,6 +201,42 @@ def test_a_failing_reward_stops_with_the_exchange_or_is_counted(
     assert all(math.isfinite(x) for row in rows for x in row.values())
 
 
+def test_an_evaluation_without_any_reward_is_counted_and_the_run_goes_on(
+    tiny: Path, tmp_path: Path
+) -> None:
+    held = [p.model_copy(update={"tags": {}}) for p in PROMPTS[:3]]
+    known = [p.model_copy(update={"tags": {"answer": "7"}}) for p in PROMPTS]
+    rewards = [{"name": "exact_answer", "on_failure": "drop"}]
+    rows: list[Mapping[str, float]] = []
+    train_policy(
+        fresh(tiny), known, rewards, run_dir=tmp_path, tune=LORA, settings=settings(Rloo, eval_every=2),
+        held=held, on_step=lambda done, total, row: rows.append(dict(row)),
+    )  # fmt: skip
+    assert [row.get("eval/dropped/exact_answer") for row in rows] == [None, 3.0, None, 3.0]
+    assert not any("eval/reward" in row for row in rows)
+
+
+def test_a_resumed_run_remembers_the_weights_of_constraints(tiny: Path, tmp_path: Path) -> None:
+    rewards = [
+        *VOWELS,
+        {"name": "length_penalty", "at_least": 0.0, "weight": 0.5, "dual_step": 0.5},
+    ]
+
+    def die(done: int, *_: Any) -> None:
+        if done == 2:
+            raise Killed
+
+    _, rows = run(tiny, tmp_path / "whole", settings(Rloo), rewards=rewards)
+    with pytest.raises(Killed):
+        run(tiny, tmp_path / "cut", settings(Rloo), rewards=rewards, on_step=die)
+    run(tiny, tmp_path / "cut", settings(Rloo), rewards=rewards)
+    whole, cut = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+    weights = [row["weight/length_penalty"] for row in rows]
+    assert sorted(set(weights)) == weights  # it rises at every step
+    assert weights[0] > 0.5
+
+
 def test_dropout_is_refused(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tune.dropout.*allowed: 0"):
         run(tiny, tmp_path, settings(Ppo), tune=Lora(r=4, alpha=8, dropout=0.1))
@@ -211,9 +248,35 @@ def test_the_kl_budget_ends_the_run_and_says_so(tiny: Path, tmp_path: Path) -> N
     assert len(rows) < 50
     assert rows[-1]["kl"] >= 0.5
     assert "KL budget of 0.5 nats per sequence was reached" in done.ended
+    short = cfg.model_copy(update={"steps": len(rows) - 1, "kl": Kl(beta=0.0)})
+    before, _ = run(
+        tiny, tmp_path / "before", short
+    )  # the saved policy is the one whose KL was measured
+    ours, theirs = saved_tensors(done.model), saved_tensors(before.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     again, more = run(tiny, tmp_path, cfg)  # a finished run stays finished
     assert more == []
     assert again.ended == done.ended
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        (
+            {"horizon": 3.2},
+            r"rloo: kl.horizon 3.2 lets beta turn negative: with 16 answers .* above 3.2",
+        ),
+        ({"beta": 0.0}, r"rloo.kl: beta: 0 never moves"),
+    ],
+)
+def test_an_adaptive_control_that_can_not_work_is_refused(keys: dict[str, Any], match: str) -> None:
+    def checked(**kl: float) -> None:
+        config = {"batch_size": 4, "n": 4, "kl": {"control": "adaptive", **kl}}
+        validate(Rloo, config, where="rloo")
+
+    checked(horizon=3.3)
+    with pytest.raises(ConfigError, match=match):
+        checked(**keys)
 
 
 def test_no_further_minibatch_once_the_policy_has_moved(tiny: Path, tmp_path: Path) -> None:

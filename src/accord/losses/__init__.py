@@ -1,10 +1,10 @@
 """Objectives as pure functions of log-probs and scores; torch, no I/O."""
 
-from accord.losses.advantage import gae, group_normalised, leave_one_out, whiten
+from accord.losses.advantage import alike, gae, group_normalised, leave_one_out, whiten
 from accord.losses.families import ChosenLoss, choose_loss, loss_names
 from accord.losses.kl import AdaptiveKL, FixedKL, KLEstimator, kl_estimate
 from accord.losses.logps import LabelledLogps, PairLogps, RankedLogps
-from accord.losses.policy import ppo_clip, sequence_ratio, value_clip
+from accord.losses.policy import clipped, ppo_clip, sequence_ratio, value_clip
 from accord.losses.preference import get_preference_loss, preference_loss, preference_losses
 from accord.losses.ranking import (
     get_ranking_loss,
@@ -30,7 +30,9 @@ __all__ = [
     "PairLogps",
     "PairScores",
     "RankedLogps",
+    "alike",
     "choose_loss",
+    "clipped",
     "gae",
     "get_preference_loss",
     "get_ranking_loss",

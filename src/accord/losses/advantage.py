@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["gae", "group_normalised", "leave_one_out", "whiten"]
+__all__ = ["alike", "gae", "group_normalised", "leave_one_out", "whiten"]
 
-SAME = 1e-6  # of the rewards: a group whose rewards differ by less has nothing to tell
+SAME = 8  # roundings of the largest reward: a group whose rewards differ by no more has nothing to tell
 
 
 def gae(
@@ -74,9 +74,20 @@ def leave_one_out(rewards_GK: Tensor) -> Tensor:
     return torch.where(tells_GK, known_GK - baseline_GK, torch.zeros_like(known_GK))
 
 
+def alike(rewards_GK: Tensor) -> Tensor:
+    """Groups [G] whose rewards differ by no more than rounding, eight units in the last place of the largest:
+    what is left of equal rewards once they have been added up and scaled in this precision. NaN as in
+    `leave_one_out`; a group without any reward is alike."""
+    there_GK = ~rewards_GK.isnan()
+    most_G = torch.where(there_GK, rewards_GK, -torch.inf).amax(-1)
+    least_G = torch.where(there_GK, rewards_GK, torch.inf).amin(-1)
+    rounding_G = torch.finfo(rewards_GK.dtype).eps * torch.maximum(most_G.abs(), least_G.abs())
+    return ~(most_G - least_G > SAME * rounding_G)
+
+
 def group_normalised(rewards_GK: Tensor, *, scale: bool = True) -> Tensor:
     """GRPO (Shao et al. 2024, section 4.1.2): (r - mean)/std of the group; without `scale` r - mean
-    (Dr. GRPO, Liu et al. 2025). A group whose rewards are all alike gives 0, not noise over 1e-4;
+    (Dr. GRPO, Liu et al. 2025). A group whose rewards are `alike` gives 0, not noise over 1e-4;
     std is unbiased. NaN as in `leave_one_out`."""
     there_GK = ~rewards_GK.isnan()
     known_GK = torch.where(there_GK, rewards_GK, torch.zeros_like(rewards_GK))
@@ -86,5 +97,5 @@ def group_normalised(rewards_GK: Tensor, *, scale: bool = True) -> Tensor:
     if not scale:
         return centred_GK
     std_G1 = (centred_GK.square().sum(-1, keepdim=True) / (n_G1 - 1).clamp(min=1)).sqrt()
-    differs_G1 = std_G1 > SAME * known_GK.abs().amax(-1, keepdim=True)
-    return torch.where(differs_G1, centred_GK / std_G1, torch.zeros_like(centred_GK))
+    silent_G1 = alike(rewards_GK).unsqueeze(-1)
+    return torch.where(silent_G1, torch.zeros_like(centred_GK), centred_GK / std_G1)

@@ -49,7 +49,8 @@ class FixedKL:
 @dataclass
 class AdaptiveKL:
     """β that seeks a KL of `target` nats *per sequence* (Ziegler et al. 2019, section 2.2):
-    β ← β·(1 + clip(KL/target - 1, ±0.2)·n/horizon) after n sequences."""
+    β ← β·(1 + clip(KL/target - 1, ±0.2)·n/horizon) after n sequences. ValueError where n is not below
+    5·horizon: β could turn 0 or negative, and pay for drifting away."""
 
     beta: float
     target: float = 6.0
@@ -57,6 +58,10 @@ class AdaptiveKL:
 
     def update(self, observed_kl: float, n: int) -> float:
         """The new β after `n` sequences whose mean summed KL was `observed_kl` (nats)."""
+        if STEP * n >= self.horizon:
+            raise ValueError(
+                f"a horizon of {self.horizon:g} is not above {STEP:g} of {n} sequences"
+            )
         error = min(max(observed_kl / self.target - 1.0, -STEP), STEP)
         self.beta *= 1.0 + error * n / self.horizon
         return self.beta

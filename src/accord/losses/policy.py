@@ -5,12 +5,13 @@ Legend: T tokens, any shape; S scored tokens of C continuations, contiguous.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["ppo_clip", "sequence_ratio", "value_clip"]
+__all__ = ["clipped", "ppo_clip", "sequence_ratio", "value_clip"]
 
 LARGEST = 20.0  # |log ratio| (nats)
 
@@ -36,6 +37,15 @@ def ppo_clip(
     if dual_clip is None:
         return loss
     return torch.where(advantages < 0, torch.minimum(loss, -dual_clip * advantages), loss)
+
+
+def clipped(
+    new: Tensor, old: Tensor, advantages: Tensor, *, clip: float, clip_high: float | None = None
+) -> Tensor:
+    """Where `ppo_clip` gives no gradient: the ratio has left its bounds in the direction it is pushed."""
+    gap = new - old
+    high = gap > math.log1p(clip if clip_high is None else clip_high)
+    return torch.where(advantages > 0, high, (gap < math.log1p(-clip)) & (advantages < 0))
 
 
 def sequence_ratio(new_S: Tensor, old_S: Tensor, lengths: Sequence[int]) -> Tensor:

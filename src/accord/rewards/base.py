@@ -17,13 +17,25 @@ from accord.core.errors import ConfigError
 from accord.core.registry import Registry
 from accord.core.types import Exchange
 
-__all__ = ["Context", "Reward", "named_models", "reward", "rewards", "runs_here"]
+__all__ = ["Context", "Reward", "Together", "named_models", "reward", "rewards", "runs_here"]
 
 
 class Reward(Protocol):
     """Exchanges in, a score for each out, in order; NaN where there is none."""
 
     def __call__(self, exchanges: Sequence[Exchange]) -> Sequence[float]: ...
+
+
+@dataclass(frozen=True)
+class Together:
+    """A reward that also depends on what it is scored beside. `score` may be asked for one exchange at a
+    time, where some of them fail; `finish` then sees all scores at once, NaN where there is none."""
+
+    score: Reward
+    finish: Callable[[Sequence[Exchange], Sequence[float]], list[float]]
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[float]:
+        return self.finish(exchanges, self.score(exchanges))
 
 
 def _no_models(name: str) -> Any:

@@ -26,7 +26,7 @@ from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
 from accord.core.types import Exchange
 from accord.rewards import axes, judged, models, process, rules
-from accord.rewards.base import Context, Reward, rewards, runs_here
+from accord.rewards.base import Context, Reward, Together, rewards, runs_here
 
 __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward"]
 
@@ -59,6 +59,7 @@ class _Part:
     label: str
     function: Reward
     timeout: float | None
+    finish: Callable[[Sequence[Exchange], Sequence[float]], list[float]] | None = None
 
 
 @dataclass
@@ -120,7 +121,9 @@ def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where:
         if label in [part.label for part in parts]:
             raise ConfigError(f"two rewards are called {label!r}", where=place, mend="give a label")
         timeout = common.timeout or (None if runs_here(config) else PATIENCE)
-        parts.append(_Part(common, label, function(replace(context, seconds=timeout)), timeout))
+        made = function(replace(context, seconds=timeout))
+        first, finish = (made.score, made.finish) if isinstance(made, Together) else (made, None)
+        parts.append(_Part(common, label, first, timeout, finish))
     if not parts:
         raise ConfigError("no reward is given", where=where, allowed=", ".join(rewards.names()))
     return Rewards(parts, {part.label: part.common.weight for part in parts})
@@ -146,7 +149,8 @@ def _scores(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:
     for exchange, score in zip(exchanges, scores, strict=True):
         if not math.isfinite(score) and part.common.on_failure == "stop":
             raise _stopped(part, exchange, f"its score is {score}")
-    return [x if math.isfinite(x) else math.nan for x in scores]
+    scores = [x if math.isfinite(x) else math.nan for x in scores]
+    return part.finish(exchanges, scores) if part.finish else scores
 
 
 def _one_by_one(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:

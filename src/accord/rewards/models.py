@@ -14,7 +14,7 @@ from torch import Tensor
 
 from accord.core.registry import NonNegative, UnitInterval
 from accord.core.types import Exchange
-from accord.rewards.base import Context, Reward, reward
+from accord.rewards.base import Context, Reward, Together, reward
 
 __all__ = ["combined"]
 
@@ -29,20 +29,18 @@ def learned(context: Context, *, model: str) -> Reward:
 @reward("length_residual")
 def length_residual(context: Context, *, model: str) -> Reward:
     """A reward model's score less what the answer's length foretells: the slope is fitted by least squares to
-    the answers scored together (the policy's tokens), and the mean score stays."""
-    found = context.model(model)
+    the answers scored together that have a score (the policy's tokens), and their mean score stays."""
 
-    def score(exchanges: Sequence[Exchange]) -> list[float]:
-        scores_E = torch.tensor(list(found(exchanges)), dtype=torch.float64)
-        lengths_E = torch.tensor(
-            [context.count_tokens(e.response.text) for e in exchanges], dtype=torch.float64
-        )
-        centred_E = lengths_E - lengths_E.mean()
-        spread = (centred_E**2).sum()
-        slope = (centred_E * scores_E).sum() / spread if float(spread) > 0 else 0.0
+    def residual(exchanges: Sequence[Exchange], scores: Sequence[float]) -> list[float]:
+        scores_E = torch.tensor(scores, dtype=torch.float64)
+        lengths = [context.count_tokens(e.response.text) for e in exchanges]
+        lengths_E, there_E = torch.tensor(lengths, dtype=torch.float64), scores_E.isfinite()
+        centred_E = lengths_E - lengths_E[there_E].mean()
+        spread = (centred_E[there_E] ** 2).sum()
+        slope = (centred_E * scores_E)[there_E].sum() / spread if float(spread) > 0 else 0.0
         return (scores_E - slope * centred_E).tolist()
 
-    return score
+    return Together(context.model(model), residual)
 
 
 Combine = Literal["mean", "minimum", "lcb", "quantile"]

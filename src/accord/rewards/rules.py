@@ -88,31 +88,46 @@ def exact_answer(
     compare: Literal["number", "text"] = "number",
 ) -> Reward:
     """1 where what follows the last match of `after` equals the prompt's tag `tag`, else 0; NaN for a
-    prompt without the tag. Numbers are compared as numbers ("1,000" is 1000.0)."""
+    prompt without the tag. Numbers are compared as numbers ("1,000" is 1000.0, "7/2" is 3.5): the first line
+    must be one number and nothing else but a sign of currency before it, a word of unit and a full stop
+    after; then NaN too where the tag is no such number."""
     marker = _pattern(after, "rewards.after", context.seconds)
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         found = []
         for e in exchanges:
             truth = e.prompt.tags.get(tag)
-            given = [e.response.text[m.end() :] for m in marker(e.response.text)]
-            if truth is None:
-                found.append(math.nan)
-            else:
-                found.append(float(bool(given) and _same(given[-1], truth, compare)))
+            given: str | None = None
+            for match in marker(e.response.text):
+                given = e.response.text[match.end() :]
+            found.append(math.nan if truth is None else _same(given, truth, compare))
         return found
 
     return score
 
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+_ONE = r"((?:\d{1,3}(?:,\d{2,3})*,\d{3}|\d+)(?:\.\d*)?(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?)"
+NUMBER = re.compile(
+    rf"[$€£¥]? ?([-+−]?) ?[$€£¥]? ?{_ONE}(?: ?/ ?{_ONE})? ?(?:[^\W\d]|[%°$€£¥/^])*\.?",
+    re.IGNORECASE,
+)
 
 
-def _same(given: str, truth: str, compare: str) -> bool:
+def _number(text: str) -> float:
+    """The number that the first line of a text is; NaN where it is anything else."""
+    line = " ".join(text.strip().partition("\n")[0].strip("* \t").split())
+    found = NUMBER.fullmatch(line)
+    if not found:
+        return math.nan
+    sign, *parts = found.groups(default="1")
+    above, below = (float(part.replace(",", "")) for part in parts)
+    return (-above if sign in ("-", "−") else above) / (below or math.nan)
+
+
+def _same(given: str | None, truth: str, compare: str) -> float:
+    """1 or 0; NaN where the truth should be a number and is none."""
     if compare == "text":
-        return given.strip().casefold() == truth.strip().casefold()
-    numbers = [NUMBER.search(text) for text in (given, truth)]
-    if not all(numbers):
-        return False
-    a, b = (float(n.group().replace(",", "")) for n in numbers if n)
-    return math.isclose(a, b, rel_tol=1e-9)
+        return float(given is not None and given.strip().casefold() == truth.strip().casefold())
+    right = _number(truth)
+    same = math.isclose(_number(given or ""), right, rel_tol=1e-9)
+    return math.nan if math.isnan(right) else float(same)

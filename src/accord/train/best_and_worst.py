@@ -9,6 +9,7 @@ have the same score teaches nothing and counts nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,10 +17,12 @@ from torch import Tensor
 
 from accord.core.types import Edge, Group
 from accord.lm.tree import Tree
-from accord.losses import choose_loss
+from accord.losses import alike, choose_loss
+from accord.stats.best_of_n import best_of_n_kl, expected_best
 from accord.train.actors import Actors
 from accord.train.data import Trees
 from accord.train.experience import Experience
+from accord.train.group import groups
 from accord.train.on_policy import Advantages, Method
 from accord.train.optimise import Objective, Sums
 from accord.train.pairs import preference_objective
@@ -35,18 +38,21 @@ def online_dpo(cfg: OnlineDpo) -> Method:
 
 def best_of_n(cfg: BestOfN) -> Method:
     """Rejection sampling with these settings."""
-    return Method("best_of_n", _gaps, objective=_imitate)
+    return Method("best_of_n", partial(_best, n=cfg.n), objective=_imitate)
 
 
 def ranked(found: Experience) -> list[tuple[int, int] | None]:
-    """(best, worst) answer of each prompt, the first of equals; None where no two scores differ."""
-    counts = [len(tree.completions) for tree in found.rollout.trees]
-    places: list[tuple[int, int] | None] = []
-    for scores in found.score_C.split(counts):
-        known = [(x, -k) for k, x in enumerate(scores.tolist()) if x == x]
-        best, worst = max(known, default=(0.0, 0)), min(known, default=(0.0, 0))
-        places.append((-best[1], -worst[1]) if best[0] > worst[0] else None)
-    return places
+    """(best, worst) answer of each prompt, the first of equals; None where the scores are `alike`."""
+    score_GK, _ = groups(found.score_C, found)
+    return [
+        None if silent else (int(best), int(worst))
+        for silent, best, worst in zip(
+            alike(score_GK),
+            score_GK.nan_to_num(-torch.inf).argmax(-1),
+            score_GK.nan_to_num(torch.inf).argmin(-1),
+            strict=True,
+        )
+    ]
 
 
 def _gaps(found: Experience, beta: float) -> Advantages:
@@ -57,6 +63,19 @@ def _gaps(found: Experience, beta: float) -> Advantages:
     if gaps:
         facts["score_gap"] = sum(gaps) / len(gaps)
     return Advantages(torch.zeros_like(found.old_S), facts=facts)
+
+
+def _best(found: Experience, beta: float, *, n: int) -> Advantages:
+    """Beside the gaps, what best-of-n would itself earn on the policy as it is, and cost from it (nats)."""
+    counts, worth = [len(tree.completions) for tree in found.rollout.trees], _gaps(found, beta)
+    parts = found.score_C.split(counts), torch.tensor(found.scored.total).split(counts)
+    best = [
+        expected_best(by[there].tolist(), min(n, int(there.sum())), told[there].tolist())
+        for by, told in zip(*parts, strict=True)
+        if bool((there := ~by.isnan()).any())
+    ]
+    more = {"best_of_n_kl": best_of_n_kl(n), "expected_best": sum(best) / len(best)}
+    return replace(worth, facts={**worth.facts, **more})
 
 
 def _reference(found: Experience) -> list[list[Tensor]]:

@@ -81,7 +81,8 @@ class Moments:
 
 @dataclass(frozen=True)
 class Experience:
-    """score_C: what the rewards gave (after missing-EOS treatment and scaling), NaN where left out.
+    """score_C: what the update is paid (the rewards' total after missing-EOS treatment and scaling), NaN
+    where left out.
     old_S, reference_S: log-probs; values_S, after_C: V before each token, and after the last."""
 
     rollout: Rollout
@@ -134,6 +135,8 @@ def experience(
         values = actors.value.values_at_rest(rollout.trees, tokens)
     made = Experience(rollout, scored, score_C, old_S, reference_S, *values)
     made.facts.update(_facts(made) | _sampler_facts(actors, rollout, old_S, tokens))
+    if moments is not None or missing_eos.treatment != "leave":
+        made.facts["paid"] = float(score_C[made.kept_C].mean())
     return made
 
 
@@ -142,7 +145,7 @@ def _facts(made: Experience) -> dict[str, float]:
     kept, ended = made.kept_C, made.rollout.ended_C
     lengths = torch.tensor(made.lengths, dtype=torch.float32)
     facts = {
-        "score": float(made.score_C[kept].mean()),
+        "score": float(torch.tensor(made.scored.total)[kept].mean()),  # as the evaluation's
         "kl": float(made.kl_C("k1").mean()),
         "kl_k3": float(made.kl_C("k3").mean()),
         "length": float(lengths.mean()),

@@ -13,9 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from accord.losses import group_normalised, leave_one_out, ppo_clip, sequence_ratio
+from accord.losses import alike, group_normalised, leave_one_out, ppo_clip
 from accord.train.experience import Experience
-from accord.train.on_policy import Advantages, Method
+from accord.train.on_policy import Advantages, Method, Surrogate
 from accord.train.settings import Grpo, Rloo
 
 __all__ = ["grpo", "rloo"]
@@ -23,21 +23,17 @@ __all__ = ["grpo", "rloo"]
 
 def rloo(cfg: Rloo) -> Method:
     """RLOO with these settings."""
-    return Method("rloo", partial(_rloo, cfg=cfg), partial(_surrogate, cfg=cfg), cfg.average)
+    return Method("rloo", partial(_rloo, cfg=cfg), _surrogate(cfg), cfg.average, cfg.ratio)
 
 
 def grpo(cfg: Grpo) -> Method:
     """GRPO with these settings."""
-    surrogate = partial(_surrogate, cfg=cfg)
-    return Method("grpo", partial(_grpo, cfg=cfg), surrogate, cfg.average, kl_loss=True)
+    advantages = partial(_grpo, cfg=cfg)
+    return Method("grpo", advantages, _surrogate(cfg), cfg.average, cfg.ratio, kl_loss=True)
 
 
-def _surrogate(
-    new_S: Tensor, old_S: Tensor, a_S: Tensor, lengths: list[int], *, cfg: Rloo | Grpo
-) -> Tensor:
-    if cfg.ratio == "sequence":
-        new_S = sequence_ratio(new_S, old_S, lengths)
-    return ppo_clip(new_S, old_S, a_S, clip=cfg.clip, clip_high=cfg.clip_high)
+def _surrogate(cfg: Rloo | Grpo) -> Surrogate:
+    return partial(ppo_clip, clip=cfg.clip, clip_high=cfg.clip_high)
 
 
 def groups(values_C: Tensor, found: Experience) -> tuple[Tensor, Tensor]:
@@ -65,7 +61,5 @@ def _grpo(found: Experience, beta: float, *, cfg: Grpo) -> Advantages:
 
 
 def _facts(a_C: Tensor, score_GK: Tensor) -> dict[str, float]:
-    alike = [
-        bool((row[~row.isnan()] - row[~row.isnan()][:1]).abs().sum() < 1e-8) for row in score_GK
-    ]
-    return {"silent_groups": sum(alike) / len(alike), "advantage_abs": float(a_C.abs().mean())}
+    silent = float(alike(score_GK).float().mean())
+    return {"silent_groups": silent, "advantage_abs": float(a_C.abs().mean())}

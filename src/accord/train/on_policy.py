@@ -21,8 +21,9 @@ from torch import Tensor
 from accord.core.rundir import MetricsLog, write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt
+from accord.lm.engine import ContinuationLogps
 from accord.lm.sample import Sampler, Sampling
-from accord.losses import kl_estimate
+from accord.losses import clipped, kl_estimate, sequence_ratio
 from accord.rewards.compose import Rewards
 from accord.train.actors import Actors
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
@@ -39,7 +40,7 @@ from accord.train.optimise import (
     one_step,
 )
 from accord.train.rollout import Rollout, roll_out, roll_out_through
-from accord.train.settings import Average, OnPolicy
+from accord.train.settings import Average, OnPolicy, Ratio
 from accord.train.trackers import tracking
 
 __all__ = ["Advantages", "Method", "Surrogate", "on_policy"]
@@ -69,9 +70,7 @@ class Advantages:
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
-Surrogate = Callable[
-    [Tensor, Tensor, Tensor, Sequence[int]], Tensor
-]  # new, old, A, lengths -> loss_S
+Surrogate = Callable[[Tensor, Tensor, Tensor], Tensor]  # new, old, A -> loss_S
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ class Method:
     """advantages: experience and β -> what tokens were worth. surrogate: the policy loss [S].
     average: over what a loss is a mean. token: all tokens. sequence: answers, each the mean of its tokens.
     sum: answers, each the sum of its tokens. constant: the same divided by max_new_tokens.
+    ratio: of new to old probability, of each token or of its whole answer (GSPO).
     kl_loss: β times k2 is part of the loss instead of the reward.
     value_loss: (values, old values, returns) -> loss [S], for a method with a value model.
     objective: in place of the surrogate, for a method that learns from whole answers: what is optimised
@@ -88,6 +88,7 @@ class Method:
     advantages: Callable[[Experience, float], Advantages]
     surrogate: Surrogate | None = None
     average: Average = "token"
+    ratio: Ratio = "token"
     kl_loss: bool = False
     value_loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     value_lr: float | None = None
@@ -208,14 +209,15 @@ class _Loop:
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
             moments=moments,
         )  # fmt: skip
-        worth = self.method.advantages(found, self.state.beta)
-        row = {**found.facts, **worth.facts, "beta": self.state.beta}
-        row |= self._update(found, worth, step)
-        row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
-        self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
+        row = {**found.facts, "beta": self.state.beta}
         if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
             reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
-            self.state.ended = f"{reached} at step {step + 1}"
+            self.state.ended = f"{reached} at step {step + 1}, which made no update"
+            return row  # what is saved is the policy that was measured
+        worth = self.method.advantages(found, self.state.beta)
+        row |= {**worth.facts, **self._update(found, worth, step)}
+        row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
+        self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
         return row
 
     def _rollout(self, prompts: Sequence[Prompt], step: int) -> Rollout:
@@ -229,10 +231,14 @@ class _Loop:
     def _update(self, found: Experience, worth: Advantages, step: int) -> dict[str, float]:
         """Minibatches over the rollout's trees; the mean of what each measured."""
         cfg, rows = self.cfg, []
+        gaps: list[float] = []  # the largest |ratio - 1| of each micro-batch
+        first: dict[str, float] = {}
         if self.method.objective:
             policy = self.method.objective(self.actors, found)
         else:
-            policy = policy_objective(self.actors, found, worth, cfg, self.method, self.state.beta)
+            policy = policy_objective(
+                self.actors, found, worth, cfg, self.method, self.state.beta, gaps
+            )
         objectives = [(policy, self.actors.policy, self.policy_optimiser, self.policy)]
         if self.actors.value and self.value_optimiser and self.value:
             value = value_objective(self.actors, found, worth, self.method)
@@ -250,11 +256,12 @@ class _Loop:
                 row |= {f"{prefix}{name}": x for name, x in told.items()}
             if row:
                 rows.append(row)
+            if gaps and not first:
+                first = {"first_ratio_gap": max(gaps)}
             if cfg.stop_kl is not None and row.get("approx_kl", 0.0) > cfg.stop_kl:
                 break
         names = {name for row in rows for name in row}
         means = {n: _mean([row[n] for row in rows if n in row]) for n in sorted(names)}
-        first = {"first_ratio_gap": rows[0]["ratio_gap"]} if rows and "ratio_gap" in rows[0] else {}
         return means | first | {"minibatches": float(len(rows))}
 
     def _minibatches(self, n: int, step: int) -> list[list[int]]:
@@ -285,14 +292,19 @@ class _Loop:
         ]  # fmt: skip
         (self.folder / "samples").mkdir(exist_ok=True)
         write_jsonl(self.folder / "samples" / f"{done:05d}.jsonl", rows)
-        told = {"eval/reward": _mean([x for x in scored.total if not math.isnan(x)])}
+        told = {f"eval/dropped/{label}": float(n) for label, n in scored.dropped.items()}
+        known = [x for x in scored.total if not math.isnan(x)]
+        if known:
+            told["eval/reward"] = _mean(known)
         return told | {f"eval/{k}": x for k, x in (measure(made) if measure else {}).items()}
 
 
 def policy_objective(
-    actors: Actors, found: Experience, worth: Advantages, cfg: OnPolicy, method: Method, beta: float
-) -> Objective:
-    """The surrogate over the rollout's trees. Answers without a score weigh nothing and count nothing."""
+    actors: Actors, found: Experience, worth: Advantages, cfg: OnPolicy, method: Method, beta: float,
+    gaps: list[float],
+) -> Objective:  # fmt: skip
+    """The surrogate over the rollout's trees. Answers without a score weigh nothing and count nothing.
+    `gaps` is told the largest |ratio - 1| of each micro-batch."""
     trees, lengths = found.rollout.trees, found.lengths
     kept_C = found.kept_C.float()
     one_C = torch.ones(len(lengths))
@@ -314,29 +326,33 @@ def policy_objective(
         device = out.tokens_S.device
         old_S, ref_S, a_S, w_S, count_S = torch.cat([by_tree[i] for i in items], 1).to(device)
         assert method.surrogate
-        loss_S = method.surrogate(out.tokens_S, old_S, a_S, out.lengths)
+        new_S = out.tokens_S
+        if method.ratio == "sequence":
+            new_S = sequence_ratio(new_S, old_S, out.lengths)
+        loss_S = method.surrogate(new_S, old_S, a_S)
         if method.kl_loss and beta:
             loss_S = loss_S + beta * kl_estimate(out.tokens_S, ref_S, estimator="k2")
-        assert out.entropy_S is not None
         if cfg.entropy:
+            assert out.entropy_S is not None
             loss_S = loss_S - cfg.entropy * out.entropy_S
-        return (loss_S * w_S).sum(), _watched(out.tokens_S, old_S, out.entropy_S, a_S, count_S)
+        held_S = clipped(new_S, old_S, a_S, clip=cfg.clip, clip_high=cfg.clip_high)
+        return (loss_S * w_S).sum(), _watched(out, old_S, held_S, count_S, gaps)
 
     counts = tokens if method.average == "token" else sequences
     return Objective([tree.tokens for tree in trees], counts, loss)
 
 
-CLIP_SHOWN = 0.2  # ratios beyond 1 ± this are counted as clipped in the log
-
-
-def _watched(new_S: Tensor, old_S: Tensor, entropy_S: Tensor, a_S: Tensor, count_S: Tensor) -> Sums:
+def _watched(
+    now: ContinuationLogps, old_S: Tensor, held_S: Tensor, count_S: Tensor, gaps: list[float]
+) -> Sums:
     """Means over the kept tokens: how far the policy has moved within the step."""
-    gap_S = (new_S - old_S).detach()
+    gap_S = (now.tokens_S - old_S).detach()
     ratio_S = gap_S.clamp(-20.0, 20.0).exp()
-    out_S = ((ratio_S - 1).abs() > CLIP_SHOWN) & ((ratio_S > 1) == (a_S > 0))
+    gaps.append(float(((ratio_S - 1).abs() * count_S).max()))
+    assert now.entropy_S is not None
+    columns = {"approx_kl": ratio_S - 1 - gap_S, "clip_fraction": held_S,
+               "entropy": now.entropy_S.detach()}  # fmt: skip
     n = float(count_S.sum())
-    columns = {"approx_kl": ratio_S - 1 - gap_S, "clip_fraction": out_S.float(),
-               "entropy": entropy_S.detach(), "ratio_gap": (ratio_S - 1).abs()}  # fmt: skip
     return {name: (float((x * count_S).sum()), n) for name, x in columns.items()}
 
 

@@ -25,15 +25,9 @@ def ppo(cfg: Ppo) -> Method:
     return Method(
         "ppo",
         partial(_advantages, cfg=cfg),
-        partial(_surrogate, cfg=cfg),
+        partial(ppo_clip, clip=cfg.clip, clip_high=cfg.clip_high, dual_clip=cfg.dual_clip),
         value_loss=partial(value_clip, clip=cfg.clip_value),
         value_lr=cfg.value_lr,
-    )
-
-
-def _surrogate(new_S: Tensor, old_S: Tensor, a_S: Tensor, _: object, *, cfg: Ppo) -> Tensor:
-    return ppo_clip(
-        new_S, old_S, a_S, clip=cfg.clip, clip_high=cfg.clip_high, dual_clip=cfg.dual_clip
     )
 
 

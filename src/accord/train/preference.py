@@ -38,7 +38,9 @@ from accord.train.unpaired import (
 __all__ = ["Judged", "Material", "train_on", "train_preference"]
 
 Judged = Pair | Group | LabelledResponse
-REFERENCE_TOKENS = 2048  # at a time, whatever a training's own budget: points of a sweep share the cache
+REFERENCE_TOKENS = (
+    2048  # at a time, whatever a training's own budget: points of a sweep share the cache
+)
 Share = Literal["prompt", "pair"]
 References = Callable[[Sequence[Tree]], list[Tensor]]
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from accord.core.config import Strict
 from accord.core.registry import NonNegative, Positive, UnitInterval
 
 __all__ = [
-    "Average", "BestOfN", "Grpo", "Kl", "MissingEos", "OnPolicy", "OnlineDpo", "Ppo", "Rloo",
+    "Average", "BestOfN", "Grpo", "Kl", "MissingEos", "OnPolicy", "OnlineDpo", "Ppo", "Ratio", "Rloo",
 ]  # fmt: skip
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
 Average = Literal["token", "sequence", "sum", "constant"]
+Ratio = Literal["token", "sequence"]
 
 
 class Kl(Strict):
@@ -27,11 +28,20 @@ class Kl(Strict):
     target: Positive = 6.0
     """Of the adaptive control: nats per sequence."""
     horizon: Positive = 10_000
-    """Of the adaptive control: sequences."""
+    """Of the adaptive control: sequences, above a fifth of those of a step."""
     estimator: Literal["k1", "k2", "k3"] = "k1"
     """Of the penalty in the reward."""
     budget: Positive | None = None
-    """The run ends when the mean KL reaches this (nats per sequence)."""
+    """The run ends when the mean KL of a step's answers reaches this (nats per sequence), before that step's
+    update: the policy that is saved is the one that was measured."""
+
+    @model_validator(mode="after")
+    def _adaptive_control_can_move(self) -> Self:
+        if self.control == "adaptive" and self.beta == 0.0:
+            raise ValueError(
+                "beta: 0 never moves, control: adaptive multiplies it; give a beta above 0"
+            )
+        return self
 
 
 class MissingEos(Strict):
@@ -82,6 +92,16 @@ class OnPolicy(Strict):
     save_every: Count = 5
     eval_every: Count | None = None
 
+    @model_validator(mode="after")
+    def _beta_stays_positive(self) -> Self:
+        answers = self.batch_size * self.n
+        if self.kl.control == "adaptive" and self.kl.horizon <= 0.2 * answers:
+            raise ValueError(
+                f"kl.horizon {self.kl.horizon:g} lets beta turn negative: with {answers} answers a step "
+                f"(batch_size x n) it must be above {0.2 * answers:g}"
+            )
+        return self
+
 
 class Ppo(OnPolicy):
     """PPO's own keys."""
@@ -101,7 +121,7 @@ class Rloo(OnPolicy):
     """REINFORCE with a leave-one-out baseline."""
 
     n: Several = 4
-    ratio: Literal["token", "sequence"] = "token"
+    ratio: Ratio = "token"
     average: Average = "sum"
 
 
@@ -123,7 +143,7 @@ class Grpo(OnPolicy):
     """Group-relative policy optimisation."""
 
     n: Several = 4
-    ratio: Literal["token", "sequence"] = "token"
+    ratio: Ratio = "token"
     average: Average = "sequence"
     scale: bool = True
     """Divide by the group's standard deviation."""

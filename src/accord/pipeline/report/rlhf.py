@@ -19,8 +19,20 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
     (
         ("score", "eval/reward"),
         "score",
-        "Mean reward of the policy's own answers; held out: on prompts it does not train on. That it rises "
-        "says only that the reward is being earned, not that answers are better.",
+        "Mean reward of the policy's own answers, all parts by their weights, before the update makes "
+        "anything of it; held out: on prompts it does not train on. That it rises says only that the reward "
+        "is being earned, not that answers are better.",
+    ),
+    (
+        ("paid",),
+        "what the update is paid",
+        "The score after what cut-off answers pay and after scaling: on another scale than the score.",
+    ),
+    (
+        ("expected_best", "score"),
+        "best of n",
+        "Mean reward of the best of each prompt's n answers: what best-of-n would earn with the policy as it "
+        "is, and what imitation moves the score toward. Where the two meet, nothing is left to choose from.",
     ),
     (
         ("eval/gold",),
@@ -33,6 +45,12 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
         "Nats per answer, on the policy's own answers: k1 is unbiased and may dip below 0 by chance, k3 is "
         "never negative. Steadily negative k1 means sampler and trainer disagree.",
     ),
+    (
+        ("best_of_n_kl", "kl"),
+        "KL of best-of-n",
+        "log n - (n-1)/n nats: what best-of-n on the reference would itself cost, at most. A policy beyond "
+        "it has gone further for its score than picking the best answer each time would have.",
+    ),
     (("beta",), "β", "Price of a nat of KL; the adaptive control moves it toward its target."),
     (
         ("approx_kl",),
@@ -43,8 +61,15 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
     (
         ("clip_fraction",),
         "clip fraction",
-        "Share of tokens whose ratio left 1 ± 0.2 in the direction they are pushed. Above about 0.3, steps "
-        "are too large.",
+        "Share of tokens whose ratio, of the token or of its answer as the loss has it, left the loss's "
+        "bounds in the direction it is pushed: there no gradient is left. Above about 0.3, steps are too "
+        "large.",
+    ),
+    (
+        ("first_ratio_gap",),
+        "first ratio",
+        "Largest |ratio - 1| of any token before a step's first update: 0 up to rounding, or the update does "
+        "not see the answers' log-probs as they were.",
     ),
     (
         ("explained_variance",),
@@ -89,19 +114,26 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
 
 PARTS = {  # key before the slash: (what it is, how to read it), of each reward by its label
     "reward": ("reward", "This part of the reward alone, before its weight."),
-    "dropped": ("left out", "Answers left out because this reward gave no score."),
+    "dropped": (
+        "left out",
+        "Answers left out because this reward gave no score; held out: of an evaluation, whose mean is over "
+        "the rest, or missing where none is left.",
+    ),
     "weight": ("weight", "Of a constraint: it rises while the mean is below what is asked for."),
 }
 
 
 def curves(present: Iterable[str]) -> list[tuple[tuple[str, ...], str, str]]:
-    """What to draw of a log with these keys: the fixed curves, and one a part of the reward."""
-    found = list(CURVES)
-    for key in sorted(present):
+    """What to draw of a log with these keys: the fixed curves whose first key is there, and one a part of the
+    reward."""
+    known = set(present)
+    found = [curve for curve in CURVES if curve[0][0] in known]
+    for key in sorted({key.removeprefix("eval/") for key in known}):
         kind, _, label = key.partition("/")
-        if kind in PARTS:
+        if kind in PARTS and label:
             what, sentence = PARTS[kind]
-            found.insert(1, ((key,), f"{label}: {what}", sentence))
+            keys = tuple(k for k in (key, f"eval/{key}") if k in known)
+            found.insert(1, (keys, f"{label}: {what}", sentence))
     return found
 
 
