@@ -157,6 +157,8 @@ def test_only_what_runs_elsewhere_has_a_limit_by_default() -> None:
     }
     assert limits == {"learned": None, "packaged/judge": None,
                       "http://here:8000/v1#judge": 600.0, "pattern": 600.0}  # fmt: skip
+    with pytest.raises(ConfigError, match="can't be stopped in the middle"):
+        build_rewards([{"name": "learned", "model": "rm", "timeout": 1.0}], context, "rewards")
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,16 @@ def check_reward(config: Mapping[str, Any], where: str) -> tuple[Common, Callabl
     own = {k: v for k, v in config.items() if k not in keys}
     entry, function = rewards.configured(own, where)
     given = {k: v for k, v in config.items() if k in keys}
-    return validate(Common, {"name": entry.name, **given}, where=where), function
+    common = validate(Common, {"name": entry.name, **given}, where=where)
+    if common.timeout and runs_here(
+        config
+    ):  # a call given up would go on with the model in training
+        raise ConfigError(
+            "a model of this process can't be stopped in the middle",
+            where=f"{where}.timeout",
+            mend="leave it out",
+        )
+    return common, function
 
 
 class _NoScore(Exception):
