@@ -192,8 +192,8 @@ def trained(base: Path, place: Path, seed: int, method: str, beta: float) -> Pat
     lm = load(base, device="cpu")
     if method == "ppo":
         cfg = Ppo(
-            steps=60, batch_size=64, minibatch=32, epochs=2, lr=3e-4, value_lr=1e-3,
-            max_new_tokens=NEW, tokens=4096, rollout_batch=64, kl=Kl(beta=beta), save_every=10**6,
+            steps=60, batch_size=128, minibatch=64, epochs=2, lr=1e-4, value_lr=1e-3, schedule="linear",
+            max_new_tokens=NEW, tokens=4096, rollout_batch=128, kl=Kl(beta=beta), save_every=10**6,
         )  # fmt: skip
         return train_policy(
             lm, train, [{"name": "vader"}], run_dir=place, tune="full", settings=cfg, seed=seed
@@ -243,7 +243,7 @@ def main() -> None:
         start = small_model(data, folder / "start")
         writer = train_sft(
             load(start, device="cpu"), data, run_dir=folder / "writer", tune="full", limits=LIMITS, seed=1,
-            optimise_with=how(2e-3, epochs=6.0),
+            optimise_with=how(2e-3, epochs=3.0),
         ).model  # fmt: skip
         print(
             f"{len(data)} snippets, writer trained in {time.perf_counter() - began:.0f} s",

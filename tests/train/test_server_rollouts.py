@@ -36,7 +36,7 @@ class Serving:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.lm, self.tell, self.told = folder, fresh(folder), True, []
-        self.url = ""
+        self.url, self.refused = "", 0
 
     def answer(self, path: str, body: Any) -> tuple[int, bytes]:
         if path == "/v1/load_lora_adapter":
@@ -46,6 +46,7 @@ class Serving:
                 self.lm.model = PeftModel.from_pretrained(self.lm.model, body["lora_path"]).eval()
             return 200, b"Success: added."
         if "logprobs" in body and self.tell is None:
+            self.refused += 1
             return 400, b"unknown key logprobs"
         asked = Prompt(messages=tuple(Message(**m) for m in body["messages"]))
         choices = [self.choice(asked, i, body["seed"] + i) for i in range(body["n"])]
@@ -125,6 +126,7 @@ def test_without_log_probs_the_gauge_is_absent_and_said_so_once(
     assert [n for n in done.notes if "told no log-probs of 100% of the answers" in n] == [
         done.notes[-1]
     ]
+    assert serving.refused <= 2 * (tell is None)  # of 6 requests: both of the first step at most
 
 
 def test_log_probs_belong_to_their_tokens() -> None:

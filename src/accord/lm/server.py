@@ -9,8 +9,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from accord.core.errors import ModelError
@@ -44,6 +45,7 @@ class ServerSampler:
     timeout: float = 300.0
     tries: int = 5
     reload: str = ""
+    _silent: Event = field(default_factory=Event, init=False, repr=False, compare=False)
 
     def __call__(
         self,
@@ -90,12 +92,14 @@ class ServerSampler:
         }
         body |= {"stop": sampling.stop} if sampling.stop else {}
         body |= {"top_k": sampling.top_k} if sampling.top_k else {}
+        logps = logps and not self._silent.is_set()
         try:
             told = self._answered({**body, "logprobs": True} if logps else body)
         except _Refused:
             if not logps:
                 raise
             told = self._answered(body)  # it may know no such key
+            self._silent.set()  # it was that: not asked of it again
         try:
             choices = sorted(told["choices"], key=lambda c: c["index"])
             texts = [
