@@ -25,7 +25,8 @@ L, Q = tables.leases, tables.study_questions
 
 def _open_to(study: str, account: str, gold: bool) -> sa.Select[Any]:
     """Questions that want another rater and that this one has not had."""
-    had = sa.exists().where(L.c.question == Q.c.id, L.c.account == account, L.c.state != "expired")
+    mine = (L.c.study == study, L.c.account == account, L.c.state != "expired")
+    had = Q.c.id.in_(sa.select(L.c.question).where(*mine))  # once, and not for every question
     kind = Q.c.gold.is_not(None) if gold else Q.c.gold.is_(None)
     return sa.select(Q).where(
         Q.c.study == study, Q.c.state == "open", Q.c.taken < Q.c.wanted, kind, ~had
@@ -64,11 +65,11 @@ def pick(
 
 def _answered_before(connection: sa.Connection, study: str, account: str) -> list[Any]:
     """Questions this rater answered some time ago, and once."""
-    again = L.alias()
-    asked_again = sa.exists().where(
-        again.c.question == Q.c.id, again.c.account == account, again.c.arm == REPEAT,
-        again.c.state != "expired",
-    )  # fmt: skip
+    again = Q.c.id.in_(
+        sa.select(L.c.question).where(
+            L.c.study == study, L.c.account == account, L.c.arm == REPEAT, L.c.state != "expired"
+        )
+    )
     recent = (
         sa.select(L.c.id)
         .where(L.c.study == study, L.c.account == account, L.c.state == "submitted")
@@ -81,7 +82,7 @@ def _answered_before(connection: sa.Connection, study: str, account: str) -> lis
         .where(
             L.c.study == study, L.c.account == account, L.c.state == "submitted",
             L.c.arm != REPEAT, L.c.id.not_in(recent), Q.c.gold.is_(None), Q.c.kind != "write",
-            ~asked_again,
+            ~again,
         )
         .order_by(L.c.ended_at.desc())
         .limit(POOL)
