@@ -21,7 +21,7 @@ from accord.web import leases, quality, tables
 from accord.web.accounts import Who
 from accord.web.export import study_snapshot
 from accord.web.live import top_up
-from accord.web.queue import APART, tell_gains
+from accord.web.queue import APART, _open_to, left_for, tell_gains
 from accord.web.site import Scorer, Site
 from accord.web.studies import add_guideline, add_items, load_study
 from tests.web.conftest import PAIRS, Clock, either, pairs_study, study_of
@@ -454,3 +454,34 @@ def test_the_database_itself_refuses_a_doubled_seat(site: Site) -> None:
     for change in ({"account": "ben"}, {"seat": 1, "state": "submitted"}, {"seat": 1}):
         with pytest.raises(Exception, match=r"(?i)unique"):
             site.run(sa.insert(L).values(**{**row, "id": "other", **change}))
+
+
+def test_what_is_left_for_a_rater_is_what_they_may_claim(site: Site, clock: Clock) -> None:
+    study = start(site, overlap={"min": 1, "max": 1})
+    anna, ben = person(site, "anna"), person(site, "ben")
+
+    def left(who: Who) -> int:
+        with site.db.reading() as connection:
+            return left_for(connection, study.name, who.id)
+
+    every = len(site.all(sa.select(Q.c.id)))
+    assert left(anna) == left(ben) == every
+    held = leases.claim(site, study, anna)
+    assert held is not None
+    assert left(anna) == left(ben) == every - 1  # one seat, and it is taken
+    clock.at += 10**6
+    leases.claim(site, study, ben)  # what ran out goes back
+    assert left(anna) == every - 1
+    if site.db.engine.dialect.name == "sqlite":  # nobody else's leases are read for it
+        query = str(
+            _open_to(study.name, "anna", gold=False).compile(
+                site.db.engine, compile_kwargs={"literal_binds": True}
+            )
+        )
+        with site.db.reading() as connection:
+            steps = [
+                str(row[-1]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")
+            ]
+        assert [s for s in steps if "leases" in s] == [
+            "SEARCH leases USING INDEX leases_of (study=? AND account=?)"
+        ]
