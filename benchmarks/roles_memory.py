@@ -51,7 +51,7 @@ def reward_folder(folder: Path) -> Path:
 
 def one(what: str, folder: Path) -> float:
     """MB that the roles take."""
-    base = resident()
+    before = resident()
     lm = load(MODEL, device="cpu")
     weights = lm.weights
     kept: list[object] = [lm]
@@ -61,12 +61,10 @@ def one(what: str, folder: Path) -> float:
         base = on_the_base(actors, weights, folder)
         reward = load_reward_model(folder, device="cpu", on=base)
         kept += [actors, reward]
-    for (
-        thing
-    ) in gc.get_objects():  # weights are mapped from the file, and come in when they are read
+    for thing in gc.get_objects():  # mapped from the file, weights come in when they are read
         if isinstance(thing, torch.nn.Parameter):
             thing.detach().sum()
-    return resident() - base
+    return resident() - before
 
 
 def main() -> None:
