@@ -11,7 +11,9 @@ import torch
 import transformers
 
 from accord.core.errors import DataError, ModelError
+from accord.core.seeds import rng
 from accord.core.types import Prompt
+from accord.lm import sample
 from accord.lm.chat import render_exchange, render_prompt
 from accord.lm.load import LanguageModel, load
 from accord.lm.sample import LocalSampler, Sampling, _choose
@@ -188,6 +190,18 @@ def test_wide_nucleus_takes_all_it_needs() -> None:
         for u in range(2000)
     }
     assert abs(len(seen) - 900) <= 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_p": 0.9}, {"top_k": 3}, {"temperature": 0}])
+def test_rows_drawn_in_parts_are_those_drawn_together(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits_BV = torch.randn(7, 11, generator=torch.Generator().manual_seed(1))
+    streams = [[rng(1, n) for n in range(7)] for _ in range(3)]
+    together = _choose(logits_BV, Sampling(**settings), streams[0])  # type: ignore[arg-type]
+    for at_once, mine in zip((1, 25), streams[1:], strict=True):  # one row, two rows at a time
+        monkeypatch.setattr(sample, "AT_ONCE", at_once)
+        assert _choose(logits_BV, Sampling(**settings), mine) == together  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

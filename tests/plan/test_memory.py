@@ -13,16 +13,19 @@ from typer.testing import CliRunner
 
 from accord.cli import app
 from accord.core.types import Prompt
+from accord.lm.chat import render_prompt
 from accord.lm.load import load, load_shape
 from accord.lm.lora import Lora
 from accord.lm.products import has_faster_products
 from accord.lm.tree import Tree
+from accord.pipeline.model_stages import read_demonstrations
 from accord.pipeline.recipe import read_recipe
-from accord.pipeline.runner import run
-from accord.plan.memory import KERNELS, Shape, _forward, _sizes, estimate
-from accord.plan.probe import Line, Probe, _line
-from accord.plan.stages import plan_stages
-from accord.plan.work import Answer, Learn, Read, Work
+from accord.pipeline.runner import plan, run, stage_context
+from accord.plan import probe
+from accord.plan.memory import KERNELS, Shape, _forward, _going, _sizes, estimate
+from accord.plan.probe import Line, Probe
+from accord.plan.stages import _data, plan_stages
+from accord.plan.work import Answer, Learn, Read, Work, _Known
 from accord.train import memory
 from accord.train.optimise import Optimise
 from accord.train.trainee import prepare
@@ -56,17 +59,32 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three layers are enough where times are not looked at."""
+    monkeypatch.setattr(probe, "SIZE", 1)
+
+
 def priced(work: Work, model: Path, rate: float | None = None) -> dict[str, float]:
     config, tokenizer = load_shape(model)
     found = estimate(work, Shape.of(config), Probe(config, tokenizer, CPU), 0.0, float(2**33), rate)
     return {**found.memory, "flop": found.flop, "seconds": found.seconds}
 
 
-def test_a_line_goes_through_both_measurements() -> None:
-    line = _line(5.0, 9.0)
+def test_a_line_goes_through_both_measurements(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = load_shape(model)
+    made = Probe(*shape, CPU)
+    assert made.depths == (1, 3)
+    monkeypatch.setattr(probe, "SIZE", 2**27)  # the layers have a few KB
+    assert Probe(*shape, CPU).depths == (1, 9)
+    line = made.line(5.0, 9.0)
     assert (line.once, line.each) == (3.0, 2.0)
     assert line.at(30) == 63.0
-    assert _line(5.0, 4.0) == Line(5.0, 0.0)  # noise does not make layers cost less than nothing
+    assert made.line(5.0, 4.0) == Line(
+        5.0, 0.0
+    )  # noise does not make layers cost less than nothing
 
 
 def test_shapes_are_counted_without_weights(model: Path) -> None:
@@ -93,7 +111,7 @@ def test_products_are_those_torch_counts(model: Path) -> None:
 
 
 def test_activations_are_those_of_the_whole_model(model: Path) -> None:
-    """Extrapolated from one and three layers, and measured on the model of two."""
+    """Extrapolated from one layer and a few, and measured on the model of two."""
     cfg = Optimise(batch_size=8, tokens=4096)
     found = priced(Work([Learn(TREES, 8, cfg, "full")]), model)
     trainee = prepare(load(model, device="cpu"), "full", 17)
@@ -152,11 +170,11 @@ def test_what_a_new_size_of_product_keeps_is_measured(model: Path) -> None:
 def test_kernels_are_bounded_and_carried_over(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Probe, "kernel", lambda self: 1000.0)
     config, tokenizer = load_shape(model)
-    probe = Probe(config, tokenizer, CPU)
+    made = Probe(config, tokenizer, CPU)
 
     def kept(lengths: range, met: int = 0) -> tuple[float, int]:
         trees = [Tree(tuple(range(5, 9 + n)), ((9, 10, 11),)) for n in lengths]
-        found = estimate(Work([Read(trees, 1)]), Shape.of(config), probe, 0.0, 2.0**33, met=met)
+        found = estimate(Work([Read(trees, 1)]), Shape.of(config), made, 0.0, 2.0**33, met=met)
         return found.memory["kernels"], found.met
 
     few, met = kept(range(20))
@@ -172,11 +190,49 @@ def test_loading_counts_a_model_at_a_time(model: Path) -> None:
 
 def test_answers_are_priced_by_their_length_and_a_rate_replaces_the_clock(model: Path) -> None:
     prompts = [Prompt.user(f"question {n}") for n in range(6)]
-    short = priced(Work([Answer(prompts, 2, 4.0, 8, 8)]), model, rate=1e9)
-    twice = priced(Work([Answer(prompts, 2, 4.0, 8, 8, times=2.0)]), model, rate=1e9)
+    short = priced(Work([Answer(prompts, 2, [4], 8, 8)]), model, rate=1e9)
+    twice = priced(Work([Answer(prompts, 2, [4], 8, 8, times=2.0)]), model, rate=1e9)
     assert twice["flop"] == pytest.approx(2 * short["flop"])
     assert short["seconds"] == short["flop"] / 1e9
     assert short["key-value cache"] > 0
+
+
+def test_rows_leave_the_cache_as_their_answers_end(model: Path) -> None:
+    """By hand: of two equally likely lengths the long one is alone from the second token on."""
+    assert _going([1, 3, 3, 1]) == [1.0, 0.5, 0.5]
+    prompts = [Prompt.user("a question")] * 8
+
+    def cache(lengths: list[int]) -> float:
+        return priced(Work([Answer(prompts, 1, lengths, 100, 8)]), model)["key-value cache"]
+
+    prompt = len(render_prompt(load_shape(model)[1], prompts[0]))
+    assert cache([1, 100]) / cache([100]) == pytest.approx(max((prompt + 1) / (prompt + 100), 0.5))
+
+
+def test_what_a_policy_writes_is_what_it_was_taught(model: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, model)
+    path.write_text(path.read_text() + MORE)
+    recipe = read_recipe(path)
+    node = next(n for n in recipe.nodes if n.name == "ppo")
+    folder = _data(recipe, plan(recipe, tmp_path / "runs"), tmp_path, lambda text: None)
+    ctx = stage_context(recipe, node, folder, tmp_path, Heard())
+    lm = load(model, device="cpu")
+    configs = {n.name: n.config for n in recipe.nodes}
+    written = _Known(configs, lm).written
+    train, _ = read_demonstrations(ctx, configs["sft"])  # type: ignore[arg-type]
+    taught = [
+        len(lm.tokenizer(d.response.text, add_special_tokens=False)["input_ids"]) + 1 for d in train
+    ]
+    assert sorted(written(ctx, "sft", 500)) == sorted(taught)
+    assert max(taught) > 4
+    assert set(written(ctx, "sft", 4)) == {4}
+    assert written(ctx, "dpo", 500) == written(ctx, "sft", 500)
+    assert written(ctx, "base", 500) == [500]
+    ppo = configs["ppo"].model_copy(update={"max_new_tokens": 4 * max(taught)})
+    grown = _Known(configs | {"ppo": ppo}, lm).written(ctx, "ppo", 500)
+    assert [g / n for g, n in zip(grown, written(ctx, "sft", 500), strict=True)] == pytest.approx(
+        [(4 * max(taught) / n) ** 0.5 for n in written(ctx, "sft", 500)], rel=0.05
+    )
 
 
 def test_every_kind_of_stage_is_priced_and_nothing_is_left(model: Path, tmp_path: Path) -> None:

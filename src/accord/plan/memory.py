@@ -8,7 +8,9 @@ machine; with a rate given (sustained FLOP/s of another machine), compute divide
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -215,22 +217,29 @@ def _answer(part: Answer, shape: Shape, probe: Probe, room: float) -> _Cost:
     key = [[p.id for p in part.prompts], part.n, part.batch, part.tune]
     found: Answered = probe.once(probe.answer, part, key=key)
     answers = len(part.prompts) * part.n * part.times
+    tokens = answers * sum(part.lengths) / len(part.lengths)
     read = sum(len(render_prompt(probe.tokenizer, p)) for p in part.prompts) * part.times
-    flop = 2 * (shape.trunk + shape.head) * answers * part.likely + 2 * shape.trunk * read
+    flop = 2 * (shape.trunk + shape.head) * tokens + 2 * shape.trunk * read
     whole, few = found.whole.at(shape.layers), found.few.at(shape.layers)
     row = max(0.0, whole - few) / max(1, found.rows - found.fewer)
     once = max(0.0, whole - row * found.rows)
-    batches = answers / found.rows
-    longest = part.most if found.rows > 1 else part.likely  # somebody runs on to the end
-    seconds = (
-        batches * (found.first.at(shape.layers) + longest * once) + answers * part.likely * row
-    )
+    batches, going = answers / found.rows, _going(part.lengths)
+    steps = sum(1 - (1 - share) ** found.rows for share in going)  # until all of a batch have ended
+    seconds = batches * (found.first.at(shape.layers) + steps * once) + tokens * row
     longest_prompt = max(len(render_prompt(probe.tokenizer, p)) for p in part.prompts)
-    held = {"key-value cache": FP32 * shape.cache * found.rows * (longest_prompt + part.most)}
+    columns = max(share * (longest_prompt + length) for length, share in enumerate(going, 1))
+    held = {"key-value cache": FP32 * shape.cache * found.rows * columns}
     many = math.ceil(len(part.prompts) * part.n / part.batch) * part.most >= WORTH_PACKING
     if probe.device.type == "cpu" and has_faster_products() and many:
         held["sampling weights"] = FP32 * (shape.trunk + shape.head)
     return _Cost(flop, seconds, held, shape.kinds * found.rows)  # rows fall as answers end
+
+
+def _going(lengths: Sequence[int]) -> list[float]:
+    """The share of answers that have a first token, a second, and so on."""
+    ended = Counter(lengths)
+    before = itertools.accumulate(ended[at] for at in range(max(lengths)))
+    return [1 - n / len(lengths) for n in before]
 
 
 _COSTS: dict[Any, Any] = {Learn: _learn, Read: _read, Answer: _answer}

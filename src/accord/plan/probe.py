@@ -1,6 +1,6 @@
-"""What one layer costs here: models of one and three layers of the recipe's shape, with random weights.
+"""What one layer costs here: models of one and of a few layers of the recipe's shape, with random weights.
 
-The difference of the two is two layers' time and memory, what is left is embedding, head and all that
+The difference of the two is some layers' time and memory, what is left is embedding, head and all that
 happens once. So a model of any depth is priced without its weights, by the very code that will run:
 the engine on the stage's own texts, the sampler on its own prompts.
 """
@@ -38,7 +38,9 @@ __all__ = ["Answered", "Learned", "Line", "Probe"]
 
 Values = Callable[[Sequence[Tree]], Tensor]
 
-FEW, MORE = 1, 3  # layers
+FP32 = 4
+FEW = 1  # layers
+MORE, SIZE = (3, 9), 2**27  # layers of the deeper model: as many as have 128 MB of weights
 TIMES = 3
 MET, SIZES = 301, 48  # tokens
 STEPS = 24  # decode steps that are timed; from 16 on the sampler lays weights out
@@ -79,11 +81,6 @@ class Answered:
     rows: int
 
 
-def _line(few: float, more: float) -> Line:
-    each = max(0.0, (more - few) / (MORE - FEW))
-    return Line(few - FEW * each, each)
-
-
 def median_seconds(run: Callable[[], object], times: int = TIMES) -> float:
     """Median wall time of `run` after a first time that is not counted."""
     run()
@@ -107,6 +104,19 @@ class Probe:
     def __init__(self, config: Any, tokenizer: Any, device: torch.device, seed: int = 17) -> None:
         self.config, self.tokenizer, self.device, self.seed = config, tokenizer, device, seed
         self._known: dict[Any, Any] = {}
+        least, most = MORE
+        with torch.device("meta"):
+            one, two = (sum(p.numel() for p in self._model(n).parameters()) for n in (1, 2))
+        layer = FP32 * (two - one)
+        self.depths = (
+            FEW,
+            max(least, min(most, SIZE // layer)),
+        )  # thin layers' times are lost in noise
+
+    def line(self, few: float, more: float) -> Line:
+        """Through what the two depths took."""
+        each = max(0.0, (more - few) / (self.depths[1] - FEW))
+        return Line(few - FEW * each, each)
 
     def once(self, measure: Callable[..., Any], *of: Any, key: Any) -> Any:
         """What was measured before is not measured again: policies of one shape cost the same."""
@@ -115,16 +125,19 @@ class Probe:
             self._known[key] = measure(*of)
         return self._known[key]
 
-    def small(self, layers: int) -> LanguageModel:
-        """So many layers of the model's shape."""
+    def _model(self, layers: int) -> Any:
         config = copy.deepcopy(self.config)
         text = config.get_text_config()
         text.num_hidden_layers = layers
         if getattr(text, "layer_types", None):
-            text.layer_types = (text.layer_types * MORE)[:layers]
+            text.layer_types = (text.layer_types * layers)[:layers]
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(self.seed)
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+    def small(self, layers: int) -> LanguageModel:
+        """So many layers of the model's shape."""
+        model = self._model(layers)
         lm = LanguageModel(model.eval().to(self.device), self.tokenizer, "probe", Path(), "probe")
         lm.eos_ids = ()  # type: ignore[misc]  # nothing ends early: every step is timed
         return lm
@@ -138,7 +151,7 @@ class Probe:
         micros = [[batch[i] for i in b] for b in bins([t.tokens for t in batch], tokens)]
         largest = max(micros, key=_tokens)
         ready, seconds, kept, below = [], [], [], []
-        for layers in (FEW, MORE):
+        for layers in self.depths:
             small, began = self.small(layers), time.perf_counter()
             trainee = prepare(small, tune, self.seed, cfg.precision)
             values = _values(trainee.engine, part.scalar)
@@ -162,20 +175,24 @@ class Probe:
             seconds.append(median_seconds(step))
             below.append(median_seconds(forward))
         return Learned(
-            _line(*ready), _line(*seconds), _line(*below).each, _line(*kept), _tokens(batch)
+            self.line(*ready),
+            self.line(*seconds),
+            self.line(*below).each,
+            self.line(*kept),
+            _tokens(batch),
         )
 
     def load(self) -> Line:
         """Seconds of loading a model. Adapters add little: merging one is a product of thin matrices."""
         found = []
-        for layers in (FEW, MORE):
+        for layers in self.depths:
             with tempfile.TemporaryDirectory() as name:
                 small = self.small(layers)
                 with quiet_transformers():
                     small.model.save_pretrained(name)
                 small.tokenizer.save_pretrained(name)
                 found.append(median_seconds(lambda at=name: load(at, device=str(self.device))))  # type: ignore[misc]
-        return _line(*found)
+        return self.line(*found)
 
     def kernel(self) -> float:
         """Bytes the process keeps for a product of a size it had not met: oneDNN writes code for each."""
@@ -195,16 +212,16 @@ class Probe:
     def ready(self) -> Line:
         """Seconds of making an engine over a model."""
         found = []
-        for layers in (FEW, MORE):
+        for layers in self.depths:
             small, began = self.small(layers), time.perf_counter()
             Engine(small.model)
             found.append(time.perf_counter() - began)
-        return _line(*found)
+        return self.line(*found)
 
     def read(self, trees: Sequence[Tree], tokens: int, scalar: bool) -> Line:
         """Seconds of the forward pass over these trees."""
         found = []
-        for layers in (FEW, MORE):
+        for layers in self.depths:
             values = _values(Engine(self.small(layers).model), scalar)
 
             def run(values: Values = values) -> None:
@@ -213,14 +230,14 @@ class Probe:
                         values([trees[i] for i in b])
 
             found.append(median_seconds(run))
-        return _line(*found)
+        return self.line(*found)
 
     def answer(self, part: Answer) -> Answered:
         """What a batch of prompts costs to read, and a decode step of all its rows and of a quarter."""
         many = max(1, part.batch // part.n)
         few = max(1, many // 4)
         first, steps = [], []
-        for layers in (FEW, MORE):
+        for layers in self.depths:
             lm = self.small(layers)
             if isinstance(part.tune, Lora):
                 prepare(lm, part.tune.model_copy(update={"last_layers": None}), self.seed)
@@ -229,9 +246,8 @@ class Probe:
             steps.append((self._decode(lm, part, few)[1] if few < many else 0.0, whole))
         rows = min(many, len(part.prompts)) * part.n
         fewer = min(few, len(part.prompts)) * part.n
-        return Answered(
-            _line(*first), _line(*(s[0] for s in steps)), _line(*(s[1] for s in steps)), fewer, rows
-        )  # fmt: skip
+        least, whole = (self.line(*costs) for costs in zip(*steps, strict=True))
+        return Answered(self.line(*first), least, whole, fewer, rows)
 
     def _decode(self, lm: LanguageModel, part: Answer, prompts: int) -> tuple[float, float]:
         """Seconds of the first token and of each next one."""

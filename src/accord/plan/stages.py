@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accord.core.rundir import is_done, make_dir, read_json
@@ -48,12 +49,14 @@ def plan_stages(
     where they are done, and made in a temporary folder otherwise: nothing else runs, nothing is left."""
     from accord.pipeline.stages import STAGES  # noqa: F401 - what a run imports, for `base`
 
+    began = time.perf_counter()
     config, tokenizer = load_shape(recipe.model)
     device = device_of_choice()
     base = float(in_use(device))
     there = base + available(device)
     shape, probe = Shape.of(config), Probe(config, tokenizer, device)
     lm = probe.small(1)
+    first = time.perf_counter() - began  # imports, which a run's first stage waits for as well
     real, rows = plan(recipe, runs), list[Row]()
     with tempfile.TemporaryDirectory() as name:
         folder = _data(recipe, real, Path(name), tell)
@@ -66,6 +69,8 @@ def plan_stages(
             work = work_of(ctx, configs, lm)
             met = rows[-1].estimate.met if rows else 0
             found = estimate(work, shape, probe, base, there - base, rate, met)
+            if not rows and not rate:
+                found = replace(found, seconds=found.seconds + first)
             rows.append(Row(node.name, found, _took(real.stages[node.name]), work.said))
     return rows, there
 

@@ -1,12 +1,14 @@
 """What a stage of a recipe will do, as work that can be counted before it is done.
 
 Texts are real: data stages are made (they take seconds), rendered and counted. What a policy will write
-is not known: its answers are taken to be as long as the responses in the data.
+is not known, only what it was taught (`_Known.written`).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +18,7 @@ from accord.lm.chat import render_prompt
 from accord.lm.load import LanguageModel
 from accord.lm.tree import Tree
 from accord.losses import choose_loss
-from accord.pipeline.context import StageContext, read_result
+from accord.pipeline.context import StageContext
 from accord.pipeline.eval_stages import TOKENS, held_out_prompts
 from accord.pipeline.kinds import (
     Ask,
@@ -43,7 +45,6 @@ from accord.pipeline.model_stages import (
 )
 from accord.pipeline.rlhf_stage import read_prompts
 from accord.rewards.base import named_models
-from accord.store import Store
 from accord.train.axes import merged
 from accord.train.data import Limits, demonstration_trees, group_by_prompt, group_trees
 from accord.train.optimise import Optimise, total_steps
@@ -78,12 +79,13 @@ class Read:
 
 @dataclass(frozen=True)
 class Answer:
-    """Sampling: `n` answers to each prompt, about `likely` tokens each and at most `most`, `times` over, by a
-    model that trains an adapter as `tune` says: its products come on top."""
+    """Sampling: `n` answers to each prompt, as long as `lengths` (tokens; any number of them, all equally
+    likely) and at most `most`, `times` over, by a model that trains an adapter as `tune` says: its products
+    come on top."""
 
     prompts: Sequence[Prompt]
     n: int
-    likely: float
+    lengths: Sequence[int]
     most: int
     batch: int
     times: float = 1.0
@@ -104,11 +106,44 @@ class Work:
     said: list[str] = field(default_factory=list)
 
 
+GROWN = 0.5  # of the way to the limit, in equal factors
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known beside the stage: all stages' configs by name; a model lends tokenizer and config."""
+
+    configs: dict[str, StageConfig]
+    lm: LanguageModel
+
+    def written(self, ctx: StageContext, policy: str, most: int) -> Sequence[int]:
+        """Lengths of a policy's answers, cut at `most` tokens: those of the demonstrations that it or what
+        it started from was taught. One that saw none goes on to the limit."""
+        config = self.configs.get(policy)
+        if isinstance(config, RlhfStage):
+            return [min(n, most) for n in self.while_trained(ctx, config)]
+        if isinstance(config, PreferenceStage):
+            return self.written(ctx, config.init, most)
+        if not isinstance(config, Sft):
+            return [most]
+        shown = demonstration_trees(
+            self.lm.tokenizer, read_demonstrations(ctx, config)[0], _limits(config), all_turns=False
+        )
+        return [min(len(c), most) for tree in shown.trees for c in tree.completions] or [most]
+
+    def while_trained(self, ctx: StageContext, config: RlhfStage) -> Sequence[int]:
+        """The same while a policy trains on its own answers: on the way from where it starts to the limit.
+        Most grow, for many rewards pay for length; how far is not known before."""
+        most = config.settings().max_new_tokens
+        start = self.written(ctx, config.init, most)
+        return [max(1, round(n * (most / n) ** GROWN)) for n in start]
+
+
 def work_of(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
     """The work of a stage that uses a model. `configs` are the stages' by name; data stages are done.
     `lm` lends its tokenizer and config."""
     count = next(count for kind, count in COUNTS.items() if isinstance(ctx.config, kind))
-    work = count(ctx, configs, lm)
+    work = count(ctx, _Known(configs, lm))
     names = _used(ctx.config, configs)
     work.merged = max((_merged(name, configs) for name in names), default=0)
     work.loads = len(names)
@@ -163,11 +198,11 @@ def _evaluations(config: Training, n: int) -> int:
     return math.ceil(steps / config.eval_every) if config.eval_every else 1
 
 
-def _sft(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+def _sft(ctx: StageContext, known: _Known) -> Work:
     config = ctx.config
     assert isinstance(config, Sft)
     train, held = (
-        demonstration_trees(lm.tokenizer, part, _limits(config), all_turns=config.all_turns)
+        demonstration_trees(known.lm.tokenizer, part, _limits(config), all_turns=config.all_turns)
         for part in read_demonstrations(ctx, config)
     )
     learn = _learnt(config, train.for_training().trees)
@@ -175,7 +210,7 @@ def _sft(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
     return Work([learn, _read(config, held.trees, times, scalar=False)])
 
 
-def _reward(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+def _reward(ctx: StageContext, known: _Known) -> Work:
     config = ctx.config
     assert isinstance(config, Reward | RewardAxes)
     if isinstance(config, RewardAxes):
@@ -183,7 +218,7 @@ def _reward(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
     else:
         sides = read_groups(ctx, config)[:2]
     train, held = (
-        group_trees(lm.tokenizer, group_by_prompt(part), _limits(config)) for part in sides
+        group_trees(known.lm.tokenizer, group_by_prompt(part), _limits(config)) for part in sides
     )
     learn = _learnt(config, train.for_training().trees, scalar=True)
     times = _evaluations(config, len(train.trees))
@@ -191,35 +226,37 @@ def _reward(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
     if isinstance(config, Reward):  # centred on the demonstrations, or on what it learnt from
         shown = snapshot_demonstrations(ctx, config)[0]
         shown_trees = demonstration_trees(
-            lm.tokenizer, shown, _limits(config), all_turns=False
+            known.lm.tokenizer, shown, _limits(config), all_turns=False
         ).trees
         centre = shown_trees or train.trees
         parts.append(_read(config, centre, scalar=True))
     return Work(parts)
 
 
-def _process(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+def _process(ctx: StageContext, known: _Known) -> Work:
     config = ctx.config
     assert isinstance(config, Process)
-    train, held = (step_trees(lm, part, _limits(config)) for part in read_steps(ctx, config)[:2])
+    train, held = (
+        step_trees(known.lm, part, _limits(config)) for part in read_steps(ctx, config)[:2]
+    )
     learn = _learnt(config, train.for_training().trees, scalar=True)
     return Work([learn, _read(config, held.trees, scalar=True)])
 
 
-def _preference(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+def _preference(ctx: StageContext, known: _Known) -> Work:
     """A reference is read once; held-out answers are measured at the end."""
     config = ctx.config
     assert isinstance(config, PreferenceStage)
     points = [config.at(p) for p in config.points()] if isinstance(config, Sweep) else [config]
     train, held, _ = read_judged(ctx, points[0], [point.loss for point in points])
-    material = Material(lm, train, held, _limits(config), config.average, config.share)
-    work, known = Work(), False
+    material = Material(known.lm, train, held, _limits(config), config.average, config.share)
+    work, read = Work(), False
     for point in points:
         chosen = choose_loss(point.loss)
         data, other = material.trees(chosen)
-        if chosen.facts["needs_reference"] and not known:
+        if chosen.facts["needs_reference"] and not read:
             work.parts.append(_read(point, [*data.trees, *other.trees], scalar=False))
-            known = True
+            read = True
         times = _evaluations(point, len(data.trees)) + (not chosen.facts["needs_reference"])
         work.parts += [
             _learnt(point, data.trees), _read(point, other.trees, times, scalar=False)
@@ -227,41 +264,49 @@ def _preference(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
     return work
 
 
-def _rlhf(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
+def _rlhf(ctx: StageContext, known: _Known) -> Work:
     config = ctx.config
     assert isinstance(config, RlhfStage)
     how, (train, held) = config.settings(), read_prompts(ctx, config)
-    likely = _likely(ctx, config.data, lm, how.max_new_tokens)
+    lengths = known.while_trained(ctx, config)
     step = min(how.batch_size, len(train))
-    trees = _answered(lm, train, how.n, likely)
+    trees = _answered(known.lm, train, how.n, lengths)
     answered = how.steps * step / max(1, len(train))  # times over all prompts
     kept = {OnlineDpo: 2, BestOfN: 1}.get(type(how), how.n)
-    learnt = trees if kept == how.n else _answered(lm, train, kept, likely)
+    learnt = trees if kept == how.n else _answered(known.lm, train, kept, lengths)
     cfg = Optimise(batch_size=how.minibatch, tokens=how.tokens)
     items = how.steps * step * how.epochs
     models = _models(config)
     evaluations = math.ceil(how.steps / how.eval_every) if how.eval_every else 1
     valued = isinstance(how, Ppo)
     parts: list[Learn | Read | Answer] = [
-        Answer(train, how.n, likely, how.max_new_tokens, how.rollout_batch, answered, config.tune),
-        Answer(held, 1, likely, how.max_new_tokens, how.rollout_batch, evaluations, config.tune),
+        Answer(train, how.n, lengths, how.max_new_tokens, how.rollout_batch, answered, config.tune),
+        Answer(held, 1, lengths, how.max_new_tokens, how.rollout_batch, evaluations, config.tune),
         Read(trees, how.tokens, 2 * answered),  # policy and reference
         Read(trees, how.tokens, answered * (len(models) + valued), scalar=True),
-        Read(_answered(lm, held, 1, likely), how.tokens, evaluations * len(models), scalar=True),
+        Read(
+            _answered(known.lm, held, 1, lengths),
+            how.tokens,
+            evaluations * len(models),
+            scalar=True,
+        ),
         Learn(learnt, items, cfg, config.tune),
     ]
     if valued:
         parts.append(Learn(learnt, items, cfg, config.tune, scalar=True))
-    own = _own_models(config, configs)
+    own = _own_models(config, known.configs)
     separate = 1 + valued if config.tune == "full" else 0
-    shared = [configs[m].tune for m in set(models) - set(own)]  # type: ignore[attr-defined]
+    shared = [known.configs[m].tune for m in set(models) - set(own)]  # type: ignore[attr-defined]
     rank = 0 if config.tune == "full" else config.tune.r * valued
     judged = any(e.get("name") == "judged" for e in config.rewards)
+    start = statistics.mean(known.written(ctx, config.init, how.max_new_tokens))
     return Work(
         [p for p in parts if not isinstance(p, Read) or p.times],
         models=1 + separate + len(own),
         adapters=rank + sum(tune.r for tune in shared),
         said=[
+            f"answers are taken to be {statistics.mean(lengths):.0f} tokens long while it trains: from "
+            f"{start:.0f} at the start towards {how.max_new_tokens}",
             *(["answers of a judge are not counted"] if judged else []),
             *(
                 f"{name} is counted as if it had the recipe's architecture"
@@ -292,12 +337,12 @@ def _on_base(config: RlhfStage, configs: dict[str, StageConfig], model: str) -> 
     )
 
 
-def _eval(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+def _eval(ctx: StageContext, known: _Known) -> Work:
     config = ctx.config
     assert isinstance(config, Eval)
     prompts = held_out_prompts(ctx, config.data, config.prompts)
-    likely = _likely(ctx, config.data, lm, config.max_new_tokens)
-    return Work([Answer(prompts, 1, likely, config.max_new_tokens, config.batch_size)])
+    lengths = known.written(ctx, config.policies[0], config.max_new_tokens)
+    return Work([Answer(prompts, 1, lengths, config.max_new_tokens, config.batch_size)])
 
 
 def _evaluated(config: Compare, configs: dict[str, StageConfig]) -> list[str]:
@@ -305,66 +350,64 @@ def _evaluated(config: Compare, configs: dict[str, StageConfig]) -> list[str]:
     return [n.partition("/")[2] for n in configs if n.startswith(f"{config.eval}/")]
 
 
-def _compare(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
+def _compare(ctx: StageContext, known: _Known) -> Work:
     """Rewards of all policies' answers; log-probs of later policies' under themselves and the baseline."""
     config = ctx.config
     assert isinstance(config, Compare)
-    names = _evaluated(config, configs)
-    first = configs[f"{config.eval}/{names[0]}"]
+    names = _evaluated(config, known.configs)
+    first = known.configs[f"{config.eval}/{names[0]}"]
     assert isinstance(first, Eval)
     prompts = held_out_prompts(ctx, first.data, first.prompts)
-    likely = _likely(ctx, first.data, lm, first.max_new_tokens)
+    wrote = {name: known.written(ctx, name, first.max_new_tokens) for name in names}
     later = names[names.index(config.baseline) + 1 :] if config.baseline in names else names
-    trees = _answered(lm, prompts, 1, likely)
-    together = _answered(lm, prompts, len(later), likely) if later else []
-    parts: list[Learn | Read | Answer] = [Read(trees, TOKENS, len(later)), Read(together, TOKENS)]
+    own = [_answered(known.lm, prompts, 1, wrote[name]) for name in later]
+    parts: list[Learn | Read | Answer] = [Read(trees, TOKENS) for trees in own]
+    parts.append(Read(_together(own), TOKENS))
     if config.reward:
-        parts.append(Read(_answered(lm, prompts, len(names), likely), 1024, scalar=True))
-    return Work([p for p in parts if isinstance(p, Read) and p.trees and p.times])
+        every = _together([_answered(known.lm, prompts, 1, wrote[name]) for name in names])
+        parts.append(Read(every, 1024, scalar=True))
+    return Work([p for p in parts if isinstance(p, Read) and p.trees])
 
 
-def _ask(ctx: StageContext, _: Any, lm: LanguageModel) -> Work:
+def _ask(ctx: StageContext, known: _Known) -> Work:
     config = ctx.config
     assert isinstance(config, Ask)
-    likely = _likely(ctx, config.data, lm, config.max_new_tokens)
+    lengths = known.written(ctx, config.policy, config.max_new_tokens)
     asked = config.prompts + config.held_out
     prompts = held_out_prompts(ctx, config.data, asked)
     times = asked / max(1, len(prompts))
-    answer = Answer(prompts, config.n, likely, config.max_new_tokens, config.batch_size, times)
+    answer = Answer(prompts, config.n, lengths, config.max_new_tokens, config.batch_size, times)
     return Work([answer])
 
 
-def _rm_check(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
+def _rm_check(ctx: StageContext, known: _Known) -> Work:
     config = ctx.config
     assert isinstance(config, RmCheck)
-    asked = configs[config.data]
+    asked = known.configs[config.data]
     assert isinstance(asked, Ask)
-    likely = _likely(ctx, config.data, lm, asked.max_new_tokens)
+    lengths = known.written(ctx, asked.policy, asked.max_new_tokens)
     prompts = held_out_prompts(ctx, config.data, asked.held_out)
-    trees = _answered(lm, prompts, asked.n, likely)
+    trees = _answered(known.lm, prompts, asked.n, lengths)
     return Work([Read(trees, 1024, len(config.models), scalar=True)])
 
 
-def _likely(ctx: StageContext, data: str, lm: LanguageModel, most: int) -> float:
-    """Tokens of a response in the data, on average, and of an answer no more than `most`."""
-    found = lengths_in(ctx, data, lm)
-    return sum(min(n, most) for n in found) / len(found) if found else float(most)
+def _answered(
+    lm: LanguageModel, prompts: Sequence[Prompt], n: int, lengths: Sequence[int]
+) -> list[Tree]:
+    """The prompts with n answers of these lengths in turn, whatever they say."""
+    turn = itertools.cycle(lengths)
+    return [
+        Tree(tuple(render_prompt(lm.tokenizer, p)), tuple((1,) * next(turn) for _ in range(n)))
+        for p in prompts
+    ]
 
 
-def lengths_in(ctx: StageContext, data: str, lm: LanguageModel, some: int = 200) -> list[int]:
-    """Tokens of some responses of a data stage, the stop token included."""
-    folder = ctx.stages[data]
-    facts = read_result(folder).facts
-    with Store(folder / facts["store"], create=False) as store:
-        tables = store.snapshot(facts["snapshot"]).tables
-    texts = [r.text for _, r in sorted(tables.responses.items())][:some]
-    return [len(lm.tokenizer(t, add_special_tokens=False)["input_ids"]) + 1 for t in texts]
-
-
-def _answered(lm: LanguageModel, prompts: Sequence[Prompt], n: int, likely: float) -> list[Tree]:
-    """The prompts with n answers of the likely length, whatever they say."""
-    answer = (1,) * max(1, round(likely))
-    return [Tree(tuple(render_prompt(lm.tokenizer, p)), (answer,) * n) for p in prompts]
+def _together(sides: Sequence[Sequence[Tree]]) -> list[Tree]:
+    """The same prompts' trees, each prompt once with the answers of all sides."""
+    return [
+        Tree(same[0].prompt, tuple(c for tree in same for c in tree.completions))
+        for same in zip(*sides, strict=True)
+    ]
 
 
 COUNTS: dict[Any, Callable[[StageContext, dict[str, StageConfig], LanguageModel], Work]] = {
