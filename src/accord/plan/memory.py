@@ -127,7 +127,11 @@ def estimate(
         "process": base, "weights": weights, "merged adapters": merged, "kernels": kernels,
         **standing, **largest,
     }  # fmt: skip
-    loading = work.loads * probe.once(probe.load, key=0).at(shape.layers) if work.loads else 0.0
+    loading = 0.0
+    if work.loads:
+        plain, adapter = probe.once(probe.load, key=0)
+        loading = work.loads * plain.at(shape.layers)
+        loading += sum(adapter.at(min(n, shape.layers)) for n in work.stacked)
     seconds = flop / rate if rate else sum(c.seconds for c in costs) + loading
     return Estimate(flop, {k: v for k, v in memory.items() if v}, seconds, met)
 

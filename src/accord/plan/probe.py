@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from accord.lm.sample import LocalSampler, Sampling
 from accord.lm.tree import Tree, bins
 from accord.plan.work import Answer, Learn
 from accord.train.memory import in_use, kept_bytes, plan
-from accord.train.optimise import adamw, batch_items
+from accord.train.optimise import Objective, adamw, batch_items, one_step
 from accord.train.trainee import prepare
 
 __all__ = ["Answered", "Learned", "Line", "Probe"]
@@ -42,8 +43,9 @@ FP32 = 4
 FEW = 1  # layers
 MORE, SIZE = (3, 9), 2**27  # layers of the deeper model: as many as have 128 MB of weights
 TIMES = 3
+BATCHES = 2  # that training is timed on, after one that is not
 MET, SIZES = 301, 48  # tokens
-STEPS = 24  # decode steps that are timed; from 16 on the sampler lays weights out
+STEPS = 48  # decode steps that are timed at most: they grow with what the cache holds
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Learned:
-    """Seconds before the first step; of a batch of `tokens`: seconds by layers that train, seconds of each
-    layer below those, bytes that autograd keeps a token."""
+    """Seconds before the first step; of steps over `tokens` in all: seconds by layers that train, seconds of
+    each layer below those; bytes that autograd keeps a token."""
 
     ready: Line
     seconds: Line
@@ -143,56 +145,78 @@ class Probe:
         return lm
 
     def learn(self, part: Learn, tokens: int) -> Learned:
-        """What an optimiser step over one batch costs, by the number of layers that train."""
+        """What optimiser steps cost, by the number of layers that train, each of a size that is new: oneDNN
+        writes code for every one."""
         trees, cfg, tune = part.trees, part.cfg, part.tune
         if isinstance(tune, Lora):
             tune = tune.model_copy(update={"last_layers": None})
-        batch = [trees[i] for i in batch_items(len(trees), 0, cfg, self.seed)]
-        micros = [[batch[i] for i in b] for b in bins([t.tokens for t in batch], tokens)]
+        cfg = cfg.model_copy(update={"tokens": tokens})
+        batches = [batch_items(len(trees), step, cfg, self.seed) for step in range(1 + BATCHES)]
+        sizes = [tree.tokens for tree in trees]
+        micros = [
+            [trees[b[i]] for i in m]
+            for b in batches[1:]
+            for m in bins([sizes[i] for i in b], tokens)
+        ]
         largest = max(micros, key=_tokens)
-        ready, seconds, kept, below = [], [], [], []
+        ready, seconds, kept, below, new = [], [], [], [], []
         for layers in self.depths:
             small, began = self.small(layers), time.perf_counter()
             trainee = prepare(small, tune, self.seed, cfg.precision)
             values = _values(trainee.engine, part.scalar)
             plan(trainee.module, values, trees, tokens, cfg.batch_size, self.device)
             ready.append(time.perf_counter() - began)
-            optimiser = adamw(trainee.parameters(), cfg)
+            optimiser, parameters = adamw(trainee.parameters(), cfg), trainee.parameters()
 
-            def step(values: Values = values, optimiser: torch.optim.AdamW = optimiser) -> None:
-                for micro in micros:
-                    values(micro).sum().backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
+            def loss(items: Sequence[int], values: Values = values) -> tuple[Tensor, Any]:
+                return values([trees[i] for i in items]).sum(), {}
+
+            one = partial(
+                one_step, parameters, Objective(sizes, [1.0] * len(trees), loss), optimiser,
+                cfg=cfg, folder=Path("probe"),
+            )  # fmt: skip
+
+            def steps(one: Callable[..., Any] = one) -> None:
+                for items in batches[1:]:
+                    one(items)
 
             def forward(values: Values = values) -> None:
                 with torch.no_grad():
                     for micro in micros:
                         values(micro)
 
-            parameters = list(trainee.module.parameters())
-            kept.append(kept_bytes(lambda v=values: v(largest), parameters) / _tokens(largest))  # type: ignore[misc]
-            seconds.append(median_seconds(step))
+            every = list(trainee.module.parameters())
+            kept.append(kept_bytes(lambda v=values: v(largest), every) / _tokens(largest))  # type: ignore[misc]
+            one(batches[0])
+            began = time.perf_counter()
+            steps()
+            new.append(time.perf_counter() - began)
+            seconds.append(median_seconds(steps))
             below.append(median_seconds(forward))
+        first = max(0.0, new[0] - seconds[0])  # at the second depth the sizes are met already
         return Learned(
             self.line(*ready),
-            self.line(*seconds),
+            self.line(*(s + first for s in seconds)),
             self.line(*below).each,
             self.line(*kept),
-            _tokens(batch),
+            sum(_tokens(micro) for micro in micros),
         )
 
-    def load(self) -> Line:
-        """Seconds of loading a model. Adapters add little: merging one is a product of thin matrices."""
-        found = []
+    def load(self) -> tuple[Line, Line]:
+        """Seconds of loading a model, and of an adapter that is merged into it, by the layers it is on."""
+        plain, merged = [], []
         for layers in self.depths:
             with tempfile.TemporaryDirectory() as name:
-                small = self.small(layers)
+                small, stage = self.small(layers), Path(name) / "stage"
                 with quiet_transformers():
                     small.model.save_pretrained(name)
                 small.tokenizer.save_pretrained(name)
-                found.append(median_seconds(lambda at=name: load(at, device=str(self.device))))  # type: ignore[misc]
-        return self.line(*found)
+                lm = load(name, device=str(self.device))
+                prepare(lm, Lora(), self.seed).save(stage)
+                for found, at in ((plain, name), (merged, stage)):
+                    found.append(median_seconds(lambda at=at: load(at, device=str(self.device))))  # type: ignore[misc]
+        adapters = [both - alone for both, alone in zip(merged, plain, strict=True)]
+        return self.line(*plain), self.line(*adapters)
 
     def kernel(self) -> float:
         """Bytes the process keeps for a product of a size it had not met: oneDNN writes code for each."""
@@ -257,8 +281,9 @@ class Probe:
             how = Sampling(max_new_tokens=steps, n=part.n, seed=self.seed)
             return lambda: LocalSampler(lm, batch_size=part.batch).tokens(some, how)
 
-        short, long = median_seconds(run(1)), median_seconds(run(1 + STEPS))
-        return short, max(0.0, long - short) / STEPS
+        steps = max(1, min(STEPS, part.most - 1))
+        short, long = median_seconds(run(1)), median_seconds(run(1 + steps))
+        return short, max(0.0, long - short) / steps
 
 
 def _values(engine: Engine, scalar: bool) -> Values:

@@ -96,13 +96,15 @@ class Answer:
 class Work:
     """All of a stage. `models`: whole models held at once; `adapters`: ranks of further adapters on the base;
     `merged`: layers whose weights an earlier stage's adapter was merged into: on a CPU those are copies,
-    beside the file that the base is mapped from. `loads`: how often a model is loaded."""
+    beside the file that the base is mapped from. `loads`: how often a model is loaded; `stacked`: the layers
+    of each adapter that is then merged."""
 
     parts: list[Learn | Read | Answer] = field(default_factory=list)
     models: int = 1
     adapters: int = 0
     merged: int = 0
     loads: int = 0
+    stacked: list[int] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
 
@@ -145,7 +147,9 @@ def work_of(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageMode
     count = next(count for kind, count in COUNTS.items() if isinstance(ctx.config, kind))
     work = count(ctx, _Known(configs, lm))
     names = _used(ctx.config, configs)
-    work.merged = max((_merged(name, configs) for name in names), default=0)
+    behind = [_behind(name, configs) for name in names]
+    work.merged = max((max(layers, default=0) for layers in behind), default=0)
+    work.stacked = [n for layers in behind for n in layers]
     work.loads = len(names)
     return work
 
@@ -168,13 +172,14 @@ def _used(config: StageConfig, configs: dict[str, StageConfig]) -> list[str]:
 EVERY = 10**6  # layers
 
 
-def _merged(name: str, configs: dict[str, StageConfig]) -> int:
-    """Layers that the adapters behind a policy change."""
+def _behind(name: str, configs: dict[str, StageConfig]) -> list[int]:
+    """Of the adapters that are merged into a policy, the layers that each changes."""
     config = configs.get(name)
     if config is None or not hasattr(config, "tune"):
-        return 0
-    own = 0 if config.tune == "full" else config.tune.last_layers or EVERY
-    return max(own, _merged(config.init, configs))  # type: ignore[attr-defined]
+        return []
+    if config.tune == "full":
+        return []
+    return [*_behind(config.init, configs), config.tune.last_layers or EVERY]  # type: ignore[attr-defined]
 
 
 def _limits(config: Training) -> Limits:
