@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from accord.lm.load import load, load_shape
 from accord.lm.lora import Lora
 from accord.lm.products import has_faster_products
 from accord.lm.tree import Tree
+from accord.pipeline.kinds import Sft, StageConfig
 from accord.pipeline.model_stages import read_demonstrations
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import plan, run, stage_context
@@ -25,7 +27,7 @@ from accord.plan import probe
 from accord.plan.memory import KERNELS, Shape, _forward, _going, _sizes, estimate
 from accord.plan.probe import Line, Probe
 from accord.plan.stages import _data, plan_stages
-from accord.plan.work import Answer, Learn, Read, Work, _Known
+from accord.plan.work import EVERY, Answer, Learn, Read, Work, _behind, _Known
 from accord.train import memory
 from accord.train.optimise import Optimise
 from accord.train.trainee import prepare
@@ -186,6 +188,22 @@ def test_kernels_are_bounded_and_carried_over(model: Path, monkeypatch: pytest.M
 def test_loading_counts_a_model_at_a_time(model: Path) -> None:
     once, thrice = (priced(Work(loads=n), model)["seconds"] for n in (1, 3))
     assert 0 < once < thrice
+    assert priced(Work(loads=1, stacked=[2, 2]), model)["seconds"] > once
+
+
+def test_adapters_that_are_merged_are_those_since_the_last_whole_model() -> None:
+    def stage(**more: Any) -> Sft:
+        return Sft.model_validate({"kind": "sft", "data": "study", **more})
+
+    configs: dict[str, StageConfig] = {
+        "one": stage(tune={"last_layers": 1}),
+        "two": stage(init="one", tune={}),
+        "whole": stage(init="two", tune="full"),
+        "three": stage(init="whole", tune={"last_layers": 2}),
+    }
+    assert [_behind(name, configs) for name in ("base", "one", "two", "whole", "three")] == [
+        [], [1], [1, EVERY], [], [2],
+    ]  # fmt: skip
 
 
 def test_answers_are_priced_by_their_length_and_a_rate_replaces_the_clock(model: Path) -> None:

@@ -135,13 +135,13 @@ class Probe:
             text.layer_types = (text.layer_types * layers)[:layers]
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(self.seed)
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
 
     def small(self, layers: int) -> LanguageModel:
         """So many layers of the model's shape."""
         model = self._model(layers)
         lm = LanguageModel(model.eval().to(self.device), self.tokenizer, "probe", Path(), "probe")
-        lm.eos_ids = ()  # type: ignore[misc]  # nothing ends early: every step is timed
+        lm.eos_ids = ()  # nothing ends early: every step is timed
         return lm
 
     def learn(self, part: Learn, tokens: int) -> Learned:
@@ -204,7 +204,8 @@ class Probe:
 
     def load(self) -> tuple[Line, Line]:
         """Seconds of loading a model, and of an adapter that is merged into it, by the layers it is on."""
-        plain, merged = [], []
+        plain: list[float] = []
+        merged: list[float] = []
         for layers in self.depths:
             with tempfile.TemporaryDirectory() as name:
                 small, stage = self.small(layers), Path(name) / "stage"
@@ -270,8 +271,8 @@ class Probe:
             steps.append((self._decode(lm, part, few)[1] if few < many else 0.0, whole))
         rows = min(many, len(part.prompts)) * part.n
         fewer = min(few, len(part.prompts)) * part.n
-        least, whole = (self.line(*costs) for costs in zip(*steps, strict=True))
-        return Answered(self.line(*first), least, whole, fewer, rows)
+        some, every = (self.line(*costs) for costs in zip(*steps, strict=True))
+        return Answered(self.line(*first), some, every, fewer, rows)
 
     def _decode(self, lm: LanguageModel, part: Answer, prompts: int) -> tuple[float, float]:
         """Seconds of the first token and of each next one."""

@@ -415,7 +415,7 @@ def _together(sides: Sequence[Sequence[Tree]]) -> list[Tree]:
     ]
 
 
-COUNTS: dict[Any, Callable[[StageContext, dict[str, StageConfig], LanguageModel], Work]] = {
+COUNTS: dict[Any, Callable[[StageContext, _Known], Work]] = {
     Sft: _sft,
     Reward: _reward,
     RewardAxes: _reward,
