@@ -27,7 +27,8 @@ from accord.plan import probe
 from accord.plan.memory import KERNELS, Shape, _forward, _going, _sizes, estimate
 from accord.plan.probe import Line, Probe
 from accord.plan.stages import _data, plan_stages
-from accord.plan.work import EVERY, Answer, Learn, Read, Work, _behind, _Known
+from accord.plan.work import EVERY, Answer, Learn, Read, Work, _behind
+from accord.plan.written import Known
 from accord.train import memory
 from accord.train.optimise import Optimise
 from accord.train.trainee import prepare
@@ -236,7 +237,7 @@ def test_what_a_policy_writes_is_what_it_was_taught(model: Path, tmp_path: Path)
     ctx = stage_context(recipe, node, folder, tmp_path, Heard())
     lm = load(model, device="cpu")
     configs = {n.name: n.config for n in recipe.nodes}
-    written = _Known(configs, lm).written
+    written = Known(configs, lm).written
     train, _ = read_demonstrations(ctx, configs["sft"])  # type: ignore[arg-type]
     taught = [
         len(lm.tokenizer(d.response.text, add_special_tokens=False)["input_ids"]) + 1 for d in train
@@ -247,7 +248,7 @@ def test_what_a_policy_writes_is_what_it_was_taught(model: Path, tmp_path: Path)
     assert written(ctx, "dpo", 500) == written(ctx, "sft", 500)
     assert written(ctx, "base", 500) == [500]
     ppo = configs["ppo"].model_copy(update={"max_new_tokens": 4 * max(taught)})
-    grown = _Known(configs | {"ppo": ppo}, lm).written(ctx, "ppo", 500)
+    grown = Known(configs | {"ppo": ppo}, lm).written(ctx, "ppo", 500)
     assert [g / n for g, n in zip(grown, written(ctx, "sft", 500), strict=True)] == pytest.approx(
         [(4 * max(taught) / n) ** 0.5 for n in written(ctx, "sft", 500)], rel=0.05
     )

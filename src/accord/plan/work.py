@@ -1,12 +1,11 @@
 """What a stage of a recipe will do, as work that can be counted before it is done.
 
 Texts are real: data stages are made (they take seconds), rendered and counted. What a policy will write
-is not known, only what it was taught (`_Known.written`).
+is not known, only what it was taught (`plan.written`).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accord.core.types import Group, Prompt
-from accord.lm.chat import render_prompt
 from accord.lm.load import LanguageModel
 from accord.lm.tree import Tree
 from accord.losses import choose_loss
@@ -44,9 +42,10 @@ from accord.pipeline.model_stages import (
     snapshot_demonstrations,
 )
 from accord.pipeline.rlhf_stage import read_prompts
+from accord.plan.written import Known, answered, limits_of, together
 from accord.rewards.base import named_models
 from accord.train.axes import merged
-from accord.train.data import Limits, demonstration_trees, group_by_prompt, group_trees
+from accord.train.data import demonstration_trees, group_by_prompt, group_trees
 from accord.train.optimise import Optimise, total_steps
 from accord.train.preference import Material
 from accord.train.process import step_trees
@@ -108,44 +107,11 @@ class Work:
     said: list[str] = field(default_factory=list)
 
 
-GROWN = 0.5  # of the way to the limit, in equal factors
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What is known beside the stage: all stages' configs by name; a model lends tokenizer and config."""
-
-    configs: dict[str, StageConfig]
-    lm: LanguageModel
-
-    def written(self, ctx: StageContext, policy: str, most: int) -> Sequence[int]:
-        """Lengths of a policy's answers, cut at `most` tokens: those of the demonstrations that it or what
-        it started from was taught. One that saw none goes on to the limit."""
-        config = self.configs.get(policy)
-        if isinstance(config, RlhfStage):
-            return [min(n, most) for n in self.while_trained(ctx, config)]
-        if isinstance(config, PreferenceStage):
-            return self.written(ctx, config.init, most)
-        if not isinstance(config, Sft):
-            return [most]
-        shown = demonstration_trees(
-            self.lm.tokenizer, read_demonstrations(ctx, config)[0], _limits(config), all_turns=False
-        )
-        return [min(len(c), most) for tree in shown.trees for c in tree.completions] or [most]
-
-    def while_trained(self, ctx: StageContext, config: RlhfStage) -> Sequence[int]:
-        """The same while a policy trains on its own answers: on the way from where it starts to the limit.
-        Most grow, for many rewards pay for length; how far is not known before."""
-        most = config.settings().max_new_tokens
-        start = self.written(ctx, config.init, most)
-        return [max(1, round(n * (most / n) ** GROWN)) for n in start]
-
-
 def work_of(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
     """The work of a stage that uses a model. `configs` are the stages' by name; data stages are done.
     `lm` lends its tokenizer and config."""
     count = next(count for kind, count in COUNTS.items() if isinstance(ctx.config, kind))
-    work = count(ctx, _Known(configs, lm))
+    work = count(ctx, Known(configs, lm))
     names = _used(ctx.config, configs)
     behind = [_behind(name, configs) for name in names]
     work.merged = max((max(layers, default=0) for layers in behind), default=0)
@@ -182,10 +148,6 @@ def _behind(name: str, configs: dict[str, StageConfig]) -> list[int]:
     return [*_behind(config.init, configs), config.tune.last_layers or EVERY]  # type: ignore[attr-defined]
 
 
-def _limits(config: Training) -> Limits:
-    return Limits(max_prompt=config.max_prompt, max_completion=config.max_completion)
-
-
 def _learnt(config: Training, trees: Sequence[Tree], *, scalar: bool = False) -> Learn:
     cfg = Optimise(**config.optimise_keys())
     items = min(total_steps(len(trees), cfg) * cfg.batch_size, len(trees) * config.epochs)
@@ -203,11 +165,11 @@ def _evaluations(config: Training, n: int) -> int:
     return math.ceil(steps / config.eval_every) if config.eval_every else 1
 
 
-def _sft(ctx: StageContext, known: _Known) -> Work:
+def _sft(ctx: StageContext, known: Known) -> Work:
     config = ctx.config
     assert isinstance(config, Sft)
     train, held = (
-        demonstration_trees(known.lm.tokenizer, part, _limits(config), all_turns=config.all_turns)
+        demonstration_trees(known.lm.tokenizer, part, limits_of(config), all_turns=config.all_turns)
         for part in read_demonstrations(ctx, config)
     )
     learn = _learnt(config, train.for_training().trees)
@@ -215,7 +177,7 @@ def _sft(ctx: StageContext, known: _Known) -> Work:
     return Work([learn, _read(config, held.trees, times, scalar=False)])
 
 
-def _reward(ctx: StageContext, known: _Known) -> Work:
+def _reward(ctx: StageContext, known: Known) -> Work:
     config = ctx.config
     assert isinstance(config, Reward | RewardAxes)
     if isinstance(config, RewardAxes):
@@ -223,7 +185,7 @@ def _reward(ctx: StageContext, known: _Known) -> Work:
     else:
         sides = read_groups(ctx, config)[:2]
     train, held = (
-        group_trees(known.lm.tokenizer, group_by_prompt(part), _limits(config)) for part in sides
+        group_trees(known.lm.tokenizer, group_by_prompt(part), limits_of(config)) for part in sides
     )
     learn = _learnt(config, train.for_training().trees, scalar=True)
     times = _evaluations(config, len(train.trees))
@@ -231,30 +193,30 @@ def _reward(ctx: StageContext, known: _Known) -> Work:
     if isinstance(config, Reward):  # centred on the demonstrations, or on what it learnt from
         shown = snapshot_demonstrations(ctx, config)[0]
         shown_trees = demonstration_trees(
-            known.lm.tokenizer, shown, _limits(config), all_turns=False
+            known.lm.tokenizer, shown, limits_of(config), all_turns=False
         ).trees
         centre = shown_trees or train.trees
         parts.append(_read(config, centre, scalar=True))
     return Work(parts)
 
 
-def _process(ctx: StageContext, known: _Known) -> Work:
+def _process(ctx: StageContext, known: Known) -> Work:
     config = ctx.config
     assert isinstance(config, Process)
     train, held = (
-        step_trees(known.lm, part, _limits(config)) for part in read_steps(ctx, config)[:2]
+        step_trees(known.lm, part, limits_of(config)) for part in read_steps(ctx, config)[:2]
     )
     learn = _learnt(config, train.for_training().trees, scalar=True)
     return Work([learn, _read(config, held.trees, scalar=True)])
 
 
-def _preference(ctx: StageContext, known: _Known) -> Work:
+def _preference(ctx: StageContext, known: Known) -> Work:
     """A reference is read once; held-out answers are measured at the end."""
     config = ctx.config
     assert isinstance(config, PreferenceStage)
     points = [config.at(p) for p in config.points()] if isinstance(config, Sweep) else [config]
     train, held, _ = read_judged(ctx, points[0], [point.loss for point in points])
-    material = Material(known.lm, train, held, _limits(config), config.average, config.share)
+    material = Material(known.lm, train, held, limits_of(config), config.average, config.share)
     work, read = Work(), False
     for point in points:
         chosen = choose_loss(point.loss)
@@ -269,28 +231,28 @@ def _preference(ctx: StageContext, known: _Known) -> Work:
     return work
 
 
-def _rlhf(ctx: StageContext, known: _Known) -> Work:
+def _rlhf(ctx: StageContext, known: Known) -> Work:
     config = ctx.config
     assert isinstance(config, RlhfStage)
     how, (train, held) = config.settings(), read_prompts(ctx, config)
     lengths = known.while_trained(ctx, config)
     step = min(how.batch_size, len(train))
-    trees = _answered(known.lm, train, how.n, lengths)
-    answered = how.steps * step / max(1, len(train))  # times over all prompts
+    trees = answered(known.lm, train, how.n, lengths)
+    rounds = how.steps * step / max(1, len(train))  # times over all prompts
     kept = {OnlineDpo: 2, BestOfN: 1}.get(type(how), how.n)
-    learnt = trees if kept == how.n else _answered(known.lm, train, kept, lengths)
+    learnt = trees if kept == how.n else answered(known.lm, train, kept, lengths)
     cfg = Optimise(batch_size=how.minibatch, tokens=how.tokens)
     items = how.steps * step * how.epochs
     models = _models(config)
     evaluations = math.ceil(how.steps / how.eval_every) if how.eval_every else 1
     valued = isinstance(how, Ppo)
     parts: list[Learn | Read | Answer] = [
-        Answer(train, how.n, lengths, how.max_new_tokens, how.rollout_batch, answered, config.tune),
+        Answer(train, how.n, lengths, how.max_new_tokens, how.rollout_batch, rounds, config.tune),
         Answer(held, 1, lengths, how.max_new_tokens, how.rollout_batch, evaluations, config.tune),
-        Read(trees, how.tokens, 2 * answered),  # policy and reference
-        Read(trees, how.tokens, answered * (len(models) + valued), scalar=True),
+        Read(trees, how.tokens, 2 * rounds),  # policy and reference
+        Read(trees, how.tokens, rounds * (len(models) + valued), scalar=True),
         Read(
-            _answered(known.lm, held, 1, lengths),
+            answered(known.lm, held, 1, lengths),
             how.tokens,
             evaluations * len(models),
             scalar=True,
@@ -342,7 +304,7 @@ def _on_base(config: RlhfStage, configs: dict[str, StageConfig], model: str) -> 
     )
 
 
-def _eval(ctx: StageContext, known: _Known) -> Work:
+def _eval(ctx: StageContext, known: Known) -> Work:
     config = ctx.config
     assert isinstance(config, Eval)
     prompts = held_out_prompts(ctx, config.data, config.prompts)
@@ -355,7 +317,7 @@ def _evaluated(config: Compare, configs: dict[str, StageConfig]) -> list[str]:
     return [n.partition("/")[2] for n in configs if n.startswith(f"{config.eval}/")]
 
 
-def _compare(ctx: StageContext, known: _Known) -> Work:
+def _compare(ctx: StageContext, known: Known) -> Work:
     """Rewards of all policies' answers; log-probs of later policies' under themselves and the baseline."""
     config = ctx.config
     assert isinstance(config, Compare)
@@ -365,16 +327,16 @@ def _compare(ctx: StageContext, known: _Known) -> Work:
     prompts = held_out_prompts(ctx, first.data, first.prompts)
     wrote = {name: known.written(ctx, name, first.max_new_tokens) for name in names}
     later = names[names.index(config.baseline) + 1 :] if config.baseline in names else names
-    own = [_answered(known.lm, prompts, 1, wrote[name]) for name in later]
+    own = [answered(known.lm, prompts, 1, wrote[name]) for name in later]
     parts: list[Learn | Read | Answer] = [Read(trees, TOKENS) for trees in own]
-    parts.append(Read(_together(own), TOKENS))
+    parts.append(Read(together(own), TOKENS))
     if config.reward:
-        every = _together([_answered(known.lm, prompts, 1, wrote[name]) for name in names])
+        every = together([answered(known.lm, prompts, 1, wrote[name]) for name in names])
         parts.append(Read(every, 1024, scalar=True))
     return Work([p for p in parts if isinstance(p, Read) and p.trees])
 
 
-def _ask(ctx: StageContext, known: _Known) -> Work:
+def _ask(ctx: StageContext, known: Known) -> Work:
     config = ctx.config
     assert isinstance(config, Ask)
     lengths = known.written(ctx, config.policy, config.max_new_tokens)
@@ -385,37 +347,18 @@ def _ask(ctx: StageContext, known: _Known) -> Work:
     return Work([answer])
 
 
-def _rm_check(ctx: StageContext, known: _Known) -> Work:
+def _rm_check(ctx: StageContext, known: Known) -> Work:
     config = ctx.config
     assert isinstance(config, RmCheck)
     asked = known.configs[config.data]
     assert isinstance(asked, Ask)
     lengths = known.written(ctx, asked.policy, asked.max_new_tokens)
     prompts = held_out_prompts(ctx, config.data, asked.held_out)
-    trees = _answered(known.lm, prompts, asked.n, lengths)
+    trees = answered(known.lm, prompts, asked.n, lengths)
     return Work([Read(trees, 1024, len(config.models), scalar=True)])
 
 
-def _answered(
-    lm: LanguageModel, prompts: Sequence[Prompt], n: int, lengths: Sequence[int]
-) -> list[Tree]:
-    """The prompts with n answers of these lengths in turn, whatever they say."""
-    turn = itertools.cycle(lengths)
-    return [
-        Tree(tuple(render_prompt(lm.tokenizer, p)), tuple((1,) * next(turn) for _ in range(n)))
-        for p in prompts
-    ]
-
-
-def _together(sides: Sequence[Sequence[Tree]]) -> list[Tree]:
-    """The same prompts' trees, each prompt once with the answers of all sides."""
-    return [
-        Tree(same[0].prompt, tuple(c for tree in same for c in tree.completions))
-        for same in zip(*sides, strict=True)
-    ]
-
-
-COUNTS: dict[Any, Callable[[StageContext, _Known], Work]] = {
+COUNTS: dict[Any, Callable[[StageContext, Known], Work]] = {
     Sft: _sft,
     Reward: _reward,
     RewardAxes: _reward,
