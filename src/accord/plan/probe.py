@@ -41,7 +41,7 @@ Values = Callable[[Sequence[Tree]], Tensor]
 
 FP32 = 4
 FEW = 1  # layers
-MORE, SIZE = (3, 9), 2**27  # layers of the deeper model: as many as have 128 MB of weights
+MORE, SIZE = (3, 18), 2**28  # layers of the deeper model: as many as have 256 MB of weights
 TIMES = 3
 BATCHES = 2  # that training is timed on, after one that is not
 MET, SIZES = 301, 48  # tokens
