@@ -85,9 +85,8 @@ def test_a_line_goes_through_both_measurements(
     line = made.line(5.0, 9.0)
     assert (line.once, line.each) == (3.0, 2.0)
     assert line.at(30) == 63.0
-    assert made.line(5.0, 4.0) == Line(
-        5.0, 0.0
-    )  # noise does not make layers cost less than nothing
+    # noise does not make layers cost less than nothing
+    assert made.line(5.0, 4.0) == Line(5.0, 0.0)
 
 
 def test_shapes_are_counted_without_weights(model: Path) -> None:
@@ -186,10 +185,16 @@ def test_kernels_are_bounded_and_carried_over(model: Path, monkeypatch: pytest.M
     assert kept(range(2000)) == (1000 * KERNELS, KERNELS)
 
 
-def test_loading_counts_a_model_at_a_time(model: Path) -> None:
-    once, thrice = (priced(Work(loads=n), model)["seconds"] for n in (1, 3))
-    assert 0 < once < thrice
-    assert priced(Work(loads=1, stacked=[2, 2]), model)["seconds"] > once
+def test_loading_counts_every_model_and_every_adapter(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand, on a model of two layers; an adapter on all layers has no more than there are."""
+    plain, adapter = Probe(*load_shape(model), CPU).load()
+    assert plain.at(2) > 0
+    assert adapter.at(2) > 0
+    monkeypatch.setattr(Probe, "load", lambda self: (Line(1.0, 2.0), Line(0.5, 0.25)))
+    assert priced(Work(loads=3), model)["seconds"] == 3 * 5.0
+    assert priced(Work(loads=1, stacked=[1, EVERY]), model)["seconds"] == 5.0 + 0.75 + 1.0
 
 
 def test_adapters_that_are_merged_are_those_since_the_last_whole_model() -> None:

@@ -35,7 +35,7 @@ from accord.train.memory import in_use, kept_bytes, plan
 from accord.train.optimise import Objective, adamw, batch_items, one_step
 from accord.train.trainee import prepare
 
-__all__ = ["Answered", "Learned", "Line", "Probe"]
+__all__ = ["FP32", "Answered", "Learned", "Line", "Probe"]
 
 Values = Callable[[Sequence[Tree]], Tensor]
 
@@ -110,10 +110,8 @@ class Probe:
         with torch.device("meta"):
             one, two = (sum(p.numel() for p in self._model(n).parameters()) for n in (1, 2))
         layer = FP32 * (two - one)
-        self.depths = (
-            FEW,
-            max(least, min(most, SIZE // layer)),
-        )  # thin layers' times are lost in noise
+        # more of thin layers, whose times would be lost in noise
+        self.depths = FEW, max(least, min(most, SIZE // layer))
 
     def line(self, few: float, more: float) -> Line:
         """Through what the two depths took."""

@@ -16,6 +16,7 @@ from accord.pipeline.runner import TIMING, RunFolder, plan, run_stage, stage_con
 from accord.plan.memory import Estimate, Shape, estimate
 from accord.plan.probe import Probe
 from accord.plan.work import work_of
+from accord.plan.written import Known
 from accord.train.memory import available, device_of_choice, in_use
 
 __all__ = ["Row", "plan_stages"]
@@ -60,13 +61,13 @@ def plan_stages(
     real, rows = plan(recipe, runs), list[Row]()
     with tempfile.TemporaryDirectory() as name:
         folder = _data(recipe, real, Path(name), tell)
-        configs = {n.name: n.config for n in recipe.nodes}
+        known = Known({n.name: n.config for n in recipe.nodes}, lm)
         for node in recipe.nodes:
             if node.config.kind in DATA and not isinstance(node.config, Ask):
                 continue
             tell(f"pricing {node.name}")
             ctx = stage_context(recipe, node, folder, Path(name), _Silent())
-            work = work_of(ctx, configs, lm)
+            work = work_of(ctx, known)
             met = rows[-1].estimate.met if rows else 0
             found = estimate(work, shape, probe, base, there - base, rate, met)
             if not rows and not rate:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accord.core.types import Group, Prompt
-from accord.lm.load import LanguageModel
 from accord.lm.tree import Tree
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext
@@ -107,11 +106,11 @@ class Work:
     said: list[str] = field(default_factory=list)
 
 
-def work_of(ctx: StageContext, configs: dict[str, StageConfig], lm: LanguageModel) -> Work:
-    """The work of a stage that uses a model. `configs` are the stages' by name; data stages are done.
-    `lm` lends its tokenizer and config."""
+def work_of(ctx: StageContext, known: Known) -> Work:
+    """The work of a stage that uses a model; data stages are done."""
+    configs = known.configs
     count = next(count for kind, count in COUNTS.items() if isinstance(ctx.config, kind))
-    work = count(ctx, Known(configs, lm))
+    work = count(ctx, known)
     names = _used(ctx.config, configs)
     behind = [_behind(name, configs) for name in names]
     work.merged = max((max(layers, default=0) for layers in behind), default=0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from accord.core.types import Prompt
 from accord.lm.chat import render_prompt
@@ -25,10 +25,12 @@ GROWN = 0.5  # of the way to the limit, in equal factors
 
 @dataclass(frozen=True)
 class Known:
-    """What is known beside the stage: all stages' configs by name; a model lends tokenizer and config."""
+    """What is known beside a stage: all stages' configs by name; a model lends tokenizer and config. What a
+    policy was taught is read once."""
 
     configs: dict[str, StageConfig]
     lm: LanguageModel
+    taught: dict[str, list[int]] = field(default_factory=dict)
 
     def written(self, ctx: StageContext, policy: str, most: int) -> Sequence[int]:
         """Lengths of a policy's answers, cut at `most` tokens: those of the demonstrations that it or what
@@ -40,13 +42,13 @@ class Known:
             return self.written(ctx, config.init, most)
         if not isinstance(config, Sft):
             return [most]
-        shown = demonstration_trees(
-            self.lm.tokenizer,
-            read_demonstrations(ctx, config)[0],
-            limits_of(config),
-            all_turns=False,
-        )
-        return [min(len(c), most) for tree in shown.trees for c in tree.completions] or [most]
+        if policy not in self.taught:
+            train, _ = read_demonstrations(ctx, config)
+            shown = demonstration_trees(
+                self.lm.tokenizer, train, limits_of(config), all_turns=False
+            )
+            self.taught[policy] = [len(c) for tree in shown.trees for c in tree.completions]
+        return [min(n, most) for n in self.taught[policy]] or [most]
 
     def while_trained(self, ctx: StageContext, config: RlhfStage) -> Sequence[int]:
         """The same while a policy trains on its own answers: on the way from where it starts to the limit.
