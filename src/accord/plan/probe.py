@@ -281,7 +281,7 @@ class Probe:
             return lambda: LocalSampler(lm, batch_size=part.batch).tokens(some, how)
 
         steps = max(1, min(STEPS, part.most - 1))
-        short, long = median_seconds(run(1)), median_seconds(run(1 + steps))
+        short, long = median_seconds(run(1)), median_seconds(run(1 + steps), times=1)
         return short, max(0.0, long - short) / steps
 
 

@@ -67,11 +67,13 @@ def plan_stages(
                 continue
             tell(f"pricing {node.name}")
             ctx = stage_context(recipe, node, folder, Path(name), _Silent())
+            began = time.perf_counter()
             work = work_of(ctx, known)
+            before = time.perf_counter() - began  # it reads and renders what the stage will
             met = rows[-1].estimate.met if rows else 0
             found = estimate(work, shape, probe, base, there - base, rate, met)
-            if not rows and not rate:
-                found = replace(found, seconds=found.seconds + first)
+            if not rate:
+                found = replace(found, seconds=found.seconds + before + (0.0 if rows else first))
             rows.append(Row(node.name, found, _took(real.stages[node.name]), work.said))
     return rows, there
 
