@@ -40,6 +40,13 @@ def serve(
     hook_host: Annotated[
         list[str] | None, typer.Option("--hook-host", help="A host webhooks may go to.")
     ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            help="Address or network of a proxy whose X-Forwarded-For is believed (this machine).",
+        ),
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key of the study.")
     ] = None,
@@ -48,8 +55,9 @@ def serve(
     serving = _web("serving")
     policies = _policies(policy or [])
     serving.serve_study(
-        _shipped(study), store, host, port, origin, sets or [], policies, tuple(hook_host or [])
-    )
+        _shipped(study), store, host, port, origin, sets or [], policies, tuple(hook_host or []),
+        tuple(trusted_proxy or []),
+    )  # fmt: skip
 
 
 def _shipped(study: Path) -> Path:
@@ -128,9 +136,17 @@ def user(
     disable: Annotated[
         bool | None, typer.Option("--disable/--enable", help="Shut out, or let in again.")
     ] = None,
+    unlock: Annotated[
+        bool, typer.Option("--unlock", help="Forget wrong passwords that were tried.")
+    ] = False,
 ) -> None:
     """Add an account, give it a role in a study, a new password (shown once), or shut it out."""
     accounts, site = _web("accounts"), _site(store)
+    if unlock:
+        with site.store:
+            accounts.unlock(site, name)
+        print(f"{name} may try again")
+        return
     if disable is not None:
         with site.store:
             accounts.disable(site, name, disable)

@@ -30,6 +30,7 @@ class Strict(BaseModel):
 
 
 NOT_AS_1_1 = {"bool", "int", "timestamp"}
+MOST_BY_ALIAS = 10_000  # values that all aliases of a text together may stand for
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,6 +43,18 @@ class _Loader(yaml.SafeLoader):
         ]
         for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As it is, but ten lines of aliases of aliases may not stand for a billion values."""
+        alias = self.check_event(yaml.AliasEvent)
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
+        if alias and node is not None:
+            self.aliased = getattr(self, "aliased", 0) + _size(node, {})
+            if self.aliased > MOST_BY_ALIAS:
+                what = f"its aliases stand for more than {MOST_BY_ALIAS} values"
+                raise yaml.composer.ComposerError(None, None, what, mark)
+        return node
 
     def integer(self, node: yaml.ScalarNode) -> int:
         """YAML 1.2: 010 is ten, 0o10 is eight, 1:30 is no number."""
@@ -67,6 +80,17 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values in a node, those of aliases counted each time."""
+    if id(node) not in known:
+        known[id(node)] = 1  # also what a node that holds itself counts for
+        inside = [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else (
+            node.value if isinstance(node, yaml.SequenceNode) else []
+        )  # fmt: skip
+        known[id(node)] += sum(_size(n, known) for n in inside)
+    return known[id(node)]
 
 
 def _walk(node: yaml.Node, path: tuple[str, ...], lines: Lines, source: str) -> None:
@@ -117,7 +141,9 @@ def parse_yaml(text: str, source: str) -> tuple[dict[str, Any], Lines]:
         place = f"{source}:{mark.line + 1}" if mark else source
         what = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"not valid YAML: {what}", where=place) from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError("not valid YAML: nested too deeply", where=source) from None
+    except ValueError as error:
         raise ConfigError(f"not valid YAML: {error}", where=source) from None
     if not isinstance(data, dict):
         found = "an empty file" if data is None else f"a {type(data).__name__}"

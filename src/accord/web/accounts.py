@@ -1,7 +1,7 @@
 """Accounts, passwords, sessions and roles.
 
 Passwords: Argon2id with 19 MiB, t=2, p=1 (OWASP Password Storage Cheat Sheet). Sessions: 256 random bits in
-the cookie, their sha256 in the store, a new one at every sign-in. Sign-in is throttled by name and address.
+the cookie, their sha256 in the store, a new one at every sign-in. Wrong passwords: throttle.py.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import hashlib
 import hmac
 import secrets
 import threading
+import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from argon2 import PasswordHasher
@@ -21,7 +22,9 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from accord.core.errors import ConfigError, DataError
 from accord.web import audit, tables
+from accord.web.names import folded, skeleton
 from accord.web.site import Site, new_id
+from accord.web.throttle import FREE_BY_ADDRESS, FREE_BY_NAME, counted, key, network
 
 __all__ = [
     "MAY",
@@ -37,6 +40,7 @@ __all__ = [
     "set_role",
     "sign_in",
     "sign_out",
+    "unlock",
 ]
 
 Role = Literal["owner", "manager", "adjudicator", "annotator", "reader"]
@@ -51,23 +55,10 @@ MAY: dict[str, frozenset[str]] = {
 }
 IDLE, LONGEST = 12 * 3600, 7 * 24 * 3600  # seconds a session lives unused, and at all
 SEEN_EVERY = 300  # seconds between writes of "seen"
-WINDOW, FREE_BY_NAME, FREE_BY_ADDRESS = (
-    900,
-    5,
-    30,
-)  # failures in these seconds before waiting begins
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 256
 
-_hashing = threading.BoundedSemaphore(4)  # at a time: each takes 19 MiB
+_hashing = threading.BoundedSemaphore(2)  # at a time: each takes 19 MiB, for anybody who asks
 _hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
-
-
-class Throttled(Exception):
-    """Too many failures; try again after `seconds`."""
-
-    def __init__(self, seconds: int) -> None:
-        self.seconds = seconds
-        super().__init__(f"wait {seconds} s")
 
 
 @dataclass(frozen=True)
@@ -87,8 +78,8 @@ class Who:
 def add_account(
     site: Site, name: str, password: str, *, admin: bool = False, by: str = "cli"
 ) -> str:
-    """A new account's id; ConfigError for a name in use or a poor password."""
-    name = name.strip()
+    """A new account's id; ConfigError for a name in use, or that looks like one, or a poor password."""
+    name = unicodedata.normalize("NFKC", name).strip()
     if not 1 <= len(name) <= 64 or not name.isprintable():
         raise ConfigError(
             "is no name", where=repr(name[:64]), allowed="1 to 64 printable characters"
@@ -96,15 +87,32 @@ def add_account(
     check_password(password, name)
     accounts = tables.accounts
     row = {
-        "id": new_id(), "name": name, "password": _hasher.hash(password), "admin": admin,
+        "id": new_id(), "name": name, "password": _hashed(password), "admin": admin,
         "disabled": False, "at": site.now(),
     }  # fmt: skip
     with site.db.writing() as connection:
-        if connection.execute(sa.select(accounts.c.id).where(accounts.c.name == name)).first():
-            raise ConfigError("is taken", where=f"the name {name!r}", mend="choose another")
+        for there in connection.execute(sa.select(accounts.c.name)).scalars():
+            if skeleton(there) == skeleton(name):
+                what = (
+                    "is taken" if there == name else f"looks like {there!r}, who is there already"
+                )
+                raise ConfigError(what, where=f"the name {name!r}", mend="choose another")
         connection.execute(sa.insert(accounts), [row])
         audit.record(site, by, "account added", name=name, admin=admin)
     return str(row["id"])
+
+
+def _named(site: Site, name: str) -> Any:
+    """The account a person means: of this very name, else the one that differs by case alone; or None."""
+    accounts = tables.accounts
+    exact = site.one(sa.select(accounts).where(accounts.c.name == name))
+    if exact is not None:
+        return exact
+    names = site.all(sa.select(accounts.c.id, accounts.c.name))
+    alike = [row.id for row in names if folded(row.name) == folded(name)]
+    return (
+        site.one(sa.select(accounts).where(accounts.c.id == alike[0])) if len(alike) == 1 else None
+    )
 
 
 def disable(site: Site, name: str, off: bool) -> None:
@@ -160,13 +168,15 @@ def check_password(password: str, name: str) -> None:
 def change_password(
     site: Site, account: str, name: str, password: str, *, by: str = "", study: str = ""
 ) -> None:
-    """Set a password; every session of the account ends. `by` is who did it for its owner, in which study."""
+    """Set a password; every session of the account ends and its lock opens. `by` is who did it for its owner,
+    in which study."""
     check_password(password, name)
     site.run(
         sa.update(tables.accounts)
         .where(tables.accounts.c.id == account)
-        .values(password=_hasher.hash(password)),
+        .values(password=_hashed(password)),
         sa.delete(tables.sessions).where(tables.sessions.c.account == account),
+        sa.delete(tables.attempts).where(tables.attempts.c.key == key("name", name)),
     )
     audit.record(site, by or name, "password changed", study, name=name)
 
@@ -180,7 +190,12 @@ def right_password(site: Site, account: str, password: str) -> bool:
 @functools.cache
 def _nobody() -> str:
     """A hash to check against when there is no such account, so that both take as long."""
-    return _hasher.hash(secrets.token_hex(16))
+    return _hashed(secrets.token_hex(16))
+
+
+def _hashed(password: str) -> str:
+    with _hashing:
+        return _hasher.hash(password)
 
 
 def _verify(stored: str, password: str) -> bool:
@@ -194,20 +209,23 @@ def _verify(stored: str, password: str) -> bool:
 # -- sessions -------------------------------------------------------------------------------------
 
 
-def sign_in(site: Site, name: str, password: str, address: str, old: str | None) -> str | None:
+def sign_in(
+    site: Site, name: str, password: str, address: str | None, old: str | None
+) -> str | None:
     """The cookie of a new session, None for a wrong name or password; Throttled after too many of
-    them. `old` is the cookie the browser came with: that session ends."""
-    keys = (_key("name", name), _key("address", address))
-    _wait(site, keys)
-    row = site.one(sa.select(tables.accounts).where(tables.accounts.c.name == name))
+    them. `address` is None where it is not known to be one browser's: nobody is made to wait for what others
+    behind the same proxy do. `old` is the cookie the browser came with: that session ends."""
+    row = _named(site, name)
+    keys = {key("name", row.name if row else name): FREE_BY_NAME}
+    if address:
+        keys[key("address", network(address))] = FREE_BY_ADDRESS
+    tries = counted(site, keys)
     good = _verify(row.password if row else _nobody(), password)
     if not good or row is None or row.disabled:
-        rows = [{"id": new_id(), "key": key, "at": site.now()} for key in keys]
-        with site.db.writing() as connection:
-            connection.execute(sa.insert(tables.attempts), rows)
-            audit.record(site, name[:64], "sign-in failed", address=address)
+        audit.record(site, name[:64], "sign-in failed", address=address or "")
         return None
-    return new_session(site, row.id, row.name, address, old)
+    site.run(sa.delete(tables.attempts).where(tables.attempts.c.id.in_(tries)))
+    return new_session(site, row.id, row.name, address or "", old)
 
 
 def new_session(site: Site, account: str, name: str, address: str, old: str | None) -> str:
@@ -220,7 +238,7 @@ def new_session(site: Site, account: str, name: str, address: str, old: str | No
     sessions, failed = tables.sessions, tables.attempts
     with site.db.writing() as connection:
         connection.execute(sa.delete(sessions).where(sessions.c.at < site.now() - LONGEST))
-        connection.execute(sa.delete(failed).where(failed.c.key == _key("name", name)))
+        connection.execute(sa.delete(failed).where(failed.c.key == key("name", name)))
         if old:
             connection.execute(sa.delete(sessions).where(sessions.c.token == _hash(old)))
         connection.execute(sa.insert(sessions), [made])
@@ -254,24 +272,13 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _key(kind: str, text: str) -> str:
-    return _hash(f"{kind}:{text.strip().lower()}")
-
-
-def _wait(site: Site, keys: tuple[str, str]) -> None:
-    """Throttled while a name or an address has failed too often: 2, 4, 8 … seconds after the last."""
-    attempts, now = tables.attempts, site.now()
-    site.run(sa.delete(attempts).where(attempts.c.at < now - WINDOW))
-    for key, free in zip(keys, (FREE_BY_NAME, FREE_BY_ADDRESS), strict=True):
-        row = site.one(
-            sa.select(sa.func.count().label("n"), sa.func.max(attempts.c.at).label("last")).where(
-                attempts.c.key == key
-            )
-        )
-        if row.n >= free:
-            left = row.last + min(2.0 ** (row.n - free + 1), WINDOW) - now
-            if left > 0:
-                raise Throttled(int(left) + 1)
+def unlock(site: Site, name: str, by: str = "cli", study: str = "") -> None:
+    """Forget the failed tries of a name, so that its owner need not wait; DataError when there is no such."""
+    row = _named(site, name)
+    if row is None:
+        raise DataError(f"nobody is called {name[:64]!r}", where="name")
+    site.run(sa.delete(tables.attempts).where(tables.attempts.c.key == key("name", row.name)))
+    audit.record(site, by, "account unlocked", study, name=row.name)
 
 
 # -- before there is a session --------------------------------------------------------------------
@@ -306,6 +313,14 @@ def set_role(site: Site, study: str, name: str, role: str | None, by: str) -> No
         if account is None:
             raise DataError(f"nobody is called {name[:64]!r}", where="name", mend="add them first")
         mine = (roles.c.study == study, roles.c.account == account)
+        owners = connection.execute(
+            sa.select(roles.c.account).where(roles.c.study == study, roles.c.role == "owner")
+        ).scalars()
+        if list(owners) == [account] and role != "owner":
+            raise DataError(
+                f"{name[:64]!r} is the last owner of {study}", where="role",
+                mend="make somebody else an owner first",
+            )  # fmt: skip
         connection.execute(sa.delete(roles).where(*mine))
         if role:
             row = {"study": study, "account": account, "role": role}

@@ -14,7 +14,7 @@ from fastapi.responses import RedirectResponse, Response
 from accord.core.config import parse_yaml, validate
 from accord.core.errors import AccordError, ConfigError, DataError
 from accord.feedback.study import Arms, Item, Overlap, Study
-from accord.web import accounts, audit, hooks, tables, tokens
+from accord.web import accounts, audit, hooks, tables, throttle, tokens
 from accord.web.pages import page
 from accord.web.scoring import check_arm
 from accord.web.security import Checked, Here, Signed, TheSite, may, wanted
@@ -52,8 +52,9 @@ def _people_page(
         .order_by(a.c.name)
     )
     roles = accounts.ROLES if here.may("own") else BELOW_OWNER
+    shut = throttle.locked(here.site, [row.name for row in found])
     people = [
-        {**row._mapping,
+        {**row._mapping, "locked": row.name in shut,
          "may_reset": accounts.below(here.site, here.study.name, row.name, roles) is not None}
         for row in found
     ]  # fmt: skip
@@ -93,6 +94,20 @@ def new_password(request: Request, here: Manager, form: Checked) -> Response:
         here.site, account, name, once, by=here.who.name, study=here.study.name
     )
     return _people_page(request, here, f"{name} has a new password.", f"{name}: {once}")
+
+
+@router.post("/studies/{study}/people/unlock")
+def unlock(request: Request, here: Manager, form: Checked) -> Response:
+    """Somebody with a role here need not wait after wrong passwords any more."""
+    name = form.get("name", "")[:64]
+    r, a = tables.roles, tables.accounts
+    mine = sa.select(a.c.id).join_from(r, a, r.c.account == a.c.id).where(
+        r.c.study == here.study.name, a.c.name == name
+    )  # fmt: skip
+    if here.site.one(mine) is None:
+        raise HTTPException(404, "Nobody of that name works here.")
+    accounts.unlock(here.site, name, here.who.name, here.study.name)
+    return _people_page(request, here, f"{name} may try again.")
 
 
 def _may_give(here: Here, name: str, role: str | None) -> None:

@@ -8,19 +8,21 @@ from fastapi.responses import RedirectResponse, Response
 
 from accord.core.errors import ConfigError
 from accord.web import accounts, tables
-from accord.web.accounts import MAY, Throttled
+from accord.web.accounts import MAY
 from accord.web.pages import page
 from accord.web.security import (
     Checked,
     Form,
     Signed,
     TheSite,
+    address_of,
     before_form,
     cookie_name,
     fresh_form_cookie,
     set_cookie,
 )
 from accord.web.site import parse_study
+from accord.web.throttle import Throttled
 
 __all__ = ["router"]
 
@@ -52,7 +54,7 @@ def _local(path: str) -> str:
 def sign_in(request: Request, site: TheSite, form: Form = Depends(before_form)) -> Response:
     """A new session, whatever cookie the browser came with."""
     then = _local(form.get("then", "/"))
-    address = request.client.host if request.client else ""
+    address = address_of(request, site)
     old = request.cookies.get(cookie_name(site))
     try:
         cookie = accounts.sign_in(

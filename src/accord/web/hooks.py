@@ -4,15 +4,20 @@
     X-Accord-Time: seconds since 1970      X-Accord-Signature: sha256=HMAC(secret, time "." body)
 
 A delivery is a row written with the judgment it tells of; it is tried again after 10, 20, 40 … seconds, eight
-times in all. Redirects are not followed, and only the hosts named at start (--hook-host) are spoken to.
+times in all. Each webhook has a thread of its own: a slow one holds no other. Redirects are not followed, and
+only the hosts named at start (--hook-host) are spoken to.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
 import secrets
+import socket
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,28 +113,53 @@ def signature(secret: str, at: str, body: bytes) -> str:
     )
 
 
-def deliver(site: Site, post: Post | None = None, limit: int = 20) -> int:
-    """Send what is due; returns how many were taken. A host taken off the list gets nothing."""
+def deliver(site: Site, post: Post | None = None, limit: int = 20, wait: float = 60.0) -> int:
+    """Send what is due, up to `limit` to each webhook, and wait for them at most `wait` seconds; returns how
+    many were taken by then. A webhook still at work from an earlier call is left to it."""
     due = site.all(
-        sa.select(D, W.c.url, W.c.secret)
+        sa.select(W.c.id, W.c.url, W.c.secret)
         .join_from(D, W, D.c.webhook == W.c.id)
-        .where(
-            D.c.done_at.is_(None),
-            D.c.tries < MOST_TRIES,
-            D.c.due <= site.now(),
-            W.c.closed_at.is_(None),
-        )
-        .order_by(D.c.due)
-        .limit(limit)
+        .where(*_due(site), W.c.closed_at.is_(None))
+        .distinct()
     )
+    done: list[int] = []
+    faults: list[Exception] = []
+
+    def work(hook: Any) -> None:
+        try:
+            done.append(_deliver_to(site, hook, post or _post, limit))
+        except Exception as error:  # told by the caller, in its own thread
+            faults.append(error)
+
+    started = []
+    for hook in due:
+        if hook.id not in site.delivering or not site.delivering[hook.id].is_alive():
+            site.delivering[hook.id] = threading.Thread(target=work, args=(hook,), daemon=True)
+            site.delivering[hook.id].start()
+            started.append(site.delivering[hook.id])
+    until = time.monotonic() + wait
+    for thread in started:
+        thread.join(max(0.0, until - time.monotonic()))
+    if faults:
+        raise faults[0]
+    return sum(done)
+
+
+def _due(site: Site) -> tuple[sa.ColumnElement[bool], ...]:
+    return (D.c.done_at.is_(None), D.c.tries < MOST_TRIES, D.c.due <= site.now())
+
+
+def _deliver_to(site: Site, hook: Any, post: Post, limit: int) -> int:
+    """What is due for one webhook, oldest first; the number taken. A host taken off the list gets nothing."""
+    due = sa.select(D).where(*_due(site), D.c.webhook == hook.id).order_by(D.c.due).limit(limit)
     done = 0
-    for row in due:
+    for row in site.all(due):
         at, body = str(int(site.now())), row.body.encode()
         headers = {"content-type": "application/json", "x-accord-time": at,
-                   "x-accord-signature": signature(row.secret, at, body)}  # fmt: skip
+                   "x-accord-signature": signature(hook.secret, at, body)}  # fmt: skip
         try:
-            check_url(site, row.url)
-            status = (post or _post)(row.url, body, headers)
+            check_url(site, hook.url)
+            status = post(hook.url, body, headers)
             answer, good = str(status), 200 <= status < 300
         except (OSError, ValueError, http.client.HTTPException, DataError) as error:
             answer, good = str(error)[:200], False
@@ -142,13 +172,22 @@ def deliver(site: Site, post: Post | None = None, limit: int = 20) -> int:
 
 
 def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
-    """The status of one POST; redirects are not followed."""
+    """The status of one POST within TIMEOUT seconds, however it trickles; redirects are not followed."""
     parts = urlsplit(url)
     make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = make(parts.hostname or "", parts.port, timeout=TIMEOUT)
+    late = threading.Timer(TIMEOUT, _hang_up, (connection,))
+    late.start()
     try:
         path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
         connection.request("POST", path, body, headers)
         return connection.getresponse().status
     finally:
+        late.cancel()
         connection.close()
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)

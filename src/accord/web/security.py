@@ -1,6 +1,7 @@
 """What every request passes: headers, where it comes from, its form token, who sends it.
 
 unsafe method   Origin (or Sec-Fetch-Site) must be ours and the form must carry the session's token
+body            read only for somebody known: of /api/ after the token, of a form after the session
 page            CSP without anything inline; no framing, no referrer, no sniffing
 """
 
@@ -14,13 +15,14 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, RedirectResponse
 
 from accord.core.errors import DataError
 from accord.feedback.study import Study
-from accord.web import accounts
+from accord.web import accounts, tokens
 from accord.web.accounts import MAY, Who
-from accord.web.site import Site
+from accord.web.site import Site, is_address
 
 __all__ = ["HEADERS", "Form", "Here", "Safe", "Signed", "may", "read_form", "set_cookie", "site_of"]
 
@@ -35,7 +37,8 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 LONGEST_BODY = 2 << 20  # bytes of a form
-MOST = 32 << 20  # bytes of anything
+LONGEST_UNKNOWN = 16 << 10  # bytes of a form of nobody: a sign-in
+MOST = 8 << 20  # bytes of anything
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 Form = dict[str, str]
 
@@ -62,7 +65,7 @@ class Safe:
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
-        refused = self._refused(scope)
+        refused = self._refused(scope) or await run_in_threadpool(self._unknown, scope)
         if refused is not None:
             await refused(scope, receive, with_headers)
             return
@@ -75,7 +78,7 @@ class Safe:
             return Response("This server is not called that.", status_code=421)
         if scope["method"] in UNSAFE:
             length = told.get("content-length")
-            if length is None and "transfer-encoding" in told:
+            if "transfer-encoding" in told:
                 return Response("Say how long it is.", status_code=411)
             if length and (not length.isdigit() or int(length) > MOST):
                 return Response("That is too long.", status_code=413)
@@ -83,6 +86,17 @@ class Safe:
         if unsafe and not self._ours(told):
             return Response("This request came from another site.", status_code=403)
         return None
+
+    def _unknown(self, scope: MutableMapping[str, Any]) -> Response | None:
+        """The answer to a body for the API from nobody known: it is not even read."""
+        if scope["method"] not in UNSAFE or not scope["path"].startswith("/api/"):
+            return None
+        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        kind, _, token = given.partition(" ")
+        if kind.lower() == "bearer" and tokens.check(self.site, token.strip()):
+            return None
+        told = {"www-authenticate": "Bearer"}
+        return JSONResponse({"detail": "A token is needed."}, status_code=401, headers=told)
 
     def _ours(self, told: dict[str, str]) -> bool:
         """Both headers are checked when there; a request with neither is no browser's of today."""
@@ -141,15 +155,16 @@ def signed(request: Request, who: Annotated[Who | None, Depends(current)]) -> Wh
 Signed = Annotated[Who, Depends(signed)]
 
 
-async def raw_form(request: Request) -> Form:
+async def raw_form(request: Request, who: Annotated[Who | None, Depends(current)]) -> Form:
     """The fields of a form, of a repeated one the last. 413 for one that is too long."""
+    most = LONGEST_UNKNOWN if who is None else LONGEST_BODY
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > LONGEST_BODY:
+    if length.isdigit() and int(length) > most:
         raise HTTPException(413, "That is too long.")
-    body = b""
+    body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LONGEST_BODY:
+        if len(body) > most:
             raise HTTPException(413, "That is too long.")
     kind = request.headers.get("content-type", "").partition(";")[0]
     if kind != "application/x-www-form-urlencoded":
@@ -157,7 +172,7 @@ async def raw_form(request: Request) -> Form:
     return _parsed(body)
 
 
-def _parsed(body: bytes) -> Form:
+def _parsed(body: bytearray) -> Form:
     from urllib.parse import parse_qsl
 
     try:
@@ -174,8 +189,8 @@ def _parsed(body: bytes) -> Form:
 RawForm = Annotated[Form, Depends(raw_form)]
 
 
-def read_form(form: RawForm, who: Signed) -> Form:
-    """The form of somebody signed in; 403 without the session's token."""
+def read_form(who: Signed, form: RawForm) -> Form:
+    """The form of somebody signed in (asked first: nobody's is not read); 403 without the session's token."""
     if not hmac.compare_digest(form.get("csrf", "").encode(), who.csrf.encode()):
         raise HTTPException(403, "The form is from another session. Reload the page.")
     return form
@@ -191,6 +206,19 @@ def before_form(request: Request, form: RawForm, site: TheSite) -> Form:
     if not cookie or not hmac.compare_digest(token, accounts.form_token(site, cookie).encode()):
         raise HTTPException(403, "The page was too old. Reload it and sign in again.")
     return form
+
+
+def address_of(request: Request, site: Site) -> str | None:
+    """The browser's address: the connection's, or what a trusted proxy says it is; None where an unknown
+    proxy stands between (one address for everybody)."""
+    peer = request.client.host if request.client else ""
+    if not site.proxied:
+        return peer
+    hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",")]
+    for hop in (peer, *reversed(hops)):  # the last that no trusted proxy wrote is the browser's
+        if not site.trusts(hop):
+            return hop if hop != peer and is_address(hop) else None
+    return None
 
 
 def fresh_form_cookie() -> str:

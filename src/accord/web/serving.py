@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import secrets
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
@@ -19,7 +23,7 @@ from accord.web import accounts, hooks, tables
 from accord.web.app import create_app
 from accord.web.live import check_policies, top_up
 from accord.web.scoring import load_scorers
-from accord.web.site import Policy, Site
+from accord.web.site import Network, Policy, Site
 from accord.web.studies import load_study
 
 __all__ = ["serve_study"]
@@ -31,6 +35,7 @@ EVERY, AFTER_FAULT = 2.0, 30.0  # seconds between looks at what is due, and afte
 def serve_study(
     path: Path, store: str, host: str, port: int, origin: str | None, sets: list[str],
     policies: Mapping[str, Policy] | None = None, hook_hosts: Sequence[str] = (),
+    proxies: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Load the study into the store and serve until stopped. The first start makes an administrator."""
     import uvicorn
@@ -40,10 +45,12 @@ def serve_study(
             "plain http beyond this machine would show passwords", where=f"--host {host}",
             mend="put a TLS proxy before it and give its address with --origin https://…",
         )  # fmt: skip
+    named = _origin(origin) if origin else f"http://localhost:{port}"
+    trusted = tuple(_network(p) for p in proxies or ("127.0.0.1", "::1"))
     study = read_study(path, sets)
-    with Store(store) as opened:
+    with contextlib.closing(_listening(host, port)) as door, Store(store) as opened:
         site = Site(
-            opened, origin=(origin or f"http://localhost:{port}").rstrip("/"),
+            opened, origin=named, proxied=origin is not None, proxies=trusted,
             policies=policies or {}, hooks_allowed=tuple(hook_hosts),
             scorers=load_scorers(study),
         )  # fmt: skip
@@ -54,11 +61,65 @@ def serve_study(
         _first_account(site)
         print(f"serving at {site.origin}", flush=True)
         with _working(site, study):
-            uvicorn.run(
-                create_app(site), host=host, port=port, log_level="warning", server_header=False,
-                timeout_keep_alive=60,
-                proxy_headers=origin is not None, forwarded_allow_ips="127.0.0.1",
+            config = uvicorn.Config(
+                create_app(site), log_level="warning", server_header=False, timeout_keep_alive=60,
+                proxy_headers=False,  # see security.address_of
+                http="h11",  # it bounds what a header may hold
             )  # fmt: skip
+            uvicorn.Server(config).run(sockets=[door])
+
+
+def _origin(text: str) -> str:
+    """`scheme://host[:port]` as a browser sends it; ConfigError for anything else."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), "", None
+    bare = not (parts.username or parts.query or parts.fragment or parts.path.strip("/"))
+    if (
+        parts.scheme not in ("http", "https")
+        or not re.fullmatch(r"[a-z0-9.-]+|[0-9a-f:]+", host)
+        or not bare
+    ):
+        raise ConfigError(
+            f"{text!r} is not how a browser names a server", where="--origin",
+            allowed="https://HOST or https://HOST:PORT (a host in letters, digits, - and ., else as xn--…)",
+        )  # fmt: skip
+    if parts.scheme == "http" and host not in LOOPBACK:
+        raise ConfigError(
+            "plain http beyond this machine would show passwords", where=f"--origin {text}",
+            mend="put a TLS proxy before it and give its address with https://",
+        )  # fmt: skip
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    at = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{at}" + (f":{port}" if port not in (None, usual) else "")
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is no address", where="--trusted-proxy", allowed="10.0.0.7 or 10.0.0.0/8"
+        ) from None
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """The socket to serve at, taken before anything else is done; ConfigError where it can't be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    door = socket.socket(family, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((host, port))
+        door.listen()  # two may be bound to one address, and only one may listen
+    except OSError as error:
+        door.close()
+        raise ConfigError(
+            f"can't be listened at ({error.strerror or error})", where=f"{host}:{port}",
+            mend="stop what runs there, or choose another --port",
+        ) from None  # fmt: skip
+    return door
 
 
 def _first_account(site: Site) -> None:
@@ -75,7 +136,7 @@ def _working(site: Site, study: Study) -> Iterator[None]:
     neither waits for the other."""
     stop, draw = threading.Event(), random.Random()
     jobs: dict[str, Callable[[], object]] = {
-        "webhooks": lambda: hooks.deliver(site),
+        "webhooks": lambda: hooks.deliver(site, wait=EVERY),
         "live questions": lambda: top_up(site, study, Path(study.folder or "."), draw),
     }
 

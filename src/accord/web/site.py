@@ -6,9 +6,11 @@ import functools
 import hmac
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +23,7 @@ from accord.web import tables
 
 __all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of"]
 
+Network = IPv4Network | IPv6Network
 Policy = Callable[[Sequence[Prompt]], list[Response]]
 """Prompts in, one response to each out, in order."""
 Scorer = Callable[[Sequence[Exchange]], Sequence[float]]
@@ -36,12 +39,21 @@ class Site:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     now: Callable[[], float] = time.time
     hooks_allowed: Sequence[str] = ()
+    proxied: bool = False
+    """Whether browsers come through a proxy; what those in `proxies` say of an address is believed."""
+    proxies: Sequence[Network] = ()
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     fruitless: set[tuple[str, int, str]] = field(default_factory=set)
     """(study, block, prompt) whose answers compare nothing: not sampled again until a restart."""
     left: dict[tuple[str, str], tuple[float, int, int]] = field(default_factory=dict)
+    delivering: dict[str, threading.Thread] = field(default_factory=dict)
+    """Who delivers to a webhook, by webhook."""
     faults: dict[str, str] = field(default_factory=dict)
     """Why work beside the server goes wrong now, by job."""
+
+    def trusts(self, address: str) -> bool:
+        """Whether this is the address of a proxy that is believed."""
+        return is_address(address) and any(ip_address(address) in net for net in self.proxies)
 
     @property
     def db(self) -> Database:
@@ -103,6 +115,15 @@ class Site:
         if number is not None:
             query = query.where(tables.guidelines.c.number == number)
         return self.one(query.order_by(tables.guidelines.c.number.desc()).limit(1))
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=64)
