@@ -103,10 +103,12 @@ def test_bodies_of_nobody_cost_nothing(alone: tuple[int, psutil.Process]) -> Non
 
     watching = threading.Thread(target=watch)
     watching.start()
-    with ThreadPoolExecutor(6) as pool:
-        told = list(pool.map(lambda t: _ask(port, "POST", t[0], t[1], **t[2]), tries * 4))
-    over.set()
-    watching.join()
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            told = list(pool.map(lambda t: _ask(port, "POST", t[0], t[1], **t[2]), tries * 4))
+    finally:
+        over.set()
+        watching.join()
     assert set(told) <= {0, 303, 400, 401, 403, 413, 431}
     assert max(peak[0], server.memory_info().rss) - before < 50 << 20
     assert _ask(port, "GET", "/sign-in", b"") == 200

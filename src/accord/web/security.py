@@ -54,12 +54,22 @@ class Safe:
             await self.app(scope, receive, send)
             return
         static = scope["path"].startswith("/static/")
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        unread = not length.isdigit() or int(length) > LONGEST_UNKNOWN
+
+        async def reading() -> Any:
+            nonlocal unread
+            message = await receive()
+            unread = unread and bool(message.get("more_body"))
+            return message
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 extra = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
                 if not static:
                     extra.append((b"cache-control", b"no-store"))
+                if unread:  # what is still to come is not even thrown away: hang up
+                    extra.append((b"connection", b"close"))
                 if self.site.https:
                     extra.append((b"strict-transport-security", b"max-age=31536000"))
                 message["headers"] = [*message["headers"], *extra]
@@ -69,7 +79,7 @@ class Safe:
         if refused is not None:
             await refused(scope, receive, with_headers)
             return
-        await self.app(scope, receive, with_headers)
+        await self.app(scope, reading, with_headers)
 
     def _refused(self, scope: MutableMapping[str, Any]) -> Response | None:
         """The answer to a request under another host's name, or unsafe and from another site."""
