@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from accord.core.errors import DISTRIBUTION
 
 ROOT = Path(__file__).resolve().parents[1]
 HOUSE = ROOT / "src" / "accord"
@@ -75,6 +79,17 @@ def test_imports_stay_light(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [], f"{module} imports {done.stdout}"
+
+
+def test_nobody_is_sent_to_another_project_s_package() -> None:
+    """`pip install accord` is not ours: every text names the distribution."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert config["name"] == DISTRIBUTION
+    texts = [ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "Makefile", *FILES]
+    texts += [*(ROOT / "docs").rglob("*.md"), *(ROOT / "recipes").rglob("*.yaml")]
+    theirs = re.compile(r"pip install[^\n]*\baccord\b(?!-align)|\baccord\[\w")
+    for path in texts:
+        assert not theirs.search(path.read_text()), path
 
 
 def test_public_names_exist() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from accord.core.errors import ConfigError
+from accord.core.errors import DISTRIBUTION, ConfigError
 
 __all__ = ["collect_app"]
 
@@ -77,7 +77,7 @@ def _web(room: str) -> Any:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"needs the package {error.name}", where="accord collect",
-            mend="pip install 'accord[web]'",
+            mend=f"pip install '{DISTRIBUTION}[web]'",
         ) from None  # fmt: skip
 
 

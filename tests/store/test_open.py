@@ -138,7 +138,7 @@ def test_a_password_is_never_shown(url: str) -> None:
 
 @pytest.mark.skipif("psycopg2" in sys.modules, reason="the driver is installed")
 def test_a_missing_driver_is_named() -> None:
-    with pytest.raises(StoreError, match=r"psycopg2.*pip install 'accord\[postgres\]'"):
+    with pytest.raises(StoreError, match=r"psycopg2.*pip install 'accord-align\[postgres\]'"):
         Store("postgresql+psycopg2://h/d")
 
 

@@ -12,6 +12,7 @@ AccordError                 the CLI prints it and exits with code 2
 from __future__ import annotations
 
 __all__ = [
+    "DISTRIBUTION",
     "AccordError",
     "ConfigError",
     "DataError",
@@ -20,6 +21,10 @@ __all__ = [
     "StoreError",
     "TemplateError",
 ]
+
+
+DISTRIBUTION = "accord-align"
+"""What pip calls this package; `accord` is its import, and somebody else's distribution."""
 
 
 class AccordError(Exception):

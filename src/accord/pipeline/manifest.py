@@ -10,12 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from accord.core.errors import DISTRIBUTION
 from accord.core.hashing import content_hash
 
 __all__ = ["manifest"]
 
 PACKAGES = (
-    "accord", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
+    DISTRIBUTION, "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
     "safetensors", "numpy", "scipy", "pydantic", "sqlalchemy",
 )  # fmt: skip
 

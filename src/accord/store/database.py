@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
-from accord.core.errors import StoreError
+from accord.core.errors import DISTRIBUTION, StoreError
 from accord.core.rundir import user_path
 
 __all__ = ["HEAD", "Database", "holds_database", "remove"]
@@ -53,7 +53,7 @@ class Database:
                 f"can't be opened ({reason})",
                 where=self.name,
                 allowed="a file, sqlite:///FILE or postgresql+psycopg://HOST/DATABASE",
-                mend="for PostgreSQL: pip install 'accord[postgres]'",
+                mend=f"for PostgreSQL: pip install '{DISTRIBUTION}[postgres]'",
             ) from None
         self.dialect = self.engine.dialect.name
         if self.dialect == "sqlite":
