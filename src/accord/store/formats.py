@@ -125,9 +125,7 @@ def detect(row: Row) -> str:
     what = f"has the keys {_shown(list(row)[:20])}"
     mend = ""
     if name and left:
-        what += (
-            f"; {_shown(left)} would be lost as {name}, and half a pair is no {FORMATS[name].kind}"
-        )
+        what += f"; {_shown(left)} would be lost as {name}, and half a pair is no {FORMATS[name].kind} alone"
         mend = f"; or --format {name}, which leaves them out"
     near = sorted(FORMATS, key=lambda n: -_overlap(FORMATS[n].keys, row))
     known = "; ".join(f"{n}: {', '.join(FORMATS[n].keys)}" for n in near[:8])
