@@ -176,7 +176,8 @@ def test_text_that_only_looks_like_messages_is_refused(
 
 
 @pytest.mark.parametrize(
-    "text", ["[1, 2]", '["a", "b"]', '{"role": "admin", "content": "x"}', "[{", '[{"a": 1}]', '"hi"', "array(["]
+    "text", ["[1, 2]", '["a", "b"]', '{"role": "admin", "content": "x"}',
+     "[{", '[{"a": 1}]', '"hi"', "array(["]
 )  # fmt: skip
 def test_other_json_stays_text(store: Store, tmp_path: Path, text: str) -> None:
     import_file(store, write_jsonl(tmp_path / "a.jsonl", [{**PAIR, "chosen": text}]))
