@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from accord.core.refs import StoreRef, is_url
 from accord.core.rundir import read_json, write_json
 from accord.core.seeds import rng
 from accord.core.types import Judgment, Question, Rater, Response, Writing
@@ -26,6 +27,7 @@ __all__ = [
     "look_at",
     "open_stage",
     "simulate_stage",
+    "store_place",
     "world_of",
 ]
 
@@ -197,12 +199,18 @@ def open_stage(ctx: StageContext) -> StageResult:
     """Read a snapshot where it is; nothing is copied."""
     config = ctx.config
     assert isinstance(config, Open)
-    path = ctx.path(config.store).resolve()
-    with Store(path, create=False) as store:
+    where = store_place(config, ctx.recipe_folder)
+    with Store(where, create=False) as store:
         snapshot = store.snapshot(config.snapshot)
         result = finish(ctx, snapshot, config.test)
-    result.facts |= {"snapshot": config.snapshot, "store": str(path)}
+    result.facts |= {"snapshot": config.snapshot, "store": where}
     return result
+
+
+def store_place(config: Open, folder: Path) -> str:
+    """Where the store of a recipe in this folder is now: a whole path, or a URL."""
+    where = StoreRef(config.store).location(folder)
+    return where if is_url(where) else str(Path(where).resolve())
 
 
 def finish(ctx: StageContext, snapshot: Snapshot, test: float) -> StageResult:

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from accord.core.config import validate
 from accord.core.errors import ConfigError
+from accord.core.refs import StoreRef, hidden, is_url
 from accord.feedback.simulated import SimulatedRater
 from accord.lm.lora import Lora
 from accord.pipeline.rlhf_kinds import (
@@ -26,6 +27,10 @@ from accord.pipeline.stage_config import DATA, POLICY, Count, Share, StageConfig
 __all__ = ["DATA", "KINDS", "POLICY", "RlhfStage", "StageConfig"]
 
 Average = Literal["pair", "prompt"]
+
+
+def _without_password(answers: str | None) -> str | None:
+    return answers and str(StoreRef.parse(answers))
 
 
 class Simulate(StageConfig):
@@ -58,9 +63,13 @@ class Open(StageConfig):
     """A snapshot of a store that exists already (`data: study.db@v3` is short for it)."""
 
     kind: Literal["open"]
-    store: str
+    store: Annotated[str, AfterValidator(hidden)]  # a file or URL
     snapshot: str
     test: Share = 0.1
+
+    def hashed(self) -> dict[str, Any]:
+        """A database is known by its snapshot's hash, wherever it is served."""
+        return super().hashed() | ({"store": "database"} if is_url(self.store) else {})
 
 
 class Ask(StageConfig):
@@ -76,7 +85,9 @@ class Ask(StageConfig):
     held_out: Count = 32  # of the other: what `rm_check` measures on
     n: Annotated[int, Field(ge=2, le=9)] = 3  # answers to each
     raters: list[SimulatedRater] = Field(default=[])
-    answers: str | None = None  # STORE@SNAPSHOT with people's judgments of these questions
+    answers: Annotated[str | None, AfterValidator(_without_password)] = (
+        None  # STORE@SNAPSHOT with people's judgments of these questions
+    )
     overlap: Count = 2
     max_new_tokens: Count = 64
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
@@ -85,7 +96,7 @@ class Ask(StageConfig):
     def check_names(self, place: Callable[[str], str]) -> None:
         if self.raters and self.answers:
             raise ConfigError("has raters too", where=place("answers"), mend="give one of them")
-        if self.answers and "@" not in self.answers:
+        if self.answers and not StoreRef.parse(self.answers).snapshot:
             raise ConfigError("is no STORE@SNAPSHOT", where=place("answers"))
 
 

@@ -13,7 +13,7 @@ from accord.evals.support import World, gold
 from accord.feedback.aggregate import soft_groups
 from accord.lm.load import load
 from accord.losses import choose_loss
-from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.context import StageContext, StageResult, data_store, read_result
 from accord.pipeline.data_stages import world_of
 from accord.pipeline.kinds import PreferenceStage, Process, Reward, RewardAxes, Sft, Training
 from accord.stats.intervals import cluster_mean
@@ -302,9 +302,7 @@ def _rows_of(
 
 
 def _store(ctx: StageContext, data: str) -> tuple[Store, dict[str, Any]]:
-    folder = ctx.stages[data]
-    facts = read_result(folder).facts
-    return Store(folder / facts["store"], create=False), facts
+    return data_store(ctx.stages[data])
 
 
 def read_demonstrations(

@@ -32,7 +32,7 @@ from accord.core.rundir import (
 )  # fmt: skip
 from accord.core.seeds import derive_seed
 from accord.pipeline.context import Reporter, StageContext, read_result
-from accord.pipeline.kinds import Import, Open, Simulate
+from accord.pipeline.kinds import Ask, Import, Open, Simulate
 from accord.pipeline.manifest import manifest
 from accord.pipeline.recipe import Node, Recipe
 
@@ -92,10 +92,16 @@ def _model_identity(recipe: Recipe) -> str:
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
     if isinstance(node.config, Open):
+        from accord.pipeline.data_stages import store_place
         from accord.store import Store
 
-        with Store(_absolute(node.config.store, recipe), create=False) as store:
+        with Store(store_place(node.config, recipe.folder), create=False) as store:
             return {"snapshot": store.snapshot(node.config.snapshot).sha256}
+    if isinstance(node.config, Ask) and node.config.answers:
+        from accord.store import opened_snapshot
+
+        with opened_snapshot(node.config.answers, recipe.folder) as snapshot:
+            return {"answers": snapshot.sha256}
     if named := node.config.folders():
         return {name: tree_hash(_model_folder(name, node, recipe)) for name in named}
     path = _input(node, recipe)
@@ -206,12 +212,21 @@ def run(
             if fresh:
                 _empty(place)
             _link(folder, node.name)
-            if is_done(place):
+            if is_done(place) and not _moved(node, place, recipe):
                 reporter.skipped(node.name, read_result(place).headline)
                 continue
             run_stage(recipe, node, folder, runs, reporter)
     _report(recipe, folder, reporter, time.time() - started)
     return folder
+
+
+def _moved(node: Node, place: Path, recipe: Recipe) -> bool:
+    """Whether a finished stage opened the same snapshot where the store no longer is."""
+    from accord.pipeline.data_stages import store_place
+
+    if not isinstance(node.config, Open):
+        return False
+    return bool(read_result(place).facts["store"] != store_place(node.config, recipe.folder))
 
 
 def _wanted(recipe: Recipe, only: Sequence[str]) -> set[str]:

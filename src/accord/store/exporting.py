@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
-from accord.core.rundir import make_dir, user_path
+from accord.core.rundir import make_dir, private, user_path
 from accord.core.types import (
     Demonstration,
     LabelledResponse,
@@ -211,6 +211,7 @@ def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") 
         if write is None:
             _write_dataset(path, rows)
         else:
+            private(beside)
             beside.write_bytes(write(rows))
             beside.replace(path)
     except OSError as error:
@@ -262,6 +263,7 @@ def _parquet(rows: Sequence[Row]) -> bytes:
 def _write_dataset(path: Path, rows: Sequence[Row]) -> None:
     import datasets
 
+    path.mkdir(mode=0o700, exist_ok=True)
     datasets.disable_progress_bars()
     datasets.Dataset.from_list(list(rows)).save_to_disk(str(path))
 
