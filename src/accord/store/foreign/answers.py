@@ -20,14 +20,18 @@ from accord.store.readers import BadRow
 
 __all__ = ["About", "answers_of"]
 
-NOTES = {"rationale", "why", "reason", "reasons", "reasoning", "comment", "comments", "explanation", "feedback",
-         "note", "notes", "justification", "critique"}  # fmt: skip
+NOTES = {
+    "rationale", "why", "reason", "reasons", "reasoning", "comment", "comments", "explanation", "feedback",
+    "note", "notes", "justification", "critique",
+}  # fmt: skip
 PREFERENCES = {"preference", "tie"}  # what our own export calls them: another value is a fault
 RANKINGS = PREFERENCES | {"rank", "ranking"}
 WRITTEN = {"text", "response", "answer", "completion", "demonstration"}
 EDITED = {"text", "correction", "corrected", "edit", "edited", "rewrite", "rewritten", "improved"}
-THUMBS = {"up": True, "thumbsup": True, "👍": True, "good": True, "like": True, "accept": True,
-          "down": False, "thumbsdown": False, "👎": False, "bad": False, "dislike": False, "reject": False}  # fmt: skip
+THUMBS = {
+    "up": True, "thumbsup": True, "👍": True, "good": True, "like": True, "accept": True,
+    "down": False, "thumbsdown": False, "👎": False, "bad": False, "dislike": False, "reject": False,
+}  # fmt: skip
 SAID_OF_A_THUMB = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -78,7 +82,11 @@ def _pair(value: Value, heard: _Heard) -> bool:
     if len(places) != 2 or None in places:
         places = [0, 1]
         if len(heard.shown.names) != 2:
-            raise BadRow(value.name, f"compares 2 of {len(heard.shown.names)} responses", "to_name: LEFT,RIGHT")
+            raise BadRow(
+                value.name,
+                f"compares 2 of {len(heard.shown.names)} responses",
+                "to_name: LEFT,RIGHT",
+            )
     if value.value not in ("left", "right"):
         raise BadRow(value.name, f"{value.value!r} is unknown", "left, right")
     heard.sides.insert(0, (value.name, places[value.value == "right"], 1, False))
@@ -185,7 +193,9 @@ def _of(value: Value, heard: _Heard) -> tuple[int, str] | None:
         for start in range(len(parts) - size + 1):
             word = "".join(parts[start : start + size])
             at = shown.named(word)
-            if at is None and re.fullmatch(r"(?i)(response|answer|completion|generation|output)s?(\d+|[a-z])", word):
+            if at is None and re.fullmatch(
+                r"(?i)(response|answer|completion|generation|output)s?(\d+|[a-z])", word
+            ):
                 at = shown.place(word)
             if at is not None and target in (None, at):
                 return at, "_".join(parts[:start] + parts[start + size :]) or "rating"
@@ -269,7 +279,6 @@ def _with_notes(found: list[About], heard: _Heard, unread: Counter[str]) -> list
     kept = {id(text) for some in notes.values() for text in some}
     unread["rationale"] += sum(id(t) not in kept for some in heard.notes.values() for t in some)
     return [
-        a._replace(rationale="\n".join(notes[n]) if notes.get(n) else None) for n, a in enumerate(found)
+        a._replace(rationale="\n".join(notes[n]) if notes.get(n) else None)
+        for n, a in enumerate(found)
     ]
-
-

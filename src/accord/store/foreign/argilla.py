@@ -23,7 +23,13 @@ __all__ = ["is_argilla", "read_argilla"]
 Row = Mapping[str, Any]
 Told = tuple[str, Any, Any, Any]  # question, value, user, status
 ANSWER, ENDS = {"user_id", "value"}, (".responses", ".responses.users", ".responses.status")
-SUGGESTED = (".suggestion", ".suggestion.score", ".suggestion.agent", "-suggestion", "-suggestion-metadata")
+SUGGESTED = (
+    ".suggestion",
+    ".suggestion.score",
+    ".suggestion.agent",
+    "-suggestion",
+    "-suggestion-metadata",
+)
 KEPT = {"id", "status", "_server_id", "external_id", "metadata", "vectors", "suggestions", "inserted_at",
         "updated_at", "score"}  # fmt: skip
 
@@ -31,7 +37,9 @@ KEPT = {"id", "status", "_server_id", "external_id", "metadata", "vectors", "sug
 def is_argilla(row: Row) -> bool:
     if "fields" in row and "responses" in row:
         return True
-    of_hub = any(k.endswith(SUGGESTED[-2]) or k.endswith(ENDS[1]) or _question(row[k]) for k in map(str, row))
+    of_hub = any(
+        k.endswith(SUGGESTED[-2]) or k.endswith(ENDS[1]) or _question(row[k]) for k in map(str, row)
+    )
     return of_hub or {"_server_id", "status"} <= set(row)
 
 
@@ -129,5 +137,3 @@ def _value(name: str, value: Any) -> Value:
     if isinstance(value, list) and all(isinstance(x, str) for x in value):
         return Value(name, [(x, n) for n, x in enumerate(value, 1)], "rank")
     return Value(name, value, "other")
-
-

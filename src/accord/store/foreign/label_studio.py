@@ -22,18 +22,61 @@ from accord.store.foreign.task import MAIL, Kind, Said, Task, Value
 __all__ = ["is_label_studio", "read_label_studio"]
 
 Row = Mapping[str, Any]
-KEPT = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "history"}
+KEPT = {
+    "id",
+    "annotator",
+    "annotation_id",
+    "created_at",
+    "updated_at",
+    "lead_time",
+    "agreement",
+    "history",
+}
 CONTROLS: dict[str, Kind] = {  # the key of a result's value -> what it is
     "selected": "pair", "choices": "choice", "rating": "number", "number": "number", "ranker": "rank",
     "text": "text",
 }  # fmt: skip
 TIERS = (
-    {"best", "good", "better", "preferred", "relevant", "helpful", "correct", "top", "chosen", "accepted"},
+    {
+        "best",
+        "good",
+        "better",
+        "preferred",
+        "relevant",
+        "helpful",
+        "correct",
+        "top",
+        "chosen",
+        "accepted",
+    },
     {"ok", "okay", "neutral", "middle", "average", "acceptable", "fair"},
-    {"bad", "worse", "worst", "biased", "irrelevant", "unhelpful", "incorrect", "poor", "rejected", "harmful"},
+    {
+        "bad",
+        "worse",
+        "worst",
+        "biased",
+        "irrelevant",
+        "unhelpful",
+        "incorrect",
+        "poor",
+        "rejected",
+        "harmful",
+    },
 )
-ASKED = re.compile(r"(?i)prefer|better|best|choi|choose|winner|compar|pick|select|vote|verdict|judg|thumb|tie$")
-FILLER = {"results", "result", "answers", "answer", "responses", "response", "items", "bucket", "rank"}
+ASKED = re.compile(
+    r"(?i)prefer|better|best|choi|choose|winner|compar|pick|select|vote|verdict|judg|thumb|tie$"
+)
+FILLER = {
+    "results",
+    "result",
+    "answers",
+    "answer",
+    "responses",
+    "response",
+    "items",
+    "bucket",
+    "rank",
+}
 
 
 def is_label_studio(row: Row) -> bool:
@@ -55,7 +98,9 @@ def read_label_studio(row: Row) -> Task:
         values = [v for region in a["result"] for v in _region(region, skipped)]
         if not a["result"]:
             skipped["annotations without a result"] += 1
-        said.append(Said(_who(a.get("completed_by")), values, a.get("created_at"), a.get("lead_time")))
+        said.append(
+            Said(_who(a.get("completed_by")), values, a.get("created_at"), a.get("lead_time"))
+        )
     return Task(row["data"], row["data"], said, +skipped)
 
 
@@ -130,7 +175,11 @@ def _of_one(row: Row) -> Task:
         if name in KEPT:
             continue
         several = cell if isinstance(cell, list) else [cell]
-        results = [x for x in several if isinstance(x, Mapping) and set(CONTROLS) & set(x) and "id" not in x]
+        results = [
+            x
+            for x in several
+            if isinstance(x, Mapping) and set(CONTROLS) & set(x) and "id" not in x
+        ]
         if results and len(results) == len(several):
             values += [_value(name, x) or Value(name, x, "other") for x in results]
         elif isinstance(cell, str) and f"_data_{name}" in cells:
@@ -141,7 +190,9 @@ def _of_one(row: Row) -> Task:
                 values.append(Value(name.removeprefix("_data_"), cell, "label"))
     who, seconds = _who(row["annotator"]), row.get("lead_time")
     seconds = float(seconds) if seconds not in (None, "") else None
-    return Task(fields, fields, [Said(who, values, row.get("created_at") or None, seconds)], loose=True)
+    return Task(
+        fields, fields, [Said(who, values, row.get("created_at") or None, seconds)], loose=True
+    )
 
 
 def _parsed(cell: Any) -> Any:
@@ -151,5 +202,3 @@ def _parsed(cell: Any) -> Any:
         except ValueError:
             return cell
     return cell
-
-

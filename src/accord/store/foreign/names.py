@@ -6,6 +6,7 @@ count as numbers (a is 1), left and right are the two of a pair.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import defaultdict
@@ -25,11 +26,25 @@ STEMS = (
 )  # fmt: skip
 STEM = "|".join(STEMS)
 FIELD = re.compile(rf"(?i:({STEM})s?)(?:[ _.-]?(\d+)|[ _.-]([A-Za-z])|([A-Z]))")
-OF_MODEL = re.compile(r"(?i)(?:model|assistant|llm)[ _.-]?(\d+|[a-z])[ _.-](?:response|answer|output|text)")
-SOURCE = re.compile(r"(?i)(?:model|source)[ _.-]?(\d+|[a-z])|(\w+?)[ _.-](?:model|source)(?:[ _.-]name)?")
+OF_MODEL = re.compile(
+    r"(?i)(?:model|assistant|llm)[ _.-]?(\d+|[a-z])[ _.-](?:response|answer|output|text)"
+)
+SOURCE = re.compile(
+    r"(?i)(?:model|source)[ _.-]?(\d+|[a-z])|(\w+?)[ _.-](?:model|source)(?:[ _.-]name)?"
+)
 SPOKEN = re.compile(rf"(?:{STEM})?s?(\d+|[a-z])")
 ALONE = ("response", "answer", "completion", "generation", "output", "reply")
-PROMPTS = ("prompt", "instruction", "question", "input", "query", "task", "messages", "conversation", "chat")
+PROMPTS = (
+    "prompt",
+    "instruction",
+    "question",
+    "input",
+    "query",
+    "task",
+    "messages",
+    "conversation",
+    "chat",
+)
 SYSTEM = ("system", "systemprompt", "systemmessage")
 END = re.compile(r"(\d+)$|[\s_.-]([A-Za-z])$|(?<=[a-z])([A-Z])$")
 SIDES = {"left": 0, "right": 1, "first": 0, "second": 1, "1st": 0, "2nd": 1}
@@ -105,7 +120,12 @@ def side(said: str, shown: Shown) -> tuple[int | None, int, bool] | None:
         return None, 1, not is_good
     if NOT_SAID & set(found):
         return None
-    if TIE & set(found) or key("".join(found)) in {"both", "neither", "nopreference", "neitherisbetter"}:
+    if TIE & set(found) or key("".join(found)) in {
+        "both",
+        "neither",
+        "nopreference",
+        "neitherisbetter",
+    }:
         return None, 1, False
     for word in ("than", "over", "beats"):
         found = found[: found.index(word)] if word in found else found
@@ -114,7 +134,9 @@ def side(said: str, shown: Shown) -> tuple[int | None, int, bool] | None:
     return None if at is None else (at, strength, False)
 
 
-def question_of(fields: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Prompt, Shown, set[str]]:
+def question_of(
+    fields: Mapping[str, Any], facts: Mapping[str, Any]
+) -> tuple[Prompt, Shown, set[str]]:
     """The prompt, the responses shown, and the fields they were taken from."""
     own = json.loads(facts["accord"]) if isinstance(facts.get("accord"), str) else {}
     keys = {key(name): name for name in reversed(list(fields)) if fields[name] not in (None, "")}
@@ -137,10 +159,8 @@ def question_of(fields: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Pr
 
 def _messages(value: Any, name: str) -> list[dict[str, Any]]:
     if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:
+        with contextlib.suppress(ValueError):
             value = json.loads(value)
-        except ValueError:
-            pass
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
     if not isinstance(value, Sequence) or not value:
@@ -154,7 +174,11 @@ def _responses(fields: Mapping[str, Any], sources: Sequence[str] | None) -> tupl
         match, of_model = FIELD.fullmatch(name), OF_MODEL.fullmatch(name)
         if of_model and value is not None:
             families["of a model"][of_model.group(1).lower()] = name
-        elif match and value is not None and match.group(1).lower() not in ("model", "assistant", "llm"):
+        elif (
+            match
+            and value is not None
+            and match.group(1).lower() not in ("model", "assistant", "llm")
+        ):
             number = next(g for g in match.groups()[1:] if g)
             families[match.group(1).lower()][number.lower()] = name
     if families:
@@ -199,10 +223,18 @@ def _items(fields: Mapping[str, Any]) -> tuple[Shown, set[str]] | None:
                 continue
         if not isinstance(value, list) or not value or name in OWN:
             continue
-        if all(isinstance(x, Mapping) and "id" in x and {"body", "html", "title"} & set(x) for x in value):
+        if all(
+            isinstance(x, Mapping) and "id" in x and {"body", "html", "title"} & set(x)
+            for x in value
+        ):
             texts = [next(x[k] for k in ("body", "html", "title") if x.get(k)) for x in value]
             names = tuple(str(x["id"]) for x in value)
-            parts = {k for x, t in zip(value, texts, strict=True) for k in x if x[k] not in (t, x["id"], "")}
+            parts = {
+                k
+                for x, t in zip(value, texts, strict=True)
+                for k in x
+                if x[k] not in (t, x["id"], "")
+            }
             dropped = tuple(f"{name}[].{k}" for k in sorted(parts))
             return Shown(names, tuple(texts), ("unknown",) * len(names), dropped), {name}
     return None

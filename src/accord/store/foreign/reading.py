@@ -48,14 +48,23 @@ def read_foreign(row: Mapping[str, Any], format: str, at: str) -> Foreign:
     no time."""
     try:
         return _read(TOOLS[format](row), at)
-    except (ValidationError, TypeError, AttributeError, KeyError, ValueError, RecursionError) as error:
+    except (
+        ValidationError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        ValueError,
+        RecursionError,
+    ) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise BadRow("", f"is no {format} row that can be read ({first})") from None
 
 
 def _read(task: Task, at: str) -> Foreign:
     prompt, shown, used = question_of(task.fields, task.facts)
-    responses = [Response(text=t, source=s) for t, s in zip(shown.texts, shown.sources, strict=True)]
+    responses = [
+        Response(text=t, source=s) for t, s in zip(shown.texts, shown.sources, strict=True)
+    ]
     ids = [r.id_for(prompt) for r in responses]
     found: list[Native] = [("prompt", "", prompt), *(("response", prompt.id, r) for r in responses)]
     made = Foreign(prompt, shown.texts, found, skipped=Counter(task.skipped))
