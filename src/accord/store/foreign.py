@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from accord.core.errors import DataError
 from accord.core.types import (
     ANSWERS,
     Answer,
@@ -85,6 +86,8 @@ def _values(answer: Answer, order: Sequence[int]) -> Given:
     if isinstance(answer, StepLabels):
         names = {label: name for name, label in STEPS.items()}
         return {"steps": " ".join(names[label] for label in answer.labels)}
+    if answer.tool_calls:
+        raise DataError("a written tool call has no place there", mend="export messages")
     return {"text": answer.text}
 
 
@@ -93,9 +96,13 @@ def _fields(snapshot: Snapshot, q: Question) -> tuple[Row, Row]:
     prompt = snapshot.tables.prompts[q.prompt]
     shown = [snapshot.tables.responses[i] for i in q.responses]
     texts = {"prompt": prompt.last} | {f"response_{k}": r.text for k, r in enumerate(shown, 1)}
-    messages = [m.model_dump() for m in prompt.messages]
+    messages, calls = [m.model_dump() for m in prompt.messages], [r.tool_calls for r in shown]
     facts = {
-        "accord": json.dumps({"messages": messages, "sources": [r.source for r in shown]}),
+        "accord": json.dumps(
+            {"messages": messages, "sources": [r.source for r in shown]}
+            | ({"tools": prompt.tools} if prompt.tools else {})
+            | ({"calls": calls} if any(calls) else {})
+        ),
         "kind": q.kind,
         "guideline": q.guideline,
     }
@@ -193,10 +200,16 @@ def _question(fields: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Prom
     if name is None:
         raise BadRow("prompt", "is missing", ", ".join(PROMPTS))
     messages = own.get("messages") or [{"role": "user", "content": fields[name]}]
-    prompt = Prompt(messages=tuple(Message.model_validate(m) for m in messages))
+    prompt = Prompt(
+        messages=tuple(Message.model_validate(m) for m in messages), tools=own.get("tools")
+    )
     names = sorted(k for k in fields if RESPONSE.match(k))
     sources = own.get("sources") or ["unknown"] * len(names)
-    return prompt, [Response(text=fields[k], source=s) for k, s in zip(names, sources, strict=True)]
+    calls = own.get("calls") or [None] * len(names)
+    return prompt, [
+        Response(text=fields[k], source=s, tool_calls=c)
+        for k, s, c in zip(names, sources, calls, strict=True)
+    ]
 
 
 def _argilla(row: Mapping[str, Any]) -> list[tuple[str, Given, str | None, float | None]]:

@@ -12,16 +12,20 @@
     label_studio       data, annotations             Label Studio's tasks (see foreign)
     accord             type, …                       our own types, lossless (see exporting)
 
-Text that begins with "\\n\\nHuman:" is a transcript and becomes messages, each turn stripped of the
-spaces around it; other text is one user message.
+Beside any of these `tools` lists what the assistant may call; messages may hold tool calls, and content in
+parts of text. Text that begins with "\\n\\nHuman:" is a transcript and becomes messages, each turn stripped
+of the spaces around it; other text is one user message.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
 
 from accord.core.types import Answer, Message, Preference, Prompt, Role, StepLabels, Thumb, Writing
 from accord.store.readers import BadRow
@@ -31,8 +35,10 @@ __all__ = ["FORMATS", "Record", "convert", "detect"]
 ROLES = get_args(Role)
 SPEAKERS = {"Human": "user", "Assistant": "assistant", "System": "system"}
 TURN = re.compile(r"\n\n(Human|Assistant|System):")
+T = TypeVar("T", bound=BaseModel)
 NATIVE_TYPES = ("prompt", "response", "question", "rater", "judgment")
 Turns = tuple[Message, ...]
+Said = str | Message  # an answer: a text, or a turn that calls tools
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Record:
     """A row understood: for a preference the better response comes first."""
 
     prompt: Prompt
-    texts: tuple[str, ...] = ()
+    texts: tuple[Said, ...] = ()
     answer: Answer | None = None
 
 
@@ -67,9 +73,10 @@ def transcript(text: str) -> Turns:
 def _message(value: Any, field: str) -> Message:
     if not isinstance(value, Mapping):
         raise BadRow(field, f"is {_kind(value)}", "an object {role, content}")
-    extra = sorted(k for k in value if k not in {"role", "content"} and value[k] is not None)
+    given = {k: v for k, v in value.items() if v not in (None, "", [], {})}
+    extra = sorted(set(given) - set(Message.model_fields))
     if extra:
-        raise BadRow(f"{field}.{extra[0]}", "is not a known key", "role, content")
+        raise BadRow(f"{field}.{extra[0]}", "is not a known key", ", ".join(Message.model_fields))
     role = value.get("role")
     if role not in ROLES:
         raise BadRow(
@@ -77,9 +84,48 @@ def _message(value: Any, field: str) -> Message:
             "is missing" if role is None else f"{role!r} is unknown",
             ", ".join(ROLES),
         )
-    if not isinstance(value.get("content"), str):
-        raise BadRow(f"{field}.content", f"is {_kind(value.get('content'))}", "text")
-    return Message(role=role, content=value["content"])
+    content = _content(value.get("content"), f"{field}.content")
+    if content is None and not given.get("tool_calls"):
+        raise BadRow(f"{field}.content", "is missing", "text")
+    if given.get("tool_calls") and role != "assistant":
+        raise BadRow(f"{field}.tool_calls", f"stands in a {role}'s turn", "in the assistant's")
+    return _valid(Message, field, {**given, "content": content or ""})
+
+
+def _content(value: Any, field: str) -> str | None:
+    """Text, or the text parts of a list one after another; anything else is refused by its field."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple):
+        raise BadRow(field, f"is {_kind(value)}", "text")
+    for i, part in enumerate(value):
+        kind = part.get("type", "text") if isinstance(part, Mapping) else _kind(part)
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise BadRow(f"{field}[{i}]", f"is no text ({kind})", '{"type": "text", "text": …}')
+    return "".join(part["text"] for part in value)
+
+
+def _valid(kind: type[T], field: str, value: Mapping[str, Any]) -> T:
+    """The object, or a BadRow that names what pydantic did not like."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([field, *(str(p) for p in first["loc"])]).strip(".")
+        raise BadRow(place, first["msg"].removeprefix("Value error, ")) from None
+
+
+def _tools(value: Any) -> Any:
+    """The tools of a row: a list of objects, or the same as JSON."""
+    try:
+        found = json.loads(value) if isinstance(value, str) and value.strip() else value or None
+    except (ValueError, RecursionError):
+        raise BadRow("tools", "is no JSON", "a list of tools") from None
+    if found is not None and not (
+        isinstance(found, list) and all(isinstance(t, Mapping) for t in found)
+    ):
+        raise BadRow("tools", f"is {_kind(found)}", "a list of tools, or that as JSON")
+    return found or None
 
 
 def _kind(value: Any) -> str:
@@ -98,7 +144,7 @@ def _prompt(row: Mapping[str, Any]) -> Turns:
     return found
 
 
-def _answer(before: Turns, value: Any, field: str) -> tuple[Turns, str]:
+def _answer(before: Turns, value: Any, field: str) -> tuple[Turns, Said]:
     """(prompt, answer) of a conversation that goes on from `before`, or repeats it first."""
     said = turns(value, field, "assistant")
     whole = said if before and said[: len(before)] == before else (*before, *said)
@@ -110,7 +156,13 @@ def _answer(before: Turns, value: Any, field: str) -> tuple[Turns, str]:
         raise BadRow(
             field, "has no turn before the answer", "a conversation, or a prompt beside it"
         )
-    return whole[:-1], whole[-1].content
+    return whole[:-1], whole[-1] if whole[-1].tool_calls else whole[-1].content
+
+
+def _writing(said: Said) -> Writing:
+    if isinstance(said, str):
+        return Writing(text=said)
+    return Writing(text=said.content, tool_calls=said.tool_calls)
 
 
 def _compare(row: Mapping[str, Any], before: Turns) -> Record:
@@ -170,12 +222,12 @@ def _stepwise(row: Mapping[str, Any]) -> Record:
 
 def _prompt_completion(row: Mapping[str, Any]) -> Record:
     prompt, text = _answer(_prompt(row), row.get("completion"), "completion")
-    return Record(Prompt(messages=prompt), (), Writing(text=text))
+    return Record(Prompt(messages=prompt), (), _writing(text))
 
 
 def _messages(row: Mapping[str, Any]) -> Record:
     prompt, text = _answer((), row.get("messages"), "messages")
-    return Record(Prompt(messages=prompt), (), Writing(text=text))
+    return Record(Prompt(messages=prompt), (), _writing(text))
 
 
 def _prompts(row: Mapping[str, Any]) -> Record:
@@ -224,4 +276,8 @@ def convert(row: Mapping[str, Any], format: str) -> Record:
         if key not in row:
             raise BadRow(key, "is missing", f"{format} needs {', '.join(shape.keys)}")
     assert shape.read is not None
-    return shape.read(row)
+    record = shape.read(row)
+    if tools := _tools(row.get("tools")):
+        prompt = _valid(Prompt, "", {**record.prompt.model_dump(), "tools": tools})
+        record = replace(record, prompt=prompt)
+    return record

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
 from accord.core.rundir import write_jsonl
-from accord.core.types import ANSWERS, Judgment, Preference, Question, Rater, Response
+from accord.core.types import ANSWERS, Judgment, Message, Preference, Question, Rater, Response
 from accord.store.foreign import read_foreign
 from accord.store.formats import FORMATS, Record, convert, detect
 from accord.store.native import add_native, read_native
@@ -219,7 +219,7 @@ def _understand(job: _Job, place: str, row: Row, path: Path, skip_bad: bool) -> 
     except BadRow as bad:
         _bad(job, path, place, bad, row, skip_bad)
         return None
-    used = FORMATS[job.report.format].keys
+    used = (*FORMATS[job.report.format].keys, "tools")
     job.report.unused.update(str(k) for k in row if k not in used)
     return record
 
@@ -268,9 +268,10 @@ def _add(job: _Job, batch: list[tuple[str, Row, Any]]) -> None:
 
 def _says_nothing(job: _Job, place: str, row: Row, record: Record) -> bool:
     """Leave out a row that holds no information, counted by reason."""
-    texts = list(record.texts)
+    texts = [_response(job, said).shown for said in record.texts]
     if record.answer and record.answer.kind == "writing":
-        texts.append(record.answer.text)
+        written = record.answer
+        texts.append(Response(text=written.text, tool_calls=written.tool_calls).shown)
     size = sum(len(m.content) for m in record.prompt.messages)
     reason = ""
     if any(not t.strip() for t in texts) or not record.prompt.last.strip():
@@ -286,8 +287,11 @@ def _says_nothing(job: _Job, place: str, row: Row, record: Record) -> bool:
     return bool(reason)
 
 
-def _response(job: _Job, text: str) -> Response:
-    return Response(text=text, source=f"import:{job.report.path.name}")
+def _response(job: _Job, said: str | Message) -> Response:
+    source = f"import:{job.report.path.name}"
+    if isinstance(said, str):
+        return Response(text=said, source=source)
+    return Response(text=said.content, source=source, tool_calls=said.tool_calls)
 
 
 def _ask(
