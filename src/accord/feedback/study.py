@@ -24,7 +24,6 @@ from accord.core.rundir import read_jsonl
 from accord.core.types import (
     ANSWERS,
     Answer,
-    Message,
     Prompt,
     Ranking,
     Rating,
@@ -134,10 +133,9 @@ class Item(Strict):
 
     def prompt_(self) -> Prompt:
         tags = {"category": self.category} if self.category else {}
-        said: list[dict[str, Any]] | str = self.prompt
+        said: Any = self.prompt
         turns = [{"role": "user", "content": said}] if isinstance(said, str) else said
-        messages = tuple(Message.model_validate(m) for m in turns)
-        return Prompt.model_validate({"messages": messages, "tags": tags, "tools": self.tools})
+        return Prompt.model_validate({"messages": turns, "tags": tags, "tools": self.tools})
 
     def responses_(self) -> list[Response]:
         return [

@@ -144,7 +144,10 @@ class LocalSampler:
         ids = row.ids[:-1] if row.ids and row.ids[-1] in stops else row.ids
         text, _ = answer_text(self.lm.tokenizer, ids, sampling.stop)
         settings = {**sampling.model_dump(exclude={"n"}), "sample": index}
-        return Response(text=text, source=self.source, sampling=settings, finish=row.finish)
+        return Response(
+            text=text, source=self.source, sampling=settings, finish=row.finish,
+            tokens=tuple(row.ids),
+        )  # fmt: skip
 
 
 def _check_room(lm: LanguageModel, rows: list[Tokens], sampling: Sampling) -> None:
