@@ -149,7 +149,8 @@ def _beyond_words(m: Message) -> dict[str, Any]:
 
 class Response(Frozen):
     """One assistant answer: its text and tool calls, who wrote it, how it was sampled and how it ended.
-    `tokens` are those it was sampled as, the one that ended it included: no id covers them."""
+    `tokens` are those it was sampled as by the `tokenizer` its sampling names, the one that ended it
+    included: no id covers them."""
 
     text: str
     source: str = "unknown"  # "model:<id>", "person:<id>", "import:<file>"

@@ -68,7 +68,7 @@ class Rater(Frozen):
 
     name: str
     kind: Literal["human", "model", "rule"]
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = Field(default={})
 
     @cached_property
     def id(self) -> str:
@@ -295,5 +295,5 @@ class Verdict(Frozen):
     detector: str
     outcome: Literal["pass", "warn", "fail", "undefined"]
     summary: str
-    metrics: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = Field(default={})
     evidence: tuple[dict[str, Any], ...] = ()

@@ -34,6 +34,7 @@ from accord.lm.template import (
     encode,
     find_turn,
     not_a_prefix,
+    read_by,
     render_text,
     special_ids,
     stop_ids,
@@ -114,14 +115,11 @@ def _as_sampled(
     tokenizer: PreTrainedTokenizerBase, turn: Turn, response: Response
 ) -> tuple[int, ...] | None:
     """The tokens a response was sampled as, where they are this tokenizer's and say its text; else None."""
-    ids = response.tokens
-    if not ids or max(ids) >= len(tokenizer) or response.tool_calls:
+    ids, how = response.tokens, response.sampling or {}
+    if not ids or how.get("tokenizer") != read_by(tokenizer):
         return None
     ended = ids[-1] in turn.stops | turn.endings
-    if not ended and ids[-1] in special_ids(tokenizer) and response.finish != "length":
-        return None  # another model's end of turn
-    stop = (response.sampling or {}).get("stop") or ()
-    text, _ = answer_text(tokenizer, ids[:-1] if ended else ids, stop)
+    text, _ = answer_text(tokenizer, ids[:-1] if ended else ids, how.get("stop") or ())
     return ids if text == response.text else None
 
 
@@ -313,11 +311,13 @@ def _letters(
     an answer that names none."""
     written = turn.before if body.startswith(turn.before) else ""
     answer = body.removeprefix(written)
+    end: tuple[int, ...] = (turn.ending,) if ended and turn.has_stop else ()
     text = answer + turn.unspoken if ended else answer
+    if ended and set(encode(tokenizer, turn.unspoken)) & special_ids(tokenizer):
+        text, end = answer, encode(tokenizer, turn.closing)
     letters = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     if tuple(letters) == encode(tokenizer, text):
         return None
-    end = (turn.ending,) if ended and turn.has_stop else ()
     return (*encode(tokenizer, written), *letters, *end)
 
 

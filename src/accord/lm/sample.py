@@ -36,6 +36,7 @@ from accord.lm.chat import answer_text, render_prompt
 from accord.lm.engine import evaluating, windows_by_column
 from accord.lm.load import LanguageModel
 from accord.lm.packed import packed
+from accord.lm.template import read_by
 
 __all__ = ["LocalSampler", "Sampler", "Sampling", "Tokens"]
 
@@ -144,6 +145,7 @@ class LocalSampler:
         ids = row.ids[:-1] if row.ids and row.ids[-1] in stops else row.ids
         text, _ = answer_text(self.lm.tokenizer, ids, sampling.stop)
         settings = {**sampling.model_dump(exclude={"n"}), "sample": index}
+        settings["tokenizer"] = read_by(self.lm.tokenizer)
         return Response(
             text=text, source=self.source, sampling=settings, finish=row.finish,
             tokens=tuple(row.ids),

@@ -10,6 +10,7 @@ kept as long as its template stays the same. The date a template writes is the r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os.path import commonprefix
@@ -22,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from accord.core.day import today
 from accord.core.errors import TemplateError
+from accord.core.hashing import content_hash
 from accord.core.types import Message, Tools
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "encode",
     "find_turn",
     "not_a_prefix",
+    "read_by",
     "read_templates",
     "render_text",
     "special_ids",
@@ -51,6 +54,7 @@ DEFAULT_TEMPLATE = (
 )
 
 PROBES = ("Zq1", "Yw2")  # they share neither a first nor a last character
+ASKS_DATE = re.compile(r"""\bstrftime_now\(\s*(?:format\s*=\s*)?(["'])(.*?)\1\s*\)""")
 TEMPLATE, MORE = "chat_template.jinja", "additional_chat_templates"
 PADDED_PROBE = " \nZq1\n "
 REFUSALS = (jinja2.TemplateError, ValueError, TypeError, KeyError, AttributeError)
@@ -71,9 +75,8 @@ class Turn:
     trims: bool  # whether white space around an answer is dropped
     stops: frozenset[int]
     problem: TemplateError | None = None  # answers can't be rendered, prompts can
-    endings: frozenset[int] = (
-        frozenset()
-    )  # all tokens that may end a sample: `stops` and the configs'
+    endings: frozenset[int] = frozenset()  # all that may end a sample: `stops` and the configs'
+    read_by: str = ""  # hash of vocabulary, template and special tokens, made when first asked for
     prompts: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
 
@@ -103,6 +106,17 @@ def _known_by(tokenizer: PreTrainedTokenizerBase) -> str:
     template = str(tokenizer.chat_template)
     day = f"{today():%F}" if "strftime_now" in template else ""
     return json.dumps([template, sorted(map(str, tokenizer.special_tokens_map.items())), day])
+
+
+def read_by(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a sample's tokens belong to: a name of vocabulary, template and special tokens."""
+    turn = find_turn(tokenizer)
+    if not turn.read_by:
+        more = [str(tokenizer.chat_template), tokenizer.special_tokens_map]
+        turn.read_by = content_hash(
+            [tokenizer.get_vocab(), json.loads(json.dumps(more, default=str))]
+        )[:12]
+    return turn.read_by
 
 
 def _eos(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -257,15 +271,24 @@ def _applied(
     generation: bool,
 ) -> str:
     turns = [{k: list(v) if isinstance(v, tuple) else v for k, v in turn.items()} for turn in plain]
+    offered = list(tools) if tools else None
     return str(
         tokenizer.apply_chat_template(
             turns,
-            tools=list(tools) if tools else None,
+            tools=offered,
+            chat_template=_in_its_day(tokenizer, offered),
             tokenize=False,
             add_generation_prompt=generation,
-            strftime_now=lambda form: today().strftime(form),
         )
     )
+
+
+def _in_its_day(tokenizer: PreTrainedTokenizerBase, tools: Any) -> str | None:
+    """The template with the run's day in place of each date it asks for; None for one that asks for none."""
+    if "strftime_now" not in str(tokenizer.chat_template):
+        return None
+    template = tokenizer.get_chat_template(None, tools)
+    return ASKS_DATE.sub(lambda m: json.dumps(today().strftime(m[2])), template)
 
 
 def _refused(tokenizer: PreTrainedTokenizerBase, plain: list[dict[str, Any]], tools: Tools) -> str:
