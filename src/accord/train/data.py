@@ -68,7 +68,7 @@ class Trees:
             f"nothing is left to train on; left out: {reasons}"
             if reasons
             else "there is nothing to train on: no item was given, or none with a comparison",
-            mend="raise max_prompt and max_completion" if reasons else "check the data's filters",
+            mend="raise max_prompt and max_completion" if "tokens" in reasons else "check the data",
         )
 
 
@@ -96,9 +96,7 @@ def understood(out: Trees, prompt: Prompt, limits: Limits) -> Iterator[None]:
             out.left_out[f"{place}: {error.what}" if place else error.what] += 1
             return
         where = f"prompt {prompt.id} ({prompt.last[:40]!r}) {place}".rstrip()
-        mend = " or ".join(
-            [error.mend, "leave such rows out with skip_bad"] if error.mend else [""]
-        )
+        mend = ", or ".join(filter(None, [error.mend, "leave such rows out with skip_bad: true"]))
         told = type(error)(error.what, where=where, allowed=error.allowed, mend=mend)
         told.prompt = prompt.id
         raise told from None
