@@ -148,16 +148,23 @@ def _beyond_words(m: Message) -> dict[str, Any]:
 
 
 class Response(Frozen):
-    """One assistant answer: its text and tool calls, who wrote it, how it was sampled and how it ended.
+    """One assistant answer: its text and tool calls, who wrote it, how it was sampled and what ended it: its
+    end-of-turn token ("stop"), a stop string before which the text was cut ("string"), the limit ("length");
+    None where that isn't known.
     `tokens` are those it was sampled as by the `tokenizer` its sampling names, the one that ended it
     included: no id covers them."""
 
     text: str
     source: str = "unknown"  # "model:<id>", "person:<id>", "import:<file>"
     sampling: dict[str, Any] | None = None
-    finish: Literal["stop", "length"] | None = None
+    finish: Literal["stop", "string", "length"] | None = None
     tool_calls: Calls = None
     tokens: Annotated[tuple[int, ...] | None, Field(exclude_if=_absent)] = None
+
+    @property
+    def ends_turn(self) -> bool:
+        """Whether an end-of-turn token belongs to it: not where another thing is known to have ended it."""
+        return self.finish not in ("string", "length")
 
     @property
     def shown(self) -> str:

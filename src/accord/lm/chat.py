@@ -84,12 +84,12 @@ def render_exchange(
 ) -> Rendered:
     """The tokens of a prompt and a response to it.
 
-    A response that holds the tokens it was sampled as is read as those. A response that was cut off
-    (`finish="length"`) gets no end-of-turn token. A completion longer than `max_completion` is cut and
-    marked; a prompt longer than `max_prompt` is a DataError. The text `sampled` from a model is read as it
-    stands, without what the template would add or change in it. It has no special tokens: where it names
-    one ("<|im_end|>"), the model wrote that name letter by letter, and so it is read. In data the name of one
-    that ends a turn is a DataError.
+    A response that holds the tokens it was sampled as is read as those. A response that was cut off, or ended
+    by a stop string, gets no end-of-turn token. A completion longer than `max_completion` is cut and marked; a
+    prompt longer than `max_prompt` is a DataError. A text that tells of its `sampling` is read as it stands,
+    without what the template would add or change in it. A text `sampled` has no special tokens: where it
+    names one ("<|im_end|>"), the model wrote that name letter by letter, and so it is read. In data the name
+    of one that ends a turn is a DataError.
     """
     turn = find_turn(tokenizer)
     head, prompt_ids = _prompt(tokenizer, turn, prompt)
@@ -99,7 +99,7 @@ def render_exchange(
             where=f"prompt {prompt.id}",
             mend="raise max_prompt or drop this prompt",
         )
-    truncated = response.finish == "length"
+    truncated = not response.ends_turn
     done = _as_sampled(tokenizer, turn, response)
     if done is None:
         parts, repaired = _read(tokenizer, turn, prompt, head, prompt_ids, response, sampled)
@@ -119,6 +119,8 @@ def _as_sampled(
     if not ids or how.get("tokenizer") != read_by(tokenizer):
         return None
     ended = ids[-1] in turn.stops | turn.endings
+    if response.finish and ended != response.ends_turn:
+        return None  # it is to be read with another end
     text, _ = answer_text(tokenizer, ids[:-1] if ended else ids, how.get("stop") or ())
     return ids if text == response.text else None
 
@@ -128,12 +130,12 @@ def _read(
     prompt_ids: tuple[int, ...], response: Response, sampled: bool,
 ) -> tuple[Sequence[tuple[int, ...]], bool]:  # fmt: skip
     """(prompt and completion in tokens, whether tokenised apart) of a text."""
-    truncated, where = response.finish == "length", f"the response to prompt {prompt.id}"
+    truncated, where = not response.ends_turn, f"the response to prompt {prompt.id}"
     if response.tool_calls:
         text = _called(tokenizer, prompt, head, response)
         parts, repaired = _tokens_apart(tokenizer, [head, text], known=prompt_ids)
         return parts, repaired
-    if sampled or response.sampling is not None:
+    if response.sampling is not None or truncated:  # a model's own words
         body = _spoken(turn, response.text)
     else:
         answer = Message(role="assistant", content=response.text)

@@ -101,6 +101,7 @@ def load(name: str | Path, *, device: str | None = None, dtype: str = "float32")
     lm = _load_stage(path, dtype) if _is_stage(path) else _load_plain(path, dtype)
     lm.model.to(where)
     lm.name, lm.path = str(name), path
+    stop_ids(lm.tokenizer, lm.model.config, getattr(lm.model, "generation_config", None))
     lm.notes = tuple(dict.fromkeys((*notes, *lm.notes)))
     return lm
 

@@ -98,6 +98,7 @@ def find_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
             if not stops:
                 raise
             turn = Turn(known_by, "", "", "", "", (), min(stops), False, False, stops, problem)
+        turn.endings = _TURNS[tokenizer].endings if tokenizer in _TURNS else frozenset()
         _TURNS[tokenizer] = turn
     return turn
 

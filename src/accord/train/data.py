@@ -212,7 +212,7 @@ def _conversation_trees(tokenizer: Any, item: Demonstration, limits: Limits) -> 
             _turn(item, at) for at, m in enumerate(messages[:-1]) if m.role == "assistant" and at
         ]
         return [(x, *_exchange_tree(tokenizer, x, limits)) for x in (*turns, item)]
-    cut = item.response.finish == "length"  # it did not end its turn
+    cut = not item.response.ends_turn
     if cut:
         ids, mask = ids[:-1], mask[:-1]
     if len(ids) > limits.max_prompt + limits.max_completion or True not in mask:
