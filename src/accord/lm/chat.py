@@ -87,9 +87,9 @@ def render_exchange(
     A response that holds the tokens it was sampled as is read as those. A response that was cut off, or ended
     by a stop string, gets no end-of-turn token. A completion longer than `max_completion` is cut and marked;
     a prompt longer than `max_prompt` is a DataError. A text that tells of its `sampling` is read as it
-    stands, without what the template would add or change in it. A text `sampled` has no special tokens: where it
-    names one ("<|im_end|>"), the model wrote that name letter by letter, and so it is read. In data the name
-    of one that ends a turn is a DataError.
+    stands, without what the template would add or change in it. A text `sampled` has no special tokens:
+    where it names one ("<|im_end|>"), the model wrote that name letter by letter, and so it is read. In data
+    the name of one that ends a turn is a DataError.
     """
     turn = find_turn(tokenizer)
     head, prompt_ids = _prompt(tokenizer, turn, prompt)
