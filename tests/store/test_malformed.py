@@ -66,7 +66,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {  # the file's name and bytes, and wha
     "parts": (
         "a.jsonl",
         row(prompt=[{"role": "user", "content": [{"type": "text"}]}]),
-        "a.jsonl:2 prompt[0].content: is a list",
+        "a.jsonl:2 prompt[0].content[0]: is no text (text)",
     ),
     "extra key in a message": (
         "a.jsonl",

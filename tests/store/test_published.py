@@ -160,6 +160,14 @@ CASES: dict[str, tuple[str, list[Row], list[Any]]] = {  # a name: format, rows, 
         "arena", [{**ARENA, "winner": "model_b", "conversation_a": [{**m, "num_tokens": 3} for m in POOR],
                    "conversation_b": [{**m, "num_tokens": 3} for m in GOOD]}], BETTER,
     ),
+    "Arena 140k": (
+        "arena",
+        [{**{k: ARENA[k] for k in ("model_a", "model_b")}, "winner": "both_bad", "evaluation_order": 1,
+          **{f"conversation_{x}": [{"role": m["role"], "content": [
+              {"type": "text", "text": m["content"], "image": None, "mimeType": None}]} for m in said]
+             for x, said in (("a", GOOD), ("b", POOR))}}],
+        [(Q, (B, A, "bad"))],
+    ),
     "Arena expert, as text": (
         "arena", [{**ARENA, "conversation_a": str(GOOD).replace("'", '"'), "winner": "tie"}],
         [(Q, (B, A, "tie"))],

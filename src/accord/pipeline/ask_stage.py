@@ -140,7 +140,8 @@ def _write_study(ctx: StageContext, config: Ask, fresh: Fresh) -> None:
     rows = [
         {
             "prompt": [m.model_dump() for m in prompt.messages],
-            "responses": [{"text": r.text, "source": r.source} for r in pair],
+            "responses": [r.model_dump(include={"text", "source", "tool_calls"}) for r in pair],
+            **({"tools": prompt.tools} if prompt.tools else {}),
         }
         for prompt, answers in fresh
         for pair in itertools.combinations(answers, 2)

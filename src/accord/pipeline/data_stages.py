@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from accord.feedback.simulated import compare, rank
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.kinds import Import, Open, Simulate, StageConfig
 from accord.store import ImportReport, Snapshot, Store, import_file, remove, split_of
+from accord.store.formats import FORMATS, convert, detect
+from accord.store.readers import BadRow, read_rows
 
 __all__ = [
     "START",
@@ -26,6 +29,7 @@ __all__ = [
     "import_stage",
     "look_at",
     "open_stage",
+    "row_of",
     "simulate_stage",
     "store_place",
     "world_of",
@@ -187,6 +191,20 @@ def look_at(config: StageConfig, path: Path) -> list[str]:
         report = _bring_in(store, config, path, rejects_path=Path(folder) / "rejects.jsonl")
     report.rejects_path = None
     return str(report).splitlines()
+
+
+def row_of(config: Import, path: Path, prompt: str) -> str:
+    """Where in an imported file the first row of a prompt (its id) stands: `file:line `, or "" where it isn't
+    found."""
+    format = config.format
+    for place, row in read_rows(path):
+        with contextlib.suppress(BadRow, KeyError):
+            if isinstance(row, BadRow):
+                continue
+            format = detect(row) if format == "auto" else format
+            if FORMATS[format].read and convert(row, format).prompt.id == prompt:
+                return f"{path}:{place} "
+    return ""
 
 
 def world_of(ctx: StageContext, data: str) -> World | None:

@@ -113,6 +113,7 @@ class Training(StageConfig):
     """Keys every training stage has; `train` is checked against accord.train.optimise.Optimise."""
 
     refs: ClassVar = {"init": POLICY, "data": DATA}
+    later: ClassVar = ("skip_bad",)
     init: str = "base"
     data: str
     tune: Lora | Literal["full"] = Lora()
@@ -132,6 +133,7 @@ class Training(StageConfig):
     max_completion: Count = 256
     limit: Count | None = None  # prompts to train on
     eval_limit: Count | None = None  # held-out prompts to evaluate on
+    skip_bad: bool | None = None  # leave out and count rows that the chat template refuses
 
     def optimise_keys(self) -> dict[str, Any]:
         """The keys that go to the optimise loop."""
@@ -171,7 +173,7 @@ class _Member(Training):
     """A reward model that may be one of several: `seed` and `fold` set it apart from the others of the same
     recipe. `fold: 1/3` trains on all training prompts but the first of three parts."""
 
-    later: ClassVar = ("seed", "fold")
+    later: ClassVar = ("seed", "fold", "skip_bad")
     seed: int | None = None  # another start and order; mixed with the recipe's
     fold: str | None = None
 

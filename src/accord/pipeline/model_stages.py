@@ -253,7 +253,11 @@ def _common(ctx: StageContext, config: Training) -> dict[str, Any]:
         "run_dir": ctx.folder,
         "tune": config.tune,
         "optimise_with": Optimise(**config.optimise_keys()),
-        "limits": Limits(max_prompt=config.max_prompt, max_completion=config.max_completion),
+        "limits": Limits(
+            max_prompt=config.max_prompt,
+            max_completion=config.max_completion,
+            skip_bad=bool(config.skip_bad),
+        ),
         "seed": ctx.seed,
         "on_step": on_step,
         "trackers": ctx.trackers,

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
 
 from accord.core.types import Message, Role
 from accord.store.readers import BadRow, loads
 
 __all__ = [
+    "Said",
     "Turns",
     "answered",
     "kind_of",
@@ -23,6 +26,7 @@ __all__ = [
     "transcript",
     "turns",
     "under",
+    "valid",
     "words",
 ]
 
@@ -37,6 +41,8 @@ BEGINS_AS_MESSAGES = re.compile(
 MAY_BEGIN = ("[", "{", "a", '"', "'")
 KEYS = ({"role", "content"}, {"from", "value"})
 Turns = tuple[Message, ...]
+Said = str | Message  # an answer: a text, or a turn that calls tools
+T = TypeVar("T", bound=BaseModel)
 
 
 def turns(value: Any, field: str, alone: str) -> Turns:
@@ -121,9 +127,10 @@ def _role_and_content(value: Any, field: str) -> Any:
 def _message(value: Any, field: str) -> Message:
     if not isinstance(value, Mapping):
         raise BadRow(field, f"is {kind_of(value)}", "an object {role, content}")
-    extra = sorted(k for k in value if k not in {"role", "content"} and value[k] is not None)
+    given = {k: v for k, v in value.items() if v not in (None, "", [], {})}
+    extra = sorted(set(given) - set(Message.model_fields))
     if extra:
-        raise BadRow(f"{field}.{extra[0]}", "is not a known key", "role, content")
+        raise BadRow(f"{field}.{extra[0]}", "is not a known key", ", ".join(Message.model_fields))
     role = value.get("role")
     if role not in ROLES:
         raise BadRow(
@@ -131,9 +138,35 @@ def _message(value: Any, field: str) -> Message:
             "is missing" if role is None else f"{role!r} is unknown",
             ", ".join(ROLES),
         )
-    if not isinstance(value.get("content"), str):
-        raise BadRow(f"{field}.content", f"is {kind_of(value.get('content'))}", "text")
-    return Message(role=role, content=value["content"])
+    content = _content(value.get("content"), f"{field}.content")
+    if content is None and not given.get("tool_calls"):
+        raise BadRow(f"{field}.content", "is missing", "text")
+    if given.get("tool_calls") and role != "assistant":
+        raise BadRow(f"{field}.tool_calls", f"stands in a {role}'s turn", "in the assistant's")
+    return valid(Message, field, {**given, "content": content or ""})
+
+
+def _content(value: Any, field: str) -> str | None:
+    """Text, or the text parts of a list one after another; anything else is refused by its field."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple):
+        raise BadRow(field, f"is {kind_of(value)}", "text")
+    for i, part in enumerate(value):
+        kind = part.get("type", "text") if isinstance(part, Mapping) else kind_of(part)
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise BadRow(f"{field}[{i}]", f"is no text ({kind})", '{"type": "text", "text": …}')
+    return "".join(part["text"] for part in value)
+
+
+def valid(kind: type[T], field: str, value: Mapping[str, Any]) -> T:
+    """The object, or a BadRow that names what pydantic did not like."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([field, *(str(p) for p in first["loc"])]).strip(".")
+        raise BadRow(place, first["msg"].removeprefix("Value error, ")) from None
 
 
 def kind_of(value: Any) -> str:
@@ -146,7 +179,7 @@ def kind_of(value: Any) -> str:
     return "an empty list" if value == [] else names.get(type(value), f"a {type(value).__name__}")
 
 
-def answered(before: Turns, value: Any, field: str) -> tuple[Turns, str]:
+def answered(before: Turns, value: Any, field: str) -> tuple[Turns, Said]:
     """(prompt, answer) of a conversation that goes on from `before`, or that holds it already."""
     said = turns(value, field, "assistant")
     if said[0].role in ("system", "user") or (before and said[: len(before)] == before):
@@ -162,7 +195,7 @@ def answered(before: Turns, value: Any, field: str) -> tuple[Turns, str]:
         raise BadRow(
             field, "has no turn before the answer", "a conversation, or a prompt beside it"
         )
-    return whole[:-1], whole[-1].content
+    return whole[:-1], whole[-1] if whole[-1].tool_calls else whole[-1].content
 
 
 def _with_system(before: Turns, said: Turns, field: str) -> Turns:

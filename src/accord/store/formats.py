@@ -13,14 +13,15 @@
     accord             type, …                       our own types, lossless (see exporting)
     …                                                public data and other trainers' files (see published)
 
-Beside any of them: `system` (or `system_prompt`), a system turn; `answer` and its like, kept as tags of the
-prompt for rewards that check it. A chosen, rejected or completion that begins with a system or user turn is
-the whole conversation, and the prompt beside it must be in it.
+Beside any of them: `tools`, what the assistant may call; `system` (or `system_prompt`), a system turn;
+`answer` and its like, kept as tags of the prompt for rewards that check it. A chosen, rejected or completion
+that begins with a system or user turn is the whole conversation, and the prompt beside it must be in it.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +30,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from accord.core.types import Message, Prompt, StepLabels
-from accord.store.conversations import kind_of, listed, transcript, under, words
+from accord.store.conversations import kind_of, listed, transcript, under, valid, words
 from accord.store.foreign.reading import tool_of
 from accord.store.published import PUBLISHED
 from accord.store.readers import BadRow
@@ -197,7 +198,7 @@ def _tokens(column: str) -> set[str]:
 
 def used(name: str) -> frozenset[str]:
     """The columns that a format reads where they are there."""
-    return frozenset((*FORMATS[name].keys, *FORMATS[name].also, *SYSTEM))
+    return frozenset((*FORMATS[name].keys, *FORMATS[name].also, *SYSTEM, "tools"))
 
 
 def unused(row: Row, name: str) -> list[str]:
@@ -229,10 +230,10 @@ def records(row: Row, format: str) -> Sequence[Record]:
     except ValidationError as error:
         first = error.errors()[0]
         raise BadRow(".".join(map(str, first["loc"])), first["msg"]) from None
-    system, tags = _system(row), _tags(row, shape)
-    if not system and not tags:
+    system, tags, tools = _system(row), _tags(row, shape), _tools(row.get("tools"))
+    if not system and not tags and not tools:
         return made
-    return [replace(r, prompt=_under(system, r.prompt, tags)) for r in made]
+    return [replace(r, prompt=_under(system, r.prompt, tags, tools)) for r in made]
 
 
 def convert(row: Row, format: str) -> Record:
@@ -247,8 +248,24 @@ def _system(row: Row) -> tuple[Message, ...]:
     return tuple(Message(role="system", content=text) for text in told)
 
 
-def _under(system: tuple[Message, ...], prompt: Prompt, tags: dict[str, str]) -> Prompt:
-    return Prompt(messages=under(system, prompt.messages, "system"), tags=tags)
+def _under(system: tuple[Message, ...], prompt: Prompt, tags: dict[str, str], tools: Any) -> Prompt:
+    messages = [m.model_dump() for m in under(system, prompt.messages, "system")]
+    return valid(Prompt, "", {"messages": messages, "tags": tags, "tools": tools})
+
+
+def _tools(value: Any) -> Any:
+    """The tools of a row: a list of objects, or the same as JSON."""
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        raise BadRow("tools", "is no JSON", "a list of tools") from None
+    if found is not None and not (
+        isinstance(found, list) and all(isinstance(t, Mapping) for t in found)
+    ):
+        raise BadRow("tools", f"is {kind_of(found)}", "a list of tools, or that as JSON")
+    return found or None
 
 
 def _tags(row: Row, shape: Format) -> dict[str, str]:

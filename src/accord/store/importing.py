@@ -32,6 +32,7 @@ from accord.core.types import (
     Response,
 )
 from accord.store import schema
+from accord.store.conversations import Said
 from accord.store.foreign.reading import Foreign, read_foreign
 from accord.store.formats import FORMATS, Record, check, detect, records, unused
 from accord.store.import_report import REASONS, ImportReport
@@ -221,7 +222,8 @@ def _told(job: _Job, place: str, row: Row, foreign: Foreign) -> list[list[Native
     """What another tool's row says, what of it is not read counted by name."""
     job.report.unused.update(foreign.unused)
     job.report.skipped.update(foreign.skipped)
-    if _says_nothing(job, place, row, Record(foreign.prompt, foreign.texts)):
+    texts = tuple(r.shown for kind, _, r in foreign.found if kind == "response")
+    if _says_nothing(job, place, row, Record(foreign.prompt, texts)):
         return []
     questions = {q.id for kind, _, q in foreign.found if kind == "question"}
     _remember(job, list(questions))
@@ -298,9 +300,10 @@ def _count_untagged(job: _Job, prompts: Mapping[str, Prompt]) -> None:
 
 def _says_nothing(job: _Job, place: str, row: Row, record: Record) -> bool:
     """Leave out a row that holds no information, counted by reason."""
-    texts = list(record.texts)
+    texts = [r.shown for r in _responses(job, record)]
     if record.answer and record.answer.kind == "writing":
-        texts.append(record.answer.text)
+        written = record.answer
+        texts.append(Response(text=written.text, tool_calls=written.tool_calls).shown)
     size = sum(len(m.content) for m in record.prompt.messages)
     reason = ""
     if any(not t.strip() for t in texts) or not record.prompt.last.strip():
@@ -319,7 +322,13 @@ def _says_nothing(job: _Job, place: str, row: Row, record: Record) -> bool:
 def _responses(job: _Job, record: Record) -> list[Response]:
     """The answers, by who wrote them where the row says so, else from the file."""
     sources = record.sources or [f"import:{job.report.path.name}"] * len(record.texts)
-    return [Response(text=t, source=s) for t, s in zip(record.texts, sources, strict=True)]
+    return [_response(said, s) for said, s in zip(record.texts, sources, strict=True)]
+
+
+def _response(said: Said, source: str) -> Response:
+    if isinstance(said, str):
+        return Response(text=said, source=source)
+    return Response(text=said.content, source=source, tool_calls=said.tool_calls)
 
 
 def _rater(job: _Job, record: Record) -> Rater:

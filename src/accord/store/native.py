@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from accord.core.errors import AccordError, DataError
-from accord.core.types import Judgment, Prompt, Question, Rater, Response, short_id
+from accord.core.types import Judgment, Prompt, Question, Rater, Response, response_id
 from accord.store import schema
 from accord.store.fitting import unfit
 from accord.store.readers import BadRow
@@ -90,7 +90,7 @@ def _refused(store: Store, groups: Mapping[int, Sequence[Native]]) -> dict[int, 
     for name, prompt, thing in (x for group in groups.values() for x in group):
         of[name].append(thing)
         if name == "response":
-            prompt_of[short_id([prompt, thing.text, thing.source])] = prompt
+            prompt_of[response_id(prompt, thing)] = prompt
     named = {q.prompt for q in of["question"]} | set(prompt_of.values())
     prompts = {p.id for p in of["prompt"]} | {
         i for (i,) in db.columns(schema.prompts, "id", named, "id")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accord.core.types import Message, Preference, Prompt, Rating, Writing
-from accord.store.conversations import Turns, answered, kind_of, listed, words
+from accord.store.conversations import Said, Turns, answered, kind_of, listed, words
 from accord.store.oasst import OASST
 from accord.store.readers import BadRow
 from accord.store.schemas import (
@@ -83,7 +83,7 @@ def _inside(column: str, field: str) -> Part:
 def _arena(*columns: str) -> Part:
     """Conversations whose messages carry their number of tokens."""
 
-    def read(row: Row) -> list[tuple[Turns, str]]:
+    def read(row: Row) -> list[tuple[Turns, Said]]:
         return [answered((), _uncounted(row.get(c)), c) for c in columns]
 
     return Part(columns, read)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from accord.core.types import Answer, Message, Preference, Prompt, Ranking, Rating, Thumb, Writing
-from accord.store.conversations import Turns, answered, kind_of, listed, number, turns, words
+from accord.store.conversations import Said, Turns, answered, kind_of, listed, number, turns, words
 from accord.store.readers import BadRow
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
 
 Row = Mapping[str, Any]
 Better = Literal[0, 1]
-Side = tuple[Turns, str]  # a conversation up to the answer, and the answer
+Side = tuple[Turns, Said]  # a conversation up to the answer, and the answer
 QUOTED = re.compile(r"\s*\[\s*(['\"]).*\1\s*\]\s*", re.DOTALL)  # a list of texts, as JSON or Python
 
 
@@ -56,7 +56,7 @@ class Record:
     """A question understood: a prompt, its responses, who wrote these, what was said of them and by whom."""
 
     prompt: Prompt
-    texts: tuple[str, ...] = ()
+    texts: tuple[Said, ...] = ()
     answer: Answer | None = None
     sources: tuple[str, ...] = ()
     rater: str = ""
@@ -348,11 +348,17 @@ def thumb(given: Any, field: str) -> Thumb:
     return Thumb(up=up)
 
 
+def _writing(said: Said) -> Writing:
+    if isinstance(said, str):
+        return Writing(text=said)
+    return Writing(text=said.content, tool_calls=said.tool_calls)
+
+
 def demonstrated(sides: Part) -> Format:
     """An answer to imitate."""
 
     def read(row: Row) -> list[Record]:
         ((prompt, said),) = sides.read(row)
-        return [Record(Prompt(messages=prompt), (), Writing(text=said))]
+        return [Record(Prompt(messages=prompt), (), _writing(said))]
 
     return Format(sides.keys, read, sides.also, "demonstration")

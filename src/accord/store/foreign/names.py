@@ -10,7 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accord.core.types import Message, Prompt
@@ -66,6 +66,7 @@ class Shown:
     names: tuple[str, ...]
     texts: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    calls: tuple[Any, ...] = ()
     dropped: tuple[str, ...] = ()  # parts of a list that are not read
 
     @property
@@ -151,7 +152,9 @@ def question_of(
         if messages[0].role != "system":
             messages = [Message(role="system", content=fields[system]), *messages]
     shown, taken = _responses(fields, own.get("sources"))
-    return Prompt(messages=tuple(messages)), shown, used | taken
+    calls = tuple(own.get("calls") or [None] * len(shown.texts))
+    shown = replace(shown, calls=calls)
+    return Prompt(messages=tuple(messages), tools=own.get("tools")), shown, used | taken
 
 
 def _messages(value: Any, name: str) -> list[Message]:
@@ -229,5 +232,5 @@ def _items(fields: Mapping[str, Any]) -> tuple[Shown, set[str]] | None:
                 if x[k] not in (t, x["id"], "")
             }
             dropped = tuple(f"{name}[].{k}" for k in sorted(parts))
-            return Shown(names, tuple(texts), ("unknown",) * len(names), dropped), {name}
+            return Shown(names, tuple(texts), ("unknown",) * len(names), dropped=dropped), {name}
     return None

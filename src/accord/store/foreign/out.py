@@ -68,9 +68,13 @@ def _fields(snapshot: Snapshot, q: Question) -> tuple[Row, Row]:
     prompt = snapshot.tables.prompts[q.prompt]
     shown = [snapshot.tables.responses[i] for i in q.responses]
     texts = {"prompt": prompt.last} | {f"response_{k}": r.text for k, r in enumerate(shown, 1)}
-    messages = [m.model_dump() for m in prompt.messages]
+    messages, calls = [m.model_dump() for m in prompt.messages], [r.tool_calls for r in shown]
     facts = {
-        "accord": json.dumps({"messages": messages, "sources": [r.source for r in shown]}),
+        "accord": json.dumps(
+            {"messages": messages, "sources": [r.source for r in shown]}
+            | ({"tools": prompt.tools} if prompt.tools else {})
+            | ({"calls": calls} if any(calls) else {})
+        ),
         "kind": q.kind,
         "guideline": q.guideline,
     }

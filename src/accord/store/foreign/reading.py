@@ -63,7 +63,8 @@ def read_foreign(row: Mapping[str, Any], format: str, at: str) -> Foreign:
 def _read(task: Task, at: str) -> Foreign:
     prompt, shown, used = question_of(task.fields, task.facts)
     responses = [
-        Response(text=t, source=s) for t, s in zip(shown.texts, shown.sources, strict=True)
+        Response(text=t, source=s, tool_calls=c)
+        for t, s, c in zip(shown.texts, shown.sources, shown.calls, strict=True)
     ]
     ids = [r.id_for(prompt) for r in responses]
     found: list[Native] = [("prompt", "", prompt), *(("response", prompt.id, r) for r in responses)]
