@@ -70,8 +70,8 @@ BAD: dict[str, tuple[str, bytes, str]] = {  # the file's name and bytes, and wha
     ),
     "extra key in a message": (
         "a.jsonl",
-        row(prompt=[{"role": "user", "content": "x", "name": "Bo"}]),
-        "a.jsonl:2 prompt[0].name: is not a known key",
+        row(prompt=[{"role": "user", "content": "x", "mood": "Bo"}]),
+        "a.jsonl:2 prompt[0].mood: is not a known key",
     ),
     "prompt ends with assistant": (
         "a.jsonl",
