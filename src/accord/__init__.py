@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Store": "accord.store",
     "import_file": "accord.store",
+    "opened_snapshot": "accord.store",
     "load": "accord.lm.load",
     "load_reward_model": "accord.rewards.learned",
     "preference_loss": "accord.losses",
@@ -41,7 +42,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from accord.lm.load import load
     from accord.losses import preference_loss, reward_loss
     from accord.rewards.learned import load_reward_model
-    from accord.store import Store, import_file
+    from accord.store import Store, import_file, opened_snapshot
 
 
 def __getattr__(name: str) -> Any:

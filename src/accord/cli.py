@@ -10,7 +10,7 @@ import typer
 
 from accord.cli_collect import collect_app
 from accord.cli_plan import plan_app
-from accord.core.errors import AccordError, ConfigError, DataError
+from accord.core.errors import AccordError, DataError
 
 __all__ = ["app", "main"]
 
@@ -127,16 +127,11 @@ def export(
     format: Annotated[str, typer.Option(help="Name of an export format.")] = "preference",
 ) -> None:
     """Write a snapshot for other tools, with the judgment ids each row came from."""
-    from accord.store import Store
     from accord.store import export as export_items
+    from accord.store import opened_snapshot
 
-    path, at, snapshot = store.rpartition("@")
-    if not at:
-        with Store(store, create=False) as opened:
-            names = ", ".join(opened.snapshot_names()) or "none yet"
-        raise ConfigError("which snapshot?", where=store, allowed=names, mend=f"use {store}@NAME")
-    with Store(path, create=False) as opened:
-        done = export_items(opened.snapshot(snapshot), out, format=format)
+    with opened_snapshot(store) as snapshot:
+        done = export_items(snapshot, out, format=format)
     print(f"{done.rows} rows written to {out}")
     for reason, n in done.left_out.items():
         print(f"  left out: {n} {reason}")
@@ -144,7 +139,7 @@ def export(
 
 @app.command()
 def data(
-    file: Annotated[Path, typer.Argument(help="A store, or a file that could be imported.")],
+    file: Annotated[str, typer.Argument(help="A store, or a file that could be imported.")],
     judgment: Annotated[
         str | None, typer.Option(help="Show one judgment and what it is about.")
     ] = None,

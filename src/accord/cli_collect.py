@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from accord.core.errors import DISTRIBUTION, ConfigError
+from accord.core.refs import shown
+from accord.core.rundir import private
 
 __all__ = ["collect_app"]
 
@@ -156,7 +158,7 @@ def user(
         raise ConfigError("--study and --role go together", where="accord collect user")
     with site.store:
         if study and site.study(study) is None:
-            raise ConfigError(f"no study {study!r}", where=store, mend="serve it once")
+            raise ConfigError(f"no study {study!r}", where=site.store.name, mend="serve it once")
         with site.store.transaction():
             password = accounts.ensure(site, name, admin=admin, reset=reset)
             if study:
@@ -198,7 +200,9 @@ def restore(
 ) -> None:
     """Fill a new store from a backup and verify it."""
     judgments, events = _web("backup").restore(file, store)
-    print(f"{judgments} judgments and {events} audit events restored to {store} and verified")
+    print(
+        f"{judgments} judgments and {events} audit events restored to {shown(store)} and verified"
+    )
 
 
 @collect_app.command()
@@ -214,8 +218,9 @@ def export(
     exporting, site = _web("export"), _site(store)
     with site.store:
         if site.study(study) is None:
-            raise ConfigError(f"no study {study!r}", where=store, mend="check the name")
+            raise ConfigError(f"no study {study!r}", where=site.store.name, mend="check the name")
         if format == "judgments":
+            private(out)
             out.write_bytes(exporting.table(site, study))
             print(f"written to {out}")
             return
@@ -235,5 +240,5 @@ def token(
     site = _site(store)
     with site.store:
         if site.study(study) is None:
-            raise ConfigError(f"no study {study!r}", where=store, mend="check the name")
+            raise ConfigError(f"no study {study!r}", where=site.store.name, mend="check the name")
         print(_web("tokens").add(site, study, name, scope, "cli", days))

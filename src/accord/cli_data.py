@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accord.core.errors import DataError
+from accord.core.refs import is_url
 from accord.core.rundir import user_path
 
 __all__ = ["show_data"]
@@ -18,15 +19,16 @@ __all__ = ["show_data"]
 SQLITE = b"SQLite format 3\x00"
 
 
-def show_data(file: Path, judgment: str | None) -> None:
+def show_data(where: str, judgment: str | None) -> None:
     """Print the summary of a store; a data file is imported into a store that is thrown away."""
     from accord.store import Store, import_file, summarise
 
     console = Console(highlight=False)
-    if not user_path(file).exists():
-        raise DataError("no such file", where=str(file), mend="check the path")
-    if file.is_file() and _is_sqlite(file):
-        with Store(file, create=False) as store:
+    file = Path(where) if is_url(where) else user_path(where)
+    if not is_url(where) and not file.exists():
+        raise DataError("no such file", where=where, mend="check the path")
+    if is_url(where) or (file.is_file() and _is_sqlite(file)):
+        with Store(where, create=False) as store:
             if judgment:
                 _tree(console, store.judgment(judgment))
                 return

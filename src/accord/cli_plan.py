@@ -109,15 +109,13 @@ def _measured(
     from accord.core.config import apply_sets
     from accord.core.hashing import content_hash
     from accord.plan.data import limits_of, measure
-    from accord.store import Store
+    from accord.store import opened_snapshot
 
-    path, at, name = store.rpartition("@")
-    if not at or not model:
+    if not model:
         raise ConfigError("needs STORE@SNAPSHOT and --model", where="accord plan data")
     keys: dict[str, Any] = {}
     apply_sets(keys, sets)
-    with Store(path, create=False) as opened:
-        snapshot = opened.snapshot(name)
+    with opened_snapshot(store) as snapshot:
         groups = snapshot.groups()
         train, held = groups.split(test=0.2)
         said = limits_of(train)
@@ -265,13 +263,10 @@ def _came_in(
 ) -> tuple[Budget, dict[str, Came]]:
     """The plan with measured agreement in place of what was assumed, and what is labelled already."""
     from accord.plan.came import Measured, came_in
-    from accord.store import Store
+    from accord.store import opened_snapshot
 
-    path, at, name = store.rpartition("@")
-    if not at:
-        raise ConfigError("which snapshot?", where=store, mend="use STORE@NAME")
-    with Store(path, create=False) as opened:
-        found = came_in(opened.snapshot(name), tag)
+    with opened_snapshot(store) as snapshot:
+        found = came_in(snapshot, tag)
     there, categories = {}, {}
     for category, planned in plan.categories.items():
         came = found.get(category, Measured())

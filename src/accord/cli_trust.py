@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accord.core.errors import ConfigError
+from accord.core.refs import StoreRef, hidden
 from accord.core.types import Metric
 from accord.feedback.gold import read_gold
 from accord.feedback.quality import RaterReport, quarantine, reweight
@@ -41,12 +42,12 @@ def show_trust(
     """Print the report, or freeze a snapshot without the raters in quarantine, or with weights."""
     if ties not in OUTCOMES:
         raise ConfigError(f"is {ties!r}", where="--ties", allowed=", ".join(OUTCOMES))
-    path, at, frozen = where.rpartition("@")
-    with Store(path if at else where, create=False) as store:
-        snapshot = store.snapshot(frozen) if at else Snapshot.now(store)
+    ref = StoreRef.parse(where)
+    with Store(ref.where, create=False) as store:
+        snapshot = Snapshot.now(store) if ref.snapshot is None else store.snapshot(ref.snapshot)
         console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
         if without or weigh:
-            _decide(console, snapshot, list(without), weigh, because, name, where)
+            _decide(console, snapshot, list(without), weigh, because, name, hidden(ref.where))
             return
         report = trust_report(
             snapshot, read_gold(gold) if gold else None, ties=ties, style=style
@@ -59,7 +60,7 @@ def show_trust(
     _raters(console, report.raters)
     _sway(console, report)
     _models(console, report)
-    _advice(console, report, where)
+    _advice(console, report, str(ref))
 
 
 def _decide(
@@ -86,14 +87,13 @@ def _decide(
         made = reweight(
             snapshot, "reliability", because=because, name=name or f"{snapshot.name}-weighted"
         )
-    store = where.rpartition("@")[0] or where
     console.print(
         f"snapshot {made.name}: {len(made)} of {len(snapshot)} judgments, sha256 {made.sha256[:12]}"
     )
     for rater, weight in made.selection.weights.items():
         console.print(f"  {rater} counts {weight:.2f}")
     console.print(
-        f"Nothing was deleted. Train on it with data: {store}@{made.name}", soft_wrap=True
+        f"Nothing was deleted. Train on it with data: {where}@{made.name}", soft_wrap=True
     )
 
 

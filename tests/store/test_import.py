@@ -236,7 +236,8 @@ def test_what_is_left_out_is_counted_and_written_down(store: Store, tmp_path: Pa
     report = import_file(store, path, rejects_path=rejects, **LIMITS)  # type: ignore[arg-type]
     assert report.counts() == {
         "format": "preference", "rows": 9, "judgments": 3, "prompts": 2, "bad": 0, "duplicate": 1,
-        "empty": 2, "identical": 1, "over_limit": 2, "contradictory": 1, "columns not used": "",
+        "empty": 2, "identical": 1, "over_limit": 2, "diverging": 0, "unjudged": 0,
+        "contradictory": 1, "columns not used": "", "kept as tags": "",
     }  # fmt: skip
     found = [json.loads(line) for line in rejects.read_text().splitlines()]
     assert sorted(r["place"] for r in found) == ["2", "4", "5", "6", "7", "8"]

@@ -164,6 +164,7 @@ def test_a_read_only_folder_is_a_store_error() -> None:
     with tempfile.TemporaryDirectory() as folder:  # tmp_path's parents are closed to others
         with Store(f"{folder}/study.db") as store:
             fill(store).add_judgments(every())
+        Path(f"{folder}/study.db").chmod(0o644)  # its owner lets others read it
         Path(folder).chmod(0o555)
         found = subprocess.run(
             [sys.executable, "-c", NOT_ROOT, folder],

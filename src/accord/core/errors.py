@@ -37,6 +37,7 @@ class AccordError(Exception):
 
     def __init__(self, what: str, *, where: str = "", allowed: str = "", mend: str = "") -> None:
         self.what, self.where, self.allowed, self.mend = what, where, allowed, mend
+        self.prompt = ""  # the id of the prompt it is about, for who knows its file
         line = f"{where}: {what}" if where else what
         if allowed:
             line += f"; allowed: {allowed}"

@@ -25,6 +25,7 @@ __all__ = [
     "is_done",
     "make_dir",
     "mark_done",
+    "private",
     "read_json",
     "read_jsonl",
     "user_path",
@@ -65,10 +66,18 @@ def make_dir(path: Path, mend: str = "choose another with --runs DIR") -> Path:
     return path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, flushed to disk."""
+def private(path: Path) -> None:
+    """Make a file that its owner alone may read, before judgments or secrets are written into it."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    path.chmod(0o600)
+
+
+def write_text(path: Path, text: str, *, secret: bool = False) -> None:
+    """Write a file whole or not at all, flushed to disk; a `secret` one for its owner alone."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if secret:
+            private(beside)
         with beside.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -110,8 +119,8 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """One JSON document a line, written atomically."""
-    write_text(path, "".join(canonical_json(row) + "\n" for row in rows))
+    """One JSON document a line, written atomically: texts and judgments, for their owner alone."""
+    write_text(path, "".join(canonical_json(row) + "\n" for row in rows), secret=True)
 
 
 def read_jsonl(path: Path) -> list[Any]:
@@ -165,7 +174,7 @@ class MetricsLog:
     def __init__(self, path: Path, step: int = 0) -> None:
         self.path = path
         kept = [row for row in _whole_rows(path) if row["step"] <= step]
-        write_jsonl(path, kept)
+        write_text(path, "".join(canonical_json(row) + "\n" for row in kept))
 
     def add(self, step: int, values: dict[str, float]) -> None:
         with self.path.open("a", encoding="utf-8") as file:

@@ -7,20 +7,34 @@ it came from. Ids are content hashes: the same content has the same id in every 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from accord.core.hashing import content_hash
+from accord.core.messages import (
+    ID_LENGTH,
+    Calls,
+    Exchange,
+    Frozen,
+    Message,
+    Prompt,
+    Response,
+    Role,
+    Tools,
+    response_id,
+    short_id,
+)
 
 __all__ = [
+    "ID_LENGTH",
     "Answer",
     "Demonstration",
     "Edge",
     "Exchange",
+    "Frozen",
     "Group",
     "Judgment",
     "LabelledResponse",
@@ -35,84 +49,20 @@ __all__ = [
     "Rater",
     "Rating",
     "Response",
+    "Role",
     "StepLabels",
     "Thumb",
+    "Tools",
     "Verdict",
     "Writing",
+    "response_id",
+    "short_id",
     "steps_of",
 ]
 
-Role = Literal["system", "user", "assistant", "tool"]
 QuestionKind = Literal["compare", "rate", "rank", "thumb", "steps", "write"]
+STORED = {"stored": True}  # context of validation
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-ID_LENGTH = 20
-
-
-def short_id(value: Any) -> str:
-    """The first 20 hex digits (80 bits) of the content hash."""
-    return content_hash(value)[:ID_LENGTH]
-
-
-class Frozen(BaseModel):
-    """Immutable, no unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields changed; what was computed of the fields (an id) is computed anew."""
-        made = super().model_copy(update=update, deep=deep)
-        for name in made.__dict__.keys() - type(self).model_fields.keys():
-            del made.__dict__[name]
-        return made
-
-
-class Message(Frozen):
-    """One turn of a conversation."""
-
-    role: Role
-    content: str
-
-
-class Prompt(Frozen):
-    """A conversation up to the assistant's turn. Tags describe it and are not part of its id."""
-
-    messages: tuple[Message, ...] = Field(min_length=1)
-    tags: dict[str, str] = {}
-
-    @cached_property
-    def id(self) -> str:
-        return short_id([[m.role, m.content] for m in self.messages])
-
-    @property
-    def last(self) -> str:
-        """The text of the last message."""
-        return self.messages[-1].content
-
-    @classmethod
-    def user(cls, text: str, system: str | None = None, **tags: str) -> Prompt:
-        """A prompt of one user message, with a system message before it when given."""
-        head = (Message(role="system", content=system),) if system else ()
-        return cls(messages=(*head, Message(role="user", content=text)), tags=tags)
-
-
-class Response(Frozen):
-    """One assistant answer: its text, who wrote it, how it was sampled and how it ended."""
-
-    text: str
-    source: str = "unknown"  # "model:<id>", "person:<id>", "import:<file>"
-    sampling: dict[str, Any] | None = None
-    finish: Literal["stop", "length"] | None = None
-
-    def id_for(self, prompt: Prompt) -> str:
-        """The id of this response as an answer to `prompt`."""
-        return short_id([prompt.id, self.text, self.source])
-
-
-class Exchange(Frozen):
-    """A prompt and one response to it: what a Reward scores."""
-
-    prompt: Prompt
-    response: Response
 
 
 class Rater(Frozen):
@@ -120,7 +70,7 @@ class Rater(Frozen):
 
     name: str
     kind: Literal["human", "model", "rule"]
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = Field(default={})
 
     @cached_property
     def id(self) -> str:
@@ -138,6 +88,16 @@ class Question(Frozen):
     @cached_property
     def id(self) -> str:
         return short_id([self.prompt, list(self.responses), self.kind, self.guideline])
+
+
+A = TypeVar("A", bound=Frozen)
+
+
+def _not_empty(answer: A, said: Collection[Any], info: ValidationInfo) -> A:
+    """An answer that says something; what older versions stored is still read (`STORED`)."""
+    if not said and info.context != STORED:
+        raise ValueError("says nothing of any response")
+    return answer
 
 
 class Preference(Frozen):
@@ -158,7 +118,8 @@ class Rating(Frozen):
     highest: float = 5.0
 
     @model_validator(mode="after")
-    def _in_range(self) -> Rating:
+    def _in_range(self, info: ValidationInfo) -> Rating:
+        _not_empty(self, self.scores, info)
         for axis, score in self.scores.items():
             if not self.lowest <= score <= self.highest:
                 raise ValueError(f"{axis} must be in [{self.lowest:g}, {self.highest:g}]")
@@ -170,6 +131,10 @@ class Ranking(Frozen):
 
     kind: Literal["ranking"] = "ranking"
     ranks: tuple[Annotated[int, Field(ge=1)], ...]
+
+    @model_validator(mode="after")
+    def _says_something(self, info: ValidationInfo) -> Ranking:
+        return _not_empty(self, self.ranks, info)
 
 
 class Thumb(Frozen):
@@ -185,6 +150,10 @@ class StepLabels(Frozen):
     kind: Literal["steps"] = "steps"
     labels: tuple[Literal[-1, 0, 1], ...]
 
+    @model_validator(mode="after")
+    def _says_something(self, info: ValidationInfo) -> StepLabels:
+        return _not_empty(self, self.labels, info)
+
 
 def steps_of(text: str) -> list[str]:
     """The steps of a worked answer, what raters label and process models score: its lines that are not
@@ -198,6 +167,7 @@ class Writing(Frozen):
     kind: Literal["writing"] = "writing"
     text: str
     edits: int | None = None
+    tool_calls: Calls = None
 
 
 Answer = Annotated[
@@ -346,5 +316,5 @@ class Verdict(Frozen):
     detector: str
     outcome: Literal["pass", "warn", "fail", "undefined"]
     summary: str
-    metrics: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = Field(default={})
     evidence: tuple[dict[str, Any], ...] = ()

@@ -24,7 +24,6 @@ from accord.core.rundir import read_jsonl
 from accord.core.types import (
     ANSWERS,
     Answer,
-    Message,
     Prompt,
     Ranking,
     Rating,
@@ -123,7 +122,8 @@ class Arms(Strict):
 class Item(Strict):
     """One thing to ask about. `scores`: for each response, its score by each reward model."""
 
-    prompt: str | list[dict[str, str]]
+    prompt: str | list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
     responses: list[str | dict[str, Any]] = Field(default_factory=list)
     category: Annotated[str, Field(max_length=MOST_CATEGORY)] = ""
     """Kept as the prompt's tag `category`."""
@@ -133,9 +133,9 @@ class Item(Strict):
 
     def prompt_(self) -> Prompt:
         tags = {"category": self.category} if self.category else {}
-        if isinstance(self.prompt, str):
-            return Prompt.user(self.prompt, **tags)
-        return Prompt(messages=tuple(Message.model_validate(m) for m in self.prompt), tags=tags)
+        said: Any = self.prompt
+        turns = [{"role": "user", "content": said}] if isinstance(said, str) else said
+        return Prompt.model_validate({"messages": turns, "tags": tags, "tools": self.tools})
 
     def responses_(self) -> list[Response]:
         return [
@@ -328,13 +328,16 @@ def _run_items(ask: Ask, run: Path) -> list[tuple[str, Item]]:
     for file in files:
         for row in read_jsonl(file):
             prompt = row["prompt"]
-            _, answers = by_prompt.setdefault(str(prompt["messages"]), (prompt, []))
+            _, answers = by_prompt.setdefault(
+                str([prompt["messages"], prompt.get("tools")]), (prompt, [])
+            )
             answers.append({**row["response"], "source": f"run:{run.name}:{file.parent.name}"})
     low, high = COUNTS[ask.kind]
     made = []
     for number, (prompt, answers) in enumerate(by_prompt.values()):
         asked = {
             "prompt": prompt["messages"],
+            "tools": prompt.get("tools"),
             "category": prompt.get("tags", {}).get("category", ""),
         }
         place = f"{run} prompt {number + 1}"
@@ -361,10 +364,10 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
         raise DataError(
             f"{len(responses)} responses for a {ask.kind} question", where=place, allowed=allowed
         )
-    texts = [*(m.content for m in prompt.messages), *(r.text + r.source for r in responses)]
+    texts = [*(m.shown for m in prompt.messages), *(r.shown + r.source for r in responses)]
     if any("\x00" in t or not _whole(t) for t in [*texts, item.category]):
         raise DataError("holds a character that can't be kept", where=place, mend="take it out")
-    if len({r.text for r in responses}) < len(responses):
+    if len({r.shown for r in responses}) < len(responses):
         raise DataError("the same response twice", where=place, mend="leave one out")
     if item.scores is not None and len(item.scores) != len(responses):
         raise DataError("scores need one list per response", where=f"{place} scores")

@@ -13,7 +13,7 @@ boundary, P and the completion are tokenised apart, provided that this decodes t
 (`Rendered.repaired` says so); otherwise TemplateError shows the tokens at the boundary.
 
 A template may trim white space around an answer: the trimmed answer is what is scored, and what
-`answer_text` gives for sampled tokens. Any other change of the answer, a system or user turn that
+`answer_text` gives for sampled tokens. Any other change of the answer, a turn, tool call or tool that
 does not appear, or a refused role is a TemplateError.
 """
 
@@ -26,19 +26,23 @@ from itertools import pairwise
 from transformers import PreTrainedTokenizerBase
 
 from accord.core.errors import DataError, TemplateError
-from accord.core.types import Message, Prompt, Response
+from accord.core.types import Message, Prompt, Response, Tools
+from accord.lm.shown import check_all_shown
 from accord.lm.template import (
     Turn,
     decode,
     encode,
     find_turn,
     not_a_prefix,
+    read_by,
     render_text,
+    special_ids,
     stop_ids,
 )
 
 __all__ = [
     "Rendered",
+    "Rewritten",
     "answer_text",
     "render_conversation",
     "render_exchange",
@@ -47,6 +51,11 @@ __all__ = [
 ]
 
 CACHED_PROMPTS = 4096
+EARLIER = "the template renders this turn otherwise once other turns follow"
+
+
+class Rewritten(TemplateError):
+    """A conversation whose earlier turns read otherwise than they were answered: not one sequence."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +84,12 @@ def render_exchange(
 ) -> Rendered:
     """The tokens of a prompt and a response to it.
 
-    A response that was cut off (`finish="length"`) gets no end-of-turn token. A completion longer
-    than `max_completion` is cut and marked; a prompt longer than `max_prompt` is a DataError. The text
-    `sampled` from a model has no special tokens: where it names one ("<|im_end|>"), the model wrote that
-    name letter by letter, and so it is read. In data the name of one that ends a turn is a DataError.
+    A response that holds the tokens it was sampled as is read as those. A response that was cut off, or ended
+    by a stop string, gets no end-of-turn token. A completion longer than `max_completion` is cut and marked;
+    a prompt longer than `max_prompt` is a DataError. A text that tells of its `sampling` is read as it
+    stands, without what the template would add or change in it. A text `sampled` has no special tokens:
+    where it names one ("<|im_end|>"), the model wrote that name letter by letter, and so it is read. In data
+    the name of one that ends a turn is a DataError.
     """
     turn = find_turn(tokenizer)
     head, prompt_ids = _prompt(tokenizer, turn, prompt)
@@ -88,58 +99,120 @@ def render_exchange(
             where=f"prompt {prompt.id}",
             mend="raise max_prompt or drop this prompt",
         )
-    answer = Message(role="assistant", content=response.text)
-    whole = render_text(tokenizer, (*prompt.messages, answer), generation=False)
-    body = _answer_text(turn, head, whole, response.text, where=f"prompt {prompt.id}")
-    truncated = response.finish == "length"
-    text = body if truncated else body + turn.closing
-    letters = _letters(tokenizer, turn, body, ended=not truncated) if sampled else None
-    if letters:
-        parts, repaired = [prompt_ids, letters], True
+    truncated = not response.ends_turn
+    done = _as_sampled(tokenizer, turn, response)
+    if done is None:
+        parts, repaired = _read(tokenizer, turn, prompt, head, prompt_ids, response, sampled)
     else:
-        parts, repaired = _tokens_apart(tokenizer, [head, text], known=prompt_ids)
-    completion = _completion(
-        tokenizer, turn, parts[1], ended=not truncated, where=f"the response to prompt {prompt.id}"
-    )
+        parts, repaired = (prompt_ids, done), False
+    completion = parts[1]
     if max_completion is not None and len(completion) > max_completion:
         completion, truncated = completion[:max_completion], True
     return Rendered(parts[0], completion, truncated, repaired)
 
 
+def _as_sampled(
+    tokenizer: PreTrainedTokenizerBase, turn: Turn, response: Response
+) -> tuple[int, ...] | None:
+    """The tokens a response was sampled as, where they are this tokenizer's and say its text; else None."""
+    ids, how = response.tokens, response.sampling or {}
+    if not ids or how.get("tokenizer") != read_by(tokenizer):
+        return None
+    ended = ids[-1] in turn.stops | turn.endings
+    if response.finish and ended != response.ends_turn:
+        return None  # it is to be read with another end
+    text, _ = answer_text(tokenizer, ids[:-1] if ended else ids, how.get("stop") or ())
+    return ids if text == response.text else None
+
+
+def _read(
+    tokenizer: PreTrainedTokenizerBase, turn: Turn, prompt: Prompt, head: str,
+    prompt_ids: tuple[int, ...], response: Response, sampled: bool,
+) -> tuple[Sequence[tuple[int, ...]], bool]:  # fmt: skip
+    """(prompt and completion in tokens, whether tokenised apart) of a text."""
+    truncated, where = not response.ends_turn, f"the response to prompt {prompt.id}"
+    if response.tool_calls:
+        text = _called(tokenizer, prompt, head, response)
+        parts, repaired = _tokens_apart(tokenizer, [head, text], known=prompt_ids)
+        return parts, repaired
+    if response.sampling is not None or truncated:  # a model's own words
+        body = _spoken(turn, response.text)
+    else:
+        answer = Message(role="assistant", content=response.text)
+        whole = render_text(
+            tokenizer, (*prompt.messages, answer), generation=False, tools=prompt.tools
+        )
+        body = _answer_text(turn, head, whole, response.text, where=f"prompt {prompt.id}")
+    letters = _letters(tokenizer, turn, body, ended=not truncated) if sampled else None
+    if letters:
+        parts, repaired = [prompt_ids, letters], True
+    else:
+        text = body if truncated else body + turn.closing
+        parts, repaired = _tokens_apart(tokenizer, [head, text], known=prompt_ids)
+    completion = _completion(tokenizer, turn, parts[1], ended=not truncated, where=where)
+    return (parts[0], completion), repaired
+
+
+def _spoken(turn: Turn, text: str) -> str:
+    """A sampled text with what its model wrote before it: blanks and special tokens, which no text shows, but
+    no block of thinking that it lacks."""
+    text = text.strip() if turn.trims else text
+    return turn.before + text if turn.opening or not turn.before.strip() else text
+
+
+def _called(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, head: str, response: Response
+) -> str:
+    """What the template writes for an answer that calls tools, through the token that ends it."""
+    answer = Message(role="assistant", content=response.text, tool_calls=response.tool_calls)
+    messages = (*prompt.messages, answer)
+    whole = render_text(tokenizer, messages, generation=False, tools=prompt.tools)
+    check_all_shown(tokenizer, messages, whole, generation=False, tools=prompt.tools)
+    if not whole.startswith(head):
+        raise not_a_prefix(head, whole, where=f"prompt {prompt.id}")
+    text = whole[len(head) :].rstrip()
+    if not set(encode(tokenizer, text)[-1:]) & special_ids(tokenizer):
+        raise TemplateError(
+            f"no token ends the tool call {text[-40:]!r}",
+            where=f"prompt {prompt.id}",
+            mend="use a model whose template ends it",
+        )
+    return text
+
+
 def render_conversation(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Tools = None
 ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """Tokens of a conversation and a mask that is True on what the assistant writes, every turn.
 
     The stop token of each turn is scored. A template without one gets eos after the last turn only:
-    inside the conversation another turn follows there.
+    inside the conversation another turn follows there. A turn before any question is not scored.
+    `Rewritten` where a turn reads otherwise once others follow.
     """
     turn = find_turn(tokenizer)
     messages = tuple(messages)
     if not messages or messages[-1].role != "assistant":
         raise DataError("a conversation to learn from must end with the assistant's turn")
-    whole = render_text(tokenizer, messages, generation=False)
+    if len(messages) == 1:
+        raise TemplateError("nothing to answer: the conversation starts here", where="turn 1")
+    whole = render_text(tokenizer, messages, generation=False, tools=tools)
     pieces: list[str] = []  # context, completion, context, completion ...
     done = 0
     for at, message in enumerate(messages):
-        if message.role != "assistant":
+        if message.role != "assistant" or at == 0:
             continue
         where = f"turn {at + 1} (assistant)"
-        if at == 0:
-            raise TemplateError("nothing to answer: the conversation starts here", where=where)
-        head = render_text(tokenizer, messages[:at], generation=True)
-        so_far = render_text(tokenizer, messages[: at + 1], generation=False)
-        if not whole.startswith(so_far):
-            raise TemplateError(
-                "the template renders this turn otherwise once other turns follow",
-                where=where,
-                mend="train on exchanges instead: one per assistant turn",
-            )
+        if message.tool_calls:
+            raise Rewritten("a turn that calls tools is rendered as an exchange", where=where)
+        head = render_text(tokenizer, messages[:at], generation=True, tools=tools)
+        so_far = render_text(tokenizer, messages[: at + 1], generation=False, tools=tools)
         body = _answer_text(turn, head, so_far, message.content, where=where)
         end = len(head) + len(body + turn.closing)
+        if not whole.startswith(head + body + turn.closing):
+            raise Rewritten(EARLIER, where=where, mend="train on exchanges: one per assistant turn")
         pieces += [whole[done : len(head)], whole[len(head) : end]]
         done = end
-    _check_all_shown(messages, whole)
+    check_all_shown(tokenizer, messages, whole, generation=False, tools=tools)
     parts, _ = _tokens_apart(tokenizer, pieces)
     ids: list[int] = []
     mask: list[bool] = []
@@ -159,17 +232,37 @@ def answer_text(
     """(the answer in sampled tokens, whether a stop string ended it).
 
     Decoded without special tokens, cut before the first stop string, and without what the template
-    writes or trims around an answer: rendering the answer again writes that again.
+    writes or trims around an answer. Where the template opens an answer with special tokens, the answer is
+    what stands behind the last of these openings: what a model says before (gpt-oss's analysis) is in the
+    tokens only. One that only begins to open, in another way, shows its special tokens.
     """
     turn = find_turn(tokenizer)
+    ids, shows = _behind_opening(turn.opening, tuple(completion))
     text = str(
         tokenizer.decode(
-            list(completion), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            list(ids), skip_special_tokens=not shows, clean_up_tokenization_spaces=False
         )
-    ).removeprefix(turn.before)
+    )
+    text = text if turn.opening else text.removeprefix(turn.before)
     cuts = [at for s in stop if (at := text.find(s)) >= 0]
-    text = text[: min(cuts)] if cuts else text.removesuffix(turn.unspoken)
+    text = text[: min(cuts)] if cuts else text.removesuffix(_words(tokenizer, turn.unspoken))
     return (text.strip() if turn.trims else text), bool(cuts)
+
+
+def _behind_opening(opening: tuple[int, ...], ids: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
+    """(the tokens behind the last opening, False), or (all, whether they open in another way)."""
+    n = len(opening)
+    if not n or opening[: len(ids)] == ids:
+        return (() if n else ids), False
+    at = next((i for i in range(len(ids) - n, -1, -1) if ids[i : i + n] == opening), None)
+    return (ids, ids[:1] == opening[:1]) if at is None else (ids[at + n :], False)
+
+
+def _words(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """A text of the template as it reads once special tokens are skipped."""
+    if not text.strip():
+        return text
+    return str(tokenizer.decode(list(encode(tokenizer, text)), skip_special_tokens=True))
 
 
 def _prompt(
@@ -178,23 +271,16 @@ def _prompt(
     """Text and tokens of a prompt; the K responses to it share one rendering."""
     if (known := turn.prompts.get(prompt.id)) is not None:
         return known
-    text = render_text(tokenizer, prompt.messages, generation=True)
-    _check_all_shown(prompt.messages, text)
+    try:
+        text = render_text(tokenizer, prompt.messages, generation=True, tools=prompt.tools)
+        check_all_shown(tokenizer, prompt.messages, text, generation=True, tools=prompt.tools)
+    except TemplateError as error:
+        error.prompt = prompt.id
+        raise
     if len(turn.prompts) >= CACHED_PROMPTS:
         turn.prompts.clear()
     turn.prompts[prompt.id] = found = (text, encode(tokenizer, text))
     return found
-
-
-def _check_all_shown(messages: Sequence[Message], text: str) -> None:
-    """A system or user message that the template silently leaves out is an error."""
-    for at, message in enumerate(messages):
-        if message.role in ("system", "user") and message.content.strip() not in text:
-            raise TemplateError(
-                "the template drops or rewrites this message",
-                where=f"turn {at + 1} ({message.role})",
-                mend="leave the message out or use another template",
-            )
 
 
 def _answer_text(turn: Turn, head: str, whole: str, answer: str, *, where: str) -> str:
@@ -227,11 +313,13 @@ def _letters(
     an answer that names none."""
     written = turn.before if body.startswith(turn.before) else ""
     answer = body.removeprefix(written)
+    end: tuple[int, ...] = (turn.ending,) if ended and turn.has_stop else ()
     text = answer + turn.unspoken if ended else answer
+    if ended and set(encode(tokenizer, turn.unspoken)) & special_ids(tokenizer):
+        text, end = answer, encode(tokenizer, turn.closing)
     letters = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     if tuple(letters) == encode(tokenizer, text):
         return None
-    end = (turn.ending,) if ended and turn.has_stop else ()
     return (*encode(tokenizer, written), *letters, *end)
 
 

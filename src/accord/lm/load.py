@@ -36,7 +36,13 @@ from accord.lm.packaged import (
     packaged_path,
     quiet_transformers,
 )
-from accord.lm.template import default_template, find_turn, stop_ids
+from accord.lm.template import (
+    default_template,
+    find_turn,
+    read_templates,
+    stop_ids,
+    write_templates,
+)
 
 __all__ = [
     "MODEL_FILE",
@@ -50,7 +56,6 @@ __all__ = [
 ]
 
 MODEL_FILE = "accord_model.json"
-TEMPLATE = "chat_template.jinja"  # of a trained stage: what it was trained to read
 PACKAGED = "packaged/"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # written by libraries, without effect on what the weights compute
@@ -96,6 +101,7 @@ def load(name: str | Path, *, device: str | None = None, dtype: str = "float32")
     lm = _load_stage(path, dtype) if _is_stage(path) else _load_plain(path, dtype)
     lm.model.to(where)
     lm.name, lm.path = str(name), path
+    stop_ids(lm.tokenizer, lm.model.config, getattr(lm.model, "generation_config", None))
     lm.notes = tuple(dict.fromkeys((*notes, *lm.notes)))
     return lm
 
@@ -219,8 +225,7 @@ def load_shape(name: str | Path) -> tuple[Any, PreTrainedTokenizerBase]:
     if local and _is_stage(path):
         base_name, _, _ = read_model_json(path / MODEL_FILE)
         config, tokenizer = load_shape(base_name)
-        if (path / TEMPLATE).is_file():
-            tokenizer.chat_template = (path / TEMPLATE).read_text(encoding="utf-8")
+        tokenizer.chat_template = read_templates(path) or tokenizer.chat_template
         return config, tokenizer
     with quiet_transformers():
         try:
@@ -257,8 +262,7 @@ def _load_stage(path: Path, dtype: str) -> LanguageModel:
                 raise ModelError(f"can't load adapter: {error}", where=str(adapter)) from error
             lm.model = stacked.merge_and_unload()
         lm.weights = content_hash([lm.weights, adapter_hash(adapter)])
-    if (path / TEMPLATE).is_file():
-        lm.tokenizer.chat_template = (path / TEMPLATE).read_text(encoding="utf-8")
+    lm.tokenizer.chat_template = read_templates(path) or lm.tokenizer.chat_template
     lm.model.eval()
     return lm
 
@@ -289,7 +293,7 @@ def write_model_json(
     base: str | Path,
     base_weights: str,
     adapters: list[Path],
-    template: str | None = None,
+    template: str | dict[str, str] | None = None,
 ) -> Path:
     """Describe a trained stage: `load(folder)` gives the base with `adapters` merged in order, and
     its chat template where one is given.
@@ -308,7 +312,7 @@ def write_model_json(
         "adapters": [os.path.relpath(adapter, folder) for adapter in adapters],
     }
     if template:
-        (folder / TEMPLATE).write_text(template, encoding="utf-8")
+        write_templates(folder, template)
     temporary = folder / f".{MODEL_FILE}"
     temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return temporary.replace(folder / MODEL_FILE)

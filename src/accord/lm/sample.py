@@ -36,6 +36,7 @@ from accord.lm.chat import answer_text, render_prompt
 from accord.lm.engine import evaluating, windows_by_column
 from accord.lm.load import LanguageModel
 from accord.lm.packed import packed
+from accord.lm.template import read_by
 
 __all__ = ["LocalSampler", "Sampler", "Sampling", "Tokens"]
 
@@ -82,7 +83,7 @@ class Tokens:
     ids: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
     """log π of each id at the sampling temperature, before top-k and top-p; 0 when greedy."""
-    finish: Literal["stop", "length"] = "length"
+    finish: Literal["stop", "string", "length"] = "length"
 
 
 class LocalSampler:
@@ -144,7 +145,11 @@ class LocalSampler:
         ids = row.ids[:-1] if row.ids and row.ids[-1] in stops else row.ids
         text, _ = answer_text(self.lm.tokenizer, ids, sampling.stop)
         settings = {**sampling.model_dump(exclude={"n"}), "sample": index}
-        return Response(text=text, source=self.source, sampling=settings, finish=row.finish)
+        settings["tokenizer"] = read_by(self.lm.tokenizer)
+        return Response(
+            text=text, source=self.source, sampling=settings, finish=row.finish,
+            tokens=tuple(row.ids),
+        )  # fmt: skip
 
 
 def _check_room(lm: LanguageModel, rows: list[Tokens], sampling: Sampling) -> None:
@@ -190,8 +195,10 @@ def _decode(
         for at, (row, token, logp) in enumerate(zip(rows, chosen, logps, strict=True)):
             row.ids.append(token)
             row.logps.append(logp)
-            if token in stops or (sampling.stop and _stopped(lm, row.ids, sampling.stop)):
+            if token in stops:
                 row.finish = "stop"
+            elif sampling.stop and _stopped(lm, row.ids, sampling.stop):
+                row.finish = "string"
             elif length < sampling.max_new_tokens:
                 going.append(at)
         if len(going) < len(rows):

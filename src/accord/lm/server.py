@@ -16,7 +16,7 @@ from typing import Any
 
 from accord.core.errors import ModelError
 from accord.core.seeds import derive_seed
-from accord.core.types import Prompt, Response
+from accord.core.types import Message, Prompt, Response
 from accord.lm.sample import Sampling
 
 __all__ = ["Said", "ServerSampler", "server_sampler"]
@@ -83,13 +83,14 @@ class ServerSampler:
     ) -> list[tuple[Response, Said | None]]:
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": [m.model_dump() for m in prompt.messages],
+            "messages": [_sent(m) for m in prompt.messages],
             "n": sampling.n,
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": derive_seed(sampling.seed, prompt.id) % 2**31,
         }
+        body |= {"tools": prompt.tools} if prompt.tools else {}
         body |= {"stop": sampling.stop} if sampling.stop else {}
         body |= {"top_k": sampling.top_k} if sampling.top_k else {}
         logps = logps and not self._silent.is_set()
@@ -103,7 +104,7 @@ class ServerSampler:
         try:
             choices = sorted(told["choices"], key=lambda c: c["index"])
             texts = [
-                (c["message"]["content"], c["finish_reason"], _said(c) if logps else None)
+                (_answer(c["message"]), c["finish_reason"], _said(c) if logps else None)
                 for c in choices
             ]
         except (KeyError, TypeError, ValueError):
@@ -114,14 +115,15 @@ class ServerSampler:
         return [
             (
                 Response(
-                    text=text or "",
+                    text=said.content,
+                    tool_calls=said.tool_calls,
                     source=f"model:{self.model}",
                     sampling={**settings, "sample": at},
                     finish="length" if reason == "length" else "stop",
                 ),
-                said,
+                told,
             )
-            for at, (text, reason, said) in enumerate(texts)
+            for at, (said, reason, told) in enumerate(texts)
         ]
 
     def publish(self, folder: Path) -> None:
@@ -156,6 +158,20 @@ class ServerSampler:
     def _failed(self, why: str, kind: type[ModelError] = ModelError) -> ModelError:
         mend = "check the address, the model's name and OPENAI_API_KEY"
         return kind(f"the server did not answer as expected ({why})", where=self.url, mend=mend)
+
+
+def _sent(message: Message) -> dict[str, Any]:
+    """A message as servers take it: the arguments of a call as JSON."""
+    plain = message.model_dump(mode="json")
+    for call in plain.get("tool_calls", ()):
+        if not isinstance(call["function"]["arguments"], str):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+    return plain
+
+
+def _answer(message: Any) -> Message:
+    told = {"content": message["content"] or "", "tool_calls": message.get("tool_calls")}
+    return Message(role="assistant", **told)
 
 
 def _said(choice: Any) -> Said | None:

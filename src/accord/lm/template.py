@@ -1,22 +1,30 @@
 """What a chat template writes around an assistant's answer, found by rendering.
 
 Two answers are rendered and what surrounds both is taken: `before` (between the generation prompt
-and the answer), `after` (up to the end of the turn) and the stop token in `after`. Found once per
-tokenizer and kept as long as its template stays the same.
+and the answer), `after` (up to the end of the text) and the stop token in `after`: the last of the special
+tokens that stand side by side behind an answer, or the eos behind those. What a template writes at the end of
+the text only (Phi-3's eos) ends no turn, unless nothing else does (gpt-oss). Found once per tokenizer and
+kept as long as its template stays the same. The date a template writes is the run's (core.day).
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
+from accord.core.day import today
 from accord.core.errors import TemplateError
-from accord.core.types import Message
+from accord.core.hashing import content_hash
+from accord.core.types import Message, Tools
 
 __all__ = [
     "Turn",
@@ -25,8 +33,12 @@ __all__ = [
     "encode",
     "find_turn",
     "not_a_prefix",
+    "read_by",
+    "read_templates",
     "render_text",
+    "special_ids",
     "stop_ids",
+    "write_templates",
 ]
 
 # For tokenizers without a template. The answer's leading space belongs to the completion, because
@@ -42,23 +54,29 @@ DEFAULT_TEMPLATE = (
 )
 
 PROBES = ("Zq1", "Yw2")  # they share neither a first nor a last character
+ASKS_DATE = re.compile(r"""\bstrftime_now\(\s*(?:format\s*=\s*)?(["'])(.*?)\1\s*\)""")
+TEMPLATE, MORE = "chat_template.jinja", "additional_chat_templates"
 PADDED_PROBE = " \nZq1\n "
+REFUSALS = (jinja2.TemplateError, ValueError, TypeError, KeyError, AttributeError)
 
 
 @dataclass
 class Turn:
     """What a template writes around an assistant's answer, and how that ends in tokens."""
 
-    template: str
+    known_by: str  # template, special tokens and day
     before: str  # between the generation prompt and the answer
-    after: str  # from the answer to the end of the turn
+    after: str  # from the answer to the end of the text
     closing: str  # the part of `after` the model writes: through the stop token, "" without one
     unspoken: str  # `closing` without the stop token
+    opening: tuple[int, ...]  # the tokens of `before` where it holds special ones, else ()
     ending: int  # the stop token of `after`, or eos where the template has none
     has_stop: bool  # whether the template writes `ending`
     trims: bool  # whether white space around an answer is dropped
     stops: frozenset[int]
     problem: TemplateError | None = None  # answers can't be rendered, prompts can
+    endings: frozenset[int] = frozenset()  # all that may end a sample: `stops` and the configs'
+    read_by: str = ""  # hash of vocabulary, template and special tokens, made when first asked for
     prompts: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
 
@@ -67,8 +85,8 @@ _TURNS: WeakKeyDictionary[Any, Turn] = WeakKeyDictionary()
 
 def find_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
     """The tokenizer's turn ending, found once; found again when its template is changed."""
-    turn = _TURNS.get(tokenizer)
-    if turn is None or turn.template != str(tokenizer.chat_template):
+    turn, known_by = _TURNS.get(tokenizer), _known_by(tokenizer)
+    if turn is None or turn.known_by != known_by:
         if not tokenizer.chat_template:
             raise TemplateError(
                 "the tokenizer has no chat template", mend="load it with accord.load"
@@ -76,12 +94,30 @@ def find_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
         try:
             turn = _new_turn(tokenizer)
         except TemplateError as problem:  # such a model can still be sampled from
-            template, stops = str(tokenizer.chat_template), _eos(tokenizer)
+            stops = _eos(tokenizer)
             if not stops:
                 raise
-            turn = Turn(template, "", "", "", "", min(stops), False, False, stops, problem)
+            turn = Turn(known_by, "", "", "", "", (), min(stops), False, False, stops, problem)
+        turn.endings = _TURNS[tokenizer].endings if tokenizer in _TURNS else frozenset()
         _TURNS[tokenizer] = turn
     return turn
+
+
+def _known_by(tokenizer: PreTrainedTokenizerBase) -> str:
+    template = str(tokenizer.chat_template)
+    day = f"{today():%F}" if "strftime_now" in template else ""
+    return json.dumps([template, sorted(map(str, tokenizer.special_tokens_map.items())), day])
+
+
+def read_by(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a sample's tokens belong to: a name of vocabulary, template and special tokens."""
+    turn = find_turn(tokenizer)
+    if not turn.read_by:
+        more = [str(tokenizer.chat_template), tokenizer.special_tokens_map]
+        turn.read_by = content_hash(
+            [tokenizer.get_vocab(), json.loads(json.dumps(more, default=str))]
+        )[:12]
+    return turn.read_by
 
 
 def _eos(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -111,28 +147,51 @@ def _new_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
             where="chat template",
             mend="make the template write it when add_generation_prompt is set",
         )
-    written, ending = _ending(tokenizer, after)
-    unspoken = after.partition(written)[0] if written else ""
+    asked_again = (user, Message(role="assistant", content=PROBES[0]), user)
+    try:
+        inside = render_text(tokenizer, asked_again, generation=False).rpartition(PROBES[0])[2]
+    except TemplateError:  # a template for one question
+        inside = after
+    lasting = commonprefix([after, inside])  # noqa: RUF071 - by character
+    closing, ending = _ending(tokenizer, lasting, after)
+    name = str(tokenizer.convert_ids_to_tokens(ending)) if closing else ""
+    opening = encode(tokenizer, before)
     return Turn(
-        template=str(tokenizer.chat_template),
+        known_by=_known_by(tokenizer),
         before=before,
         after=after,
-        closing=unspoken + written,
-        unspoken=unspoken,
+        closing=closing,
+        unspoken=closing.removesuffix(name),
+        opening=opening if set(opening) & special_ids(tokenizer) else (),
         ending=ending,
-        has_stop=bool(written),
+        has_stop=bool(closing),
         trims=trims,
         stops=_eos(tokenizer) | {ending},
     )
 
 
-def _ending(tokenizer: PreTrainedTokenizerBase, after: str) -> tuple[str, int]:
-    """The stop token in `after` as text and id; ("", eos) when there is none."""
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that no text is read as."""
     special = {int(i) for i in tokenizer.all_special_ids}
-    special |= {int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    for token in encode(tokenizer, after):
-        if token in special:
-            return str(tokenizer.convert_ids_to_tokens(token)), token
+    return special | {int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+
+
+def _ending(tokenizer: PreTrainedTokenizerBase, *behind: str) -> tuple[str, int]:
+    """What is written behind an answer through the stop token, and that token, in the first of the texts that
+    has one; ("", eos) when none has."""
+    special = special_ids(tokenizer)
+    for text in behind:
+        ids = encode(tokenizer, text)
+        at = [i for i, token in enumerate(ids) if token in special]
+        if not at:
+            continue
+        last = next(i for i in at if i + 1 not in at)  # side by side
+        last = max([last, *(i for i in at if ids[i] == tokenizer.eos_token_id)])
+        end = 0
+        for i in at[: at.index(last) + 1]:
+            name = str(tokenizer.convert_ids_to_tokens(ids[i]))
+            end = text.index(name, end) + len(name)
+        return text[:end], ids[last]
     if tokenizer.eos_token_id is None:
         raise TemplateError(
             "no token ends a turn: none in the template, no eos", where="chat template"
@@ -147,13 +206,32 @@ def default_template(tokenizer: PreTrainedTokenizerBase) -> str:
     return ("{{ bos_token }}" if adds_bos else "") + DEFAULT_TEMPLATE
 
 
+def write_templates(folder: Path, template: str | dict[str, str]) -> None:
+    """Write a template, or several by name, where transformers looks for them."""
+    named = {"default": template} if isinstance(template, str) else template
+    for name, text in named.items():
+        file = folder / TEMPLATE if name == "default" else folder / MORE / f"{name}.jinja"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+def read_templates(folder: Path) -> str | dict[str, str] | None:
+    """What `write_templates` wrote; None where there is none."""
+    files = {"default": folder / TEMPLATE} | {f.stem: f for f in (folder / MORE).glob("*.jinja")}
+    found = {n: f.read_text(encoding="utf-8") for n, f in files.items() if f.is_file()}
+    return found.get("default") if set(found) <= {"default"} else found
+
+
 def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> tuple[int, ...]:
     """Every token that ends a turn: the template's, the tokenizer's eos, those of the configs."""
-    found: list[Any] = sorted(find_turn(tokenizer).stops)
+    turn = find_turn(tokenizer)
+    found: list[Any] = sorted(turn.stops)
     for config in configs:
         eos = getattr(config, "eos_token_id", None)
         found += eos if isinstance(eos, (list, tuple)) else [eos]
-    return tuple(dict.fromkeys(int(i) for i in found if i is not None))
+    known = tuple(dict.fromkeys(int(i) for i in found if i is not None))
+    turn.endings |= set(known)
+    return known
 
 
 def not_a_prefix(head: str, whole: str, *, where: str) -> TemplateError:
@@ -168,28 +246,58 @@ def not_a_prefix(head: str, whole: str, *, where: str) -> TemplateError:
 
 
 def render_text(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, generation: bool
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    generation: bool,
+    tools: Tools = None,
 ) -> str:
     """The template's text for messages; a refused conversation names the first refused turn."""
-    plain = [{"role": m.role, "content": m.content} for m in messages]
+    plain = [m.model_dump() for m in messages]
     try:
-        return str(
-            tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=generation)
-        )
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
+        return _applied(tokenizer, plain, tools, generation=generation)
+    except REFUSALS as error:
         raise TemplateError(
             f"the chat template refuses: {error}",
-            where=_refused(tokenizer, plain),
+            where=_refused(tokenizer, plain, tools),
             mend="leave that turn out, or use a model whose template has the role",
-        ) from error
+        ) from None
 
 
-def _refused(tokenizer: PreTrainedTokenizerBase, plain: list[dict[str, str]]) -> str:
+def _applied(
+    tokenizer: PreTrainedTokenizerBase,
+    plain: list[dict[str, Any]],
+    tools: Tools,
+    *,
+    generation: bool,
+) -> str:
+    turns = [{k: list(v) if isinstance(v, tuple) else v for k, v in turn.items()} for turn in plain]
+    offered = list(tools) if tools else None
+    return str(
+        tokenizer.apply_chat_template(
+            turns,
+            tools=offered,
+            chat_template=_in_its_day(tokenizer, offered),
+            tokenize=False,
+            add_generation_prompt=generation,
+        )
+    )
+
+
+def _in_its_day(tokenizer: PreTrainedTokenizerBase, tools: Any) -> str | None:
+    """The template with the run's day in place of each date it asks for; None for one that asks for none."""
+    if "strftime_now" not in str(tokenizer.chat_template):
+        return None
+    template = tokenizer.get_chat_template(None, tools)
+    return ASKS_DATE.sub(lambda m: json.dumps(today().strftime(m[2])), template)
+
+
+def _refused(tokenizer: PreTrainedTokenizerBase, plain: list[dict[str, Any]], tools: Tools) -> str:
     """The first turn with which the conversation so far can't be rendered."""
     for n in range(1, len(plain) + 1):
         try:
-            tokenizer.apply_chat_template(plain[:n], tokenize=False)
-        except (jinja2.TemplateError, ValueError, TypeError):
+            _applied(tokenizer, plain[:n], tools, generation=False)
+        except REFUSALS:
             return f"turn {n} ({plain[n - 1]['role']})"
     return "the whole conversation"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,11 +17,11 @@ from accord.evals.support import World, gold
 from accord.feedback.simulated import compare
 from accord.lm.load import load
 from accord.lm.sample import LocalSampler, Sampling
-from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.context import StageContext, StageResult, data_store, read_result
 from accord.pipeline.data_stages import START, WORLD, Clock, finish, world_of
 from accord.pipeline.kinds import Ask, RmCheck
 from accord.rewards.learned import load_reward_model
-from accord.store import Store, remove, split_of
+from accord.store import Store, copy_store, opened_snapshot, remove, split_of
 from accord.train.reward import HeldOut, accuracy
 
 __all__ = ["ask_stage", "rm_check_stage"]
@@ -32,13 +31,15 @@ Fresh = list[tuple[Prompt, list[Response]]]
 
 
 def ask_stage(ctx: StageContext) -> StageResult:
-    """Sample, ask, and freeze a snapshot of all rounds so far, in a copy of the parent's store."""
+    """Sample, ask, and freeze a snapshot of all rounds so far, in a copy of the parent's store: a file here,
+    also where the parent's is a database."""
     config = ctx.config
     assert isinstance(config, Ask)
     parent = ctx.stages[config.data]
-    facts = read_result(parent).facts
+    opened, facts = data_store(parent)
     remove(ctx.folder / STORE)
-    shutil.copyfile(parent / facts["store"], ctx.folder / STORE)
+    with opened:
+        copy_store(opened, ctx.folder / STORE)
     world = world_of(ctx, config.data)
     with Store(ctx.folder / STORE, create=False) as store:
         earlier = store.snapshot(facts["snapshot"]).judgments
@@ -139,7 +140,8 @@ def _write_study(ctx: StageContext, config: Ask, fresh: Fresh) -> None:
     rows = [
         {
             "prompt": [m.model_dump() for m in prompt.messages],
-            "responses": [{"text": r.text, "source": r.source} for r in pair],
+            "responses": [r.model_dump(include={"text", "source", "tool_calls"}) for r in pair],
+            **({"tools": prompt.tools} if prompt.tools else {}),
         }
         for prompt, answers in fresh
         for pair in itertools.combinations(answers, 2)
@@ -159,17 +161,15 @@ def _from_people(
     """Take people's judgments of these questions from `answers`; RunError while there are none."""
     told: list[Judgment] = []
     if config.answers:
-        where, _, name = config.answers.rpartition("@")
         wanted = {frozenset(q.responses): q for q in questions}
-        with Store(ctx.path(where), create=False) as answered:
-            snapshot = answered.snapshot(name)
+        with opened_snapshot(config.answers, ctx.recipe_folder) as snapshot:
             asked = snapshot.tables.questions
             told = [
                 j for j in snapshot.judgments if frozenset(asked[j.question].responses) in wanted
             ]
             store.add_questions([asked[j.question] for j in told])  # in the order each rater saw
             raters = {j.rater for j in told}
-            store.add_raters([r for r in answered.raters() if r.id in raters])
+            store.add_raters([r for r in snapshot.store.raters() if r.id in raters])
         store.add_judgments(sorted(told, key=lambda j: (datetime.fromisoformat(j.at), j.id)))
     if not told:
         raise RunError(
@@ -204,8 +204,9 @@ def rm_check_stage(ctx: StageContext) -> StageResult:
 
 def _fresh_groups(folder: Path) -> list[Group]:
     """Held-out comparisons between answers of this round."""
-    facts, fresh = read_result(folder).facts, set(read_json(folder / "fresh.json")["responses"])
-    with Store(folder / facts["store"], create=False) as store:
+    opened, facts = data_store(folder)
+    fresh = set(read_json(folder / "fresh.json")["responses"])
+    with opened as store:
         groups = store.snapshot(facts["snapshot"]).groups()
         _, held = groups.split(test=facts["test"], seed=facts["seed"])
     found = []

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from accord.core.errors import RunError
+from accord.core.refs import StoreRef
 from accord.core.rundir import read_json, user_path, write_json
 from accord.core.types import Metric
 from accord.pipeline.kinds import StageConfig
+from accord.store import Store
 
-__all__ = ["Reporter", "StageContext", "StageResult", "read_result"]
+__all__ = ["Reporter", "StageContext", "StageResult", "data_store", "read_result"]
 
 
 class Reporter(Protocol):
@@ -65,6 +67,12 @@ def read_result(folder: Path) -> StageResult:
             where=str(folder / "result.json"),
             mend="run this stage again: --only STAGE --fresh",
         ) from None
+
+
+def data_store(folder: Path) -> tuple[Store, dict[str, Any]]:
+    """The store that a finished data stage filled or opened, a file or a database, and its facts."""
+    facts = read_result(folder).facts
+    return Store(StoreRef(facts["store"]).location(folder), create=False), facts
 
 
 @dataclass

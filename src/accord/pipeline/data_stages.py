@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from accord.core.refs import StoreRef, is_url
 from accord.core.rundir import read_json, write_json
 from accord.core.seeds import rng
 from accord.core.types import Judgment, Question, Rater, Response, Writing
@@ -16,6 +18,8 @@ from accord.feedback.simulated import compare, rank
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.kinds import Import, Open, Simulate, StageConfig
 from accord.store import ImportReport, Snapshot, Store, import_file, remove, split_of
+from accord.store.formats import FORMATS, convert, detect
+from accord.store.readers import BadRow, read_rows
 
 __all__ = [
     "START",
@@ -25,7 +29,9 @@ __all__ = [
     "import_stage",
     "look_at",
     "open_stage",
+    "row_of",
     "simulate_stage",
+    "store_place",
     "world_of",
 ]
 
@@ -187,6 +193,20 @@ def look_at(config: StageConfig, path: Path) -> list[str]:
     return str(report).splitlines()
 
 
+def row_of(config: Import, path: Path, prompt: str) -> str:
+    """Where in an imported file the first row of a prompt (its id) stands: `file:line `, or "" where it isn't
+    found."""
+    format = config.format
+    for place, row in read_rows(path):
+        with contextlib.suppress(BadRow, KeyError):
+            if isinstance(row, BadRow):
+                continue
+            format = detect(row) if format == "auto" else format
+            if FORMATS[format].read and convert(row, format).prompt.id == prompt:
+                return f"{path}:{place} "
+    return ""
+
+
 def world_of(ctx: StageContext, data: str) -> World | None:
     """The world behind a data stage, None for real data."""
     path = ctx.stages[data] / WORLD
@@ -197,12 +217,18 @@ def open_stage(ctx: StageContext) -> StageResult:
     """Read a snapshot where it is; nothing is copied."""
     config = ctx.config
     assert isinstance(config, Open)
-    path = ctx.path(config.store).resolve()
-    with Store(path, create=False) as store:
+    where = store_place(config, ctx.recipe_folder)
+    with Store(where, create=False) as store:
         snapshot = store.snapshot(config.snapshot)
         result = finish(ctx, snapshot, config.test)
-    result.facts |= {"snapshot": config.snapshot, "store": str(path)}
+    result.facts |= {"snapshot": config.snapshot, "store": where}
     return result
+
+
+def store_place(config: Open, folder: Path) -> str:
+    """Where the store of a recipe in this folder is now: a whole path, or a URL."""
+    where = StoreRef(config.store).location(folder)
+    return where if is_url(where) else str(Path(where).resolve())
 
 
 def finish(ctx: StageContext, snapshot: Snapshot, test: float) -> StageResult:

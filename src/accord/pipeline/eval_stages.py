@@ -16,12 +16,12 @@ from accord.lm.load import load
 from accord.lm.sample import LocalSampler, Sampling
 from accord.lm.score import tree_logps
 from accord.lm.tree import share_prompts
-from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.data_stages import world_of
 from accord.pipeline.kinds import Compare, Eval
 from accord.rewards.learned import load_reward_model
 from accord.stats.intervals import mean, paired_difference, proportion
-from accord.store import Store, split_of
+from accord.store import split_of
 
 __all__ = ["compare_stage", "eval_stage"]
 
@@ -31,9 +31,8 @@ TOKENS = 512  # per scoring call: on a CPU, longer rows lose more to attention t
 
 def held_out_prompts(ctx: StageContext, data: str, limit: int) -> list[Prompt]:
     """Held-out prompts of a data stage, in an order fixed by their ids, at most `limit`."""
-    folder = ctx.stages[data]
-    facts = read_result(folder).facts
-    with Store(folder / facts["store"], create=False) as store:
+    opened, facts = data_store(ctx.stages[data])
+    with opened as store:
         prompts = [
             p for p in store.prompts() if split_of(p.id, facts["test"], facts["seed"]) == "test"
         ]

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from accord.core.config import validate
 from accord.core.errors import ConfigError
+from accord.core.refs import StoreRef, hidden, is_url
 from accord.feedback.simulated import SimulatedRater
 from accord.lm.lora import Lora
 from accord.pipeline.rlhf_kinds import (
@@ -26,6 +27,10 @@ from accord.pipeline.stage_config import DATA, POLICY, Count, Share, StageConfig
 __all__ = ["DATA", "KINDS", "POLICY", "RlhfStage", "StageConfig"]
 
 Average = Literal["pair", "prompt"]
+
+
+def _without_password(answers: str | None) -> str | None:
+    return answers and str(StoreRef.parse(answers))
 
 
 class Simulate(StageConfig):
@@ -58,9 +63,13 @@ class Open(StageConfig):
     """A snapshot of a store that exists already (`data: study.db@v3` is short for it)."""
 
     kind: Literal["open"]
-    store: str
+    store: Annotated[str, AfterValidator(hidden)]  # a file or URL
     snapshot: str
     test: Share = 0.1
+
+    def hashed(self) -> dict[str, Any]:
+        """A database is known by its snapshot's hash, wherever it is served."""
+        return super().hashed() | ({"store": "database"} if is_url(self.store) else {})
 
 
 class Ask(StageConfig):
@@ -76,7 +85,9 @@ class Ask(StageConfig):
     held_out: Count = 32  # of the other: what `rm_check` measures on
     n: Annotated[int, Field(ge=2, le=9)] = 3  # answers to each
     raters: list[SimulatedRater] = Field(default=[])
-    answers: str | None = None  # STORE@SNAPSHOT with people's judgments of these questions
+    answers: Annotated[str | None, AfterValidator(_without_password)] = (
+        None  # STORE@SNAPSHOT with people's judgments of these questions
+    )
     overlap: Count = 2
     max_new_tokens: Count = 64
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
@@ -85,7 +96,7 @@ class Ask(StageConfig):
     def check_names(self, place: Callable[[str], str]) -> None:
         if self.raters and self.answers:
             raise ConfigError("has raters too", where=place("answers"), mend="give one of them")
-        if self.answers and "@" not in self.answers:
+        if self.answers and not StoreRef.parse(self.answers).snapshot:
             raise ConfigError("is no STORE@SNAPSHOT", where=place("answers"))
 
 
@@ -102,6 +113,7 @@ class Training(StageConfig):
     """Keys every training stage has; `train` is checked against accord.train.optimise.Optimise."""
 
     refs: ClassVar = {"init": POLICY, "data": DATA}
+    later: ClassVar = ("skip_bad",)
     init: str = "base"
     data: str
     tune: Lora | Literal["full"] = Lora()
@@ -121,6 +133,7 @@ class Training(StageConfig):
     max_completion: Count = 256
     limit: Count | None = None  # prompts to train on
     eval_limit: Count | None = None  # held-out prompts to evaluate on
+    skip_bad: bool | None = None  # leave out and count rows that the chat template refuses
 
     def optimise_keys(self) -> dict[str, Any]:
         """The keys that go to the optimise loop."""
@@ -160,7 +173,7 @@ class _Member(Training):
     """A reward model that may be one of several: `seed` and `fold` set it apart from the others of the same
     recipe. `fold: 1/3` trains on all training prompts but the first of three parts."""
 
-    later: ClassVar = ("seed", "fold")
+    later: ClassVar = ("seed", "fold", "skip_bad")
     seed: int | None = None  # another start and order; mixed with the recipe's
     fold: str | None = None
 

@@ -13,7 +13,7 @@ from accord.evals.support import World, gold
 from accord.feedback.aggregate import soft_groups
 from accord.lm.load import load
 from accord.losses import choose_loss
-from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.context import StageContext, StageResult, data_store, read_result
 from accord.pipeline.data_stages import world_of
 from accord.pipeline.kinds import PreferenceStage, Process, Reward, RewardAxes, Sft, Training
 from accord.stats.intervals import cluster_mean
@@ -253,7 +253,11 @@ def _common(ctx: StageContext, config: Training) -> dict[str, Any]:
         "run_dir": ctx.folder,
         "tune": config.tune,
         "optimise_with": Optimise(**config.optimise_keys()),
-        "limits": Limits(max_prompt=config.max_prompt, max_completion=config.max_completion),
+        "limits": Limits(
+            max_prompt=config.max_prompt,
+            max_completion=config.max_completion,
+            skip_bad=bool(config.skip_bad),
+        ),
         "seed": ctx.seed,
         "on_step": on_step,
         "trackers": ctx.trackers,
@@ -302,9 +306,7 @@ def _rows_of(
 
 
 def _store(ctx: StageContext, data: str) -> tuple[Store, dict[str, Any]]:
-    folder = ctx.stages[data]
-    facts = read_result(folder).facts
-    return Store(folder / facts["store"], create=False), facts
+    return data_store(ctx.stages[data])
 
 
 def read_demonstrations(

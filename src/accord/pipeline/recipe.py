@@ -8,7 +8,7 @@ runs as soon as its policy is there.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pydantic import Field
 from accord.core.config import Lines, Strict, apply_sets, locate, read_yaml, validate
 from accord.core.errors import ConfigError
 from accord.core.hashing import content_hash
+from accord.core.refs import StoreRef, is_url
 from accord.core.rundir import user_path
 from accord.pipeline.kinds import KINDS, StageConfig
 
@@ -96,7 +97,9 @@ def build_recipe(
     apply_sets(data, sets, roots=("stages",))
     head = validate(_Head, data, source=source, lines=lines)
     nodes: list[Node] = []
-    made, stages = _with_data_stages(head.stages)
+    made, stages = _with_data_stages(
+        head.stages, folder, lambda n: locate(source, f"stages.{n}.data", lines)
+    )
     for name, raw in {**made, **stages}.items():
         expanded = _expand(name, _stage(name, raw, source, lines))
         nodes += [replace(node, implied=name in made) for node in expanded]
@@ -131,7 +134,9 @@ def recipe_from_resolved(resolved: dict[str, Any], folder: Path) -> Recipe:
 Stages = dict[str, dict[str, Any]]
 
 
-def _with_data_stages(stages: Stages) -> tuple[Stages, Stages]:
+def _with_data_stages(
+    stages: Stages, folder: Path, place: Callable[[str], str]
+) -> tuple[Stages, Stages]:
     """`data: study.db@v3` and `data: demos.jsonl` become stages of their own, shared by all that
     name the same data: (those made, those there)."""
     made: Stages = {}
@@ -141,15 +146,18 @@ def _with_data_stages(stages: Stages) -> tuple[Stages, Stages]:
         data = raw.get("data") if isinstance(raw, dict) else None
         if isinstance(data, str) and data not in stages and re.search(r"[./@\\]", data):
             if data not in labels:
-                label = re.sub(r"[^A-Za-z0-9_-]+", "-", data).strip("-") or "data"
+                ref = StoreRef.parse(data, folder)
+                if is_url(data) and not ref.snapshot:
+                    mend = f"name one: {ref}@NAME"
+                    raise ConfigError("which snapshot?", where=place(name), mend=mend)
+                label = re.sub(r"[^A-Za-z0-9_-]+", "-", str(ref)).strip("-") or "data"
                 if label in stages or label in made:
-                    label += f"-{content_hash(data)[:6]}"
+                    label += f"-{content_hash(str(ref))[:6]}"
                 labels[data] = label
-                file, at, snapshot = data.rpartition("@")
                 made[label] = (
-                    {"kind": "open", "store": file, "snapshot": snapshot}
-                    if at and "/" not in snapshot
-                    else {"kind": "import", "file": data}
+                    {"kind": "import", "file": data}
+                    if ref.snapshot is None
+                    else {"kind": "open", "store": ref.where, "snapshot": ref.snapshot}
                 )
             raw = {**raw, "data": labels[data]}
         found[name] = raw

@@ -8,11 +8,11 @@ from accord.core.rundir import read_jsonl
 from accord.core.types import Prompt
 from accord.evals.support import AXES, gold
 from accord.lm.load import load
-from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.data_stages import world_of
 from accord.pipeline.kinds import RlhfStage
 from accord.stats.intervals import mean
-from accord.store import Store, split_of
+from accord.store import split_of
 from accord.train.experience import sampler_notes
 from accord.train.policy import train_policy
 from accord.train.rollout import Rollout
@@ -75,10 +75,9 @@ def rlhf_stage(ctx: StageContext) -> StageResult:
 
 def read_prompts(ctx: StageContext, config: RlhfStage) -> tuple[list[Prompt], list[Prompt]]:
     """Training and held-out prompts, in an order fixed by their ids."""
-    folder = ctx.stages[config.data]
-    facts = read_result(folder).facts
+    opened, facts = data_store(ctx.stages[config.data])
     parts: dict[str, list[Prompt]] = {"train": [], "test": []}
-    with Store(folder / facts["store"], create=False) as store:
+    with opened as store:
         for prompt in store.prompts():
             parts[split_of(prompt.id, facts["test"], facts["seed"])].append(prompt)
     train, held = (sorted(parts[name], key=lambda p: p.id) for name in ("train", "test"))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accord.core.day import BEGAN, dated
 from accord.core.errors import AccordError, RunError
 from accord.core.hashing import content_hash, file_hash, tree_hash
 from accord.core.rundir import (
@@ -32,7 +33,7 @@ from accord.core.rundir import (
 )  # fmt: skip
 from accord.core.seeds import derive_seed
 from accord.pipeline.context import Reporter, StageContext, read_result
-from accord.pipeline.kinds import Import, Open, Simulate
+from accord.pipeline.kinds import Ask, Import, Open, Simulate
 from accord.pipeline.manifest import manifest
 from accord.pipeline.recipe import Node, Recipe
 
@@ -92,10 +93,16 @@ def _model_identity(recipe: Recipe) -> str:
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
     if isinstance(node.config, Open):
+        from accord.pipeline.data_stages import store_place
         from accord.store import Store
 
-        with Store(_absolute(node.config.store, recipe), create=False) as store:
+        with Store(store_place(node.config, recipe.folder), create=False) as store:
             return {"snapshot": store.snapshot(node.config.snapshot).sha256}
+    if isinstance(node.config, Ask) and node.config.answers:
+        from accord.store import opened_snapshot
+
+        with opened_snapshot(node.config.answers, recipe.folder) as snapshot:
+            return {"answers": snapshot.sha256}
     if named := node.config.folders():
         return {name: tree_hash(_model_folder(name, node, recipe)) for name in named}
     path = _input(node, recipe)
@@ -196,6 +203,8 @@ def run(
     wanted = _wanted(recipe, only)
     make_dir(folder.path)
     write_text(folder.path / "recipe.json", json.dumps(recipe.resolved, indent=2) + "\n")
+    if fresh and not only:
+        (folder.path / BEGAN).unlink(missing_ok=True)
     started = time.time()
     write_json(folder.path / "manifest.json", manifest(recipe, folder))
     for node in recipe.nodes:
@@ -206,12 +215,22 @@ def run(
             if fresh:
                 _empty(place)
             _link(folder, node.name)
-            if is_done(place):
+            if is_done(place) and not _moved(node, place, recipe):
                 reporter.skipped(node.name, read_result(place).headline)
                 continue
-            run_stage(recipe, node, folder, runs, reporter)
+            with dated(folder.path):
+                run_stage(recipe, node, folder, runs, reporter)
     _report(recipe, folder, reporter, time.time() - started)
     return folder
+
+
+def _moved(node: Node, place: Path, recipe: Recipe) -> bool:
+    """Whether a finished stage opened the same snapshot where the store no longer is."""
+    from accord.pipeline.data_stages import store_place
+
+    if not isinstance(node.config, Open):
+        return False
+    return bool(read_result(place).facts["store"] != store_place(node.config, recipe.folder))
 
 
 def _wanted(recipe: Recipe, only: Sequence[str]) -> set[str]:
@@ -271,8 +290,10 @@ def run_stage(
     began = time.perf_counter()
     try:
         result = STAGES[node.config.kind](ctx)
-    except AccordError:
+    except AccordError as error:
         reporter.failed(node.name)
+        if error.prompt:
+            raise _with_its_row(error, node, recipe) from None
         raise
     seconds = time.perf_counter() - began
     result.write(place)
@@ -280,6 +301,18 @@ def run_stage(
     write_json(place / TIMING, {"seconds": round(seconds, 2), "peak": peak(device)})
     mark_done(place, {"stage": node.name, "key": place.name.rpartition("-")[2]})
     reporter.finished(node.name, result.headline, seconds, result.notes)
+
+
+def _with_its_row(error: AccordError, node: Node, recipe: Recipe) -> AccordError:
+    """The error about a prompt with the file and row that prompt came from, where it came from a file."""
+    from accord.pipeline.data_stages import row_of
+
+    for parent in recipe.nodes:
+        if parent.name in node.parents and isinstance(parent.config, Import):
+            file = _absolute(parent.config.file, recipe)
+            where = row_of(parent.config, file, error.prompt) + error.where
+            return type(error)(error.what, where=where, allowed=error.allowed, mend=error.mend)
+    return error
 
 
 def _empty(place: Path) -> None:

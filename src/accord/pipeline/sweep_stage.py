@@ -30,7 +30,11 @@ def sweep_stage(ctx: StageContext) -> StageResult:
         load(ctx.policy(config.init)),
         train,
         held,
-        Limits(max_prompt=config.max_prompt, max_completion=config.max_completion),
+        Limits(
+            max_prompt=config.max_prompt,
+            max_completion=config.max_completion,
+            skip_bad=bool(config.skip_bad),
+        ),
         config.average,
         config.share,
         assorted=True,

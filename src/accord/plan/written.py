@@ -59,7 +59,11 @@ class Known:
 
 
 def limits_of(config: Training) -> Limits:
-    return Limits(max_prompt=config.max_prompt, max_completion=config.max_completion)
+    return Limits(
+        max_prompt=config.max_prompt,
+        max_completion=config.max_completion,
+        skip_bad=bool(config.skip_bad),
+    )
 
 
 def answered(

@@ -3,7 +3,7 @@
 from accord.store.database import remove
 from accord.store.exporting import EXPORTS, export
 from accord.store.importing import FORMATS, ImportReport, import_file
-from accord.store.opening import opened_or_new
+from accord.store.opening import copy_store, opened_or_new, opened_snapshot
 from accord.store.snapshot import Items, Snapshot, part_of, split_of
 from accord.store.store import Lineage, Store
 from accord.store.summary import summarise
@@ -16,9 +16,11 @@ __all__ = [
     "Lineage",
     "Snapshot",
     "Store",
+    "copy_store",
     "export",
     "import_file",
     "opened_or_new",
+    "opened_snapshot",
     "part_of",
     "remove",
     "split_of",

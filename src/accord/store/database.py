@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator
@@ -18,7 +17,8 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
 from accord.core.errors import DISTRIBUTION, StoreError
-from accord.core.rundir import user_path
+from accord.core.refs import is_url, revealed, shown
+from accord.core.rundir import private, user_path
 
 __all__ = ["HEAD", "Database", "holds_database", "remove"]
 
@@ -39,7 +39,7 @@ class Database:
     """Connections to one store. A write transaction is exclusive, so a hash chain never forks."""
 
     def __init__(self, where: str | Path, create: bool, name: str | None = None) -> None:
-        self.name = name or _shown(str(where))
+        self.name = name or shown(where)
         try:
             url = _url(where, create)
             lite = url.get_backend_name() == "sqlite"
@@ -56,6 +56,8 @@ class Database:
                 mend=f"for PostgreSQL: pip install '{DISTRIBUTION}[postgres]'",
             ) from None
         self.dialect = self.engine.dialect.name
+        one_state = {} if lite else {"isolation_level": "REPEATABLE READ"}
+        self._reader = self.engine.execution_options(**one_state)
         if self.dialect == "sqlite":
             event.listen(self.engine, "connect", _sqlite_connect)
             event.listen(self.engine, "begin", _sqlite_begin)
@@ -80,7 +82,7 @@ class Database:
         if self._open is not None:
             yield self._open
             return
-        with self._faults(), self.engine.connect() as connection, connection.begin():
+        with self._faults(), self._reader.connect() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
@@ -208,18 +210,10 @@ class Database:
                 raise StoreError(what, where=self.name, mend="name another file") from None
 
 
-def _shown(where: str) -> str:
-    """A URL without what may be a password."""
-    if "://" not in where:
-        return where
-    return re.sub(r"(password=)[^&]*", r"\1…", re.sub(r"//.*@", "//…@", where))
-
-
 def _url(where: str | Path, create: bool) -> sa.URL:
-    text = str(where)
-    if "://" not in text:
+    if not is_url(where):
         return _sqlite_url(Path(where), create)
-    url = sa.make_url(text)
+    url = sa.make_url(revealed(str(where)))
     plain = url.get_backend_name() == "sqlite" and not (url.query or url.host or url.username)
     if plain and url.database and url.database != ":memory:":
         return _sqlite_url(Path(url.database), create)
@@ -244,6 +238,8 @@ def _sqlite_url(path: Path, create: bool) -> sa.URL:
             raise StoreError(
                 "the directory does not exist", where=str(path.parent), mend="make it first"
             )
+        with contextlib.suppress(OSError):  # SQLite says what is in the way
+            private(path)
         return sa.URL.create("sqlite", database=str(path))
     if head and head != SQLITE_MAGIC:
         raise StoreError(

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
-from accord.core.rundir import make_dir, user_path
+from accord.core.rundir import make_dir, private, user_path
 from accord.core.types import (
     Demonstration,
     LabelledResponse,
@@ -38,10 +38,11 @@ from accord.core.types import (
     Message,
     Pair,
     Prompt,
+    Response,
     steps_of,
 )
 from accord.store.database import holds_database
-from accord.store.foreign import argilla_rows, label_studio_rows
+from accord.store.foreign.out import argilla_rows, label_studio_rows
 from accord.store.formats import transcript
 from accord.store.native import native_rows
 from accord.store.readers import guarded
@@ -54,22 +55,29 @@ Row = dict[str, Any]
 
 
 def _turns(messages: Iterable[Message]) -> list[Row]:
-    return [{"role": m.role, "content": m.content} for m in messages]
+    return [m.model_dump(mode="json") for m in messages]
 
 
-def _said(text: str) -> list[Row]:
-    return [{"role": "assistant", "content": text}]
+def _said(r: Response) -> list[Row]:
+    return _turns([Message(role="assistant", content=r.text, tool_calls=r.tool_calls)])
+
+
+def _tools(prompt: Prompt) -> Row:
+    return {"tools": list(prompt.tools)} if prompt.tools else {}
 
 
 def _text(prompt: Prompt) -> str:
     """The user's words when that is all there is, else a transcript."""
     first = prompt.messages[0]
-    if len(prompt.messages) == 1 and first.role == "user" and not transcript(first.content):
+    alone = len(prompt.messages) == 1 and first.role == "user" and not prompt.tools
+    if alone and not transcript(first.content):
         return first.content
-    unknown = {m.role for m in prompt.messages} - set(NAMES)
+    unknown = {f"a {m.role} turn" for m in prompt.messages if m.role not in NAMES}
+    unknown |= {"a tool call" for m in prompt.messages if m.tool_calls}
+    unknown |= {"a list of tools"} if prompt.tools else set()
     if unknown:
         raise DataError(
-            f"a {unknown.pop()} turn has no text form",
+            f"{min(unknown)} has no text form",
             where=f"prompt {prompt.id}",
             mend="export messages",
         )
@@ -84,15 +92,16 @@ def _text(prompt: Prompt) -> str:
     return f"{said}\n\nAssistant:"
 
 
-def _alone(prompt: Prompt, text: str) -> str:
+def _alone(prompt: Prompt, answer: Response) -> str:
     """An answer as text, refused where it would be read as a transcript."""
-    if transcript(text):
+    why = 'an answer begins with "\\n\\nHuman:" and would be read as a transcript'
+    if answer.tool_calls or transcript(answer.text):
         raise DataError(
-            'an answer begins with "\\n\\nHuman:" and would be read as a transcript',
+            "an answer's tool call has no text form" if answer.tool_calls else why,
             where=f"prompt {prompt.id}",
             mend="export messages",
         )
-    return text
+    return answer.text
 
 
 def _facts(pair: Pair) -> Row:
@@ -105,41 +114,46 @@ def _facts(pair: Pair) -> Row:
 
 
 def _preference(p: Pair) -> Row:
-    chosen, rejected = _said(p.chosen.text), _said(p.rejected.text)
+    chosen, rejected = _said(p.chosen), _said(p.rejected)
     prompt = _turns(p.prompt.messages)
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **_facts(p)}
+    told = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return {**told, **_tools(p.prompt), **_facts(p)}
 
 
 def _preference_text(p: Pair) -> Row:
-    chosen, rejected = (_alone(p.prompt, r.text) for r in (p.chosen, p.rejected))
+    chosen, rejected = (_alone(p.prompt, r) for r in (p.chosen, p.rejected))
     return {"prompt": _text(p.prompt), "chosen": chosen, "rejected": rejected, **_facts(p)}
 
 
 def _implicit(p: Pair) -> Row:
-    chosen, rejected = (
-        [*_turns(p.prompt.messages), *_said(r.text)] for r in (p.chosen, p.rejected)
-    )
-    return {"chosen": chosen, "rejected": rejected, **_facts(p)}
+    chosen, rejected = ([*_turns(p.prompt.messages), *_said(r)] for r in (p.chosen, p.rejected))
+    return {"chosen": chosen, "rejected": rejected, **_tools(p.prompt), **_facts(p)}
 
 
 def _unpaired(r: LabelledResponse) -> Row:
     return {
         "prompt": _turns(r.prompt.messages),
-        "completion": _said(r.response.text),
+        "completion": _said(r.response),
         "label": r.desirable,
+        **_tools(r.prompt),
         "weight": r.weight,
         "sources": list(r.sources),
     }
 
 
 def _prompt_completion(d: Demonstration) -> Row:
-    prompt, said = _turns(d.prompt.messages), _said(d.response.text)
-    return {"prompt": prompt, "completion": said, "sources": list(d.sources)}
+    prompt, said = _turns(d.prompt.messages), _said(d.response)
+    return {
+        "prompt": prompt,
+        "completion": said,
+        **_tools(d.prompt),
+        "sources": list(d.sources),
+    }
 
 
 def _messages(d: Demonstration) -> Row:
-    said = [*_turns(d.prompt.messages), *_said(d.response.text)]
-    return {"messages": said, "sources": list(d.sources)}
+    said = [*_turns(d.prompt.messages), *_said(d.response)]
+    return {"messages": said, **_tools(d.prompt), "sources": list(d.sources)}
 
 
 def _native(snapshot: Snapshot) -> Items[Any]:
@@ -211,6 +225,7 @@ def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") 
         if write is None:
             _write_dataset(path, rows)
         else:
+            private(beside)
             beside.write_bytes(write(rows))
             beside.replace(path)
     except OSError as error:
@@ -241,6 +256,7 @@ def _json(rows: Sequence[Row]) -> bytes:
 def _csv(rows: Sequence[Row]) -> bytes:
     """Cells are text: lists and objects as JSON."""
     out = io.StringIO(newline="")
+    rows = _columns(rows)
     writer = csv.DictWriter(out, list(rows[0]))
     writer.writeheader()
     for row in rows:
@@ -250,20 +266,41 @@ def _csv(rows: Sequence[Row]) -> bytes:
     return out.getvalue().encode()
 
 
+def _columns(rows: Sequence[Row]) -> list[Row]:
+    """Rows for a table: the same columns in each, and tools and arguments, which are shaped as each tool
+    likes, as JSON."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: _cell(name, row.get(name)) for name in names} for row in rows]
+
+
+def _cell(name: str, value: Any) -> Any:
+    if name == "tools" and value:
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return [_cell("", item) for item in value]
+    if isinstance(value, dict):
+        inside = {k: _cell(k, v) for k, v in value.items()}
+        if "arguments" in value:
+            inside["arguments"] = json.dumps(value["arguments"], ensure_ascii=False)
+        return inside
+    return value
+
+
 def _parquet(rows: Sequence[Row]) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
     out = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), out)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_columns(rows)), out)
     return out.getvalue()
 
 
 def _write_dataset(path: Path, rows: Sequence[Row]) -> None:
     import datasets
 
+    path.mkdir(mode=0o700, exist_ok=True)
     datasets.disable_progress_bars()
-    datasets.Dataset.from_list(list(rows)).save_to_disk(str(path))
+    datasets.Dataset.from_list(_columns(rows)).save_to_disk(str(path))
 
 
 WRITERS: dict[str, Callable[[Sequence[Row]], bytes]] = {

@@ -8,220 +8,272 @@
     prompt_completion  prompt, completion            a demonstration
     messages           messages                      a demonstration: the last turn answers the rest
     prompts            prompt                        a prompt alone
-    argilla            fields, responses             Argilla's records (see foreign)
-    label_studio       data, annotations             Label Studio's tasks (see foreign)
+    argilla            fields, responses             Argilla's records, the hub's too (see foreign)
+    label_studio       data, annotations             Label Studio's tasks, JSON_MIN and CSV (see foreign)
     accord             type, …                       our own types, lossless (see exporting)
+    …                                                public data and other trainers' files (see published)
 
-Text that begins with "\\n\\nHuman:" is a transcript and becomes messages, each turn stripped of the
-spaces around it; other text is one user message.
+Beside any of them: `tools`, what the assistant may call; `system` (or `system_prompt`), a system turn;
+`answer` and its like, kept as tags of the prompt for rewards that check it. A chosen, rejected or completion
+that begins with a system or user turn is the whole conversation, and the prompt beside it must be in it.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from accord.core.types import Answer, Message, Preference, Prompt, Role, StepLabels, Thumb, Writing
+from pydantic import ValidationError
+
+from accord.core.types import Message, Prompt, StepLabels
+from accord.store.conversations import kind_of, listed, transcript, under, valid, words
+from accord.store.foreign.reading import tool_of
+from accord.store.published import PUBLISHED
 from accord.store.readers import BadRow
+from accord.store.schemas import (
+    Format,
+    Record,
+    beside,
+    compared,
+    demonstrated,
+    is_missing,
+    question,
+    text,
+    thumbed,
+    whole,
+)
 
-__all__ = ["FORMATS", "Record", "convert", "detect"]
+__all__ = ["FORMATS", "Record", "check", "convert", "detect", "records", "transcript", "unused"]
 
-ROLES = get_args(Role)
-SPEAKERS = {"Human": "user", "Assistant": "assistant", "System": "system"}
-TURN = re.compile(r"\n\n(Human|Assistant|System):")
 NATIVE_TYPES = ("prompt", "response", "question", "rater", "judgment")
-Turns = tuple[Message, ...]
+SYSTEM = ("system", "system_prompt")
+TAGS = {"answer", "final_answer", "ground_truth", "reference_answer", "solution"}
+PICTURES = {"image", "images", "video", "videos", "audio", "audios"}
+Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Record:
-    """A row understood: for a preference the better response comes first."""
-
-    prompt: Prompt
-    texts: tuple[str, ...] = ()
-    answer: Answer | None = None
-
-
-def turns(value: Any, field: str, alone: str) -> Turns:
-    """Messages of a text or a list; plain text is one message by `alone`."""
-    if isinstance(value, str):
-        return transcript(value) or (Message(role=alone, content=value),)
-    if not isinstance(value, Sequence) or not value:
-        raise BadRow(field, f"is {_kind(value)}", "text, or a list of {role, content}")
-    return tuple(_message(m, f"{field}[{i}]") for i, m in enumerate(value))
-
-
-def transcript(text: str) -> Turns:
-    """Turns of "\\n\\nHuman: …\\n\\nAssistant: …"; () when the text is none."""
-    if not TURN.match(text):
-        return ()
-    parts = TURN.split(text)[1:]
-    return tuple(
-        Message(role=SPEAKERS[who], content=said.strip())
-        for who, said in zip(parts[::2], parts[1::2], strict=True)
+def _stepwise(row: Row) -> list[Record]:
+    steps, given = (
+        listed(row[k], k) if isinstance(row.get(k), str) else row.get(k)
+        for k in ("completions", "labels")
     )
-
-
-def _message(value: Any, field: str) -> Message:
-    if not isinstance(value, Mapping):
-        raise BadRow(field, f"is {_kind(value)}", "an object {role, content}")
-    extra = sorted(k for k in value if k not in {"role", "content"} and value[k] is not None)
-    if extra:
-        raise BadRow(f"{field}.{extra[0]}", "is not a known key", "role, content")
-    role = value.get("role")
-    if role not in ROLES:
-        raise BadRow(
-            f"{field}.role",
-            "is missing" if role is None else f"{role!r} is unknown",
-            ", ".join(ROLES),
-        )
-    if not isinstance(value.get("content"), str):
-        raise BadRow(f"{field}.content", f"is {_kind(value.get('content'))}", "text")
-    return Message(role=role, content=value["content"])
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", dict: "an object"}
-    if value is None:
-        return "missing"
-    return "an empty list" if value == [] else names.get(type(value), f"a {type(value).__name__}")
-
-
-def _prompt(row: Mapping[str, Any]) -> Turns:
-    found = turns(row.get("prompt"), "prompt", "user")
-    if found[-1].role == "assistant" and not found[-1].content:  # a transcript up to "Assistant:"
-        found = found[:-1]
-    if not found or found[-1].role == "assistant":
-        raise BadRow("prompt", "ends with the assistant's turn", "a conversation up to that turn")
-    return found
-
-
-def _answer(before: Turns, value: Any, field: str) -> tuple[Turns, str]:
-    """(prompt, answer) of a conversation that goes on from `before`, or repeats it first."""
-    said = turns(value, field, "assistant")
-    whole = said if before and said[: len(before)] == before else (*before, *said)
-    if whole[-1].role != "assistant":
-        raise BadRow(
-            field, f"ends with the {whole[-1].role}'s turn", "a last turn of the assistant"
-        )
-    if len(whole) == 1:
-        raise BadRow(
-            field, "has no turn before the answer", "a conversation, or a prompt beside it"
-        )
-    return whole[:-1], whole[-1].content
-
-
-def _compare(row: Mapping[str, Any], before: Turns) -> Record:
-    prompt, chosen = _answer(before, row.get("chosen"), "chosen")
-    other, rejected = _answer(before, row.get("rejected"), "rejected")
-    if prompt != other:
-        raise BadRow(
-            "rejected", "differs from chosen before the last turn", "one prompt, two answers"
-        )
-    return Record(Prompt(messages=prompt), (chosen, rejected), Preference(better=0))
-
-
-def _preference(row: Mapping[str, Any]) -> Record:
-    return _compare(row, _prompt(row))
-
-
-def _implicit(row: Mapping[str, Any]) -> Record:
-    return _compare(row, ())
-
-
-def _unpaired(row: Mapping[str, Any]) -> Record:
-    prompt, text = _answer(_prompt(row), row.get("completion"), "completion")
-    return Record(Prompt(messages=prompt), (text,), _thumb(row))
-
-
-def _unpaired_messages(row: Mapping[str, Any]) -> Record:
-    prompt, text = _answer((), row.get("messages"), "messages")
-    return Record(Prompt(messages=prompt), (text,), _thumb(row))
-
-
-def _thumb(row: Mapping[str, Any]) -> Thumb:
-    names = {"true": True, "1": True, "false": False, "0": False}
-    label = row.get("label")
-    up = label if isinstance(label, bool) else names.get(str(label).lower())
-    if up is None:
-        raise BadRow("label", f"is {_kind(label)}", "true or false")
-    return Thumb(up=up)
-
-
-def _stepwise(row: Mapping[str, Any]) -> Record:
-    steps, given = row.get("completions"), row.get("labels")
     if not isinstance(steps, list) or not all(isinstance(s, str) and s.strip() for s in steps):
-        raise BadRow("completions", f"is {_kind(steps)}", "a list of steps, none of them empty")
+        raise BadRow("completions", f"is {kind_of(steps)}", "a list of steps, none of them empty")
     if any("\n" in s.strip() for s in steps):
         raise BadRow("completions", "has a step of several lines", "a step a line")
     if not isinstance(given, list) or any(
         not isinstance(x, bool | int) or x not in (-1, 0, 1) for x in given
     ):
-        raise BadRow("labels", f"is {_kind(given)}", "a list of true and false, or of 1, 0 and -1")
+        raise BadRow(
+            "labels", f"is {kind_of(given)}", "a list of true and false, or of 1, 0 and -1"
+        )
     if len(steps) != len(given):
         raise BadRow("labels", f"has {len(given)} labels for {len(steps)} steps", "one a step")
     labels = tuple((1 if x else -1) if isinstance(x, bool) else x for x in given)
-    text = "\n".join(s.strip() for s in steps)
+    said = "\n".join(s.strip() for s in steps)
     answer = StepLabels.model_validate({"labels": labels})
-    return Record(Prompt(messages=_prompt(row)), (text,), answer)
+    return [Record(Prompt(messages=question(row.get("prompt"), "prompt")), (said,), answer)]
 
 
-def _prompt_completion(row: Mapping[str, Any]) -> Record:
-    prompt, text = _answer(_prompt(row), row.get("completion"), "completion")
-    return Record(Prompt(messages=prompt), (), Writing(text=text))
+def _prompts(row: Row) -> list[Record]:
+    return [Record(Prompt(messages=question(row.get("prompt"), "prompt")))]
 
 
-def _messages(row: Mapping[str, Any]) -> Record:
-    prompt, text = _answer((), row.get("messages"), "messages")
-    return Record(Prompt(messages=prompt), (), Writing(text=text))
-
-
-def _prompts(row: Mapping[str, Any]) -> Record:
-    return Record(Prompt(messages=_prompt(row)))
-
-
-@dataclass(frozen=True)
-class Format:
-    """The keys a row must have and how it is read; None where a row holds several things."""
-
-    keys: tuple[str, ...]
-    read: Callable[[Mapping[str, Any]], Record] | None
-
-
+PROMPT = text("prompt")
 FORMATS: dict[str, Format] = {
-    "accord": Format(("type",), None),
-    "preference": Format(("prompt", "chosen", "rejected"), _preference),
-    "implicit": Format(("chosen", "rejected"), _implicit),
-    "unpaired": Format(("prompt", "completion", "label"), _unpaired),
+    "accord": Format(("type",), None, kind="typed"),
+    "preference": compared(beside(PROMPT, "chosen", "rejected")),
+    "implicit": compared(whole("chosen", "rejected")),
+    "unpaired": thumbed(beside(PROMPT, "completion")),
     "stepwise": Format(("prompt", "completions", "labels"), _stepwise),
-    "prompt_completion": Format(("prompt", "completion"), _prompt_completion),
-    "unpaired_messages": Format(("messages", "label"), _unpaired_messages),
-    "messages": Format(("messages",), _messages),
-    "prompts": Format(("prompt",), _prompts),
-    "argilla": Format(("fields", "responses"), None),
-    "label_studio": Format(("data", "annotations"), None),
+    "prompt_completion": demonstrated(beside(PROMPT, "completion")),
+    "unpaired_messages": thumbed(whole("messages")),
+    "messages": demonstrated(whole("messages")),
+    "prompts": Format(("prompt",), _prompts, kind="prompt"),
+    "argilla": Format(("fields", "responses"), None, kind="typed"),
+    "label_studio": Format(("data", "annotations"), None, kind="typed"),
+    **PUBLISHED,
 }
+BY_SIZE = sorted(FORMATS, key=lambda name: -len(FORMATS[name].keys))
 
 
-def detect(row: Mapping[str, Any]) -> str:
-    """The first format all of whose keys the row has; half a pair is no prompt alone."""
-    partial = {"chosen", "rejected", "completion", "messages", "response", "output"} & set(row)
-    for name, format in FORMATS.items():
-        if name == "accord" and row.get("type") not in NATIVE_TYPES:
-            continue  # many a data set has a column of this name
-        if all(key in row for key in format.keys) and not (name == "prompts" and partial):
-            return name
-    known = "; ".join(f"{n}: {', '.join(f.keys)}" for n, f in FORMATS.items())
-    raise BadRow("", f"has the keys {', '.join(map(str, row)) or '(none)'}", known)
+# -- which format a row is ------------------------------------------------------------------------
+
+ANSWERS = {
+    "answer", "assistant", "candidate", "chosen", "completion", "continuation", "conversation",
+    "generation", "message", "output", "ref", "rejected", "reply", "response", "summary",
+}  # fmt: skip
+PAIRED = {"chosen", "rejected", "winner", "loser"}
+LABELS = {"better", "kto", "label", "preference", "preferred", "thumb", "winner"}
+COUNTED = {"num", "n", "is", "has", "len", "max", "min"}
+FACTS = {
+    "category", "count", "date", "format", "hash", "id", "ids", "index", "lang", "language", "length",
+    "level", "meta", "metadata", "model", "score", "scores", "sha256", "source", "sources", "status",
+    "time", "timestamp", "tokens", "type", "url",
+}  # fmt: skip
 
 
-def convert(row: Mapping[str, Any], format: str) -> Record:
-    """The record of a row; BadRow names the field that is wrong."""
+def detect(row: Row) -> str:
+    """The format all of whose keys the row has, of several the one with most keys; half a pair is no prompt
+    alone."""
+    native = row.get("type") in NATIVE_TYPES
+    name = (None if native else tool_of(row)) or _match(tuple(row), native)
+    left = unread(row, name) if name else []
+    if name and not left:
+        return name
+    what = f"has the keys {_shown(list(row)[:20])}"
+    mend = ""
+    if name and left:
+        what += f"; {_shown(left)} would be lost as {name}, and half a pair is no {FORMATS[name].kind} alone"
+        mend = f"; or --format {name}, which leaves them out"
+    near = sorted(FORMATS, key=lambda n: -_overlap(FORMATS[n].keys, row))
+    known = "; ".join(f"{n}: {', '.join(FORMATS[n].keys)}" for n in near[:8])
+    raise BadRow("", what, f"{known}; … (letter for letter){mend}")
+
+
+def check(row: Row, name: str) -> None:
+    """BadRow where a row says more than the format that was found from the file's first row reads."""
+    more = _match(tuple(row), name == "accord")
+    if more and set(FORMATS[more].keys) > set(FORMATS[name].keys):
+        raise BadRow(
+            "", f"is of format {more}, unlike the rows before it", f"{name} in all of them"
+        )
+    if left := unread(row, name):
+        raise BadRow(left[0], f"would be lost as {name}", "the columns of the file's first row")
+
+
+@functools.lru_cache(maxsize=1000)
+def _match(keys: tuple[str, ...], native: bool) -> str | None:
+    if native and "type" in keys:  # many a data set has a column of this name
+        return "accord"
+    return next((n for n in BY_SIZE if n != "accord" and set(FORMATS[n].keys) <= set(keys)), None)
+
+
+def _overlap(keys: Sequence[str], row: Row) -> float:
+    """How near a format is to a row whose columns may be written otherwise."""
+    plain = {k.strip().casefold() for k in row}
+    return len(plain & {k.casefold() for k in keys}) / len(keys)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(repr(n) if n != n.strip() else n for n in names) or "(none)"
+
+
+def unread(row: Row, name: str) -> list[str]:
+    """Columns that look like answers, or like what was said of them, and that the format doesn't read."""
+    found = [k for k in _suspects(tuple(row), name) if not is_missing(row[k])]
+    found = [k for k in found if not (k in TAGS and _is_tag(row[k]))]
+    return [k for k in found if _tokens(k) & LABELS or isinstance(row[k], str | list | dict)]
+
+
+@functools.lru_cache(maxsize=1000)
+def _suspects(keys: tuple[str, ...], name: str) -> list[str]:
+    kind = FORMATS[name].kind
+    if kind in ("typed", "comparison"):
+        return []
+    return [k for k in _others(keys, name) if _is_suspect(k, kind)]
+
+
+def _is_suspect(column: str, kind: str) -> bool:
+    words = _tokens(column)
+    last = re.findall(r"[a-z0-9]+", column.casefold())[-1:]
+    if words & COUNTED or set(last) & FACTS:
+        return False
+    if words & PAIRED or (kind == "prompt" and words & ANSWERS):
+        return True
+    one_of_several = bool(words & ANSWERS) and any(len(w) == 1 or w.isdigit() for w in words)
+    return one_of_several or (kind == "demonstration" and bool(words & LABELS))
+
+
+def _tokens(column: str) -> set[str]:
+    """The words of a column's name, without the s of a plural: chosenResponses is {chosen, response}."""
+    found = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", column)
+    plain = (w.lower().replace("ies", "y") for w in found)
+    return {w.removesuffix("s") if len(w) > 3 else w for w in plain}
+
+
+def used(name: str) -> frozenset[str]:
+    """The columns that a format reads where they are there."""
+    return frozenset((*FORMATS[name].keys, *FORMATS[name].also, *SYSTEM, "tools"))
+
+
+def unused(row: Row, name: str) -> list[str]:
+    """The columns of a row of which nothing is read."""
+    return [k for k in _others(tuple(row), name) if not (k in TAGS and _is_tag(row[k]))]
+
+
+@functools.lru_cache(maxsize=1000)
+def _others(keys: tuple[str, ...], name: str) -> list[str]:
+    read = used(name)
+    return [k for k in keys if k not in read]
+
+
+# -- what a row says ------------------------------------------------------------------------------
+
+
+def records(row: Row, format: str) -> Sequence[Record]:
+    """What a row says; BadRow names the field that is wrong, Unusable why nothing of it can be kept."""
     shape = FORMATS[format]
-    for key in shape.keys:
+    for key in () if shape.gather else shape.keys:
         if key not in row:
             raise BadRow(key, "is missing", f"{format} needs {', '.join(shape.keys)}")
+    for column in PICTURES & row.keys():
+        if not is_missing(row[column]):
+            raise BadRow(column, "holds pictures, video or sound", "text alone")
     assert shape.read is not None
-    return shape.read(row)
+    try:
+        made = shape.read(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadRow(".".join(map(str, first["loc"])), first["msg"]) from None
+    system, tags, tools = _system(row), _tags(row, shape), _tools(row.get("tools"))
+    if not system and not tags and not tools:
+        return made
+    return [replace(r, prompt=_under(system, r.prompt, tags, tools)) for r in made]
+
+
+def convert(row: Row, format: str) -> Record:
+    """The first of what a row says."""
+    return records(row, format)[0]
+
+
+def _system(row: Row) -> tuple[Message, ...]:
+    told = {words(row[k], k) for k in SYSTEM if k in row and not is_missing(row[k])}
+    if len(told) > 1:
+        raise BadRow(SYSTEM[1], f"differs from {SYSTEM[0]}", "one of them")
+    return tuple(Message(role="system", content=text) for text in told)
+
+
+def _under(system: tuple[Message, ...], prompt: Prompt, tags: dict[str, str], tools: Any) -> Prompt:
+    messages = [m.model_dump() for m in under(system, prompt.messages, "system")]
+    return valid(Prompt, "", {"messages": messages, "tags": tags, "tools": tools})
+
+
+def _tools(value: Any) -> Any:
+    """The tools of a row: a list of objects, or the same as JSON."""
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        raise BadRow("tools", "is no JSON", "a list of tools") from None
+    if found is not None and not (
+        isinstance(found, list) and all(isinstance(t, Mapping) for t in found)
+    ):
+        raise BadRow("tools", f"is {kind_of(found)}", "a list of tools, or that as JSON")
+    return found or None
+
+
+def _tags(row: Row, shape: Format) -> dict[str, str]:
+    """The answers to be checked, by column."""
+    found = sorted(TAGS & row.keys() - set(shape.keys))
+    return {k: str(row[k]) for k in found if _is_tag(row[k])}
+
+
+def _is_tag(value: Any) -> bool:
+    """One value; lists and objects are none."""
+    return isinstance(value, str | int | float) and not is_missing(value)

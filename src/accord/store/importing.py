@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections import Counter
-from collections.abc import Callable, Iterator
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,67 +21,31 @@ from typing import Any, Literal
 from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
 from accord.core.rundir import write_jsonl
-from accord.core.types import ANSWERS, Judgment, Preference, Question, Rater, Response
-from accord.store.foreign import read_foreign
-from accord.store.formats import FORMATS, Record, convert, detect
-from accord.store.native import add_native, read_native
+from accord.core.types import (
+    ANSWERS,
+    Judgment,
+    Preference,
+    Prompt,
+    Question,
+    Ranking,
+    Rater,
+    Response,
+)
+from accord.store import schema
+from accord.store.conversations import Said
+from accord.store.foreign.reading import Foreign, read_foreign
+from accord.store.formats import FORMATS, Record, check, detect, records, unused
+from accord.store.import_report import REASONS, ImportReport
+from accord.store.native import Native, add_native, read_native, refused
 from accord.store.readers import BadRow, Row, count_rows, read_rows
+from accord.store.schemas import Unusable
 from accord.store.store import Store
 
 __all__ = ["FORMATS", "ImportReport", "import_file"]
 
 BATCH = 1000
 WHOLE = {"accord", "argilla", "label_studio"}  # rows that hold typed objects, added together
-REASONS = {
-    "bad": "bad rows",
-    "duplicate": "duplicates of a judgment already there",
-    "empty": "with an empty response",
-    "identical": "with identical chosen and rejected",
-    "over_limit": "over the length limit",
-}
 KINDS = {answer: question for question, answer in ANSWERS.items()}
-
-
-@dataclass
-class ImportReport:
-    """What came in, what did not and why."""
-
-    path: Path
-    format: str = ""
-    rows: int = 0
-    judgments: int = 0
-    prompts: int = 0
-    contradictory: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    unused: Counter[str] = field(default_factory=Counter)
-    rejects: list[dict[str, Any]] = field(default_factory=list)
-    rejects_path: Path | None = None
-
-    def counts(self) -> dict[str, Any]:
-        """As plain data, zeros included."""
-        return {
-            "format": self.format,
-            "rows": self.rows,
-            "judgments": self.judgments,
-            "prompts": self.prompts,
-            **{reason: self.left_out[reason] for reason in REASONS},
-            "contradictory": self.contradictory,
-            "columns not used": ", ".join(self.unused),
-        }
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.path}: {self.rows} rows of format {self.format}, {self.judgments} new judgments, "
-            f"{self.prompts} prompts"
-        ]
-        lines += [f"  left out: {n} {REASONS[r]}" for r, n in self.left_out.items() if n]
-        if self.contradictory:
-            lines.append(f"  kept: {self.contradictory} judgments that contradict another one")
-        if self.unused:
-            lines.append(f"  columns not used: {', '.join(self.unused)}")
-        if self.rejects_path:
-            lines.append(f"  rows left out, with reasons: {self.rejects_path}")
-        return "\n".join(lines)
 
 
 @dataclass
@@ -90,12 +55,15 @@ class _Job:
     store: Store
     report: ImportReport
     rater: Rater
+    is_named: bool  # by the caller: then the file's own raters are not
     at: str
     max_prompt: int | None
     max_response: int | None
     said: set[tuple[str, str, str]] = field(default_factory=set)  # question, rater, answer
     answers: dict[str, set[str]] = field(default_factory=dict)  # by question
     prompts: set[str] = field(default_factory=set)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)  # by prompt
+    is_found: bool = False  # the format, from the first row
 
     def leave_out(self, reason: str, place: str, row: Any, field: str = "", why: str = "") -> None:
         self.report.left_out[reason] += 1
@@ -130,6 +98,7 @@ def import_file(
         store=store,
         report=ImportReport(path),
         rater=Rater(name=rater or path.name, kind=rater_kind, facts={"order_shown": "unknown"}),
+        is_named=rater is not None,
         at=at or datetime.now(UTC).isoformat(timespec="seconds"),
         max_prompt=max_prompt_chars,
         max_response=max_response_chars,
@@ -159,17 +128,17 @@ def _import(
     total = min(limit or 10**12, count_rows(path)) if on_progress and path.exists() else 0
     with job.store.database.roomy():
         batch: list[tuple[str, Row, Record | Any]] = []
-        for place, row in _good_rows(job, path, skip_bad, limit):
-            understood = _understand(job, place, row, path, skip_bad)
-            batch.append((place, {} if job.report.format in WHOLE else row, understood))
-            if len(batch) == BATCH and job.report.format not in WHOLE:
-                _add(job, batch)
+        for place, row in _gathered(job, path, skip_bad, limit):
+            kept = {} if job.report.format in WHOLE else row
+            batch += [(place, kept, r) for r in _understand(job, place, row, path, skip_bad)]
+            if len(batch) >= BATCH and job.report.format not in WHOLE:
+                _add(job, batch, skip_bad)
                 batch = []
                 if on_progress:
                     on_progress(job.report.rows, max(total, job.report.rows))
         if not job.report.rows:
             raise DataError("holds no rows", where=str(path), mend="is it the right file?")
-        _add(job, batch)
+        _add(job, batch, skip_bad)
         if job.report.rejects:  # inside: when they can't be written, nothing is
             target = Path(rejects_path or f"{path.name}.rejects.jsonl")
             write_jsonl(target, (_plain(told) for told in job.report.rejects))
@@ -189,6 +158,23 @@ def _plain(told: dict[str, Any]) -> Any:
     return told
 
 
+def _gathered(
+    job: _Job, path: Path, skip_bad: bool, limit: int | None
+) -> Iterator[tuple[str, Row]]:
+    """Good rows; of a format that spreads what it says over several, what it makes of them."""
+    rows = _good_rows(job, path, skip_bad, limit)
+    first = next(rows, None)
+    if first is None:
+        return
+    rows = itertools.chain([first], rows)
+    gather = FORMATS[job.report.format].gather
+    for place, row in gather(rows) if gather else rows:
+        if isinstance(row, BadRow):
+            _bad(job, path, place, row, row.raw, skip_bad)
+        else:
+            yield place, row
+
+
 def _good_rows(
     job: _Job, path: Path, skip_bad: bool, limit: int | None
 ) -> Iterator[tuple[str, Row]]:
@@ -200,28 +186,61 @@ def _good_rows(
         if isinstance(row, BadRow):
             _bad(job, path, place, row, row.raw, skip_bad)
             continue
-        if job.report.format == "auto":
-            try:
+        try:
+            if job.report.format == "auto":
                 job.report.format = detect(row)
-            except BadRow as bad:
-                _bad(job, path, place, bad, row, skip_bad)
-                continue
+                job.is_found = True
+            elif job.is_found:
+                check(row, job.report.format)
+        except BadRow as bad:
+            _bad(job, path, place, bad, row, skip_bad)
+            continue
+        if job.report.format not in WHOLE:
+            job.report.unused.update(unused(row, job.report.format))
         yield place, row
 
 
-def _understand(job: _Job, place: str, row: Row, path: Path, skip_bad: bool) -> Record | Any:
+def _understand(job: _Job, place: str, row: Row, path: Path, skip_bad: bool) -> Sequence[Any]:
+    """What a row says: records or, of the formats that are added together, lists of typed objects."""
     try:
         if job.report.format == "accord":
-            return [read_native(row)]
+            return [[read_native(row)]]
         if job.report.format in WHOLE:
-            return read_foreign(row, job.report.format, job.at)
-        record = convert(row, job.report.format)
+            return _told(job, place, row, read_foreign(row, job.report.format, job.at))
+        found = records(row, job.report.format)
+        for record in found:
+            _tagged(job, record.prompt)
+        return found
+    except Unusable as unusable:
+        job.leave_out(unusable.reason, place, row)
     except BadRow as bad:
         _bad(job, path, place, bad, row, skip_bad)
-        return None
-    used = FORMATS[job.report.format].keys
-    job.report.unused.update(str(k) for k in row if k not in used)
-    return record
+    return []
+
+
+def _told(job: _Job, place: str, row: Row, foreign: Foreign) -> list[list[Native]]:
+    """What another tool's row says, what of it is not read counted by name."""
+    job.report.unused.update(foreign.unused)
+    job.report.skipped.update(foreign.skipped)
+    texts = tuple(r.shown for kind, _, r in foreign.found if kind == "response")
+    if _says_nothing(job, place, row, Record(foreign.prompt, texts)):
+        return []
+    questions = {q.id for kind, _, q in foreign.found if kind == "question"}
+    _remember(job, list(questions))
+    judged = [x for kind, _, x in foreign.found if kind == "judgment" and x.id in foreign.untimed]
+    again = {j.id for j in judged if _known(job, place, row, j)}
+    return [[x for x in foreign.found if x[0] != "judgment" or x[2].id not in again]]
+
+
+def _tagged(job: _Job, prompt: Prompt) -> None:
+    """A prompt has one answer to be checked: BadRow where rows give several."""
+    for name, value in prompt.tags.items():
+        known = job.tags.setdefault(prompt.id, {}).setdefault(name, value)
+        if known != value:
+            raise BadRow(
+                name, "differs from that of an earlier row with this prompt", "one of them"
+            )
+        job.report.tags[name] += 1
 
 
 def _bad(job: _Job, path: Path, place: str, bad: BadRow, row: Any, skip_bad: bool) -> None:
@@ -237,20 +256,25 @@ def _bad(job: _Job, path: Path, place: str, bad: BadRow, row: Any, skip_bad: boo
     )
 
 
-def _add(job: _Job, batch: list[tuple[str, Row, Any]]) -> None:
+def _add(job: _Job, batch: list[tuple[str, Row, Any]], skip_bad: bool) -> None:
     """Add a batch of understood rows to the store."""
-    understood = [(place, row, what) for place, row, what in batch if what is not None]
     if job.report.format in WHOLE:
-        found = [thing for _, _, several in understood for thing in several]
+        faults = refused(job.store, [several for _, _, several in batch])
+        for n, bad in sorted(faults.items()):
+            place, _, several = batch[n]
+            told = [{"type": kind, **thing.model_dump(mode="json")} for kind, _, thing in several]
+            _bad(job, job.report.path, place, bad, told, skip_bad)
+        found = [x for n, (_, _, several) in enumerate(batch) if n not in faults for x in several]
         job.report.judgments += add_native(job.store, found, job.report.path)
         job.report.prompts = job.store.counts()["prompts"]
         return
-    kept = [
-        (place, row, r) for place, row, r in understood if not _says_nothing(job, place, row, r)
-    ]
-    responses = [(r.prompt, [_response(job, text) for text in r.texts]) for _, _, r in kept]
-    job.store.add_raters([job.rater])
-    job.store.add_prompts({r.prompt.id: r.prompt for _, _, r in kept}.values())
+    kept = [(place, row, r) for place, row, r in batch if not _says_nothing(job, place, row, r)]
+    responses = [(r.prompt, _responses(job, r)) for _, _, r in kept]
+    raters = [job.rater, *(_rater(job, r) for _, _, r in kept if r.rater)]
+    job.store.add_raters({r.name: r for r in raters}.values())
+    prompts = {r.prompt.id: r.prompt for _, _, r in kept}
+    job.store.add_prompts(prompts.values())
+    _count_untagged(job, prompts)
     job.store.add_all_responses((prompt, r) for prompt, many in responses for r in many)
     job.prompts |= {r.prompt.id for _, _, r in kept}
     job.report.prompts = len(job.prompts)
@@ -266,16 +290,25 @@ def _add(job: _Job, batch: list[tuple[str, Row, Any]]) -> None:
     job.report.judgments += job.store.add_judgments(fresh)
 
 
+def _count_untagged(job: _Job, prompts: Mapping[str, Prompt]) -> None:
+    """Tags of a prompt that was in the store already are not kept: say so."""
+    tagged = {id: p.tags for id, p in prompts.items() if p.tags}
+    found = job.store.database.columns(schema.prompts, "id", tagged, "id", "tags")
+    kept = {id: json.loads(text) for id, text in found}
+    job.report.untagged += sum(not tags.items() <= kept[id].items() for id, tags in tagged.items())
+
+
 def _says_nothing(job: _Job, place: str, row: Row, record: Record) -> bool:
     """Leave out a row that holds no information, counted by reason."""
-    texts = list(record.texts)
+    texts = [r.shown for r in _responses(job, record)]
     if record.answer and record.answer.kind == "writing":
-        texts.append(record.answer.text)
+        written = record.answer
+        texts.append(Response(text=written.text, tool_calls=written.tool_calls).shown)
     size = sum(len(m.content) for m in record.prompt.messages)
     reason = ""
     if any(not t.strip() for t in texts) or not record.prompt.last.strip():
         reason = "empty"
-    elif len(record.texts) == 2 and texts[0] == texts[1]:
+    elif len(set(texts)) < len(texts):
         reason = "identical"
     elif (job.max_prompt and size > job.max_prompt) or (
         job.max_response and max(map(len, texts), default=0) > job.max_response
@@ -286,29 +319,45 @@ def _says_nothing(job: _Job, place: str, row: Row, record: Record) -> bool:
     return bool(reason)
 
 
-def _response(job: _Job, text: str) -> Response:
-    return Response(text=text, source=f"import:{job.report.path.name}")
+def _responses(job: _Job, record: Record) -> list[Response]:
+    """The answers, by who wrote them where the row says so, else from the file."""
+    sources = record.sources or [f"import:{job.report.path.name}"] * len(record.texts)
+    return [_response(said, s) for said, s in zip(record.texts, sources, strict=True)]
+
+
+def _response(said: Said, source: str) -> Response:
+    if isinstance(said, str):
+        return Response(text=said, source=source)
+    return Response(text=said.content, source=source, tool_calls=said.tool_calls)
+
+
+def _rater(job: _Job, record: Record) -> Rater:
+    """The row's own rater, unless the caller names one for all."""
+    own = record.rater and not job.is_named
+    return job.rater.model_copy(update={"name": record.rater}) if own else job.rater
 
 
 def _ask(
     job: _Job, record: Record, responses: list[Response]
 ) -> tuple[Question | None, Judgment | None]:
-    """The question a record answers. The order shown is not known: pairs go in the order of their
-    ids, so that a pair and its reverse are the same question."""
+    """The question a record answers. The order shown is not known: responses go in the order of their ids,
+    so that a pair and its reverse are the same question."""
     if record.answer is None:
         return None, None
     ids = [r.id_for(record.prompt) for r in responses]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
     answer = record.answer
-    if isinstance(answer, Preference):
-        better = ids[0]
-        ids.sort()
-        answer = Preference(better=0 if ids[0] == better else 1)
+    if isinstance(answer, Preference) and answer.better is not None:
+        answer = answer.model_copy(update={"better": order.index(answer.better)})
+    elif isinstance(answer, Ranking):
+        answer = Ranking(ranks=tuple(answer.ranks[i] for i in order))
     question = Question(
         prompt=record.prompt.id,
-        responses=tuple(ids),
+        responses=tuple(ids[i] for i in order),
         kind=KINDS[answer.kind],
     )
-    return question, Judgment(question=question.id, rater=job.rater.id, answer=answer, at=job.at)
+    rater = _rater(job, record).id
+    return question, Judgment(question=question.id, rater=rater, answer=answer, at=job.at)
 
 
 def _remember(job: _Job, questions: list[str]) -> None:

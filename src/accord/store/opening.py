@@ -1,4 +1,4 @@
-"""A store that appears whole: what is put into a new one is there altogether, or not at all."""
+"""Opening by reference (STORE@SNAPSHOT), making a store whole or not at all, copying one that is in use."""
 
 from __future__ import annotations
 
@@ -8,19 +8,50 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from accord.core.errors import StoreError
+import sqlalchemy as sa
+
+from accord.core.errors import ConfigError, StoreError
+from accord.core.refs import StoreRef, is_url
 from accord.core.rundir import user_path
+from accord.store import schema
 from accord.store.database import remove
+from accord.store.snapshot import Snapshot
 from accord.store.store import Store
 
-__all__ = ["opened_or_new"]
+__all__ = ["copy_store", "opened_or_new", "opened_snapshot"]
+
+AT_ONCE = 1000  # rows of a copy
+
+
+@contextlib.contextmanager
+def opened_snapshot(where: str, folder: Path | None = None) -> Iterator[Snapshot]:
+    """The snapshot that STORE@SNAPSHOT names, its store open meanwhile; files are below `folder`."""
+    ref = StoreRef.parse(where, folder)
+    with Store(ref.location(folder or Path()), create=False) as store:
+        if not ref.snapshot:
+            names = ", ".join(store.snapshot_names()) or "none yet"
+            mend = f"name one: {store.name}@NAME"
+            raise ConfigError("which snapshot?", where=store.name, allowed=names, mend=mend)
+        yield store.snapshot(ref.snapshot)
+
+
+def copy_store(source: Store, target: Path) -> None:
+    """All of a store, a file or a database, in a new file: read in one state through the database, so that
+    others may write meanwhile. Accounts and studies stay behind."""
+    with Store(target) as made, made.database.roomy(), source.database.reading() as connection:
+        for name in schema.TABLES:
+            table = schema.metadata.tables[name]
+            first = next(iter(table.primary_key))
+            found = connection.execute(sa.select(table).order_by(first)).mappings()
+            for rows in found.partitions(AT_ONCE):
+                made.database.insert(table, [dict(row) for row in rows])
 
 
 @contextlib.contextmanager
 def opened_or_new(where: str | Path) -> Iterator[Store]:
     """The store there, or a new one that appears with all that was put in, or, after an exception, not
     at all. StoreError when another process makes one of that name meanwhile."""
-    path = None if "://" in str(where) else user_path(where)
+    path = None if is_url(where) else user_path(where)
     if path is None or path.exists() or not path.parent.is_dir():
         with Store(where) as store:
             yield store

@@ -136,7 +136,9 @@ def _level(answer: Rating, axis: str | None = None) -> float:
 
 
 def _written(answer: Writing, rater: Rater) -> Response:
-    return Response(text=answer.text, source=f"person:{rater.name}", finish="stop")
+    return Response(
+        text=answer.text, source=f"person:{rater.name}", finish="stop", tool_calls=answer.tool_calls
+    )
 
 
 def by_pair(found: Iterable[Vote]) -> dict[str, dict[tuple[str, str], list[Vote]]]:

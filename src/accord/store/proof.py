@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from accord.core.errors import StoreError
-from accord.core.types import short_id
+from accord.core.types import response_id
 from accord.store import rows, schema
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _findings(connection: sa.Connection) -> Iterator[tuple[str, bool]]:
     order: tuple[tuple[sa.Table, Any], ...] = (
         (schema.prompts, lambda r: (rows.to_prompt(r).id, [])),
         (schema.raters, lambda r: (rows.to_rater(r).id, [])),
-        (schema.responses, lambda r: (short_id([r.prompt, r.text, r.source]), [r.prompt])),
+        (schema.responses, lambda r: (response_id(r.prompt, rows.to_response(r)), [r.prompt])),
         (schema.questions, lambda r: (rows.to_question(r).id, [r.prompt, *rows.to_ids(r.responses)])),
     )  # fmt: skip
     seen: set[str] = set()

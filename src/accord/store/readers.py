@@ -1,4 +1,4 @@
-"""Rows of a data file with the place of each: JSONL, JSON, CSV, Parquet, a `datasets` folder; .gz too.
+"""Rows of a data file with the place of each: JSONL, JSON, CSV, TSV, Parquet; .gz too; folders.
 
 A reader yields (place, row) where row is a dict, or a `BadRow` that says what is wrong there. Faults of
 the whole file (missing, empty, not what its name says) are DataErrors.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import gzip
 import io
 import json
@@ -20,10 +21,12 @@ from typing import IO, Any
 
 from accord.core.errors import DataError
 from accord.core.rundir import user_path
+from accord.store.folders import data_files, saved_rows
 
-__all__ = ["BadRow", "count_rows", "guarded", "read_rows"]
+__all__ = ["BadRow", "count_rows", "guarded", "loads", "read_rows"]
 
 MAX_LINE = 5 << 20  # bytes
+SPACE = b" \t\r\n\xef\xbb\xbf"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Row = dict[str, Any]
 
@@ -43,17 +46,23 @@ Rows = Iterator[tuple[str, Row | BadRow]]
 
 def read_rows(path: Path) -> Rows:
     """(place, row) for every row of the file; the place is what follows the file's name."""
+    several = sorted(path.parent.glob(path.name)) if "*" in path.name else []
+    if several and not path.exists():
+        for file in several:
+            yield from ((f"{file.name}:{place}", row) for place, row in read_rows(file))
+        return
     if not user_path(path).exists():
         raise DataError("no such file", where=str(path), mend="check the path")
     if path.is_dir():
-        yield from _dataset(path)
+        yield from _folder(path)
         return
     reader = READERS.get(_suffix(path))
     if reader is None:
         raise DataError(
             f"can't tell the format of a {path.suffix or 'nameless'} file",
             where=str(path),
-            allowed=", ".join(sorted(READERS)) + ", each with .gz too, or a datasets folder",
+            allowed=", ".join(sorted(READERS))
+            + ", each with .gz too, or a folder of datasets or the hub",
         )
     try:
         yield from reader(path)
@@ -63,9 +72,19 @@ def read_rows(path: Path) -> Rows:
         raise DataError(f"can't be read ({error.strerror or error})", where=str(path)) from None
 
 
+def _folder(path: Path) -> Rows:
+    """Rows of a folder: of `datasets`, else of the data files of a snapshot of the hub."""
+    files = data_files(path, tuple(READERS))
+    if not files:
+        yield from saved_rows(path)
+    for file in files:
+        for place, row in read_rows(file):
+            yield f"{file.relative_to(path)}:{place}", row
+
+
 def count_rows(path: Path) -> int:
     """Lines of a line-based file, 0 when unknown: for progress."""
-    if path.is_dir() or _suffix(path) not in {".jsonl", ".ndjson", ".csv"}:
+    if path.is_dir() or _suffix(path) not in {".jsonl", ".ndjson", ".csv", ".tsv"}:
         return 0
     with contextlib.suppress(OSError, EOFError, zlib.error), _open(path) as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
@@ -98,7 +117,7 @@ def _jsonl(path: Path) -> Rows:
         for number, line in _lines(file):
             if line is None:
                 yield str(number), BadRow("", f"the line is longer than {MAX_LINE >> 20} MB")
-            elif line.strip(b" \t\r\n\xef\xbb\xbf"):
+            elif line.strip(SPACE):
                 yield str(number), _parse(line)
 
 
@@ -110,7 +129,7 @@ def _parse(line: bytes) -> Row | BadRow:
         shown = line.decode("utf-8", errors="replace").strip()
         return BadRow("", f"is not UTF-8 (byte {error.start + 1})", "UTF-8; see iconv", shown)
     try:
-        value = _loads(text)
+        value = loads(text)
     except json.JSONDecodeError as error:
         return BadRow("", f"is not JSON ({error.msg}, column {error.colno})", raw=text)
     except (ValueError, RecursionError) as error:
@@ -134,9 +153,9 @@ def _checked(value: Any, raw: str, *, escaped: bool = True) -> Row | BadRow:
     return value
 
 
-def _loads(text: str) -> Any:
-    """JSON without NaN, a number too large to hold, or a key that appears twice (of which one would be
-    lost)."""
+def loads(text: str) -> Any:
+    """JSON without a number too large to hold or a key that appears twice (of which one would be lost).
+    NaN, as Python and pandas write it where a number is missing, is read as it is."""
     value: Any = _DECODER.decode(text)
     return value
 
@@ -150,10 +169,6 @@ def _unique(items: list[tuple[str, Any]]) -> Row:
     return found
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -161,24 +176,26 @@ def _finite(text: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
-)
+_DECODER = json.JSONDecoder(parse_float=_finite, object_pairs_hook=_unique)
 
 
 def _json(path: Path) -> Rows:
+    """A list of objects; also JSON lines, for many a file of them is named so."""
     with _open(path) as file:
         raw = file.read()
     try:
-        value = _loads(raw.decode("utf-8-sig"))
+        value = loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(
             f"is not UTF-8 (byte {error.start + 1})", where=str(path), mend="convert it with iconv"
         ) from None
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and error.lineno > 1 and raw.lstrip(SPACE)[:1] == b"{":
+            yield from _jsonl(path)
+            return
         raise DataError(
             f"is not JSON ({error.msg}, column {error.colno})", where=f"{path}:{error.lineno}",
-            mend="when every line is an object of its own, name the file .jsonl",
+            allowed="a list [{…}], or an object a line",
         ) from None  # fmt: skip
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON ({error})", where=str(path)) from None
@@ -190,11 +207,11 @@ def _json(path: Path) -> Rows:
         yield f"item {number}", _checked(item, str(item)[:200])
 
 
-def _csv(path: Path) -> Rows:
+def _csv(path: Path, delimiter: str = ",") -> Rows:
     csv.field_size_limit(MAX_LINE)
     with _open(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        reader = csv.DictReader(text, strict=True)
+        reader = csv.DictReader(text, strict=True, delimiter=delimiter)
         while True:
             try:
                 row = next(reader)
@@ -217,7 +234,7 @@ def _csv(path: Path) -> Rows:
             else:
                 if "sources" in names:  # our own export
                     row = {k: _unguarded(v) for k, v in row.items()}
-                yield str(reader.line_num), {k: _cell(v) for k, v in row.items()}
+                yield str(reader.line_num), row
 
 
 def guarded(text: str) -> str:
@@ -229,14 +246,6 @@ def guarded(text: str) -> str:
 def _unguarded(text: str) -> str:
     is_guarded = text[:1] == "'" and text.lstrip("'")[:1] in FORMULA
     return text[1:] if is_guarded else text
-
-
-def _cell(text: str) -> Any:
-    """A CSV cell: text, or the messages that `export` writes as JSON."""
-    if text.startswith('[{"role": '):
-        with contextlib.suppress(ValueError, RecursionError):
-            return _loads(text)
-    return text
 
 
 def _parquet(path: Path) -> Rows:
@@ -254,27 +263,11 @@ def _parquet(path: Path) -> Rows:
         raise DataError(f"is not Parquet that can be read ({error})", where=str(path)) from None
 
 
-def _dataset(path: Path) -> Rows:
-    import datasets
-
-    try:
-        found = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"is no datasets folder ({error})", where=str(path), mend="save one with save_to_disk"
-        ) from None
-    if isinstance(found, datasets.DatasetDict):
-        raise DataError(
-            "holds several splits", where=str(path), allowed=", ".join(f"{path}/{s}" for s in found)
-        )
-    for number, row in enumerate(found, 1):
-        yield f"row {number}", dict(row)
-
-
 READERS: dict[str, Callable[[Path], Rows]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".json": _json,
     ".csv": _csv,
+    ".tsv": functools.partial(_csv, delimiter="\t"),
     ".parquet": _parquet,
 }

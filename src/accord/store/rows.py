@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from accord.core.errors import StoreError
 from accord.core.hashing import canonical_json
-from accord.core.types import Judgment, Prompt, Question, Rater, Response
+from accord.core.types import STORED, Judgment, Prompt, Question, Rater, Response
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -31,21 +31,31 @@ def _whole(read: Callable[[Any], T]) -> Callable[[Any], T]:
     return checked
 
 
+# What few prompts and responses have stands inside a JSON column, so that older stores and archives stay as
+# they are: tools beside the messages, a response's tool calls and sampled tokens beside its sampling.
+BESIDE_SAMPLING = ("tool_calls", "tokens")
+
+
 def from_prompt(p: Prompt) -> Row:
+    messages = list(p.messages)
     return {
         "id": p.id,
-        "messages": canonical_json(list(p.messages)),
+        "messages": canonical_json(
+            {"messages": messages, "tools": p.tools} if p.tools else messages
+        ),
         "tags": canonical_json(p.tags),
     }
 
 
 def from_response(p: Prompt, r: Response) -> Row:
+    beside = {k: v for k in BESIDE_SAMPLING if (v := getattr(r, k)) is not None}
+    plain = r.sampling is None and not beside
     return {
         "id": r.id_for(p),
         "prompt": p.id,
         "text": r.text,
         "source": r.source,
-        "sampling": None if r.sampling is None else canonical_json(r.sampling),
+        "sampling": None if plain else canonical_json({**(r.sampling or {}), **beside}),
         "finish": r.finish,
     }
 
@@ -71,13 +81,19 @@ def to_ids(text: str) -> list[str]:
 
 @_whole
 def to_prompt(row: Any) -> Prompt:
-    return Prompt(messages=json.loads(row.messages), tags=json.loads(row.tags))
+    held = json.loads(row.messages)
+    held = held if isinstance(held, dict) else {"messages": held}
+    return Prompt(**held, tags=json.loads(row.tags))
 
 
 @_whole
 def to_response(row: Any) -> Response:
-    sampling = None if row.sampling is None else json.loads(row.sampling)
-    return Response(text=row.text, source=row.source, sampling=sampling, finish=row.finish)
+    held: Row = {} if row.sampling is None else json.loads(row.sampling)
+    beside = {k: held.pop(k) for k in BESIDE_SAMPLING if k in held}
+    sampling = None if row.sampling is None or (beside and not held) else held
+    return Response(
+        text=row.text, source=row.source, sampling=sampling, finish=row.finish, **beside
+    )
 
 
 @_whole
@@ -97,4 +113,4 @@ def to_rater(row: Any) -> Rater:
 
 @_whole
 def to_judgment(row: Any) -> Judgment:
-    return Judgment.model_validate_json(row.body)
+    return Judgment.model_validate_json(row.body, context=STORED)

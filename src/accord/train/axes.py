@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from accord.core.day import in_its_day
 from accord.core.types import Edge, Group, Metric
 from accord.lm.load import LanguageModel
 from accord.lm.scalar_head import ScalarHead
@@ -92,6 +93,7 @@ def _objective(
     return Objective([tree.tokens for tree in data.trees], counts, loss)
 
 
+@in_its_day
 def train_axes(
     lm: LanguageModel,
     comparisons: ByAxis,

@@ -5,17 +5,18 @@ Items that don't fit the limits are left out and counted by reason; nothing is d
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from accord.core.config import Strict
-from accord.core.errors import DataError
+from accord.core.errors import DataError, TemplateError
 from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt, Response
-from accord.lm.chat import render_conversation, render_exchange, render_prompt
+from accord.lm.chat import Rewritten, render_conversation, render_exchange, render_prompt
 from accord.lm.load import LanguageModel
 from accord.lm.tree import Tree
 
@@ -28,6 +29,7 @@ __all__ = [
     "demonstration_trees",
     "group_by_prompt",
     "group_trees",
+    "understood",
 ]
 
 Tokens = Annotated[int, Field(ge=1)]
@@ -40,6 +42,8 @@ class Limits(Strict):
 
     max_prompt: Tokens = 512
     max_completion: Tokens = 256
+    skip_bad: bool = False
+    """Leave out and count what the chat template can't say, instead of refusing it by its prompt."""
 
 
 @dataclass
@@ -64,7 +68,7 @@ class Trees:
             f"nothing is left to train on; left out: {reasons}"
             if reasons
             else "there is nothing to train on: no item was given, or none with a comparison",
-            mend="raise max_prompt and max_completion" if reasons else "check the data's filters",
+            mend="raise max_prompt and max_completion" if "tokens" in reasons else "check the data",
         )
 
 
@@ -79,6 +83,23 @@ def check_room(lm: LanguageModel, *parts: Trees) -> None:
             where=lm.name,
             mend="lower max_prompt or max_completion",
         )
+
+
+@contextlib.contextmanager
+def understood(out: Trees, prompt: Prompt, limits: Limits) -> Iterator[None]:
+    """What can't be rendered names its prompt or, with `skip_bad`, is left out and counted by the reason."""
+    try:
+        yield
+    except (TemplateError, DataError) as error:
+        place = error.where.removeprefix(f"prompt {prompt.id}").strip()
+        if limits.skip_bad:
+            out.left_out[f"{place}: {error.what}" if place else error.what] += 1
+            return
+        where = f"prompt {prompt.id} ({prompt.last[:40]!r}) {place}".rstrip()
+        mend = ", or ".join(filter(None, [error.mend, "leave such rows out with skip_bad: true"]))
+        told = type(error)(error.what, where=where, allowed=error.allowed, mend=mend)
+        told.prompt = prompt.id
+        raise told from None
 
 
 def group_by_prompt(items: Iterable[Pair | Group]) -> list[Group]:
@@ -121,19 +142,20 @@ def group_trees(tokenizer: Any, groups: Iterable[Group], limits: Limits) -> Tree
     """One tree per group: the prompt and all its responses."""
     out = Trees()
     for group in groups:
-        if len(render_prompt(tokenizer, group.prompt)) > limits.max_prompt:
-            out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
-            continue
-        rendered = [
-            render_exchange(tokenizer, group.prompt, r, max_completion=limits.max_completion)
-            for r in group.responses
-        ]
-        if not all(r.completion for r in rendered):
-            out.left_out["empty response"] += 1
-            continue
-        out.truncated += sum(r.truncated for r in rendered)
-        out.trees.append(Tree(rendered[0].prompt, tuple(r.completion for r in rendered)))
-        out.items.append(group)
+        with understood(out, group.prompt, limits):
+            if len(render_prompt(tokenizer, group.prompt)) > limits.max_prompt:
+                out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
+                continue
+            rendered = [
+                render_exchange(tokenizer, group.prompt, r, max_completion=limits.max_completion)
+                for r in group.responses
+            ]
+            if not all(r.completion for r in rendered):
+                out.left_out["empty response"] += 1
+                continue
+            out.truncated += sum(r.truncated for r in rendered)
+            out.trees.append(Tree(rendered[0].prompt, tuple(r.completion for r in rendered)))
+            out.items.append(group)
     return out
 
 
@@ -141,33 +163,74 @@ def demonstration_trees(
     tokenizer: Any, demonstrations: Sequence[Demonstration], limits: Limits, *, all_turns: bool
 ) -> Trees:
     """One tree per demonstration, its response scored; with `all_turns` every assistant turn of the
-    conversation is."""
+    conversation is, and where the template writes a turn otherwise once others follow, each turn is a tree
+    and an item of its own: as the model will read it when it answers there."""
     out = Trees()
     for item in demonstrations:
-        tree = None
-        if all_turns and any(m.role == "assistant" for m in item.prompt.messages):
-            tree = _conversation_tree(tokenizer, item, limits)
-            out.truncated += tree is not None and item.response.finish == "length"
-        elif len(render_prompt(tokenizer, item.prompt)) <= limits.max_prompt:
-            done = render_exchange(
-                tokenizer, item.prompt, item.response, max_completion=limits.max_completion
+        with understood(out, item.prompt, limits):
+            several = all_turns and any(m.role == "assistant" for m in item.prompt.messages[1:])
+            found = (
+                _conversation_trees(tokenizer, item, limits)
+                if several
+                else [(item, *_exchange_tree(tokenizer, item, limits))]
             )
-            out.truncated += done.truncated
-            tree = Tree(done.prompt, (done.completion,)) if done.completion else None
-        if tree is None:
-            out.left_out["over the token limits, or empty"] += 1
-            continue
-        out.trees.append(tree)
-        out.items.append(item)
+            for each, tree, truncated in found:
+                if tree is None:
+                    out.left_out["over the token limits, or empty"] += 1
+                    continue
+                out.truncated += truncated
+                out.trees.append(tree)
+                out.items.append(each)
     return out
 
 
-def _conversation_tree(tokenizer: Any, item: Demonstration, limits: Limits) -> Tree | None:
-    answer = Message(role="assistant", content=item.response.text)
-    ids, mask = render_conversation(tokenizer, (*item.prompt.messages, answer))
-    if item.response.finish == "length":  # cut off: it did not end its turn
+def _exchange_tree(tokenizer: Any, item: Demonstration, limits: Limits) -> tuple[Tree | None, bool]:
+    if len(render_prompt(tokenizer, item.prompt)) > limits.max_prompt:
+        return None, False
+    done = render_exchange(
+        tokenizer, item.prompt, item.response, max_completion=limits.max_completion
+    )
+    tree = Tree(done.prompt, (done.completion,)) if done.completion else None
+    return tree, done.truncated
+
+
+Found = list[tuple[Demonstration, Tree | None, bool]]
+
+
+def _conversation_trees(tokenizer: Any, item: Demonstration, limits: Limits) -> Found:
+    """The conversation as one tree, or as one a turn."""
+    answer = Message(
+        role="assistant", content=item.response.text, tool_calls=item.response.tool_calls
+    )
+    messages = (*item.prompt.messages, answer)
+    try:
+        if item.response.tokens:
+            raise Rewritten("the last turn is read as it was sampled")
+        ids, mask = render_conversation(tokenizer, messages, item.prompt.tools)
+    except Rewritten:
+        turns = [
+            _turn(item, at) for at, m in enumerate(messages[:-1]) if m.role == "assistant" and at
+        ]
+        return [(x, *_exchange_tree(tokenizer, x, limits)) for x in (*turns, item)]
+    cut = not item.response.ends_turn
+    if cut:
         ids, mask = ids[:-1], mask[:-1]
     if len(ids) > limits.max_prompt + limits.max_completion or True not in mask:
-        return None
+        return [(item, None, False)]
     first = mask.index(True)
-    return Tree(tuple(ids[:first]), (tuple(ids[first:]),), (tuple(mask[first:]),))
+    return [(item, Tree(ids[:first], (ids[first:],), (mask[first:],)), cut)]
+
+
+def _turn(item: Demonstration, at: int) -> Demonstration:
+    """An earlier turn of the assistant as a demonstration of its own."""
+    said, prompt = item.prompt.messages[at], item.prompt
+    response = item.response.model_copy(
+        update={
+            "text": said.content,
+            "tool_calls": said.tool_calls,
+            "tokens": None,
+            "finish": "stop",
+        }
+    )
+    asked = prompt.model_copy(update={"messages": prompt.messages[:at]})
+    return item.model_copy(update={"prompt": asked, "response": response})

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from accord.core.day import in_its_day
 from accord.core.hashing import content_hash, tree_hash
 from accord.core.rundir import read_jsonl
 from accord.core.types import Exchange, Prompt
+from accord.lm.chat import render_prompt
 from accord.lm.load import LanguageModel, load
 from accord.lm.sample import LocalSampler, Sampler
 from accord.lm.server import ServerSampler, server_sampler
@@ -52,6 +54,7 @@ class PolicyTrained:
         return self.folder / "model"
 
 
+@in_its_day
 def train_policy(
     lm: LanguageModel,
     prompts: Sequence[Prompt],
@@ -92,7 +95,8 @@ def train_policy(
     made = build_rewards(rewards, context, "rewards")
     run = content_hash([
         weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every"}),
-        seed, [p.id for p in prompts], [dict(c) for c in rewards], [tree_hash(f) for f in named],
+        seed, [render_prompt(lm.tokenizer, p) for p in prompts], lm.eos_ids,
+        [dict(c) for c in rewards], [tree_hash(f) for f in named],
     ])  # fmt: skip
     module = actors.roles.module if actors.roles else lm.model
     adapter = "policy" if actors.roles else None

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from accord.core.day import in_its_day
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import Group, LabelledResponse, Metric, Pair
 from accord.lm.load import LanguageModel
@@ -164,6 +165,7 @@ class _Run:
         return measure_pairs(engine, held, before, self.tokens, self.loss.facts)
 
 
+@in_its_day
 def train_preference(
     lm: LanguageModel,
     items: Sequence[Judged],

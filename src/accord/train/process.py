@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from accord.core.day import in_its_day
 from accord.core.types import Exchange, LabelledSteps, Metric
 from accord.lm.chat import render_prompt
 from accord.lm.load import LanguageModel
@@ -20,7 +21,7 @@ from accord.lm.scalar_head import ScalarHead
 from accord.lm.tree import scored_tokens
 from accord.rewards.process_model import ProcessModel, step_tree
 from accord.stats.intervals import cluster_mean
-from accord.train.data import Limits, Trees, check_room
+from accord.train.data import Limits, Trees, check_room, understood
 from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
 from accord.train.trainee import Trained, Tune, fingerprint, prepare
 
@@ -31,16 +32,17 @@ def step_trees(lm: LanguageModel, items: Sequence[LabelledSteps], limits: Limits
     """One tree per answer. An answer that was cut short of a labelled step is left out."""
     out = Trees()
     for item in items:
-        if len(render_prompt(lm.tokenizer, item.prompt)) > limits.max_prompt:
-            out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
-            continue
-        exchange = Exchange(prompt=item.prompt, response=item.response)
-        tree = step_tree(lm.tokenizer, exchange, lm.eos_ids, limits.max_completion)
-        if tree is None or scored_tokens(tree) != [len(item.labels)]:
-            out.left_out["steps and labels differ in number (cut off?)"] += 1
-            continue
-        out.trees.append(tree)
-        out.items.append(item)
+        with understood(out, item.prompt, limits):
+            if len(render_prompt(lm.tokenizer, item.prompt)) > limits.max_prompt:
+                out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
+                continue
+            exchange = Exchange(prompt=item.prompt, response=item.response)
+            tree = step_tree(lm.tokenizer, exchange, lm.eos_ids, limits.max_completion)
+            if tree is None or scored_tokens(tree) != [len(item.labels)]:
+                out.left_out["steps and labels differ in number (cut off?)"] += 1
+                continue
+            out.trees.append(tree)
+            out.items.append(item)
     return out
 
 
@@ -67,6 +69,7 @@ def _hit(logit: float, label: int) -> float | None:
     return None if label == 0 else float((logit > 0) == (label > 0))
 
 
+@in_its_day
 def train_process(
     lm: LanguageModel,
     steps: Sequence[LabelledSteps],

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accord.core.day import in_its_day
 from accord.core.types import Demonstration, Edge, Exchange, Group, Metric, Pair
 from accord.lm.load import LanguageModel
 from accord.lm.scalar_head import ScalarHead
@@ -71,6 +72,7 @@ def accuracy(held: Sequence[HeldOut]) -> Metric:
     return cluster_mean([value for value, _ in counted], [prompt for _, prompt in counted])
 
 
+@in_its_day
 def train_reward(
     lm: LanguageModel,
     comparisons: Sequence[Pair | Group],

@@ -54,8 +54,8 @@ class Rollout:
 
     @property
     def ended_C(self) -> Tensor:
-        """Which answers ended by themselves, and were not cut off."""
-        return torch.tensor([r.finish == "stop" for rs in self.responses for r in rs])
+        """Which answers ended by themselves (their turn, or with a stop string), and were not cut off."""
+        return torch.tensor([r.finish != "length" for rs in self.responses for r in rs])
 
 
 def roll_out(
@@ -110,7 +110,11 @@ def _told(
 ) -> list[list[tuple[Response, Said | None]]]:
     if isinstance(sampler, ServerSampler):
         return sampler.told(prompts, sampling)
-    return [[(response, None) for response in some] for some in sampler(prompts, sampling)]
+    how = sampling.model_dump(exclude={"n"})
+    return [
+        [(r if r.sampling else r.model_copy(update={"sampling": how}), None) for r in some]
+        for some in sampler(prompts, sampling)
+    ]
 
 
 def _matched(tokenizer: Any, rendered: Rendered, said: Said) -> list[float] | None:

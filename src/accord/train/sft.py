@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from accord.core.day import in_its_day
 from accord.core.types import Demonstration, Metric
 from accord.lm.engine import Engine, evaluating
 from accord.lm.load import LanguageModel
@@ -52,6 +53,7 @@ def held_out_nll(engine: Engine, data: Trees, tokens: int) -> Metric:
     return cluster_mean(values, prompts)
 
 
+@in_its_day
 def train_sft(
     lm: LanguageModel,
     demonstrations: Sequence[Demonstration],

@@ -22,7 +22,7 @@ from accord.lm.engine import Engine
 from accord.lm.score import token_logps
 from accord.lm.tree import Tree
 from accord.losses import LabelledLogps, reference_point
-from accord.train.data import Limits, Trees
+from accord.train.data import Limits, Trees, understood
 from accord.train.optimise import Objective, Sums
 from accord.train.scored import at_rest, mean_by_prompt, score, totals
 
@@ -64,18 +64,19 @@ def labelled_trees(tokenizer: Any, items: Iterable[LabelledResponse], limits: Li
     """One tree with one continuation per labelled response."""
     out = Trees()
     for item in items:
-        if len(render_prompt(tokenizer, item.prompt)) > limits.max_prompt:
-            out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
-            continue
-        done = render_exchange(
-            tokenizer, item.prompt, item.response, max_completion=limits.max_completion
-        )
-        if not done.completion:
-            out.left_out["empty response"] += 1
-            continue
-        out.truncated += done.truncated
-        out.trees.append(Tree(done.prompt, (done.completion,)))
-        out.items.append(item)
+        with understood(out, item.prompt, limits):
+            if len(render_prompt(tokenizer, item.prompt)) > limits.max_prompt:
+                out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
+                continue
+            done = render_exchange(
+                tokenizer, item.prompt, item.response, max_completion=limits.max_completion
+            )
+            if not done.completion:
+                out.left_out["empty response"] += 1
+                continue
+            out.truncated += done.truncated
+            out.trees.append(Tree(done.prompt, (done.completion,)))
+            out.items.append(item)
     return out
 
 

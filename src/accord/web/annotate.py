@@ -78,7 +78,7 @@ def _show(
     request: Request, here: Here, lease: Lease, values: Form, *, notice: str = "", status: int = 200
 ) -> HTMLResponse:
     ask = lease.ask
-    shown = [r.text for r in lease.responses]
+    shown = [r.shown for r in lease.responses]
     guideline = here.site.guideline(here.study.name, lease.guideline)
     pace = _pace(here)
     old = pace["version"]

@@ -20,7 +20,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from accord.core.errors import DataError, StoreError
-from accord.core.rundir import user_path
+from accord.core.refs import shown
+from accord.core.rundir import private, user_path
 from accord.store import Store, opened_or_new, schema
 from accord.store.database import HEAD
 from accord.web import tables
@@ -50,6 +51,7 @@ def backup(where: str, out: Path) -> int:
     digest, rows = hashlib.sha256(), 0
     beside = out.with_name(f".{out.name}.tmp")
     try:
+        private(beside)
         with Store(where, create=False) as store, gzip.open(beside, "wb") as file:
             for line in _lines(store):
                 rows += line.startswith(b'{"table"')
@@ -83,7 +85,7 @@ def restore(file: Path, where: str) -> tuple[int, int]:
         raise DataError("no such file", where=str(file), mend="check the path")
     with opened_or_new(where) as store:
         if any(store.counts().values()):
-            raise StoreError("holds something already", where=where, mend="name a new store")
+            raise StoreError("holds something already", where=shown(where), mend="name a new store")
         with store.database.writing() as connection:
             _fill(connection, file)
         return store.verify(), verify_events(Site(store))

@@ -81,6 +81,7 @@ def _fill(site: Site, study: Study, block: int, ask: Ask, folder: Path, draw: ra
 def _item(prompt: Prompt, shown: list) -> Item:  # type: ignore[type-arg]
     return Item(
         prompt=[m.model_dump() for m in prompt.messages],
+        tools=prompt.model_dump().get("tools"),
         responses=[r.model_dump(mode="json") for r in shown],
         category=prompt.tags.get("category", ""),
     )

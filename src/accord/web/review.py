@@ -76,7 +76,9 @@ def disputes(request: Request, here: Adjudicator, notice: str = "") -> Response:
 
 
 def _last(messages: str) -> str:
-    return str(json.loads(messages)[-1]["content"])
+    held = json.loads(messages)
+    turns = held["messages"] if isinstance(held, dict) else held
+    return str(turns[-1]["content"])
 
 
 @router.get("/disputes/{question}")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from accord.core.refs import StoreRef
 from accord.core.rundir import read_json, write_text
 from accord.pipeline.report import sections
 from accord.pipeline.report.gather import Outputs
@@ -44,7 +45,7 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "stages": sections.stage_rows(outputs.stages, manifest["stages"], manifest["parents"]),
         "manifest": manifest,
         "yaml": yaml.safe_dump(recipe.resolved, sort_keys=False, allow_unicode=True, width=100),
-        "store": outputs.data.folder / outputs.data.result.facts["store"]
+        "store": StoreRef(outputs.data.result.facts["store"]).location(outputs.data.folder)
         if outputs.data
         else "STORE",
     }
@@ -53,5 +54,5 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
     )
     source = files("accord.pipeline.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     html = page.from_string(source).render(view).replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    write_text(folder / "report.html", html)
+    write_text(folder / "report.html", html, secret=True)
     return folder / "report.html"

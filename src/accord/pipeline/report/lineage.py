@@ -17,9 +17,10 @@ from markupsafe import Markup
 from accord.core.hashing import content_hash
 from accord.core.rundir import read_jsonl
 from accord.core.types import Judgment, Preference, Ranking, Rating, Response, Thumb, Writing
+from accord.pipeline.context import data_store
 from accord.pipeline.report.gather import Done, Outputs, Row
 from accord.pipeline.report.words import number
-from accord.store import Lineage, Store
+from accord.store import Lineage
 
 __all__ = ["trace"]
 
@@ -108,7 +109,7 @@ def _told(data: Done | None, ids: Sequence[str], texts: _Texts) -> list[Any]:
     """What was said, by whom, about what, in which order shown; [] without a store to ask."""
     if data is None or not ids:
         return []
-    with Store(data.folder / data.result.facts["store"], create=False) as store:
+    with data_store(data.folder)[0] as store:
         found = store.lineage(ids)
     return [_judgment(found[i], texts) for i in ids]
 

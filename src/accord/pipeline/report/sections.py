@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from accord.core.rundir import read_json, read_jsonl
-from accord.core.types import Metric
+from accord.core.types import Message, Metric
 from accord.pipeline.report import charts, rlhf
 from accord.pipeline.report.charts import Series
 from accord.pipeline.report.gather import Done, Outputs, Row
@@ -108,7 +108,7 @@ def _choose(entries: list[Row]) -> list[tuple[Row, str]]:
 
 
 def _sample(entry: Row, group: str, policies: Sequence[str]) -> Row:
-    turns = entry["prompt"]["messages"]
+    turns = [{**m, "content": Message(**m).shown} for m in entry["prompt"]["messages"]]
     return {
         "group": group,
         "id": entry["id"],
