@@ -7,12 +7,12 @@ it came from. Ids are content hashes: the same content has the same id in every 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from accord.core.hashing import content_hash
 
@@ -46,6 +46,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 QuestionKind = Literal["compare", "rate", "rank", "thumb", "steps", "write"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 ID_LENGTH = 20
+STORED = {"stored": True}  # context of validation
 
 
 def short_id(value: Any) -> str:
@@ -140,6 +141,16 @@ class Question(Frozen):
         return short_id([self.prompt, list(self.responses), self.kind, self.guideline])
 
 
+A = TypeVar("A", bound=Frozen)
+
+
+def _not_empty(answer: A, said: Collection[Any], info: ValidationInfo) -> A:
+    """An answer that says something; what older versions stored is still read (`STORED`)."""
+    if not said and info.context != STORED:
+        raise ValueError("says nothing of any response")
+    return answer
+
+
 class Preference(Frozen):
     """Answer to `compare`: index of the better response as shown; None is a tie."""
 
@@ -158,7 +169,8 @@ class Rating(Frozen):
     highest: float = 5.0
 
     @model_validator(mode="after")
-    def _in_range(self) -> Rating:
+    def _in_range(self, info: ValidationInfo) -> Rating:
+        _not_empty(self, self.scores, info)
         for axis, score in self.scores.items():
             if not self.lowest <= score <= self.highest:
                 raise ValueError(f"{axis} must be in [{self.lowest:g}, {self.highest:g}]")
@@ -170,6 +182,10 @@ class Ranking(Frozen):
 
     kind: Literal["ranking"] = "ranking"
     ranks: tuple[Annotated[int, Field(ge=1)], ...]
+
+    @model_validator(mode="after")
+    def _says_something(self, info: ValidationInfo) -> Ranking:
+        return _not_empty(self, self.ranks, info)
 
 
 class Thumb(Frozen):
@@ -184,6 +200,10 @@ class StepLabels(Frozen):
 
     kind: Literal["steps"] = "steps"
     labels: tuple[Literal[-1, 0, 1], ...]
+
+    @model_validator(mode="after")
+    def _says_something(self, info: ValidationInfo) -> StepLabels:
+        return _not_empty(self, self.labels, info)
 
 
 def steps_of(text: str) -> list[str]:

@@ -41,7 +41,7 @@ from accord.core.types import (
     steps_of,
 )
 from accord.store.database import holds_database
-from accord.store.foreign import argilla_rows, label_studio_rows
+from accord.store.foreign.out import argilla_rows, label_studio_rows
 from accord.store.formats import transcript
 from accord.store.native import native_rows
 from accord.store.readers import guarded

@@ -8,8 +8,8 @@
     prompt_completion  prompt, completion            a demonstration
     messages           messages                      a demonstration: the last turn answers the rest
     prompts            prompt                        a prompt alone
-    argilla            fields, responses             Argilla's records (see foreign)
-    label_studio       data, annotations             Label Studio's tasks (see foreign)
+    argilla            fields, responses             Argilla's records, the hub's too (see foreign)
+    label_studio       data, annotations             Label Studio's tasks, JSON_MIN and CSV (see foreign)
     accord             type, …                       our own types, lossless (see exporting)
     …                                                public data and other trainers' files (see published)
 
@@ -30,6 +30,7 @@ from pydantic import ValidationError
 
 from accord.core.types import Message, Prompt, StepLabels
 from accord.store.conversations import kind_of, listed, transcript, under, words
+from accord.store.foreign.reading import tool_of
 from accord.store.published import PUBLISHED
 from accord.store.readers import BadRow
 from accord.store.schemas import (
@@ -118,7 +119,8 @@ FACTS = {
 def detect(row: Row) -> str:
     """The format all of whose keys the row has, of several the one with most keys; half a pair is no prompt
     alone."""
-    name = _match(tuple(row), row.get("type") in NATIVE_TYPES)
+    native = row.get("type") in NATIVE_TYPES
+    name = (None if native else tool_of(row)) or _match(tuple(row), native)
     left = unread(row, name) if name else []
     if name and not left:
         return name

@@ -32,6 +32,7 @@ class ImportReport:
     contradictory: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)  # parts of rows, by what they are
     tags: Counter[str] = field(default_factory=Counter)  # columns kept as tags of prompts
     untagged: int = 0  # prompts that the store has without these tags, or with others
     rejects: list[dict[str, Any]] = field(default_factory=list)
@@ -51,6 +52,7 @@ class ImportReport:
             **{reason: self.left_out[reason] for reason in REASONS},
             "contradictory": self.contradictory,
             "columns not used": ", ".join(self.not_used()),
+            "not read": ", ".join(f"{n} {what}" for what, n in self.skipped.items()),
             "kept as tags": ", ".join(sorted(self.tags)),
         }
 
@@ -60,6 +62,7 @@ class ImportReport:
             f"{self.prompts} prompts"
         ]
         lines += [f"  left out: {n} {REASONS[r]}" for r, n in self.left_out.items() if n]
+        lines += [f"  not read: {n} {what}" for what, n in self.skipped.items() if n]
         if self.contradictory:
             lines.append(f"  kept: {self.contradictory} judgments that contradict another one")
         if self.tags:

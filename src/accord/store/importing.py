@@ -32,10 +32,10 @@ from accord.core.types import (
     Response,
 )
 from accord.store import schema
-from accord.store.foreign import read_foreign
+from accord.store.foreign.reading import Foreign, read_foreign
 from accord.store.formats import FORMATS, Record, check, detect, records, unused
 from accord.store.import_report import REASONS, ImportReport
-from accord.store.native import add_native, read_native
+from accord.store.native import Native, add_native, read_native, refused
 from accord.store.readers import BadRow, Row, count_rows, read_rows
 from accord.store.schemas import Unusable
 from accord.store.store import Store
@@ -131,13 +131,13 @@ def _import(
             kept = {} if job.report.format in WHOLE else row
             batch += [(place, kept, r) for r in _understand(job, place, row, path, skip_bad)]
             if len(batch) >= BATCH and job.report.format not in WHOLE:
-                _add(job, batch)
+                _add(job, batch, skip_bad)
                 batch = []
                 if on_progress:
                     on_progress(job.report.rows, max(total, job.report.rows))
         if not job.report.rows:
             raise DataError("holds no rows", where=str(path), mend="is it the right file?")
-        _add(job, batch)
+        _add(job, batch, skip_bad)
         if job.report.rejects:  # inside: when they can't be written, nothing is
             target = Path(rejects_path or f"{path.name}.rejects.jsonl")
             write_jsonl(target, (_plain(told) for told in job.report.rejects))
@@ -205,7 +205,7 @@ def _understand(job: _Job, place: str, row: Row, path: Path, skip_bad: bool) -> 
         if job.report.format == "accord":
             return [[read_native(row)]]
         if job.report.format in WHOLE:
-            return [read_foreign(row, job.report.format, job.at)]
+            return _told(job, place, row, read_foreign(row, job.report.format, job.at))
         found = records(row, job.report.format)
         for record in found:
             _tagged(job, record.prompt)
@@ -215,6 +215,19 @@ def _understand(job: _Job, place: str, row: Row, path: Path, skip_bad: bool) -> 
     except BadRow as bad:
         _bad(job, path, place, bad, row, skip_bad)
     return []
+
+
+def _told(job: _Job, place: str, row: Row, foreign: Foreign) -> list[list[Native]]:
+    """What another tool's row says, what of it is not read counted by name."""
+    job.report.unused.update(foreign.unused)
+    job.report.skipped.update(foreign.skipped)
+    if _says_nothing(job, place, row, Record(foreign.prompt, foreign.texts)):
+        return []
+    questions = {q.id for kind, _, q in foreign.found if kind == "question"}
+    _remember(job, list(questions))
+    judged = [x for kind, _, x in foreign.found if kind == "judgment" and x.id in foreign.untimed]
+    again = {j.id for j in judged if _known(job, place, row, j)}
+    return [[x for x in foreign.found if x[0] != "judgment" or x[2].id not in again]]
 
 
 def _tagged(job: _Job, prompt: Prompt) -> None:
@@ -241,10 +254,15 @@ def _bad(job: _Job, path: Path, place: str, bad: BadRow, row: Any, skip_bad: boo
     )
 
 
-def _add(job: _Job, batch: list[tuple[str, Row, Any]]) -> None:
+def _add(job: _Job, batch: list[tuple[str, Row, Any]], skip_bad: bool) -> None:
     """Add a batch of understood rows to the store."""
     if job.report.format in WHOLE:
-        found = [thing for _, _, several in batch for thing in several]
+        faults = refused(job.store, [several for _, _, several in batch])
+        for n, bad in sorted(faults.items()):
+            place, _, several = batch[n]
+            told = [{"type": kind, **thing.model_dump(mode="json")} for kind, _, thing in several]
+            _bad(job, job.report.path, place, bad, told, skip_bad)
+        found = [x for n, (_, _, several) in enumerate(batch) if n not in faults for x in several]
         job.report.judgments += add_native(job.store, found, job.report.path)
         job.report.prompts = job.store.counts()["prompts"]
         return

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from accord.core.errors import AccordError, DataError
-from accord.core.types import Judgment, Prompt, Question, Rater, Response
+from accord.core.types import Judgment, Prompt, Question, Rater, Response, short_id
+from accord.store import schema
+from accord.store.fitting import unfit
 from accord.store.readers import BadRow
 
 if TYPE_CHECKING:
     from accord.store.snapshot import Snapshot
     from accord.store.store import Store
 
-__all__ = ["Native", "add_native", "native_rows", "read_native"]
+__all__ = ["Native", "add_native", "native_rows", "read_native", "refused"]
 
 TYPES: dict[str, type[BaseModel]] = {
     "prompt": Prompt,
@@ -71,6 +73,47 @@ def add_native(store: Store, found: Sequence[Native], path: Path) -> int:
         return store.add_judgments(of["judgment"])
     except AccordError as error:
         raise DataError(error.what, where=f"{path}: {error.where}", mend=error.mend) from None
+
+
+def refused(store: Store, groups: Sequence[Sequence[Native]]) -> dict[int, BadRow]:
+    """The groups of objects that the store would refuse, by number, and why: also what refers to them."""
+    faults: dict[int, BadRow] = {}
+    while new := _refused(store, {n: g for n, g in enumerate(groups) if n not in faults}):
+        faults |= new
+    return faults
+
+
+def _refused(store: Store, groups: Mapping[int, Sequence[Native]]) -> dict[int, BadRow]:
+    of: dict[str, list[Any]] = {name: [] for name in TYPES}
+    db = store.database
+    prompt_of: dict[str, str] = {}
+    for name, prompt, thing in (x for group in groups.values() for x in group):
+        of[name].append(thing)
+        if name == "response":
+            prompt_of[short_id([prompt, thing.text, thing.source])] = prompt
+    named = {q.prompt for q in of["question"]} | set(prompt_of.values())
+    prompts = {p.id for p in of["prompt"]} | {
+        i for (i,) in db.columns(schema.prompts, "id", named, "id")
+    }
+    shown = {r for q in of["question"] for r in q.responses} - set(prompt_of)
+    prompt_of |= dict(db.columns(schema.responses, "id", shown, "id", "prompt"))
+    misfits = unfit(db, of["judgment"], of["question"], of["rater"])
+    faults: dict[int, BadRow] = {}
+    for n, group in groups.items():
+        for name, prompt, thing in group:
+            what = ""
+            if name == "response" and prompt not in prompts:
+                what = f"prompt {prompt} is neither in the file nor in the store"
+            elif name == "question" and thing.prompt not in prompts:
+                what = f"prompt {thing.prompt} is neither in the file nor in the store"
+            elif name == "question":
+                wrong = next((r for r in thing.responses if prompt_of.get(r) != thing.prompt), None)
+                what = f"response {wrong} is no response to prompt {thing.prompt}" if wrong else ""
+            elif name == "judgment":
+                what = misfits.get(thing.id, "")
+            if what:
+                faults.setdefault(n, BadRow(name, what))
+    return faults
 
 
 def native_rows(snapshot: Snapshot) -> Iterator[dict[str, Any]]:

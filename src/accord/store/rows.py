@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from accord.core.errors import StoreError
 from accord.core.hashing import canonical_json
-from accord.core.types import Judgment, Prompt, Question, Rater, Response
+from accord.core.types import STORED, Judgment, Prompt, Question, Rater, Response
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -97,4 +97,4 @@ def to_rater(row: Any) -> Rater:
 
 @_whole
 def to_judgment(row: Any) -> Judgment:
-    return Judgment.model_validate_json(row.body)
+    return Judgment.model_validate_json(row.body, context=STORED)

@@ -23,7 +23,6 @@ import sqlalchemy as sa
 from accord.core.errors import DataError, StoreError
 from accord.core.hashing import canonical_json, text_hash
 from accord.core.types import (
-    ANSWERS,
     ID_LENGTH,
     Frozen,
     Judgment,
@@ -34,6 +33,7 @@ from accord.core.types import (
 )
 from accord.store import rows, schema
 from accord.store.database import Database
+from accord.store.fitting import unfit
 from accord.store.proof import GENESIS, link, tampered, verify
 from accord.store.snapshot import Selection, Snapshot
 
@@ -137,28 +137,8 @@ class Store:
 
     def _check(self, fresh: Mapping[str, Judgment]) -> None:
         """DataError for an answer that doesn't fit its question, or a wrong correction."""
-        judgments = fresh.values()
-        asked = {j.question for j in judgments}
-        questions = {
-            i: (kind, len(rows.to_ids(shown)))
-            for i, kind, shown in self._db.columns(
-                schema.questions, "id", asked, "id", "kind", "responses"
-            )
-        }
-        raters = {j.rater for j in judgments}
-        raters -= {i for (i,) in self._db.columns(schema.raters, "id", raters, "id")}
-        corrected = {j.supersedes for j in judgments if j.supersedes}
-        old = {
-            i: (q, r)
-            for i, q, r in self._db.columns(
-                schema.judgments, "id", corrected, "id", "question", "rater"
-            )
-        }
-        old |= {id: (j.question, j.rater) for id, j in fresh.items()}
-        for id, j in fresh.items():
-            fault = _fault(j, questions, raters, old)
-            if fault:
-                raise DataError(fault, where=f"judgment {id}")
+        for id, fault in unfit(self._db, fresh.values()).items():
+            raise DataError(fault, where=f"judgment {id}")
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -365,30 +345,3 @@ def _chained(
             "seq": seq, "id": id, "question": j.question, "rater": j.rater, "kind": j.answer.kind,
             "body": body, "hash": before,
         }  # fmt: skip
-
-
-def _fault(
-    j: Judgment,
-    questions: dict[str, tuple[str, int]],
-    unknown_raters: set[str],
-    old: dict[str, tuple[str, str]],
-) -> str | None:
-    """Why a judgment can't be taken, None when it can."""
-    if j.question not in questions:
-        return f"question {j.question} is not in the store"
-    if j.rater in unknown_raters:
-        return f"rater {j.rater} is not in the store"
-    kind, shown = questions[j.question]
-    if j.answer.kind != ANSWERS[kind]:
-        return f"a {kind} question is answered by a {ANSWERS[kind]}, not a {j.answer.kind}"
-    if j.answer.kind == "ranking" and len(j.answer.ranks) != shown:
-        return f"{len(j.answer.ranks)} ranks for {shown} responses"
-    if j.answer.kind == "preference" and shown != 2:
-        return f"a preference is between 2 responses, not {shown}"
-    if j.answer.kind in {"thumb", "rating", "steps"} and shown != 1:
-        return f"a {j.answer.kind} answer is about 1 response, not {shown}"
-    if j.answer.kind == "writing" and j.answer.edits not in {None, *range(shown)}:
-        return f"edits response {j.answer.edits} of {shown} (counted from 0)"
-    if j.supersedes and old.get(j.supersedes) != (j.question, j.rater):
-        return f"supersedes {j.supersedes}, which is no judgment of this rater on this question"
-    return None
