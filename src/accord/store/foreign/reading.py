@@ -87,9 +87,11 @@ def _read(task: Task, at: str) -> Foreign:
             found += [("question", "", question), ("rater", "", rater), ("judgment", "", judgment)]
             if said.at is None:
                 made.untimed.add(judgment.id)
-    if task.loose:  # a column that says nothing is no answer: it is told as a column
-        used |= {v.name for said in task.said for v in said.values if not unread.pop(v.name, 0)}
+    if task.loose:  # text that says nothing may be a column: it is told as one
+        labels = {v.name for said in task.said for v in said.values if v.kind == "label"}
+        used |= {name for name in labels if not unread.pop(name, 0)}
     made.skipped.update({f"answers to {name}": n for name, n in unread.items() if n})
+    made.skipped = +made.skipped
     made.unused = _unused(task, shown, used)
     return made
 
