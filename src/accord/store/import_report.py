@@ -52,8 +52,8 @@ class ImportReport:
             **{reason: self.left_out[reason] for reason in REASONS},
             "contradictory": self.contradictory,
             "columns not used": ", ".join(self.not_used()),
-            "not read": ", ".join(f"{n} {what}" for what, n in self.skipped.items()),
             "kept as tags": ", ".join(sorted(self.tags)),
+            **({"not read": dict(self.skipped)} if self.skipped else {}),
         }
 
     def __str__(self) -> str:
