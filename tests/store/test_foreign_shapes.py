@@ -338,8 +338,16 @@ def test_a_chat_is_a_conversation(store: Store, tmp_path: Path) -> None:
         tmp_path / "a.json",
         [record({"chat": chat, "response_1": A, "response_2": B}, best="A")],
     )
+    brought(store, tmp_path / "b.json", [{"data": {**PAIR, "prompt": [
+        {"author": {"user": "User"}.get(m["role"], "Assistant"), "text": m["content"]} for m in chat
+    ]}, "annotations": []}])  # fmt: skip
     (prompt,) = store.prompts()
     assert [m.content for m in prompt.messages] == ["Hi", "Yes?", "Eggs?"]
+
+
+def test_rows_that_nobody_answered_are_counted(store: Store, tmp_path: Path) -> None:
+    report, told = brought(store, tmp_path / "a.json", [record(PAIR), record(PAIR)])
+    assert (told, dict(report.skipped)) == ([], {"rows that nobody answered": 2})
 
 
 def test_importing_again_adds_nothing_where_the_tool_keeps_no_time(

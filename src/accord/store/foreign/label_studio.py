@@ -95,8 +95,9 @@ def read_label_studio(row: Row) -> Task:
         if a.get("was_cancelled") or a.get("skipped"):
             skipped["cancelled annotations"] += 1
             continue
-        values = [v for region in a["result"] for v in _region(region, skipped)]
-        if not a["result"]:
+        results = a.get("result") or ()
+        values = [v for region in results for v in _region(region, skipped)]
+        if not results:
             skipped["annotations without a result"] += 1
         said.append(
             Said(_who(a.get("completed_by")), values, a.get("created_at"), a.get("lead_time"))

@@ -6,7 +6,6 @@ count as numbers (a is 1), left and right are the two of a pair.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections import defaultdict
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accord.core.types import Message, Prompt
+from accord.store.conversations import turns
 from accord.store.foreign.task import OWN
 from accord.store.readers import BadRow
 
@@ -35,16 +35,9 @@ SOURCE = re.compile(
 SPOKEN = re.compile(rf"(?:{STEM})?s?(\d+|[a-z])")
 ALONE = ("response", "answer", "completion", "generation", "output", "reply")
 PROMPTS = (
-    "prompt",
-    "instruction",
-    "question",
-    "input",
-    "query",
-    "task",
-    "messages",
-    "conversation",
-    "chat",
-)
+    "prompt", "instruction", "question", "input", "query", "task", "userprompt", "usermessage", "messages",
+    "conversation", "dialogue", "dialog", "chat",
+)  # fmt: skip
 SYSTEM = ("system", "systemprompt", "systemmessage")
 END = re.compile(r"(\d+)$|[\s_.-]([A-Za-z])$|(?<=[a-z])([A-Z])$")
 SIDES = {"left": 0, "right": 1, "first": 0, "second": 1, "1st": 0, "2nd": 1}
@@ -144,28 +137,28 @@ def question_of(
     if not found:
         raise BadRow("prompt", "is missing", ", ".join(PROMPTS))
     used = {found[0]}
-    messages = own.get("messages") or _messages(fields[found[0]], found[0])
+    told = own.get("messages")
+    messages = (
+        [Message.model_validate(m) for m in told] if told else _messages(fields[found[0]], found[0])
+    )
     if key(found[0]) == "instruction" and "input" in keys:  # Alpaca's two halves of one question
         used.add(keys["input"])
-        messages[-1]["content"] += f"\n\n{fields[keys['input']]}"
+        both = f"{messages[-1].content}\n\n{fields[keys['input']]}"
+        messages[-1] = messages[-1].model_copy(update={"content": both})
     system = next((keys[s] for s in SYSTEM if s in keys), None)
     if system:
         used.add(system)
-        if messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": fields[system]}, *messages]
+        if messages[0].role != "system":
+            messages = [Message(role="system", content=fields[system]), *messages]
     shown, taken = _responses(fields, own.get("sources"))
-    return Prompt(messages=tuple(Message.model_validate(m) for m in messages)), shown, used | taken
+    return Prompt(messages=tuple(messages)), shown, used | taken
 
 
-def _messages(value: Any, name: str) -> list[dict[str, Any]]:
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}]
-    if not isinstance(value, Sequence) or not value:
-        raise BadRow(name, "is no text", "text, or a list of {role, content}")
-    return [{"role": m["role"], "content": m["content"]} for m in value]
+def _messages(value: Any, name: str) -> list[Message]:
+    """A text or chat; Label Studio's paragraphs say author and text."""
+    if isinstance(value, list) and all(isinstance(m, Mapping) and "author" in m for m in value):
+        value = [{"from": str(m["author"]).lower(), "value": m.get("text")} for m in value]
+    return list(turns(value, name, "user"))
 
 
 def _responses(fields: Mapping[str, Any], sources: Sequence[str] | None) -> tuple[Shown, set[str]]:

@@ -92,6 +92,8 @@ def _read(task: Task, at: str) -> Foreign:
         used |= {name for name in labels if not unread.pop(name, 0)}
     made.skipped.update({f"answers to {name}": n for name, n in unread.items() if n})
     made.skipped = +made.skipped
+    if not task.said and not made.skipped:
+        made.skipped["rows that nobody answered"] += 1
     made.unused = _unused(task, shown, used)
     return made
 
