@@ -221,6 +221,17 @@ def test_data_beside_the_texts_is_used_or_named(store: Store, tmp_path: Path) ->
     assert list(report.unused) == ["topic"]
 
 
+def test_names_with_the_number_inside(store: Store, tmp_path: Path) -> None:
+    data = {"user_prompt": "Q", "model_a_response": A, "model_b_response": B, "model_a": "gpt"}
+    row = task(data, result("choices", "winner", {"choices": ["model_b"]}))
+    report, told = brought(store, tmp_path / "a.json", [row])
+    assert told == [(Preference(better=1), (A, B))]
+    assert (report.unused, {r.source for _, r in store.responses()}) == (
+        {},
+        {"model:gpt", "unknown"},
+    )
+
+
 def test_what_is_no_annotation_is_counted(store: Store, tmp_path: Path) -> None:
     row = task(PAIR, predictions=[{"result": [PREFERS["pairwise"]]}], drafts=[{"result": []}])
     row["annotations"] += [

@@ -71,7 +71,7 @@ class Shown:
     @property
     def ends(self) -> list[str]:
         """The number or letter that ends each name, "" where there is none."""
-        found = [END.search(n) for n in self.names]
+        found = [OF_MODEL.fullmatch(n) or END.search(n) for n in self.names]
         return [next(filter(None, m.groups())).lower() if m else "" for m in found]
 
     def named(self, said: Any) -> int | None:
