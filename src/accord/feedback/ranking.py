@@ -24,9 +24,11 @@ MOST_GAMES = 200_000  # Elo plays games one by one
 
 
 class RankedModel(Frozen):
-    """A source of responses: strength in logits above the mean of all, Elo, how often it beats another."""
+    """A source of responses: strength in logits above the mean of all, Elo, how often it beats another. Only
+    sources of one `group` were compared, if by way of others."""
 
     name: str
+    group: int = 0
     strength: Metric
     elo: Metric
     wins: Metric
@@ -81,6 +83,7 @@ def rank_models(
     models = [
         RankedModel(
             name=n,
+            group=int(fit.joined_N[i]),
             strength=strengths[i],
             elo=elos[i],
             wins=_wins(first, second, value, cast.prompt_R[rows], i, level),
@@ -88,13 +91,28 @@ def rank_models(
         for i, n in enumerate(names)
         if fit.compared_N[i] > 0
     ]
-    models.sort(key=lambda m: -(m.strength.value if m.strength.value is not None else -1e9))
-    notes = list(fit.notes)
+    groups = {g: k for k, g in enumerate(dict.fromkeys(m.group for m in models), 1)}
+    models = [m.model_copy(update={"group": groups[m.group]}) for m in models]
+    models.sort(
+        key=lambda m: (m.group, -(m.strength.value if m.strength.value is not None else -1e9))
+    )
+    notes = [*_separate(models), *fit.notes]
     if bound:
         said = "go with the source or with other style and can't be told apart: not controlled"
         notes.append(f"{', '.join(bound)} {said}")
     worth = dict(zip(kept, fit.covariates(), strict=True))
     return ModelRanking(models=models, style=worth, tie=fit.tie, notes=tuple(notes))
+
+
+def _separate(models: list[RankedModel]) -> list[str]:
+    """That nothing was compared across groups, where there are several."""
+    groups: dict[int, list[str]] = {}
+    for m in models:
+        groups.setdefault(m.group, []).append(m.name)
+    if len(groups) < 2:
+        return []
+    named = "; ".join(f"{g}: {', '.join(names[:8])}" for g, names in list(groups.items())[:8])
+    return [f"{len(groups)} groups never compared with one another ({named}): only the prior places them"]
 
 
 def _style_columns(
@@ -186,7 +204,9 @@ def _wins(
     level: float,
 ) -> Metric:
     mine = (first == i) | (second == i)
-    return robust_mean(np.where(first == i, value, 1 - value)[mine], prompt[mine], level=level)
+    return robust_mean(
+        np.where(first == i, value, 1 - value)[mine], prompt[mine], level=level, share=True
+    )
 
 
 def rank_responses(

@@ -88,7 +88,7 @@ def answered(snapshot: Snapshot) -> list[Answered]:
                 put("steps", "", (q.responses[0], step), j.rater, label, q, label)
     by_id = {j.id: j for j in judgments}
     compared = (j for j in judgments if not isinstance(j.answer, Writing | Rating))
-    for vote in votes(compared, tables)[0]:
+    for vote in votes(compared, tables, repeats=True)[0]:  # the last one of each unit is kept
         q = tables.questions[by_id[vote.sources[0]].question]
         straight = vote if vote.first < vote.second else vote.turned()
         pair = (straight.first, straight.second)

@@ -49,7 +49,7 @@ def summarise(what: Store | Snapshot) -> dict[str, Any]:
             "prompt_words": mean([len(p.last.split()) for p in tables.prompts.values()]),
             "response_words": mean(list(words.values())),
         },
-        "problems": {**left_out, **_faults(tables, pairs)},
+        "problems": {**left_out, **_faults(tables, votes(judgments, tables, repeats=True)[0])},
         "raters": [
             _rater_row(rater, judgments, cast, pairs, tables, words)
             for rater in sorted(tables.raters.values(), key=lambda r: r.name)
@@ -57,14 +57,15 @@ def summarise(what: Store | Snapshot) -> dict[str, Any]:
     }
 
 
-def _faults(tables: Tables, pairs: Sequence[Sequence[Vote]]) -> dict[str, int]:
+def _faults(tables: Tables, cast: Sequence[Vote]) -> dict[str, int]:
     texts: dict[tuple[str, str], int] = Counter()
     prompt_of = {r: q.prompt for q in tables.questions.values() for r in q.responses}
     for i, response in tables.responses.items():
         texts[prompt_of.get(i, ""), response.text] += 1
     against = sum(
         len({v.value for v in votes_on if v.rater == rater} - {0.5}) > 1
-        for votes_on in pairs
+        for by in by_pair(cast).values()
+        for votes_on in by.values()
         for rater in {v.rater for v in votes_on}
     )
     return {
