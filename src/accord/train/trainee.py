@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,6 +158,7 @@ class Trained:
     notes: tuple[str, ...]
     data: Trees
     held: Trees
+    reported: dict[str, Metric] = field(default_factory=dict)  # on what nothing was chosen by
     held_out: tuple[Any, ...] = ()  # reward models: groups with their scores (HeldOut)
 
     @property
