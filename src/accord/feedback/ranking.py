@@ -75,7 +75,7 @@ def rank_models(
     fit = _fit_models(
         cast, skills, rows, (first, second, value), columns, len(names), ties, weighted, level
     )
-    elos = _elo(first, second, value, len(names), level, seed)
+    elos = _elo(first, second, value, len(names), cast.prompt_R[rows], level, seed)
     played = np.bincount(np.append(first, second), minlength=len(names))
     strengths = [
         m.model_copy(update={"n": int(n)}) for m, n in zip(fit.strengths(), played, strict=True)
@@ -185,6 +185,7 @@ def _elo(
     second: NDArray[np.int64],
     value: NDArray[np.float64],
     items: int,
+    prompt: NDArray[np.int64],
     level: float,
     seed: int,
 ) -> list[Metric]:
@@ -192,7 +193,10 @@ def _elo(
         note = f"more than {MOST_GAMES} games: see the strength"
         return [Metric(value=None, n=len(value), level=level, note=note)] * items
     orders = max(40, min(200, 4_000_000 // len(value)))
-    return elo(first, second, value, items=items, k=8.0, orders=orders, level=level, seed=seed)
+    return elo(
+        first, second, value, items=items, k=8.0, orders=orders, clusters=prompt.tolist(),
+        level=level, seed=seed,
+    )  # fmt: skip
 
 
 def _wins(

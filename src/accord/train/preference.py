@@ -269,4 +269,4 @@ def train_on(
         told_last = run.measure(reported, before_reported) if reported.trees else {}
         trainee.save(folder / "model")
         memory.settle()
-        return Trained(folder, metrics, engine.notes, data, held, told_last)
+        return Trained(folder, metrics, engine.notes, data, held, reported=told_last)

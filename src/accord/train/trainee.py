@@ -158,8 +158,8 @@ class Trained:
     notes: tuple[str, ...]
     data: Trees
     held: Trees
-    reported: dict[str, Metric] = field(default_factory=dict)  # on what nothing was chosen by
     held_out: tuple[Any, ...] = ()  # reward models: groups with their scores (HeldOut)
+    reported: dict[str, Metric] = field(default_factory=dict)  # on what nothing was chosen by
 
     @property
     def model(self) -> Path:
