@@ -140,9 +140,9 @@ def _worth(
     if share in (0.0, 1.0):
         return n**2 / float((np.bincount(own) ** 2).sum())
     most = 2.0 * n if binary else math.inf
-    if se == 0:
-        return min(most, 1e9)
     squares_K = np.bincount(own, x - share) ** 2
+    if squares_K.sum() < 1e-18:
+        return min(most, 1e9)
     spread = float((squares_K**2).sum() / squares_K.sum() ** 2 - 1 / len(squares_K))
     df = min(df, 2 / max(spread, 1e-9))
     z, t = (float(q) for q in (stats.norm.ppf(0.5 + level / 2), stats.t.ppf(0.5 + level / 2, df)))
