@@ -1,5 +1,5 @@
-"""How often 95% intervals hold the truth, in simulation: `python -m benchmarks.coverage [runs]` writes the table
-of docs/math.md, section 7. Each world's truth is known in closed form or from a million units.
+"""How often 95% intervals hold the truth: `python -m benchmarks.coverage [runs]` writes the table of
+ docs/math.md, section 7. Each world's truth is known in closed form or from a million units.
 
 Legend: K clusters (prompts, units) of a world.
 """
@@ -33,7 +33,9 @@ def _rows(k: int, draw: Draw, even: bool) -> np.ndarray:
 def means(even: bool, rho: float) -> World:
     def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
         own = _rows(k, draw, even)
-        x = rho**0.5 * draw.standard_normal(k)[own] + (1 - rho) ** 0.5 * draw.standard_normal(len(own))
+        x = rho**0.5 * draw.standard_normal(k)[own] + (1 - rho) ** 0.5 * draw.standard_normal(
+            len(own)
+        )
         yield cluster_mean(x, own), 0.0
 
     return world
@@ -86,7 +88,11 @@ def agreement(raters: int, right: float) -> World:
         return np.where(draw.random((n, raters)) < right, truth, draw.integers(0, 3, (n, raters)))
 
     def figures(said: np.ndarray) -> list[Metric]:
-        found = [percent_agreement(said), krippendorff_alpha(said), krippendorff_alpha(said, scale="ordinal")]
+        found = [
+            percent_agreement(said),
+            krippendorff_alpha(said),
+            krippendorff_alpha(said, scale="ordinal"),
+        ]
         return found + ([cohen_kappa(said.tolist())] if raters == 2 else [])
 
     truths = [float(m.value or 0.0) for m in figures(units(300_000, np.random.default_rng(0)))]

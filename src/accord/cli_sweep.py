@@ -86,7 +86,11 @@ def _which(stages: dict[str, Any], stage: str | None, path: Path) -> str:
 
 def _table(points: Sequence[dict[str, Any]]) -> Table:
     apart = any(p.get("apart") for p in points)
-    table = Table("point", *(["chosen by: accuracy"] if apart else []), *(c.replace("_", " ") for c in COLUMNS))
+    table = Table(
+        "point",
+        *(["chosen by: accuracy"] if apart else []),
+        *(c.replace("_", " ") for c in COLUMNS),
+    )
     for p in points:
         metrics = {k: Metric.model_validate(m) for k, m in p["metrics"].items()}
         cells = [str(metrics[c]).replace(" n=", "\nn=") if c in metrics else "" for c in COLUMNS]

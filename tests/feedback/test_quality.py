@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from accord.core.errors import ConfigError, DataError, StoreError
-from accord.core.types import Judgment, Metric, Preference, Ranking, Rater, Rating, Thumb
+from accord.core.types import Judgment, Preference, Ranking, Rater, Rating, Thumb
 from accord.feedback.ballots import ballots, style_of
 from accord.feedback.gold import GoldAnswer, gold_shares, read_gold
 from accord.feedback.quality import quarantine, rater_reports, reweight

@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say, by the worlds of benchmarks.coverage. Few runs of a fixed seed:
+"""Intervals hold the truth as often as they say, by the worlds of benchmarks.coverage. Few runs, one seed:
 bounds are three standard errors of the simulation around what is promised (0.93 to 0.97, or above)."""
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ import pytest
 from accord.core.types import Metric
 from accord.stats.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
 from accord.stats.elo import elo
-from accord.stats.intervals import cluster_mean, paired_difference, proportion, robust_mean, robust_slope
+from accord.stats.intervals import (
+    cluster_mean,
+    paired_difference,
+    proportion,
+    robust_mean,
+    robust_slope,
+)
 from accord.stats.ranking import bradley_terry
 from benchmarks.coverage import WORLDS, covered
 
@@ -49,7 +55,9 @@ def test_all_of_few_clusters_is_not_certain() -> None:
     low, high = bounds(cluster_mean([1.0] * 12, [0] * 4 + [1] * 4 + [2] * 4))
     assert high == 1.0
     assert 0.3 < low < 0.5
-    assert bounds(robust_mean([0.0] * 12, [0] * 4 + [1] * 4 + [2] * 4)) == pytest.approx((0, 1 - low))
+    assert bounds(robust_mean([0.0] * 12, [0] * 4 + [1] * 4 + [2] * 4)) == pytest.approx(
+        (0, 1 - low)
+    )
 
 
 def test_shares_are_bounded() -> None:
@@ -84,7 +92,11 @@ def test_a_proportion_holds_exactly_near_its_ends(p: float) -> None:
     from scipy import stats
 
     for n in (3, 5, 8, 10, 12, 20, 50, 100):
-        held = [k for k in range(n + 1) if bounds(proportion(k, n))[0] <= p <= bounds(proportion(k, n))[1]]
+        held = [
+            k
+            for k in range(n + 1)
+            if bounds(proportion(k, n))[0] <= p <= bounds(proportion(k, n))[1]
+        ]
         assert stats.binom.pmf(held, n, p).sum() > 0.93
 
 
@@ -105,7 +117,7 @@ def test_alpha_does_not_depend_on_which_response_is_first() -> None:
 
 
 def test_an_undefeated_items_interval_is_the_posteriors() -> None:
-    """A beat B 9:0 and C 11:0, C beat B 15:5; a long Metropolis run under the prior (sd 3) gave the bounds."""
+    """A beat B 9:0 and C 11:0, C beat B 15:5; bounds by a long Metropolis run under the prior, sd 3."""
     fit = bradley_terry([0] * 20 + [1] * 20, [1] * 9 + [2] * 31, [1] * 20 + [1] * 5 + [0] * 15,
                         items=3, ridge=1 / 9, clusters=range(40))  # fmt: skip
     found = [bounds(m) for m in fit.strengths()]

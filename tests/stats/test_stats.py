@@ -30,8 +30,8 @@ def test_mean_by_hand() -> None:
 
 
 def test_a_proportion_by_hand() -> None:
-    """8 of 10: Wilson is [0.4901625, 0.9433178]; the mid-P ends are where half of P(8) and what lies beyond it
-    make 0.025."""
+    """8 of 10: Wilson is [0.4901625, 0.9433178]; the mid-P ends are where half of P(8) and what is
+    beyond it make 0.025."""
     got = proportion(8, 10)
     assert got.low is not None
     assert got.high is not None

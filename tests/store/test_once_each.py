@@ -1,4 +1,4 @@
-"""A rater has one say on a thing: what was asked again leaves every pooled figure as the last answer has it."""
+"""A rater has one say on a thing: asked again, its last answer is the one that is pooled."""
 
 from __future__ import annotations
 
@@ -105,7 +105,14 @@ def test_an_axis_not_rated_again_keeps_its_score(store: Store) -> None:
 
 def test_repeats_still_say_how_consistent_a_rater_is(store: Store) -> None:
     first, last, other = CASES["compare"]
-    snapshot = made(store, "v1", (ANNA, first[:1]), (BEN, other), (ANNA, last), (ANNA, [(COMPARE, Preference(better=0))]))
+    snapshot = made(
+        store,
+        "v1",
+        (ANNA, first[:1]),
+        (BEN, other),
+        (ANNA, last),
+        (ANNA, [(COMPARE, Preference(better=0))]),
+    )
     reports = {r.name: r for r in rater_reports(snapshot)}
     assert (reports["anna"].consistency.value, reports["anna"].consistency.n) == (0.5, 2)
     assert reports["ben"].consistency.value is None

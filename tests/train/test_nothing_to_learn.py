@@ -12,7 +12,18 @@ from accord.train.optimise import Optimise
 from accord.train.preference import train_preference
 from tests.train.small import LIMITS, LORA, fresh
 
-WORDS = "parcel boots warranty tent jacket refund order stove lamp rope".split()
+WORDS = [
+    "parcel",
+    "boots",
+    "warranty",
+    "tent",
+    "jacket",
+    "refund",
+    "order",
+    "stove",
+    "lamp",
+    "rope",
+]
 LOSSES = ["dpo", "kto", "bco"]
 
 

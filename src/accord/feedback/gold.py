@@ -80,8 +80,8 @@ def _right(j: Judgment, q: Question, expected: GoldAnswer) -> bool | None:
 
 
 def gold_shares(snapshot: Snapshot, gold: Gold, *, level: float = 0.95) -> dict[str, Metric]:
-    """Share of gold questions each rater (by id) answered as expected, by its last answer to each. A question's
-    own entry goes before its prompt's."""
+    """Share of gold questions each rater (by id) answered as expected, by its last answer to each. A
+    question's own entry goes before its prompt's."""
     right: dict[str, dict[str, tuple[bool, str]]] = defaultdict(dict)
     for j in snapshot.judgments:
         q = snapshot.tables.questions[j.question]

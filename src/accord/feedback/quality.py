@@ -111,7 +111,9 @@ def rater_reports(
         own[j.rater].append(j)
     questions = snapshot.tables.questions
 
-    def reports(shares: Mapping[str, Metric], fit: Skills | None, level: float) -> list[RaterReport]:
+    def reports(
+        shares: Mapping[str, Metric], fit: Skills | None, level: float
+    ) -> list[RaterReport]:
         return _recentred([
             _report(number, cast, fit, own[r.id], questions, shares.get(r.id), right[r.id], level)
             for number, r in enumerate(cast.raters)

@@ -112,7 +112,9 @@ def _separate(models: list[RankedModel]) -> list[str]:
     if len(groups) < 2:
         return []
     named = "; ".join(f"{g}: {', '.join(names[:8])}" for g, names in list(groups.items())[:8])
-    return [f"{len(groups)} groups never compared with one another ({named}): only the prior places them"]
+    return [
+        f"{len(groups)} groups never compared with one another ({named}): only the prior places them"
+    ]
 
 
 def _style_columns(

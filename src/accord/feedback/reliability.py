@@ -136,7 +136,10 @@ def _row(
     values = [list(u.values()) for u in units.values()]
     raters = sorted({a.rater for a in said})
     kind, scale = said[0].kind, SCALES.get(said[0].kind, "nominal")
-    pairwise = kind in ("compare", "rank")  # which of two is first is the order of their ids: chance
+    pairwise = kind in (
+        "compare",
+        "rank",
+    )  # which of two is first is the order of their ids: chance
     mirror = (lambda v: 1 - v) if pairwise else None
     more: dict[str, Metric] = {}
     if kind == "rate" or any(abs(a.graded) > 1 for a in said if kind == "compare"):

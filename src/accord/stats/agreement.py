@@ -126,8 +126,8 @@ def _coefficient(
 
 
 def percent_agreement(units: Units, *, level: float = 0.95, seed: int = 0) -> Metric:
-    """Share of pairs of answers to the same unit that agree, in [0, 1]; each unit weighs the same. (`seed`: as
-    everywhere in this file nothing is drawn.)"""
+    """Share of pairs of answers to the same unit that agree, in [0, 1]; each unit weighs the same.
+    (`seed`: as everywhere in this file nothing is drawn.)"""
     table = _table(units, ordered=False)
     if not len(table.times_K):
         return Metric(value=None, n=0, level=level, note=TWICE)
@@ -340,7 +340,9 @@ def agreement_by_difficulty(
     }
 
 
-def _among(times_K: NDArray[np.int64], agree_K: Floats, of_K: Floats, level: float, why: str) -> Metric:
+def _among(
+    times_K: NDArray[np.int64], agree_K: Floats, of_K: Floats, level: float, why: str
+) -> Metric:
     """Σ agree / Σ of, by units."""
     if not (times_K @ of_K) > 0:
         return Metric(value=None, n=int(times_K.sum()), level=level, note=why)

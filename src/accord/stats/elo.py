@@ -71,7 +71,10 @@ def elo(
     value_N = play(a[shuffled], b[shuffled], y[shuffled], items, k=k).mean(0)
     theta_BN = bradley_terry(a, b, y, items=items, clusters=clusters, ridge=1 / 9).draws_BN
     if theta_BN is None:
-        drawn, how = generator.integers(0, len(a), (orders, len(a))), f"bootstrap over {len(a)} games"
+        drawn, how = (
+            generator.integers(0, len(a), (orders, len(a))),
+            f"bootstrap over {len(a)} games",
+        )
         outcome_BC = y[drawn]
     else:
         theta_BN = theta_BN[generator.integers(0, len(theta_BN), orders)]

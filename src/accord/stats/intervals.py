@@ -99,8 +99,8 @@ def cluster_mean(
     share: bool | None = None,
     seed: int = 0,
 ) -> Metric:
-    """Mean over rows with an interval that allows for clusters: t with a CR2 standard error and Satterthwaite's
-    degrees of freedom. Of a share (`share`; by default where every value is 0, 1/2 or 1) the interval is a
+    """Mean over rows with an interval that allows for clusters: t with a CR2 standard error and
+    Satterthwaite's degrees of freedom. Of a share (`share`; by default where every value is 0, 1/2 or 1) the interval is a
     binomial's whose trials are what the rows are worth, at most their number; where all rows say the same,
     the clusters'. Clusters of a single yes or no each are plain trials.
 
@@ -200,7 +200,12 @@ def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) 
 
 
 def robust_slope(
-    y: ArrayLike, x: ArrayLike, clusters: ArrayLike, *, level: float = 0.95, share: bool | None = None
+    y: ArrayLike,
+    x: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    level: float = 0.95,
+    share: bool | None = None,
 ) -> Metric:
     """Least-squares slope of y on x with the same kind of t interval as `cluster_mean`. With x of 0 and 1 it
     is the difference of two means. Of shares (`share`; by default where every y is 0, 1/2 or 1) the interval

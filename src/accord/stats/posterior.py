@@ -11,6 +11,8 @@ Legend: B chains, D parameters [strengths, coefficients, τ], R rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from accord.stats.newton import Problem
@@ -55,7 +57,13 @@ def draws(problem: Problem, x: Floats, temper: float = 1.0, seed: int = 0) -> Fl
     return _sampled(density, x, root_DD, rows, seed)
 
 
-def _sampled(density, x, root_DD, rows, seed):  # type: ignore[no-untyped-def]
+def _sampled(
+    density: Callable[[Floats], tuple[Floats, Floats]],
+    x: Floats,
+    root_DD: Floats,
+    rows: int,
+    seed: int,
+) -> Floats:
     generator = np.random.default_rng(seed)
     chains = int(np.clip(400_000 // max(rows, 1), 16, 400))
     z_BD = generator.standard_normal((chains, len(x)))

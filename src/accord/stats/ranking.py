@@ -350,5 +350,9 @@ def _tie(problem: Problem, tau: float, spread: Spread, level: float) -> Metric:
     se, least, df = spread.variance[-1] ** 0.5, spread.least[-1] ** 0.5, spread.df[-1]
     log, scale = (float(np.log(tau)), tau) if problem.ties == "rao_kupper" else (tau, 1.0)
     found = normal(log, se / scale, n, level, problem.ties, least=least / scale, df=df)
-    ends = {k: float(np.exp(v)) for k in ("value", "low", "high") if (v := getattr(found, k)) is not None}
+    ends = {
+        k: float(np.exp(v))
+        for k in ("value", "low", "high")
+        if (v := getattr(found, k)) is not None
+    }
     return found.model_copy(update=ends)

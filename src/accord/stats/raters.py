@@ -152,8 +152,8 @@ def rater_skills(
     pair, rater [R]: numbers below `pairs`, `raters`. value [R]: 1 when the pair's first response won, 0 when
     it lost, 1/2 for a tie. side [R]: 1 when the first was shown left, -1 right, 0 unknown. longer [R]: how
     much longer the first is, any unit. clusters [P]: what hangs together (a prompt); by default each pair
-    for itself. Intervals are t with one degree of freedom less than a rater has clusters, from the sandwich of
-    scores by cluster (White 1982), no narrower than the information has them.
+    for itself. Intervals are t with one degree of freedom less than a rater has clusters, from the sandwich
+    of scores by cluster (White 1982), no narrower than the information has them.
     """
     columns = [np.asarray(x) for x in (pair, rater, value, side, longer)]
     if len({len(c) for c in columns}) > 1:

@@ -62,7 +62,7 @@ def _standard_error(
     times_K: NDArray[np.int64], parts: Callable[[Floats], tuple[Floats, Floats]]
 ) -> tuple[float, float]:
     """Of D/E, and its degrees of freedom: U - 1, or fewer where few units make the error."""
-    k, u = len(times_K), int(times_K.sum())
+    k, _u = len(times_K), int(times_K.sum())
     many = k > PARTS
     part_K = np.random.default_rng(0).permutation(k) % PARTS if many else np.arange(k)
     count = PARTS if many else k

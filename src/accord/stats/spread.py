@@ -34,8 +34,8 @@ FLAT = 1e-11  # a curvature this small beside the largest is none
 
 
 class Spread(NamedTuple):
-    """Variances [N + Q], those of independent comparisons and degrees of freedom by parameter, the covariances
-    [N, N] when there are few items, and how they were found."""
+    """Variances [N + Q], those of independent comparisons and degrees of freedom by parameter, the
+    covariances [N, N] when there are few items, and how they were found."""
 
     variance: Floats
     least: Floats
@@ -111,7 +111,12 @@ def _whole(
 
 
 def _by_cluster(
-    problem: Problem, at: Outcome, cluster_R: NDArray[np.int64], k: int, curve: Floats, inverse: Floats
+    problem: Problem,
+    at: Outcome,
+    cluster_R: NDArray[np.int64],
+    k: int,
+    curve: Floats,
+    inverse: Floats,
 ) -> tuple[Floats, Floats]:
     """Covariance over clusters, each left out once (where there are too many: its slope alone), and
     (Σ v)² / Σ v² - 1 of the variance v that each gives a parameter."""

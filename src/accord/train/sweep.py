@@ -95,7 +95,9 @@ def sweep(
                           on_point(number, point) if on_point else None,
                           tell if plan not in planned else None)  # fmt: skip
             planned.append(plan)  # like points have like memory plans
-            kept, told = ({n: m.model_dump(mode="json") for n, m in part.items()} for part in done[:2])
+            kept, told = (
+                {n: m.model_dump(mode="json") for n, m in part.items()} for part in done[:2]
+            )
             write_json(
                 at / FILE,
                 {"label": point.label, "metrics": kept, "reported": told, "failed": done[2]},
@@ -144,7 +146,8 @@ def _train(
 
 
 def best(outcomes: Sequence[Outcome]) -> Outcome:
-    """The point with the highest accuracy on what points are chosen by; of equal ones the one that moved least (kl)."""
+    """The point with the highest accuracy on what points are chosen by; of equal ones the one that moved
+    least (kl)."""
 
     def rank(outcome: Outcome) -> tuple[float, float]:
         accuracy, kl = outcome.metrics.get("accuracy"), outcome.metrics.get("kl")
