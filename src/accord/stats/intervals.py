@@ -100,9 +100,9 @@ def cluster_mean(
     seed: int = 0,
 ) -> Metric:
     """Mean over rows with an interval that allows for clusters: t with a CR2 standard error and
-    Satterthwaite's degrees of freedom. Of a share (`share`; by default where every value is 0, 1/2 or 1) the interval is a
-    binomial's whose trials are what the rows are worth, at most their number; where all rows say the same,
-    the clusters'. Clusters of a single yes or no each are plain trials.
+    Satterthwaite's degrees of freedom. Of a share (`share`; by default where every value is 0, 1/2 or 1) the
+    interval is a binomial's whose trials are what the rows are worth, at most twice their number; where all
+    rows say the same, the clusters'. Clusters of a single yes or no each are plain trials.
 
     n counts rows. One cluster has no interval. Nothing is drawn: `seed` is taken for what calls it by name.
     DataError for values that are not finite.
