@@ -12,8 +12,9 @@ Legend: N items, C comparisons, R distinct rows, F covariates, Q = F + 1 other p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,16 @@ class Strengths:
     covariance_NN: Floats | None
     spread: Spread
     joined_N: Ints  # numbers the sets that comparisons join, whatever a prior does
-    draws_BN: Floats | None  # of the posterior, where there is a prior
+    posterior: Callable[[], Floats | None]  # draws, made when an interval is asked for
     log_likelihood: float
     level: float
     method: str
     notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def draws_BN(self) -> Floats | None:
+        """Draws of strengths from the posterior, where there is a prior."""
+        return self.posterior()
 
     def strengths(self) -> list[Metric]:
         """Strength of each item, logits above the mean of its component."""
@@ -180,7 +186,13 @@ def bradley_terry(
     if not converged or (np.abs(x[items:-1]) > SEPARATED).any():
         notes.append("a covariate separates the outcomes: its coefficient has no finite maximum")
     spread = covariances(problem, x, cluster_R)
-    drawn = draws(problem, x, _temper(problem, x, cluster_R)) if ridge > 0 else None
+
+    def posterior() -> Floats | None:
+        if ridge == 0:
+            return None
+        drawn = draws(problem, x, _temper(problem, x, cluster_R))
+        return None if drawn is None else _centred(drawn[:, :items])
+
     var_N, var_Q = spread.variance[:items], spread.variance[items:]
     known = component_N >= 0
     return Strengths(
@@ -188,7 +200,7 @@ def bradley_terry(
         se_N=np.where(known, np.sqrt(np.maximum(var_N, 0.0)), np.nan),
         spread=spread,
         joined_N=joined_N,
-        draws_BN=None if drawn is None else _centred(drawn[:, :items]),
+        posterior=posterior,
         component_N=component_N,
         compared_N=compared_N,
         why_N=why_N,
