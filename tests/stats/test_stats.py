@@ -139,8 +139,8 @@ def test_a_robust_slope_by_hand() -> None:
 
 def test_a_robust_mean_counts_a_cluster_once() -> None:
     values = [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0]
-    once = robust_mean(values, range(7))
-    often = robust_mean(np.repeat(values, 5), np.repeat(np.arange(7), 5))
+    once = robust_mean(values, range(7), share=False)
+    often = robust_mean(np.repeat(values, 5), np.repeat(np.arange(7), 5), share=False)
     assert often.n == 35
     assert (often.value, often.low, often.high) == pytest.approx((once.value, once.low, once.high))
     plain = mean(values)  # the same t interval: K/(K-1) is its n-1
