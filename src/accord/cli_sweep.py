@@ -85,11 +85,20 @@ def _which(stages: dict[str, Any], stage: str | None, path: Path) -> str:
 
 
 def _table(points: Sequence[dict[str, Any]]) -> Table:
-    table = Table("point", *(c.replace("_", " ") for c in COLUMNS))
+    apart = any(p.get("apart") for p in points)
+    table = Table(
+        "point",
+        *(["chosen by: accuracy"] if apart else []),
+        *(c.replace("_", " ") for c in COLUMNS),
+    )
     for p in points:
         metrics = {k: Metric.model_validate(m) for k, m in p["metrics"].items()}
         cells = [str(metrics[c]).replace(" n=", "\nn=") if c in metrics else "" for c in COLUMNS]
+        if apart:
+            chosen = p["chosen_by"].get("accuracy")
+            shown = "" if chosen is None else str(Metric.model_validate(chosen))
+            cells.insert(0, shown.replace(" n=", "\nn="))
         if p["failed"]:
-            cells = [f"failed: {p['failed']}", *[""] * (len(COLUMNS) - 1)]
+            cells = [f"failed: {p['failed']}", *[""] * (len(cells) - 1)]
         table.add_row(f"{p['label']}{' (used)' if p['picked'] else ''}", *cells)
     return table

@@ -300,7 +300,8 @@ def _models(console: Console, report: TrustReport) -> None:
         elo = "–" if m.elo.value is None else f"{m.elo.value:.0f}"
         if m.elo.low is not None and m.elo.high is not None:
             elo += f" [{m.elo.low:.0f}, {m.elo.high:.0f}]"
-        rows.append([m.name, f"{m.strength.n:,}", share(m.wins), number(m.strength, "+"), elo])
+        name = m.name if ranking.models[-1].group == 1 else f"{m.name} (group {m.group})"
+        rows.append([name, f"{m.strength.n:,}", share(m.wins), number(m.strength, "+"), elo])
     worth = [f"{name} {number(m, '+')}" for name, m in ranking.style.items() if m.value is not None]
     note = "strength: logits above the mean of all (Bradley-Terry). Elo: 1000 is the mean."
     if worth:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from accord.core.errors import ConfigError, DataError, StoreError
-from accord.core.types import Judgment, Metric, Preference, Ranking, Rater, Rating, Thumb
+from accord.core.types import Judgment, Preference, Ranking, Rater, Rating, Thumb
 from accord.feedback.ballots import ballots, style_of
 from accord.feedback.gold import GoldAnswer, gold_shares, read_gold
-from accord.feedback.quality import _clear, quarantine, rater_reports, reweight
+from accord.feedback.quality import quarantine, rater_reports, reweight
 from accord.store import Snapshot, Store
 from tests.feedback.study import START, simulate
 from tests.store.words import ANNA, BEN, TENT, A, B, C, ask, fill, says
@@ -98,8 +98,8 @@ def test_consistency_by_hand(store: Store) -> None:
     reports = {r.name: r for r in rater_reports(snapshot)}
     anna, ben = reports["anna"], reports["ben"]
     assert "carl" not in reports  # judged nothing
-    assert (anna.left.value, anna.left.n) == (0.5, 2)
-    assert (ben.left.value, ben.left.n) == (1.0, 2)
+    assert (anna.left.value, anna.left.n) == (0.0, 1)  # the last vote on a pair is the vote
+    assert (ben.left.value, ben.left.n) == (1.0, 1)
     assert (anna.consistency.value, anna.consistency.n) == (1.0, 1)
     assert (ben.consistency.value, ben.consistency.n) == (0.0, 1)
 
@@ -182,12 +182,19 @@ def test_a_taste_for_lists_is_named(store: Store) -> None:
     assert reports["lister"].style["bold"].note == "fewer than 20 pairs that differ in it"
 
 
-def test_clear_is_clear_over_all_tests() -> None:
-    two_se = Metric(value=2.5, low=0.54, high=4.46, n=9)  # 2.5 standard errors from 0
-    assert _clear(two_se, 1) == 1
-    assert _clear(two_se, 100) == 0
-    assert _clear(two_se.model_copy(update={"value": -2.5, "low": -4.46, "high": -0.54}), 1) == -1
-    assert _clear(Metric(value=None, n=0), 1) == 0
+def test_concerns_are_what_wide_intervals_are_clear_of(study: Study) -> None:
+    """Each concern holds at 95% over all tests: the usual interval of its figure is clear by far."""
+    reports = rater_reports(study[0])
+    assert all("concern" not in name for r in reports for name in r.concerns)
+    for r in reports:
+        assert ("prefers the left side" in r.concerns) <= ((r.side.low or 0) > 0)
+
+
+def test_few_prompts_raise_no_concern(store: Store) -> None:
+    """Three prompts say nothing of a bias, however one-sided the votes on them are."""
+    ask_left = [ask("compare", A, B), ask("compare", B, A), ask("compare", A, C)]
+    judged = [says(r, q, Preference(better=0)) for q in ask_left for r in (ANNA, BEN)]
+    assert all(not r.concerns for r in rater_reports(three(store, *judged, questions=ask_left[2:])))
 
 
 def test_gold_by_hand(store: Store) -> None:

@@ -188,15 +188,16 @@ def test_a_group_holds_every_response_compared(store: Store) -> None:
 
 # -- properties -----------------------------------------------------------------------------------
 
-RATERS = [Rater(name=f"r{i}", kind="human") for i in range(5)]
+RATERS = [Rater(name=f"r{i}", kind="human") for i in range(20)]
 Cast = list[tuple[int, tuple[int, ...], tuple[int, ...]]]
 CASTS: st.SearchStrategy[Cast] = st.lists(  # (rater, order shown, ranks by response)
     st.tuples(
-        st.integers(0, 4),
+        st.integers(0, 9),
         st.permutations(range(3)).map(tuple),
         st.tuples(*[st.integers(1, 3)] * 3),
     ),
     min_size=1,
+    unique_by=lambda vote: vote[0],  # a rater has one vote on a pair
     max_size=8,
 )
 
@@ -253,7 +254,7 @@ def test_neither_the_order_shown_nor_that_of_judgments_matters(
 
 @given(CASTS)
 def test_the_opposite_votes_make_every_pair_even(cast: Cast) -> None:
-    opposite = [(rater, shown, tuple(4 - r for r in ranks)) for rater, shown, ranks in cast]
+    opposite = [(rater + 10, shown, tuple(4 - r for r in ranks)) for rater, shown, ranks in cast]
     assert edges(cast + opposite) == {}
     assert {p for p, _ in edges(cast + opposite, even="keep").values()} == {0.5}
 

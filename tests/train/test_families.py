@@ -100,8 +100,11 @@ def test_kto_by_hand() -> None:
         ]  # type: ignore[arg-type]
         return sums[0] - sums[1]
 
-    assert mismatched([t.prompt for t in items.trees]) == [3, 0, 1, 2]
-    crossed = [type(t)(t.prompt, items.trees[i - 1].completions) for i, t in enumerate(items.trees)]
+    partners = mismatched([t.prompt for t in items.trees])
+    crossed = [
+        type(t)(t.prompt, items.trees[j].completions)
+        for t, j in zip(items.trees, partners, strict=True)
+    ]
     z0 = ratios(crossed).mean().clamp(min=0)  # type: ignore[arg-type]
     values = []
     for r, item in zip(ratios(items.trees), items.items, strict=True):  # type: ignore[arg-type]
@@ -136,10 +139,26 @@ def test_single_answers_are_watched_from_what_they_are_compared_with(name: str) 
 
 
 def test_partners_never_share_a_prompt() -> None:
-    assert mismatched(["a", "b", "c"]) == [2, 0, 1]
-    assert mismatched(["a", "a", "b", "a"]) == [2, 2, 1, 2]
+    for prompts in (["a", "b", "c"], ["a", "a", "b", "a"], [str(i // 3) for i in range(60)]):
+        partners = mismatched(prompts)
+        assert all(prompts[i] != prompts[j] for i, j in enumerate(partners))
+        assert partners == mismatched(prompts)
+    assert len(set(partners)) > 50  # a shuffle, not draws: nearly every answer is a partner once
     with pytest.raises(DataError, match="every answer is to the same prompt"):
         mismatched(["a", "a"])
+
+
+@pytest.mark.parametrize("in_order", ["pairs", "good first", "bad first"])
+def test_partners_are_of_both_kinds_whatever_the_order(in_order: str) -> None:
+    """z0 is a mean over mismatched answers, not over rejected ones: as many of either as there are."""
+    items = [(f"prompt {i}", good) for i in range(200) for good in (True, False)]
+    if in_order != "pairs":
+        items.sort(key=lambda item: item[1], reverse=in_order == "good first")
+    partners = mismatched([prompt for prompt, _ in items])
+    share = sum(items[j][1] for j in partners) / len(items)
+    assert share == pytest.approx(0.5, abs=0.05)
+    own = [items[j][1] == items[i][1] for i, j in enumerate(partners)]
+    assert sum(own) / len(own) == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_batch_of_one_is_refused_and_a_last_item_alone_is_left_out(

@@ -109,7 +109,7 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
     share_P = np.bincount(cast.pair_R, cast.value_R) / np.bincount(cast.pair_R)
     decided = np.flatnonzero(share_P != 0.5)
     right_P = np.where(share_P > 0.5, skills.better_P, 1 - skills.better_P)[decided]
-    majority = robust_mean(1 - right_P, cast.prompt_P[decided], level=level)
+    majority = robust_mean(1 - right_P, cast.prompt_P[decided], level=level, share=True)
     once_P = (np.bincount(cast.pair_R) == 1).astype(float)
     judged_once = robust_mean(once_P, cast.prompt_P, level=level)
     mostly_once = once_P.mean() > 0.5

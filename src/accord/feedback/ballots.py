@@ -1,8 +1,9 @@
 """A snapshot's comparisons as columns: who preferred what, on which side, how fast, and how the two differ.
 
 A ballot is a vote on two responses (accord.store.pairs), turned so that the pair's first response has the
-smaller id: the same pair is the same number whatever order it was shown in. Edits are not ballots: who
-writes a response and prefers it has not judged it.
+smaller id: the same pair is the same number whatever order it was shown in. A rater asked again has one
+ballot, the last; how often it said the same as before is `again`. Edits are not ballots: who writes a
+response and prefers it has not judged it.
 
 Legend: R ballots, P pairs.
 """
@@ -10,6 +11,7 @@ Legend: R ballots, P pairs.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from accord.core.types import Rater, Writing
 from accord.store import Snapshot
-from accord.store.pairs import votes
+from accord.store.pairs import Vote, votes
 
 __all__ = ["STYLES", "Ballots", "ballots", "style_of"]
 
@@ -46,7 +48,8 @@ def style_of(text: str) -> list[float]:
 class Ballots:
     """Columns by ballot: pair, rater (numbers), value (1 the first response won, 0 the second, 1/2 a tie),
     side (1 first on the left, -1 right, 0 not known), seconds (NaN when not known), time (s since 1970),
-    judgment id. By pair: ids of its responses, number of its prompt, difference of their style [P, 1 + F]."""
+    judgment id. By pair: ids of its responses, number of its prompt, difference of their style [P, 1 + F].
+    By rater: of each pair asked again its prompt's number and whether the answer was the one before."""
 
     raters: list[Rater]
     prompts: list[str]
@@ -60,6 +63,7 @@ class Ballots:
     judgment_R: list[str]
     prompt_P: Ints
     style_PF: Floats
+    again_J: list[list[tuple[int, bool]]]
 
     def __len__(self) -> int:
         return len(self.pair_R)
@@ -74,26 +78,16 @@ class Ballots:
         return np.asarray(self.style_PF[self.pair_R, 0])
 
     @cached_property
-    def cells(self) -> tuple[Ints, Ints]:
-        """Number of each ballot's (pair, rater) [R], and the pair of each such cell."""
-        keys = self.pair_R * max(len(self.raters), 1) + self.rater_R
-        found, cell_R = np.unique(keys, return_inverse=True)
-        return cell_R, found // max(len(self.raters), 1)
-
-    @cached_property
     def n_others_R(self) -> Ints:
         """How many other raters judged the pair."""
-        return np.asarray(np.bincount(self.cells[1], minlength=len(self.pairs))[self.pair_R] - 1)
+        return np.asarray(np.bincount(self.pair_R, minlength=len(self.pairs))[self.pair_R] - 1)
 
     @cached_property
     def others_R(self) -> Floats:
-        """Mean vote of the *other* raters on the ballot's pair; NaN where there is none. Several ballots of
-        one rater on a pair count as their mean."""
-        cell_R, pair_of = self.cells
-        own = np.bincount(cell_R, self.value_R) / np.maximum(np.bincount(cell_R), 1)
-        total_P = np.bincount(pair_of, own, len(self.pairs))
+        """Mean vote of the *other* raters on the ballot's pair; NaN where there is none."""
+        total_P = np.bincount(self.pair_R, self.value_R, len(self.pairs))
         n_R = np.where(self.n_others_R > 0, self.n_others_R, np.nan)
-        return np.asarray((total_P[self.pair_R] - own[cell_R]) / n_R)
+        return np.asarray((total_P[self.pair_R] - self.value_R) / n_R)
 
     @cached_property
     def agree_R(self) -> Floats:
@@ -105,7 +99,8 @@ def ballots(snapshot: Snapshot) -> Ballots:
     """The snapshot's comparisons; raters in order of their names, pairs as they first come."""
     tables = snapshot.tables
     by_id = {j.id: j for j in snapshot.judgments}
-    cast, _ = votes((j for j in snapshot.judgments if not isinstance(j.answer, Writing)), tables)
+    judged = [j for j in snapshot.judgments if not isinstance(j.answer, Writing)]
+    cast, _ = votes(judged, tables)
     raters = sorted(tables.raters.values(), key=lambda r: (r.name, r.kind))
     number = {r.id: i for i, r in enumerate(raters)}
     blind = {r.id for r in raters if r.facts.get("order_shown") == "unknown"}
@@ -146,7 +141,24 @@ def ballots(snapshot: Snapshot) -> Ballots:
         judgment_R=judgments,
         prompt_P=np.array(prompt_of, dtype=np.int64),
         style_PF=np.array(apart, dtype=float).reshape(-1, 1 + len(STYLES)),
+        again_J=_again(votes(judged, tables, repeats=True)[0], number, prompts),
     )
+
+
+def _again(
+    cast: Sequence[Vote], number: Mapping[str, int], prompts: Mapping[str, int]
+) -> list[list[tuple[int, bool]]]:
+    """Of each repeat of a pair: whether it says what the rater's vote before it said."""
+    found: list[list[tuple[int, bool]]] = [[] for _ in number]
+    before: dict[tuple[str, str, str], float] = {}
+    for vote in cast:
+        straight = vote if vote.first < vote.second else vote.turned()
+        key = (straight.rater, straight.first, straight.second)
+        if key in before:
+            same = before[key] == straight.value
+            found[number[straight.rater]].append((prompts[straight.prompt], same))
+        before[key] = straight.value
+    return found
 
 
 def _time(at: str) -> float:

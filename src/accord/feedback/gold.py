@@ -20,7 +20,7 @@ from accord.core.config import Strict, read_yaml
 from accord.core.errors import ConfigError
 from accord.core.registry import explain
 from accord.core.types import Judgment, Metric, Preference, Question, Ranking, Rating, Thumb
-from accord.stats.intervals import proportion
+from accord.stats.intervals import cluster_mean
 from accord.store import Snapshot
 
 __all__ = ["Gold", "GoldAnswer", "gold_shares", "read_gold"]
@@ -80,13 +80,16 @@ def _right(j: Judgment, q: Question, expected: GoldAnswer) -> bool | None:
 
 
 def gold_shares(snapshot: Snapshot, gold: Gold, *, level: float = 0.95) -> dict[str, Metric]:
-    """Share of gold questions each rater (by id) answered as expected. A question's own entry goes before its
-    prompt's."""
-    right: dict[str, list[bool]] = defaultdict(list)
+    """Share of gold questions each rater (by id) answered as expected, by its last answer to each. A
+    question's own entry goes before its prompt's."""
+    right: dict[str, dict[str, tuple[bool, str]]] = defaultdict(dict)
     for j in snapshot.judgments:
         q = snapshot.tables.questions[j.question]
         expected = gold.get(q.id) or gold.get(q.prompt)
         said = _right(j, q, expected) if expected else None
         if said is not None:
-            right[j.rater].append(said)
-    return {i: proportion(sum(r), len(r), level=level) for i, r in right.items()}
+            right[j.rater][q.id] = said, q.prompt
+    return {
+        i: cluster_mean([x for x, _ in r.values()], [p for _, p in r.values()], level=level)
+        for i, r in right.items()
+    }

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +36,7 @@ from accord.feedback.ballots import STYLES, Ballots, ballots
 from accord.feedback.gold import Gold, gold_shares
 from accord.feedback.reliability import Answered, answered
 from accord.stats.dawid_skene import dawid_skene
-from accord.stats.intervals import proportion, robust_mean, robust_slope
+from accord.stats.intervals import cluster_mean, robust_mean, robust_slope
 from accord.stats.raters import Skills, rater_skills
 from accord.store import Snapshot
 from accord.store.snapshot import NOW
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 FEW = 20  # ballots a bias test needs
+LEAST = 8  # prompts they are on: below, a t interval far out in the tail is not what it says
 MOST_VALUES = 10  # of a scale on which a true value can be told
 
 
@@ -107,24 +109,37 @@ def rater_reports(
     own: dict[str, list[Judgment]] = defaultdict(list)
     for j in snapshot.judgments:
         own[j.rater].append(j)
-    made = [
-        _report(
-            number,
-            cast,
-            skills,
-            own[r.id],
-            snapshot.tables.questions,
-            shares.get(r.id),
-            right[r.id],
-            level,
-        )
-        for number, r in enumerate(cast.raters)
-        if r.id in own
-    ]
-    made = _recentred(made)
-    tests = sum(metric.value is not None for r in made for metric, *_ in _questions(r))
-    made = [r.model_copy(update={"concerns": _concerns(r, tests)}) for r in made]
+    questions = snapshot.tables.questions
+
+    def reports(
+        shares: Mapping[str, Metric], fit: Skills | None, level: float
+    ) -> list[RaterReport]:
+        return _recentred([
+            _report(number, cast, fit, own[r.id], questions, shares.get(r.id), right[r.id], level)
+            for number, r in enumerate(cast.raters)
+            if r.id in own
+        ])  # fmt: skip
+
+    made = reports(shares, skills, level)
+    prompts = {r.name: _prompts(own[r.id], questions) for r in cast.raters if r.id in own}
+    tests = sum(
+        prompts[r.name] >= LEAST and metric.low is not None
+        for r in made
+        for metric, *_ in _questions(r)
+    )
+    if tests:  # what is clear at 95% over all tests of all raters together (Bonferroni)
+        one = 1 - 0.05 / tests
+        fit = skills and replace(skills, level=one)
+        strict = reports(gold_shares(snapshot, gold or {}, level=one), fit, one)
+        made = [
+            r.model_copy(update={"concerns": _concerns(wide)}) if prompts[r.name] >= LEAST else r
+            for r, wide in zip(made, strict, strict=True)
+        ]
     return sorted(made, key=lambda r: -(r.reliability.value or -1.0))
+
+
+def _prompts(own: Sequence[Judgment], questions: Mapping[str, Question]) -> int:
+    return len({questions[j.question].prompt for j in own})
 
 
 def _recentred(reports: Sequence[RaterReport]) -> list[RaterReport]:
@@ -170,10 +185,12 @@ def _report(
         kind=rater.kind,
         judgments=len(own),
         seconds=_median(seconds, level),
-        agreement=robust_mean(cast.agree_R[with_others], cast.prompt_R[with_others], level=level),
+        agreement=robust_mean(
+            cast.agree_R[with_others], cast.prompt_R[with_others], level=level, share=True
+        ),
         right=right,
         gold=gold or Metric(value=None, n=0, level=level, note="no gold question answered"),
-        consistency=_consistency(cast, mine, own, questions, level),
+        consistency=_consistency(cast.again_J[number], own, questions, level),
         left=_left(cast, mine, level),
         style=_style(cast, mine, level),
         speed=_speed(cast, mine, level),
@@ -216,6 +233,9 @@ def _median(values: Sequence[float], level: float) -> Metric:
     if n == 0:
         return Metric(value=None, n=0, level=level, note="no times")
     x = np.sort(values)
+    if 2 * 0.5**n > 1 - level:  # the whole range holds the median less often
+        note = f"{n} times: no interval"
+        return Metric(value=float(np.median(x)), n=n, level=level, note=note)
     low, high = stats.binom.interval(level, n, 0.5)
     return Metric(
         value=float(np.median(x)),
@@ -228,24 +248,21 @@ def _median(values: Sequence[float], level: float) -> Metric:
 
 
 def _consistency(
-    cast: Ballots,
-    mine: Any,
+    pairs: Sequence[tuple[int, bool]],
     own: Sequence[Judgment],
     questions: Mapping[str, Question],
     level: float,
 ) -> Metric:
     """Each repeat of a pair, or of a question about one response, against the rater's answer before."""
-    rows = np.flatnonzero(mine)
-    rows = rows[np.lexsort((cast.time_R[rows], cast.pair_R[rows]))]
-    again = np.flatnonzero(np.diff(cast.pair_R[rows]) == 0)
-    pairs = cast.value_R[rows[again]] == cast.value_R[rows[again + 1]]
-    same = [*pairs.tolist(), *_said_again(own, questions)]
+    same = [*pairs, *_said_again(own, questions)]
     if not same:
         return Metric(value=None, n=0, level=level, note="nothing was asked twice")
-    return proportion(sum(same), len(same), level=level)
+    return cluster_mean([float(x) for _, x in same], [at for at, _ in same], level=level)
 
 
-def _said_again(own: Sequence[Judgment], questions: Mapping[str, Question]) -> list[bool]:
+def _said_again(
+    own: Sequence[Judgment], questions: Mapping[str, Question]
+) -> list[tuple[str, bool]]:
     """Of ratings, thumbs and steps: whether each answer to a question asked again is the one before."""
     last: dict[str, Judgment] = {}
     same = []
@@ -254,7 +271,7 @@ def _said_again(own: Sequence[Judgment], questions: Mapping[str, Question]) -> l
             before = last.get(j.question)
             if before is not None:
                 now, then = (categories(x.answer, (0,)) for x in (j, before))
-                same.append(agrees(now, then))
+                same.append((questions[j.question].prompt, agrees(now, then)))
             last[j.question] = j
     return same
 
@@ -262,7 +279,7 @@ def _said_again(own: Sequence[Judgment], questions: Mapping[str, Question]) -> l
 def _left(cast: Ballots, mine: Any, level: float) -> Metric:
     decided = mine & (cast.side_R != 0) & (cast.value_R != 0.5)
     won = (cast.value_R == 1.0) == (cast.side_R == 1.0)
-    return proportion(int(won[decided].sum()), int(decided.sum()), level=level)
+    return robust_mean(won[decided].astype(float), cast.prompt_R[decided], level=level)
 
 
 def _style(cast: Ballots, mine: Any, level: float) -> dict[str, Metric]:
@@ -285,7 +302,7 @@ def _speed(cast: Ballots, mine: Any, level: float) -> Metric:
         return few
     seconds = cast.seconds_R[rows]
     fast = (seconds <= np.quantile(seconds, 1 / 3)).astype(float)
-    return robust_slope(cast.agree_R[rows], fast, cast.prompt_R[rows], level=level)
+    return robust_slope(cast.agree_R[rows], fast, cast.prompt_R[rows], level=level, share=True)
 
 
 def _drift(cast: Ballots, mine: Any, level: float) -> Metric:
@@ -297,7 +314,7 @@ def _drift(cast: Ballots, mine: Any, level: float) -> Metric:
     if np.ptp(rank) == 0:
         return Metric(value=None, n=len(rows), level=level, note="all at one time")
     along = (rank - rank.min()) / np.ptp(rank)
-    return robust_slope(cast.agree_R[rows], along, cast.prompt_R[rows], level=level)
+    return robust_slope(cast.agree_R[rows], along, cast.prompt_R[rows], level=level, share=True)
 
 
 def _enough(n: int, of: str, level: float) -> Metric | None:
@@ -321,25 +338,16 @@ def _questions(r: RaterReport) -> list[tuple[Metric, float, str, str]]:
     ]
 
 
-def _concerns(report: RaterReport, tests: int) -> tuple[str, ...]:
-    """What is clear at 95% over all tests of all raters together (Bonferroni)."""
+def _concerns(report: RaterReport) -> tuple[str, ...]:
+    """What the report's own intervals are clear of."""
     found = []
     for metric, norm, above, below in _questions(report):
-        side = _clear(_less(metric, norm), tests)
-        if side and (said := above if side > 0 else below):
+        if metric.low is None or metric.high is None:
+            continue
+        said = above if metric.low > norm else below if metric.high < norm else ""
+        if said:
             found.append(said)
     return tuple(dict.fromkeys(found))
-
-
-def _clear(metric: Metric, tests: int) -> int:
-    """1 or -1 when the value is clear of 0 at 5% over so many tests, else 0."""
-    if metric.value is None or metric.low is None or metric.high is None:
-        return 0
-    usual = float(stats.norm.ppf(0.5 + metric.level / 2))
-    wide = float(stats.norm.ppf(1 - 0.025 / max(tests, 1))) / usual
-    if metric.value - wide * (metric.value - metric.low) > 0:
-        return 1
-    return -1 if metric.value + wide * (metric.high - metric.value) < 0 else 0
 
 
 def _named(snapshot: Snapshot, names: Sequence[str]) -> None:

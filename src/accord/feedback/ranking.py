@@ -24,9 +24,11 @@ MOST_GAMES = 200_000  # Elo plays games one by one
 
 
 class RankedModel(Frozen):
-    """A source of responses: strength in logits above the mean of all, Elo, how often it beats another."""
+    """A source of responses: strength in logits above the mean of all, Elo, how often it beats another. Only
+    sources of one `group` were compared, if by way of others."""
 
     name: str
+    group: int = 0
     strength: Metric
     elo: Metric
     wins: Metric
@@ -73,7 +75,7 @@ def rank_models(
     fit = _fit_models(
         cast, skills, rows, (first, second, value), columns, len(names), ties, weighted, level
     )
-    elos = _elo(first, second, value, len(names), level, seed)
+    elos = _elo(first, second, value, len(names), cast.prompt_R[rows], level, seed)
     played = np.bincount(np.append(first, second), minlength=len(names))
     strengths = [
         m.model_copy(update={"n": int(n)}) for m, n in zip(fit.strengths(), played, strict=True)
@@ -81,6 +83,7 @@ def rank_models(
     models = [
         RankedModel(
             name=n,
+            group=int(fit.joined_N[i]),
             strength=strengths[i],
             elo=elos[i],
             wins=_wins(first, second, value, cast.prompt_R[rows], i, level),
@@ -88,13 +91,30 @@ def rank_models(
         for i, n in enumerate(names)
         if fit.compared_N[i] > 0
     ]
-    models.sort(key=lambda m: -(m.strength.value if m.strength.value is not None else -1e9))
-    notes = list(fit.notes)
+    groups = {g: k for k, g in enumerate(dict.fromkeys(m.group for m in models), 1)}
+    models = [m.model_copy(update={"group": groups[m.group]}) for m in models]
+    models.sort(
+        key=lambda m: (m.group, -(m.strength.value if m.strength.value is not None else -1e9))
+    )
+    notes = [*_separate(models), *fit.notes]
     if bound:
         said = "go with the source or with other style and can't be told apart: not controlled"
         notes.append(f"{', '.join(bound)} {said}")
     worth = dict(zip(kept, fit.covariates(), strict=True))
     return ModelRanking(models=models, style=worth, tie=fit.tie, notes=tuple(notes))
+
+
+def _separate(models: list[RankedModel]) -> list[str]:
+    """That nothing was compared across groups, where there are several."""
+    groups: dict[int, list[str]] = {}
+    for m in models:
+        groups.setdefault(m.group, []).append(m.name)
+    if len(groups) < 2:
+        return []
+    named = "; ".join(f"{g}: {', '.join(names[:8])}" for g, names in list(groups.items())[:8])
+    return [
+        f"{len(groups)} groups never compared with one another ({named}): only the prior places them"
+    ]
 
 
 def _style_columns(
@@ -167,6 +187,7 @@ def _elo(
     second: NDArray[np.int64],
     value: NDArray[np.float64],
     items: int,
+    prompt: NDArray[np.int64],
     level: float,
     seed: int,
 ) -> list[Metric]:
@@ -174,7 +195,10 @@ def _elo(
         note = f"more than {MOST_GAMES} games: see the strength"
         return [Metric(value=None, n=len(value), level=level, note=note)] * items
     orders = max(40, min(200, 4_000_000 // len(value)))
-    return elo(first, second, value, items=items, k=8.0, orders=orders, level=level, seed=seed)
+    return elo(
+        first, second, value, items=items, k=8.0, orders=orders, clusters=prompt.tolist(),
+        level=level, seed=seed,
+    )  # fmt: skip
 
 
 def _wins(
@@ -186,7 +210,9 @@ def _wins(
     level: float,
 ) -> Metric:
     mine = (first == i) | (second == i)
-    return robust_mean(np.where(first == i, value, 1 - value)[mine], prompt[mine], level=level)
+    return robust_mean(
+        np.where(first == i, value, 1 - value)[mine], prompt[mine], level=level, share=True
+    )
 
 
 def rank_responses(

@@ -88,7 +88,7 @@ def answered(snapshot: Snapshot) -> list[Answered]:
                 put("steps", "", (q.responses[0], step), j.rater, label, q, label)
     by_id = {j.id: j for j in judgments}
     compared = (j for j in judgments if not isinstance(j.answer, Writing | Rating))
-    for vote in votes(compared, tables)[0]:
+    for vote in votes(compared, tables, repeats=True)[0]:  # the last one of each unit is kept
         q = tables.questions[by_id[vote.sources[0]].question]
         straight = vote if vote.first < vote.second else vote.turned()
         pair = (straight.first, straight.second)
@@ -136,19 +136,26 @@ def _row(
     values = [list(u.values()) for u in units.values()]
     raters = sorted({a.rater for a in said})
     kind, scale = said[0].kind, SCALES.get(said[0].kind, "nominal")
+    pairwise = kind in (
+        "compare",
+        "rank",
+    )  # which of two is first is the order of their ids: chance
+    mirror = (lambda v: 1 - v) if pairwise else None
     more: dict[str, Metric] = {}
     if kind == "rate" or any(abs(a.graded) > 1 for a in said if kind == "compare"):
         graded = list(grades.values())
-        more["ordinal"] = krippendorff_alpha(graded, scale="ordinal", level=level, seed=seed)
+        more["ordinal"] = krippendorff_alpha(
+            graded, scale="ordinal", mirror=(lambda v: -v) if pairwise else None, level=level
+        )
     if split:
         by = agreement_by_difficulty(values, level=level, seed=seed)
         more |= {"easy": by["easy"], "hard": by["hard"]}
     if len(raters) == 2:
         both = [(u.get(raters[0]), u.get(raters[1])) for u in units.values()]
         weights: Literal["none", "quadratic"] = "none" if scale == "nominal" else "quadratic"
-        kappa = cohen_kappa(both, weights=weights, level=level, seed=seed)
+        kappa = cohen_kappa(both, weights=weights, mirror=mirror, level=level)
     else:
-        kappa = fleiss_kappa(values, level=level, seed=seed)
+        kappa = fleiss_kappa(values, mirror=mirror, level=level)
     return Agreement(
         kind=kind,
         axis=said[0].axis,
@@ -157,7 +164,7 @@ def _row(
         units=len(units),
         answers=len(said),
         percent=percent_agreement(values, level=level, seed=seed),
-        alpha=krippendorff_alpha(values, scale=scale, level=level, seed=seed),
+        alpha=krippendorff_alpha(values, scale=scale, mirror=mirror, level=level),
         scale=scale,
         kappa=kappa,
         kappa_of="cohen" if len(raters) == 2 else "fleiss",

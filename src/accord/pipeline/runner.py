@@ -40,9 +40,9 @@ from accord.pipeline.recipe import Node, Recipe
 __all__ = ["RunFolder", "check", "rewrite_report", "run"]
 
 VERSIONS = {  # raise one when a stage's outputs change for the same config
-    "simulate": 1, "import": 1, "open": 1, "sft": 6, "reward": 7, "preference": 6, "sweep": 3,
-    "process": 1, "reward_axes": 1, "ask": 1, "rm_check": 1,
-    "ppo": 2, "rloo": 2, "grpo": 2, "online_dpo": 2, "best_of_n": 2, "eval": 3, "compare": 4,
+    "simulate": 1, "import": 1, "open": 1, "sft": 7, "reward": 8, "preference": 7, "sweep": 4,
+    "process": 2, "reward_axes": 2, "ask": 1, "rm_check": 1,
+    "ppo": 2, "rloo": 2, "grpo": 2, "online_dpo": 2, "best_of_n": 2, "eval": 4, "compare": 5,
 }  # fmt: skip
 TIMING = "timing.json"  # seconds, and the most memory held (bytes)
 FREE_BYTES = 2 << 30  # asked for before a run starts

@@ -14,7 +14,7 @@ from accord.pipeline.model_stages import read_judged
 from accord.train.data import Limits
 from accord.train.optimise import Optimise, Progress
 from accord.train.preference import Material
-from accord.train.sweep import Outcome, Point, best, label_of, sweep, use
+from accord.train.sweep import LEAST, Outcome, Point, best, label_of, parts, sweep, use
 
 __all__ = ["sweep_stage"]
 
@@ -26,10 +26,11 @@ def sweep_stage(ctx: StageContext) -> StageResult:
     grid = config.points()
     at = [config.at(point) for point in grid]
     train, held, left_out = read_judged(ctx, at[0], [stage.loss for stage in at])
+    choose, report = parts(held, ctx.seed)
     material = Material(
         load(ctx.policy(config.init)),
         train,
-        held,
+        choose,
         Limits(
             max_prompt=config.max_prompt,
             max_completion=config.max_completion,
@@ -38,6 +39,7 @@ def sweep_stage(ctx: StageContext) -> StageResult:
         config.average,
         config.share,
         assorted=True,
+        reported=report,
     )
     points = [_point(label_of(g), stage) for g, stage in zip(grid, at, strict=True)]
 
@@ -66,7 +68,9 @@ def sweep_stage(ctx: StageContext) -> StageResult:
             "folder": o.folder.name,
             "failed": o.failed,
             "picked": o is picked,
-            "metrics": {name: m.model_dump(mode="json") for name, m in o.metrics.items()},
+            "metrics": _plain(o.reported or o.metrics),
+            "chosen_by": _plain(o.metrics),
+            "apart": bool(o.reported),
         }
         for o, g in zip(outcomes, grid, strict=True)
     ]
@@ -79,7 +83,12 @@ def sweep_stage(ctx: StageContext) -> StageResult:
         "not_used": left_out,
         "loss": picked.point.loss,
     }
-    return StageResult(dict(picked.metrics), [], facts, _headline(outcomes, picked))
+    said = dict(picked.reported or picked.metrics)
+    return StageResult(said, [], facts, _headline(outcomes, picked))
+
+
+def _plain(metrics: Mapping[str, Metric]) -> dict[str, object]:
+    return {name: m.model_dump(mode="json") for name, m in metrics.items()}
 
 
 def _point(label: str, config: PreferenceStage) -> Point:
@@ -91,7 +100,12 @@ def _headline(outcomes: list[Outcome], picked: Outcome) -> str:
     m = picked.metrics.get("accuracy")
     if m is None:
         return f"{picked.point.label}: nothing is held out to choose by"
-    told = f"best of {len(outcomes)}: {picked.point.label}, accuracy {m} of held-out comparisons"
+    told = f"best of {len(outcomes)}: {picked.point.label}, accuracy "
+    if last := picked.reported.get("accuracy"):
+        told += f"{last} of held-out comparisons it was not chosen by (chosen by others, at {m})"
+    else:
+        told += f"{m} of the held-out comparisons it was chosen by, so flattered: too few prompts are held "
+        told += f"out to report on others ({2 * LEAST} and more)"
     others = [
         o.metrics["accuracy"] for o in outcomes if o is not picked and "accuracy" in o.metrics
     ]

@@ -1,8 +1,13 @@
 """Agreement among raters: percent, Cohen's and Fleiss' κ, Krippendorff's α on three scales.
 
 A unit is what was judged: its answers in any order, None and NaN are missing. All is computed from how
-often each value was given to each unit, never from pairs of answers. Intervals resample units (see
-stats.resampling), since the answers to one unit hang together.
+often each value was given to each unit, never from pairs of answers. The answers to one unit hang together,
+so intervals are over units: a coefficient is 1 - D/E, D the disagreement seen, and its interval that of D
+as a share (stats.intervals) with the variance of the whole by leaving out each unit once (Gwet 2021 on
+inference by jackknife); they stay within what the coefficient can be.
+
+Which of two responses is "first" is chance. `mirror` says what a value is when they change places: what is
+expected by chance is then that of both orders, and no figure depends on the order.
 
 Legend: U units, K distinct rows of counts, V values, B resamples.
 """
@@ -20,7 +25,8 @@ from scipy import sparse
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
-from accord.stats.resampling import Floats, bootstrap_metric
+from accord.stats.intervals import cluster_mean
+from accord.stats.resampling import Floats, by_jackknife
 
 __all__ = [
     "Scale",
@@ -32,10 +38,9 @@ __all__ = [
     "percent_agreement",
 ]
 
-RESAMPLES = 2000
-MANY_ROWS, FEWER = 20_000, 400  # with so many distinct rows, quantiles of fewer resamples must do
 Units = Sequence[Sequence[Hashable]]
 Scale = Literal["nominal", "ordinal", "interval"]
+Mirror = Callable[[Any], Hashable] | None
 TWICE = "nothing was judged twice"
 SAME = "all answers are the same"
 
@@ -48,21 +53,31 @@ class Table:
     times_K: NDArray[np.int64]
     n_K: Floats
     values: list[Any]
+    mirror_V: NDArray[np.int64] | None = None
 
     @property
     def squares_K(self) -> Floats:
         return np.asarray(self.counts_KV.multiply(self.counts_KV).sum(1), float).ravel()
 
     def totals(self, weights_BK: Floats) -> Floats:
-        """How often each value was given, in resamples: [B, V]."""
-        return np.asarray((self.counts_KV.T @ weights_BK.T).T)
+        """How often each value was given, in resamples: [B, V]; of mirrored values the mean of both ways."""
+        return self.both_ways(np.asarray((self.counts_KV.T @ weights_BK.T).T))
+
+    def both_ways(self, totals_BV: Floats) -> Floats:
+        if self.mirror_V is None:
+            return totals_BV
+        return np.asarray((totals_BV + totals_BV[:, self.mirror_V]) / 2)
 
 
-def _table(units: Units, order: Sequence[Hashable] | None = None, *, ordered: bool) -> Table:
+def _table(
+    units: Units, order: Sequence[Hashable] | None = None, *, ordered: bool, mirror: Mirror = None
+) -> Table:
     """The counts of units with two answers or more; values sorted (or as `order` says) if `ordered`."""
     rows: Iterable[Any] = units.tolist() if isinstance(units, np.ndarray) else units
     kept = [u for u in ([x for x in u if x is not None and x == x] for u in rows) if len(u) > 1]
     values = list(dict.fromkeys(chain.from_iterable(kept)))
+    if mirror:
+        values = list(dict.fromkeys([*values, *map(mirror, values)]))
     if ordered:
         values = _sorted(values, order)
     index = {v: i for i, v in enumerate(values)}
@@ -84,7 +99,8 @@ def _table(units: Units, order: Sequence[Hashable] | None = None, *, ordered: bo
         return Table(sparse.csr_array((0, 0)), np.zeros(0, np.int64), np.zeros(0), [])
     place = (np.concatenate(row_of), np.concatenate(code_of))
     counts_KV = sparse.coo_array((np.ones(len(place[0])), place), shape=(k, len(values))).tocsr()
-    return Table(counts_KV, np.concatenate(times), np.concatenate(sizes), values)
+    mirror_V = np.array([index[mirror(v)] for v in values]) if mirror else None
+    return Table(counts_KV, np.concatenate(times), np.concatenate(sizes), values, mirror_V)
 
 
 def _sorted(values: list[Any], order: Sequence[Hashable] | None) -> list[Any]:
@@ -100,53 +116,53 @@ def _sorted(values: list[Any], order: Sequence[Hashable] | None) -> list[Any]:
         raise DataError("the answers have no order", mend="name the values in order") from None
 
 
-def _metric(
-    table: Table,
-    statistic: Callable[[Floats], Floats],
-    level: float,
-    seed: int,
-    undefined: str = SAME,
+def _coefficient(
+    table: Table, parts: Callable[[Floats], tuple[Floats, Floats]], most: float, level: float
 ) -> Metric:
+    """1 - D/E of `parts` (weights [B, K] -> D [B], E [B]); D is at most `most`."""
     if not len(table.times_K):
         return Metric(value=None, n=0, level=level, note=TWICE)
-    many = len(table.times_K) > MANY_ROWS
-    return bootstrap_metric(
-        table.times_K,
-        statistic,
-        n_resamples=min(RESAMPLES, FEWER) if many else RESAMPLES,
-        level=level,
-        seed=seed,
-        undefined=undefined,
-    )
+    return by_jackknife(table.times_K, parts, most=most, level=level, undefined=SAME)
 
 
 def percent_agreement(units: Units, *, level: float = 0.95, seed: int = 0) -> Metric:
-    """Share of pairs of answers to the same unit that agree, in [0, 1]; each unit weighs the same."""
+    """Share of pairs of answers to the same unit that agree, in [0, 1]; each unit weighs the same.
+    (`seed`: as everywhere in this file nothing is drawn.)"""
     table = _table(units, ordered=False)
-    agree_K = _agree(table)
-    return _metric(table, lambda w: (w @ agree_K) / w.sum(1), level, seed)
+    if not len(table.times_K):
+        return Metric(value=None, n=0, level=level, note=TWICE)
+    return _share(np.repeat(_agree(table), table.times_K), level)
+
+
+def _share(agree_U: Floats, level: float) -> Metric:
+    found = cluster_mean(agree_U, range(len(agree_U)), level=level, share=True)
+    if found.low is None:
+        return found.model_copy(update={"note": "judged twice only once: no interval"})
+    return found
 
 
 def _agree(table: Table) -> Floats:
     return np.asarray((table.squares_K - table.n_K) / (table.n_K * (table.n_K - 1)), dtype=float)
 
 
-def fleiss_kappa(units: Units, *, level: float = 0.95, seed: int = 0) -> Metric:
+def fleiss_kappa(
+    units: Units, *, mirror: Mirror = None, level: float = 0.95, seed: int = 0
+) -> Metric:
     """Fleiss' κ = (P - E) / (1 - E), P percent agreement, E = Σ share(value)² (Fleiss 1971). Defined for
     units judged equally often; undefined when every answer is the same."""
-    table = _table(units, ordered=False)
+    table = _table(units, ordered=False, mirror=mirror)
     if len(table.n_K) and table.n_K.min() != table.n_K.max():
         low, high = table.n_K.min(), table.n_K.max()
         note = f"units have {low:g} to {high:g} answers, Fleiss' κ needs one number; see Krippendorff's α"
         return Metric(value=None, n=int(table.times_K.sum()), level=level, note=note)
     agree_K = _agree(table)
 
-    def kappa(w_BK: Floats) -> Floats:
+    def parts(w_BK: Floats) -> tuple[Floats, Floats]:
         totals_BV = table.totals(w_BK)
         chance_B = (totals_BV**2).sum(1) / totals_BV.sum(1) ** 2
-        return np.asarray(((w_BK @ agree_K) / w_BK.sum(1) - chance_B) / (1 - chance_B))
+        return 1 - (w_BK @ agree_K) / w_BK.sum(1), 1 - chance_B
 
-    return _metric(table, kappa, level, seed)
+    return _coefficient(table, parts, 1.0, level)
 
 
 def krippendorff_alpha(
@@ -154,6 +170,7 @@ def krippendorff_alpha(
     *,
     scale: Scale = "nominal",
     order: Sequence[Hashable] | None = None,
+    mirror: Mirror = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Metric:
@@ -162,23 +179,37 @@ def krippendorff_alpha(
     that of their mid-ranks among all answers (ordinal, which is his definition rewritten). `order` names
     the values of an ordinal scale from low to high; else they are sorted. Undefined when every answer is
     the same: nothing could have disagreed. DataError for answers without the order or distance needed."""
-    table = _table(units, order, ordered=scale != "nominal")
-    statistic = {"nominal": _nominal, "ordinal": _ordinal, "interval": _interval}[scale]
-    return _metric(table, statistic(table), level, seed)
+    table = _table(units, order, ordered=scale != "nominal", mirror=mirror)
+    parts = {"nominal": _nominal, "ordinal": _ordinal, "interval": _interval}[scale](table)
+    return _coefficient(table, parts, _most(table, scale), level)
 
 
-def _nominal(table: Table) -> Callable[[Floats], Floats]:
+def _most(table: Table, scale: Scale) -> float:
+    """The most that answers can differ by on average: the distance of the outermost values."""
+    if scale == "nominal" or not len(table.times_K):
+        return 1.0
+    if scale == "interval":
+        return float(max(table.values) - min(table.values)) ** 2
+    totals_V = table.totals(table.times_K[None].astype(float))[0]
+    used = totals_V[totals_V > 0]
+    return float(used.sum() - (used[0] + used[-1]) / 2) ** 2
+
+
+Parts = Callable[[Floats], tuple[Floats, Floats]]
+
+
+def _nominal(table: Table) -> Parts:
     unlike_K = (table.n_K**2 - table.squares_K) / (table.n_K - 1)
 
-    def alpha(w_BK: Floats) -> Floats:
+    def parts(w_BK: Floats) -> tuple[Floats, Floats]:
         n_B, totals_BV = w_BK @ table.n_K, table.totals(w_BK)
         expected_B = (n_B**2 - (totals_BV**2).sum(1)) / (n_B - 1)
-        return np.asarray(1 - (w_BK @ unlike_K) / expected_B)
+        return (w_BK @ unlike_K) / n_B, expected_B / n_B
 
-    return alpha
+    return parts
 
 
-def _interval(table: Table) -> Callable[[Floats], Floats]:
+def _interval(table: Table) -> Parts:
     try:
         x_V = np.asarray(table.values, dtype=float)
     except (TypeError, ValueError):
@@ -187,29 +218,29 @@ def _interval(table: Table) -> Callable[[Floats], Floats]:
     sums_KF = np.column_stack([table.n_K, table.counts_KV @ x_V, table.counts_KV @ x_V**2])
     apart_K = (table.n_K * sums_KF[:, 2] - sums_KF[:, 1] ** 2) / (table.n_K - 1)
 
-    def alpha(w_BK: Floats) -> Floats:
+    def parts(w_BK: Floats) -> tuple[Floats, Floats]:
         n_B, first_B, second_B = (w_BK @ sums_KF).T
         expected_B = (n_B * second_B - first_B**2) / (n_B - 1)
-        return np.asarray(1 - (w_BK @ apart_K) / expected_B)
+        return 2 * (w_BK @ apart_K) / n_B, 2 * expected_B / n_B  # mean squared distances
 
-    return alpha
+    return parts
 
 
-def _ordinal(table: Table) -> Callable[[Floats], Floats]:
+def _ordinal(table: Table) -> Parts:
     share_K = table.n_K / (table.n_K - 1)
 
-    def alpha(w_BK: Floats) -> Floats:
+    def parts(w_BK: Floats) -> tuple[Floats, Floats]:
         w_KB, n_B = np.ascontiguousarray(w_BK.T), w_BK @ table.n_K
-        totals_VB = np.asarray(table.counts_KV.T @ w_KB)
+        totals_VB = np.ascontiguousarray(table.totals(w_BK).T)
         rank_VB = totals_VB.cumsum(0) - totals_VB / 2 - n_B / 2  # Σ totals·rank = 0
         first_KB = np.asarray(table.counts_KV @ rank_VB)
         rank_VB **= 2
         second_KB = np.asarray(table.counts_KV @ rank_VB)
         observed_KB = share_K[:, None] * (second_KB - first_KB**2 / table.n_K[:, None])
         expected_B = n_B * (totals_VB * rank_VB).sum(0) / (n_B - 1)
-        return np.asarray(1 - (w_KB * observed_KB).sum(0) / expected_B)
+        return 2 * (w_KB * observed_KB).sum(0) / n_B, 2 * expected_B / n_B
 
-    return alpha
+    return parts
 
 
 def cohen_kappa(
@@ -217,6 +248,7 @@ def cohen_kappa(
     *,
     weights: Literal["none", "linear", "quadratic"] = "none",
     order: Sequence[Hashable] | None = None,
+    mirror: Mirror = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Metric:
@@ -228,6 +260,8 @@ def cohen_kappa(
     if not kept:
         return Metric(value=None, n=0, level=level, note="nothing was judged by both")
     seen = list(dict.fromkeys(chain.from_iterable(kept)))
+    if mirror:
+        seen = list(dict.fromkeys([*seen, *map(mirror, seen)]))
     values = seen if weights == "none" else _sorted(seen, order)
     index = {v: i for i, v in enumerate(values)}
     codes = np.array([(index[a], index[b]) for a, b in kept])
@@ -242,18 +276,19 @@ def cohen_kappa(
     seen_K = {"none": (steps_K > 0), "linear": steps_K, "quadratic": steps_K**2}[weights]
     expected = {"none": _unlike, "linear": _steps, "quadratic": _squares}[weights]
 
-    def kappa(w_BK: Floats) -> Floats:
-        one_BV, two_BV = (np.asarray((side.T @ w_BK.T).T) for side in (one_KV, two_KV))
-        return np.asarray(1 - (w_BK @ seen_K) * w_BK.sum(1) / expected(one_BV, two_BV))
+    mirror_V = np.array([index[mirror(v)] for v in values]) if mirror else None
 
-    return bootstrap_metric(
-        times,
-        kappa,
-        n_resamples=RESAMPLES,
-        level=level,
-        seed=seed,
-        undefined="both raters gave one and the same answer throughout",
-    )
+    def parts(w_BK: Floats) -> tuple[Floats, Floats]:
+        shares = [np.asarray((side.T @ w_BK.T).T) for side in (one_KV, two_KV)]
+        if mirror_V is not None:
+            shares = [(x + x[:, mirror_V]) / 2 for x in shares]
+        n_B = w_BK.sum(1)
+        return (w_BK @ seen_K) / n_B, expected(*shares) / n_B**2
+
+    steps = len(values) - 1
+    most = {"none": 1, "linear": steps, "quadratic": steps**2}[weights]
+    same = "both raters gave one and the same answer throughout"
+    return by_jackknife(times, parts, most=float(max(most, 1)), level=level, undefined=same)
 
 
 def _unlike(a_BV: Floats, b_BV: Floats) -> Floats:
@@ -295,7 +330,7 @@ def agreement_by_difficulty(
     easy_K = all_K + (lone_K * (n_K - 1) + two_K) / pairs_K
     easy_agree_K = all_K + same_two_K / pairs_K
     return {
-        name: _metric(table, lambda w, a=a, n=n: (w @ a) / (w @ n), level, seed, why)  # type: ignore[misc]
+        name: _among(table.times_K, a, n, level, why)
         if len(n_K)
         else Metric(value=None, n=0, level=level, note="no unit has four answers")
         for name, a, n, why in (
@@ -303,6 +338,29 @@ def agreement_by_difficulty(
             ("hard", agree_K - easy_agree_K, np.round(1 - easy_K, 12), "the others always agreed"),
         )
     }
+
+
+def _among(
+    times_K: NDArray[np.int64], agree_K: Floats, of_K: Floats, level: float, why: str
+) -> Metric:
+    """Σ agree / Σ of, by units."""
+    if not (times_K @ of_K) > 0:
+        return Metric(value=None, n=int(times_K.sum()), level=level, note=why)
+
+    def parts(w_BK: Floats) -> tuple[Floats, Floats]:
+        of_B = w_BK @ of_K
+        return (of_B - w_BK @ agree_K) / of_B, np.ones(len(w_BK))
+
+    used = of_K > 0
+    return by_jackknife(
+        times_K[used], lambda w: parts(_spread(w, used)), most=1.0, level=level, undefined=why
+    ).model_copy(update={"n": int(times_K.sum())})
+
+
+def _spread(w_BK: Floats, used: NDArray[np.bool_]) -> Floats:
+    whole = np.zeros((len(w_BK), len(used)))
+    whole[:, used] = w_BK
+    return whole
 
 
 def _n_given(unit: Sequence[Hashable]) -> int:

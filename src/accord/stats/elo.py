@@ -2,17 +2,25 @@
 
 After a game r_i += k·(outcome - E) and r_j -= the same, with E = 1 / (1 + 10^((r_j - r_i)/400)) (Elo 1978).
 Where games don't come in time, the order is arbitrary and the last ones count most: the value here is the
-mean over random orders; the interval resamples games, each resample in an order of its own.
+mean over random orders. The interval is that of the ratings such games would come to if strengths were as
+draws from their posterior have them (Bradley-Terry with a normal prior of sd 3 logits, clusters allowed for),
+each in an order of its own: an item that won every game is then not thought to win for ever. With very many
+items it resamples games.
 
 Legend: N items, C games, B orders.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
 from accord.core.types import Metric
+from accord.stats.ranking import bradley_terry
 from accord.stats.resampling import Floats
 
 __all__ = ["elo", "play"]
@@ -47,11 +55,12 @@ def elo(
     items: int,
     k: float = 16.0,
     orders: int = 200,
+    clusters: Sequence[Any] | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> list[Metric]:
-    """Elo rating of each item: the mean over `orders` random orders of all games, with a percentile interval
-    over as many resamples of games. Outcomes as in `bradley_terry`. n counts an item's games."""
+    """Elo rating of each item: the mean over `orders` random orders of all games, with an interval of as many
+    draws. Outcomes and clusters as in `bradley_terry`. n counts an item's games."""
     a, b = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
     y = np.asarray(outcome, dtype=float)
     played_N = np.bincount(np.append(a, b), minlength=items)
@@ -59,9 +68,20 @@ def elo(
         return [Metric(value=None, n=0, level=level, note="never compared")] * items
     generator = np.random.default_rng(seed)
     shuffled = np.array([generator.permutation(len(a)) for _ in range(orders)])
-    drawn = generator.integers(0, len(a), (orders, len(a)))
     value_N = play(a[shuffled], b[shuffled], y[shuffled], items, k=k).mean(0)
-    spread_BN = play(a[drawn], b[drawn], y[drawn], items, k=k)
+    theta_BN = bradley_terry(a, b, y, items=items, clusters=clusters, ridge=1 / 9).draws_BN
+    if theta_BN is None:
+        drawn, how = (
+            generator.integers(0, len(a), (orders, len(a))),
+            f"bootstrap over {len(a)} games",
+        )
+        outcome_BC = y[drawn]
+    else:
+        theta_BN = theta_BN[generator.integers(0, len(theta_BN), orders)]
+        drawn, how = shuffled, "posterior of strengths"
+        row = np.arange(orders)[:, None]
+        outcome_BC = expit(theta_BN[row, a[drawn]] - theta_BN[row, b[drawn]])
+    spread_BN = play(a[drawn], b[drawn], outcome_BC, items, k=k)
     low_N, high_N = np.quantile(spread_BN, [0.5 - level / 2, 0.5 + level / 2], axis=0)
     return [
         Metric(
@@ -70,7 +90,7 @@ def elo(
             high=float(max(high_N[i], value_N[i])),
             n=int(played_N[i]),
             level=level,
-            method=f"{orders} orders, bootstrap over {len(a)} games",
+            method=f"{orders} orders, {how}",
         )
         if played_N[i]
         else Metric(value=None, n=0, level=level, note="never compared")

@@ -1,22 +1,27 @@
 """Values with intervals: no bare float leaves the system.
 
-Rows that share a prompt are not independent, so intervals over pairs resample prompts (clusters).
+Rows that share a prompt are not independent, so intervals over pairs allow for prompts (clusters): t
+intervals with CR2 standard errors (stats.clustered). Shares keep within [0, 1] by the interval of a binomial
+with as many trials as the rows are worth (Korn & Graubard 1998). `python -m benchmarks.coverage` says how
+often each interval holds the truth.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import optimize, special, stats
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
+from accord.stats.clustered import standard_error
+from accord.stats.resampling import Floats
 
 __all__ = [
+    "binomial_interval",
     "cluster_mean",
     "correlation",
     "mean",
@@ -25,8 +30,6 @@ __all__ = [
     "robust_mean",
     "robust_slope",
 ]
-
-RESAMPLES = 10_000
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
@@ -57,69 +60,128 @@ def mean(values: Sequence[float], *, level: float = 0.95) -> Metric:
 
 
 def proportion(successes: float, n: int, *, level: float = 0.95) -> Metric:
-    """Share of successes with Wilson's score interval (Wilson 1927)."""
+    """Share of successes of independent trials, with what Wilson's score interval (1927) and the mid-P
+    interval (Lancaster 1961) hold together: near 0 and 1 Wilson's alone covers as little as 0.83."""
     if n == 0:
         return Metric(value=None, n=0, level=level, note="no data")
-    z = float(stats.norm.ppf(0.5 + level / 2))
     share = successes / n
+    low, high = binomial_interval(share, n, level)
+    return Metric(value=share, low=low, high=high, n=n, level=level, method="wilson, mid-P")
+
+
+def binomial_interval(share: float, n: float, level: float) -> tuple[float, float]:
+    """Wilson's and the mid-P interval together, for n trials that need be no whole number."""
+    z = float(stats.norm.ppf(0.5 + level / 2))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return Metric(
-        value=share, low=min(low, share), high=max(high, share), n=n, level=level, method="wilson"
-    )
+    low = min(share, max(0.0, middle - half), _mid_p(share * n, n, level))
+    high = max(share, min(1.0, middle + half), 1 - _mid_p((1 - share) * n, n, level))
+    return low, high
+
+
+def _mid_p(x: float, n: float, level: float) -> float:
+    """The share at which x or more of n successes, x itself by half, have probability (1 - level)/2."""
+    if x <= 0:
+        return 0.0
+
+    def above(p: float) -> float:
+        more = special.betainc(x + 1, n - x, p) if n - x > 1e-9 else 0.0
+        return float(special.betainc(x, max(n - x, 0.0) + 1, p) + more - (1 - level))
+
+    return float(optimize.brentq(above, 0.0, 1.0, xtol=1e-9))
 
 
 def cluster_mean(
-    values: Sequence[float], clusters: Sequence[Hashable], *, level: float = 0.95, seed: int = 0
+    values: ArrayLike,
+    clusters: Sequence[Hashable],
+    *,
+    level: float = 0.95,
+    share: bool | None = None,
+    seed: int = 0,
 ) -> Metric:
-    """Mean over rows with a percentile bootstrap that resamples whole clusters.
+    """Mean over rows with an interval that allows for clusters: t with a CR2 standard error and
+    Satterthwaite's degrees of freedom. Of a share (`share`; by default where every value is 0, 1/2 or 1) the
+    interval is a binomial's whose trials are what the rows are worth, at most twice their number; where all
+    rows say the same, the clusters'. Clusters of a single yes or no each are plain trials.
 
-    n counts rows. Deterministic for a seed. One cluster has no interval. DataError for values that
-    are not finite.
+    n counts rows. One cluster has no interval. Nothing is drawn: `seed` is taken for what calls it by name.
+    DataError for values that are not finite.
     """
-    x = _finite(values)
+    x, own = _finite(values), _numbers(clusters)
     if len(x) == 0:
         return Metric(value=None, n=0, level=level, note="no data")
-    keys = {key: i for i, key in enumerate(dict.fromkeys(clusters))}
-    index = np.array([keys[c] for c in clusters])
-    sums = np.bincount(index, weights=x, minlength=len(keys))
-    counts = np.bincount(index, weights=np.ones(len(x)), minlength=len(keys))
-    if len(keys) == 1:
-        return Metric(value=float(x.mean()), n=len(x), level=level, note="one prompt: no interval")
-    low, high = _bootstrap(sums, counts, level, seed)
-    return Metric(
-        value=float(x.mean()),
-        low=low,
-        high=high,
-        n=len(x),
-        level=level,
-        method=f"bootstrap over {len(keys)} prompts",
-    )
+    k, n, centre = int(own.max()) + 1, len(x), float(x.mean())
+    binary = bool(np.isin(x, (0.0, 0.5, 1.0)).all())
+    share = binary if share is None else share
+    if share and k == n and bool(np.isin(x, (0.0, 1.0)).all()):
+        return proportion(float(x.sum()), n, level=level)
+    if k == 1:
+        return Metric(value=centre, n=n, level=level, note="one prompt: no interval")
+    se, df = standard_error(np.full((n, 1), n**-0.5), np.array([n**-0.5]), x - centre, own)
+    method = f"robust over {k} prompts"
+    if share:
+        trials = _worth(x, own, se, df, level, binary)
+        low, high = binomial_interval(centre, trials, level)
+        method = f"share, {method}"
+    else:
+        half = float(stats.t.ppf(0.5 + level / 2, df)) * se if se > 0 else 0.0
+        low, high = centre - half, centre + half
+    return Metric(value=centre, low=low, high=high, n=n, level=level, method=method)
 
 
-def _bootstrap(
-    sums: NDArray[Any], counts: NDArray[Any], level: float, seed: int
-) -> tuple[float, float]:
-    generator = np.random.default_rng(seed)
-    k = len(sums)
-    means = np.empty(RESAMPLES)
-    block = max(1, 4_000_000 // k)
-    for start in range(0, RESAMPLES, block):
-        stop = min(start + block, RESAMPLES)
-        drawn = generator.integers(0, k, (stop - start, k))
-        means[start:stop] = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)
+def _worth(
+    x: Floats, own: NDArray[np.int64], se: float, df: float, level: float, binary: bool
+) -> float:
+    """How many independent trials the rows are worth, fewer where the standard error has few degrees of
+    freedom (Korn & Graubard 1998, section 2), at most twice the rows: a smaller error is chance. Where yes or
+    no is rare few clusters make the error: its degrees of freedom are then those of its own kurtosis. Kish's
+    number of equal clusters where all rows say the same."""
+    share, n = float(x.mean()), len(x)
+    if share in (0.0, 1.0):
+        return n**2 / float((np.bincount(own) ** 2).sum())
+    most = 2.0 * n if binary else math.inf
+    squares_K = np.bincount(own, x - share) ** 2
+    if squares_K.sum() < 1e-18:
+        return min(most, 1e9)
+    spread = float((squares_K**2).sum() / squares_K.sum() ** 2 - 1 / len(squares_K))
+    df = min(df, 2 / max(spread, 1e-9))
+    z, t = (float(q) for q in (stats.norm.ppf(0.5 + level / 2), stats.t.ppf(0.5 + level / 2, df)))
+    return float(min(most, max(share * (1 - share) * (z / t / se) ** 2, 1e-3)))
+
+
+def _numbers(clusters: Sequence[Hashable] | ArrayLike) -> NDArray[np.int64]:
+    keys: dict[Hashable, int] = {}
+    listed = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
+    return np.array([keys.setdefault(c, len(keys)) for c in listed], dtype=np.int64)  # type: ignore[union-attr]
+
+
+def robust_mean(
+    values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95, share: bool | None = None
+) -> Metric:
+    """`cluster_mean` of columns."""
+    return cluster_mean(values, np.asarray(clusters), level=level, share=share)  # type: ignore[arg-type]
 
 
 def paired_difference(
     after: Sequence[float], before: Sequence[float], *, level: float = 0.95
 ) -> Metric:
-    """Mean of after - before on the same prompts, with Student's t interval of the differences."""
+    """Mean of after - before on the same prompts, with Student's t interval of the differences; of yes and no
+    with that of Bonett & Price (2012), which stays wide where few or none changed."""
     if len(after) != len(before):
         raise ValueError(f"paired values differ in number: {len(after)} and {len(before)}")
-    return mean([a - b for a, b in zip(after, before, strict=True)], level=level)
+    apart = _finite(after) - _finite(before)
+    if len(apart) < 2 or not np.isin([*after, *before], (0.0, 1.0)).all():
+        return mean(apart.tolist(), level=level)
+    n = len(apart)
+    up, down = (float((apart == way).sum() + 1) / (n + 2) for way in (1, -1))
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    half = z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    value = float(apart.mean())
+    low, high = max(-1.0, up - down - half), min(1.0, up - down + half)
+    return Metric(
+        value=value, low=min(low, value), high=max(high, value), n=n, level=level,
+        method="paired shares",
+    )  # fmt: skip
 
 
 def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) -> Metric:
@@ -137,36 +199,43 @@ def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) 
     return Metric(value=r, low=low, high=high, n=n, level=level, method="fisher z")
 
 
-def robust_slope(y: ArrayLike, x: ArrayLike, clusters: ArrayLike, *, level: float = 0.95) -> Metric:
-    """Least-squares slope of y on x with a t interval whose standard error allows for clusters (Liang &
-    Zeger 1986; factor K/(K-1), K-1 degrees of freedom): no resampling, so it serves many rows. With x of 0
-    and 1 it is the difference of two means. n counts rows. DataError for values that are not finite."""
-    values, along = _finite(np.asarray(y)), _finite(np.asarray(x))
-    if len(values) == 0 or np.ptp(along) == 0:
-        note = "no data" if len(values) == 0 else "nothing to compare with"
-        return Metric(value=None, n=len(values), level=level, note=note)
-    centred = along - along.mean()
-    total = float(centred @ centred)
-    slope = float(centred @ values) / total
-    scores = centred * (values - values.mean() - slope * centred) / total
-    return _robust(slope, scores, clusters, level)
-
-
-def robust_mean(values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95) -> Metric:
-    """Mean with the same kind of interval as `robust_slope`."""
-    x = _finite(np.asarray(values))
-    if len(x) == 0:
-        return Metric(value=None, n=0, level=level, note="no data")
-    centre = float(x.mean())
-    return _robust(centre, (x - centre) / len(x), clusters, level)
-
-
-def _robust(value: float, scores: NDArray[np.float64], clusters: ArrayLike, level: float) -> Metric:
-    own = np.unique(np.asarray(clusters), return_inverse=True)[1]
-    k, n = int(own.max()) + 1, len(scores)
-    if k == 1:
-        return Metric(value=value, n=n, level=level, note="one prompt: no interval")
-    se = math.sqrt(float((np.bincount(own, scores) ** 2).sum()) * k / (k - 1))
-    half = float(stats.t.ppf(0.5 + level / 2, k - 1)) * se
+def robust_slope(
+    y: ArrayLike,
+    x: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    level: float = 0.95,
+    share: bool | None = None,
+) -> Metric:
+    """Least-squares slope of y on x with the same kind of t interval as `cluster_mean`. With x of 0 and 1 it
+    is the difference of two means. Of shares (`share`; by default where every y is 0, 1/2 or 1) the interval
+    is that of the rows with four more, a yes and a no at either end of x, each a cluster of its own (Agresti
+    & Caffo 2000): where few or none differ it stays wide. n counts rows. DataError for values that are not
+    finite."""
+    values, along, own = _finite(y), _finite(x), _numbers(np.asarray(clusters))
+    n = len(values)
+    if n == 0 or np.ptp(along) == 0:
+        note = "no data" if n == 0 else "nothing to compare with"
+        return Metric(value=None, n=n, level=level, note=note)
+    k = int(own.max()) + 1
+    slope, se, df = _slope(values, along, own)
+    if k < 3:
+        return Metric(value=slope, n=n, level=level, note="fewer than 3 prompts: no interval")
+    centre, wide = slope, se
+    if bool(np.isin(values, (0.0, 0.5, 1.0)).all()) if share is None else share:
+        ends = along.mean() + along.std() * np.array([-1.0, -1.0, 1.0, 1.0])
+        more = np.append(values, [0.0, 1.0, 0.0, 1.0]), np.append(along, ends)
+        centre, wide, _ = _slope(*more, np.append(own, np.arange(k, k + 4)))
+    half = float(stats.t.ppf(0.5 + level / 2, df if np.isfinite(df) else k - 1)) * wide
+    low, high = min(centre - half, slope), max(centre + half, slope)
     method = f"robust over {k} prompts"
-    return Metric(value=value, low=value - half, high=value + half, n=n, level=level, method=method)
+    return Metric(value=slope, low=low, high=high, n=n, level=level, method=method)
+
+
+def _slope(y: Floats, x: Floats, own: NDArray[np.int64]) -> tuple[float, float, float]:
+    centred = x - x.mean()
+    total = float(centred @ centred)
+    slope = float(centred @ y) / total
+    design = np.column_stack([np.full(len(y), len(y) ** -0.5), centred / math.sqrt(total)])
+    left = y - y.mean() - slope * centred
+    return slope, *standard_error(design, np.array([0.0, total**-0.5]), left, own)

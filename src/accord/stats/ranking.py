@@ -4,15 +4,17 @@ A comparison of items i and j has η = θ_i - θ_j + β·x, θ and β in logits,
 the second's. θ is known up to a constant among items that are compared: values are relative to the mean of
 their component. The maximum is found by Newton's method on the sums over equal comparisons (Bradley & Terry
 1952; Hunter 2004 for when it exists; ties in stats.outcomes); the inverse of its curvature gives the
-intervals, a sandwich where comparisons come in clusters (White 1982).
+intervals, a jackknife over clusters where comparisons come in such (stats.spread). Under a prior they are
+the posterior's own quantiles (stats.posterior): an item that never lost has no normal one.
 
 Legend: N items, C comparisons, R distinct rows, F covariates, Q = F + 1 other parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,9 @@ from accord.core.errors import DataError
 from accord.core.types import Metric
 from accord.stats.newton import Problem, maximise
 from accord.stats.outcomes import Ties, tie_range
+from accord.stats.posterior import draws
 from accord.stats.resampling import Floats
-from accord.stats.spread import covariances
+from accord.stats.spread import Spread, covariances
 
 __all__ = ["Strengths", "bradley_terry"]
 
@@ -47,10 +50,18 @@ class Strengths:
     beta_se_F: Floats
     tie: Metric
     covariance_NN: Floats | None
+    spread: Spread
+    joined_N: Ints  # numbers the sets that comparisons join, whatever a prior does
+    posterior: Callable[[], Floats | None]  # draws, made when an interval is asked for
     log_likelihood: float
     level: float
     method: str
     notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def draws_BN(self) -> Floats | None:
+        """Draws of strengths from the posterior, where there is a prior."""
+        return self.posterior()
 
     def strengths(self) -> list[Metric]:
         """Strength of each item, logits above the mean of its component."""
@@ -60,7 +71,22 @@ class Strengths:
         n = round(float(self.compared_N[i]))
         if i in self.why_N:
             return Metric(value=None, n=n, level=self.level, note=self.why_N[i])
-        return normal(self.theta_N[i], self.se_N[i], n, self.level, self.method)
+        return self._interval(self.theta_N[i], i, n)
+
+    def _interval(self, value: float, at: int, n: int) -> Metric:
+        """Of the parameter number `at`."""
+        if self.draws_BN is not None and at < self.draws_BN.shape[1]:
+            return self._drawn(value, self.draws_BN[:, at], n)
+        found = self.spread
+        se, least, df = found.variance[at] ** 0.5, found.least[at] ** 0.5, found.df[at]
+        return normal(value, se, n, self.level, self.method, least=least, df=df)
+
+    def _drawn(self, value: float, drawn_B: Floats, n: int) -> Metric:
+        low, high = np.quantile(drawn_B, [0.5 - self.level / 2, 0.5 + self.level / 2])
+        return Metric(
+            value=float(value), low=float(min(low, value)), high=float(max(high, value)), n=n,
+            level=self.level, method="posterior",
+        )  # fmt: skip
 
     def difference(self, i: int, j: int) -> Metric:
         """θ_i - θ_j, the logit of how often i beats j."""
@@ -75,26 +101,46 @@ class Strengths:
         if self.covariance_NN is None:
             note = "too many items for an interval of a difference"
             return Metric(value=float(value), n=n, level=self.level, note=note)
-        c = self.covariance_NN
-        spread = c[i, i] + c[j, j] - 2 * c[i, j]
-        se = np.sqrt(max(0.0, spread)) if np.isfinite(spread) else np.inf
-        return normal(value, se, n, self.level, self.method)
+        if self.draws_BN is not None:
+            return self._drawn(value, self.draws_BN[:, i] - self.draws_BN[:, j], n)
+        least_NN = self.spread.least_NN
+        assert least_NN is not None
+        c, least = (_apart(m, i, j) for m in (self.covariance_NN, least_NN))
+        df = min(self.spread.df[i], self.spread.df[j])
+        return normal(value, c, n, self.level, self.method, least=least, df=df)
 
     def covariates(self) -> list[Metric]:
         """β, logits per unit of each covariate."""
         n = round(float(self.compared_N.sum() / 2))
+        items = len(self.theta_N)
+        scale_F = self.beta_se_F / np.sqrt(np.maximum(self.spread.variance[items:-1], 1e-300))
         return [
-            normal(b, s, n, self.level, self.method)
-            for b, s in zip(self.beta_F, self.beta_se_F, strict=True)
-        ]
+            normal(
+                b, se, n, self.level, self.method,
+                least=self.spread.least[items + i] ** 0.5 * scale_F[i], df=self.spread.df[items + i],
+            )
+            for i, (b, se) in enumerate(zip(self.beta_F, self.beta_se_F, strict=True))
+        ]  # fmt: skip
 
 
-def normal(value: float, se: float, n: int, level: float, method: str) -> Metric:
-    """A Metric with a normal interval; undefined when the standard error is not finite."""
+def _apart(covariance_NN: Floats, i: int, j: int) -> float:
+    """Standard error of a difference."""
+    c = covariance_NN
+    spread = c[i, i] + c[j, j] - 2 * c[i, j]
+    return float(np.sqrt(max(0.0, spread))) if np.isfinite(spread) else float("inf")
+
+
+def normal(
+    value: float, se: float, n: int, level: float, method: str, *, least: float = 0.0,
+    df: float = np.inf,
+) -> Metric:  # fmt: skip
+    """A Metric with a t interval, at least the normal one of the standard error `least`; undefined when the
+    standard error is not finite."""
     if not np.isfinite(se):
         note = "can't be told from the other effects: a covariate never varies by itself"
         return Metric(value=None, n=n, level=level, note=note)
-    half = float(stats.norm.ppf(0.5 + level / 2)) * float(se)
+    t, z = (float(q.ppf(0.5 + level / 2)) for q in (stats.t(df), stats.norm))
+    half = max(t * float(se), z * float(least))
     low, high = float(value) - half, float(value) + half
     return Metric(value=float(value), low=low, high=high, n=n, level=level, method=method)
 
@@ -117,7 +163,8 @@ def bradley_terry(
     first, second [C]: item numbers in [0, items). outcome [C]: 1 first is better, 0 second, 1/2 a tie.
     weight [C]: how much each counts, 1 by default. covariates [C, F]: first minus second. clusters [C]: what
     hangs together (a prompt); the intervals then allow for it. ridge: precision of a normal prior on θ,
-    logits⁻²; with one every strength is finite and all are comparable, if only by the prior.
+    logits⁻²; with one every strength is finite and all are comparable, if only by the prior; intervals are
+    then the posterior's, the likelihood counted less by what clusters add to its spread.
 
     Without a prior a strength is infinite where the comparisons separate items: where some set never lost to
     the rest. Then values are given within the sets that beat each other in a circle, and an item alone in
@@ -127,6 +174,7 @@ def bradley_terry(
     compared_N = _sums(data[0], data[3], items) + _sums(data[1], data[3], items)
     component_N, why_N, kept_C = _comparable(data, items, ridge)
     notes = _notes(component_N, why_N, ridge, int((~kept_C).sum()))
+    joined_N = _joined(data, items)
     cluster_C = None
     if clusters is not None:
         cluster_C = np.unique(np.asarray(clusters), return_inverse=True)[1][data[5]][kept_C]
@@ -137,23 +185,66 @@ def bradley_terry(
     x, converged = maximise(problem)
     if not converged or (np.abs(x[items:-1]) > SEPARATED).any():
         notes.append("a covariate separates the outcomes: its coefficient has no finite maximum")
-    var_N, var_Q, cov, how = covariances(problem, x, cluster_R)
+    spread = covariances(problem, x, cluster_R)
+
+    def posterior() -> Floats | None:
+        if ridge == 0:
+            return None
+        drawn = draws(problem, x, _temper(problem, x, cluster_R))
+        return None if drawn is None else _centred(drawn[:, :items])
+
+    var_N, var_Q = spread.variance[:items], spread.variance[items:]
     known = component_N >= 0
     return Strengths(
         theta_N=np.where(known, x[:items], np.nan),
         se_N=np.where(known, np.sqrt(np.maximum(var_N, 0.0)), np.nan),
+        spread=spread,
+        joined_N=joined_N,
+        posterior=posterior,
         component_N=component_N,
         compared_N=compared_N,
         why_N=why_N,
         beta_F=x[items:-1] / scale_F,
         beta_se_F=np.sqrt(np.maximum(var_Q[:-1], 0.0)) / scale_F,
-        tie=_tie(problem, x[-1], var_Q[-1], level),
-        covariance_NN=cov,
+        tie=_tie(problem, x[-1], spread, level),
+        covariance_NN=spread.covariance_NN,
         log_likelihood=problem.value(x),
         level=level,
-        method=how,
+        method=spread.how,
         notes=tuple(notes),
     )
+
+
+def _centred(drawn_BN: Floats) -> Floats:
+    """Draws less their mean over items, which strengths are said above."""
+    return np.asarray(drawn_BN - drawn_BN.mean(1, keepdims=True))
+
+
+def _joined(data: list[Any], items: int) -> Ints:
+    """Numbers the sets of items that comparisons join."""
+    a, b = data[0], data[1]
+    graph = sparse.coo_array((np.ones(len(a)), (a, b)), shape=(items, items)).tocsr()
+    return np.asarray(csgraph.connected_components(graph, directed=False)[1], np.int64)
+
+
+def _temper(problem: Problem, x: Floats, cluster_R: Ints | None) -> float:
+    """What the likelihood counts: 1, or less where slopes of clusters vary more than the curvature says,
+    1 / mean eigenvalue of their ratio."""
+    if cluster_R is None or cluster_R.max(initial=-1) < 1:
+        return 1.0
+    at = problem.outcome(x)
+    k, design = int(cluster_R.max()) + 1, problem.design
+    ones = (np.ones(len(cluster_R)), (cluster_R, np.arange(len(cluster_R))))
+    member = sparse.coo_array(ones, shape=(k, len(cluster_R))).tocsr()
+    if np.bincount(cluster_R).max() == 1 or design.shape[1] > 1000:
+        return 1.0
+    slopes = (member @ (design * at.by_eta[:, None])).toarray()
+    curve = (design.T @ (design * at.eta_eta[:, None])).toarray()
+    inverse = np.linalg.pinv(curve, rcond=1e-9, hermitian=True)
+    rank = round(float(np.trace(inverse @ curve)))
+    ratio = float(np.einsum("kd,de,ke->", slopes, inverse, slopes)) / max(rank, 1) * k / (k - 1)
+    wide = float(stats.t.ppf(0.975, k - 1) / stats.norm.ppf(0.975)) ** 2
+    return 1 / (max(ratio, 1.0) * wide)
 
 
 def _checked(
@@ -262,15 +353,18 @@ def _sums(place: Ints, weight: Floats, size: int) -> Floats:
     return np.asarray(np.bincount(place, weight, size), dtype=float)
 
 
-def _tie(problem: Problem, tau: float, variance: float, level: float) -> Metric:
+def _tie(problem: Problem, tau: float, spread: Spread, level: float) -> Metric:
     """ν (Davidson) or κ (Rao-Kupper), with the interval of its logarithm turned back."""
     n = round(float(problem.tie.sum()))
     if problem.ties == "half":
         note = "no tie was seen, or nothing else" if n == 0 else "ties are half a win each"
         return Metric(value=None, n=n, level=level, note=note)
-    log, se = tau, float(np.sqrt(variance))
-    if problem.ties == "rao_kupper":
-        log, se = float(np.log(tau)), se / tau
-    half = float(stats.norm.ppf(0.5 + level / 2)) * se
-    low, value, high = (float(np.exp(log + d)) for d in (-half, 0.0, half))
-    return Metric(value=value, low=low, high=high, n=n, level=level, method=problem.ties)
+    se, least, df = spread.variance[-1] ** 0.5, spread.least[-1] ** 0.5, spread.df[-1]
+    log, scale = (float(np.log(tau)), tau) if problem.ties == "rao_kupper" else (tau, 1.0)
+    found = normal(log, se / scale, n, level, problem.ties, least=least / scale, df=df)
+    ends = {
+        k: float(np.exp(v))
+        for k in ("value", "low", "high")
+        if (v := getattr(found, k)) is not None
+    }
+    return found.model_copy(update=ends)

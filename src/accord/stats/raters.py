@@ -81,6 +81,7 @@ class Skills:
     better_P: Floats
     mass_G: Floats
     votes_J: NDArray[np.int64]
+    clusters_J: NDArray[np.int64]  # that each rater's votes come from
     judged_twice: bool
     log_likelihood: float
     level: float
@@ -95,7 +96,8 @@ class Skills:
         if kind == 2 and self.gamma.value is None:
             return Metric(value=None, n=n, level=self.level, note=self.gamma.note)
         value, at = float(self.values_J3[j, kind]), 3 * j + kind
-        half = float(stats.norm.ppf(0.5 + self.level / 2)) * self.covariance[at, at] ** 0.5
+        df = max(int(self.clusters_J[j]) - 1, 1)
+        half = float(stats.t.ppf(0.5 + self.level / 2, df)) * self.covariance[at, at] ** 0.5
         return Metric(
             value=value,
             low=value - half,
@@ -150,7 +152,8 @@ def rater_skills(
     pair, rater [R]: numbers below `pairs`, `raters`. value [R]: 1 when the pair's first response won, 0 when
     it lost, 1/2 for a tie. side [R]: 1 when the first was shown left, -1 right, 0 unknown. longer [R]: how
     much longer the first is, any unit. clusters [P]: what hangs together (a prompt); by default each pair
-    for itself. Intervals are normal, from the sandwich of scores by cluster (White 1982).
+    for itself. Intervals are t with one degree of freedom less than a rater has clusters, from the sandwich
+    of scores by cluster (White 1982), no narrower than the information has them.
     """
     columns = [np.asarray(x) for x in (pair, rater, value, side, longer)]
     if len({len(c) for c in columns}) > 1:
@@ -201,11 +204,19 @@ def rater_skills(
         better_P=better_P,
         mass_G=votes.mass_G,
         votes_J=votes_J,
+        clusters_J=_clusters(votes, own, raters),
         judged_twice=most > 1,
         log_likelihood=-float(fit.fun),
         level=level,
         notes=tuple(notes),
     )
+
+
+def _clusters(votes: Votes, own_P: NDArray[np.int64], raters: int) -> NDArray[np.int64]:
+    n_P = np.diff(np.append(votes.start_P, len(votes.rater_R)))
+    cluster_R = np.repeat(own_P, n_P)
+    met = np.unique(votes.rater_R * (int(own_P.max(initial=0)) + 1) + cluster_R)
+    return np.bincount(met // (int(own_P.max(initial=0)) + 1), minlength=raters)
 
 
 def _gamma(found: tuple[float, float], n: int, level: float) -> Metric:
@@ -293,7 +304,9 @@ def _covariance(x_J3: Floats, votes: Votes, cluster_P: NDArray[np.int64]) -> Flo
     k = max(by_cluster.shape[0], 2)
     middle = (by_cluster.T @ by_cluster).toarray() * (k / (k - 1)) + prior
     inverse = np.linalg.inv(information)
-    return np.asarray(inverse @ middle @ inverse)
+    found = np.asarray(inverse @ middle @ inverse)
+    short_J = np.sqrt(np.maximum(np.diag(inverse) / np.maximum(np.diag(found), 1e-300), 1.0))
+    return found * np.outer(short_J, short_J)
 
 
 def _common(

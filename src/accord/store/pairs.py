@@ -8,7 +8,8 @@ for a tie. The votes on a pair become one edge with
 so that weight · [p·L(w, l) + (1-p)·L(l, w)] is the sum of the loss over single votes: the maximum
 likelihood of a Bradley-Terry model on votes, whatever the number of raters (a ranking of K counts as
 its K(K-1)/2 pairs; Ouyang et al. 2022, section 3.5). A pair judged once has no agreement (None). Where
-raters have weights, a vote counts as many times as its rater's.
+raters have weights, a vote counts as many times as its rater's. A rater has one say on a pair, a
+response's axis, a thumb or its steps: asked again, the last answer in the order given counts.
 
 Ties: "half" gives each side half a vote, "drop" forgets the vote. A pair split evenly (p = 1/2) has no
 better side: `even="drop"` leaves it out, "keep" keeps it with p = 1/2. What is left out is counted.
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -53,6 +54,7 @@ __all__ = [
     "demonstrations",
     "groups",
     "labelled",
+    "last_by_rater",
     "stepped",
     "votes",
 ]
@@ -89,15 +91,17 @@ class Vote:
 
 
 def votes(
-    judgments: Iterable[Judgment], tables: Tables, axis: str | None = None
+    judgments: Iterable[Judgment], tables: Tables, axis: str | None = None, *, repeats: bool = False
 ) -> tuple[list[Vote], dict[str, Response]]:
-    """All votes, and the responses that edits wrote (by id). On an `axis` only ratings have a say, by their
-    score on it."""
+    """One vote of each rater on each pair, the last; with `repeats` all that were cast. And the responses
+    that edits wrote (by id). On an `axis` only ratings have a say, by their score on it."""
     found: list[Vote] = []
     written: dict[str, Response] = {}
-    rated: dict[tuple[str, str, str], list[tuple[str, float, str]]] = defaultdict(list)
-    for j in judgments:
+    rated: dict[tuple[str, str, str], Levels] = defaultdict(lambda: defaultdict(dict))
+    at: dict[str, int] = {}
+    for number, j in enumerate(judgments):
         q, answer = tables.questions[j.question], j.answer
+        at[j.id] = number
         if axis is not None and not (isinstance(answer, Rating) and axis in answer.scores):
             continue
         if isinstance(answer, Preference):
@@ -110,29 +114,60 @@ def votes(
                 value = _order(-rank_a, -rank_b)
                 found.append(Vote(q.prompt, a, b, value, j.rater, (j.id,)))
         elif isinstance(answer, Rating):
-            rated[q.prompt, j.rater, q.guideline].append(
-                (q.responses[0], _level(answer, axis), j.id)
-            )
+            levels = rated[q.prompt, j.rater, q.guideline][q.responses[0]]
+            levels.update({a: (x, j.id) for a, x in _levels(answer).items() if axis in (None, a)})
         elif isinstance(answer, Writing) and answer.edits is not None:
             new = _written(answer, tables.raters[j.rater])
             id = new.id_for(tables.prompts[q.prompt])
             written[id] = new
             found.append(Vote(q.prompt, id, q.responses[answer.edits], 1.0, j.rater, (j.id,)))
-    for (prompt, rater, _), levels in rated.items():
-        for (a, level_a, i), (b, level_b, k) in itertools.combinations(levels, 2):
-            found.append(Vote(prompt, a, b, _order(level_a, level_b), rater, (i, k)))
-    return [v for v in found if v.first != v.second], written  # one shown twice says nothing
+    for (prompt, rater, _), by_response in rated.items():
+        for (a, of_a), (b, of_b) in itertools.combinations(by_response.items(), 2):
+            value = _order(_mean(of_a), _mean(of_b))
+            sources = tuple(dict.fromkeys(id for of in (of_a, of_b) for _, id in of.values()))
+            found.append(Vote(prompt, a, b, value, rater, sources))
+    found = [v for v in found if v.first != v.second]  # one shown twice says nothing
+    return found if repeats else _last(found, at), written
+
+
+Levels = dict[str, dict[str, tuple[float, str]]]  # response -> axis -> (level, judgment)
+
+
+def _last(found: Iterable[Vote], at: Mapping[str, int]) -> list[Vote]:
+    """The vote with the latest judgment of each rater on each pair, where its first one stood."""
+    kept: dict[tuple[str, str, frozenset[str]], Vote] = {}
+    for vote in found:
+        key = (vote.prompt, vote.rater, frozenset((vote.first, vote.second)))
+        before = kept.get(key)
+        if before is None or max(map(at.__getitem__, vote.sources)) >= max(
+            map(at.__getitem__, before.sources)
+        ):
+            kept[key] = vote
+    return list(kept.values())
+
+
+def last_by_rater(
+    judgments: Iterable[Judgment], of: Callable[[Judgment], str]
+) -> dict[str, list[Judgment]]:
+    """The last judgment of each rater on each `of`, by that."""
+    found: dict[str, dict[str, Judgment]] = defaultdict(dict)
+    for j in judgments:
+        found[of(j)][j.rater] = j
+    return {key: list(by_rater.values()) for key, by_rater in found.items()}
 
 
 def _order(a: float, b: float) -> float:
     return 0.5 if a == b else float(a > b)
 
 
-def _level(answer: Rating, axis: str | None = None) -> float:
-    """The score on an axis, or the mean over all, on a scale from 0 to 1."""
+def _levels(answer: Rating) -> dict[str, float]:
+    """The score on each axis, on a scale from 0 to 1."""
     width = answer.highest - answer.lowest or 1.0
-    scores = [(s - answer.lowest) / width for a, s in answer.scores.items() if axis in (None, a)]
-    return sum(scores) / len(scores) if scores else 0.5
+    return {a: (s - answer.lowest) / width for a, s in answer.scores.items()}
+
+
+def _mean(levels: Mapping[str, tuple[float, str]]) -> float:
+    return sum(level for level, _ in levels.values()) / len(levels) if levels else 0.5
 
 
 def _written(answer: Writing, rater: Rater) -> Response:
@@ -232,11 +267,11 @@ def demonstrations(judgments: Iterable[Judgment], tables: Tables) -> list[Demons
 def labelled(
     judgments: Iterable[Judgment], tables: Tables
 ) -> tuple[list[LabelledResponse], dict[str, int]]:
-    """Thumbs by response: the majority decides, weight is its lead; even splits are counted out."""
-    cast: dict[str, list[Judgment]] = defaultdict(list)
-    for j in judgments:
-        if isinstance(j.answer, Thumb):
-            cast[tables.questions[j.question].responses[0]].append(j)
+    """Thumbs by response: the majority of raters decides, weight is its lead; even splits are counted out."""
+    cast = last_by_rater(
+        (j for j in judgments if isinstance(j.answer, Thumb)),
+        lambda j: tables.questions[j.question].responses[0],
+    )
     made: list[LabelledResponse] = []
     notes: Counter[str] = Counter()
     for response, thumbs in cast.items():
@@ -261,15 +296,16 @@ def stepped(
 ) -> tuple[list[LabelledSteps], dict[str, int]]:
     """Step labels by response: the mean of what its raters said of each step. Raters who labelled another
     number of steps than the response has are counted out."""
-    said: dict[str, list[Judgment]] = defaultdict(list)
     notes: Counter[str] = Counter()
+    fitting: list[Judgment] = []
     for j in judgments:
         if isinstance(j.answer, StepLabels):
             response = tables.questions[j.question].responses[0]
             if len(j.answer.labels) == len(steps_of(tables.responses[response].text)):
-                said[response].append(j)
+                fitting.append(j)
             else:
                 notes["labels that differ in number from the steps"] += 1
+    said = last_by_rater(fitting, lambda j: tables.questions[j.question].responses[0])
     made = [
         LabelledSteps(
             prompt=tables.prompts[tables.questions[judged[0].question].prompt],

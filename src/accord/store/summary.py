@@ -9,7 +9,7 @@ from typing import Any
 
 from accord.core.types import Judgment, Metric, Preference, Rater
 from accord.stats.agreement import krippendorff_alpha, percent_agreement
-from accord.stats.intervals import mean, proportion
+from accord.stats.intervals import cluster_mean, mean
 from accord.store.pairs import Tables, Vote, by_pair, votes
 from accord.store.snapshot import Snapshot
 from accord.store.store import Store
@@ -40,7 +40,7 @@ def summarise(what: Store | Snapshot) -> dict[str, Any]:
         ),
         "agreement": {
             "percent": percent_agreement(answers),
-            "krippendorff_alpha": krippendorff_alpha(answers),
+            "krippendorff_alpha": krippendorff_alpha(answers, mirror=lambda v: 1 - v),
             "pairs_judged": len(pairs),
             "pairs_judged_twice": sum(len(a) > 1 for a in answers),
         },
@@ -49,7 +49,7 @@ def summarise(what: Store | Snapshot) -> dict[str, Any]:
             "prompt_words": mean([len(p.last.split()) for p in tables.prompts.values()]),
             "response_words": mean(list(words.values())),
         },
-        "problems": {**left_out, **_faults(tables, pairs)},
+        "problems": {**left_out, **_faults(tables, votes(judgments, tables, repeats=True)[0])},
         "raters": [
             _rater_row(rater, judgments, cast, pairs, tables, words)
             for rater in sorted(tables.raters.values(), key=lambda r: r.name)
@@ -57,14 +57,15 @@ def summarise(what: Store | Snapshot) -> dict[str, Any]:
     }
 
 
-def _faults(tables: Tables, pairs: Sequence[Sequence[Vote]]) -> dict[str, int]:
+def _faults(tables: Tables, cast: Sequence[Vote]) -> dict[str, int]:
     texts: dict[tuple[str, str], int] = Counter()
     prompt_of = {r: q.prompt for q in tables.questions.values() for r in q.responses}
     for i, response in tables.responses.items():
         texts[prompt_of.get(i, ""), response.text] += 1
     against = sum(
         len({v.value for v in votes_on if v.rater == rater} - {0.5}) > 1
-        for votes_on in pairs
+        for by in by_pair(cast).values()
+        for votes_on in by.values()
         for rater in {v.rater for v in votes_on}
     )
     return {
@@ -77,11 +78,16 @@ def _faults(tables: Tables, pairs: Sequence[Sequence[Vote]]) -> dict[str, int]:
 def _longer(cast: Sequence[Vote], words: dict[str, int]) -> Metric:
     """Share of decided votes that went to the response with more words."""
     hits = [
-        (words[v.first] > words[v.second]) == (v.value == 1.0)
+        ((words[v.first] > words[v.second]) == (v.value == 1.0), v.prompt)
         for v in cast
         if v.value != 0.5 and words[v.first] != words[v.second]
     ]
-    return proportion(sum(hits), len(hits))
+    return _by_prompt(hits)
+
+
+def _by_prompt(rows: Sequence[tuple[bool, str]]) -> Metric:
+    """The share of hits, an interval by prompt."""
+    return cluster_mean([float(hit) for hit, _ in rows], [prompt for _, prompt in rows])
 
 
 def _rater_row(
@@ -95,7 +101,7 @@ def _rater_row(
     own = [j for j in judgments if j.rater == rater.id]
     seconds = [j.seconds for j in own if j.seconds is not None]
     agree = [
-        mine.value == other.value
+        (mine.value == other.value, mine.prompt)
         for votes_on in pairs
         for mine in votes_on
         if mine.rater == rater.id
@@ -103,7 +109,7 @@ def _rater_row(
         if other.rater != rater.id
     ]
     left = [
-        j.answer.better == 0
+        (j.answer.better == 0, tables.questions[j.question].prompt)
         for j in own
         if isinstance(j.answer, Preference) and j.answer.better is not None
     ]
@@ -113,7 +119,7 @@ def _rater_row(
         "kind": rater.kind,
         "judgments": len(own),
         "seconds": median(seconds) if seconds else None,
-        "agreement": proportion(sum(agree), len(agree)),
-        "left": proportion(sum(left), len(left)) if known_order else None,
+        "agreement": _by_prompt(agree),
+        "left": _by_prompt(left) if known_order else None,
         "longer": _longer([v for v in cast if v.rater == rater.id], words),
     }

@@ -66,6 +66,7 @@ class Material:
     average: Average = "pair"
     share: Share = "prompt"
     assorted: bool = False  # a loss of comparisons leaves single answers to those that read them
+    reported: Sequence[Judged] = ()  # measured once, at the end: what nothing was chosen by
     _made: dict[str, tuple[Trees, Trees]] = field(default_factory=dict)
 
     def trees(self, loss: ChosenLoss) -> tuple[Trees, Trees]:
@@ -102,6 +103,12 @@ class Material:
         trees = group_trees(self.lm.tokenizer, groups, self.limits)
         trees.left_out += Counter({"single labelled response": single} if single else {})
         return only_ranked(trees) if loss.family == "rankings" else trees
+
+    def last_word(self, loss: ChosenLoss) -> Trees:
+        """The trees of what is `reported`."""
+        trees = self._render(self.reported, loss, "prompt") if self.reported else Trees()
+        check_room(self.lm, trees)
+        return trees
 
     def weighing(self, loss: ChosenLoss) -> Average:
         """How the trees' comparisons are averaged: with one pair a tree, their weights say it all."""
@@ -240,6 +247,8 @@ def train_on(
 
         run = _Run(trainee, chosen, references, average, tokens)
         objective, before = run.objective(data), run.before(held)
+        reported = material.last_word(chosen)
+        before_reported = run.before(reported)
         metrics: dict[str, Metric] = {}
 
         def evaluate() -> dict[str, float]:
@@ -259,6 +268,7 @@ def train_on(
         )
         if held.trees and not metrics:  # resumed after the last step
             evaluate()
+        told_last = run.measure(reported, before_reported) if reported.trees else {}
         trainee.save(folder / "model")
         memory.settle()
-        return Trained(folder, metrics, engine.notes, data, held)
+        return Trained(folder, metrics, engine.notes, data, held, reported=told_last)

@@ -84,7 +84,10 @@ def at_rest(
 
 def mean_by_prompt(columns: dict[str, Tensor], prompts: Sequence[str]) -> dict[str, Metric]:
     """The mean of each column of row values, interval by prompt."""
-    return {name: cluster_mean(values.tolist(), prompts) for name, values in columns.items()}
+    return {
+        name: cluster_mean(values.tolist(), prompts, share=name == "accuracy")
+        for name, values in columns.items()
+    }
 
 
 def totals(columns: dict[str, Tensor]) -> Sums:

@@ -50,7 +50,7 @@ def held_out_nll(engine: Engine, data: Trees, tokens: int) -> Metric:
             for i, part in zip(members, parts, strict=True):
                 values += (-part).tolist()
                 prompts += [data.items[i].prompt.id] * len(part)
-    return cluster_mean(values, prompts)
+    return cluster_mean(values, prompts, share=False)
 
 
 @in_its_day

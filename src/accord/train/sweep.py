@@ -18,13 +18,15 @@ from accord.core.types import Metric
 from accord.lm.load import write_model_json
 from accord.lm.lora import Lora
 from accord.losses import choose_loss
+from accord.store.snapshot import part_of
 from accord.train.optimise import Optimise, Progress
-from accord.train.preference import Material, train_on
+from accord.train.preference import Judged, Material, train_on
 from accord.train.trainee import Tune
 
-__all__ = ["Outcome", "Point", "best", "sweep", "use"]
+__all__ = ["Outcome", "Point", "best", "parts", "sweep", "use"]
 
 FILE = "point.json"
+LEAST = 10  # prompts to choose by, and as many to report on
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,27 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a point came to: its held-out metrics, or why it failed."""
+    """What a point came to: its metrics on the held-out comparisons that points are chosen by, and on those
+    that nothing is chosen by (none where there are too few); or why it failed."""
 
     point: Point
     folder: Path
     metrics: dict[str, Metric]
+    reported: dict[str, Metric]
     failed: str = ""
 
 
-def _done_before(folder: Path) -> tuple[dict[str, Metric], str] | None:
+Measured = tuple[dict[str, Metric], dict[str, Metric], str]
+
+
+def _done_before(folder: Path) -> Measured | None:
     try:
         raw = read_json(folder / FILE)
-        metrics = {name: Metric.model_validate(m) for name, m in raw["metrics"].items()}
-        return metrics, str(raw["failed"])
+        metrics, reported = (
+            {name: Metric.model_validate(m) for name, m in raw[part].items()}
+            for part in ("metrics", "reported")
+        )
+        return metrics, reported, str(raw["failed"])
     except (RunError, KeyError, TypeError, ValueError):
         return None
 
@@ -85,8 +95,13 @@ def sweep(
                           on_point(number, point) if on_point else None,
                           tell if plan not in planned else None)  # fmt: skip
             planned.append(plan)  # like points have like memory plans
-            kept = {name: m.model_dump(mode="json") for name, m in done[0].items()}
-            write_json(at / FILE, {"label": point.label, "metrics": kept, "failed": done[1]})
+            kept, told = (
+                {n: m.model_dump(mode="json") for n, m in part.items()} for part in done[:2]
+            )
+            write_json(
+                at / FILE,
+                {"label": point.label, "metrics": kept, "reported": told, "failed": done[2]},
+            )
         found.append(Outcome(point, at, *done))
     if all(outcome.failed for outcome in found):
         raise RunError(
@@ -104,7 +119,7 @@ def _train(
     trackers: Sequence[str],
     on_step: Progress | None,
     tell: Callable[[str], None] | None,
-) -> tuple[dict[str, Metric], str]:
+) -> Measured:
     try:
         trained = train_on(
             material,
@@ -126,12 +141,13 @@ def _train(
             and " is -inf" not in str(error)
         ):
             raise
-        return {}, error.what
-    return trained.metrics, ""
+        return {}, {}, error.what
+    return trained.metrics, trained.reported, ""
 
 
 def best(outcomes: Sequence[Outcome]) -> Outcome:
-    """The point with the highest held-out accuracy; of equal ones the one that moved least (kl)."""
+    """The point with the highest accuracy on what points are chosen by; of equal ones the one that moved
+    least (kl)."""
 
     def rank(outcome: Outcome) -> tuple[float, float]:
         accuracy, kl = outcome.metrics.get("accuracy"), outcome.metrics.get("kl")
@@ -141,6 +157,17 @@ def best(outcomes: Sequence[Outcome]) -> Outcome:
         )
 
     return max((o for o in outcomes if not o.failed), key=rank)
+
+
+def parts(held: Sequence[Judged], seed: int) -> tuple[list[Judged], list[Judged]]:
+    """Held-out items to choose by and to report on, by prompt; with fewer than LEAST prompts on either side
+    all are to choose by and none is left to report on."""
+    sides: tuple[list[Judged], list[Judged]] = ([], [])
+    for item in held:
+        sides[part_of(item.prompt.id, 2, seed) - 1].append(item)
+    if min(len({item.prompt.id for item in side}) for side in sides) < LEAST:
+        return list(held), []
+    return sides
 
 
 def use(outcome: Outcome, material: Material, folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,6 +159,7 @@ class Trained:
     data: Trees
     held: Trees
     held_out: tuple[Any, ...] = ()  # reward models: groups with their scores (HeldOut)
+    reported: dict[str, Metric] = field(default_factory=dict)  # on what nothing was chosen by
 
     @property
     def model(self) -> Path:

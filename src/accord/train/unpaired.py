@@ -9,6 +9,7 @@ can pair nothing with itself. What is a mean over the batch is computed once, be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from accord.core.errors import DataError
+from accord.core.seeds import rng
 from accord.core.types import Group, LabelledResponse, Metric, Pair
 from accord.lm.chat import render_exchange, render_prompt
 from accord.lm.engine import Engine
@@ -80,22 +82,23 @@ def labelled_trees(tokenizer: Any, items: Iterable[LabelledResponse], limits: Li
     return out
 
 
-def mismatched(prompts: Sequence[Any]) -> list[int]:
-    """For each item the nearest earlier one (round the end) with another prompt: its partner.
+def mismatched(prompts: Sequence[Any], seed: int = 17) -> list[int]:
+    """For each item a partner with another prompt, drawn by a seeded shuffle over all items: whatever order
+    the items come in, desirable and undesirable answers are partners as often as they are there. Nearly every
+    item is a partner once. The seed is no run's: runs then share cached references.
 
     DataError when all prompts are the same: then no answer is mismatched.
     """
     n = len(prompts)
-    partners = []
-    for i in range(n):
-        at = next((j % n for j in range(i - 1, i - n, -1) if prompts[j % n] != prompts[i]), None)
-        if at is None:
-            raise DataError(
-                "every answer is to the same prompt, so none is mismatched",
-                mend="give at least two prompts, or use a loss on pairs",
-            )
-        partners.append(at)
-    return partners
+    if all(prompt == prompts[0] for prompt in prompts):
+        raise DataError(
+            "every answer is to the same prompt, so none is mismatched",
+            mend="give at least two prompts, or use a loss on pairs",
+        )
+    drawn = list(range(n))
+    rng(seed, "mismatched").shuffle(drawn)
+    ahead = (itertools.chain(drawn[i:], drawn[:i]) for i in range(n))
+    return [next(j for j in at if prompts[j] != prompts[i]) for i, at in enumerate(ahead)]
 
 
 def _crossed(data: Trees, partners: Sequence[int]) -> list[Tree]:

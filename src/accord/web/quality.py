@@ -17,7 +17,7 @@ from accord.core.types import Judgment, Metric
 from accord.feedback import assignment
 from accord.feedback.quality import RaterReport, rater_reports
 from accord.stats.agreement import Scale, krippendorff_alpha, percent_agreement
-from accord.stats.intervals import proportion
+from accord.stats.intervals import cluster_mean
 from accord.store import Snapshot, schema
 from accord.web import tables
 from accord.web.queue import GOLD, REPEAT
@@ -28,6 +28,7 @@ __all__ = ["Given", "agreement", "answers", "progress", "rater_rows", "reports",
 L, Q, A, S = tables.leases, tables.study_questions, tables.accounts, tables.study_judgments
 STATES = ("open", "settled", "disputed", "adjudicated")
 SCALES: dict[str, Scale] = {"rate": "ordinal"}  # else nominal
+TURNED = {"first": "second", "second": "first"}  # which response comes first is chance
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,11 @@ def _row(name: str, given: Sequence[Given], axis: str) -> dict[str, Any]:
         units[g.question].append(float(said) if g.kind == "rate" else said)
     twice = sum(len(u) > 1 for u in units.values())
     found, scale = list(units.values()), SCALES.get(given[0].kind, "nominal")
+    mirror = (lambda v: TURNED.get(v, v)) if given[0].kind == "compare" else None
     return {
         "name": name, "judgments": len(given), "questions": len(units), "twice": twice,
-        "percent": percent_agreement(found), "alpha": krippendorff_alpha(found, scale=scale),
+        "percent": percent_agreement(found),
+        "alpha": krippendorff_alpha(found, scale=scale, mirror=mirror),
         "scale": scale,
     }  # fmt: skip
 
@@ -196,7 +199,7 @@ def rater_rows(site: Site, study: str, given: Sequence[Given]) -> list[dict[str,
 def _itself(name: str, repeats: Sequence[Given], first: dict[str, list[Given]]) -> Metric:
     """How many of a rater's repeats say what was said before; a rating may be one point off."""
     same = [
-        assignment.agrees(again.said, before.said)
+        (assignment.agrees(again.said, before.said), again.question)
         for again in repeats
         if again.rater == name
         for before in first[again.question]
@@ -217,26 +220,27 @@ def _rater(
 ) -> dict[str, Any]:
     own = [g for g in given if g.rater == name]
     seconds = [g.seconds for g in own if g.seconds is not None]
-    gold = [g.right for g in own if g.right is not None]
+    gold = [(g.right, g.question) for g in own if g.right is not None]
     same = [
-        g.said == other.said
+        (g.said == other.said, g.question)
         for g in own
         if g.said and not g.gold
         for other in others[g.question]
         if other.rater != name
     ]
     sides = [
-        g.judgment.answer.better == 0
+        (g.judgment.answer.better == 0, g.question)
         for g in own
         if g.judgment.answer.kind == "preference" and g.judgment.answer.better is not None
     ]
     return {
         "name": name, "judgments": len(own), "skipped": skipped,
         "seconds": median(seconds) if seconds else None,
-        "gold": proportion(sum(gold), len(gold)), "left": proportion(sum(sides), len(sides)),
+        "gold": _measured(gold), "left": _measured(sides),
         "agreement": _measured(same),
     }  # fmt: skip
 
 
-def _measured(same: Sequence[bool]) -> Metric:
-    return proportion(sum(same), len(same))
+def _measured(same: Sequence[tuple[bool, str]]) -> Metric:
+    """A share over questions: answers to one hang together."""
+    return cluster_mean([float(hit) for hit, _ in same], [question for _, question in same])

@@ -11,6 +11,8 @@ from accord.pipeline.report.words import CURVES, METRICS, number
 
 __all__ = ["sweeps"]
 
+CHOSEN = ("chosen by", "accuracy on the part of the held-out comparisons that the point is chosen by; all "
+          "other figures are of the other part, by which nothing is chosen")  # fmt: skip
 SHOWN = (
     "accuracy",
     "margin",
@@ -23,7 +25,7 @@ SHOWN = (
 
 
 def sweeps(outputs: Outputs) -> list[Row]:
-    """One entry a sweep stage."""
+    """One entry a sweep stage: what a point is chosen by beside what it reaches on other comparisons."""
     return [_sweep(stage) for stage in outputs.of("sweep")]
 
 
@@ -31,12 +33,13 @@ def _sweep(stage: Done) -> Row:
     points = read_json(stage.folder / "sweep.json")
     measured = [{k: Metric.model_validate(m) for k, m in p["metrics"].items()} for p in points]
     present = [k for k in SHOWN if any(k in m for m in measured)]
+    apart = any(p.get("apart") for p in points)
     rows = [
         {
             "label": p["label"],
             "picked": p["picked"],
             "failed": p["failed"],
-            "cells": [_cell(m.get(k)) for k in present],
+            "cells": [*([_cell(_chosen(p))] if apart else []), *(_cell(m.get(k)) for k in present)],
         }
         for p, m in zip(points, measured, strict=True)
     ]
@@ -55,7 +58,7 @@ def _sweep(stage: Done) -> Row:
     return {
         "name": stage.name,
         "headline": stage.result.headline,
-        "columns": [METRICS[k] for k in present],
+        "columns": [*([CHOSEN] if apart else []), *(METRICS[k] for k in present)],
         "rows": rows,
         "plot": charts.scatter(placed, "kl (k3, per token)", "held-out accuracy") if placed else "",
         "curves": [
@@ -65,6 +68,12 @@ def _sweep(stage: Done) -> Row:
             if any(key in row for rows in logs.values() for row in rows)
         ],
     }
+
+
+def _chosen(point: Row) -> Metric | None:
+    """Accuracy on the part of the held-out comparisons that points are chosen by."""
+    found = point["chosen_by"].get("accuracy")
+    return None if found is None else Metric.model_validate(found)
 
 
 def _cell(m: Metric | None) -> Row:
