@@ -34,6 +34,7 @@ from accord.core.seeds import rng
 from accord.core.types import Prompt, Response
 from accord.lm.chat import answer_text, render_prompt
 from accord.lm.engine import evaluating, windows_by_column
+from accord.lm.linear import widen
 from accord.lm.load import LanguageModel
 from accord.lm.packed import packed
 
@@ -91,6 +92,7 @@ class LocalSampler:
     def __init__(self, lm: LanguageModel, *, batch_size: int = 32, source: str | None = None):
         self.lm, self.batch_size = lm, batch_size
         self.source = source or f"model:{lm.name}"
+        widen(lm.model.get_output_embeddings())  # so that it draws from the probabilities that training works with
 
     def __call__(
         self,
