@@ -7,6 +7,7 @@ already merged when a model is loaded, so "adapter off" is exactly where this ru
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from accord.core.errors import ConfigError, ModelError
@@ -26,24 +27,20 @@ from accord.lm.lora_linear import fuse_lora
 from accord.lm.packaged import quiet_transformers
 
 __all__ = [
-    "TARGETS",
     "adapter_off",
     "add_lora",
     "lora_config",
     "peft_refusals",
+    "refused_targets",
     "save_adapter",
     "trainable",
 ]
 
 
-# where what peft refuses can be changed, and how
-TARGETS = ("tune.targets", "name the layers to adapt, comma-separated, or tune: full")
-
-
 def add_lora(model: nn.Module, lora: Lora, seed: int) -> Any:
     """The model with a fresh adapter; only the adapter has gradients. B starts at 0."""
     config = lora_config(model, lora)
-    with torch.random.fork_rng(devices=[]), peft_refusals(*TARGETS):
+    with torch.random.fork_rng(devices=[]), refused_targets(model):
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)
     fuse_lora(adapted)
@@ -59,6 +56,12 @@ def peft_refusals(where: str, mend: str) -> Iterator[None]:
         except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             said = str(error).partition("\n")[0].partition(" Please ")[0].rstrip(".")
             raise ModelError(f"peft refuses this: {said}", where=where, mend=mend) from None
+
+
+def refused_targets(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """`peft_refusals` of what `tune.targets` names."""
+    kinds = ", ".join(sorted({name.rpartition(".")[2] for name in _linear(model)}))
+    return peft_refusals("tune.targets", f"name some of {kinds}, comma-separated, or tune: full")
 
 
 def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
@@ -95,26 +98,28 @@ def _linear(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _idle(model: nn.Module) -> set[str]:
-    """Linear layers that no text goes through (an image encoder's): they would never learn. An expert
-    counts with its siblings, which other tokens are routed to."""
+    """Linear layers that no text goes through (an image encoder's), which would never learn, and those
+    that give more than a product (a router). An expert counts with its siblings: other tokens go there."""
     linear, ran = _linear(model), set()
-    hooks = [
-        module.register_forward_hook(lambda *_, name=name: ran.add(_kind(name)))
-        for name, module in linear.items()
-    ]
+
+    def hook(name: str) -> Any:
+        return lambda _, inputs, out: ran.add(_kind(name)) if isinstance(out, Tensor) else None
+
+    hooks = [module.register_forward_hook(hook(name)) for name, module in linear.items()]
     ids_1T = torch.arange(4, device=next(model.parameters()).device)[None]
     try:
         with evaluating(model):
             model(input_ids=ids_1T, use_cache=False)
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in hooks:
+            handle.remove()
     return {name for name in linear if _kind(name) not in ran}
 
 
 def _kind(name: str) -> str:
-    """A layer's name without the numbers of layers and experts."""
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+    """A layer's name without the number of the expert; that of its layer, the first, stays."""
+    head, number, rest = re.match(r"((?:[^.\d][^.]*\.)*)(\d*)(.*)", name).groups()  # type: ignore[union-attr]
+    return head + number + re.sub(r"(?<=\.)\d+(?=\.|$)", "*", rest)
 
 
 def _named(model: nn.Module, targets: str, idle: set[str]) -> list[str]:

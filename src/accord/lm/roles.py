@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from accord.lm.adapters import TARGETS, adapter_off, lora_config, peft_refusals
+from accord.lm.adapters import adapter_off, lora_config, peft_refusals, refused_targets
 from accord.lm.load import MODEL_FILE, LanguageModel, read_model_json
 from accord.lm.lora import Lora
 from accord.lm.lora_linear import fuse_lora
@@ -40,7 +40,7 @@ class Roles:
     def add(self, role: str, lora: Lora, seed: int) -> None:
         """A fresh adapter that trains; B starts at 0, so the role begins as the base."""
         name, before = self._begin(role)
-        with torch.random.fork_rng(devices=[]), peft_refusals(*TARGETS):
+        with torch.random.fork_rng(devices=[]), refused_targets(self.lm.model):
             torch.manual_seed(seed)
             if self.module is None:
                 self.module = get_peft_model(self.lm.model, lora_config(self.lm.model, lora), name)

@@ -105,6 +105,8 @@ def cast(
     made = _separate(lm, value, reward_model) if tune == "full" else None
     actors = made or _on_one_base(lm, tune, seed, value, reward_model)  # type: ignore[arg-type]
     lm.model.accord_trained = True
+    if actors.policy.engine.device.type != "cpu":
+        actors.policy.engine.check_gradients()
     for actor in (actors.policy, actors.reference):
         actor.engine.at_temperature(temperature)
     return actors

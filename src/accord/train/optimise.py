@@ -162,12 +162,22 @@ def one_step(
 ) -> dict[str, float]:
     """One optimiser step on a batch; what it measured."""
     row = _accumulate(objective, items, cfg)
-    row["grad_norm"] = float(nn.utils.clip_grad_norm_(list(parameters.values()), cfg.clip))
-    mend = f"look at items {list(items)}, or lower lr; the last checkpoint is kept"
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    norm = nn.utils.get_total_norm(gradients.values())
+    row["grad_norm"] = float(norm)
+    where = "" if math.isfinite(row["grad_norm"]) else f"first in {_broken(gradients)}; "
+    mend = f"{where}look at items {list(items)}, or lower lr; the last checkpoint is kept"
     check_finite(row, str(folder), mend)
+    nn.utils.clip_grads_with_norm_(parameters.values(), cfg.clip, norm)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return row | {"lr": optimiser.param_groups[0]["lr"]}
+
+
+def _broken(gradients: Mapping[str, Tensor]) -> str:
+    """The first gradient that is not finite; where all are, their squares are too large to add up."""
+    broken = (name for name, g in gradients.items() if not bool(g.isfinite().all()))
+    return next(broken, "the sum over all")
 
 
 def check_finite(row: Mapping[str, float], where: str, mend: str) -> None:

@@ -145,7 +145,10 @@ def prepare(lm: LanguageModel, tune: Tune, seed: int, precision: Precision = "fp
     module.eval()
     for name, part in module.named_modules():
         part.training = name.endswith("lora_dropout") or ".lora_dropout." in name
-    return Trainee(lm, module, Engine(module, precision=precision), lora is not None)
+    engine = Engine(module, precision=precision)
+    if engine.device.type != "cpu":
+        engine.check_gradients()
+    return Trainee(lm, module, engine, lora is not None)
 
 
 def fingerprint(
