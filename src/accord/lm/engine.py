@@ -106,8 +106,7 @@ class Engine:
     ) -> None:
         self.model = model
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        trunk = causal.base_model  # the whole where its own name for the trunk is wrong (Llama 4)
-        self.trunk: nn.Module = trunk if trunk is not causal else causal.get_decoder()
+        self.trunk: nn.Module = causal.base_model
         self.config = causal.config.get_text_config()
         self.head: VocabHead = find_head(causal)
         self.name, self.rows, self.room = (
