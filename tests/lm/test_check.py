@@ -49,7 +49,9 @@ def test_a_broken_weight_is_named(tmp_path: Path, value: float) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][3, 5] = value
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"model.layers.1.mlp.up_proj.weight holds NaN or inf") as e:
+    with pytest.raises(
+        ModelError, match=r"model.layers.1.mlp.up_proj.weight holds NaN or inf"
+    ) as e:
         load(folder, device="cpu")
     one_line(e.value)
 
@@ -64,7 +66,9 @@ def test_a_broken_adapter_is_named_by_the_weight_it_breaks(tmp_path: Path) -> No
     write_model_json(
         tmp_path / "stage", base=tmp_path / "base", base_weights=lm.weights, adapters=[adapter]
     )
-    with pytest.raises(ModelError, match=r"stage: model.layers.1.self_attn.q_proj.weight holds NaN"):
+    with pytest.raises(
+        ModelError, match=r"stage: model.layers.1.self_attn.q_proj.weight holds NaN"
+    ):
         load(tmp_path / "stage", device="cpu")
 
 
@@ -162,7 +166,10 @@ def test_positions_end_where_rotary_frequencies_change() -> None:
     assert room(longrope()) == (SHORT, "24 positions before its rotary frequencies change")
     assert room(dynamic())[0] == steady(dynamic()) == SHORT
     assert room(tiny_config("llama")) == (512, "512 positions")
-    assert room(tiny_config("gemma3_text")) == (512, "512 positions")  # a rope for each kind of layer
+    assert room(tiny_config("gemma3_text")) == (
+        512,
+        "512 positions",
+    )  # a rope for each kind of layer
     assert room(transformers.BloomConfig())[0] is None
     mixed = tiny_config("gemma3_text")
     mixed.rope_parameters["full_attention"] = dict(longrope().rope_parameters)

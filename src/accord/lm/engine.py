@@ -151,8 +151,9 @@ class Engine:
                 packed = pack(trees)
                 at_S, lengths = packed.at_S.to(self.device), packed.lengths
                 target_S = packed.target_S.to(self.device)
-                # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and its
-                # gradient adds those up in whatever order threads come (index_add does not)
+                # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and on a
+                # CPU its gradient adds those up in whatever order threads come (index_select's does
+                # not; on CUDA it does, and bits are not promised there)
                 hidden_SH = self._row(packed).index_select(0, at_S)
         # outside autocast: logits rounded to bf16 are off by more than a DPO margin
         with half_backward(self.precision == "bf16"):

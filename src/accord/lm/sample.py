@@ -5,7 +5,8 @@ for all, a prompt is read once for its n samples, and a row that has ended leave
 and all, so that short answers do not pay for long ones.
 
 Every sample has a random stream of its own, derived from (seed, prompt id, sample index): which
-other prompts share its batch does not change it (beyond the last bits of floating point). The same
+other prompts share its batch does not change it (beyond the last bits of floating point, which on CUDA
+differ between two runs as well: its cumulated sums add up in no fixed order). The same
 prompt twice in one call therefore gives the same samples: ask for `n`.
 
 Legend: B rows, T tokens, V vocabulary. Order of operations as everywhere: temperature, top-k over

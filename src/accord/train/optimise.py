@@ -3,8 +3,8 @@
 A training method is an `Objective`: how large each item is, how much it counts, and the summed loss
 of some items. `optimise` draws batches, cuts them into micro-batches by token budget, and divides by
 what the whole batch counts, so the step is the same whatever the micro-batch. Every source of
-randomness is derived from (seed, step), so a resumed run repeats an undisturbed one bit for bit on
-one machine.
+randomness is derived from (seed, step), so a resumed run repeats an undisturbed one: on one machine's
+CPU bit for bit; on CUDA up to rounding, for its kernels add up in whatever order threads come.
 """
 
 from __future__ import annotations
