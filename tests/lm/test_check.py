@@ -20,6 +20,7 @@ from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel, load, load_shape, write_model_json
 from accord.lm.lora import Lora
 from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.scalar_head import ScalarHead
 from accord.lm.tree import Tree
 from accord.train.data import Limits, check_room, demonstration_trees
 from tests.lm.tiny import tiny_config, tiny_model, tiny_tokenizer
@@ -210,3 +211,12 @@ def test_a_shared_beginning_is_read_as_the_answers_that_follow_it() -> None:
     how = Sampling(max_new_tokens=6, temperature=0)
     together = [r[0].ids for r in LocalSampler(lm).tokens(ask, how)]
     assert together == [LocalSampler(lm).tokens([p], how)[0][0].ids for p in ask]
+
+
+def test_a_broken_scalar_head_is_named(tmp_path: Path) -> None:
+    head = ScalarHead(8, 1)
+    with torch.no_grad():
+        head.weight[3] = torch.nan
+    head.save(tmp_path)
+    with pytest.raises(ModelError, match=r"scalar_head.safetensors: weight holds NaN"):
+        ScalarHead.load(tmp_path)
