@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from accord.core.errors import ModelError
 from accord.lm.engine import Engine
 from accord.lm.score import by_tree, each_tree
 from accord.lm.tree import Tree, bins, hash_trees, pack, split_tree
@@ -247,3 +248,73 @@ def test_the_gradient_is_the_same_bits_every_time_with_two_threads() -> None:
     finally:
         torch.set_num_threads(1)
     assert len(seen) == 1
+
+
+def test_no_cudnn_attention_runs_in_an_engine() -> None:
+    """Under a mask its backward pass gives NaN at lengths of 64 mod 128 (pytorch #196678)."""
+    seen = []
+    for mode in ("plain", "tree"):
+        engine = Engine(tiny_model("llama"), mode=mode)
+        engine.trunk.register_forward_hook(
+            lambda *_: seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        )
+        trees = random_trees(3)
+        before = torch.backends.cuda.cudnn_sdp_enabled()
+        for run in (engine.logps, engine.states, engine.last_hidden):
+            run(trees)
+        assert torch.backends.cuda.cudnn_sdp_enabled() == before
+    assert seen
+    assert not any(seen)
+
+
+@pytest.mark.parametrize("mode", ["tree", "plain"])
+@pytest.mark.parametrize("arch", ["llama", "gemma3_text"])
+def test_rows_filled_up_as_on_a_gpu_give_the_same(arch: str, mode: str) -> None:
+    """Whole rows are masked there, filled up to a multiple of 128; learned or rotary limits are kept."""
+    model, trees = tiny_model(arch), random_trees(3)
+    plain = Engine(model, mode="plain")
+    engine = Engine(model, mode=mode)
+    assert engine.attention == "mask"
+    engine.multiple = 128
+    lengths = []
+    hook = engine.trunk.register_forward_hook(
+        lambda _, inputs, out: lengths.append(out.last_hidden_state.shape[1])
+    )
+    ours = engine.logps(trees).tokens_S
+    hook.remove()
+    assert lengths == [128]
+    expected = plain.logps(trees).tokens_S
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+    grads = [torch.autograd.grad(x.sum(), model.parameters()) for x in (ours, expected)]
+    for a, b in zip(*grads, strict=True):
+        assert bool(a.isfinite().all())
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+def test_filling_up_stops_at_the_positions_there_are() -> None:
+    engine = Engine(tiny_model("llama", max_position_embeddings=40), mode="plain")
+    engine.multiple = 128
+    lengths = []
+    engine.trunk.register_forward_hook(
+        lambda _, inputs, out: lengths.append(out.last_hidden_state.shape[1])
+    )
+    engine.logps(random_trees(3))
+    assert lengths == [40]
+
+
+def test_a_broken_backward_pass_is_named_before_training() -> None:
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: object, *grads: torch.Tensor) -> torch.Tensor:
+            return grads[0] * torch.nan
+
+    engine = Engine(tiny_model("llama"), precision="bf16")
+    engine.check_gradients()
+    layer = engine.trunk.layers[1].self_attn.o_proj  # type: ignore[union-attr, index]
+    layer.register_forward_hook(lambda _, inputs, out: Broken.apply(out))
+    with pytest.raises(ModelError, match=r"NaN or infinity, first in .*by_tree.*bf16.*196678"):
+        engine.check_gradients()

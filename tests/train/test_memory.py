@@ -100,3 +100,20 @@ def test_more_than_is_free_is_said(
     told: list[str] = []
     preference(tiny, tmp_path, how(max_steps=1), tell=told.append)
     assert "more than is free: lower tokens" in told[0]
+
+
+@pytest.mark.parametrize("first", [0, 1, 398, 400])
+def test_the_probe_asks_for_tokens_there_are(first: int) -> None:
+    """Of a vocabulary of 401; another first token, so that the two trees share nothing."""
+    engine = Engine(tiny_model("llama", vocab_size=401))
+    asked: list[list[Tree]] = []
+
+    def values(trees: list[Tree]) -> torch.Tensor:
+        asked.append(trees)
+        return engine.logps(trees).tokens_S
+
+    trees = [Tree((first, 6, 7, 8), ((9, 10, 11), (12, 13)))]
+    memory.plan(engine.model, values, trees, 100, 1, CPU)  # type: ignore[arg-type]
+    one, two = asked[1]
+    assert 0 <= two.prompt[0] < 401
+    assert two.prompt[0] != one.prompt[0] == first

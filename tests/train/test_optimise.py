@@ -148,3 +148,18 @@ def test_tensorboard_gets_the_metrics(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     train(tmp_path, Optimise(max_steps=2), trackers=["tensorboard"])
     assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_a_gradient_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    """The loss is sound and the backward pass is not; no weight has moved when it is told."""
+    good, bad = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.zeros(1))
+
+    def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
+        return (good + bad.abs().sqrt()).sum(), {}  # d sqrt at 0 is infinite
+
+    with pytest.raises(RunError, match=r"grad_norm is (inf|nan).* first in layers.1.weight; look"):
+        optimise(
+            {"layers.0.weight": good, "layers.1.weight": bad}, Objective([1], [1.0], loss),
+            Optimise(batch_size=1), seed=0, folder=tmp_path,
+        )  # fmt: skip
+    assert float(good.detach()) == 1.0

@@ -16,6 +16,8 @@ from accord.lm.load import load
 from accord.lm.lora import Lora
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.tree import Tree
+from accord.rewards.learned import load_reward_model
+from accord.train.actors import cast
 from accord.train.data import Limits
 from accord.train.reference import reference_logps
 from accord.train.sft import train_sft
@@ -188,3 +190,25 @@ def test_held_out_items_over_the_limits_are_told(tiny: Path, tmp_path: Path) -> 
     done = preference(tiny, tmp_path, how(max_steps=1), eval_on=[long])
     assert done.metrics == {}
     assert done.left_out == {"held out: prompt over 60 tokens": 1}
+
+
+def test_a_model_whose_output_layer_reads_narrower_states_trains_rewards_and_values(
+    tmp_path: Path,
+) -> None:
+    """OPT-350m's layers are 1024 wide and its embeddings 512."""
+    config = transformers.OPTConfig(
+        vocab_size=400, hidden_size=32, word_embed_proj_dim=16, ffn_dim=64, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=512, do_layer_norm_before=False,
+        bos_token_id=2, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    transformers.OPTForCausalLM(config).save_pretrained(tmp_path / "opt")
+    tiny_tokenizer().save_pretrained(tmp_path / "opt")
+    done = reward(tmp_path / "opt", tmp_path / "reward", how(max_steps=1))
+    assert load_reward_model(done.model, device="cpu").head.weight.shape == (16,)
+    for start in (None, done.model):
+        for tune in (LORA, "full"):
+            actors = cast(fresh(tmp_path / "opt"), tune, 1, value=True, reward_model=start)  # type: ignore[arg-type]
+            assert actors.value is not None
+            tree = Tree((5, 6, 7), ((8, 9), (10, 11, 12)))
+            before, after = actors.value.values_at_rest([tree], 64)
+            assert (len(before), len(after)) == (5, 2)

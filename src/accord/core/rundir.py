@@ -169,7 +169,8 @@ def hold(folder: Path) -> Iterator[None]:
 
 class MetricsLog:
     """metrics.jsonl: one row a step. Reopening at a step drops the rows after it, so that a resumed
-    run leaves the same bytes as an undisturbed one; wall-clock times go elsewhere."""
+    run leaves the same rows as an undisturbed one (bytes, where it computes the same bits); wall-clock times
+    go elsewhere."""
 
     def __init__(self, path: Path, step: int = 0) -> None:
         self.path = path

@@ -15,11 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from accord.core.errors import ModelError
+from accord.core.errors import DataError, ModelError
 from accord.lm import flex, tree_attention
 from accord.lm.allocator import keep_freed_memory
+from accord.lm.check import check_token, embedded, room, steady
 from accord.lm.fused import fuse
 from accord.lm.half import half_backward, has_bf16_products
 from accord.lm.linear import fuse_linear
@@ -38,6 +41,11 @@ PROBE_TOLERANCE = {
     torch.bfloat16: 0.2,
     torch.float16: 0.2,
 }
+# not cuDNN: under a mask its backward pass gives NaN at lengths of 64 mod 128 (pytorch #196678). Rows are
+# filled up to a multiple of 128 on a GPU besides, and `check_gradients` looks
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+MULTIPLE = {"cuda": 128}
+UNEVEN = 59  # tokens of a prompt; with a continuation of five 64
 MASK_KINDS = {"full_attention", "sliding_attention"}
 
 
@@ -101,8 +109,14 @@ class Engine:
         self.trunk: nn.Module = causal.base_model
         self.config = causal.config.get_text_config()
         self.head: VocabHead = find_head(causal)
+        self.name, self.rows, self.room = (
+            type(causal).__name__,
+            embedded(causal),
+            steady(self.config),
+        )
         self.notes: tuple[str, ...] = ()
         self.attention: Attention = "mask"
+        self.multiple = MULTIPLE.get(self.device.type, 1)  # of tokens in a row
         keep_freed_memory()
         with evaluating(model):
             fuse(model)
@@ -137,8 +151,9 @@ class Engine:
                 packed = pack(trees)
                 at_S, lengths = packed.at_S.to(self.device), packed.lengths
                 target_S = packed.target_S.to(self.device)
-                # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and its
-                # gradient adds those up in whatever order threads come (index_add does not)
+                # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and on a
+                # CPU its gradient adds those up in whatever order threads come (index_select's does
+                # not; on CUDA it does, and bits are not promised there)
                 hidden_SH = self._row(packed).index_select(0, at_S)
         # outside autocast: logits rounded to bf16 are off by more than a DPO margin
         with half_backward(self.precision == "bf16"):
@@ -181,16 +196,17 @@ class Engine:
         """The network in the engine's precision inside."""
         autocast = self.forward_precision == "bf16"
         with (
+            sdpa_kernel(KERNELS),
             half_backward(self.precision == "bf16" and not autocast),
             torch.autocast(self.device.type, torch.bfloat16, enabled=autocast),
         ):
             yield
 
     def _row(self, packed: PackedTrees) -> Tensor:
-        """Hidden states [T, H] of a packed row (and of its padding, under flex attention)."""
+        """Hidden states [T, H] of a packed row, and of its padding."""
         ids_T, positions_T = packed.ids_T, packed.positions_T
-        if self.attention == "flex":
-            ids_T, positions_T = flex.padded(ids_T), flex.padded(positions_T)
+        self._check(int(ids_T.max()), int(positions_T.max()) + 1)
+        ids_T, positions_T = (flex.padded(x, self._fill) for x in (ids_T, positions_T))
         with self._attending():
             output = self.trunk(
                 input_ids=ids_T[None].to(self.device),
@@ -200,6 +216,23 @@ class Engine:
             )
         hidden_TH: Tensor = output.last_hidden_state[0]
         return hidden_TH
+
+    def _check(self, top: int, longest: int) -> None:
+        """Refuses what would end in an index error on a GPU, and rows whose rotary frequencies would be
+        others than those of shorter ones."""
+        check_token(top, self.rows, self.name)
+        if self.room is not None and longest > self.room:
+            raise DataError(
+                f"a sequence of {longest} tokens is longer than the {self.room} within which the model's "
+                "rotary frequencies stay the same",
+                where=self.name,
+                mend="lower max_prompt or max_completion",
+            )
+
+    @property
+    def _fill(self) -> int:
+        """What rows are filled up to a multiple of."""
+        return flex.BUCKET if self.attention == "flex" else self.multiple
 
     @contextlib.contextmanager
     def _attending(self) -> Iterator[None]:
@@ -229,6 +262,9 @@ class Engine:
         if self.attention == "flex":
             return flex.block_mask(packed, window, self.device)
         allowed_TT = packed.allowed_TT(window=window)
+        more = -len(allowed_TT) % self._fill
+        allowed_TT = F.pad(allowed_TT, (0, more, 0, more))
+        allowed_TT.diagonal()[len(allowed_TT) - more :] = True  # a row that sees nothing is NaN
         dtype = next(self.model.parameters()).dtype
         mask_TT = torch.zeros(allowed_TT.shape, dtype=dtype)
         mask_TT.masked_fill_(~allowed_TT, torch.finfo(dtype).min)
@@ -256,6 +292,9 @@ class Engine:
     def _padded(self, rows: Sequence[tuple[int, ...]]) -> Tensor:
         """Hidden states [C, T, H] of right-padded rows, masked by length, never by token id."""
         longest = max(map(len, rows))
+        self._check(max(map(max, rows)), longest)
+        filled = longest + -longest % self.multiple
+        longest = min(filled, max(longest, room(self.config)[0] or filled))
         ids_CT = torch.zeros(len(rows), longest, dtype=torch.long)
         mask_CT = torch.zeros(len(rows), longest, dtype=torch.long)
         for number, row in enumerate(rows):
@@ -275,10 +314,13 @@ class Engine:
             return self._probed(causal)
 
     def _probed(self, causal: nn.Module) -> str:
-        tree = _probe_tree(self.config.vocab_size)
+        tree = _probe_tree(self.rows)
         self.mode = "plain"
         own_S = self._own_logps(causal, tree)
-        plain_S = self.logps([tree]).tokens_S
+        try:
+            plain_S = self.logps([tree]).tokens_S
+        except (RuntimeError, TypeError, AttributeError):  # states that its output layer can't read
+            plain_S = torch.full_like(own_S, torch.nan)
         allowed = PROBE_TOLERANCE[next(self.model.parameters()).dtype] * (float(own_S.std()) + 1e-6)
         if not float((plain_S - own_S).abs().max()) <= allowed:
             raise ModelError(
@@ -288,8 +330,8 @@ class Engine:
         reason = self._no_tree_at_all()
         if not reason:
             self.mode = "tree"
-            ways: tuple[Attention, ...] = ("by_tree", "mask")
-            for way in ("flex", *ways) if self.device.type == "cuda" else ways:
+            first: Attention = "flex" if self.device.type == "cuda" else "by_tree"
+            for way in (first, "mask"):
                 self.attention = way
                 reason = self._apart([tree, tree], torch.cat([plain_S, plain_S]), allowed)
                 if not reason:
@@ -314,6 +356,21 @@ class Engine:
             return f"the tree mask is refused ({error})"
         return "" if gap <= allowed else f"log-probs differ by {gap:.2g} nats under the tree mask"
 
+    def check_gradients(self) -> None:
+        """ModelError, naming the first weight, where a backward pass gives NaN or infinity."""
+        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        prompt = min(UNEVEN, (room(self.config)[0] or 64) - 5)
+        logps_S = self.logps([_probe_tree(self.rows, prompt)]).tokens_S
+        found = torch.autograd.grad(logps_S.sum(), [p for _, p in named], allow_unused=True)
+        for (name, _), grad in zip(named, found, strict=True):
+            if grad is not None and not bool(grad.isfinite().all()):
+                raise ModelError(
+                    f"the backward pass gives NaN or infinity, first in {name} "
+                    f"({self.attention} attention in {self.precision})",
+                    where=self.name,
+                    mend="use another version of torch, or train on a CPU; pytorch #196678 is one such fault",
+                )
+
     def _own_logps(self, causal: nn.Module, tree: Tree) -> Tensor:
         """The same log-probs from the model's own logits, one sequence at a time."""
         parts = []
@@ -326,7 +383,7 @@ class Engine:
         return torch.cat(parts)
 
 
-def _probe_tree(vocabulary: int) -> Tree:
-    """A fixed tree of pseudo-random ids: a prompt of 7 and continuations of 5 and 3 tokens."""
-    ids = [(i * 7919 + 31) % max(2, vocabulary - 1) for i in range(15)]
-    return Tree(tuple(ids[:7]), (tuple(ids[7:12]), tuple(ids[12:])))
+def _probe_tree(vocabulary: int, prompt: int = 7) -> Tree:
+    """A fixed tree of pseudo-random ids: a prompt and continuations of 5 and 3 tokens."""
+    ids = [(i * 7919 + 31) % max(2, vocabulary - 1) for i in range(prompt + 8)]
+    return Tree(tuple(ids[:prompt]), (tuple(ids[prompt : prompt + 5]), tuple(ids[prompt + 5 :])))

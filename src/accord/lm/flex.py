@@ -22,16 +22,16 @@ BUCKET = 256
 NOBODY = ROOT - 1  # the tree of padding
 
 
-def padded(values_T: Tensor, fill: int = 0) -> Tensor:
-    """The row's values with `fill` up to a multiple of BUCKET."""
-    return F.pad(values_T, (0, -len(values_T) % BUCKET), value=fill)
+def padded(values_T: Tensor, multiple: int = BUCKET, fill: int = 0) -> Tensor:
+    """The row's values with `fill` up to a multiple of so many."""
+    return F.pad(values_T, (0, -len(values_T) % multiple), value=fill)
 
 
 def block_mask(packed: PackedTrees, window: int | None, device: torch.device) -> Any:
     """A BlockMask [1, 1, T, T] that says what `PackedTrees.allowed_TT` says."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    tree_T = padded(packed.tree_T, NOBODY).to(device)
+    tree_T = padded(packed.tree_T, fill=NOBODY).to(device)
     branch_T = padded(packed.branch_T).to(device)
     position_T = padded(packed.positions_T).to(device)
 

@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from accord.core.errors import ModelError
 from accord.core.hashing import content_hash, file_hash
 from accord.core.rundir import user_path
+from accord.lm.check import check_vocabulary, check_weights, refused
 from accord.lm.hub import find_on_hub
 from accord.lm.packaged import (
     SOURCE_FILE,
@@ -178,17 +179,26 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
     with quiet_transformers():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
-                path, dtype=DTYPES[dtype], output_loading_info=True, **_attention(path)
-            )
-            tokenizer = AutoTokenizer.from_pretrained(path)
+                path, dtype=DTYPES[dtype], output_loading_info=True, trust_remote_code=False,
+                ignore_mismatched_sizes=True, **_attention(path),
+            )  # fmt: skip
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"can't load: {error}", where=str(path)) from error
-    if missing := [*info["missing_keys"], *info["mismatched_keys"]]:
+            raise refused(error, str(path)) from None
+    if missing := sorted(info["missing_keys"]):
         raise ModelError(
-            f"{len(missing)} weights are missing or of another shape, first {missing[0]}",
+            f"{len(missing)} weights are missing, first {missing[0]}",
             where=str(path),
             mend="give the whole model; an adapter alone needs accord_model.json beside it",
         )
+    for name, filed, asked in sorted(info["mismatched_keys"]):
+        raise ModelError(
+            f"{name} is {tuple(filed)} in the weights and {tuple(asked)} by config.json",
+            where=str(path),
+            mend="give the config.json the weights were saved with",
+        )
+    check_weights(model, str(path))
+    check_vocabulary(tokenizer, model, str(path))
     notes = []
     if info["unexpected_keys"]:
         unused = sorted(info["unexpected_keys"])
@@ -211,7 +221,7 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
 
 def _attention(path: Path) -> dict[str, str]:
     """SDPA where the architecture has it; transformers refuses the wish elsewhere."""
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     architecture = AutoModelForCausalLM._model_mapping.get(type(config), None)
     sdpa = architecture is not None and getattr(architecture, "_supports_sdpa", False)
     return {"attn_implementation": "sdpa"} if sdpa else {}
@@ -229,12 +239,10 @@ def load_shape(name: str | Path) -> tuple[Any, PreTrainedTokenizerBase]:
         return config, tokenizer
     with quiet_transformers():
         try:
-            config = AutoConfig.from_pretrained(path.as_posix())
-            tokenizer = AutoTokenizer.from_pretrained(path.as_posix())
+            config = AutoConfig.from_pretrained(path.as_posix(), trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(path.as_posix(), trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError) as error:
-            raise ModelError(
-                f"can't read config and tokenizer: {error}", where=str(name)
-            ) from error
+            raise refused(error, str(name)) from None
     if not tokenizer.chat_template:
         if tokenizer.eos_token is None:
             raise ModelError("the tokenizer has neither chat template nor eos", where=str(name))
@@ -262,6 +270,7 @@ def _load_stage(path: Path, dtype: str) -> LanguageModel:
                 raise ModelError(f"can't load adapter: {error}", where=str(adapter)) from error
             lm.model = stacked.merge_and_unload()
         lm.weights = content_hash([lm.weights, adapter_hash(adapter)])
+    check_weights(lm.model, str(path))
     lm.tokenizer.chat_template = read_templates(path) or lm.tokenizer.chat_template
     lm.model.eval()
     return lm

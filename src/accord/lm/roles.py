@@ -16,11 +16,10 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from accord.lm.adapters import adapter_off, lora_config
+from accord.lm.adapters import adapter_off, lora_config, peft_refusals, refused_targets
 from accord.lm.load import MODEL_FILE, LanguageModel, read_model_json
 from accord.lm.lora import Lora
 from accord.lm.lora_linear import fuse_lora
-from accord.lm.packaged import quiet_transformers
 
 __all__ = ["Roles", "adapter_on"]
 
@@ -34,34 +33,49 @@ class Roles:
         self.module: Any = None
         self.now = ""
         self._trained: dict[str, bool] = {}  # role -> whether it has gradients
-        self._own: dict[str, list[nn.Parameter]] = {}
+        self._own: dict[str, dict[str, nn.Parameter]] = {}
+        self.adapters: dict[str, str] = {}  # role -> its adapter's name in peft
+        self._modules = {part for n, _ in lm.model.named_modules() for part in n.split(".")}
 
     def add(self, role: str, lora: Lora, seed: int) -> None:
         """A fresh adapter that trains; B starts at 0, so the role begins as the base."""
-        with torch.random.fork_rng(devices=[]), quiet_transformers():
+        name, before = self._begin(role)
+        with torch.random.fork_rng(devices=[]), refused_targets(self.lm.model):
             torch.manual_seed(seed)
             if self.module is None:
-                self.module = get_peft_model(self.lm.model, lora_config(self.lm.model, lora), role)
+                self.module = get_peft_model(self.lm.model, lora_config(self.lm.model, lora), name)
             else:
                 config = lora_config(self.module.get_base_model(), lora)
-                self.module.add_adapter(role, config)
-        self._added(role, trained=True)
+                self.module.add_adapter(name, config)
+        self._added(role, before, trained=True)
 
     def take(self, role: str, adapter: Path, *, trained: bool) -> None:
         """An adapter saved by an earlier stage; it must stand on these very weights (`adapter_on`)."""
-        with quiet_transformers():
+        name, before = self._begin(role)
+        with peft_refusals(str(adapter), "train the stage it is of again"):
             if self.module is None:
-                self.module = PeftModel.from_pretrained(self.lm.model, str(adapter), role)
+                self.module = PeftModel.from_pretrained(self.lm.model, str(adapter), name)
             else:
-                self.module.load_adapter(str(adapter), role)
-        self._added(role, trained=trained)
+                self.module.load_adapter(str(adapter), name)
+        self._added(role, before, trained=trained)
 
-    def _added(self, role: str, *, trained: bool) -> None:
+    def _begin(self, role: str) -> tuple[str, set[int]]:
+        """A name for the role's adapter that no module of the model has (BERT's layers are called
+        `value`), for peft finds an adapter's weights by it; and the parameters there are without it."""
+        name = role
+        while name in self._modules:
+            name += "_"
+        self.adapters[role] = name
+        return name, {id(p) for p in (self.module or self.lm.model).parameters()}
+
+    def _added(self, role: str, before: set[int], *, trained: bool) -> None:
+        named = sorted(self.module.named_parameters())
+        self._own[role] = {name: p for name, p in named if id(p) not in before}
         self.lm.model = self.module
         fuse_lora(self.module)
         self.module.to(self.lm.device)
         self.module.eval()  # dropout stays off: with it no two passes agree, and no ratio is 1
-        self._trained[role], self._own[role] = trained, list(self.parameters(role).values())
+        self._trained[role] = trained
         self.now = self.now or role
         self._play(self.now)
 
@@ -71,8 +85,7 @@ class Roles:
 
     def parameters(self, role: str) -> dict[str, nn.Parameter]:
         """The role's own parameters by name, in a fixed order."""
-        named = sorted(self.module.named_parameters())
-        return {name: p for name, p in named if f".{role}." in name}
+        return self._own[role]
 
     @contextlib.contextmanager
     def playing(self, role: str | None) -> Iterator[None]:
@@ -89,10 +102,10 @@ class Roles:
             self._play(before)
 
     def _play(self, role: str) -> None:
-        self.module.set_adapter(role)
+        self.module.set_adapter(self.adapters[role])
         self.now = role
         for name, trained in self._trained.items():
-            for parameter in self._own[name]:
+            for parameter in self._own[name].values():
                 parameter.requires_grad_(trained)
 
 

@@ -5,7 +5,8 @@ for all, a prompt is read once for its n samples, and a row that has ended leave
 and all, so that short answers do not pay for long ones.
 
 Every sample has a random stream of its own, derived from (seed, prompt id, sample index): which
-other prompts share its batch does not change it (beyond the last bits of floating point). The same
+other prompts share its batch does not change it (beyond the last bits of floating point, which on CUDA
+differ between two runs as well: its cumulated sums add up in no fixed order). The same
 prompt twice in one call therefore gives the same samples: ask for `n`.
 
 Legend: B rows, T tokens, V vocabulary. Order of operations as everywhere: temperature, top-k over
@@ -33,7 +34,9 @@ from accord.core.errors import DataError, ModelError
 from accord.core.seeds import rng
 from accord.core.types import Prompt, Response
 from accord.lm.chat import answer_text, render_prompt
+from accord.lm.check import check_token, embedded, room
 from accord.lm.engine import evaluating, windows_by_column
+from accord.lm.linear import widen
 from accord.lm.load import LanguageModel
 from accord.lm.packed import packed
 from accord.lm.template import read_by
@@ -92,6 +95,9 @@ class LocalSampler:
     def __init__(self, lm: LanguageModel, *, batch_size: int = 32, source: str | None = None):
         self.lm, self.batch_size = lm, batch_size
         self.source = source or f"model:{lm.name}"
+        widen(
+            lm.model.get_output_embeddings()
+        )  # so that it draws from the probabilities that training works with
 
     def __call__(
         self,
@@ -153,15 +159,16 @@ class LocalSampler:
 
 
 def _check_room(lm: LanguageModel, rows: list[Tokens], sampling: Sampling) -> None:
-    room = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    positions, told = room(lm.model.config)
     longest = max((len(row.prompt) for row in rows), default=0)
-    if room is not None and longest + sampling.max_new_tokens > room:
+    if positions is not None and longest + sampling.max_new_tokens > positions:
         raise DataError(
             f"a prompt of {longest} tokens and max_new_tokens={sampling.max_new_tokens} do not fit "
-            f"the model's {room} positions",
+            f"the model's {told}",
             where=lm.name,
             mend="shorten the prompt or lower max_new_tokens",
         )
+    check_token(max((max(row.prompt) for row in rows), default=0), embedded(lm.model), lm.name)
 
 
 def _batches(rows: list[list[Tokens]], size: int) -> Iterator[list[list[Tokens]]]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from accord.core.errors import ModelError
 from accord.core.seeds import derive_seed
+from accord.lm.check import check_weights
 
 __all__ = ["ScalarHead"]
 
@@ -61,4 +62,5 @@ class ScalarHead(nn.Module):
         *axes, hidden = state["weight"].shape
         head = cls(hidden, 0, *axes)
         head.load_state_dict(state)
+        check_weights(head, str(folder / FILE))
         return head

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from accord.core.errors import ModelError
 from accord.lm.half import backward_dtype
+from accord.lm.linear import widen
 from accord.lm.products import times_weight
 
 __all__ = ["VocabHead", "chunk_bytes", "find_head"]
@@ -35,14 +37,24 @@ class VocabHead:
     """The output layer and what its model does to the logits: scale, then tanh soft-capping; then what
     sampling does, a temperature."""
 
-    linear: nn.Module
+    linear: Any
     scale: float = 1.0
     softcap: float | None = None
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        widen(self.linear)
+
+    @property
+    def width(self) -> int:
+        """Size of the hidden states it reads: what the trunk gives, not always its own hidden size."""
+        return int(self.linear.weight.shape[1])
+
     def logits(self, hidden_SH: Tensor) -> Tensor:
-        """Logits [S, V] in fp32 (fp64 for an fp64 model)."""
-        logits_SV = self.linear(hidden_SH)
+        """Logits [S, V] in fp32 (fp64 for an fp64 model), whatever the weights are in."""
+        # autocast may leave states narrower than the weights
+        dtype = torch.promote_types(hidden_SH.dtype, self.linear.weight.dtype)
+        logits_SV = self.linear(hidden_SH.to(dtype))
         logits_SV = logits_SV if logits_SV.dtype == torch.float64 else logits_SV.float()
         if self.scale != 1.0:
             logits_SV = logits_SV * self.scale
@@ -86,8 +98,7 @@ class VocabHead:
 
     def _chunk(self, hidden_SH: Tensor) -> int:
         """Positions whose logits are alive together."""
-        weight = getattr(self.linear, "weight", None)
-        vocabulary = int(weight.shape[0]) if weight is not None else 1 << 17
+        vocabulary = int(self.linear.weight.shape[0])
         return max(1, chunk_bytes(hidden_SH.device) // (4 * vocabulary))
 
 
@@ -258,9 +269,15 @@ class _TrainedHead(torch.autograd.Function):
 
 def find_head(model: nn.Module) -> VocabHead:
     """The output layer of a transformers causal LM with its logit scale and soft-capping."""
+    linear = model.get_output_embeddings()
+    if linear is None or not hasattr(linear, "weight"):
+        raise ModelError(
+            f"{type(model).__name__} has no output layer that accord knows",
+            mend="use a model that transformers loads for causal language modelling",
+        )
     config = model.config.get_text_config()
     scale = getattr(config, "logit_scale", None) or 1.0
     if getattr(config, "logits_scaling", None):  # Granite divides
         scale = 1.0 / config.logits_scaling
     softcap = getattr(config, "final_logit_softcapping", None)
-    return VocabHead(model.get_output_embeddings(), float(scale), softcap)
+    return VocabHead(linear, float(scale), softcap)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from accord.core.errors import ConfigError, ModelError
+from accord.core.errors import ConfigError
 from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel, load
 from accord.lm.lora import Lora
@@ -23,8 +23,9 @@ from accord.lm.roles import Roles, adapter_on
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import each_tree
 from accord.lm.tree import Tree
+from accord.lm.vocab_head import find_head
 from accord.rewards.learned import Playing, Trunk
-from accord.train.trainee import Tune
+from accord.train.trainee import Tune, check_trainable
 
 __all__ = ["FRESH", "Actor", "Actors", "cast", "on_the_base"]
 
@@ -94,10 +95,7 @@ def cast(
     """The actors for a policy that starts from `lm`. The value model starts from `reward_model` where
     it can (its adapter where it stands on the policy's weights; in full mode all of it where it reads the
     policy's tokens), else from the policy with a head of zeros."""
-    if getattr(lm.model, "accord_trained", False):
-        raise ModelError(
-            "this model has been trained since it was loaded", where=lm.name, mend="load it again"
-        )
+    check_trainable(lm, tune)
     if tune != "full" and tune.dropout:
         raise ConfigError(
             "dropout makes every ratio of new to old probability noise",
@@ -107,6 +105,8 @@ def cast(
     made = _separate(lm, value, reward_model) if tune == "full" else None
     actors = made or _on_one_base(lm, tune, seed, value, reward_model)  # type: ignore[arg-type]
     lm.model.accord_trained = True
+    if actors.policy.engine.device.type != "cpu":
+        actors.policy.engine.check_gradients()
     for actor in (actors.policy, actors.reference):
         actor.engine.at_temperature(temperature)
     return actors
@@ -161,7 +161,7 @@ def _head(reward_model: Path | None, lm: LanguageModel) -> ScalarHead:
     """The reward model's head, or one of zeros: every value is then 0."""
     if reward_model:
         return ScalarHead.load(reward_model).to(lm.device)
-    head = ScalarHead(lm.model.config.get_text_config().hidden_size, 0).to(lm.device)
+    head = ScalarHead(find_head(lm.model).width, 0).to(lm.device)
     nn.init.zeros_(head.weight)
     return head
 

@@ -119,7 +119,7 @@ def train_axes(
     held = group_trees(lm.tokenizer, held_whole, limits)
     check_room(lm, data, held)
     trainee = prepare(lm, tune, seed, optimise_with.precision)
-    head = ScalarHead(trainee.engine.config.hidden_size, seed, len(axes)).to(lm.device)
+    head = ScalarHead(trainee.engine.head.width, seed, len(axes)).to(lm.device)
     model = AxesModel(RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion), axes)
     scores = model.model.scores
     optimise_with, memory = trainee.sized(optimise_with, data, folder, tell, scores)

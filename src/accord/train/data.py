@@ -17,6 +17,7 @@ from accord.core.config import Strict
 from accord.core.errors import DataError, TemplateError
 from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt, Response
 from accord.lm.chat import Rewritten, render_conversation, render_exchange, render_prompt
+from accord.lm.check import check_token, embedded, room
 from accord.lm.load import LanguageModel
 from accord.lm.tree import Tree
 
@@ -73,16 +74,18 @@ class Trees:
 
 
 def check_room(lm: LanguageModel, *parts: Trees) -> None:
-    """DataError when a sequence is longer than the positions the model has."""
-    room = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    """DataError when a sequence is longer than the positions the model has, or holds a token it has not."""
+    positions, told = room(lm.model.config)
     trees = [tree for part in parts for tree in part.trees]
     longest = max(len(tree.prompt) + max(map(len, tree.completions)) for tree in trees)
-    if room is not None and longest > room:
+    if positions is not None and longest > positions:
         raise DataError(
-            f"a sequence of {longest} tokens does not fit the model's {room} positions",
+            f"a sequence of {longest} tokens does not fit the model's {told}",
             where=lm.name,
             mend="lower max_prompt or max_completion",
         )
+    texts = (text for tree in trees for text in (tree.prompt, *tree.completions))
+    check_token(max(map(max, texts)), embedded(lm.model), lm.name)
 
 
 @contextlib.contextmanager

@@ -171,7 +171,8 @@ def plan(
     sizes = sorted((tree.tokens for tree in trees), reverse=True)
     order = sorted(trees, key=lambda tree: tree.tokens)
     one = order[len(order) // 2]
-    two = Tree((one.prompt[0] ^ 1, *one.prompt[1:]), one.completions, one.scored)  # shares nothing
+    other = abs(one.prompt[0] - 1)  # a token there is
+    two = Tree((other, *one.prompt[1:]), one.completions, one.scored)  # shares nothing
     once = kept_bytes(lambda: values([one]), parameters)
     twice = kept_bytes(lambda: values([one, two]), parameters)
     per_token = max(1.0, (twice - once) / one.tokens) * overhead(device)

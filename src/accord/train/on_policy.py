@@ -4,7 +4,8 @@ Legend: C continuations, S their tokens, contiguous.
 
 A method says what an answer's tokens were worth (`advantages`) and how the surrogate is formed; the loop
 owns rollouts, roles, minibatches, KL control, logging, samples, checkpoints and resume. Everything random
-is derived from (seed, step), so a run that was killed goes on to the same bits.
+is derived from (seed, step), so a run that was killed goes on to the same bits on one machine's CPU. On CUDA
+(`accord.train.optimise`) it goes on as one of the same distribution: rounding may draw another token.
 """
 
 from __future__ import annotations

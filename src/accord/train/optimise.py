@@ -3,8 +3,8 @@
 A training method is an `Objective`: how large each item is, how much it counts, and the summed loss
 of some items. `optimise` draws batches, cuts them into micro-batches by token budget, and divides by
 what the whole batch counts, so the step is the same whatever the micro-batch. Every source of
-randomness is derived from (seed, step), so a resumed run repeats an undisturbed one bit for bit on
-one machine.
+randomness is derived from (seed, step), so a resumed run repeats an undisturbed one: on one machine's
+CPU bit for bit; on CUDA up to rounding, for its kernels add up in whatever order threads come.
 """
 
 from __future__ import annotations
@@ -162,12 +162,22 @@ def one_step(
 ) -> dict[str, float]:
     """One optimiser step on a batch; what it measured."""
     row = _accumulate(objective, items, cfg)
-    row["grad_norm"] = float(nn.utils.clip_grad_norm_(list(parameters.values()), cfg.clip))
-    mend = f"look at items {list(items)}, or lower lr; the last checkpoint is kept"
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    norm = nn.utils.get_total_norm(gradients.values())
+    row["grad_norm"] = float(norm)
+    where = "" if math.isfinite(row["grad_norm"]) else f"first in {_broken(gradients)}; "
+    mend = f"{where}look at items {list(items)}, or lower lr; the last checkpoint is kept"
     check_finite(row, str(folder), mend)
+    nn.utils.clip_grads_with_norm_(parameters.values(), cfg.clip, norm)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return row | {"lr": optimiser.param_groups[0]["lr"]}
+
+
+def _broken(gradients: Mapping[str, Tensor]) -> str:
+    """The first gradient that is not finite; where all are, their squares are too large to add up."""
+    broken = (name for name, g in gradients.items() if not bool(g.isfinite().all()))
+    return next(broken, "the sum over all")
 
 
 def check_finite(row: Mapping[str, float], where: str, mend: str) -> None:

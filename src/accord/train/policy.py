@@ -99,7 +99,7 @@ def train_policy(
         [dict(c) for c in rewards], [tree_hash(f) for f in named],
     ])  # fmt: skip
     module = actors.roles.module if actors.roles else lm.model
-    adapter = "policy" if actors.roles else None
+    adapter = actors.roles.adapters["policy"] if actors.roles else None
     server = server_sampler(sampler, reload) if isinstance(sampler, str) else sampler
 
     def publish() -> None:

@@ -91,7 +91,7 @@ def train_process(
     held = step_trees(lm, eval_on, limits)
     check_room(lm, data, held)
     trainee = prepare(lm, tune, seed, optimise_with.precision)
-    head = ScalarHead(trainee.engine.config.hidden_size, seed).to(lm.device)
+    head = ScalarHead(trainee.engine.head.width, seed).to(lm.device)
     model = ProcessModel(trainee.engine, head, lm, limits.max_completion)
     optimise_with, memory = trainee.sized(optimise_with, data, folder, tell, model.scores)
     metrics: dict[str, Metric] = {}

@@ -42,7 +42,7 @@ def reference_logps(
     order = sorted(range(len(trees)), key=lambda i: (trees[i].tokens, i))  # even shards
     size = max(1, SHARD * tokens // max(1, max(t.tokens for t in trees)))
     how = [dtype, engine.forward_precision, engine.mode, tokens, size]
-    key = content_hash(["token log-probs", weights, how, hash_trees(trees)])
+    key = content_hash(["token log-probs 2", weights, how, hash_trees(trees)])
     found: dict[int, Tensor] = {}
 
     def told(done: int, _: int) -> None:

@@ -98,7 +98,7 @@ def train_reward(
     held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
     check_room(lm, data, held)
     trainee = prepare(lm, tune, seed, optimise_with.precision)
-    head = ScalarHead(trainee.engine.config.hidden_size, seed).to(lm.device)
+    head = ScalarHead(trainee.engine.head.width, seed).to(lm.device)
     model = RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion)
     optimise_with, memory = trainee.sized(optimise_with, data, folder, tell, model.scores)
     metrics: dict[str, Metric] = {}

@@ -28,9 +28,10 @@ from accord.train.data import Trees
 from accord.train.memory import Budget, budget
 from accord.train.optimise import Optimise
 
-__all__ = ["Trained", "Trainee", "Tune", "fingerprint", "prepare", "save_model"]
+__all__ = ["Trained", "Trainee", "Tune", "check_trainable", "fingerprint", "prepare", "save_model"]
 
 Tune = Lora | Literal["full"]
+FP32 = 4  # bytes
 
 
 @dataclass
@@ -108,18 +109,34 @@ def save_model(
             write(beside)
 
 
-def prepare(lm: LanguageModel, tune: Tune, seed: int, precision: Precision = "fp32") -> Trainee:
-    """The model with what `tune` asks for trainable. Dropout stays off but for LoRA's own.
-
-    Training changes `lm` in place, so its weights are no longer those it is known by; ModelError
-    the second time.
-    """
+def check_trainable(lm: LanguageModel, tune: Tune) -> None:
+    """ModelError for a model that was trained since it was loaded (training changes `lm` in place, so its
+    weights are no longer those it is known by), and for weights too coarse for what `tune` asks."""
     if getattr(lm.model, "accord_trained", False):
         raise ModelError(
             "this model has been trained since it was loaded",
             where=lm.name,
             mend="load it again, or load the result's model to train that further",
         )
+    dtypes = {p.dtype for p in lm.model.parameters() if p.is_floating_point()}
+    half = sorted(str(d).removeprefix("torch.") for d in dtypes if d.itemsize < FP32)
+    if "float16" in half:
+        raise ModelError(
+            "gradients of float16 weights vanish without loss scaling, which accord does not do",
+            where=lm.name,
+            mend='load it with dtype="float32", or with "bfloat16" to train adapters',
+        )
+    if half and tune == "full":
+        raise ModelError(
+            f"tune: full would round most updates of {half[0]} weights away",
+            where=lm.name,
+            mend='load it with dtype="float32", or train adapters (their own weights are float32)',
+        )
+
+
+def prepare(lm: LanguageModel, tune: Tune, seed: int, precision: Precision = "fp32") -> Trainee:
+    """The model with what `tune` asks for trainable. Dropout stays off but for LoRA's own."""
+    check_trainable(lm, tune)
     lora = tune if isinstance(tune, Lora) else None
     module = add_lora(lm.model, lora, seed) if lora else lm.model
     lm.model.accord_trained = True
@@ -128,7 +145,10 @@ def prepare(lm: LanguageModel, tune: Tune, seed: int, precision: Precision = "fp
     module.eval()
     for name, part in module.named_modules():
         part.training = name.endswith("lora_dropout") or ".lora_dropout." in name
-    return Trainee(lm, module, Engine(module, precision=precision), lora is not None)
+    engine = Engine(module, precision=precision)
+    if engine.device.type != "cpu":
+        engine.check_gradients()
+    return Trainee(lm, module, engine, lora is not None)
 
 
 def fingerprint(
