@@ -96,12 +96,19 @@ class Prompt(Frozen):
 
 
 class Response(Frozen):
-    """One assistant answer: its text, who wrote it, how it was sampled and how it ended."""
+    """One assistant answer: its text, who wrote it, how it was sampled and what ended it: its end-of-turn
+    token ("stop"), a stop string before which the text was cut ("string"), the limit ("length"); None where
+    that isn't known."""
 
     text: str
     source: str = "unknown"  # "model:<id>", "person:<id>", "import:<file>"
     sampling: dict[str, Any] | None = None
-    finish: Literal["stop", "length"] | None = None
+    finish: Literal["stop", "string", "length"] | None = None
+
+    @property
+    def ends_turn(self) -> bool:
+        """Whether an end-of-turn token belongs to it: not where another thing is known to have ended it."""
+        return self.finish not in ("string", "length")
 
     def id_for(self, prompt: Prompt) -> str:
         """The id of this response as an answer to `prompt`."""

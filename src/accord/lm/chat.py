@@ -75,7 +75,7 @@ def render_exchange(
 ) -> Rendered:
     """The tokens of a prompt and a response to it.
 
-    A response that was cut off (`finish="length"`) gets no end-of-turn token. A completion longer
+    A response that was cut off, or ended by a stop string, gets no end-of-turn token. A completion longer
     than `max_completion` is cut and marked; a prompt longer than `max_prompt` is a DataError. The text
     `sampled` from a model has no special tokens: where it names one ("<|im_end|>"), the model wrote that
     name letter by letter, and so it is read. In data the name of one that ends a turn is a DataError.
@@ -91,7 +91,7 @@ def render_exchange(
     answer = Message(role="assistant", content=response.text)
     whole = render_text(tokenizer, (*prompt.messages, answer), generation=False)
     body = _answer_text(turn, head, whole, response.text, where=f"prompt {prompt.id}")
-    truncated = response.finish == "length"
+    truncated = not response.ends_turn
     text = body if truncated else body + turn.closing
     letters = _letters(tokenizer, turn, body, ended=not truncated) if sampled else None
     if letters:

@@ -82,7 +82,7 @@ class Tokens:
     ids: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
     """log π of each id at the sampling temperature, before top-k and top-p; 0 when greedy."""
-    finish: Literal["stop", "length"] = "length"
+    finish: Literal["stop", "string", "length"] = "length"
 
 
 class LocalSampler:
@@ -190,8 +190,10 @@ def _decode(
         for at, (row, token, logp) in enumerate(zip(rows, chosen, logps, strict=True)):
             row.ids.append(token)
             row.logps.append(logp)
-            if token in stops or (sampling.stop and _stopped(lm, row.ids, sampling.stop)):
+            if token in stops:
                 row.finish = "stop"
+            elif sampling.stop and _stopped(lm, row.ids, sampling.stop):
+                row.finish = "string"
             elif length < sampling.max_new_tokens:
                 going.append(at)
         if len(going) < len(rows):

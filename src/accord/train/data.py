@@ -147,7 +147,7 @@ def demonstration_trees(
         tree = None
         if all_turns and any(m.role == "assistant" for m in item.prompt.messages):
             tree = _conversation_tree(tokenizer, item, limits)
-            out.truncated += tree is not None and item.response.finish == "length"
+            out.truncated += tree is not None and not item.response.ends_turn
         elif len(render_prompt(tokenizer, item.prompt)) <= limits.max_prompt:
             done = render_exchange(
                 tokenizer, item.prompt, item.response, max_completion=limits.max_completion
@@ -165,7 +165,7 @@ def demonstration_trees(
 def _conversation_tree(tokenizer: Any, item: Demonstration, limits: Limits) -> Tree | None:
     answer = Message(role="assistant", content=item.response.text)
     ids, mask = render_conversation(tokenizer, (*item.prompt.messages, answer))
-    if item.response.finish == "length":  # cut off: it did not end its turn
+    if not item.response.ends_turn:
         ids, mask = ids[:-1], mask[:-1]
     if len(ids) > limits.max_prompt + limits.max_completion or True not in mask:
         return None

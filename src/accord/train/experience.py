@@ -40,6 +40,10 @@ UNKNOWN = {
     "untold": "the server told no log-probs",
     "unmatched": "the server's tokens are not the policy's",
 }
+LEFT_OUT = (
+    "of the server's answers can't be trained on and are left out: empty, longer than the model's positions, or "
+    "ended by a filter, a tool call or an abort"
+)
 
 
 def kl_control(kl: Kl) -> FixedKL | AdaptiveKL:
@@ -50,10 +54,11 @@ def kl_control(kl: Kl) -> FixedKL | AdaptiveKL:
 
 
 def cut_off(score_C: Tensor, ended_C: Tensor, how: MissingEos) -> Tensor:
-    """Scores with what answers that did not end by themselves pay for it."""
-    if how.treatment == "leave":
-        return score_C
-    cut_C = score_C - how.value if how.treatment == "penalty" else 0 * score_C + how.value
+    """Scores with what answers that did not end by themselves pay for it; 0 where they are paid none."""
+    cut_C = {
+        "leave": score_C, "penalty": score_C - how.value, "score": 0 * score_C + how.value,
+        "bootstrap": 0 * score_C,
+    }[how.treatment]  # fmt: skip
     return torch.where(ended_C, score_C, cut_C)
 
 
@@ -83,7 +88,8 @@ class Moments:
 class Experience:
     """score_C: what the update is paid (the rewards' total after missing-EOS treatment and scaling), NaN
     where left out.
-    old_S, reference_S: log-probs; values_S, after_C: V before each token, and after the last."""
+    old_S, reference_S: log-probs; values_S, after_C: V before each token, and after the last.
+    bootstrap: cut-off answers are paid no score, the value after them stands for it."""
 
     rollout: Rollout
     scored: ScoredExchanges
@@ -93,6 +99,7 @@ class Experience:
     values_S: Tensor | None = None
     after_C: Tensor | None = None
     facts: dict[str, float] = field(default_factory=dict)
+    bootstrap: bool = False
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -103,10 +110,18 @@ class Experience:
         """Which continuations have a score."""
         return ~self.score_C.isnan()
 
+    @property
+    def paid_C(self) -> Tensor:
+        """Whose episode is over: every answer's but those that the value after them is to continue."""
+        return self.rollout.ended_C | (not self.bootstrap)
+
     def kl_C(self, estimator: KLEstimator = "k1") -> Tensor:
         """KL of each continuation (nats, summed over tokens)."""
-        kl_S = kl_estimate(self.old_S, self.reference_S, estimator=estimator)
-        return torch.stack([x.sum() for x in torch.split(kl_S, list(self.lengths))])
+        return self.summed_C(kl_estimate(self.old_S, self.reference_S, estimator=estimator))
+
+    def summed_C(self, values_S: Tensor) -> Tensor:
+        """Values of tokens, summed over each continuation."""
+        return torch.stack([x.sum() for x in torch.split(values_S, list(self.lengths))])
 
 
 def experience(
@@ -123,8 +138,10 @@ def experience(
     score_C = cut_off(torch.tensor(scored.total), rollout.ended_C, missing_eos)
     if not bool((~score_C.isnan()).any()):
         raise RunError("no answer of this step has a reward", where="rewards", mend="look at them")
+    bootstrap = missing_eos.treatment == "bootstrap"
     if moments is not None:
-        moments.add([x for x in score_C.tolist() if not math.isnan(x)])
+        paid_C = score_C[rollout.ended_C] if bootstrap else score_C
+        moments.add([x for x in paid_C.tolist() if not math.isnan(x)])
         score_C = score_C / moments.std
     with actors.policy.playing():
         old_S = torch.cat(token_logps(actors.policy.engine, rollout.trees, tokens))
@@ -133,7 +150,9 @@ def experience(
     values: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
     if actors.value:
         values = actors.value.values_at_rest(rollout.trees, tokens)
-    made = Experience(rollout, scored, score_C, old_S, reference_S, *values)
+    made = Experience(
+        rollout, scored, score_C, old_S, reference_S, *values, bootstrap=bootstrap
+    )
     made.facts.update(_facts(made) | _sampler_facts(actors, rollout, old_S, tokens))
     if moments is not None or missing_eos.treatment != "leave":
         made.facts["paid"] = float(score_C[made.kept_C].mean())
@@ -168,6 +187,8 @@ def _sampler_facts(
     answers = len(rollout.lengths)
     facts = {"sampler/untold": rollout.untold, "sampler/unmatched": rollout.unmatched}
     found = {name: n / answers for name, n in facts.items() if n}
+    if rollout.left_out:
+        found["sampler/left_out"] = rollout.left_out / (rollout.left_out + answers)
     sampled_S = rollout.sampled_S
     if sampled_S is None or bool(sampled_S.isnan().all()):
         return found
@@ -203,10 +224,15 @@ def sampler_notes(rows: Sequence[Mapping[str, float]]) -> list[str]:
             f"token off the trainer's at step {step} (sampler_gap_mean; allowed: {APART:g}): have it serve "
             "what was just trained (reload)"
         )
+    shares = {
+        name: sum(r.get(f"sampler/{name}", 0.0) for r in rows) / max(1, len(rows))
+        for name in (*UNKNOWN, "left_out")
+    }
     for name, why in UNKNOWN.items():
-        share = sum(r.get(f"sampler/{name}", 0.0) for r in rows) / max(1, len(rows))
-        if share:
+        if share := shares[name]:
             notes.append(f"{why} of {share:.0%} of the answers: sampler_gap leaves these out")
+    if share := shares["left_out"]:
+        notes.append(f"{share:.0%} {LEFT_OUT} (sampler/left_out)")
     return notes
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ class _State:
     moments: Moments
     weights: dict[str, float]  # of the rewards: those of constraints move
     ended: str = ""
+    centre: float | None = None  # of the value model's head: set by the first step's scores
 
 
 def on_policy(
@@ -185,10 +186,12 @@ class _Loop:
             return
         state = more["state"]
         self.rewards.weights.update(state["weights"])
-        self.state = _State(
-            state["beta"], Moments(**state["moments"]), self.rewards.weights, state["ended"]
-        )
+        self.state = _State(**{
+            **state, "moments": Moments(**state["moments"]), "weights": self.rewards.weights,
+        })  # fmt: skip
         self.control.beta = self.state.beta
+        if self.actors.value and self.actors.value.head and self.state.centre is not None:
+            self.actors.value.head.centre.fill_(self.state.centre)
         if self.value_optimiser:
             self.value_optimiser.load_state_dict(more["value_optimiser"])
 
@@ -209,6 +212,7 @@ class _Loop:
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
             moments=moments,
         )  # fmt: skip
+        found = self._centred(found)
         row = {**found.facts, "beta": self.state.beta}
         if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
             reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
@@ -219,6 +223,23 @@ class _Loop:
         row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
         self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
         return row
+
+    def _centred(self, found: Experience) -> Experience:
+        """Values about the scores of the first step that has any. From 0 they would have to climb there, and
+        until then GAE with λ < 1 takes what comes sooner for better: policies learn to end, or not to."""
+        head = self.actors.value and self.actors.value.head
+        told_C = found.kept_C & found.paid_C
+        if not head or self.state.centre is not None or not bool(told_C.any()):
+            return found
+        assert found.values_S is not None
+        assert found.after_C is not None
+        lengths = torch.tensor(found.lengths)
+        told_S = told_C.repeat_interleave(lengths)
+        gap_S = found.score_C.repeat_interleave(lengths) - found.values_S
+        shift = gap_S[told_S].mean()
+        head.centre -= shift.to(head.centre.device)
+        self.state.centre = float(head.centre)
+        return replace(found, values_S=found.values_S + shift, after_C=found.after_C + shift)
 
     def _rollout(self, prompts: Sequence[Prompt], step: int) -> Rollout:
         how = sampling(self.cfg, derive_seed(self.seed, "rollout", step))
