@@ -36,6 +36,7 @@ from accord.lm.chat import answer_text, render_prompt
 from accord.lm.engine import evaluating, windows_by_column
 from accord.lm.load import LanguageModel
 from accord.lm.packed import packed
+from accord.lm.room import positions
 
 __all__ = ["LocalSampler", "Sampler", "Sampling", "Tokens"]
 
@@ -148,12 +149,12 @@ class LocalSampler:
 
 
 def _check_room(lm: LanguageModel, rows: list[Tokens], sampling: Sampling) -> None:
-    room = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    room = positions(lm.model)
     longest = max((len(row.prompt) for row in rows), default=0)
-    if room is not None and longest + sampling.max_new_tokens > room:
+    if longest + sampling.max_new_tokens > room:
         raise DataError(
             f"a prompt of {longest} tokens and max_new_tokens={sampling.max_new_tokens} do not fit "
-            f"the model's {room} positions",
+            f"the model's {room:g} positions",
             where=lm.name,
             mend="shorten the prompt or lower max_new_tokens",
         )

@@ -33,7 +33,7 @@ FINISH: dict[Any, Finish] = {
     "stop": "stop", "length": "length",
     "eos_token": "stop", "stop_sequence": "string",  # text-generation-inference
 }  # fmt: skip
-"""What ended an answer, by finish_reason. Anything else (a filter, a tool call, an abort) was no end of its own."""
+"""What ended an answer, by finish_reason. Anything else (a filter, a tool call, an abort) is not its end."""
 
 
 class _Refused(ModelError):
@@ -184,7 +184,11 @@ def _untold(choice: Any) -> bool:
 
 def _ended(choice: Any, stop: Sequence[str]) -> tuple[str, Finish, str]:
     """Text of a choice, what ended it, and the stop string that did, "" for anything else."""
-    text, reason, matched = choice["message"]["content"] or "", choice["finish_reason"], _matched(choice)
+    text, reason, matched = (
+        choice["message"]["content"] or "",
+        choice["finish_reason"],
+        _matched(choice),
+    )
     if reason in ("stop", "stop_sequence") and isinstance(matched, str):
         return text, "string", matched
     first = min((s for s in stop if s in text), key=text.index, default="")

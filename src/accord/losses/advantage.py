@@ -28,8 +28,9 @@ def gae(
     A_t = δ_t + γλ A_{t+1}, δ_t = r_t + γ V_{t+1} - V_t.
 
     After the last token V is 0 where the sequence `terminated`, else `bootstrap_value` (required), which
-    stands for rewards still to come: an answer that was paid its score has none. Tokens outside `mask` get 0 and are stepped
-    over without decay, wherever they stand. Returns for the value model are A + V, *unwhitened*.
+    stands for rewards still to come: an answer that was paid its score has none. Tokens outside `mask` get 0
+    and are stepped over without decay, wherever they stand. Returns for the value model are A + V,
+    *unwhitened*.
     """
     ended = torch.as_tensor(terminated, device=rewards.device).expand(rewards.shape[:-1])
     if bootstrap_value is None:
@@ -84,11 +85,11 @@ def leave_one_out(rewards_GK: Tensor, *, within: Tensor | float = 0.0) -> Tensor
 
 
 def alike(rewards_GK: Tensor, *, within: Tensor | float = 0.0) -> Tensor:
-    """Groups [G] whose rewards differ by nothing that counts: by less than `SHARE` of the mean distance of all
-    rewards here from their median, by no more than rounding (what is left of equal rewards once they have been added up
-    in this precision), or by `within`, where they come from larger terms than themselves. A constant added
-    to all rewards changes nothing but the rounding. NaN as in `leave_one_out`; a group without any reward is
-    alike."""
+    """Groups [G] whose rewards differ by nothing that counts: by less than `SHARE` of the mean distance of
+    all rewards here from their median, by no more than rounding (what is left of equal rewards once they have
+    been added up in this precision), or by `within`, where they come from larger terms than themselves. A
+    constant added to all rewards changes nothing but the rounding. NaN as in `leave_one_out`; a group without
+    any reward is alike."""
     there_GK = ~rewards_GK.isnan()
     most_G = torch.where(there_GK, rewards_GK, -torch.inf).amax(-1)
     least_G = torch.where(there_GK, rewards_GK, torch.inf).amin(-1)

@@ -17,6 +17,7 @@ from accord.core.errors import DataError
 from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt, Response
 from accord.lm.chat import render_conversation, render_exchange, render_prompt
 from accord.lm.load import LanguageModel
+from accord.lm.room import positions
 from accord.lm.tree import Tree
 
 __all__ = [
@@ -70,12 +71,12 @@ class Trees:
 
 def check_room(lm: LanguageModel, *parts: Trees) -> None:
     """DataError when a sequence is longer than the positions the model has."""
-    room = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    room = positions(lm.model)
     trees = [tree for part in parts for tree in part.trees]
     longest = max(len(tree.prompt) + max(map(len, tree.completions)) for tree in trees)
-    if room is not None and longest > room:
+    if longest > room:
         raise DataError(
-            f"a sequence of {longest} tokens does not fit the model's {room} positions",
+            f"a sequence of {longest} tokens does not fit the model's {room:g} positions",
             where=lm.name,
             mend="lower max_prompt or max_completion",
         )

@@ -25,6 +25,7 @@ __all__ = [
     "APART",
     "Experience",
     "Moments",
+    "cut_notes",
     "cut_off",
     "experience",
     "kl_control",
@@ -41,8 +42,8 @@ UNKNOWN = {
     "unmatched": "the server's tokens are not the policy's",
 }
 LEFT_OUT = (
-    "of the server's answers can't be trained on and are left out: empty, longer than the model's positions, or "
-    "ended by a filter, a tool call or an abort"
+    "of the server's answers can't be trained on and are left out: empty, longer than the model's positions, "
+    "or ended by a filter, a tool call or an abort"
 )
 
 
@@ -150,9 +151,7 @@ def experience(
     values: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
     if actors.value:
         values = actors.value.values_at_rest(rollout.trees, tokens)
-    made = Experience(
-        rollout, scored, score_C, old_S, reference_S, *values, bootstrap=bootstrap
-    )
+    made = Experience(rollout, scored, score_C, old_S, reference_S, *values, bootstrap=bootstrap)
     made.facts.update(_facts(made) | _sampler_facts(actors, rollout, old_S, tokens))
     if moments is not None or missing_eos.treatment != "leave":
         made.facts["paid"] = float(score_C[made.kept_C].mean())
@@ -177,7 +176,7 @@ def _facts(made: Experience) -> dict[str, float]:
             facts[f"reward/{label}"] = sum(finite) / len(finite)
     for label, n in made.scored.dropped.items():
         facts[f"dropped/{label}"] = float(n)
-    return facts
+    return facts | {f"cut/{label}": share for label, share in made.scored.cut.items()}
 
 
 def _sampler_facts(
@@ -234,6 +233,18 @@ def sampler_notes(rows: Sequence[Mapping[str, float]]) -> list[str]:
     if share := shares["left_out"]:
         notes.append(f"{share:.0%} {LEFT_OUT} (sampler/left_out)")
     return notes
+
+
+def cut_notes(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """What a run's log says of reward models that did not read answers to their end."""
+    most = {
+        k: max(r.get(k, 0.0) for r in rows) for row in rows[:1] for k in row if k.startswith("cut/")
+    }
+    return [
+        f"reward {name[4:]} read only the beginning of up to {share:.0%} of a step's answers ({name})"
+        for name, share in most.items()
+        if share
+    ]
 
 
 def padded(values_S: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -245,7 +245,8 @@ class _Loop:
         how = sampling(self.cfg, derive_seed(self.seed, "rollout", step))
         if self.sampler:
             self.publish()
-            return roll_out_through(self.sampler, self.actors.lm.tokenizer, prompts, how)
+            tokenizer, room = self.actors.lm.tokenizer, self.actors.positions()
+            return roll_out_through(self.sampler, tokenizer, prompts, how, positions=room)
         with self.actors.policy.playing():
             return roll_out(self.actors.lm, prompts, how, batch_size=self.cfg.rollout_batch)
 
@@ -314,6 +315,7 @@ class _Loop:
         (self.folder / "samples").mkdir(exist_ok=True)
         write_jsonl(self.folder / "samples" / f"{done:05d}.jsonl", rows)
         told = {f"eval/dropped/{label}": float(n) for label, n in scored.dropped.items()}
+        told |= {f"eval/cut/{label}": share for label, share in scored.cut.items()}
         known = [x for x in scored.total if not math.isnan(x)]
         if known:
             told["eval/reward"] = _mean(known)

@@ -151,7 +151,7 @@ def _matched(
     body = ids if rendered.truncated else ids[:-1]
     rest = said[len(body) :]
     alike = all(same(token, text) for token, (text, _) in zip(body, said, strict=False))
-    if len(said) < len(body) or not alike or (rest and finish == "length"):
+    if len(said) < len(body) or not alike or (rest and rendered.truncated and finish != "string"):
         return None
     logps = [logp for _, logp in said[: len(body)]]
     if rendered.truncated:

@@ -74,6 +74,9 @@ class OnPolicy(Strict):
     """Of one micro-batch."""
     temperature: Positive = 1.0
     max_new_tokens: Count = 64
+    max_prompt: Count | None = None
+    """Longer prompts (tokens) are left out and counted before the run; always those that leave the model no
+    room for max_new_tokens."""
     stop: list[str] = Field(default_factory=list)
     rollout_batch: Count = 32
     """Answers sampled at a time."""
