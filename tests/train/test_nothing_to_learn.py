@@ -1,4 +1,4 @@
-"""Every method on a task with nothing to learn, and on one with a planted answer, cut-off answers among them."""
+"""Every method with nothing to learn, and with a planted answer; cut-off answers among them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_planted_answer_is_found(stopping: Path, tmp_path: Path, method: Any, 
     rewards = [{"name": "planted", **{"ended": 0.0, "cut": 0.0, best: 1.0}}]
     _, rows = run(stopping, tmp_path, method, rewards, steps=25, lr=3e-3)
     shares = [row["eos_rate"] if best == "ended" else row["truncation_rate"] for row in rows]
-    assert sum(shares[:2]) / 2 < 0.85
+    assert shares[0] < 0.95
     assert sum(shares[-3:]) / 3 > 0.95
 
 

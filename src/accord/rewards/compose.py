@@ -34,8 +34,8 @@ PATIENCE = 600.0  # seconds: a reward that hangs ends the run instead of holding
 OnFailure = Literal["stop", "drop"]
 UNREAD = (
     "reward {label}: its model reads the first {n} tokens of an answer, and max_new_tokens is {most}: "
-    "what stands beyond is not scored. Lower max_new_tokens to {n}, or train the model with max_completion {most}; "
-    "cut/{label} in the log is the share of answers that were cut"
+    "what stands beyond is not scored. Lower max_new_tokens to {n}, or train the model with "
+    "max_completion {most}; cut/{label} in the log is the share of answers that were cut"
 )
 BUILT_IN = (axes, judged, models, process, rules)  # importing them registers theirs
 
