@@ -90,7 +90,7 @@ def test_a_prompt_that_only_the_reward_model_can_not_read_is_left_out(
 ) -> None:
     judge = reward_model(short, tmp_path / "rm")
     done = train_policy(
-        fresh(tiny), [prompt(0), LONG, prompt(1)], [{"name": "learned", "model": str(judge)}],
+        fresh(tiny), [prompt(0), Prompt.user("Is it warm? " * 30), prompt(1)], [{"name": "learned", "model": str(judge)}],
         run_dir=tmp_path / "run", tune=LORA, settings=Rloo(**FEW, n=2),
     )  # fmt: skip
     assert done.left_out == {"prompt longer than a reward model reads": 1}
