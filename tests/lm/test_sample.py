@@ -105,7 +105,7 @@ def test_stop_strings_cut_the_text() -> None:
         whole = sampler([prompt], sampling)[0][0].text
         mark = whole[5:8]
         cut = sampler([prompt], sampling.model_copy(update={"stop": [mark]}))[0][0]
-        assert cut.finish == "stop"
+        assert cut.finish == "string"
         assert cut.text == whole[: whole.index(mark)]
         tokens = sampler.tokens([prompt], sampling.model_copy(update={"stop": [mark]}))[0][0]
         assert len(tokens.ids) < 24  # it did stop decoding

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from accord.core.errors import RunError
+from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import token_logps
 from accord.losses import AdaptiveKL, FixedKL, kl_estimate
 from accord.losses.kl import KLEstimator
@@ -25,6 +26,7 @@ __all__ = [
     "APART",
     "Experience",
     "Moments",
+    "centred",
     "cut_notes",
     "cut_off",
     "experience",
@@ -156,6 +158,21 @@ def experience(
     if moments is not None or missing_eos.treatment != "leave":
         made.facts["paid"] = float(score_C[made.kept_C].mean())
     return made
+
+
+def centred(found: Experience, head: ScalarHead | None) -> tuple[Experience, float | None]:
+    """Values about the scores of the first step that has any, and the head's centre, None without a score.
+    From 0 they would have to climb there, and until then GAE with λ < 1 takes what comes sooner for better:
+    policies learn to end, or not to."""
+    told_C = found.kept_C & found.paid_C
+    if head is None or found.values_S is None or found.after_C is None or not bool(told_C.any()):
+        return found, None
+    lengths = torch.tensor(found.lengths)
+    gap_S = found.score_C.repeat_interleave(lengths) - found.values_S
+    shift = gap_S[told_C.repeat_interleave(lengths)].mean()
+    head.centre -= shift.to(head.centre.device)
+    moved = replace(found, values_S=found.values_S + shift, after_C=found.after_C + shift)
+    return moved, float(head.centre)
 
 
 def _facts(made: Experience) -> dict[str, float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from accord.losses import clipped, kl_estimate, sequence_ratio
 from accord.rewards.compose import Rewards
 from accord.train.actors import Actors
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
-from accord.train.experience import Experience, Moments, experience, kl_control
+from accord.train.experience import Experience, Moments, centred, experience, kl_control
 from accord.train.optimise import (
     Objective,
     Optimise,
@@ -212,7 +212,8 @@ class _Loop:
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
             moments=moments,
         )  # fmt: skip
-        found = self._centred(found)
+        if self.state.centre is None and self.actors.value:
+            found, self.state.centre = centred(found, self.actors.value.head)
         row = {**found.facts, "beta": self.state.beta}
         if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
             reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
@@ -223,23 +224,6 @@ class _Loop:
         row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
         self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
         return row
-
-    def _centred(self, found: Experience) -> Experience:
-        """Values about the scores of the first step that has any. From 0 they would have to climb there, and
-        until then GAE with λ < 1 takes what comes sooner for better: policies learn to end, or not to."""
-        head = self.actors.value and self.actors.value.head
-        told_C = found.kept_C & found.paid_C
-        if not head or self.state.centre is not None or not bool(told_C.any()):
-            return found
-        assert found.values_S is not None
-        assert found.after_C is not None
-        lengths = torch.tensor(found.lengths)
-        told_S = told_C.repeat_interleave(lengths)
-        gap_S = found.score_C.repeat_interleave(lengths) - found.values_S
-        shift = gap_S[told_S].mean()
-        head.centre -= shift.to(head.centre.device)
-        self.state.centre = float(head.centre)
-        return replace(found, values_S=found.values_S + shift, after_C=found.after_C + shift)
 
     def _rollout(self, prompts: Sequence[Prompt], step: int) -> Rollout:
         how = sampling(self.cfg, derive_seed(self.seed, "rollout", step))
