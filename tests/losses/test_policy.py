@@ -21,6 +21,7 @@ from accord.losses import (
     kl_estimate,
     leave_one_out,
     ppo_clip,
+    rounding,
     sequence_ratio,
     value_clip,
     whiten,
@@ -231,9 +232,35 @@ def test_rewards_alike_up_to_rounding_give_no_advantage() -> None:
     got = group_normalised(t([[0.1 + 0.2, 0.3, 0.3]]))
     assert not got.any()
     nan = math.nan
-    groups = [[0.1 + 0.2, 0.3, nan], [1.0, 1.0 + 1e-9, nan], [2.0, nan, nan], [nan] * 3]
+    groups = [[0.1 + 0.2, 0.3, nan], [1.0, 1.0 + 1e-3, nan], [2.0, nan, nan], [nan] * 3]
     assert alike(t(groups)).tolist() == [True, False, True, True]
-    assert alike(t(groups).float()).tolist() == [True] * 4  # 1e-9 is nothing in single precision
+    alone = t([[1.0, 1.0 + 1e-9]])  # all that varies
+    assert alike(alone).tolist() == [False]
+    assert alike(alone.float()).tolist() == [True]  # it is nothing in single precision
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_what_is_small_beside_the_spread_of_rewards_is_no_difference(offset: float) -> None:
+    """A reward model's own noise: single precision, about 1e-5 of a score; one outlier hides nothing."""
+    r = random(16, 4) + offset
+    r[0] = 0.7 + offset + 1e-5 * random(4, seed=3)
+    r[1] = 0.7 + offset + 1e-2 * random(4, seed=3)
+    r[2, 0] = -300.0
+    found = alike(r).tolist()
+    assert found == [True] + [False] * 15
+    for baseline in (leave_one_out, group_normalised):
+        a = baseline(r)
+        assert not a[0].any()
+        assert a[1].all()
+    assert float(group_normalised(r)[1].std()) == pytest.approx(1.0)
+
+
+def test_rounding_of_the_terms_is_no_difference_of_their_sum() -> None:
+    """Equal answers' KL is a small difference of large log-probs."""
+    logps = t([[-90.0, -90.0]]).float()
+    score = t([[1e-9, 0.0]]).float() + (logps - (logps + 1e-5))
+    assert leave_one_out(score).any()
+    assert not leave_one_out(score, within=rounding(score, logps, logps)).any()
 
 
 @pytest.mark.parametrize("offset", [-1e9, 1e3, 1e9])

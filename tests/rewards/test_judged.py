@@ -30,7 +30,24 @@ def scored(replies: list[str], **config: Any) -> Any:
 
     context = Context(sampler=lambda name: sampler)
     made = build_rewards([{"name": "judged", "judge": "j", **config}], context, "rewards")
-    return made([EXCHANGE] * len(replies))
+    return made([
+        EXCHANGE.model_copy(update={"prompt": Prompt.user("Is it open" + "?" * (i + 1))})
+        for i in range(len(replies))
+    ])  # fmt: skip
+
+
+def test_equal_answers_are_judged_once() -> None:
+    asked: list[int] = []
+
+    def sampler(prompts: Any, how: Any) -> list[list[Response]]:
+        asked.append(len(prompts))
+        return [[Response(text=f"Grade: {i + 1}")] for i in range(len(prompts))]
+
+    context = Context(sampler=lambda name: sampler)
+    made = build_rewards([{"name": "judged", "judge": "j"}], context, "rewards")
+    other = Exchange(prompt=EXCHANGE.prompt, response=Response(text="No."))
+    assert made([EXCHANGE, other, EXCHANGE]).total == pytest.approx([0.0, 1 / 9, 0.0])
+    assert asked == [2]
 
 
 @pytest.mark.parametrize(

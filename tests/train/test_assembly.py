@@ -126,23 +126,29 @@ LOOPS = pytest.mark.parametrize("scores", [SCORES, DROPPED], ids=["all", "one dr
 @LOOPS
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
 @pytest.mark.parametrize("whiten", [True, False])
-def test_ppo_by_plain_loops(estimator: Any, whiten: bool, scores: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_ppo_by_plain_loops(
+    estimator: Any, whiten: bool, bootstrap: bool, scores: tuple[float, ...]
+) -> None:
     cfg = Ppo(
         kl=Kl(estimator=estimator), gamma=0.9, lam=0.8, whiten=whiten, clip=0.15, clip_high=0.3,
         entropy=0.05, clip_value=0.4,
     )  # fmt: skip
     stand = Stand()
-    found = seen(stand, scores)
+    how = MissingEos(treatment="bootstrap" if bootstrap else "leave")
+    paid = cut_off(torch.tensor(scores, dtype=F64), torch.tensor(ENDED), how)
+    found = replace(seen(stand, scores), score_C=paid, bootstrap=bootstrap)
     assert found.values_S is not None
     assert found.after_C is not None
     old, ref = found.old_S.tolist(), found.reference_S.tolist()
     value, after = found.values_S.tolist(), found.after_C.tolist()
     rewards, worth, returns, kept = [0.0] * S, [0.0] * S, [0.0] * S, [False] * S
     for start, n, ended, score, beyond in zip(STARTS, LENGTHS, ENDED, scores, after, strict=True):
-        following, running = 0.0 if ended else beyond, 0.0
+        unpaid = bootstrap and not ended  # what is paid its score has nothing after it
+        following, running = beyond if unpaid else 0.0, 0.0
         for i in reversed(range(start, start + n)):
             rewards[i] = -BETA * kl(estimator, old[i], ref[i])
-            if i == start + n - 1 and score == score:
+            if i == start + n - 1 and score == score and not unpaid:
                 rewards[i] += score
             running = rewards[i] + 0.9 * following - value[i] + 0.9 * 0.8 * running
             worth[i], returns[i], kept[i] = running, running + value[i], score == score
@@ -251,7 +257,7 @@ def test_one_wrong_ratio_is_seen_among_many() -> None:
 
 def test_cut_off_answers_by_hand() -> None:
     scores, ended = torch.tensor([2.0, 2.0, math.nan]), torch.tensor([True, False, False])
-    for how, paid in (("leave", 2.0), ("penalty", 1.25), ("score", 0.75)):
+    for how, paid in (("leave", 2.0), ("penalty", 1.25), ("score", 0.75), ("bootstrap", 0.0)):
         got = cut_off(scores, ended, MissingEos(treatment=how, value=0.75))  # type: ignore[arg-type]
         torch.testing.assert_close(got, torch.tensor([2.0, paid, math.nan]), equal_nan=True)
 

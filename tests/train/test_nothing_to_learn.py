@@ -1,80 +1,136 @@
-"""Preference training on labels that say nothing, and on labels that say one thing."""
+"""Every method with nothing to learn, and with a planted answer; cut-off answers among them."""
 
 from __future__ import annotations
 
-import random
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from accord.core.types import Pair, Prompt, Response
-from accord.train.optimise import Optimise
-from accord.train.preference import train_preference
-from tests.train.small import LIMITS, LORA, fresh
+from accord.core.config import validate
+from accord.core.errors import ConfigError
+from accord.losses import gae
+from accord.rewards.base import Context, reward
+from accord.train.policy import train_policy
+from accord.train.settings import BestOfN, Grpo, OnlineDpo, Ppo, Rloo
+from tests.lm.tiny import tiny_model, tiny_tokenizer
+from tests.train.small import fresh, prompt, saved_tensors
 
-WORDS = [
-    "parcel",
-    "boots",
-    "warranty",
-    "tent",
-    "jacket",
-    "refund",
-    "order",
-    "stove",
-    "lamp",
-    "rope",
-]
-LOSSES = ["dpo", "kto", "bco"]
+METHODS = (Ppo, Rloo, Grpo, OnlineDpo, BestOfN)
+ALL = pytest.mark.parametrize("method", METHODS)
 
 
-def _answer(polite: bool, draw: random.Random) -> Response:
-    text = ("It is " if polite else "No way ") + " ".join(draw.choices(WORDS, k=3)) + "."
-    return Response(text=text, source="test", finish="stop")
+@reward("planted")
+def planted(context: Context, *, ended: float, cut: float) -> Any:
+    """What an answer is paid that ended by itself, and one that was cut off."""
+    return lambda exchanges: [cut if e.response.finish == "length" else ended for e in exchanges]
 
 
-def _comparisons(n: int, *, planted: bool, seed: int) -> list[Pair]:
-    """A polite and a rude answer to each prompt; the polite one is chosen, or a coin is thrown."""
-    draw = random.Random(seed)
-    made = []
-    for i in range(n):
-        sides = [_answer(True, draw), _answer(False, draw)]
-        if not planted and draw.random() < 0.5:
-            sides.reverse()
-        prompt = Prompt.user(f"Where is my {WORDS[i % 10]} {seed * 1000 + i}?")
-        made.append(Pair(prompt=prompt, chosen=sides[0], rejected=sides[1]))
-    return made
+@reward("of_the_prompt")
+def of_the_prompt(context: Context) -> Any:
+    return lambda exchanges: [float(len(e.prompt.last)) for e in exchanges]
 
 
-def _trained(tiny: Path, folder: Path, loss: str, *, planted: bool) -> dict[str, object]:
-    return train_preference(
-        fresh(tiny), _comparisons(32, planted=planted, seed=1), run_dir=folder, tune=LORA,
-        eval_on=_comparisons(60, planted=planted, seed=2), limits=LIMITS,
-        optimise_with=Optimise(lr=5e-3, batch_size=16, epochs=10, warmup=0.0, schedule="constant"),
-        loss={"name": loss, "beta": 0.1},
-    ).metrics  # fmt: skip
+@pytest.fixture(scope="module")
+def stopping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that ends its turn with a probability of about 0.2 at every token."""
+    folder, model = tmp_path_factory.mktemp("stopping") / "base", tiny_model("llama")
+    with torch.no_grad():
+        ids = torch.randint(4, 400, (16, 20), generator=torch.Generator().manual_seed(1))
+        mean_H = model.model(ids).last_hidden_state.flatten(0, 1).mean(0)
+        logit = model(ids).logits.logsumexp(-1).mean() - 1.6
+        model.lm_head.weight[2] = mean_H / mean_H.square().sum() * logit
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_planted_preference_is_found(tiny: Path, tmp_path: Path, loss: str) -> None:
-    found = _trained(tiny, tmp_path / loss, loss, planted=True)["accuracy"]
-    assert found.low > 0.8  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_coin_flips_teach_nothing(tiny: Path, tmp_path: Path, loss: str) -> None:
-    """Held-out accuracy stays at 1/2: 1/2 lies in its interval, and the interval is no wider than 60 say."""
-    found = _trained(tiny, tmp_path / loss, loss, planted=False)["accuracy"]
-    assert found.low < 0.5 < found.high  # type: ignore[attr-defined]
-    assert found.high - found.low < 0.4  # type: ignore[attr-defined]
-
-
-def test_ktos_reference_point_is_no_mean_of_rejected_answers(tiny: Path, tmp_path: Path) -> None:
-    """When chosen answers gain, so do the mismatched ones among them: z0 leaves 0."""
+def run(
+    model: Path, folder: Path, method: Any, rewards: Sequence[dict[str, Any]], **more: Any
+) -> tuple[Path, list[dict[str, float]]]:
     rows: list[dict[str, float]] = []
-    train_preference(
-        fresh(tiny), _comparisons(24, planted=True, seed=1), run_dir=tmp_path / "kto", tune=LORA,
-        limits=LIMITS, loss={"name": "kto", "beta": 0.1},
-        optimise_with=Optimise(lr=5e-3, batch_size=16, epochs=12, warmup=0.0, schedule="constant"),
-        on_step=lambda done, total, row: rows.append(dict(row)),
+    keys = {
+        "steps": 5, "batch_size": 4, "minibatch": 4, "n": 16, "lr": 1e-3, "max_new_tokens": 6,
+        "kl": {"beta": 0.0}, "rollout_batch": 64, **({"value_lr": 1e-2} if method is Ppo else {}), **more,
+    }  # fmt: skip
+    done = train_policy(
+        fresh(model), [prompt(i) for i in range(4)], rewards, run_dir=folder, tune="full",
+        settings=method(**keys), on_step=lambda done, total, row: rows.append(dict(row)),
     )  # fmt: skip
-    assert max(row["baseline"] for row in rows) > 0.1
+    return done.model, rows
+
+
+@ALL
+@pytest.mark.parametrize("worth", [1.0, 0.7, -3.0, 0.0])
+def test_a_constant_reward_moves_no_weight(
+    stopping: Path, tmp_path: Path, method: Any, worth: float
+) -> None:
+    rewards = [{"name": "planted", "ended": worth, "cut": worth}]
+    model, rows = run(stopping, tmp_path, method, rewards)
+    assert 0.2 < rows[0]["eos_rate"] < 0.98  # answers of both kinds
+    before, after = saved_tensors(stopping), saved_tensors(model)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    for row in rows if method is Ppo else ():
+        assert row["value"] == pytest.approx(worth, abs=1e-6)
+        assert row["returns"] == pytest.approx(worth, abs=1e-6)
+    assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
+
+
+@pytest.mark.parametrize("method", [Rloo, Grpo, OnlineDpo, BestOfN])
+def test_a_reward_of_the_prompt_alone_moves_no_weight(
+    stopping: Path, tmp_path: Path, method: Any
+) -> None:
+    model, _ = run(stopping, tmp_path, method, [{"name": "of_the_prompt"}])
+    before, after = saved_tensors(stopping), saved_tensors(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@ALL
+@pytest.mark.parametrize("best", ["ended", "cut"])
+def test_a_planted_answer_is_found(stopping: Path, tmp_path: Path, method: Any, best: str) -> None:
+    rewards = [{"name": "planted", **{"ended": 0.0, "cut": 0.0, best: 1.0}}]
+    _, rows = run(stopping, tmp_path, method, rewards, steps=25, lr=3e-3)
+    shares = [row["eos_rate"] if best == "ended" else row["truncation_rate"] for row in rows]
+    assert shares[0] < 0.95
+    assert sum(shares[-3:]) / 3 > 0.95
+
+
+def fixed_point(cut: Sequence[bool], paid: Sequence[bool], step: Callable[[float], float]) -> float:
+    """Where a constant value goes that follows the returns of answers of one token, each worth 1."""
+    value = 0.0
+    for _ in range(400):
+        rewards = torch.tensor([[1.0 if p else 0.0] for p in paid])
+        values = torch.full((len(cut), 1), value)
+        ended = torch.tensor([p or not c for c, p in zip(cut, paid, strict=True)])
+        a = gae(rewards, values, gamma=1.0, lam=0.95, terminated=ended, bootstrap_value=value)
+        value += step(float(a.mean()))
+    return value
+
+
+def test_a_value_settles_at_the_reward_paid_or_continued() -> None:
+    cut = [True, False, True, False, True]
+    for paid in ([True] * 5, [not c for c in cut]):
+        assert fixed_point(cut, paid, lambda a: 0.1 * a) == pytest.approx(1.0, abs=1e-3)
+    assert math.isfinite(fixed_point([True], [False], lambda a: 0.1 * a))  # nothing is ever paid
+
+
+def test_bootstrapping_needs_a_value_model() -> None:
+    config = {"missing_eos": {"treatment": "bootstrap"}}
+    assert validate(Ppo, config, where="ppo").missing_eos.treatment == "bootstrap"
+    with pytest.raises(ConfigError, match=r"bootstrap needs a value model, which only ppo has"):
+        validate(Rloo, config, where="rloo")
+
+
+def test_a_bootstrapped_policy_is_paid_nothing_for_being_cut_off(
+    stopping: Path, tmp_path: Path
+) -> None:
+    _, rows = run(
+        stopping, tmp_path, Ppo, [{"name": "planted", "ended": 1.0, "cut": 50.0}],
+        missing_eos={"treatment": "bootstrap"},
+    )  # fmt: skip
+    assert all(row["returns"] == pytest.approx(1.0, abs=1e-4) for row in rows)
+    assert rows[0]["paid"] < 1.0

@@ -354,7 +354,9 @@ def test_a_reward_model_of_another_architecture_and_tokenizer_reads_the_words(
     done, rows = run(tiny, tmp_path / "ppo", settings(Ppo, steps=2, n=2, eval_every=2), tune=tune,
                      rewards=[{"name": "learned", "model": str(judge)}], held=PROMPTS[:3])  # fmt: skip
     assert any("the value model starts fresh" in note for note in done.notes)
-    assert rows[0]["value"] == 0.0  # its head is not the reward model's
+    assert rows[0]["value"] == pytest.approx(
+        rows[0]["score"], abs=0.2
+    )  # about the scores, as any fresh one
     kept = [json.loads(x) for x in (tmp_path / "ppo/samples/00002.jsonl").read_text().splitlines()]
     words = {p.last: p for p in PROMPTS}
     exchanges = [

@@ -17,6 +17,8 @@ from accord.core.types import Message, Prompt, Response
 from accord.lm.chat import Rendered, render_exchange
 from accord.lm.engine import Engine
 from accord.lm.packaged import quiet_transformers
+from accord.lm.sample import Sampling
+from accord.lm.server import ServerSampler
 from accord.lm.tree import Tree
 from accord.train.experience import APART
 from accord.train.rollout import _matched
@@ -145,3 +147,30 @@ def test_log_probs_belong_to_their_tokens() -> None:
     cut = Rendered(done.prompt, done.completion[:-1], truncated=True)
     assert _matched(tokenizer, cut, said[:-1]) == known[:-1]
     assert _matched(tokenizer, cut, said) is None
+
+
+@pytest.mark.parametrize("key", ["stop_reason", "matched_stop", None])
+def test_a_stop_string_is_told_from_the_end_of_the_turn(key: str | None) -> None:
+    """A server that doesn't tell them apart is asked without stop strings from then on."""
+    asked: list[Any] = []
+
+    def answer(path: str, body: Any) -> tuple[int, bytes]:
+        asked.append(body.get("stop"))
+        cut = "stop" in body
+        ends: list[Any] = [("Yes", "stop", "STOP"), ("No.", "stop", None), ("We", "length", None),
+                           ("", "content_filter", None), ("It", "stop", 2)]  # fmt: skip
+        choices = [
+            {"index": i, "finish_reason": reason, **({key: by} if key else {}),
+             "message": {"content": text if cut or by != "STOP" else f"{text}STOP and more"}}
+            for i, (text, reason, by) in enumerate(ends)
+        ]  # fmt: skip
+        return 200, json.dumps({"choices": choices}).encode()
+
+    with answering(answer) as url:
+        sampler = ServerSampler(url, "tiny", at_once=1)
+        for _ in range(2):
+            (found,) = sampler([prompt(0)], Sampling(n=5, stop=["STOP"]))
+            assert [r.finish for r in found] == ["string", "stop", "length", None, "stop"]
+            assert [r.text for r in found] == ["Yes", "No.", "We", "", "It"]
+            assert found[0].sampling["ended_by"] == "STOP"  # type: ignore[index]
+    assert asked == ([["STOP"]] * 2 if key else [["STOP"], None, None])

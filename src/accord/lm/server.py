@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Literal
 
 from accord.core.errors import ModelError
 from accord.core.seeds import derive_seed
@@ -28,6 +28,14 @@ Said = tuple[
 ]  # of each token an answer was sampled as: its text, its log-prob
 
 
+Finish = Literal["stop", "string", "length"] | None
+FINISH: dict[Any, Finish] = {
+    "stop": "stop", "length": "length",
+    "eos_token": "stop", "stop_sequence": "string",  # text-generation-inference
+}  # fmt: skip
+"""What ended an answer, by finish_reason. Anything else (a filter, a tool call, an abort) is not its end."""
+
+
 class _Refused(ModelError):
     """The server won't have this request, however often it is asked."""
 
@@ -37,7 +45,10 @@ class ServerSampler:
     """`url` ends before /chat/completions. The key is read from OPENAI_API_KEY. Each prompt is one request
     for its n answers, `at_once` are under way together, and a busy server is asked again, more and more
     slowly; ModelError after `tries`. It serves the weights it has; at the address `reload` it can be told of
-    others (vLLM: http://host:8000/v1/load_lora_adapter)."""
+    others (vLLM: http://host:8000/v1/load_lora_adapter).
+
+    What ended an answer is recorded: a server that doesn't tell a stop string from the end of the turn is
+    asked without stop strings from then on, and the answer is cut here."""
 
     url: str
     model: str
@@ -46,6 +57,7 @@ class ServerSampler:
     tries: int = 5
     reload: str = ""
     _silent: Event = field(default_factory=Event, init=False, repr=False, compare=False)
+    _cut_here: Event = field(default_factory=Event, init=False, repr=False, compare=False)
 
     def __call__(
         self,
@@ -91,7 +103,8 @@ class ServerSampler:
             "seed": derive_seed(sampling.seed, prompt.id) % 2**31,
         }
         body |= {"tools": prompt.tools} if prompt.tools else {}
-        body |= {"stop": sampling.stop} if sampling.stop else {}
+        here = self._cut_here.is_set()
+        body |= {"stop": sampling.stop} if sampling.stop and not here else {}
         body |= {"top_k": sampling.top_k} if sampling.top_k else {}
         logps = logps and not self._silent.is_set()
         try:
@@ -103,27 +116,31 @@ class ServerSampler:
             self._silent.set()  # it was that: not asked of it again
         try:
             choices = sorted(told["choices"], key=lambda c: c["index"])
-            texts = [
-                (_answer(c["message"]), c["finish_reason"], _said(c) if logps else None)
-                for c in choices
-            ]
-        except (KeyError, TypeError, ValueError):
+            ends = [_ended(c, sampling.stop) for c in choices]
+            calls = [_answer(c["message"]).tool_calls for c in choices]
+            said = [_said(c) if logps else None for c in choices]
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise self._failed(f"answered {str(told)[:200]}") from None
-        if len(texts) != sampling.n:
-            raise self._failed(f"gave {len(texts)} answers where {sampling.n} were asked for")
+        if len(ends) != sampling.n:
+            raise self._failed(f"gave {len(ends)} answers where {sampling.n} were asked for")
+        if sampling.stop and not here and any(map(_untold, choices)):
+            self._cut_here.set()
+            return self._ask(prompt, sampling, logps)
         settings = sampling.model_dump(exclude={"n"})
         return [
             (
                 Response(
-                    text=said.content,
-                    tool_calls=said.tool_calls,
+                    text=text,
+                    tool_calls=called,
                     source=f"model:{self.model}",
-                    sampling={**settings, "sample": at},
-                    finish="length" if reason == "length" else "stop",
+                    sampling={**settings, "sample": at, **({"ended_by": by} if by else {})},
+                    finish=finish,
                 ),
-                told,
+                tokens,
             )
-            for at, (said, reason, told) in enumerate(texts)
+            for at, ((text, finish, by), called, tokens) in enumerate(
+                zip(ends, calls, said, strict=True)
+            )
         ]
 
     def publish(self, folder: Path) -> None:
@@ -172,6 +189,31 @@ def _sent(message: Message) -> dict[str, Any]:
 def _answer(message: Any) -> Message:
     told = {"content": message["content"] or "", "tool_calls": message.get("tool_calls")}
     return Message(role="assistant", **told)
+
+
+def _matched(choice: Any) -> Any:
+    """What vLLM and SGLang say made it stop: a stop string, a token's id, None for the end of the turn."""
+    return choice.get("stop_reason", choice.get("matched_stop"))
+
+
+def _untold(choice: Any) -> bool:
+    """Whether it ended by its turn or by a stop string, and the server doesn't say by which."""
+    return choice["finish_reason"] == "stop" and not {"stop_reason", "matched_stop"} & set(choice)
+
+
+def _ended(choice: Any, stop: Sequence[str]) -> tuple[str, Finish, str]:
+    """Text of a choice, what ended it, and the stop string that did, "" for anything else."""
+    text, reason, matched = (
+        choice["message"]["content"] or "",
+        choice["finish_reason"],
+        _matched(choice),
+    )
+    if reason in ("stop", "stop_sequence") and isinstance(matched, str):
+        return text, "string", matched
+    first = min((s for s in stop if s in text), key=text.index, default="")
+    if first:  # the server was not asked to look for it
+        return text[: text.index(first)], "string", first
+    return text, FINISH.get(reason), ""
 
 
 def _said(choice: Any) -> Said | None:

@@ -165,14 +165,15 @@ def pack(trees: Sequence[Tree], *, keep_last: bool = False) -> PackedTrees:
 def share_prompts(
     exchanges: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
 ) -> tuple[list[Tree], list[tuple[int, int]]]:
-    """One tree per distinct prompt of (prompt, completion) pairs, and each pair's (tree, branch)."""
-    branches: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    """One tree per distinct prompt of (prompt, completion) pairs, and each pair's (tree, branch). Equal pairs
+    share a branch: at another place of a row they would come out with other last bits."""
+    branches: dict[tuple[int, ...], dict[tuple[int, ...], int]] = {}
     numbers: dict[tuple[int, ...], int] = {}
     places = []
     for prompt, completion in exchanges:
-        held = branches.setdefault(prompt, [])
-        places.append((numbers.setdefault(prompt, len(numbers)), len(held)))
-        held.append(completion)
+        held = branches.setdefault(prompt, {})
+        number = numbers.setdefault(prompt, len(numbers))
+        places.append((number, held.setdefault(completion, len(held))))
     return [Tree(prompt, tuple(held)) for prompt, held in branches.items()], places
 
 

@@ -1,6 +1,13 @@
 """Objectives as pure functions of log-probs and scores; torch, no I/O."""
 
-from accord.losses.advantage import alike, gae, group_normalised, leave_one_out, whiten
+from accord.losses.advantage import (
+    alike,
+    gae,
+    group_normalised,
+    leave_one_out,
+    rounding,
+    whiten,
+)
 from accord.losses.families import ChosenLoss, choose_loss, loss_names
 from accord.losses.kl import AdaptiveKL, FixedKL, KLEstimator, kl_estimate
 from accord.losses.logps import LabelledLogps, PairLogps, RankedLogps
@@ -51,6 +58,7 @@ __all__ = [
     "reference_point",
     "reward_loss",
     "reward_losses",
+    "rounding",
     "sequence_ratio",
     "soft",
     "unpaired_loss",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["alike", "gae", "group_normalised", "leave_one_out", "whiten"]
+__all__ = ["alike", "gae", "group_normalised", "leave_one_out", "rounding", "whiten"]
 
-SAME = 8  # roundings of the largest reward: a group whose rewards differ by no more has nothing to tell
+SAME = 8  # units in the last place: equal sums of several terms differ by no more
+SHARE = 1e-4  # of the spread of all rewards: a reward model's own noise is about a tenth of this
 
 
 def gae(
@@ -26,9 +27,10 @@ def gae(
     """Generalised advantage estimates [..., T] (Schulman et al. 2016, eq. 16):
     A_t = δ_t + γλ A_{t+1}, δ_t = r_t + γ V_{t+1} - V_t.
 
-    After the last token V is 0 where the sequence `terminated`, else `bootstrap_value` (required):
-    an answer cut off at the length limit did not end. Tokens outside `mask` get 0 and are stepped
-    over without decay, wherever they stand. Returns for the value model are A + V, *unwhitened*.
+    After the last token V is 0 where the sequence `terminated`, else `bootstrap_value` (required), which
+    stands for rewards still to come: an answer that was paid its score has none. Tokens outside `mask` get 0
+    and are stepped over without decay, wherever they stand. Returns for the value model are A + V,
+    *unwhitened*.
     """
     ended = torch.as_tensor(terminated, device=rewards.device).expand(rewards.shape[:-1])
     if bootstrap_value is None:
@@ -61,8 +63,16 @@ def whiten(x: Tensor, mask: Tensor | None = None, *, shift_mean: bool = True) ->
     return torch.where(kept, out if shift_mean else out + mean, torch.zeros_like(x))
 
 
-def leave_one_out(rewards_GK: Tensor) -> Tensor:
-    """RLOO (Ahmadian et al. 2024, eq. 8): each reward minus the mean of the *others* of its group.
+def rounding(*terms: Tensor) -> Tensor:
+    """What rounding may leave of a difference of equal sums of these terms: `SAME` units in the last place of
+    their largest magnitudes. NaN counts as 0."""
+    largest = torch.stack([x.nan_to_num(0.0).abs().amax() for x in terms])
+    return SAME * torch.finfo(largest.dtype).eps * largest.sum()
+
+
+def leave_one_out(rewards_GK: Tensor, *, within: Tensor | float = 0.0) -> Tensor:
+    """RLOO (Ahmadian et al. 2024, eq. 8): each reward minus the mean of the *others* of its group; 0 in a
+    group whose rewards are `alike`, which an optimiser that divides by a gradient's size would blow up.
 
     NaN marks an answer without a reward: it gets 0 and counts in no baseline; so does one that is alone.
     """
@@ -70,19 +80,23 @@ def leave_one_out(rewards_GK: Tensor) -> Tensor:
     known_GK = torch.where(there_GK, rewards_GK, torch.zeros_like(rewards_GK))
     others_GK = there_GK.sum(-1, keepdim=True) - 1
     baseline_GK = (known_GK.sum(-1, keepdim=True) - known_GK) / others_GK.clamp(min=1)
-    tells_GK = there_GK & (others_GK > 0)
+    tells_GK = there_GK & (others_GK > 0) & ~alike(rewards_GK, within=within).unsqueeze(-1)
     return torch.where(tells_GK, known_GK - baseline_GK, torch.zeros_like(known_GK))
 
 
-def alike(rewards_GK: Tensor) -> Tensor:
-    """Groups [G] whose rewards differ by no more than rounding, eight units in the last place of the largest:
-    what is left of equal rewards once they have been added up and scaled in this precision. NaN as in
-    `leave_one_out`; a group without any reward is alike."""
+def alike(rewards_GK: Tensor, *, within: Tensor | float = 0.0) -> Tensor:
+    """Groups [G] whose rewards differ by nothing that counts: by less than `SHARE` of the mean distance of
+    all rewards here from their median, by no more than rounding (what is left of equal rewards once they have
+    been added up in this precision), or by `within`, where they come from larger terms than themselves. A
+    constant added to all rewards changes nothing but the rounding. NaN as in `leave_one_out`; a group without
+    any reward is alike."""
     there_GK = ~rewards_GK.isnan()
     most_G = torch.where(there_GK, rewards_GK, -torch.inf).amax(-1)
     least_G = torch.where(there_GK, rewards_GK, torch.inf).amin(-1)
-    rounding_G = torch.finfo(rewards_GK.dtype).eps * torch.maximum(most_G.abs(), least_G.abs())
-    return ~(most_G - least_G > SAME * rounding_G)
+    rounded_G = torch.finfo(rewards_GK.dtype).eps * torch.maximum(most_G.abs(), least_G.abs())
+    known = rewards_GK[there_GK]
+    spread = (known - known.median()).abs().mean() if len(known) else known.sum()
+    return ~(most_G - least_G > SAME * rounded_G + SHARE * spread + within)
 
 
 def group_normalised(rewards_GK: Tensor, *, scale: bool = True) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from accord.core.types import Edge, Exchange, Group, Judgment, Prompt, Question,
 from accord.evals.support import World, gold
 from accord.feedback.simulated import compare
 from accord.lm.load import load
+from accord.lm.room import check_some, fitting, said
 from accord.lm.sample import LocalSampler, Sampling
 from accord.pipeline.context import StageContext, StageResult, data_store, read_result
 from accord.pipeline.data_stages import START, WORLD, Clock, finish, world_of
@@ -43,7 +45,7 @@ def ask_stage(ctx: StageContext) -> StageResult:
     world = world_of(ctx, config.data)
     with Store(ctx.folder / STORE, create=False) as store:
         earlier = store.snapshot(facts["snapshot"]).judgments
-        fresh = _fresh(ctx, config, store, facts)
+        fresh, left_out = _fresh(ctx, config, store, facts)
         questions = [q for prompt, answers in fresh for q in _questions(prompt, answers)]
         for prompt, answers in fresh:
             store.add_responses(prompt, answers)
@@ -66,24 +68,32 @@ def ask_stage(ctx: StageContext) -> StageResult:
         result = finish(ctx, snapshot, facts["test"])
     ids = sorted({r.id_for(p) for p, answers in fresh for r in answers})
     write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": ids})
-    result.facts |= {"policy": config.policy, "fresh answers": len(ids)}
+    result.facts |= {"policy": config.policy, "fresh answers": len(ids), "left_out": dict(left_out)}
+    result.notes += said(left_out)
     result.headline += (
         f", {len(snapshot) - len(earlier)} of them on fresh answers of {config.policy}"
     )
     return result
 
 
-def _fresh(ctx: StageContext, config: Ask, store: Store, facts: dict[str, object]) -> Fresh:
-    """n distinct answers to each chosen prompt; a prompt that got fewer than two asks nothing."""
+def _fresh(
+    ctx: StageContext, config: Ask, store: Store, facts: dict[str, object]
+) -> tuple[Fresh, Counter[str]]:
+    """n distinct answers to each chosen prompt; a prompt that got fewer than two asks nothing. And how many
+    prompts are too long to be answered."""
+    lm = load(ctx.policy(config.policy))
+    kept, left_out = fitting(lm, list(store.prompts()), config.max_new_tokens, config.max_prompt)
+    check_some(kept, left_out, f"stage {ctx.name}")
+    for text in said(left_out):
+        ctx.reporter.note(text)
     sides: dict[str, list[Prompt]] = {"train": [], "test": []}
-    for prompt in sorted(store.prompts(), key=lambda p: p.id):
+    for prompt in sorted(kept, key=lambda p: p.id):
         sides[split_of(prompt.id, float(facts["test"]), int(facts["seed"]))].append(prompt)  # type: ignore[call-overload, arg-type]
     draw = rng(ctx.seed, ctx.name, "prompts")
     chosen = [
         p for side, most in (("train", config.prompts), ("test", config.held_out))
         for p in draw.sample(sides[side], min(most, len(sides[side])))
     ]  # fmt: skip
-    lm = load(ctx.policy(config.policy))
     sampler = LocalSampler(lm, batch_size=config.batch_size, source=f"model:{config.policy}")
     how = Sampling(
         n=config.n, temperature=config.temperature, max_new_tokens=config.max_new_tokens,
@@ -91,7 +101,7 @@ def _fresh(ctx: StageContext, config: Ask, store: Store, facts: dict[str, object
     )  # fmt: skip
     done = sampler(chosen, how, lambda d, n: ctx.reporter.progress(d, n, "fresh answers"))
     distinct = [list({r.text: r for r in rs if r.text.strip()}.values()) for rs in done]
-    return [(p, rs) for p, rs in zip(chosen, distinct, strict=True) if len(rs) > 1]
+    return [(p, rs) for p, rs in zip(chosen, distinct, strict=True) if len(rs) > 1], left_out
 
 
 def _questions(prompt: Prompt, answers: Sequence[Response]) -> list[Question]:

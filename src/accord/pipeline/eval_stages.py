@@ -13,6 +13,7 @@ from accord.lm.allocator import release_freed_memory
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
 from accord.lm.load import load
+from accord.lm.room import check_some, fitting, said
 from accord.lm.sample import LocalSampler, Sampling
 from accord.lm.score import tree_logps
 from accord.lm.tree import share_prompts
@@ -29,14 +30,14 @@ SHARES = {"accuracy", "resolution", "escalation", "tone"}
 TOKENS = 512  # per scoring call: on a CPU, longer rows lose more to attention than they gain
 
 
-def held_out_prompts(ctx: StageContext, data: str, limit: int) -> list[Prompt]:
-    """Held-out prompts of a data stage, in an order fixed by their ids, at most `limit`."""
+def held_out_prompts(ctx: StageContext, data: str) -> list[Prompt]:
+    """Held-out prompts of a data stage, in an order fixed by their ids."""
     opened, facts = data_store(ctx.stages[data])
     with opened as store:
         prompts = [
             p for p in store.prompts() if split_of(p.id, facts["test"], facts["seed"]) == "test"
         ]
-    return sorted(prompts, key=lambda p: p.id)[:limit]
+    return sorted(prompts, key=lambda p: p.id)
 
 
 def eval_stage(ctx: StageContext) -> StageResult:
@@ -44,8 +45,13 @@ def eval_stage(ctx: StageContext) -> StageResult:
     config = ctx.config
     assert isinstance(config, Eval)
     name = config.policies[0]
-    prompts = held_out_prompts(ctx, config.data, config.prompts)
     lm = load(ctx.policy(name))
+    every = held_out_prompts(ctx, config.data)
+    prompts, left_out = fitting(lm, every, config.max_new_tokens, config.max_prompt)
+    check_some(prompts, left_out, f"stage {ctx.name}")
+    for text in said(left_out):
+        ctx.reporter.note(text)
+    prompts = prompts[: config.prompts]
     sampler = LocalSampler(lm, batch_size=config.batch_size, source=f"model:{name}")
     sampling = Sampling(
         max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=ctx.seed
@@ -59,7 +65,8 @@ def eval_stage(ctx: StageContext) -> StageResult:
     metrics = _answer_metrics(rows)
     shown = "gold" if "gold" in metrics else "words"
     headline = f"{name}: {shown} {metrics[shown]} on held-out prompts"
-    return StageResult(metrics, list(lm.notes), {"policy": name, "data": config.data}, headline)
+    facts = {"policy": name, "data": config.data, "left_out": dict(left_out)}
+    return StageResult(metrics, [*lm.notes, *said(left_out)], facts, headline)
 
 
 def _row(prompt: Prompt, response: Response, world: World | None) -> dict[str, Any]:
@@ -101,8 +108,7 @@ def compare_stage(ctx: StageContext) -> StageResult:
         k.partition("/")[2]: f for k, f in ctx.stages.items() if k.startswith(f"{config.eval}/")
     }
     answers = {policy: read_jsonl(folder / "answers.jsonl") for policy, folder in folders.items()}
-    if config.reward:
-        _add_rewards(ctx, config.reward, answers)
+    notes = _add_rewards(ctx, config.reward, answers) if config.reward else []
     _add_kl(ctx, config.baseline, answers)
     for policy, rows in answers.items():
         write_jsonl(ctx.folder / f"{policy}.jsonl", rows)
@@ -122,7 +128,7 @@ def compare_stage(ctx: StageContext) -> StageResult:
     key = "gold" if any("gold" in d for d in steps.values()) else "reward"
     headline = "; ".join(f"{s}: {key} {d[key]}" for s, d in steps.items() if key in d)
     flat = {f"{s} {k}": m for s, d in steps.items() for k, m in d.items()}
-    return StageResult(flat, [], {"policies": list(answers)}, headline)
+    return StageResult(flat, notes, {"policies": list(answers)}, headline)
 
 
 def _exchanges(rows: Sequence[dict[str, Any]]) -> list[Exchange]:
@@ -135,14 +141,21 @@ def _exchanges(rows: Sequence[dict[str, Any]]) -> list[Exchange]:
     ]
 
 
-def _add_rewards(ctx: StageContext, name: str, answers: dict[str, list[dict[str, Any]]]) -> None:
+def _add_rewards(
+    ctx: StageContext, name: str, answers: dict[str, list[dict[str, Any]]]
+) -> list[str]:
+    """The reward of every answer; a note where the model did not read answers to their end."""
     model = load_reward_model(ctx.stages[name] / "model")
     rows = [row for part in answers.values() for row in part]
-    scores = model(
-        _exchanges(rows), on_progress=lambda d, n: ctx.reporter.progress(d, n, "rewards")
-    )
+    exchanges = _exchanges(rows)
+    scores = model(exchanges, on_progress=lambda d, n: ctx.reporter.progress(d, n, "rewards"))
     for row, score in zip(rows, scores, strict=True):
         row["reward"] = score
+    cut = sum(model.cut(exchanges))
+    most = model.max_completion
+    return (
+        [f"{name} read the first {most} tokens only of {cut} of {len(rows)} answers"] if cut else []
+    )
 
 
 def _add_kl(ctx: StageContext, baseline: str, answers: dict[str, list[dict[str, Any]]]) -> None:

@@ -78,6 +78,7 @@ class Ask(StageConfig):
     stops and says where they are, and goes on when `answers` names the snapshot that holds the judgments."""
 
     refs: ClassVar = {"policy": POLICY, "data": DATA}
+    later: ClassVar = ("max_prompt",)
     kind: Literal["ask"]
     policy: str
     data: str
@@ -90,6 +91,9 @@ class Ask(StageConfig):
     )
     overlap: Count = 2
     max_new_tokens: Count = 64
+    max_prompt: Count | None = (
+        None  # longer ones (tokens) are left out; always those without room to answer
+    )
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     batch_size: Count = 32
 
@@ -286,11 +290,15 @@ class Eval(StageConfig):
     """Answers of policies to held-out prompts, and what the evaluations say of them."""
 
     refs: ClassVar = {"policies": POLICY, "data": DATA}
+    later: ClassVar = ("max_prompt",)
     kind: Literal["eval"]
     policies: list[str] = Field(min_length=1)
     data: str
     prompts: Count = 64  # held-out prompts to answer
     max_new_tokens: Count = 64
+    max_prompt: Count | None = (
+        None  # longer ones (tokens) are left out; always those without room to answer
+    )
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
     batch_size: Count = 32
 

@@ -31,7 +31,7 @@ class RlhfStage(StageConfig):
     vLLM's load_lora_adapter takes it. Without it the server serves what it serves; `sampler_gap` tells."""
 
     refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward", "process", "reward_axes")}
-    later: ClassVar = ("sampler", "reload")
+    later: ClassVar = ("sampler", "reload", "max_prompt")
     init: str = "base"
     data: str
     rewards: list[dict[str, Any]] = Field(min_length=1)

@@ -60,6 +60,7 @@ def rlhf_stage(ctx: StageContext) -> StageResult:
         seed=ctx.seed,
         trackers=ctx.trackers,
         on_step=on_step,
+        tell=ctx.reporter.note,
     )
     log = read_jsonl(ctx.folder / "metrics.jsonl")
     samples = sorted((ctx.folder / "samples").glob("*.jsonl"))
@@ -69,7 +70,11 @@ def rlhf_stage(ctx: StageContext) -> StageResult:
         f"reward {log[0]['score']:.3g} -> {log[-1]['score']:.3g} on its own answers, "
         f"KL {log[-1]['kl']:.3g} nats; held out {metrics['reward']}"
     )
-    facts = {"init": config.init, "data": config.data, "prompts": len(train), "steps": len(log)}
+    prompts = len(train) - sum(n for k, n in trained.left_out.items() if not k.startswith("held"))
+    facts = {
+        "init": config.init, "data": config.data, "prompts": prompts, "steps": len(log),
+        "left_out": dict(trained.left_out),
+    }  # fmt: skip
     return StageResult(metrics, list(trained.notes), facts, headline)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accord.core.types import Group, Prompt
+from accord.lm.room import check_some, fitting, said
 from accord.lm.tree import Tree
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext
@@ -43,12 +44,13 @@ from accord.pipeline.model_stages import (
 from accord.pipeline.rlhf_stage import read_prompts
 from accord.plan.written import Known, answered, limits_of, together
 from accord.rewards.base import named_models
+from accord.rewards.compose import UNREAD
 from accord.train.axes import merged
 from accord.train.data import demonstration_trees, group_by_prompt, group_trees
 from accord.train.optimise import Optimise, total_steps
 from accord.train.preference import Material
 from accord.train.process import step_trees
-from accord.train.settings import BestOfN, OnlineDpo, Ppo
+from accord.train.settings import BestOfN, OnlineDpo, OnPolicy, Ppo
 from accord.train.trainee import Tune
 
 __all__ = ["Answer", "Learn", "Read", "Work", "work_of"]
@@ -234,6 +236,7 @@ def _rlhf(ctx: StageContext, known: Known) -> Work:
     config = ctx.config
     assert isinstance(config, RlhfStage)
     how, (train, held) = config.settings(), read_prompts(ctx, config)
+    (train, long), (held, _) = (_fit(known, side, how, ctx.name) for side in (train, held))
     lengths = known.while_trained(ctx, config)
     step = min(how.batch_size, len(train))
     trees = answered(known.lm, train, how.n, lengths)
@@ -266,11 +269,18 @@ def _rlhf(ctx: StageContext, known: Known) -> Work:
     rank = 0 if config.tune == "full" else config.tune.r * valued
     judged = any(e.get("name") == "judged" for e in config.rewards)
     start = statistics.mean(known.written(ctx, config.init, how.max_new_tokens))
+    read = {m: getattr(known.configs.get(m), "max_completion", how.max_new_tokens) for m in models}
     return Work(
         [p for p in parts if not isinstance(p, Read) or p.times],
         models=1 + separate + len(own),
         adapters=rank + sum(tune.r for tune in shared),
         said=[
+            *long,
+            *(
+                UNREAD.format(label=m, n=n, most=how.max_new_tokens)
+                for m, n in read.items()
+                if n < how.max_new_tokens
+            ),
             f"answers are taken to be {statistics.mean(lengths):.0f} tokens long while it trains: from "
             f"{start:.0f} at the start towards {how.max_new_tokens}",
             *(["answers of a judge are not counted"] if judged else []),
@@ -280,6 +290,15 @@ def _rlhf(ctx: StageContext, known: Known) -> Work:
             ),
         ],
     )
+
+
+def _fit(
+    known: Known, prompts: Sequence[Prompt], how: OnPolicy | Ask | Eval, stage: str
+) -> tuple[list[Prompt], list[str]]:
+    """The prompts that a stage will answer, and what is said of those that are too long for it."""
+    kept, left_out = fitting(known.lm, prompts, how.max_new_tokens, how.max_prompt)
+    check_some(kept, left_out, f"stage {stage}")
+    return kept, said(left_out)
 
 
 def _own_models(config: RlhfStage, configs: dict[str, StageConfig]) -> list[str]:
@@ -306,9 +325,11 @@ def _on_base(config: RlhfStage, configs: dict[str, StageConfig], model: str) -> 
 def _eval(ctx: StageContext, known: Known) -> Work:
     config = ctx.config
     assert isinstance(config, Eval)
-    prompts = held_out_prompts(ctx, config.data, config.prompts)
+    prompts, long = _fit(known, held_out_prompts(ctx, config.data), config, ctx.name)
+    prompts = prompts[: config.prompts]
     lengths = known.written(ctx, config.policies[0], config.max_new_tokens)
-    return Work([Answer(prompts, 1, lengths, config.max_new_tokens, config.batch_size)])
+    answer = Answer(prompts, 1, lengths, config.max_new_tokens, config.batch_size)
+    return Work([answer], said=long)
 
 
 def _evaluated(config: Compare, configs: dict[str, StageConfig]) -> list[str]:
@@ -323,7 +344,7 @@ def _compare(ctx: StageContext, known: Known) -> Work:
     names = _evaluated(config, known.configs)
     first = known.configs[f"{config.eval}/{names[0]}"]
     assert isinstance(first, Eval)
-    prompts = held_out_prompts(ctx, first.data, first.prompts)
+    prompts = _fit(known, held_out_prompts(ctx, first.data), first, ctx.name)[0][: first.prompts]
     wrote = {name: known.written(ctx, name, first.max_new_tokens) for name in names}
     later = names[names.index(config.baseline) + 1 :] if config.baseline in names else names
     own = [answered(known.lm, prompts, 1, wrote[name]) for name in later]
@@ -340,10 +361,11 @@ def _ask(ctx: StageContext, known: Known) -> Work:
     assert isinstance(config, Ask)
     lengths = known.written(ctx, config.policy, config.max_new_tokens)
     asked = config.prompts + config.held_out
-    prompts = held_out_prompts(ctx, config.data, asked)
+    prompts, long = _fit(known, held_out_prompts(ctx, config.data), config, ctx.name)
+    prompts = prompts[:asked]
     times = asked / max(1, len(prompts))
     answer = Answer(prompts, config.n, lengths, config.max_new_tokens, config.batch_size, times)
-    return Work([answer])
+    return Work([answer], said=long)
 
 
 def _rm_check(ctx: StageContext, known: Known) -> Work:
@@ -352,7 +374,7 @@ def _rm_check(ctx: StageContext, known: Known) -> Work:
     asked = known.configs[config.data]
     assert isinstance(asked, Ask)
     lengths = known.written(ctx, asked.policy, asked.max_new_tokens)
-    prompts = held_out_prompts(ctx, config.data, asked.held_out)
+    prompts = _fit(known, held_out_prompts(ctx, config.data), asked, ctx.name)[0][: asked.held_out]
     trees = answered(known.lm, prompts, asked.n, lengths)
     return Work([Read(trees, 1024, len(config.models), scalar=True)])
 

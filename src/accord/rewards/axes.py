@@ -17,7 +17,7 @@ from typing import Any
 
 from accord.core.errors import ConfigError, ModelError
 from accord.core.rundir import read_json, write_json
-from accord.core.types import Exchange
+from accord.core.types import Exchange, Prompt
 from accord.lm.scalar_head import ScalarHead
 from accord.rewards.base import Context, Reward, reward
 from accord.rewards.learned import RewardModel, Trunk, trunk
@@ -38,6 +38,18 @@ class AxesModel:
     def __call__(self, exchanges: Sequence[Exchange]) -> list[dict[str, float]]:
         rows: list[Any] = self.model(exchanges)  # a row of A scores for each
         return [dict(zip(self.axes, row, strict=True)) for row in rows]
+
+    @property
+    def max_completion(self) -> int:
+        return self.model.max_completion
+
+    def cut(self, exchanges: Sequence[Exchange]) -> list[bool]:
+        """Of which answers it reads the beginning only."""
+        return self.model.cut(exchanges)
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether it has positions for a prompt and a token of an answer."""
+        return self.model.fits(prompt)
 
     def save(self, folder: Path) -> None:
         """Write heads, axes and the limit beside the saved language model."""

@@ -17,14 +17,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any, Literal
 
 from accord.core.config import Strict, validate
 from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
-from accord.core.types import Exchange
+from accord.core.types import Exchange, Prompt
 from accord.rewards import axes, judged, models, process, rules
 from accord.rewards.base import Context, Reward, Together, rewards, runs_here
 
@@ -32,6 +32,11 @@ __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward"]
 
 PATIENCE = 600.0  # seconds: a reward that hangs ends the run instead of holding it
 OnFailure = Literal["stop", "drop"]
+UNREAD = (
+    "reward {label}: its model reads the first {n} tokens of an answer, and max_new_tokens is {most}: "
+    "what stands beyond is not scored. Lower max_new_tokens to {n}, or train the model with "
+    "max_completion {most}; cut/{label} in the log is the share of answers that were cut"
+)
 BUILT_IN = (axes, judged, models, process, rules)  # importing them registers theirs
 
 
@@ -60,15 +65,19 @@ class _Part:
     function: Reward
     timeout: float | None
     finish: Callable[[Sequence[Exchange], Sequence[float]], list[float]] | None = None
+    models: list[Any] = field(default_factory=list)
+    """The reward models it asks: each has `cut` and `fits`."""
 
 
 @dataclass
 class ScoredExchanges:
-    """Total [E] (NaN: left out), each part's raw scores by label, how many were left out by part."""
+    """Total [E] (NaN: left out), each part's raw scores by label, how many were left out by part; `cut`: the
+    share of answers of which a model of the part read the beginning only, by part with a model."""
 
     total: list[float]
     parts: dict[str, list[float]]
     dropped: dict[str, int]
+    cut: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,7 +104,22 @@ class Rewards:
         total = [
             sum(self.weights[k] * x for k, x in zip(found, row, strict=True)) for row in columns
         ]
-        return ScoredExchanges(total, found, {k: n for k, n in dropped.items() if n})
+        cut = {part.label: _cut(part, exchanges) for part in self.parts if part.models}
+        return ScoredExchanges(total, found, {k: n for k, n in dropped.items() if n}, cut)
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether every reward model has room for a prompt and an answer."""
+        return all(model.fits(prompt) for part in self.parts for model in part.models)
+
+    def unread(self, max_new_tokens: int) -> list[str]:
+        """What is to be known before a run whose answers are longer than a reward model reads."""
+        least = {
+            part.label: min(m.max_completion for m in part.models)
+            for part in self.parts
+            if part.models
+        }
+        return [UNREAD.format(label=k, n=n, most=max_new_tokens)
+                for k, n in least.items() if n < max_new_tokens]  # fmt: skip
 
     def adapt(self, scored: ScoredExchanges) -> dict[str, float]:
         """After a step, move each constraint's weight λ by dual ascent on max r + λ(b - c):
@@ -121,12 +145,34 @@ def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where:
         if label in [part.label for part in parts]:
             raise ConfigError(f"two rewards are called {label!r}", where=place, mend="give a label")
         timeout = common.timeout or (None if runs_here(config) else PATIENCE)
-        made = function(replace(context, seconds=timeout))
+        models: list[Any] = []
+        made = function(_noting(replace(context, seconds=timeout), models))
         first, finish = (made.score, made.finish) if isinstance(made, Together) else (made, None)
-        parts.append(_Part(common, label, first, timeout, finish))
+        parts.append(_Part(common, label, first, timeout, finish, models))
     if not parts:
         raise ConfigError("no reward is given", where=where, allowed=", ".join(rewards.names()))
     return Rewards(parts, {part.label: part.common.weight for part in parts})
+
+
+def _noting(context: Context, models: list[Any]) -> Context:
+    """The context, with the reward models that are asked of it noted."""
+
+    def through(find: Callable[[str], Any]) -> Callable[[str], Any]:
+        def found(name: str) -> Any:
+            model = find(name)
+            models.extend([model] if hasattr(model, "cut") else [])
+            return model
+
+        return found
+
+    ways = ("model", "process_model", "axes_model")
+    return replace(context, **{way: through(getattr(context, way)) for way in ways})
+
+
+def _cut(part: _Part, exchanges: Sequence[Exchange]) -> float:
+    """The share of answers that one of the part's models does not read to their end."""
+    by_model = [model.cut(exchanges) for model in part.models]
+    return sum(map(any, zip(*by_model, strict=True))) / max(1, len(exchanges))
 
 
 def check_reward(config: Mapping[str, Any], where: str) -> tuple[Common, Callable[..., Reward]]:

@@ -46,7 +46,10 @@ def judged(
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         prompts = [judge_prompt(e, rubric, lowest, highest) for e in exchanges]
         how = Sampling(temperature=0.0, max_new_tokens=max_new_tokens)
-        return [grade(rs[0].text, lowest, highest) for rs in sampler(prompts, how)]
+        once = {p.id: p for p in prompts}  # a judge may say something else of the same answer
+        told = zip(once, sampler(list(once.values()), how), strict=True)
+        grades = {key: grade(rs[0].text, lowest, highest) for key, rs in told}
+        return [grades[p.id] for p in prompts]
 
     return score
 

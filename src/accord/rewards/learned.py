@@ -14,12 +14,13 @@ from typing import Any
 
 from torch import Tensor
 
-from accord.core.errors import ModelError, RunError
+from accord.core.errors import DataError, ModelError, RunError
 from accord.core.rundir import read_json, write_json
-from accord.core.types import Exchange
-from accord.lm.chat import render_exchange
+from accord.core.types import Exchange, Prompt
+from accord.lm.chat import Rendered, render_exchange, render_prompt
 from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel, load
+from accord.lm.room import positions
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import by_tree, each_tree
 from accord.lm.tree import Tree, share_prompts
@@ -30,6 +31,8 @@ __all__ = [
     "Trunk",
     "is_reward_model",
     "load_reward_model",
+    "max_read",
+    "read",
     "reward_settings",
     "trunk",
 ]
@@ -76,27 +79,54 @@ class RewardModel:
         tokens: int = 1024,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[float]:
-        """A score per exchange, in order. Answers to one prompt share its tokens."""
+        """A score per exchange, in order. Answers to one prompt share its tokens, equal ones their score."""
         found = []
         for exchange in exchanges:
-            done = render_exchange(
-                self.tokenizer,
-                exchange.prompt,
-                exchange.response,
-                max_completion=self.max_completion,
-                sampled=True,
-            )
+            done = read(self.tokenizer, exchange)
+            completion = done.completion[: self.limit(done.prompt)]
             # an answer cut off before its first token is scored where it would have begun
-            ids, start = done.prompt + done.completion, len(done.prompt) - (not done.completion)
+            ids, start = done.prompt + completion, len(done.prompt) - (not completion)
             found.append((ids[:start], ids[start:]))
         trees, places = share_prompts(found)
         scores = self.tree_scores(trees, tokens, on_progress)
         return [scores[tree][k] for tree, k in places]
 
+    def limit(self, prompt: Sequence[int]) -> int:
+        """How many tokens of an answer are read: as many as in training, where the model has positions."""
+        return max_read(self.engine.model, self.max_completion, prompt)
+
+    def cut(self, exchanges: Sequence[Exchange]) -> list[bool]:
+        """Of which answers it reads the beginning only."""
+        done = [read(self.tokenizer, e) for e in exchanges]
+        return [len(d.completion) > self.limit(d.prompt) for d in done]
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether it has positions for a prompt and a token of an answer."""
+        return len(render_prompt(self.tokenizer, prompt)) < positions(self.engine.model)
+
     def save(self, folder: Path) -> None:
         """Write the head and the limit it was trained with beside the saved language model."""
         self.head.save(folder)
         write_json(folder / FILE, {"max_completion": self.max_completion})
+
+
+def read(tokenizer: Any, exchange: Exchange) -> Rendered:
+    """An exchange as it is read for a score. What a stop string ended is as whole as what ended its turn."""
+    prompt, response = exchange.prompt, exchange.response
+    if response.finish == "string":
+        response = response.model_copy(update={"finish": "stop"})
+    return render_exchange(tokenizer, prompt, response, sampled=True)
+
+
+def max_read(model: Any, max_completion: int, prompt: Sequence[int]) -> int:
+    """Tokens of an answer that are read after a prompt; DataError for a prompt without room for any."""
+    room = positions(model) - len(prompt)
+    if room < 1:
+        raise DataError(
+            f"a prompt of {len(prompt)} tokens does not fit the reward model's {positions(model):g}",
+            mend="leave it out (max_prompt)",
+        )
+    return int(min(max_completion, room))
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,21 @@ from torch import Tensor
 
 from accord.core.errors import ModelError
 from accord.core.rundir import read_json, write_json
-from accord.core.types import Exchange
-from accord.lm.chat import render_exchange
+from accord.core.types import Exchange, Prompt
+from accord.lm.chat import render_exchange, render_prompt
 from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel
+from accord.lm.room import positions
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import by_tree, each_tree
 from accord.lm.tree import Tree
-from accord.rewards.learned import Playing, Trunk, trunk
+from accord.rewards.learned import Playing, Trunk, max_read, trunk
 
 __all__ = [
     "Aggregate",
     "ProcessModel",
     "aggregated",
+    "cut_in_a_step",
     "load_process_model",
     "step_ends",
     "step_tree",
@@ -55,17 +57,35 @@ def step_ends(tokenizer: Any, ids: Sequence[int]) -> list[int]:
 def step_tree(
     tokenizer: Any, exchange: Exchange, stops: Sequence[int], limit: int, *, sampled: bool = False
 ) -> Tree | None:
-    """Prompt and answer, the token after each step marked; None for an answer without a step."""
-    done = render_exchange(
-        tokenizer, exchange.prompt, exchange.response, max_completion=limit, sampled=sampled
-    )
-    ids = done.completion
-    ids = ids[:-1] if ids and ids[-1] in stops else ids
+    """Prompt and answer, the token after each step marked; None for an answer without a step. The last step
+    of an answer that was cut off, or that is longer than `limit`, ends where it was cut."""
+    prompt, ids = _answered(tokenizer, exchange, stops, sampled)
+    ids = ids[:limit]
     after = {end + 1 for end in step_ends(tokenizer, ids)}
     if not after:
         return None
     ids = (*ids, stops[0])  # only so that the last step has a token after it; nothing sees it
-    return Tree(done.prompt, (ids,), (tuple(at in after for at in range(len(ids))),))
+    return Tree(prompt, (ids,), (tuple(at in after for at in range(len(ids))),))
+
+
+def cut_in_a_step(tokenizer: Any, exchange: Exchange, stops: Sequence[int], limit: int) -> bool:
+    """Whether a step of an answer has no end that is read: it was cut off before its line break, or ends
+    beyond `limit`. A label on it would be one on a part of it."""
+    _, ids = _answered(tokenizer, exchange, stops, False)
+    ends = step_ends(tokenizer, ids)
+    begun = exchange.response.text.rpartition("\n")[2].strip()
+    return bool(ends) and (
+        ends[-1] >= limit or (exchange.response.finish == "length" and begun != "")
+    )
+
+
+def _answered(
+    tokenizer: Any, exchange: Exchange, stops: Sequence[int], sampled: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens of a prompt, and of the answer without the end of its turn."""
+    done = render_exchange(tokenizer, exchange.prompt, exchange.response, sampled=sampled)
+    ids = done.completion
+    return done.prompt, ids[:-1] if ids and ids[-1] in stops else ids
 
 
 def aggregated(steps: Sequence[float], how: Aggregate) -> float:
@@ -102,12 +122,30 @@ class ProcessModel:
             return [x.tolist() for x in each_tree(self.engine.model, values, trees, tokens)]
 
     def __call__(self, exchanges: Sequence[Exchange], *, tokens: int = 1024) -> list[list[float]]:
-        """P(right) at each step of each exchange; [] for an answer without one."""
-        stops = self.lm.eos_ids
-        limit = self.max_completion
-        trees = [step_tree(self.lm.tokenizer, e, stops, limit, sampled=True) for e in exchanges]
-        found = iter(self.step_scores([t for t in trees if t], tokens))
-        return [next(found) if tree else [] for tree in trees]
+        """P(right) at each step of each exchange; [] for an answer without one. Equal answers to a prompt are
+        read once."""
+        tokenizer, stops = self.lm.tokenizer, self.lm.eos_ids
+        trees = [
+            step_tree(tokenizer, e, stops, self.limit(e.prompt), sampled=True) for e in exchanges
+        ]
+        once = list(dict.fromkeys(tree for tree in trees if tree))
+        found = dict(zip(once, self.step_scores(once, tokens), strict=True))
+        return [list(found[tree]) if tree else [] for tree in trees]
+
+    def limit(self, prompt: Prompt) -> int:
+        """How many tokens of an answer are read; one position is for what stands after the last step."""
+        ids = render_prompt(self.lm.tokenizer, prompt)
+        return max_read(self.lm.model, self.max_completion + 1, ids) - 1
+
+    def cut(self, exchanges: Sequence[Exchange]) -> list[bool]:
+        """Of which answers it reads the beginning only."""
+        tokenizer, stops = self.lm.tokenizer, self.lm.eos_ids
+        sizes = [len(_answered(tokenizer, e, stops, True)[1]) for e in exchanges]
+        return [n > self.limit(e.prompt) for n, e in zip(sizes, exchanges, strict=True)]
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether it has positions for a prompt and a token of an answer."""
+        return len(render_prompt(self.lm.tokenizer, prompt)) + 1 < positions(self.lm.model)
 
     def save(self, folder: Path) -> None:
         """Write the head and the limit it was trained with beside the saved language model."""

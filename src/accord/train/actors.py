@@ -20,6 +20,7 @@ from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel, load
 from accord.lm.lora import Lora
 from accord.lm.roles import Roles, adapter_on
+from accord.lm.room import positions
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import each_tree
 from accord.lm.tree import Tree
@@ -74,6 +75,11 @@ class Actors:
     value: Actor | None
     roles: Roles | None
     notes: list[str] = field(default_factory=list)
+
+    def positions(self) -> float:
+        """The most tokens that all of them read: a value model may have fewer than the policy."""
+        cast = [self.policy, self.reference, *([self.value] if self.value else [])]
+        return min(positions(actor.engine.model) for actor in cast)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Everything that trains, by name."""

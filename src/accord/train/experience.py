@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from accord.core.errors import RunError
+from accord.lm.scalar_head import ScalarHead
 from accord.lm.score import token_logps
 from accord.losses import AdaptiveKL, FixedKL, kl_estimate
 from accord.losses.kl import KLEstimator
@@ -25,6 +26,8 @@ __all__ = [
     "APART",
     "Experience",
     "Moments",
+    "centred",
+    "cut_notes",
     "cut_off",
     "experience",
     "kl_control",
@@ -40,6 +43,10 @@ UNKNOWN = {
     "untold": "the server told no log-probs",
     "unmatched": "the server's tokens are not the policy's",
 }
+LEFT_OUT = (
+    "of the server's answers can't be trained on and are left out: empty, longer than the model's positions, "
+    "or ended by a filter, a tool call or an abort"
+)
 
 
 def kl_control(kl: Kl) -> FixedKL | AdaptiveKL:
@@ -50,10 +57,11 @@ def kl_control(kl: Kl) -> FixedKL | AdaptiveKL:
 
 
 def cut_off(score_C: Tensor, ended_C: Tensor, how: MissingEos) -> Tensor:
-    """Scores with what answers that did not end by themselves pay for it."""
-    if how.treatment == "leave":
-        return score_C
-    cut_C = score_C - how.value if how.treatment == "penalty" else 0 * score_C + how.value
+    """Scores with what answers that did not end by themselves pay for it; 0 where they are paid none."""
+    cut_C = {
+        "leave": score_C, "penalty": score_C - how.value, "score": 0 * score_C + how.value,
+        "bootstrap": 0 * score_C,
+    }[how.treatment]  # fmt: skip
     return torch.where(ended_C, score_C, cut_C)
 
 
@@ -83,7 +91,8 @@ class Moments:
 class Experience:
     """score_C: what the update is paid (the rewards' total after missing-EOS treatment and scaling), NaN
     where left out.
-    old_S, reference_S: log-probs; values_S, after_C: V before each token, and after the last."""
+    old_S, reference_S: log-probs; values_S, after_C: V before each token, and after the last.
+    bootstrap: cut-off answers are paid no score, the value after them stands for it."""
 
     rollout: Rollout
     scored: ScoredExchanges
@@ -93,6 +102,7 @@ class Experience:
     values_S: Tensor | None = None
     after_C: Tensor | None = None
     facts: dict[str, float] = field(default_factory=dict)
+    bootstrap: bool = False
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -103,10 +113,18 @@ class Experience:
         """Which continuations have a score."""
         return ~self.score_C.isnan()
 
+    @property
+    def paid_C(self) -> Tensor:
+        """Whose episode is over: every answer's but those that the value after them is to continue."""
+        return self.rollout.ended_C | (not self.bootstrap)
+
     def kl_C(self, estimator: KLEstimator = "k1") -> Tensor:
         """KL of each continuation (nats, summed over tokens)."""
-        kl_S = kl_estimate(self.old_S, self.reference_S, estimator=estimator)
-        return torch.stack([x.sum() for x in torch.split(kl_S, list(self.lengths))])
+        return self.summed_C(kl_estimate(self.old_S, self.reference_S, estimator=estimator))
+
+    def summed_C(self, values_S: Tensor) -> Tensor:
+        """Values of tokens, summed over each continuation."""
+        return torch.stack([x.sum() for x in torch.split(values_S, list(self.lengths))])
 
 
 def experience(
@@ -123,8 +141,10 @@ def experience(
     score_C = cut_off(torch.tensor(scored.total), rollout.ended_C, missing_eos)
     if not bool((~score_C.isnan()).any()):
         raise RunError("no answer of this step has a reward", where="rewards", mend="look at them")
+    bootstrap = missing_eos.treatment == "bootstrap"
     if moments is not None:
-        moments.add([x for x in score_C.tolist() if not math.isnan(x)])
+        paid_C = score_C[rollout.ended_C] if bootstrap else score_C
+        moments.add([x for x in paid_C.tolist() if not math.isnan(x)])
         score_C = score_C / moments.std
     with actors.policy.playing():
         old_S = torch.cat(token_logps(actors.policy.engine, rollout.trees, tokens))
@@ -133,11 +153,26 @@ def experience(
     values: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
     if actors.value:
         values = actors.value.values_at_rest(rollout.trees, tokens)
-    made = Experience(rollout, scored, score_C, old_S, reference_S, *values)
+    made = Experience(rollout, scored, score_C, old_S, reference_S, *values, bootstrap=bootstrap)
     made.facts.update(_facts(made) | _sampler_facts(actors, rollout, old_S, tokens))
     if moments is not None or missing_eos.treatment != "leave":
         made.facts["paid"] = float(score_C[made.kept_C].mean())
     return made
+
+
+def centred(found: Experience, head: ScalarHead | None) -> tuple[Experience, float | None]:
+    """Values about the scores of the first step that has any, and the head's centre, None without a score.
+    From 0 they would have to climb there, and until then GAE with λ < 1 takes what comes sooner for better:
+    policies learn to end, or not to."""
+    told_C = found.kept_C & found.paid_C
+    if head is None or found.values_S is None or found.after_C is None or not bool(told_C.any()):
+        return found, None
+    lengths = torch.tensor(found.lengths)
+    gap_S = found.score_C.repeat_interleave(lengths) - found.values_S
+    shift = gap_S[told_C.repeat_interleave(lengths)].mean()
+    head.centre -= shift.to(head.centre.device)
+    moved = replace(found, values_S=found.values_S + shift, after_C=found.after_C + shift)
+    return moved, float(head.centre)
 
 
 def _facts(made: Experience) -> dict[str, float]:
@@ -158,7 +193,7 @@ def _facts(made: Experience) -> dict[str, float]:
             facts[f"reward/{label}"] = sum(finite) / len(finite)
     for label, n in made.scored.dropped.items():
         facts[f"dropped/{label}"] = float(n)
-    return facts
+    return facts | {f"cut/{label}": share for label, share in made.scored.cut.items()}
 
 
 def _sampler_facts(
@@ -168,6 +203,8 @@ def _sampler_facts(
     answers = len(rollout.lengths)
     facts = {"sampler/untold": rollout.untold, "sampler/unmatched": rollout.unmatched}
     found = {name: n / answers for name, n in facts.items() if n}
+    if rollout.left_out:
+        found["sampler/left_out"] = rollout.left_out / (rollout.left_out + answers)
     sampled_S = rollout.sampled_S
     if sampled_S is None or bool(sampled_S.isnan().all()):
         return found
@@ -203,11 +240,28 @@ def sampler_notes(rows: Sequence[Mapping[str, float]]) -> list[str]:
             f"token off the trainer's at step {step} (sampler_gap_mean; allowed: {APART:g}): have it serve "
             "what was just trained (reload)"
         )
+    shares = {
+        name: sum(r.get(f"sampler/{name}", 0.0) for r in rows) / max(1, len(rows))
+        for name in (*UNKNOWN, "left_out")
+    }
     for name, why in UNKNOWN.items():
-        share = sum(r.get(f"sampler/{name}", 0.0) for r in rows) / max(1, len(rows))
-        if share:
+        if share := shares[name]:
             notes.append(f"{why} of {share:.0%} of the answers: sampler_gap leaves these out")
+    if share := shares["left_out"]:
+        notes.append(f"{share:.0%} {LEFT_OUT} (sampler/left_out)")
     return notes
+
+
+def cut_notes(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """What a run's log says of reward models that did not read answers to their end."""
+    most = {
+        k: max(r.get(k, 0.0) for r in rows) for row in rows[:1] for k in row if k.startswith("cut/")
+    }
+    return [
+        f"reward {name[4:]} read only the beginning of up to {share:.0%} of a step's answers ({name})"
+        for name, share in most.items()
+        if share
+    ]
 
 
 def padded(values_S: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:

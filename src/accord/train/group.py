@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from accord.losses import alike, group_normalised, leave_one_out, ppo_clip
+from accord.losses import alike, group_normalised, leave_one_out, ppo_clip, rounding
 from accord.train.experience import Experience
 from accord.train.on_policy import Advantages, Method, Surrogate
 from accord.train.settings import Grpo, Rloo
@@ -50,8 +50,10 @@ def _spread(a_C: Tensor, found: Experience) -> Tensor:
 
 def _rloo(found: Experience, beta: float, *, cfg: Rloo) -> Advantages:
     score_GK, there = groups(found.score_C - beta * found.kl_C(cfg.kl.estimator), found)
-    a_C = leave_one_out(score_GK)[there]
-    return Advantages(_spread(a_C, found), facts=_facts(a_C, score_GK))
+    sums = [found.summed_C(beta * x) for x in (found.old_S, found.reference_S)]
+    noise = rounding(found.score_C, *sums)  # the KL is a small difference of these
+    a_C = leave_one_out(score_GK, within=noise)[there]
+    return Advantages(_spread(a_C, found), facts=_facts(a_C, score_GK, noise))
 
 
 def _grpo(found: Experience, beta: float, *, cfg: Grpo) -> Advantages:
@@ -60,6 +62,6 @@ def _grpo(found: Experience, beta: float, *, cfg: Grpo) -> Advantages:
     return Advantages(_spread(a_C, found), facts=_facts(a_C, score_GK))
 
 
-def _facts(a_C: Tensor, score_GK: Tensor) -> dict[str, float]:
-    silent = float(alike(score_GK).float().mean())
+def _facts(a_C: Tensor, score_GK: Tensor, noise: Tensor | float = 0.0) -> dict[str, float]:
+    silent = float(alike(score_GK, within=noise).float().mean())
     return {"silent_groups": silent, "advantage_abs": float(a_C.abs().mean())}

@@ -28,7 +28,7 @@ from accord.losses import clipped, kl_estimate, sequence_ratio
 from accord.rewards.compose import Rewards
 from accord.train.actors import Actors
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
-from accord.train.experience import Experience, Moments, experience, kl_control
+from accord.train.experience import Experience, Moments, centred, experience, kl_control
 from accord.train.optimise import (
     Objective,
     Optimise,
@@ -104,6 +104,7 @@ class _State:
     moments: Moments
     weights: dict[str, float]  # of the rewards: those of constraints move
     ended: str = ""
+    centre: float | None = None  # of the value model's head: set by the first step's scores
 
 
 def on_policy(
@@ -186,10 +187,12 @@ class _Loop:
             return
         state = more["state"]
         self.rewards.weights.update(state["weights"])
-        self.state = _State(
-            state["beta"], Moments(**state["moments"]), self.rewards.weights, state["ended"]
-        )
+        self.state = _State(**{
+            **state, "moments": Moments(**state["moments"]), "weights": self.rewards.weights,
+        })  # fmt: skip
         self.control.beta = self.state.beta
+        if self.actors.value and self.actors.value.head and self.state.centre is not None:
+            self.actors.value.head.centre.fill_(self.state.centre)
         if self.value_optimiser:
             self.value_optimiser.load_state_dict(more["value_optimiser"])
 
@@ -210,6 +213,8 @@ class _Loop:
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
             moments=moments,
         )  # fmt: skip
+        if self.state.centre is None and self.actors.value:
+            found, self.state.centre = centred(found, self.actors.value.head)
         row = {**found.facts, "beta": self.state.beta}
         if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
             reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
@@ -225,7 +230,8 @@ class _Loop:
         how = sampling(self.cfg, derive_seed(self.seed, "rollout", step))
         if self.sampler:
             self.publish()
-            return roll_out_through(self.sampler, self.actors.lm.tokenizer, prompts, how)
+            tokenizer, room = self.actors.lm.tokenizer, self.actors.positions()
+            return roll_out_through(self.sampler, tokenizer, prompts, how, positions=room)
         with self.actors.policy.playing():
             return roll_out(self.actors.lm, prompts, how, batch_size=self.cfg.rollout_batch)
 
@@ -294,6 +300,7 @@ class _Loop:
         (self.folder / "samples").mkdir(exist_ok=True)
         write_jsonl(self.folder / "samples" / f"{done:05d}.jsonl", rows)
         told = {f"eval/dropped/{label}": float(n) for label, n in scored.dropped.items()}
+        told |= {f"eval/cut/{label}": share for label, share in scored.cut.items()}
         known = [x for x in scored.total if not math.isnan(x)]
         if known:
             told["eval/reward"] = _mean(known)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from accord.core.rundir import read_jsonl
 from accord.core.types import Exchange, Prompt
 from accord.lm.chat import render_prompt
 from accord.lm.load import LanguageModel, load
+from accord.lm.room import check_some, fitting, said
 from accord.lm.sample import LocalSampler, Sampler
 from accord.lm.server import ServerSampler, server_sampler
 from accord.rewards.axes import load_axes_model
 from accord.rewards.base import Context, named_models
-from accord.rewards.compose import build_rewards
+from accord.rewards.compose import Rewards, build_rewards
 from accord.rewards.learned import is_reward_model, load_reward_model
 from accord.rewards.process_model import load_process_model
 from accord.train.actors import FRESH, Actors, cast, on_the_base
 from accord.train.best_and_worst import best_of_n, online_dpo
-from accord.train.experience import sampler_notes
+from accord.train.experience import cut_notes, sampler_notes
 from accord.train.group import grpo, rloo
 from accord.train.on_policy import Method, on_policy
 from accord.train.optimise import Progress
@@ -42,11 +44,13 @@ NAMES: dict[str, type[OnPolicy]] = {make.__name__: kind for kind, make in METHOD
 
 @dataclass(frozen=True)
 class PolicyTrained:
-    """What training left: its folder, notes, and why it ended early, or ""."""
+    """What training left: its folder, notes, why it ended early, or "", and the prompts that were left out,
+    by reason."""
 
     folder: Path
     notes: tuple[str, ...]
     ended: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def model(self) -> Path:
@@ -71,12 +75,14 @@ def train_policy(
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> PolicyTrained:
     """Train `lm` on `rewards` of its own answers to `prompts`; its weights at the start are the reference.
     `where` gives the folder of a reward model that an entry of `rewards` names. The policy is saved in
     run_dir/model. `sampler` answers instead of the policy's own model: anything, or a server by its address
     with the model's name after #. It must answer with the weights that are trained: before each step `reload`
-    (an address) is told where they lie. `sampler_gap` in the log tells how far it is from them."""
+    (an address) is told where they lie. `sampler_gap` in the log tells how far it is from them. `tell` hears,
+    before the first step, which prompts are left out and which reward models read less than is written."""
     folder, weights = Path(run_dir), lm.weights
     named = [where(name) for config in rewards for name in named_models(dict(config))]
     starts = [f for f in named if is_reward_model(f)]  # what a value model can start from
@@ -93,8 +99,12 @@ def train_policy(
         axes_model=models(load_axes_model), sampler=sampler_of,
     )  # fmt: skip
     made = build_rewards(rewards, context, "rewards")
+    prompts, held, left_out = _fitting(actors, prompts, held, made, settings)
+    before = [*said(left_out), *made.unread(settings.max_new_tokens)]
+    for text in before:
+        tell(text)
     run = content_hash([
-        weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every"}),
+        weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every", "max_prompt"}),
         seed, [render_prompt(lm.tokenizer, p) for p in prompts], lm.eos_ids,
         [dict(c) for c in rewards], [tree_hash(f) for f in named],
     ])  # fmt: skip
@@ -112,9 +122,30 @@ def train_policy(
         sampler=server, publish=publish, evaluate=evaluate, held=held, trackers=trackers, on_step=on_step,
     )  # fmt: skip
     save_model(lm, module, folder / "model", adapter=adapter)
-    told = sampler_notes(read_jsonl(folder / "metrics.jsonl")) if server else []
-    notes = [*actors.policy.engine.notes, *actors.notes, *([ended] if ended else []), *told]
-    return PolicyTrained(folder, tuple(notes), ended)
+    log = read_jsonl(folder / "metrics.jsonl")
+    told = [*(sampler_notes(log) if server else []), *cut_notes(log)]
+    notes = [
+        *actors.policy.engine.notes,
+        *actors.notes,
+        *before,
+        *([ended] if ended else []),
+        *told,
+    ]
+    return PolicyTrained(folder, tuple(notes), ended, left_out)
+
+
+def _fitting(
+    actors: Actors, prompts: Sequence[Prompt], held: Sequence[Prompt], rewards: Rewards, settings: OnPolicy
+) -> tuple[list[Prompt], list[Prompt], Counter[str]]:  # fmt: skip
+    """The prompts that everyone who takes part has room for, those held out too, and what is left out."""
+    fits = partial(
+        fitting, actors.lm, max_new_tokens=settings.max_new_tokens, max_prompt=settings.max_prompt,
+        most=actors.positions(), read_by=rewards.fits,
+    )  # fmt: skip
+    kept, left_out = fits(prompts)
+    check_some(kept, left_out, actors.lm.name)
+    kept_held, others = fits(held)
+    return kept, kept_held, left_out + Counter({f"held out: {k}": n for k, n in others.items()})
 
 
 def sampler_of(name: str) -> Sampler:

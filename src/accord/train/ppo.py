@@ -1,8 +1,9 @@
 """Proximal policy optimisation under a KL constraint (Schulman et al. 2017; Ziegler et al. 2019).
 
 Reward of a token: -β·(log π - log π_ref); the score is added to the *last action* of the answer (TRL puts it
-on the slot after it: with λ < 1 that discounts it once more). Answers cut off at the length limit did not
-end: the value after their last token stands for the rest.
+on the slot after it: with λ < 1 that discounts it once more). Where a score is paid the episode is over,
+cut off or not: a value after it would pay for the same answer again. It stands for the rest only where
+`missing_eos: bootstrap` leaves the score of a cut-off answer out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from accord.losses import gae, kl_estimate, ppo_clip, value_clip, whiten
+from accord.losses import gae, kl_estimate, ppo_clip, rounding, value_clip, whiten
 from accord.train.experience import Experience, padded, unpadded
 from accord.train.on_policy import Advantages, Method
 from accord.train.settings import Ppo
@@ -39,16 +40,19 @@ def token_rewards(found: Experience, beta: float, estimator: str) -> Tensor:
 
 
 def _advantages(found: Experience, beta: float, *, cfg: Ppo) -> Advantages:
-    """GAE of each answer, whitened over all tokens that count; returns are unwhitened A + V."""
+    """GAE of each answer, whitened over all tokens that count; returns are unwhitened A + V. An advantage
+    that rounding explains is none: whitening and Adam would make a step of it."""
     assert found.values_S is not None
     assert found.after_C is not None
     rewards_CT, mask_CT = padded(token_rewards(found, beta, cfg.kl.estimator), found.lengths)
     values_CT, _ = padded(found.values_S, found.lengths)
     a_CT = gae(
         rewards_CT, values_CT, gamma=cfg.gamma, lam=cfg.lam, mask=mask_CT,
-        terminated=found.rollout.ended_C, bootstrap_value=found.after_C,
+        terminated=found.paid_C, bootstrap_value=found.after_C,
     )  # fmt: skip
     a_S = unpadded(a_CT, mask_CT)
+    noise = rounding(found.score_C, found.values_S, beta * found.old_S, beta * found.reference_S)
+    a_S = torch.where(a_S.abs() > noise, a_S, 0.0)
     returns_S = a_S + found.values_S
     kept_S = found.kept_C.repeat_interleave(torch.tensor(found.lengths))
     unexplained = (returns_S - found.values_S)[kept_S].var(correction=0)

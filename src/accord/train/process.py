@@ -19,7 +19,7 @@ from accord.lm.chat import render_prompt
 from accord.lm.load import LanguageModel
 from accord.lm.scalar_head import ScalarHead
 from accord.lm.tree import scored_tokens
-from accord.rewards.process_model import ProcessModel, step_tree
+from accord.rewards.process_model import ProcessModel, cut_in_a_step, step_tree
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, check_room, understood
 from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
@@ -29,7 +29,7 @@ __all__ = ["process_objective", "step_trees", "train_process"]
 
 
 def step_trees(lm: LanguageModel, items: Sequence[LabelledSteps], limits: Limits) -> Trees:
-    """One tree per answer. An answer that was cut short of a labelled step is left out."""
+    """One tree per answer. An answer that was cut short of a labelled step, or inside one, is left out."""
     out = Trees()
     for item in items:
         with understood(out, item.prompt, limits):
@@ -37,9 +37,13 @@ def step_trees(lm: LanguageModel, items: Sequence[LabelledSteps], limits: Limits
                 out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
                 continue
             exchange = Exchange(prompt=item.prompt, response=item.response)
-            tree = step_tree(lm.tokenizer, exchange, lm.eos_ids, limits.max_completion)
+            told = lm.tokenizer, exchange, lm.eos_ids, limits.max_completion
+            if cut_in_a_step(*told):
+                out.left_out["cut off inside a labelled step"] += 1
+                continue
+            tree = step_tree(*told)
             if tree is None or scored_tokens(tree) != [len(item.labels)]:
-                out.left_out["steps and labels differ in number (cut off?)"] += 1
+                out.left_out["steps and labels differ in number"] += 1
                 continue
             out.trees.append(tree)
             out.items.append(item)

@@ -7,6 +7,7 @@ score 0 on average.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from torch import Tensor
 from accord.core.day import in_its_day
 from accord.core.types import Demonstration, Edge, Exchange, Group, Metric, Pair
 from accord.lm.load import LanguageModel
+from accord.lm.room import said
 from accord.lm.scalar_head import ScalarHead
 from accord.losses import PairScores, reward_losses, soft
-from accord.rewards.learned import RewardModel
+from accord.rewards.learned import RewardModel, read
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, check_room, group_by_prompt, group_trees
 from accord.train.edges import Average, edge_weights, flatten, hit
@@ -100,6 +102,7 @@ def train_reward(
     trainee = prepare(lm, tune, seed, optimise_with.precision)
     head = ScalarHead(trainee.engine.head.width, seed).to(lm.device)
     model = RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion)
+    centre = _to_centre_on(model, centre_on, data, limits, tell)
     optimise_with, memory = trainee.sized(optimise_with, data, folder, tell, model.scores)
     metrics: dict[str, Metric] = {}
     scored: list[HeldOut] = []
@@ -123,19 +126,35 @@ def train_reward(
     )
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
-    _centre(model, centre_on, data, optimise_with.tokens)
+    _centre(model, centre, optimise_with.tokens)
     trainee.save(folder / "model", model.save)
     memory.settle()
     return Trained(folder, metrics, trainee.engine.notes, data, held, tuple(scored))
 
 
-def _centre(
-    model: RewardModel, reference: Sequence[Demonstration], data: Trees, tokens: int
-) -> None:
-    """Set the head's centre so that reference answers (else training responses) average 0."""
-    exchanges = [Exchange(prompt=d.prompt, response=d.response) for d in reference]
-    exchanges = exchanges or [
-        Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses
-    ]
+def _to_centre_on(
+    model: RewardModel, reference: Sequence[Demonstration], data: Trees, limits: Limits,
+    tell: Callable[[str], None] | None,
+) -> list[Exchange]:  # fmt: skip
+    """Reference answers within the limits of training and the model's positions, else training responses.
+    Read here, so that what can't be read is known before training and not after it; `data` counts them."""
+    found, left_out = [], Counter[str]()
+    for item in reference:
+        exchange = Exchange(prompt=item.prompt, response=item.response)
+        tokens = len(read(model.tokenizer, exchange).prompt)
+        if tokens > limits.max_prompt:
+            left_out[f"to centre on: prompt over {limits.max_prompt} tokens"] += 1
+        elif not model.fits(item.prompt):
+            left_out["to centre on: prompt over the model's positions"] += 1
+        else:
+            found.append(exchange)
+    data.left_out.update(left_out)
+    for text in said(left_out, "answers") if tell else ():
+        tell(text)  # type: ignore[misc]
+    return found or [Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses]
+
+
+def _centre(model: RewardModel, exchanges: Sequence[Exchange], tokens: int) -> None:
+    """Set the head's centre so that these average 0."""
     scores = torch.tensor(model(exchanges, tokens=tokens), dtype=torch.float64)
     model.head.centre += scores.mean().float().to(model.head.centre.device)

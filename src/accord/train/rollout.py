@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accord.core.errors import RunError
 from accord.core.types import Exchange, Prompt, Response
 from accord.lm.chat import Rendered, render_exchange
 from accord.lm.load import LanguageModel
@@ -28,7 +29,7 @@ class Rollout:
     """`trees` hold the tokens sampled, stop token included where there was one; a cut-off answer has
     none, and none is invented. `sampled_S` are the sampler's own log-probs, NaN where it tells none, and
     `tempered` whether they are those at the sampling temperature. `untold`, `unmatched`: answers of which a
-    server told none, or of other tokens than these."""
+    server told none, or of other tokens than these; `left_out`: those that can't be trained on."""
 
     prompts: tuple[Prompt, ...]
     responses: tuple[tuple[Response, ...], ...]
@@ -37,6 +38,7 @@ class Rollout:
     tempered: bool = True
     untold: int = 0
     unmatched: int = 0
+    left_out: int = 0
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -78,31 +80,52 @@ def roll_out(
 
 
 def roll_out_through(
-    sampler: Sampler, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sampling
+    sampler: Sampler,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    *,
+    positions: float = math.inf,
 ) -> Rollout:
-    """Answers from anywhere (a server): their texts rendered to the policy's tokens again. An answer
-    that was cut off gets no end-of-turn token."""
+    """Answers from anywhere (a server): their texts rendered to the policy's tokens again. Only one that
+    ended its turn gets an end-of-turn token; one that a stop string ended gets that string. Left out are
+    answers of no token, of more than the model's `positions`, and those of which it isn't known what ended
+    them (a filter, an abort): the policy did not."""
     kept: list[tuple[Prompt, tuple[Response, ...], Tree]] = []
     sampled: list[float] = []
-    untold = unmatched = 0
+    untold = unmatched = left_out = 0
     for prompt, answers in zip(prompts, _told(sampler, prompts, sampling), strict=True):
-        done = [
-            (r, render_exchange(tokenizer, prompt, r, sampled=True), said) for r, said in answers
-        ]
-        done = [(r, d, said) for r, d, said in done if d.completion]
+        known = [(r, said) for r, said in answers if r.finish]
+        done = [(r, _tokens(tokenizer, prompt, r, sampling), said) for r, said in known]
+        done = [x for x in done if 0 < len(x[1].completion) <= positions - len(x[1].prompt)]
+        left_out += len(answers) - len(done)
         if not done:
             continue
         tree = Tree(done[0][1].prompt, tuple(d.completion for _, d, _ in done))
         kept.append((prompt, tuple(r for r, _, _ in done), tree))
-        for _, rendered, said in done:
-            logps = None if said is None else _matched(tokenizer, rendered, said)
+        for r, rendered, said in done:
+            logps = None if said is None else _matched(tokenizer, rendered, said, r.finish)
             untold += said is None
             unmatched += said is not None and logps is None
             sampled += logps or [math.nan] * len(rendered.completion)
-    columns = zip(*kept, strict=True) if kept else ((), (), ())
-    found, responses, trees = (tuple(column) for column in columns)
+    if not kept:
+        raise RunError(
+            f"of {left_out} answers none can be trained on: they are empty, too long, or nothing says what "
+            "ended them",
+            where="sampler",
+            mend="look at what the server answers",
+        )
+    found, responses, trees = (tuple(column) for column in zip(*kept, strict=True))
     logps_S = torch.tensor(sampled)
-    return Rollout(found, responses, trees, logps_S, False, untold, unmatched)  # type: ignore[arg-type]
+    return Rollout(found, responses, trees, logps_S, False, untold, unmatched, left_out)  # type: ignore[arg-type]
+
+
+def _tokens(tokenizer: Any, prompt: Prompt, response: Response, sampling: Sampling) -> Rendered:
+    """The tokens of an answer, and of the stop string that ended it, which the policy wrote as well."""
+    only = sampling.stop[0] if len(sampling.stop) == 1 else ""
+    by = (response.sampling or {}).get("ended_by", only) if response.finish == "string" else ""
+    whole = response.model_copy(update={"text": response.text + by})
+    return render_exchange(tokenizer, prompt, whole, sampled=True)
 
 
 def _told(
@@ -117,10 +140,12 @@ def _told(
     ]
 
 
-def _matched(tokenizer: Any, rendered: Rendered, said: Said) -> list[float] | None:
+def _matched(
+    tokenizer: Any, rendered: Rendered, said: Said, finish: str | None = None
+) -> list[float] | None:
     """The sampler's log-prob of each token of the completion; None where it sampled others. Of the token
     that ends the turn many servers tell nothing: NaN. Leading blanks don't count, for some show a token
-    without its own."""
+    without its own. Of a stop string a server may tell more tokens than are here, or fewer."""
 
     def same(token: int, text: str) -> bool:
         ours = tokenizer.decode([token], clean_up_tokenization_spaces=False)
@@ -130,7 +155,7 @@ def _matched(tokenizer: Any, rendered: Rendered, said: Said) -> list[float] | No
     body = ids if rendered.truncated else ids[:-1]
     rest = said[len(body) :]
     alike = all(same(token, text) for token, (text, _) in zip(body, said, strict=False))
-    if len(said) < len(body) or not alike or (rest and rendered.truncated):
+    if len(said) < len(body) or not alike or (rest and rendered.truncated and finish != "string"):
         return None
     logps = [logp for _, logp in said[: len(body)]]
     if rendered.truncated:

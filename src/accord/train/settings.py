@@ -45,9 +45,10 @@ class Kl(Strict):
 
 
 class MissingEos(Strict):
-    """What an answer costs that was cut off at the length limit."""
+    """What an answer costs that was cut off at the length limit. `leave`: it is paid its score like any
+    other. `bootstrap` (PPO): it is paid none, the value model says what the rest would have brought."""
 
-    treatment: Literal["leave", "penalty", "score"] = "leave"
+    treatment: Literal["leave", "penalty", "score", "bootstrap"] = "leave"
     value: float = 1.0
     """penalty: taken off the score. score: takes the score's place."""
 
@@ -73,6 +74,9 @@ class OnPolicy(Strict):
     """Of one micro-batch."""
     temperature: Positive = 1.0
     max_new_tokens: Count = 64
+    max_prompt: Count | None = None
+    """Longer prompts (tokens) are left out and counted before the run; always those that leave the model no
+    room for max_new_tokens."""
     stop: list[str] = Field(default_factory=list)
     rollout_batch: Count = 32
     """Answers sampled at a time."""
@@ -91,6 +95,15 @@ class OnPolicy(Strict):
     token)."""
     save_every: Count = 5
     eval_every: Count | None = None
+
+    @model_validator(mode="after")
+    def _a_value_is_there_to_bootstrap(self) -> Self:
+        if self.missing_eos.treatment == "bootstrap" and not isinstance(self, Ppo):
+            raise ValueError(
+                "missing_eos.treatment: bootstrap needs a value model, which only ppo has; "
+                "allowed: leave, penalty, score"
+            )
+        return self
 
     @model_validator(mode="after")
     def _beta_stays_positive(self) -> Self:
