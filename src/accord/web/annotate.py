@@ -87,7 +87,7 @@ def _show(
     return page(
         request, "annotate.html", here.who, status=status, here=here, lease=lease, ask=ask,
         texts=shown, values=values, notice=notice, groups=groups_of(ask, shown),
-        options=options_of(ask), diff=texts.difference(*shown) if len(shown) == 2 else None,
+        options=options_of(ask), diff=texts.compared(*shown) if len(shown) == 2 else None,
         guideline=document(guideline.document) if guideline else None, version=lease.guideline,
         pace=pace, news=news, base=here.site.opaque(lease.judgment) if lease.judgment else "",
     )  # fmt: skip
@@ -150,7 +150,7 @@ def _left(here: Here, connection: sa.Connection, done: int) -> int:
     """How many questions are left: counted twice a minute, in between by what was done since."""
     key = (here.study.name, here.who.id)
     at, left, then = here.site.left.get(key, (0.0, 0, 0))
-    if here.site.now() - at > COUNT_EVERY:
+    if not 0 <= here.site.now() - at <= COUNT_EVERY:
         at, left, then = here.site.now(), left_for(connection, *key), done
         here.site.left[key] = (at, left, then)
     return max(0, left - (done - then))
@@ -237,7 +237,7 @@ def preview(request: Request, here: Annotator, form: Checked, lease: str) -> Res
     found = _found(here, lease)
     text = form.get("text", "")
     shown = found.responses[0].text if found.responses else None
-    diff = None if shown is None else texts.difference(shown, text)
+    diff = None if shown is None else texts.compared(shown, text, texts.EDIT)
     return page(request, "preview.html", here.who, text=text, diff=diff)
 
 
@@ -298,9 +298,7 @@ def answer_quiz(request: Request, here: Annotator, form: Checked) -> Response:
 @router.get("/studies/{study}/done")
 def done(request: Request, here: Annotator) -> Response:
     """What this rater has done."""
-    mine = (L.c.study == here.study.name, L.c.account == here.who.id, L.c.state == "submitted")
-    query = sa.select(L).where(*mine).order_by(L.c.ended_at.desc()).limit(50)
-    rows = here.site.all(query)
+    rows = here.site.all(leases.submitted(here.study, here.who).limit(50))
     said = {
         j: line.judgment for j, line in here.site.store.lineage([r.judgment for r in rows]).items()
     }

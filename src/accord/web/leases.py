@@ -41,6 +41,7 @@ __all__ = [
     "save_draft",
     "skip",
     "submit",
+    "submitted",
 ]
 
 LIVE = ("held", "submitted")
@@ -82,9 +83,17 @@ def read_lease(site: Site, study: Study, who: Who, id: str) -> Lease | None:
 
 def last_submitted(site: Site, study: Study, who: Who) -> str | None:
     """The id of the lease this rater submitted last."""
-    mine = (L.c.study == study.name, L.c.account == who.id, L.c.state == "submitted")
-    row = site.one(sa.select(L.c.id).where(*mine).order_by(L.c.ended_at.desc()).limit(1))
+    row = site.one(submitted(study, who).limit(1))
     return None if row is None else str(row.id)
+
+
+def submitted(study: Study, who: Who) -> sa.Select[Any]:
+    """This rater's leases with an answer, the last answer first: by the chain, whatever the clock said."""
+    mine = (L.c.study == study.name, L.c.account == who.id, L.c.state == "submitted")
+    j = schema.judgments
+    return (
+        sa.select(L).join_from(L, j, L.c.judgment == j.c.id).where(*mine).order_by(j.c.seq.desc())
+    )
 
 
 def _with_question() -> sa.Select[Any]:
@@ -239,11 +248,10 @@ def submit(
         if row.state not in LIVE:
             _take_again(site, connection, row)
         question, rater = _question(row), rater_of(who.name)
-        spent = site.now() - row.at
         judgment = Judgment(
             question=question.id, rater=rater.id, answer=answer, rationale=rationale or None,
             at=datetime.fromtimestamp(site.now(), UTC).isoformat(),
-            seconds=round(min(seconds, spent) if seconds is not None else spent, 1),
+            seconds=_spent(site.now() - row.at, seconds),
             supersedes=row.judgment,
         )  # fmt: skip
         keep(site, study.name, question, rater, judgment, row.question)
@@ -255,6 +263,14 @@ def submit(
         }  # fmt: skip
         connection.execute(sa.update(L).where(L.c.id == id).values(**values))
     return judgment
+
+
+def _spent(since: float, told: float | None) -> float:
+    """Seconds on a question: what the browser told, at most those since it was given out. A clock that was set
+    back in between knows nothing; then it is the browser's word, or nothing."""
+    if since < 0:
+        return round(told or 0.0, 1)
+    return round(since if told is None else min(told, since), 1)
 
 
 def _take_again(site: Site, connection: sa.Connection, row: Any) -> None:

@@ -50,7 +50,7 @@ def environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= {
-        "difference": texts.difference, "figure": figure, "letter": letter, "markdown": texts.markdown,
+        "figure": figure, "letter": letter, "markdown": texts.markdown,
         "moment": moment, "plain": texts.plain, "raw": texts.raw, "said": said,
     }  # fmt: skip
     return made

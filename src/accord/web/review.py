@@ -128,7 +128,7 @@ def _dispute_page(
         request, "dispute.html", here.who, status=status, here=here, row=row, ask=ask, prompt=prompt,
         texts=shown, values=values, notice=notice, flags=flags, options=options_of(ask),
         groups=groups_of(ask, shown), tally=json.loads(row.tally),
-        diff=texts.difference(*shown) if len(shown) == 2 else None,
+        diff=texts.compared(*shown) if len(shown) == 2 else None,
         given=quality.answers(here.site, here.study.name, row.id), turned=_turned,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import functools
 import hmac
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from accord.store import Store
 from accord.store.database import Database
 from accord.web import tables
 
-__all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of"]
+__all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of", "steady"]
 
 Policy = Callable[[Sequence[Prompt]], list[Response]]
 """Prompts in, one response to each out, in order."""
@@ -34,7 +35,7 @@ class Site:
     store: Store
     origin: str = "http://localhost:8000"
     policies: Mapping[str, Policy] = field(default_factory=dict)
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = field(default_factory=lambda: steady())
     hooks_allowed: Sequence[str] = ()
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     fruitless: set[tuple[str, int, str]] = field(default_factory=set)
@@ -116,6 +117,23 @@ def document(text: str) -> dict[str, Any]:
     """A guideline version's document."""
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def steady(
+    wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+) -> Callable[[], float]:
+    """The wall's clock that never goes back: set back, it goes on from where it was, at its own pace, until
+    the wall has caught up. What lasts from one reading to a later one is never negative."""
+    turn, last = threading.Lock(), (wall(), monotonic())
+
+    def now() -> float:
+        nonlocal last
+        with turn:
+            at = monotonic()
+            last = (max(wall(), last[0] + at - last[1]), at)
+            return last[0]
+
+    return now
 
 
 def new_id() -> str:
