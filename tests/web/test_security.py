@@ -437,7 +437,7 @@ def test_hostile_text_is_only_text_wherever_it_is_stored(
         assert all(re.match(r"(/(?!/)|#|https?://|mailto:|\?)", link) for link in found.links), (
             found.links
         )
-        assert found.scripts == {"/static/htmx.min.js", "/static/accord.js"}
+        assert found.scripts == {"/static/htmx.min.js", "/static/keep.js", "/static/accord.js"}
 
 
 VS = "\ufe0f"

@@ -11,6 +11,7 @@ no verdict.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from accord.feedback.study import Ask, Study
 from accord.store import rows, schema
 from accord.web import tables
 from accord.web.accounts import Who
+from accord.web.drafts import save_draft, written
 from accord.web.judgments import keep
 from accord.web.queue import REPEAT, pick, tell_gains
 from accord.web.site import Site, new_id, rater_of
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 LIVE = ("held", "submitted")
+BEGUN = 20  # questions begun and not answered in time that are looked at
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 L, Q = tables.leases, tables.study_questions
 
@@ -136,11 +139,31 @@ def claim(site: Site, study: Study, who: Who, draw: random.Random | None = None)
         with site.db.writing() as connection:
             expire(site, study.name)
             held = connection.execute(sa.select(L.c.id).where(*mine)).scalar()
-            id = held or _claim(site, connection, study, who, draw)
+            id = held or _begun(site, connection, study, who)
+            id = id or _claim(site, connection, study, who, draw)
             if id is None:
                 return None
             row = connection.execute(_with_question().where(L.c.id == id)).one()
     return _lease(site, study, row)
+
+
+def _begun(site: Site, connection: sa.Connection, study: Study, who: Who) -> str | None:
+    """A question this rater had begun when time ran out, held again: the newest that nobody took since."""
+    begun = _with_question().where(
+        L.c.study == study.name,
+        L.c.account == who.id,
+        L.c.state == "expired",
+        L.c.draft.is_not(None),
+    )
+    for row in connection.execute(begun.order_by(L.c.at.desc()).limit(BEGUN)).all():
+        if written(json.loads(row.draft)):
+            with contextlib.suppress(Lost):
+                _take_again(connection, row, "held")
+                until = site.now() + 60 * study.lease_minutes
+                again = {"expires_at": until, "ended_at": None}
+                connection.execute(sa.update(L).where(L.c.id == row.id).values(**again))
+                return str(row.id)
+    return None
 
 
 def expire(site: Site, study: str) -> int:
@@ -246,7 +269,7 @@ def submit(
         if (row.judgment or "") != base:
             return None
         if row.state not in LIVE:
-            _take_again(site, connection, row)
+            _take_again(connection, row, "submitted")
         question, rater = _question(row), rater_of(who.name)
         judgment = Judgment(
             question=question.id, rater=rater.id, answer=answer, rationale=rationale or None,
@@ -266,19 +289,19 @@ def submit(
 
 
 def _spent(since: float, told: float | None) -> float:
-    """Seconds on a question: what the browser told, at most those since it was given out. A clock that was set
-    back in between knows nothing; then it is the browser's word, or nothing."""
+    """Seconds on a question: what the browser told, at most those since it was given out. A clock that was
+    set back in between knows nothing; then it is the browser's word, or nothing."""
     if since < 0:
         return round(told or 0.0, 1)
     return round(since if told is None else min(told, since), 1)
 
 
-def _take_again(site: Site, connection: sa.Connection, row: Any) -> None:
-    """Give the holder of an expired lease the seat back where there is one."""
+def _take_again(connection: sa.Connection, row: Any, state: str) -> None:
+    """Give the holder of an expired lease the seat back where there is one; Lost where there is none."""
     free = row.arm == REPEAT or (row.question_state == "open" and row.taken < row.wanted)
     if row.state != "expired" or not free or _has(connection, row):
         raise Lost
-    held = {"state": "submitted", "seat": _seat(connection, row.question)}
+    held = {"state": state, "seat": _seat(connection, row.question)}
     connection.execute(sa.update(L).where(L.c.id == row.id).values(**held))
     _take(connection, row.question, row.arm)
 
@@ -347,13 +370,3 @@ def skip(site: Site, study: Study, who: Who, id: str, reason: str) -> bool:
         if row.state == "held":
             _give_back(connection, row)
     return True
-
-
-def save_draft(site: Site, study: Study, who: Who, id: str, draft: dict[str, str]) -> bool:
-    """Keep what is filled in so far and hold the lease as long again; False when it is not held any more."""
-    until = site.now() + 60 * study.lease_minutes
-    values = {"expires_at": until, "draft": canonical_json(draft)}
-    with site.db.writing() as connection:
-        mine = (L.c.id == id, L.c.study == study.name, L.c.account == who.id, L.c.state == "held")
-        done = connection.execute(sa.update(L).where(*mine).values(**values))
-        return bool(done.rowcount)
