@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from statistics import median
 from typing import Annotated, Any
 
@@ -10,32 +12,47 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from accord.core.errors import DataError
-from accord.core.types import steps_of
+from accord.core.types import Answer, Judgment, steps_of
 from accord.feedback.study import Compare, Rank, Rate, Steps
 from accord.web import leases, tables, texts
-from accord.web.answers import answer_of, choices, fields_of
+from accord.web.answers import answer_of, choices, fields_of, said_in
+from accord.web.drafts import Elsewhere, fields_in, mark_of, uncounted
 from accord.web.leases import Lease, Lost
 from accord.web.pages import page
 from accord.web.queue import left_for
+from accord.web.quiz import qualified
 from accord.web.security import Checked, Form, Here, may
 from accord.web.site import document, new_id
 from accord.web.studies import what_changed
 
-__all__ = ["groups_of", "options_of", "qualified", "router"]
+__all__ = ["groups_of", "options_of", "router"]
 
 router = APIRouter(include_in_schema=False)
 Annotator = Annotated[Here, Depends(may("annotate"))]
 L = tables.leases
 COUNT_EVERY = 30.0  # seconds
 LOST = "Your time on that question ran out and it went to others; the answer was not counted."
+KEPT_ASIDE = " What you had written is kept under Your work."
+TIME_RAN_OUT = (
+    "Your time on this question ran out. Submit to be counted all the same, if a seat is free."
+)
+DIFFERS = (
+    "You have answered this question already, on another page, and the two answers differ. Which one counts? "
+    "The kept one stands until you replace it."
+)
+ELSEWHERE = (
+    "Another page of yours has something else written on this question. What is here stays here: submit it "
+    "to choose."
+)
 NOTICES = {
-    "lost": LOST,
+    "lost": LOST + KEPT_ASIDE,
     "skipped": "Skipped. You won't meet that question again.",
     "not-skipped": "Not skipped: you have answered that question, or were given it again.",
     "flagged": "Flagged. A reviewer will look at it.",
     "changed": "Your answer was changed.",
     "again": "That answer was kept already.",
     "nothing": "There is nothing to undo yet.",
+    "was-skipped": "You had skipped that question; the answer was not counted.",
 }
 
 
@@ -49,16 +66,28 @@ def annotate(request: Request, here: Annotator, notice: str = "") -> Response:
         return RedirectResponse(f"/studies/{here.study.name}/quiz", status_code=303)
     lease = leases.claim(here.site, here.study, here.who)
     if lease is None:
-        return RedirectResponse(f"/studies/{here.study.name}/done", status_code=303)
-    return _show(request, here, lease, lease.draft, notice=NOTICES.get(notice, ""))
+        tail = f"?notice={notice}" if notice in NOTICES else ""
+        return RedirectResponse(f"/studies/{here.study.name}/done{tail}", status_code=303)
+    told = NOTICES.get(notice, "") or (LOST + KEPT_ASIDE if _just_lost(here, lease) else "")
+    return _show(request, here, lease, lease.draft, notice=told)
+
+
+def _just_lost(here: Here, lease: Lease) -> bool:
+    """Whether the question this rater had before was begun and went to others."""
+    late = uncounted(here.site, here.study, here.who)
+    mine = (L.c.study == here.study.name, L.c.account == here.who.id, L.c.id != lease.id)
+    before = here.site.one(sa.select(L.c.id).where(*mine).order_by(L.c.at.desc()).limit(1))
+    return bool(late) and before is not None and late[0][0].id == before.id
 
 
 @router.get("/studies/{study}/annotate/{lease}")
 def annotate_again(request: Request, here: Annotator, lease: str) -> Response:
-    """A question answered before, to correct it."""
+    """A question answered before, to correct it; or one whose time ran out, with what was written."""
     found = _found(here, lease)
     if found.state == "held":
         return RedirectResponse(f"/studies/{here.study.name}/annotate", status_code=303)
+    if found.state == "expired":
+        return _show(request, here, found, found.draft, notice=TIME_RAN_OUT)
     if found.judgment is None:
         raise HTTPException(404, "There is no answer to correct.")
     old = here.site.store.judgment(found.judgment).judgment
@@ -75,8 +104,10 @@ def _found(here: Here, lease: str) -> Lease:
 
 
 def _show(
-    request: Request, here: Here, lease: Lease, values: Form, *, notice: str = "", status: int = 200
-) -> HTMLResponse:
+    request: Request, here: Here, lease: Lease, values: Form, *, notice: str = "", status: int = 200,
+    base: str | None = None, kept: Judgment | None = None,
+) -> HTMLResponse:  # fmt: skip
+    """`base` is what the form was made from (now, by default), `kept` the answer it would replace."""
     ask = lease.ask
     shown = [r.shown for r in lease.responses]
     guideline = here.site.guideline(here.study.name, lease.guideline)
@@ -87,10 +118,17 @@ def _show(
     return page(
         request, "annotate.html", here.who, status=status, here=here, lease=lease, ask=ask,
         texts=shown, values=values, notice=notice, groups=groups_of(ask, shown),
-        options=options_of(ask), diff=texts.difference(*shown) if len(shown) == 2 else None,
+        options=options_of(ask), diff=texts.compared(*shown) if len(shown) == 2 else None,
         guideline=document(guideline.document) if guideline else None, version=lease.guideline,
-        pace=pace, news=news, base=here.site.opaque(lease.judgment) if lease.judgment else "",
+        pace=pace, news=news, base=_base(here, lease) if base is None else base, kept=kept,
+        late=len(uncounted(here.site, here.study, here.who)),
+        tab=values.get("tab") if status != 200 else new_id(),
+        after=values.get("after") if status != 200 else mark_of(lease.draft),
     )  # fmt: skip
+
+
+def _base(here: Here, lease: Lease) -> str:
+    return here.site.opaque(lease.judgment) if lease.judgment else ""
 
 
 def options_of(ask: Any) -> list[dict[str, Any]]:
@@ -150,7 +188,7 @@ def _left(here: Here, connection: sa.Connection, done: int) -> int:
     """How many questions are left: counted twice a minute, in between by what was done since."""
     key = (here.study.name, here.who.id)
     at, left, then = here.site.left.get(key, (0.0, 0, 0))
-    if here.site.now() - at > COUNT_EVERY:
+    if not 0 <= here.site.now() - at <= COUNT_EVERY:
         at, left, then = here.site.now(), left_for(connection, *key), done
         here.site.left[key] = (at, left, then)
     return max(0, left - (done - then))
@@ -165,7 +203,7 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
     found = _found(here, lease)
     try:
         answer = answer_of(found.ask, form, [r.text for r in found.responses])
-        rationale = form.get("rationale", "").strip()[:20_000]
+        rationale = said_in(form, "rationale")
         base, last = form.get("base", ""), found.judgment
         if last and base == here.site.opaque(last):
             base = last
@@ -174,12 +212,33 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
             seconds=_seconds(form.get("seconds", "")), rationale=rationale,
         )  # fmt: skip
     except DataError as error:
-        return _show(request, here, found, form, notice=f"{error.where}: {error.what}.", status=422)
+        told = f"{error.where}: {error.what}."
+        return _show(request, here, found, form, notice=told, status=422, base=form.get("base"))
     except Lost:
-        return _next(here, "lost")
+        _keep(here, lease, form)
+        return _next(here, "lost" if found.state != "skipped" else "was-skipped")
     if kept is None:
-        return _next(here, "again")
+        return _twice(request, here, _found(here, lease), form, answer, rationale)
     return _next(here, "changed" if base else "")
+
+
+def _twice(
+    request: Request, here: Here, lease: Lease, form: Form, answer: Answer, rationale: str
+) -> Response:
+    """A form of a question that has an answer by now: the same one again, or the rater chooses."""
+    if lease.judgment is None:
+        return _next(here, "lost")
+    old = here.site.store.judgment(lease.judgment).judgment
+    if (old.answer, old.rationale or "") == (answer, rationale):
+        return _next(here, "again")
+    return _show(request, here, lease, form, notice=DIFFERS, status=409, kept=old)
+
+
+def _keep(here: Here, lease: str, form: Form) -> None:
+    """What is written on the question's page, wherever its form was sent."""
+    with contextlib.suppress(Elsewhere):
+        if set(fields_in(form)) - {"seconds"}:
+            leases.save_draft(here.site, here.study, here.who, lease, fields_in(form))
 
 
 def _next(here: Here, notice: str = "") -> RedirectResponse:
@@ -198,9 +257,11 @@ def _seconds(text: str) -> float | None:
 @router.post("/studies/{study}/annotate/{lease}/draft")
 def draft(here: Annotator, form: Checked, lease: str) -> Response:
     """Autosave; holds the lease as long again."""
-    fields = {k: v for k, v in form.items() if k not in ("csrf", "base")}
-    if leases.save_draft(here.site, here.study, here.who, lease, fields):
-        return PlainTextResponse("Saved")
+    try:
+        if leases.save_draft(here.site, here.study, here.who, lease, fields_in(form)):
+            return PlainTextResponse("Saved")
+    except Elsewhere:
+        return PlainTextResponse(ELSEWHERE, status_code=409)
     found = _found(here, lease)
     if found.judgment:  # a correction is kept when it is submitted
         return PlainTextResponse("")
@@ -210,25 +271,36 @@ def draft(here: Annotator, form: Checked, lease: str) -> Response:
 @router.post("/studies/{study}/annotate/{lease}/skip")
 def skip(request: Request, here: Annotator, form: Checked, lease: str) -> Response:
     """Leave the question to others."""
+    _keep(here, lease, form)
     try:
-        done = leases.skip(here.site, here.study, here.who, lease, form.get("reason", ""))
+        done = leases.skip(here.site, here.study, here.who, lease, said_in(form, "reason"))
     except DataError as error:
-        found = _found(here, lease)
-        return _show(request, here, found, form, notice=f"To skip, {error.what}.", status=422)
+        return _not_told(request, here, lease, form, f"Not skipped: {error.where}: {error.what}.")
     return _next(here, "skipped" if done else "not-skipped")
 
 
 @router.post("/studies/{study}/annotate/{lease}/flag")
-def flag(here: Annotator, form: Checked, lease: str) -> Response:
+def flag(request: Request, here: Annotator, form: Checked, lease: str) -> Response:
     """Tell the reviewers; the question stays where it is."""
     found = _found(here, lease)
+    _keep(here, lease, form)
+    try:
+        reason = said_in(form, "reason") or "no reason given"
+    except DataError as error:
+        return _not_told(request, here, lease, form, f"Not flagged: {error.where}: {error.what}.")
     row = {
         "id": new_id(), "study": here.study.name, "question": found.study_question,
-        "account": here.who.id, "at": here.site.now(), "closed_at": None,
-        "reason": form.get("reason", "").strip()[:2000] or "no reason given",
+        "account": here.who.id, "at": here.site.now(), "closed_at": None, "reason": reason,
     }  # fmt: skip
     here.site.run(sa.insert(tables.flags).values(**row))
     return _next(here, "flagged")
+
+
+def _not_told(request: Request, here: Here, lease: str, form: Form, notice: str) -> Response:
+    """The question again, with what was answered on it so far."""
+    found = _found(here, lease)
+    values = {**found.draft, **fields_in(form)}
+    return _show(request, here, found, values, notice=notice, status=422, base=form.get("base"))
 
 
 @router.post("/studies/{study}/annotate/{lease}/preview")
@@ -237,74 +309,51 @@ def preview(request: Request, here: Annotator, form: Checked, lease: str) -> Res
     found = _found(here, lease)
     text = form.get("text", "")
     shown = found.responses[0].text if found.responses else None
-    diff = None if shown is None else texts.difference(shown, text)
+    diff = None if shown is None else texts.compared(shown, text, texts.EDIT)
     return page(request, "preview.html", here.who, text=text, diff=diff)
 
 
 @router.post("/studies/{study}/undo")
 def undo(here: Annotator, form: Checked) -> Response:
     """Back to the last submission; a new answer to it will supersede the old one."""
+    if "lease" in form:
+        _keep(here, form["lease"], form)
     last = leases.last_submitted(here.site, here.study, here.who)
     if last is None:
         return _next(here, "nothing")
     return RedirectResponse(f"/studies/{here.study.name}/annotate/{last}", status_code=303)
 
 
-# -- the quiz -------------------------------------------------------------------------------------
-
-
-def qualified(here: Here) -> bool:
-    """Whether this account passed the study's quiz."""
-    q = tables.qualifications
-    passed = (q.c.study == here.study.name, q.c.account == here.who.id, q.c.passed.is_(sa.true()))
-    return here.site.one(sa.select(q.c.id).where(*passed)) is not None
-
-
-@router.get("/studies/{study}/quiz")
-def quiz(request: Request, here: Annotator) -> Response:
-    """The guidelines and the questions about them."""
-    if here.study.quiz is None or qualified(here):
-        return _next(here)
-    return _quiz_page(request, here, {}, None)
-
-
-def _quiz_page(request: Request, here: Here, said: Form, right: int | None) -> HTMLResponse:
-    guideline = here.site.guideline(here.study.name)
-    return page(
-        request, "quiz.html", here.who, here=here, quiz=here.study.quiz, said=said, right=right,
-        guideline=document(guideline.document) if guideline else None,
-    )  # fmt: skip
-
-
-@router.post("/studies/{study}/quiz")
-def answer_quiz(request: Request, here: Annotator, form: Checked) -> Response:
-    """Count what is right; go on when it is enough, else show why."""
-    found = here.study.quiz
-    if found is None:
-        return _next(here)
-    right = sum(form.get(f"quiz-{i}") == q.answer for i, q in enumerate(found.questions))
-    passed = right >= found.pass_share * len(found.questions)
-    row = {
-        "id": new_id(), "study": here.study.name, "account": here.who.id, "passed": passed,
-        "right": right, "asked": len(found.questions), "at": here.site.now(),
-    }  # fmt: skip
-    here.site.run(sa.insert(tables.qualifications).values(**row))
-    return _next(here) if passed else _quiz_page(request, here, form, right)
-
-
 # -- done -----------------------------------------------------------------------------------------
 
 
 @router.get("/studies/{study}/done")
-def done(request: Request, here: Annotator) -> Response:
-    """What this rater has done."""
-    mine = (L.c.study == here.study.name, L.c.account == here.who.id, L.c.state == "submitted")
-    query = sa.select(L).where(*mine).order_by(L.c.ended_at.desc()).limit(50)
-    rows = here.site.all(query)
+def done(request: Request, here: Annotator, notice: str = "") -> Response:
+    """What this rater has done, and what they had begun and was not counted."""
+    rows = here.site.all(leases.submitted(here.study, here.who).limit(50))
     said = {
         j: line.judgment for j, line in here.site.store.lineage([r.judgment for r in rows]).items()
     }
     pace = _pace(here)
     with here.site.db.reading() as connection:
         pace["left"] = left_for(connection, here.study.name, here.who.id)
-    return page(request, "done.html", here.who, here=here, rows=rows, said=said, pace=pace)
+    late = [
+        (row, _in_words(here, row, fields))
+        for row, fields in uncounted(here.site, here.study, here.who)
+    ]
+    return page(request, "done.html", here.who, here=here, rows=rows, said=said, pace=pace, late=late,
+                notice=NOTICES.get(notice, ""))  # fmt: skip
+
+
+def _in_words(here: Here, lease: Any, fields: Form) -> str:
+    """A draft as its rater would say it."""
+    q = tables.study_questions
+    row = here.site.one(sa.select(q.c.block).where(q.c.id == lease.question))
+    ask = here.study.questions[row.block]
+    names = [axis.name for axis in ask.axes] if isinstance(ask, Rate) else list("ABCDEFGHI")
+    labels = {str(o["value"]): str(o["label"]) for o in options_of(ask)}
+    parts = [labels.get(fields["choice"], "")] if "choice" in fields else []
+    for n in sorted(int(k[6:]) for k in fields if re.fullmatch(r"group-[0-9]{1,4}", k)):
+        name = names[n] if ask.kind != "steps" and n < len(names) else f"step {n + 1}"
+        parts.append(f"{name} {fields.get(f'group-{n}', '')}")
+    return ", ".join(parts) + fields.get("text", "")

@@ -18,8 +18,9 @@ from accord.core.types import (
 from accord.feedback.study import Ask, Compare, Rank, Rate, Steps, Write
 from accord.web.security import Form
 
-__all__ = ["answer_of", "choices", "fields_of"]
+__all__ = ["answer_of", "choices", "fields_of", "said", "said_in"]
 
+LONGEST = {"rationale": 20_000, "reason": 2_000}  # characters
 WORDS = {1: "slightly better", 2: "better", 3: "much better"}
 
 
@@ -82,6 +83,17 @@ def answer_of(ask: Ask, form: Form, texts: list[str]) -> Answer:
     if form.get("choice") not in ("up", "down"):
         raise DataError("choose up or down", where="answer")
     return Thumb(up=form["choice"] == "up")
+
+
+def said_in(form: Form, key: str) -> str:
+    """A text of a form; DataError for one that is too long, rather than a part of it."""
+    text = form.get(key, "").strip()
+    if len(text) > LONGEST[key]:
+        raise DataError(
+            f"is {len(text):,} characters long, at most {LONGEST[key]:,} are kept",
+            where={"rationale": "why"}.get(key, key),
+        )
+    return text
 
 
 def form_int(text: str, what: str, low: int, high: int) -> int:

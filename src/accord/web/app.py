@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from accord import __version__
-from accord.core.errors import AccordError
-from accord.web import admin, annotate, api, arena, export, guidelines, home, review
+from accord.core.errors import AccordError, StoreError
+from accord.web import admin, annotate, api, arena, export, guidelines, home, quiz, review
 from accord.web.pages import HERE, page
-from accord.web.security import Safe, SignInFirst
+from accord.web.security import HEADERS, Safe, SignInFirst
 from accord.web.site import Site
 
 __all__ = ["ROOMS", "create_app"]
 
-ROOMS = (home, annotate, review, guidelines, admin, export, arena, api)
-WORDS = {403: "Not allowed", 404: "Not found", 413: "Too long", 429: "Too many tries"}
+ROOMS = (home, quiz, annotate, review, guidelines, admin, export, arena, api)
+WORDS = {
+    401: "Signed out",
+    403: "Not allowed",
+    404: "Not found",
+    413: "Too long",
+    429: "Too many tries",
+}
+WORDS |= dict.fromkeys((500, 503, 507), "Not kept")
+LOG = logging.getLogger("accord.web")
+FULL = ("disk is full", "No space left", "Disk quota exceeded")  # SQLite's words, and the system's
+DISK_FULL = (
+    "The server's disk is full, so this could not be kept. Tell whoever runs it; then try again."
+)
+NOT_KEPT = "The server can't read or write its store now, so this could not be kept. Try again in a minute."
+BROKEN = "Something went wrong on the server, and this may not have been kept. Try again."
 
 
 def create_app(site: Site) -> FastAPI:
@@ -36,12 +52,18 @@ def create_app(site: Site) -> FastAPI:
     app.add_exception_handler(StarletteHTTPException, _fault)
     app.add_exception_handler(RequestValidationError, _bad_request)
     app.add_exception_handler(AccordError, _told)
+    for machine in (StoreError, OSError):
+        app.add_exception_handler(machine, _not_kept)
+    app.add_exception_handler(Exception, _broken)
     return app
 
 
 def _sign_in_first(request: Request, error: Exception) -> Response:
+    """To the sign-in page; what sends a form is told, and stays where it is with what it holds."""
     assert isinstance(error, SignInFirst)
-    return error.response()
+    if request.method == "GET":
+        return error.response()
+    return _say(request, 401, "You are signed out, so this was not sent.")
 
 
 def _fault(request: Request, error: Exception) -> Response:
@@ -60,11 +82,30 @@ def _told(request: Request, error: Exception) -> Response:
     return _say(request, 422, str(error))
 
 
+def _not_kept(request: Request, error: Exception) -> Response:
+    """A fault of this machine: told plainly, without paths, and with them in the server's log."""
+    full = any(sign in str(error) for sign in FULL)
+    LOG.error("%s %s: %s", request.method, request.url.path, error, exc_info=not full)
+    if full:
+        return _say(request, 507, DISK_FULL)
+    store = isinstance(error, StoreError)
+    return _say(request, 503 if store else 500, NOT_KEPT if store else BROKEN)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """A fault of ours; the server logs it with its traceback."""
+    said = _say(request, 500, BROKEN)
+    said.headers.update(HEADERS)  # this answer comes from outside of `Safe`
+    return said
+
+
 def _say(
     request: Request, status: int, what: str, headers: dict[str, str] | None = None
 ) -> Response:
     if request.url.path.startswith("/api/"):
         return JSONResponse({"detail": what}, status_code=status, headers=headers)
+    if "hx-request" in request.headers and status >= 400:  # beside the form, never in its place
+        return PlainTextResponse(what, status, headers)
     made = page(request, "fault.html", status=status, title=WORDS.get(status, "Fault"), what=what)
     made.headers.update(headers or {})
     return made

@@ -22,11 +22,11 @@ from accord.core.types import Judgment, Message, Preference, Prompt, Question
 from accord.core.types import Response as Answer
 from accord.feedback.study import Compare
 from accord.web import tables
-from accord.web.annotate import qualified
-from accord.web.answers import answer_of, choices
+from accord.web.answers import answer_of, choices, said_in
 from accord.web.judgments import keep
 from accord.web.pages import page
-from accord.web.security import Checked, Here, may, wanted
+from accord.web.quiz import qualified
+from accord.web.security import Checked, Form, Here, may, wanted
 from accord.web.site import new_id, rater_of
 
 __all__ = ["router"]
@@ -35,6 +35,12 @@ router = APIRouter(include_in_schema=False, prefix="/studies/{study}/arena")
 T = tables.talks
 VOTE = Compare(kind="compare")
 LONGEST = 8000  # characters of a message
+GONE_ON = (
+    "This chat went on, or ended, on another page of yours. Your message was not sent; it is below."
+)
+NO_VOTE = (
+    "This chat went on, or ended, on another page of yours. Your vote was not counted: look again."
+)
 
 
 def past_the_quiz(here: Annotated[Here, Depends(may("annotate"))]) -> Here:
@@ -54,15 +60,33 @@ def talk(request: Request, here: Chatter) -> Response:
     return _page(request, here, _current(here))
 
 
-def _page(request: Request, here: Here, row: Any, notice: str = "", status: int = 200) -> Response:
+def _page(
+    request: Request,
+    here: Here,
+    row: Any,
+    notice: str = "",
+    status: int = 200,
+    form: Form | None = None,
+) -> Response:
+    """With what was written (`form`) and not taken."""
     if here.study.arena is None:
         raise HTTPException(404, "This study has no arena.")
     turns = [] if row is None else json.loads(row.turns)
     return page(
         request, "arena.html", here.who, here=here, talk=row.id if row else "", turns=turns,
         options=choices(VOTE), full=len(turns) >= here.study.arena.most_turns, notice=notice,
-        status=status,
+        status=status, written=form or {}, turn=_turn(row),
     )  # fmt: skip
+
+
+def _turn(row: Any) -> str:
+    """Names the chat and how far it is: what a form was made from."""
+    return "" if row is None else f"{row.id}.{len(json.loads(row.turns))}"
+
+
+def _gone_on(form: Form, row: Any) -> bool:
+    """Whether the chat is further now than on the page the form was sent from."""
+    return bool(form.get("turn", _turn(row)) != _turn(row))
 
 
 def _current(here: Here) -> Any:
@@ -78,16 +102,21 @@ def say(request: Request, here: Chatter, form: Checked) -> Response:
         raise HTTPException(404, "This study has no arena.")
     row = _current(here)
     turns = [] if row is None else json.loads(row.turns)
+    if _gone_on(form, row):
+        return _page(request, here, row, GONE_ON, 409, form)
     try:
         text = wanted(form, "text", LONGEST)
         if len(turns) >= arena.most_turns:
             raise DataError("this chat is full", where="turns", mend="start a new one")
         turn = _answered(here, row, turns, text)
     except AccordError as error:
-        return _page(request, here, row, str(error), 422)
+        return _page(request, here, row, str(error), 422, form)
     with here.site.db.writing() as connection:
         now = _current(here)
         if (now and now.turns) != (row and row.turns):  # sent twice: the first one counts
+            last = json.loads(now.turns)[-1]["user"] if now and now.turns != "[]" else None
+            if last != text:
+                return _page(request, here, now, GONE_ON, 409, form)
             return RedirectResponse(f"/studies/{here.study.name}/arena", status_code=303)
         if now is None:
             made = {
@@ -137,10 +166,12 @@ def vote(request: Request, here: Chatter, form: Checked) -> Response:
     turns = [] if row is None else json.loads(row.turns)
     if not turns or here.study.arena is None:
         raise HTTPException(404, "There is nothing to vote on.")
+    if _gone_on(form, row):
+        return _page(request, here, row, NO_VOTE, 409)
     try:
         answer = answer_of(VOTE, form, ["", ""])
     except DataError as error:
-        return _page(request, here, row, str(error), 422)
+        return _page(request, here, row, str(error), 422, form)
     assert isinstance(answer, Preference)
     site, last = here.site, turns[-1]
     before = _messages(here.study.arena.system, turns[:-1])
@@ -161,12 +192,12 @@ def vote(request: Request, here: Chatter, form: Checked) -> Response:
     )
     rater = rater_of(here.who.name)
     with site.db.writing() as connection:
-        if _current(here).turns != row.turns:
-            return RedirectResponse(f"/studies/{here.study.name}/arena#end", status_code=303)
+        if (now := _current(here)) is None or now.turns != row.turns:
+            return _page(request, here, now, NO_VOTE, 409)
         judgment = Judgment(
             question=question.id, rater=rater.id, answer=answer, supersedes=last["vote"],
             at=datetime.fromtimestamp(site.now(), UTC).isoformat(),
-            rationale=form.get("rationale", "").strip()[:20_000] or None,
+            rationale=said_in(form, "rationale") or None,
         )  # fmt: skip
         site.store.add_prompts([prompt])
         site.store.add_responses(prompt, responses)

@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from accord.core.config import validate
 from accord.core.errors import ConfigError
+from accord.core.hashing import canonical_json, content_hash
 from accord.feedback.study import Study
 from accord.web import tables
 from accord.web.pages import letter, page
@@ -58,6 +59,7 @@ def _page(
         request, "guidelines.html", here.who, here=here, versions=versions, a=a, b=b, diff=diff,
         guideline=document(shown.document) if shown else None, newest=newest,
         written=_with_room(written or last), quiz=_with_room(quiz or held), notice=notice, status=status,
+        quiz_base=_quiz_mark(here),
     )  # fmt: skip
 
 
@@ -76,7 +78,7 @@ def _with_room(lists: dict[str, Any]) -> dict[str, Any]:
 def publish(request: Request, here: Manager, form: Checked) -> Response:
     """A new version; questions given out from now on name it."""
     written = {
-        "text": form.get("text", "").strip()[:LONGEST],
+        "text": form.get("text", "").strip(),
         "criteria": [
             {"name": row["name"], "text": row["text"]}
             for row in sorted(_rows(form, "criterion", ("name", "text"), "place"), key=_place)
@@ -91,9 +93,19 @@ def publish(request: Request, here: Manager, form: Checked) -> Response:
     }  # fmt: skip
     told = {k: written[k] for k in ("criteria", "examples")} | {"guidelines": written["text"]}
     try:
+        _check_lengths(form)
         changed = validate(Study, {**here.study.model_dump(), **told}, where="guidelines")
     except ConfigError as error:
         return _page(request, here, notice=str(error), written=written, status=422)
+    newest = here.site.guideline(here.study.name)
+    if newest and newest.document == canonical_json(changed.guideline_document()):
+        return _back(here, "published")  # sent twice, or nothing is new
+    if newest and form.get("base", str(newest.number)) != str(newest.number):
+        notice = (
+            f"Version {newest.number} was published by {newest.author} since you opened this page. What you "
+            "wrote is below, and not published: compare the two, then publish again."
+        )
+        return _page(request, here, notice=notice, written=written, status=409)
     add_guideline(here.site, here.study.name, changed.guideline_document(), here.who.name)
     return _back(here, "published")
 
@@ -115,12 +127,33 @@ def save_quiz(request: Request, here: Manager, form: Checked) -> Response:
     with contextlib.suppress(ValueError):  # what is no number is told by `validate`
         quiz["pass_share"] = float(quiz["pass_share"])
     try:
+        _check_lengths(form)
         told = {**here.study.model_dump(), "quiz": quiz if questions else None}
         changed = validate(Study, told, where="quiz")
     except ConfigError as error:
         return _page(request, here, notice=str(error), quiz=quiz, status=422)
+    if form.get("base", now := _quiz_mark(here)) != now:
+        notice = (
+            "The quiz was changed since you opened this page. What you wrote is below, and not saved; "
+            "save it again to replace the quiz there is."
+        )
+        return _page(request, here, notice=notice, quiz=quiz, status=409)
     save_study(here.site, changed, here.who.name)
     return _back(here, "quiz")
+
+
+def _quiz_mark(here: Here) -> str:
+    """Says which quiz a form was made from."""
+    return content_hash(here.study.quiz)[:16]
+
+
+def _check_lengths(form: Form) -> None:
+    """ConfigError for a text that is too long, rather than a part of it."""
+    for key, text in form.items():
+        if len(text) > LONGEST:
+            raise ConfigError(
+                f"is {len(text):,} characters long", where=key, allowed=f"{LONGEST:,}"
+            )
 
 
 def _back(here: Here, notice: str) -> RedirectResponse:
@@ -134,8 +167,7 @@ def _rows(form: Form, what: str, texts: tuple[str, ...], *others: str) -> list[d
     found = (re.fullmatch(rf"{what}-(\d{{1,3}})-\w+", key) for key in form)
     numbers = sorted({int(match[1]) for match in found if match})
     rows = [
-        {k: form.get(f"{what}-{n}-{k}", "").strip()[:LONGEST] for k in (*texts, *others)}
-        for n in numbers
+        {k: form.get(f"{what}-{n}-{k}", "").strip() for k in (*texts, *others)} for n in numbers
     ]
     return [row for row in rows if any(row[k] for k in texts)]
 

@@ -11,6 +11,7 @@ no verdict.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from accord.feedback.study import Ask, Study
 from accord.store import rows, schema
 from accord.web import tables
 from accord.web.accounts import Who
+from accord.web.drafts import save_draft, written
 from accord.web.judgments import keep
 from accord.web.queue import REPEAT, pick, tell_gains
 from accord.web.site import Site, new_id, rater_of
@@ -41,9 +43,11 @@ __all__ = [
     "save_draft",
     "skip",
     "submit",
+    "submitted",
 ]
 
 LIVE = ("held", "submitted")
+BEGUN = 20  # questions begun and not answered in time that are looked at
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 L, Q = tables.leases, tables.study_questions
 
@@ -82,9 +86,17 @@ def read_lease(site: Site, study: Study, who: Who, id: str) -> Lease | None:
 
 def last_submitted(site: Site, study: Study, who: Who) -> str | None:
     """The id of the lease this rater submitted last."""
-    mine = (L.c.study == study.name, L.c.account == who.id, L.c.state == "submitted")
-    row = site.one(sa.select(L.c.id).where(*mine).order_by(L.c.ended_at.desc()).limit(1))
+    row = site.one(submitted(study, who).limit(1))
     return None if row is None else str(row.id)
+
+
+def submitted(study: Study, who: Who) -> sa.Select[Any]:
+    """This rater's leases with an answer, the last answer first: by the chain, whatever the clock said."""
+    mine = (L.c.study == study.name, L.c.account == who.id, L.c.state == "submitted")
+    j = schema.judgments
+    return (
+        sa.select(L).join_from(L, j, L.c.judgment == j.c.id).where(*mine).order_by(j.c.seq.desc())
+    )
 
 
 def _with_question() -> sa.Select[Any]:
@@ -127,11 +139,31 @@ def claim(site: Site, study: Study, who: Who, draw: random.Random | None = None)
         with site.db.writing() as connection:
             expire(site, study.name)
             held = connection.execute(sa.select(L.c.id).where(*mine)).scalar()
-            id = held or _claim(site, connection, study, who, draw)
+            id = held or _begun(site, connection, study, who)
+            id = id or _claim(site, connection, study, who, draw)
             if id is None:
                 return None
             row = connection.execute(_with_question().where(L.c.id == id)).one()
     return _lease(site, study, row)
+
+
+def _begun(site: Site, connection: sa.Connection, study: Study, who: Who) -> str | None:
+    """A question this rater had begun when time ran out, held again: the newest that nobody took since."""
+    begun = _with_question().where(
+        L.c.study == study.name,
+        L.c.account == who.id,
+        L.c.state == "expired",
+        L.c.draft.is_not(None),
+    )
+    for row in connection.execute(begun.order_by(L.c.at.desc()).limit(BEGUN)).all():
+        if written(json.loads(row.draft)):
+            with contextlib.suppress(Lost):
+                _take_again(connection, row, "held")
+                until = site.now() + 60 * study.lease_minutes
+                again = {"expires_at": until, "ended_at": None}
+                connection.execute(sa.update(L).where(L.c.id == row.id).values(**again))
+                return str(row.id)
+    return None
 
 
 def expire(site: Site, study: str) -> int:
@@ -237,13 +269,12 @@ def submit(
         if (row.judgment or "") != base:
             return None
         if row.state not in LIVE:
-            _take_again(site, connection, row)
+            _take_again(connection, row, "submitted")
         question, rater = _question(row), rater_of(who.name)
-        spent = site.now() - row.at
         judgment = Judgment(
             question=question.id, rater=rater.id, answer=answer, rationale=rationale or None,
             at=datetime.fromtimestamp(site.now(), UTC).isoformat(),
-            seconds=round(min(seconds, spent) if seconds is not None else spent, 1),
+            seconds=_spent(site.now() - row.at, seconds),
             supersedes=row.judgment,
         )  # fmt: skip
         keep(site, study.name, question, rater, judgment, row.question)
@@ -257,12 +288,20 @@ def submit(
     return judgment
 
 
-def _take_again(site: Site, connection: sa.Connection, row: Any) -> None:
-    """Give the holder of an expired lease the seat back where there is one."""
+def _spent(since: float, told: float | None) -> float:
+    """Seconds on a question: what the browser told, at most those since it was given out. A clock that was
+    set back in between knows nothing; then it is the browser's word, or nothing."""
+    if since < 0:
+        return round(told or 0.0, 1)
+    return round(since if told is None else min(told, since), 1)
+
+
+def _take_again(connection: sa.Connection, row: Any, state: str) -> None:
+    """Give the holder of an expired lease the seat back where there is one; Lost where there is none."""
     free = row.arm == REPEAT or (row.question_state == "open" and row.taken < row.wanted)
     if row.state != "expired" or not free or _has(connection, row):
         raise Lost
-    held = {"state": "submitted", "seat": _seat(connection, row.question)}
+    held = {"state": state, "seat": _seat(connection, row.question)}
     connection.execute(sa.update(L).where(L.c.id == row.id).values(**held))
     _take(connection, row.question, row.arm)
 
@@ -331,13 +370,3 @@ def skip(site: Site, study: Study, who: Who, id: str, reason: str) -> bool:
         if row.state == "held":
             _give_back(connection, row)
     return True
-
-
-def save_draft(site: Site, study: Study, who: Who, id: str, draft: dict[str, str]) -> bool:
-    """Keep what is filled in so far and hold the lease as long again; False when it is not held any more."""
-    until = site.now() + 60 * study.lease_minutes
-    values = {"expires_at": until, "draft": canonical_json(draft)}
-    with site.db.writing() as connection:
-        mine = (L.c.id == id, L.c.study == study.name, L.c.account == who.id, L.c.state == "held")
-        done = connection.execute(sa.update(L).where(*mine).values(**values))
-        return bool(done.rowcount)

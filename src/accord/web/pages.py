@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ def letter(k: int) -> str:
     return chr(ord("A") + k) if k < 26 else str(k + 1)
 
 
+def why(draft: str) -> str:
+    """The reason in a draft."""
+    return str(json.loads(draft).get("rationale", ""))
+
+
 @functools.cache
 def environment() -> Environment:
     made = Environment(
@@ -50,8 +56,8 @@ def environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= {
-        "difference": texts.difference, "figure": figure, "letter": letter, "markdown": texts.markdown,
-        "moment": moment, "plain": texts.plain, "raw": texts.raw, "said": said,
+        "figure": figure, "letter": letter, "markdown": texts.markdown,
+        "moment": moment, "plain": texts.plain, "raw": texts.raw, "said": said, "why": why,
     }  # fmt: skip
     return made
 

@@ -15,7 +15,7 @@ from accord.core.types import Judgment, Question
 from accord.store import rows, schema
 from accord.web import audit, quality, tables, texts
 from accord.web.annotate import groups_of, options_of
-from accord.web.answers import answer_of, fields_of
+from accord.web.answers import answer_of, fields_of, said_in
 from accord.web.judgments import keep
 from accord.web.pages import page
 from accord.web.security import Checked, Form, Here, may
@@ -28,6 +28,10 @@ Reader = Annotated[Here, Depends(may("look"))]
 Adjudicator = Annotated[Here, Depends(may("adjudicate"))]
 Q, F = tables.study_questions, tables.flags
 MOST = 200
+DIFFERS = (
+    "This question was decided since you opened it, and otherwise. The decision stands until you replace it: "
+    "what you chose and wrote is below."
+)
 
 
 @router.get("")
@@ -116,8 +120,10 @@ def _shown(here: Here, row: Any) -> tuple[Any, list[str]]:
 
 
 def _dispute_page(
-    request: Request, here: Here, row: Any, values: Form, notice: str = "", status: int = 200
-) -> Response:
+    request: Request, here: Here, row: Any, values: Form, notice: str = "", status: int = 200,
+    base: str | None = None,
+) -> Response:  # fmt: skip
+    """`base` is the verdict the form was made from: the one there is, by default."""
     prompt, shown = _shown(here, row)
     ask = here.study.questions[row.block]
     flags = here.site.all(
@@ -130,9 +136,15 @@ def _dispute_page(
         request, "dispute.html", here.who, status=status, here=here, row=row, ask=ask, prompt=prompt,
         texts=shown, values=values, notice=notice, flags=flags, options=options_of(ask),
         groups=groups_of(ask, shown), tally=json.loads(row.tally),
-        diff=texts.difference(*shown) if len(shown) == 2 else None,
+        diff=texts.compared(*shown) if len(shown) == 2 else None,
         given=quality.answers(here.site, here.study.name, row.id), turned=_turned,
+        base=_base(here, row) if base is None else base,
+        kept=here.site.store.judgment(row.verdict) if row.verdict and status == 409 else None,
     )  # fmt: skip
+
+
+def _base(here: Here, row: Any) -> str:
+    return here.site.opaque(row.verdict) if row.verdict else ""
 
 
 def _turned(given: quality.Given) -> str:
@@ -156,8 +168,10 @@ def adjudicate(request: Request, here: Adjudicator, form: Checked, question: str
     prompt, shown = _shown(here, row)
     try:
         answer = answer_of(here.study.questions[row.block], form, shown)
+        rationale = said_in(form, "rationale") or None
     except DataError as error:
-        return _dispute_page(request, here, row, form, f"{error.where}: {error.what}.", 422)
+        told, base = f"{error.where}: {error.what}.", form.get("base")
+        return _dispute_page(request, here, row, form, told, 422, base)
     store, site = here.site.store, here.site
     rater = rater_of(here.who.name, adjudicator=True)
     newest = site.guideline(here.study.name)
@@ -168,11 +182,17 @@ def adjudicate(request: Request, here: Adjudicator, form: Checked, question: str
     with site.db.writing() as connection:
         row = _asked(here, question)
         old = store.judgment(row.verdict) if row.verdict else None
+        if old and form.get("base", _base(here, row)) != _base(here, row):
+            if (old.judgment.answer, old.judgment.rationale) == (answer, rationale):
+                return RedirectResponse(
+                    f"/studies/{here.study.name}/disputes?notice=kept", status_code=303
+                )
+            return _dispute_page(request, here, row, form, DIFFERS, 409)
         same = old is not None and (old.question.id, old.rater.id) == (asked.id, rater.id)
         judgment = Judgment(
             question=asked.id, rater=rater.id, answer=answer,
             at=datetime.fromtimestamp(site.now(), UTC).isoformat(),
-            rationale=form.get("rationale", "").strip()[:20_000] or None,
+            rationale=rationale,
             supersedes=row.verdict if same else None,
         )  # fmt: skip
         keep(site, here.study.name, asked, rater, judgment, row.id)

@@ -21,7 +21,7 @@ from accord.store import Store
 from accord.store.database import Database
 from accord.web import tables
 
-__all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of"]
+__all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of", "steady"]
 
 Network = IPv4Network | IPv6Network
 Policy = Callable[[Sequence[Prompt]], list[Response]]
@@ -37,7 +37,7 @@ class Site:
     store: Store
     origin: str = "http://localhost:8000"
     policies: Mapping[str, Policy] = field(default_factory=dict)
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = field(default_factory=lambda: steady())
     hooks_allowed: Sequence[str] = ()
     proxied: bool = False
     """Whether browsers come through a proxy; what those in `proxies` say of an address is believed."""
@@ -137,6 +137,23 @@ def document(text: str) -> dict[str, Any]:
     """A guideline version's document."""
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def steady(
+    wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+) -> Callable[[], float]:
+    """The wall's clock that never goes back: set back, it goes on from where it was, at its own pace, until
+    the wall has caught up. What lasts from one reading to a later one is never negative."""
+    turn, last = threading.Lock(), (wall(), monotonic())
+
+    def now() -> float:
+        nonlocal last
+        with turn:
+            at = monotonic()
+            last = (max(wall(), last[0] + at - last[1]), at)
+            return last[0]
+
+    return now
 
 
 def new_id() -> str:

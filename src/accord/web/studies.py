@@ -3,7 +3,6 @@ new and leaves what is there."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from accord.feedback.study import Ask, Item, Study, check_item, read_items
 from accord.web import audit, tables
 from accord.web.scoring import check_arm, score
 from accord.web.site import Site, document, parse_study
+from accord.web.texts import changes
 
 __all__ = ["add_guideline", "add_items", "load_study", "save_study", "what_changed"]
 
@@ -67,7 +67,7 @@ def _first_said(site: Site, study: Study, by: str) -> None:
 
 def save_study(site: Site, study: Study, by: str) -> None:
     """Keep the study's settings; its items are kept as questions. ConfigError when a block of questions
-    that is there already becomes another kind."""
+    that is there already becomes another kind, or one that is answered already another scale."""
     bare = [ask.model_copy(update={"items": []}) for ask in study.questions]
     config = canonical_json(study.model_copy(update={"questions": bare}))
     sha256, table = content_hash(config), tables.studies
@@ -79,19 +79,47 @@ def save_study(site: Site, study: Study, by: str) -> None:
         elif old.sha256 == sha256:
             return
         else:
-            _check_blocks(parse_study(old.config), study)
+            _check_blocks(site, parse_study(old.config), study)
             values = {"config": config, "sha256": sha256}
             connection.execute(sa.update(table).where(table.c.name == study.name).values(**values))
         audit.record(site, by, "study saved", study.name, sha256=sha256)
 
 
-def _check_blocks(old: Study, new: Study) -> None:
+SCALES = ("points", "axes", "tie", "both_bad", "ties")  # what an answer is given on
+
+
+def _scale(ask: Ask) -> dict[str, Any]:
+    found = ask.model_dump(include=set(SCALES))
+    for axis in found.get("axes", []):
+        axis.pop("text")  # how an axis is explained may become clearer
+    return found
+
+
+def _check_blocks(site: Site, old: Study, new: Study) -> None:
     before, after = ([ask.kind for ask in study.questions] for study in (old, new))
     if after[: len(before)] != before:
         raise ConfigError(
             "the kinds of questions asked so far can't change", where=f"study {new.name}",
             allowed=f"{', '.join(before)}, then more", mend="or give the study another name",
         )  # fmt: skip
+    q, table = tables.study_questions, tables.leases
+    given = sa.select(q.c.block).join_from(q, table, table.c.question == q.c.id)
+    answered = {row.block for row in site.all(given.where(q.c.study == new.name).distinct())}
+    for block in sorted(answered):
+        had, wants = _scale(old.questions[block]), _scale(new.questions[block])
+        changed = next((key for key in had if had[key] != wants[key]), None)
+        if changed:
+            raise ConfigError(
+                "can't change while people answer on it: their answers would not compare",
+                where=f"study {new.name} questions.{block}.{changed}", allowed=_told(had[changed]),
+                mend="put it back and add the new one as a further block, or give the study another name",
+            )  # fmt: skip
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{axis['name']} ({axis['low']} to {axis['high']})" for axis in value)
+    return str(value)
 
 
 def add_guideline(site: Site, study: str, document: dict[str, Any], by: str) -> int:
@@ -180,10 +208,11 @@ def _as_text(text: str) -> list[str]:
 def what_changed(a: str, b: str) -> list[tuple[str, str]]:
     """(del, ins or same; line) from one guideline version's document to another's: what changed, with a
     little of what stands around it."""
-    names = {"- ": "del", "+ ": "ins", "  ": "same"}
-    lines = [
-        (names[d[:2]], d[2:]) for d in difflib.ndiff(_as_text(a), _as_text(b)) if d[:2] in names
-    ]
+    one, two = _as_text(a), _as_text(b)
+    lines: list[tuple[str, str]] = []
+    for i, j, k, m, differs in changes(one, two):
+        gone = [("del" if differs else "same", line) for line in one[i:j]]
+        lines += gone + [("ins", line) for line in two[k:m] if differs]
     changed = [i for i, (what, _) in enumerate(lines) if what != "same"]
     near = {i + d for i in changed for d in range(-AROUND, AROUND + 1)}
     kept: list[tuple[str, str]] = []

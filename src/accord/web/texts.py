@@ -6,7 +6,6 @@ look other than it is.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import html
 import re
@@ -15,8 +14,9 @@ import unicodedata
 import nh3
 from markdown_it import MarkdownIt
 from markupsafe import Markup
+from rapidfuzz.distance import LCSseq
 
-__all__ = ["difference", "markdown", "plain", "raw"]
+__all__ = ["EDIT", "changes", "compared", "difference", "markdown", "plain", "raw"]
 
 TAGS = {
     "a", "blockquote", "br", "code", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
@@ -37,7 +37,7 @@ HIDDEN = re.compile(
 TAG = re.compile(r'(<[^<>"]*(?:"[^"]*"[^<>"]*)*>)')
 MARK = re.compile(f"{OPEN}([0-9A-F]+){CLOSE}")
 WORDS = re.compile(EMOJI + r"|\s+|\w+|[^\w\s]")
-MOST_TOKENS = 4000  # per side of a diff
+MOST_CELLS = 64_000_000  # tokens of the one text times tokens of the other that are compared
 
 _markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(
     ["table", "strikethrough"]
@@ -96,32 +96,99 @@ def plain(text: str, most: int = 160) -> Markup:
     return raw(line if len(line) <= most else f"{line[: most - 1]}…")
 
 
-@functools.lru_cache(maxsize=1024)
-def difference(a: str, b: str) -> tuple[Markup, Markup]:
-    """Both texts with the words that only one of them has in <del> and <ins>."""
+EDIT, NEUTRAL = ("del", "ins"), ("mark", "mark")
+"""Elements around what only the one and only the other text has: of an edit, and of two texts on a level."""
+BY_LINES = (
+    "These texts are long: they are compared line by line, and word by word where lines differ."
+)
+BY_ENDS = (
+    "These texts are too long to compare word by word: where most differs, all between the first and the "
+    "last word that differs is marked."
+)
+
+
+def difference(a: str, b: str, marks: tuple[str, str] = EDIT) -> tuple[Markup, Markup]:
+    """Both texts with the words that only one of them has marked."""
+    return compared(a, b, marks)[:2]
+
+
+@functools.lru_cache(maxsize=256)
+def compared(a: str, b: str, marks: tuple[str, str] = NEUTRAL) -> tuple[Markup, Markup, str]:
+    """(the one, the other, what is to be said of how they were compared): by words, or line by line first
+    where texts are long. The work is bounded whatever they hold."""
     one, two = WORDS.findall(a), WORDS.findall(b)
-    if max(len(one), len(two)) > MOST_TOKENS:
-        return raw(a), raw(b)
-    left: list[str] = []
-    right: list[str] = []
-    matcher = difflib.SequenceMatcher(None, one, two, autojunk=False)
-    for what, i, j, k, m in _steadied(matcher.get_opcodes(), one):
-        old, new = raw("".join(one[i:j])), raw("".join(two[k:m]))
-        left.append(old if what == "equal" or not old else f"<del>{old}</del>")
-        right.append(new if what == "equal" or not new else f"<ins>{new}</ins>")
-    return Markup("".join(left)), Markup("".join(right))
+    if len(one) * len(two) <= MOST_CELLS:
+        pieces, note = _by_words(one, two), ""
+    else:
+        pieces, note = _by_lines(a.splitlines(keepends=True), b.splitlines(keepends=True))
+    sides = []
+    for side, mark in enumerate(marks):
+        shown = [(bool(piece[2]), raw.__wrapped__(piece[side])) for piece in pieces if piece[side]]
+        sides.append(Markup("").join(_marked(h, mark) if differs else h for differs, h in shown))
+    return sides[0], sides[1], note
 
 
-def _steadied(
-    codes: list[tuple[str, int, int, int, int]], one: list[str]
-) -> list[tuple[str, int, int, int, int]]:
+def _marked(shown: Markup, mark: str) -> Markup:
+    return Markup(f"<{mark}>{shown}</{mark}>")
+
+
+Piece = tuple[str, str, bool]
+"""What the one text has here, what the other has, and whether they differ."""
+
+
+def _by_words(one: list[str], two: list[str]) -> list[Piece]:
     """Changes with nothing but spaces between them are one change: easier to read."""
-    made: list[tuple[str, int, int, int, int]] = []
-    for n, (what, i, j, k, m) in enumerate(codes):
-        between = 0 < n < len(codes) - 1 and not "".join(one[i:j]).strip()
-        kind = "replace" if what == "equal" and between else what
-        if made and kind != "equal" and made[-1][0] != "equal":
-            _, i, _, k, _ = made.pop()
-            kind = "replace"
-        made.append((kind, i, j, k, m))
+    found = changes(one, two)
+    made: list[tuple[list[str], list[str], bool]] = []
+    for n, (i, j, k, m, differs) in enumerate(found):
+        between = 0 < n < len(found) - 1 and not "".join(one[i:j]).strip()
+        differs = differs or between
+        if made and differs and made[-1][2]:
+            made[-1][0].extend(one[i:j])
+            made[-1][1].extend(two[k:m])
+        else:
+            made.append((one[i:j], two[k:m], differs))
+    return [("".join(x), "".join(y), differs) for x, y, differs in made]
+
+
+def _by_lines(one: list[str], two: list[str]) -> tuple[list[Piece], str]:
+    """The lines that differ, by words where there are not too many of them, and how that was done."""
+    pieces: list[Piece] = []
+    note = BY_LINES
+    for i, j, k, m, differs in changes(one, two):
+        old, new = "".join(one[i:j]), "".join(two[k:m])
+        if differs and old and new:
+            words = WORDS.findall(old), WORDS.findall(new)
+            note = note if len(words[0]) * len(words[1]) <= MOST_CELLS else BY_ENDS
+            pieces += _by_words(*words)
+        else:
+            pieces.append((old, new, differs))
+    return pieces, note
+
+
+def changes(one: list[str], two: list[str]) -> list[tuple[int, int, int, int, bool]]:
+    """(from, to in the one; from, to in the other; whether they differ) by a longest common subsequence
+    (bit-parallel: a few thousand tokens take milliseconds, whatever is repeated in them), neighbours that
+    differ as one. Where even that would be much, what stands between the same beginning and end differs."""
+    same = next((n for n, (x, y) in enumerate(zip(one, two, strict=False)) if x != y), None)
+    head = min(len(one), len(two)) if same is None else same
+    most = min(len(one), len(two)) - head
+    tail = next((n for n in range(most) if one[-1 - n] != two[-1 - n]), most)
+    a, b = one[head : len(one) - tail], two[head : len(two) - tail]
+    if len(a) * len(b) > MOST_CELLS:
+        steps = [(0, len(a), 0, len(b), True)]
+    else:
+        codes = LCSseq.opcodes(a, b)
+        steps = [
+            (c.src_start, c.src_end, c.dest_start, c.dest_end, c.tag != "equal") for c in codes
+        ]
+    made = [(0, head, 0, head, False)] if head else []
+    for i, j, k, m, differs in steps:
+        if made and differs and made[-1][4]:
+            i, _, k, _, _ = made.pop()
+        else:
+            i, k = i + head, k + head
+        made.append((i, j + head, k, m + head, differs))
+    if tail:
+        made.append((len(one) - tail, len(one), len(two) - tail, len(two), False))
     return made

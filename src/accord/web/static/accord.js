@@ -5,7 +5,7 @@
   const all = (query, from = document) => [...from.querySelectorAll(query)];
   const work = () => one("#work");
   const inText = (target) => target.matches?.("textarea, select, input:not([type=radio], [type=checkbox])");
-  const say = (text) => { const place = one("#status"); place.replaceChildren(); if (text) { const p = document.createElement("p"); p.className = "notice"; p.textContent = text; place.append(p); } };
+  const say = window.accord.say;
   const tell = (text) => { one("#told").textContent = text; };
 
   // -- groups of radios: digits answer the active one and go on ---------------------------------
@@ -16,6 +16,12 @@
     activate(group);
     (one("input:checked", group) ?? one("input", group))?.focus({ preventScroll: true });
     group.scrollIntoView({ block: "nearest" });
+    one(".choices", group)?.scrollIntoView({ block: "nearest" }); // of a long response what answers it
+  };
+  const makeRoom = () => { // for what stays on the page's edges while it scrolls
+    const bar = one(".actions.sticky"), edge = document.documentElement.style, status = one("#status");
+    edge.scrollPaddingBottom = `${(bar?.offsetHeight ?? 0) + 12}px`;
+    edge.scrollPaddingTop = `${(status?.offsetHeight ?? 0) + 12}px`;
   };
   const stepFrom = (by) => {
     const found = groups(), at = found.indexOf(active());
@@ -61,13 +67,14 @@
     one('[data-do="guidelines"]').setAttribute("aria-expanded", String(!aside.hidden));
     localStorage.setItem("guidelines", aside.hidden ? "" : "open");
   };
+  const answers = () => groups().some(answered) || all("textarea", one("#answer")).some((e) => e.value !== "");
   const ask = (action, title) => {
     const dialog = one("#reason"), form = one("[data-reason-form]");
     form.setAttribute("action", `${form.dataset.root}/${action}`);
     one("#reason-title").textContent = title;
     one("[data-reason-submit]").textContent = title.split(" ")[0];
     one(".reasons", dialog).hidden = action !== "skip";
-    one("[name=reason]", form).value = "";
+    one("[data-leaves]", form).hidden = action !== "skip" || !answers();
     htmx.process(form);
     dialog.showModal();
     one("[name=reason]", form).focus();
@@ -163,13 +170,13 @@
 
   // -- the timer: seconds of attention only -------------------------------------------------------
   const AWAY = 60_000;
-  let seconds = 0, last = Date.now(), sinceRenewal = 0;
+  let seconds = 0, last = performance.now(), sinceRenewal = 0;
   for (const kind of ["keydown", "pointerdown", "pointermove", "wheel", "touchstart", "scroll"])
-    document.addEventListener(kind, () => { last = Date.now(); }, { capture: true, passive: true });
+    document.addEventListener(kind, () => { last = performance.now(); }, { capture: true, passive: true });
   setInterval(() => {
     const field = one("[data-seconds]");
     if (!field) return;
-    const away = document.hidden || Date.now() - last > AWAY;
+    const away = document.hidden || performance.now() - last > AWAY;
     one("[data-paused]").hidden = !away;
     if (away) return;
     seconds += 1; sinceRenewal += 1;
@@ -180,21 +187,25 @@
 
   // -- every new page -----------------------------------------------------------------------------
   const start = () => {
+    makeRoom();
     if (!work()) return;
-    seconds = Number(one("[data-seconds]")?.value) || 0; sinceRenewal = 0; last = Date.now();
+    seconds = Number(one("[data-seconds]")?.value) || 0; sinceRenewal = 0; last = performance.now();
     activate(groups().find((g) => !answered(g)) ?? groups()[0]);
     if (localStorage.getItem("guidelines") && one("#guidelines")?.hidden) guidelines();
     const kept = sessionStorage.getItem("view");
     if (kept === "raw" || (kept === "diff" && one('[data-do="diff"]'))) view(kept);
   };
   document.addEventListener("DOMContentLoaded", start);
-  document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target === document.body) { start(); window.scrollTo(0, 0); one("#main")?.focus({ preventScroll: true }); } });
-  document.addEventListener("htmx:afterRequest", (event) => {
-    const saved = one("[data-saved]");
-    if (!event.target.matches?.("[data-autosave]") || !saved) return;
-    saved.textContent = event.detail.successful ? event.detail.xhr.responseText : "";
-    if (!event.detail.successful) say(event.detail.xhr.responseText || "The server can't be reached; your draft is not saved. Try again.");
+  document.addEventListener("htmx:afterSwap", ({ detail }) => {
+    if (detail.target !== document.body) return;
+    const at = new URL(detail.xhr.responseURL || location.href);
+    at.searchParams.delete("notice"); // told once
+    if (detail.xhr.status < 400) history.replaceState(null, "", at.pathname + at.search);
+    start();
+    if (one("#end") && one(".chat .mine")) one("#end").scrollIntoView({ block: "end" }); else window.scrollTo(0, 0);
+    one("#main")?.focus({ preventScroll: true });
   });
-  document.addEventListener("htmx:sendError", () => say("The server can't be reached. Nothing is lost on this page: try again."));
-  document.addEventListener("htmx:responseError", (event) => { if (!event.target.matches?.("[data-autosave]")) say(event.detail.xhr.status === 403 ? "You were signed out elsewhere. Reload the page and sign in." : "That did not work. Reload the page and try again."); });
+  document.addEventListener("accord:unsaved", () => { sinceRenewal = Number(work()?.dataset.renew) - 10; }); // again in 10 s
+  document.addEventListener("accord:told", makeRoom);
+  window.addEventListener("resize", makeRoom);
 })();

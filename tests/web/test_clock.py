@@ -1,0 +1,99 @@
+"""Clocks that are set back or on, and scales that change under those who answer on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from accord.core.errors import ConfigError
+from accord.core.types import Preference
+from accord.web import leases
+from accord.web.site import Site, steady
+from accord.web.studies import load_study
+from tests.web.conftest import PAIRS, Clock, Enter, loaded, pairs_study, study_of
+from tests.web.test_leases import person
+
+
+def test_a_steady_clock_never_goes_back_and_keeps_its_pace() -> None:
+    wall, elapsed = Clock(), Clock()
+    start, now = wall.at, steady(wall, elapsed)
+    seen = []
+    for moved, passed in [(10, 10), (-3600, 5), (5, 5), (3590, 20), (7200, 1)]:
+        wall.at, elapsed.at = wall.at + moved, elapsed.at + passed
+        seen.append(now() - start)
+    # 10 s on; an hour back, 5 s later; 5 s later; the wall is at 5 s, 20 s later; set on two hours
+    assert seen == [10, 15, 20, 40, 7205]
+
+
+@pytest.mark.parametrize(("moved", "told", "kept"), [
+    (-3600, "3", 3.0), (-3600, "", 0.0), (-1, "9", 9.0), (0, "9", 0.0), (7, "3", 3.0), (7, "", 7.0),
+    (7, "0", 0.0), (3600, "12", 12.0),
+])  # fmt: skip
+def test_no_clock_makes_an_answer_take_less_than_nothing(
+    site: Site, enter: Enter, clock: Clock, moved: float, told: str, kept: float
+) -> None:
+    loaded(site, study_of({"kind": "compare", "items": PAIRS[:1]}, lease_minutes=1440))
+    anna = enter("anna", "annotator")
+    anna.get("/studies/tents/annotate")
+    form = {"base": "", "seconds": told, "choice": "0:1", "csrf": anna.csrf}
+    url = f"/studies/tents/annotate/{anna.lease}"
+    clock.at += moved
+    anna.client.post(url, data=form)
+    (judgment,) = site.store.judgments()
+    assert judgment.seconds == kept
+
+
+def test_the_last_answer_is_the_last_in_the_chain(site: Site, clock: Clock) -> None:
+    study = pairs_study()
+    load_study(site, study)
+    anna = person(site, "anna")
+    for _ in range(3):
+        lease = leases.claim(site, study, anna)
+        assert lease is not None
+        leases.submit(site, study, anna, lease.id, Preference(better=0), base="")
+        assert leases.last_submitted(site, study, anna) == lease.id
+        clock.at -= 3600
+
+
+RATE: dict[str, Any] = {"kind": "rate", "axes": [{"name": "tone"}, {"name": "fact"}]}
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "points of a comparison": ({"kind": "compare"}, {"points": 7}, "points"),
+    "no more ties": ({"kind": "compare"}, {"tie": False}, "tie"),
+    "no more both bad": ({"kind": "compare"}, {"both_bad": False}, "both_bad"),
+    "points of a rating": (RATE, {"points": 7}, "points"),
+    "an axis more": (RATE, {"axes": [*RATE["axes"], {"name": "care"}]}, "axes"),
+    "an axis less": (RATE, {"axes": RATE["axes"][:1]}, "axes"),
+    "axes in another order": (RATE, {"axes": RATE["axes"][::-1]}, "axes"),
+    "a scale turned round": (RATE, {"axes": [{"name": "tone", "low": "excellent", "high": "poor"},
+                                             {"name": "fact"}]}, "axes"),
+    "no more equal ranks": ({"kind": "rank"}, {"ties": False}, "ties"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_scale_stays_what_it_was_once_people_answer_on_it(site: Site, name: str) -> None:
+    block, change, key = CHANGES[name]
+    shown = ["a"] if block["kind"] == "rate" else ["a", "b"]
+    items = [{"prompt": "p", "responses": shown}]
+    before = study_of({**block, "items": items})
+    load_study(
+        site, study_of({**block, **change, "items": items})
+    )  # nobody has begun: it may change
+    load_study(site, before)
+    assert leases.claim(site, before, person(site, "anna")) is not None
+    with pytest.raises(
+        ConfigError, match=rf"questions\.0\.{key}: can't change.*further block"
+    ) as told:
+        load_study(site, study_of({**block, **change, "items": items}))
+    assert "\n" not in str(told.value)
+    assert site.study("tents") == before.model_copy(
+        update={"questions": site.study("tents").questions}
+    )  # type: ignore[union-attr]
+    load_study(
+        site, study_of({**block, "items": items}, {**block, **change})
+    )  # as a block of its own
+    reworded = {**block, "items": items, "ask": "Which one helps more?"}
+    if "axes" in block:
+        reworded["axes"] = [{**axis, "text": "explained"} for axis in block["axes"]]
+    load_study(site, study_of(reworded, {**block, **change}))
