@@ -101,17 +101,17 @@
   let sent = "", faulty = false;
   const label = (text) => { const place = one("[data-saved]"); if (place) place.textContent = text; };
   const saves = (elt) => elt.matches("[data-autosave]");
-  document.addEventListener("htmx:beforeRequest", ({ detail: { elt } }) => {
+  document.addEventListener("htmx:beforeRequest", ({ detail: { requestConfig: { elt } } }) => {
     if (saves(elt)) sent = state(elt.closest("form"));
     else if (elt.matches("form[data-keep]")) label("Sending…");
   });
   document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-    const { xhr, elt, requestConfig } = detail, page = xhr.getResponseHeader("content-type")?.startsWith("text/html");
+    const { xhr, requestConfig } = detail, { elt, path } = requestConfig, page = xhr.getResponseHeader("content-type")?.startsWith("text/html");
     if (xhr.status >= 400) { if (!page) { detail.shouldSwap = false; detail.isError = true; } return; }
-    if (elt.matches("form[data-keep]") && elt.getAttribute("action") === requestConfig.path) drop(elt);
-    if (requestConfig.path.endsWith("/skip") && one("#answer")) drop(one("#answer"));
+    if (elt.matches("form[data-keep]") && elt.getAttribute("action") === path) drop(elt);
+    if (path.endsWith("/skip") && one("#answer")) drop(one("#answer"));
   });
-  document.addEventListener("htmx:afterRequest", ({ detail: { elt, xhr } }) => {
+  document.addEventListener("htmx:afterRequest", ({ detail: { requestConfig: { elt }, xhr } }) => {
     if (!saves(elt) || !elt.isConnected || xhr.status !== 200) return;
     const form = elt.closest("form");
     if (xhr.responseText && state(form) === sent) { had.set(form, sent); drop(form); }
@@ -119,7 +119,7 @@
     if (faulty) say("");
     faulty = false;
   });
-  const failed = (why) => ({ detail: { elt, xhr } }) => {
+  const failed = (why) => ({ detail: { requestConfig: { elt }, xhr } }) => {
     if (!elt.isConnected) return;
     const plain = xhr?.getResponseHeader("content-type")?.startsWith("text/plain");
     const words = why ?? (plain || xhr.responseText.length < 200 ? xhr.responseText : "The server could not do that.");
