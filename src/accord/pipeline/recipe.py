@@ -105,7 +105,7 @@ def build_recipe(
     return Recipe(
         name=head.name,
         seed=head.seed,
-        model=head.model,
+        model=_model(head.model, folder),
         about=head.about,
         trackers=tuple(head.trackers),
         nodes=tuple(order),
@@ -115,6 +115,13 @@ def build_recipe(
             "stages": {n.name: n.config.model_dump(mode="json") for n in order},
         },
     )
+
+
+def _model(name: str, folder: Path) -> str:
+    """A model's directory as every other path of a recipe: from where the recipe lies, else from here."""
+    if name and not user_path(name).is_dir() and (folder / name).is_dir():
+        return str(folder / name)
+    return name
 
 
 def recipe_from_resolved(resolved: dict[str, Any], folder: Path) -> Recipe:

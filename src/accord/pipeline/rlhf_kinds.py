@@ -50,6 +50,11 @@ class RlhfStage(StageConfig):
     def folders(self) -> list[str]:
         return [name for name in self._models() if PATH.search(name)]
 
+    def judges(self) -> list[str]:
+        """Models that judge, by name: no server's."""
+        named = [entry.get("judge") for entry in self.rewards]
+        return [name for name in named if isinstance(name, str) and "://" not in name]
+
     def _models(self) -> list[str]:
         return [name for entry in self.rewards for name in named_models(entry)]
 

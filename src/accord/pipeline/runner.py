@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accord.core.errors import AccordError, RunError
+from accord.core.errors import AccordError, ModelError, RunError
 from accord.core.hashing import content_hash, file_hash, tree_hash
 from accord.core.rundir import (
     hold,
@@ -32,11 +32,11 @@ from accord.core.rundir import (
 )  # fmt: skip
 from accord.core.seeds import derive_seed
 from accord.pipeline.context import Reporter, StageContext, read_result
-from accord.pipeline.kinds import Import, Open, Simulate
+from accord.pipeline.kinds import Ask, Import, Open, RlhfStage, Simulate
 from accord.pipeline.manifest import manifest
 from accord.pipeline.recipe import Node, Recipe
 
-__all__ = ["RunFolder", "check", "rewrite_report", "run"]
+__all__ = ["RunFolder", "check", "finished", "rewrite_report", "run"]
 
 VERSIONS = {  # raise one when a stage's outputs change for the same config
     "simulate": 1, "import": 1, "open": 1, "sft": 6, "reward": 7, "preference": 6, "sweep": 3,
@@ -63,7 +63,7 @@ class RunFolder:
 def plan(recipe: Recipe, runs: Path) -> RunFolder:
     """Where everything of this run is or will be; reads input files to hash them, runs nothing."""
     keys: dict[str, str] = {}
-    model = _model_identity(recipe)
+    model = _model_identity(recipe.model)
     for node in recipe.nodes:
         facts = {
             "kind": node.config.kind,
@@ -81,23 +81,26 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
     return RunFolder(runs / f"{recipe.name}-{content_hash(sorted(keys.items()))[:8]}", stages)
 
 
-def _model_identity(recipe: Recipe) -> str:
-    """A local model directory is known by its files, a named one by its name."""
-    folder = user_path(recipe.model)
-    if not folder.is_dir():
-        return recipe.model
-    files = [f for f in sorted(folder.rglob("*")) if f.suffix in {".json", ".safetensors", ".bin"}]
-    return content_hash([[f.relative_to(folder).as_posix(), file_hash(f)] for f in files])
+def _model_identity(name: str) -> str:
+    """What decides the model's tokens and weights; of a model that is not to be had its name."""
+    from accord.lm.chain import identity
+
+    try:
+        return identity(name)
+    except ModelError:  # told by the first stage that needs it
+        return name
 
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
     if isinstance(node.config, Open):
-        from accord.store import Store
-
-        with Store(_absolute(node.config.store, recipe), create=False) as store:
-            return {"snapshot": store.snapshot(node.config.snapshot).sha256}
-    if named := node.config.folders():
-        return {name: tree_hash(_model_folder(name, node, recipe)) for name in named}
+        return {"snapshot": _snapshot_hash(node.config.store, node.config.snapshot, recipe)}
+    if isinstance(node.config, RlhfStage):
+        folders = {n: _model_folder(n, node, recipe) for n in node.config.folders()}
+        judges = {n: user_path(n) for n in node.config.judges() if user_path(n).is_dir()}
+        return {n: _model_identity(str(folder)) for n, folder in {**folders, **judges}.items()}
+    if isinstance(node.config, Ask) and node.config.answers:
+        where, _, name = node.config.answers.rpartition("@")
+        return {"answers": _snapshot_hash(where, name, recipe)}
     path = _input(node, recipe)
     if path is None:
         return {}
@@ -108,6 +111,13 @@ def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
         raise RunError(
             what, where=f"stage {node.name}: {path}", mend="check its permissions"
         ) from None
+
+
+def _snapshot_hash(store: str, snapshot: str, recipe: Recipe) -> str:
+    from accord.store import Store
+
+    with Store(_absolute(store, recipe), create=False) as opened:
+        return str(opened.snapshot(snapshot).sha256)
 
 
 def _model_folder(name: str, node: Node, recipe: Recipe) -> Path:
@@ -190,10 +200,14 @@ def run(
     fresh: bool = False,
 ) -> RunFolder:
     """Run what is not done yet and write the report. `only` stages need their parents done."""
+    from accord.lm.find import resolve
+
     make_dir(runs)
     _free_bytes(runs)
-    folder = plan(recipe, runs)
     wanted = _wanted(recipe, only)
+    if any(n.config.kind not in SHARED_SEED for n in recipe.nodes if n.name in wanted):
+        resolve(recipe.model)  # refused, or downloaded, before anything runs
+    folder = plan(recipe, runs)
     make_dir(folder.path)
     write_text(folder.path / "recipe.json", json.dumps(recipe.resolved, indent=2) + "\n")
     started = time.time()
@@ -206,12 +220,21 @@ def run(
             if fresh:
                 _empty(place)
             _link(folder, node.name)
-            if is_done(place):
+            if is_done(place) and not _moved(node, recipe, place):
                 reporter.skipped(node.name, read_result(place).headline)
                 continue
             run_stage(recipe, node, folder, runs, reporter)
     _report(recipe, folder, reporter, time.time() - started)
     return folder
+
+
+def _moved(node: Node, recipe: Recipe, place: Path) -> bool:
+    """Whether the store of a finished `open` stage now lies elsewhere: then it is opened again, there."""
+    if not isinstance(node.config, Open):
+        return False
+    return bool(
+        read_result(place).facts["store"] != str(_absolute(node.config.store, recipe).resolve())
+    )
 
 
 def _wanted(recipe: Recipe, only: Sequence[str]) -> set[str]:
@@ -260,6 +283,7 @@ def run_stage(
                 mend=f"run without --only, or with --only {parent} first",
             )
     from accord.lm.allocator import release_freed_memory
+    from accord.lm.find import bases_at
     from accord.pipeline.stages import STAGES  # imports torch
     from accord.train.memory import device_of_choice, peak, reset_peak
 
@@ -270,7 +294,8 @@ def run_stage(
     reporter.start(node.name)
     began = time.perf_counter()
     try:
-        result = STAGES[node.config.kind](ctx)
+        with bases_at(recipe.model):
+            result = STAGES[node.config.kind](ctx)
     except AccordError:
         reporter.failed(node.name)
         raise
@@ -313,8 +338,15 @@ def _report(recipe: Recipe, folder: RunFolder, reporter: Reporter, seconds: floa
 
 def rewrite_report(path: Path) -> Path:
     """The report of an existing run, written again from what its stages left."""
-    from accord.pipeline.recipe import recipe_from_resolved
     from accord.pipeline.report import write_report
+
+    recipe, path, done = finished(path)
+    return write_report(recipe, path, done)
+
+
+def finished(path: Path) -> tuple[Recipe, Path, dict[str, Path]]:
+    """The recipe of an existing run, its directory, and the folders of its finished stages."""
+    from accord.pipeline.recipe import recipe_from_resolved
 
     path = user_path(path).resolve()  # stages are found beside it
     if not (path / "recipe.json").is_file():
@@ -333,4 +365,4 @@ def rewrite_report(path: Path) -> Path:
             where=str(path),
             mend="run the recipe again",
         )
-    return write_report(recipe, path, done)
+    return recipe, path, done

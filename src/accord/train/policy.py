@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from accord.core.hashing import content_hash, tree_hash
+from accord.core.hashing import content_hash
 from accord.core.rundir import read_jsonl
 from accord.core.types import Exchange, Prompt
+from accord.lm.chain import identity
 from accord.lm.load import LanguageModel, load
 from accord.lm.sample import LocalSampler, Sampler
 from accord.lm.server import ServerSampler, server_sampler
@@ -92,7 +93,7 @@ def train_policy(
     made = build_rewards(rewards, context, "rewards")
     run = content_hash([
         weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every"}),
-        seed, [p.id for p in prompts], [dict(c) for c in rewards], [tree_hash(f) for f in named],
+        seed, [p.id for p in prompts], [dict(c) for c in rewards], [identity(str(f)) for f in named],
     ])  # fmt: skip
     module = actors.roles.module if actors.roles else lm.model
     adapter = "policy" if actors.roles else None
