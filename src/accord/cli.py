@@ -122,11 +122,31 @@ def import_(
 
 @app.command()
 def export(
-    store: Annotated[str, typer.Argument(help="STORE@SNAPSHOT, for example study.db@v1.")],
+    store: Annotated[
+        str, typer.Argument(help="STORE@SNAPSHOT, or a policy: RUN:stage, a model's folder.")
+    ],
     out: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file, or a folder.")],
-    format: Annotated[str, typer.Option(help="Name of an export format.")] = "preference",
+    format: Annotated[str, typer.Option(help="Of a snapshot: an export format.")] = "preference",
+    merged: Annotated[
+        bool, typer.Option("--merged", help="Of a policy: plain weights, all adapters merged.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="Of merged weights.")] = "float32",
+    base: Annotated[
+        str | None, typer.Option(help="Of a policy: where its base is now, if it was moved.")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option("--push-to-hub", help="Of a policy: upload to this repository too."),
+    ] = None,
 ) -> None:
-    """Write a snapshot for other tools, with the judgment ids each row came from."""
+    """Write a snapshot for other tools, with the judgment ids each row came from; or a policy, as its
+    adapters or as plain weights that transformers, vLLM and others read."""
+    from accord.cli_export import export_policy, is_policy
+
+    if merged or is_policy(store):
+        return export_policy(
+            store, out, merged=merged, dtype=dtype, base=base, push_to_hub=push_to_hub
+        )
     from accord.store import Store
     from accord.store import export as export_items
 

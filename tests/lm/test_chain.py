@@ -1,4 +1,4 @@
-"""What models stand on: found by its hash wherever it is now; identity covers what decides tokens and weights."""
+"""What models stand on is found by its hash; identity covers all that decides tokens and weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def merged(base: Path, folder: Path) -> torch.Tensor:
 
 
 DECIDE = {
-    "chat_template.jinja": CHATML,
+    "chat_template.jinja": CHATML + "{# new #}",
     "additional_chat_templates/tool_use.jinja": CHATML,
     "tokenizer.model": "pieces",
     "vocab.json": "{}",
@@ -143,6 +143,7 @@ def test_an_adapter_beside_its_base_is_merged(tmp_path: Path) -> None:
     assert adapter_on(both, lm.weights) is None
 
 
+@pytest.mark.filterwarnings("ignore:Setting .save_embedding_layers")
 def test_tokens_that_came_with_an_adapter(tmp_path: Path) -> None:
     base, folder = save(tmp_path / "base"), tmp_path / "adapter"
     model = load(base).model

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from accord.core.rundir import read_jsonl
+from accord.lm.load import load
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import RunFolder, rewrite_report, run
 from accord.store import Store, import_file
+from tests.lm.test_export import plain
+from tests.lm.test_load import logits
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model
+from tests.test_cli import accord, assert_one_line
 
 RECIPE = """\
 name: several
@@ -94,6 +99,33 @@ def test_each_row_leads_to_the_store_its_stage_read(done: RunFolder, folder: Pat
     for name in READS.values():
         assert f"Data card: {name}" in page
         assert f"Judgments of {name}: " in page
+
+
+def test_a_policy_of_the_run_is_exported(
+    done: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, name = tmp_path / "plain", f"{done.path}:dpo"
+    code, said, error = accord(capsys, "export", name, str(out), "--merged")
+    assert (code, error) == (0, "")
+    assert "plain weights, float32" in said
+    trained = load(done.stages["dpo"] / "model").model
+    torch.testing.assert_close(logits(plain(out)), logits(trained), rtol=0, atol=1e-5)
+    card = (out / "README.md").read_text()
+    for told in (
+        "dpo: preferences from sft on 22 prompts", "sft: supervised fine-tuning from base",
+        "pairs-jsonl: 24 judgments", "dpo, held out: accuracy", "n=",
+    ):  # fmt: skip
+        assert told in card
+    for words, told in (
+        ((name, str(out), "--merged"), "is there already"),
+        ((f"{done.path}:rm", str(tmp_path / "x"), "--merged"), "no policy 'rm' in this run"),
+        ((str(done.path), str(tmp_path / "x"), "--merged"), f"which stage?; use {done.path}:dpo"),
+        ((str(done.stages["rm"] / "model"), str(tmp_path / "x"), "--merged"), "is a reward model"),
+        ((name, str(tmp_path / "x"), "--merged", "--dtype", "int4"), "unknown dtype 'int4'"),
+    ):
+        code, _, error = accord(capsys, "export", *words)
+        assert_one_line(code, error, told)
+        assert not (tmp_path / "x").exists()
 
 
 def test_the_report_can_be_written_again(done: RunFolder) -> None:

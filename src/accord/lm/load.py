@@ -86,6 +86,12 @@ class LanguageModel:
             return cast(int, pad)
         return self.eos_ids[0] if self.eos_ids else 0
 
+    def export(self, folder: str | Path, **how: Any) -> Path:
+        """`accord.export_model` of this model: a plain transformers folder."""
+        from accord.lm.export import export_model
+
+        return export_model(self, folder, **how)
+
 
 def load(
     name: str | Path,
