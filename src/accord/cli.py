@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -280,7 +281,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except AccordError as error:
-        _fail(str(error))
+        _fail(*map(str, error.each))
     except typer.Exit as error:
         code = error.exit_code
     except OSError as error:
@@ -288,7 +289,7 @@ def main() -> None:
     except UnicodeEncodeError as error:
         _fail(f"{ascii(error.object)[:80]}: is not UTF-8; rename it")
     except (typer.Abort, KeyboardInterrupt):
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        print(f"stopped; {_how_to_go_on(sys.argv[1:])}", file=sys.stderr)
         code = 130
     except Exception as error:
         if not hasattr(error, "format_message"):
@@ -297,6 +298,18 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _fail(line: str) -> None:
-    print(f"accord: {' '.join(line.split())}", file=sys.stderr)
+GOES_ON = {"demo", "run", "sweep", "train"}
+
+
+def _how_to_go_on(words: list[str]) -> str:
+    """What is kept of a stopped command, and the words that go on from there."""
+    if not GOES_ON & set(words[:1]):
+        return "run the same command again"
+    again = shlex.join(["accord", *(w for w in words if w != "--fresh")])
+    return f"finished stages and the last checkpoint are kept, go on with: {again}"
+
+
+def _fail(*lines: str) -> None:
+    for line in lines:
+        print(f"accord: {' '.join(line.split())}", file=sys.stderr)
     sys.exit(AccordError.exit_code)

@@ -112,7 +112,8 @@ def test_a_policy_of_the_run_is_exported(
     torch.testing.assert_close(logits(plain(out)), logits(trained), rtol=0, atol=1e-5)
     card = (out / "README.md").read_text()
     for told in (
-        "dpo: preferences from sft on 22 prompts", "sft: supervised fine-tuning from base",
+        "dpo: preferences from sft on ", "prompts with comparisons, dpo; LoRA",
+        "sft: supervised fine-tuning from base",
         "pairs-jsonl: 24 judgments", "dpo, held out: accuracy", "n=",
     ):  # fmt: skip
         assert told in card

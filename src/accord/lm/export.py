@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from accord import __version__
-from accord.core.errors import ConfigError, ModelError
+from accord.core.errors import ConfigError, ModelError, door
 from accord.core.rundir import make_dir, user_path, whole_folder
 from accord.lm.card import licence_of, model_card
 from accord.lm.chain import TEMPLATE, adapter_hash, layers, stands_on, weights_of, write_model_json
@@ -47,6 +47,7 @@ for name in {names!r}:
 """
 
 
+@door
 def export_model(
     model: str | Path | LanguageModel,
     folder: str | Path,

@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from accord.core.errors import ModelError
+from accord.core.errors import ModelError, door
 from accord.core.hashing import content_hash
 from accord.lm.chain import (
     TEMPLATE,
@@ -93,6 +93,7 @@ class LanguageModel:
         return export_model(self, folder, **how)
 
 
+@door
 def load(
     name: str | Path,
     *,

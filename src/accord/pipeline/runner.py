@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accord.core.errors import AccordError, ModelError, RunError
+from accord.core.errors import AccordError, ModelError, RunError, gather, raise_all
 from accord.core.hashing import content_hash, file_hash, tree_hash
 from accord.core.rundir import (
     hold,
@@ -64,17 +64,22 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
     """Where everything of this run is or will be; reads input files to hash them, runs nothing."""
     keys: dict[str, str] = {}
     model = _model_identity(recipe.model)
+    faults: list[AccordError] = []
     for node in recipe.nodes:
+        inputs: dict[str, str] = {}
+        with gather(faults):
+            inputs = _input_hashes(node, recipe)
         facts = {
             "kind": node.config.kind,
             "version": VERSIONS[node.config.kind],
             "config": node.config.hashed(),
             "parents": {p: keys[p] for p in node.parents},
-            "inputs": _input_hashes(node, recipe),
+            "inputs": inputs,
             "seed": recipe.seed,
             "model": model if node.config.kind not in SHARED_SEED else None,
         }
         keys[node.name] = content_hash(facts)[:12]
+    raise_all(faults)
     stages = {
         name: runs / "stages" / f"{name.replace('/', '-')}-{key}" for name, key in keys.items()
     }
@@ -200,14 +205,16 @@ def run(
     fresh: bool = False,
 ) -> RunFolder:
     """Run what is not done yet and write the report. `only` stages need their parents done."""
-    from accord.lm.find import resolve
+    from accord.lm.find import resolve, source_of
 
     make_dir(runs)
     _free_bytes(runs)
-    wanted = _wanted(recipe, only)
-    if any(n.config.kind not in SHARED_SEED for n in recipe.nodes if n.name in wanted):
+    folder, wanted = plan(recipe, runs), _wanted(recipe, only)
+    todo = [n for n in recipe.nodes if n.name in wanted and not is_done(folder.stages[n.name])]
+    if any(n.config.kind not in SHARED_SEED for n in todo):
+        to_come = source_of(recipe.model) == recipe.model
         resolve(recipe.model)  # refused, or downloaded, before anything runs
-    folder = plan(recipe, runs)
+        folder = plan(recipe, runs) if to_come else folder
     make_dir(folder.path)
     write_text(folder.path / "recipe.json", json.dumps(recipe.resolved, indent=2) + "\n")
     started = time.time()
@@ -296,7 +303,7 @@ def run_stage(
     try:
         with bases_at(recipe.model):
             result = STAGES[node.config.kind](ctx)
-    except AccordError:
+    except (AccordError, KeyboardInterrupt):
         reporter.failed(node.name)
         raise
     seconds = time.perf_counter() - began

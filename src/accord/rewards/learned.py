@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from accord.core.errors import ModelError, RunError
+from accord.core.errors import ModelError, RunError, door
 from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange
 from accord.lm.chat import render_exchange
@@ -120,6 +120,7 @@ def trunk(folder: Path, device: str | None = None) -> Trunk:
     return Trunk(lm, Engine(lm.model))
 
 
+@door
 def load_reward_model(
     folder: str | Path, *, device: str | None = None, on: Trunk | None = None
 ) -> RewardModel:

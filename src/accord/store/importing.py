@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from accord.core.errors import ConfigError, DataError
+from accord.core.errors import ConfigError, DataError, door
 from accord.core.hashing import canonical_json
 from accord.core.rundir import write_jsonl
 from accord.core.types import ANSWERS, Judgment, Preference, Question, Rater, Response
@@ -103,6 +103,7 @@ class _Job:
         self.report.rejects.append(told)
 
 
+@door
 def import_file(
     store: Store,
     path: str | Path,

@@ -119,6 +119,7 @@ def train_reward(
         trackers=trackers,
         on_step=on_step,
     )
+    trainee.save(folder / "model", model.save)  # before anything else can fail
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     _centre(model, centre_on, data, optimise_with.tokens)
