@@ -71,5 +71,7 @@ def curve(name: str, folder: Path) -> Curve:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as where:
         made = {n: curve(n, Path(tempfile.mkdtemp(dir=where))) for n in TRAININGS}
-    rounded = {n: {k: [float(f"{v:.8g}") for v in vs] for k, vs in c.items()} for n, c in made.items()}
+    rounded = {
+        n: {k: [float(f"{v:.8g}") for v in vs] for k, vs in c.items()} for n, c in made.items()
+    }
     FILE.write_text(json.dumps(rounded, indent=1) + "\n")

@@ -120,7 +120,7 @@ def test_a_policy_of_the_run_is_exported(
     for words, told in (
         ((name, str(out), "--merged"), "is there already"),
         ((f"{done.path}:rm", str(tmp_path / "x"), "--merged"), "no policy 'rm' in this run"),
-        ((str(done.path), str(tmp_path / "x"), "--merged"), f"which stage?; use {done.path}:dpo"),
+        ((str(done.path), str(tmp_path / "x"), "--merged"), f"which stage?; use {done.path}:"),
         ((str(done.stages["rm"] / "model"), str(tmp_path / "x"), "--merged"), "is a reward model"),
         ((name, str(tmp_path / "x"), "--merged", "--dtype", "int4"), "unknown dtype 'int4'"),
     ):
