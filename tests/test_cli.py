@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -351,3 +352,104 @@ def test_a_report_is_the_same_from_inside_and_through_a_link(
     code, _, error = accord(capsys, "report", ".")
     assert_one_line(code, error, "stages are gone", "run the recipe again")
     assert (run_folder / "report.html").read_bytes() == before
+
+
+FAULTY = """\
+name: t
+modle: packaged/SmolLM2-135M-Instruct
+stages:
+  study: {kind: import, file: pairs.jsonl}
+  rm: {kind: reward, data: stud, lrr: 1, epochs: -2, loss: {name: dop}}
+  dpo: {kind: preference, data: study, tune: {rr: 2}, tokens: many, loss: {beta: 0.1}}
+  ppo: {kind: ppo, data: study, rewards: [{name: lerned}, {name: length_penalty, budgt: 4}]}
+  more: {kind: sfd, init: dpoo, data: study}
+"""
+SAID = [
+    "r.yaml:2 modle: unknown key 'modle'; allowed: name, seed, model, about",
+    "r.yaml:5 stages.rm.lrr: unknown key 'lrr'",
+    "r.yaml:5 stages.rm.epochs: Input should be greater than 0 (got -2)",
+    "r.yaml:6 stages.dpo.tune.rr: unknown key 'rr'; allowed: r, alpha",
+    "r.yaml:6 stages.dpo.tokens: Input should be a valid integer",
+    "stages.ppo.rewards[0]",
+    "length_penalty",
+    "r.yaml:8 stages.more.kind: unknown kind 'sfd'",
+]
+
+
+def test_all_faults_of_a_recipe_in_one_answer(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "r.yaml").write_text(FAULTY)
+    code, _, error = accord(capsys, "run", "r.yaml", "--set", "seed=[1", "--set", "x")
+    assert code == 2
+    assert "Traceback" not in error
+    lines = error.splitlines()
+    assert all(line.startswith("accord: ") for line in lines)
+    assert len(lines) == len(set(lines)) == len(SAID) + 2, error
+    for said in SAID:
+        assert sum(said in line for line in lines) == 1, (said, error)
+    assert "r.yaml:2 modle" in lines[2]
+    assert "required key is missing" not in error  # that model is missing the typo explains
+
+
+def test_references_to_a_faulty_stage_are_no_faults(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = "  sft: {kind: sft, data: study, lrr: 1}\n  dpo: {kind: preference, init: sft, data: study}\n"
+    (here / "r.yaml").write_text(RECIPE + stages)
+    code, _, error = accord(capsys, "run", "r.yaml")
+    assert_one_line(code, error, "stages.sft.lrr")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "my recipe.yaml", "--fresh", "--set", "a=1"],
+         "finished stages and the last checkpoint are kept, go on with: "
+         "accord run 'my recipe.yaml' --set a=1\n"),
+        (["import", "a.jsonl"], "run the same command again"),
+    ],
+)  # fmt: skip
+def test_control_c_says_how_to_go_on(
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("accord.cli.app", stopped)
+    code, _, error = accord(capsys, *words)
+    assert code == 130
+    assert error.startswith("stopped; ")
+    assert said in error
+
+
+DOOR = {
+    "a model": "accord.load('nowhere/at/all')",
+    "a store": "accord.Store('none.db', create=False)",
+    "a snapshot": "accord.Store('s.db').snapshot('v9')",
+    "a file": "accord.import_file(accord.Store('s.db'), 'bad.jsonl')",
+    "a reward model": "accord.load_reward_model('.')",
+    "a setting": "accord.train_sft(None, [1], run_dir='x', lr=-1.0, epoch=2)",
+    "an export": "accord.export_model('nowhere/at/all', 'out')",
+    "a method": "accord.train_policy(None, [1], [], run_dir='x', method='pppo')",
+    "weights": "accord.load('broken')",
+}
+
+
+@pytest.mark.parametrize("name", DOOR)
+def test_from_python_a_fault_is_told_in_its_last_line(name: str, here: Path) -> None:
+    (here / "bad.jsonl").write_text('{"prompt": 3}\n')
+    (here / "broken").mkdir()
+    (here / "broken/config.json").write_text('{"model_type": "llama"')
+    code = f"import accord\n{DOOR[name]}\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    lines = done.stderr.splitlines()
+    told = [n for n, line in enumerate(lines) if line.startswith("accord.core.errors.")]
+    assert len(told) == 1, done.stderr
+    assert not any(line.startswith(" ") for line in lines[told[0] :]), done.stderr
+    assert "During handling" not in done.stderr
+    assert "direct cause" not in done.stderr
+    assert len(lines) < 16, done.stderr

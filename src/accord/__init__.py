@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Store": "accord.store",
+    "export_model": "accord.lm.export",
     "import_file": "accord.store",
     "opened_snapshot": "accord.store",
     "load": "accord.lm.load",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # for type checkers and editors
         train_sft,
     )
     from accord.core.types import Demonstration, Group, Message, Metric, Pair, Prompt, Response
+    from accord.lm.export import export_model
     from accord.lm.load import load
     from accord.losses import preference_loss, reward_loss
     from accord.rewards.learned import load_reward_model

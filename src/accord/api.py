@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from accord.core.config import validate
-from accord.core.errors import ConfigError
+from accord.core.errors import AccordError, ConfigError, door, gather, raise_all
 from accord.core.rundir import hold, make_dir
 from accord.core.types import Demonstration, Group, LabelledSteps, Pair, Prompt
 from accord.lm.load import LanguageModel
@@ -50,15 +50,19 @@ def _settings(
         raise ConfigError("there is nothing to train on", mend="check the filters of the snapshot")
     limits = {k: keys.pop(k) for k in Limits.model_fields if k in keys}
     known = [*Optimise.model_fields, *Limits.model_fields]
-    unknown = sorted(set(keys) - set(known))
-    if unknown:
-        raise ConfigError(f"unknown argument {unknown[0]!r}", allowed=", ".join(known))
-    return {
-        "run_dir": make_dir(Path(run_dir)),
-        "tune": _tune(tune),
-        "optimise_with": validate(Optimise, keys),
-        "limits": validate(Limits, limits),
-    }
+    faults: list[AccordError] = [
+        ConfigError(f"unknown argument {name!r}", allowed=", ".join(known))
+        for name in sorted(set(keys) - set(known))
+    ]
+    found: dict[str, Any] = {}
+    with gather(faults):
+        found["tune"] = _tune(tune)
+    with gather(faults):
+        found["optimise_with"] = validate(Optimise, {k: v for k, v in keys.items() if k in known})
+    with gather(faults):
+        found["limits"] = validate(Limits, limits)
+    raise_all(faults)
+    return {**found, "run_dir": make_dir(Path(run_dir))}
 
 
 def _tune(tune: TuneLike) -> Lora | Literal["full"]:
@@ -76,6 +80,7 @@ def _one_of(key: str, value: str, allowed: Sequence[str]) -> None:
         raise ConfigError(f"unknown {key} {value!r}", where=key, allowed=", ".join(allowed))
 
 
+@door
 def train_sft(
     policy: LanguageModel,
     demonstrations: Sequence[Demonstration],
@@ -104,6 +109,7 @@ def train_sft(
         )
 
 
+@door
 def train_reward(
     policy: LanguageModel,
     comparisons: Sequence[Pair | Group],
@@ -137,6 +143,7 @@ def train_reward(
         )
 
 
+@door
 def train_preference(
     policy: LanguageModel,
     comparisons: Sequence[Pair | Group],
@@ -171,6 +178,7 @@ def train_preference(
         )
 
 
+@door
 def train_process(
     policy: LanguageModel,
     steps: Sequence[LabelledSteps],
@@ -191,6 +199,7 @@ def train_process(
         return process.train_process(policy, steps, on_step=on_step, **more, **settings)
 
 
+@door
 def train_axes(
     policy: LanguageModel,
     comparisons: Mapping[str, Sequence[Group]],
@@ -214,6 +223,7 @@ def train_axes(
         )
 
 
+@door
 def train_policy(
     policy: LanguageModel,
     prompts: Sequence[Prompt],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,11 +123,31 @@ def import_(
 
 @app.command()
 def export(
-    store: Annotated[str, typer.Argument(help="STORE@SNAPSHOT, for example study.db@v1.")],
+    store: Annotated[
+        str, typer.Argument(help="STORE@SNAPSHOT, or a policy: RUN:stage, a model's folder.")
+    ],
     out: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file, or a folder.")],
-    format: Annotated[str, typer.Option(help="Name of an export format.")] = "preference",
+    format: Annotated[str, typer.Option(help="Of a snapshot: an export format.")] = "preference",
+    merged: Annotated[
+        bool, typer.Option("--merged", help="Of a policy: plain weights, all adapters merged.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="Of merged weights.")] = "float32",
+    base: Annotated[
+        str | None, typer.Option(help="Of a policy: where its base is now, if it was moved.")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option("--push-to-hub", help="Of a policy: upload to this repository too."),
+    ] = None,
 ) -> None:
-    """Write a snapshot for other tools, with the judgment ids each row came from."""
+    """Write a snapshot for other tools, with the judgment ids each row came from; or a policy, as its
+    adapters or as plain weights that transformers, vLLM and others read."""
+    from accord.cli_export import export_policy, is_policy
+
+    if merged or is_policy(store):
+        return export_policy(
+            store, out, merged=merged, dtype=dtype, base=base, push_to_hub=push_to_hub
+        )
     from accord.store import export as export_items
     from accord.store import opened_snapshot
 
@@ -255,7 +276,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except AccordError as error:
-        _fail(str(error))
+        _fail(*map(str, error.each))
     except typer.Exit as error:
         code = error.exit_code
     except OSError as error:
@@ -263,7 +284,7 @@ def main() -> None:
     except UnicodeEncodeError as error:
         _fail(f"{ascii(error.object)[:80]}: is not UTF-8; rename it")
     except (typer.Abort, KeyboardInterrupt):
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        print(f"stopped; {_how_to_go_on(sys.argv[1:])}", file=sys.stderr)
         code = 130
     except Exception as error:
         if not hasattr(error, "format_message"):
@@ -272,6 +293,18 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _fail(line: str) -> None:
-    print(f"accord: {' '.join(line.split())}", file=sys.stderr)
+GOES_ON = {"demo", "run", "sweep", "train"}
+
+
+def _how_to_go_on(words: list[str]) -> str:
+    """What is kept of a stopped command, and the words that go on from there."""
+    if not GOES_ON & set(words[:1]):
+        return "run the same command again"
+    again = shlex.join(["accord", *(w for w in words if w != "--fresh")])
+    return f"finished stages and the last checkpoint are kept, go on with: {again}"
+
+
+def _fail(*lines: str) -> None:
+    for line in lines:
+        print(f"accord: {' '.join(line.split())}", file=sys.stderr)
     sys.exit(AccordError.exit_code)

@@ -13,7 +13,7 @@ from accord.core.errors import ConfigError
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Message, Prompt
 
-__all__ = ["chat_loop", "policy_path"]
+__all__ = ["base_of_run", "chat_loop", "policy_path"]
 
 
 def policy_path(name: str) -> tuple[str, str, str | None]:
@@ -41,6 +41,13 @@ def policy_path(name: str) -> tuple[str, str, str | None]:
     return stage, str(run / stage / "model"), _system(run)
 
 
+def base_of_run(name: str) -> str | None:
+    """The model that the run of RUN[:stage] was last told of: its stages may name where that was before."""
+    folder = Path(name.rpartition(":")[0] if ":" in name else name)
+    file = folder / "manifest.json"
+    return str(read_json(file)["model"]) if file.is_file() else None
+
+
 def _system(run: Path) -> str | None:
     """The system message the run's evaluation prompts had, so that a chat meets the same policy."""
     for file in sorted(run.glob("*/answers.jsonl")):
@@ -61,7 +68,10 @@ def chat_loop(
     if len(names) > 2:
         raise ConfigError("at most two policies can be compared", where="accord chat")
     found = [policy_path(n) for n in names]
-    samplers = [LocalSampler(load(where)) for _, where, _ in found]
+    samplers = [
+        LocalSampler(load(where, base=base_of_run(n)))
+        for n, (_, where, _) in zip(names, found, strict=True)
+    ]
     system = system or next((s for _, _, s in found if s), None)
     start = (Message(role="system", content=system),) if system else ()
     talks: list[tuple[Message, ...]] = [start for _ in found]

@@ -117,12 +117,12 @@ def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
 
 def _local(name: str, model: str) -> Any:
     """A sampler in this process, of a run's policy or a model's folder."""
-    from accord.cli_chat import policy_path
+    from accord.cli_chat import base_of_run, policy_path
     from accord.lm.load import load
     from accord.lm.sample import LocalSampler
 
     _, where, _ = policy_path(model)
-    return LocalSampler(load(where), source=f"model:{name}")
+    return LocalSampler(load(where, base=base_of_run(model)), source=f"model:{name}")
 
 
 @collect_app.command()

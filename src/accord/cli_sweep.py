@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from accord.core.config import read_values, read_yaml
-from accord.core.errors import ConfigError
+from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.rundir import read_json
 from accord.core.types import Metric
 from accord.pipeline import runner
@@ -50,11 +50,14 @@ def _as_sweep(
     stages: dict[str, Any] = data.get("stages") if isinstance(data.get("stages"), dict) else {}
     name = _which(stages, stage, path)
     grid: dict[str, list[Any]] = {}
+    faults: list[AccordError] = []
     for item in over:
-        key, equals, values = item.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"can't read {item!r}", where="--over", allowed="key=value,value")
-        grid[key.strip()] = read_values(values, f"--over {item}")
+        with gather(faults):
+            key, equals, values = item.partition("=")
+            if not equals or not key:
+                raise ConfigError(f"can't read {item!r}", where="--over", allowed="key=value,value")
+            grid[key.strip()] = read_values(values, f"--over {item}")
+    raise_all(faults)
     if not grid and stages[name].get("kind") != "sweep":
         raise ConfigError("a sweep needs values", where="--over", allowed="--over lr=1e-4,3e-4")
     if grid:

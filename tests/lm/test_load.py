@@ -16,8 +16,7 @@ import torch
 
 from accord.core.errors import ModelError
 from accord.core.types import Prompt, Response
-from accord.lm import hub
-from accord.lm import load as load_module
+from accord.lm import find, hub
 from accord.lm.chat import render_exchange
 from accord.lm.load import MODEL_FILE, load, write_model_json
 from accord.lm.packaged import KNOWN, SOURCE_FILE, PackagedModel, quiet_transformers
@@ -163,9 +162,9 @@ def test_the_hub_id_falls_back_to_the_package_and_says_so(
 ) -> None:
     folder = save(tmp_path / "m")
     (folder / SOURCE_FILE).write_text(json.dumps({"note": "dequantised 4-bit weights"}))
-    monkeypatch.setattr(load_module, "find_on_hub", lambda name: (None, "no network"))
-    monkeypatch.setattr(load_module, "packaged_models", lambda: {KNOWN[0].name: KNOWN[0]})
-    monkeypatch.setattr(load_module, "packaged_path", lambda name: folder)
+    monkeypatch.setattr(find, "find_on_hub", lambda name, download=True: (None, "no network"))
+    monkeypatch.setattr(find, "packaged_models", lambda: {KNOWN[0].name: KNOWN[0]})
+    monkeypatch.setattr(find, "packaged_path", lambda name: folder)
     lm = load(KNOWN[0].hub_id)
     assert lm.notes[0].startswith(f"{KNOWN[0].hub_id} was not to be had (no network)")
     assert lm.notes[1] == "dequantised 4-bit weights"

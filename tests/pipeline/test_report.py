@@ -184,7 +184,7 @@ def test_rows_keep_the_ids_of_their_judgments(stages: dict[str, Path], tmp_path:
     assert [found["ids"][n] for row in held for n in row[3]] == [f"j{i}" for i in range(20)]
     assert [found["ids"][n] for row in mistakes for n in row[3]] == [f"j{i}" for i in range(5)]
     assert held[7][2] == "100% of votes · score gap 2 · the raters are right"
-    assert found["judgments"] == []
+    assert not any(found["judgments"])
     for part in ("sft", "rm-held-out"):
         assert f'href="#lineage-{part}"' in page
         assert f'id="lineage-{part}"' in page

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from accord.core.errors import ConfigError
+from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.registry import explain
 
 __all__ = ["Lines", "Strict", "apply_sets", "read_values", "read_yaml", "validate"]
@@ -156,29 +156,36 @@ def apply_sets(data: dict[str, Any], sets: Sequence[str], roots: Sequence[str] =
 
     With roots=("stages",), `dpo.loss.beta=0.3` sets data["stages"]["dpo"]["loss"]["beta"].
     """
+    found: list[AccordError] = []
     for given in sets:
-        item = given if len(given) <= 100 else f"{given[:99]}…"  # as errors show it
-        path, equals, text = given.partition("=")
-        keys = path.strip().split(".")
-        if not equals or not all(keys):
-            raise ConfigError(f"can't read {item!r}", where="--set", allowed="key.path=value")
-        target: Any = data
-        if keys[0] not in data:
-            maps = [data[r] for r in roots if isinstance(data.get(r), dict)]
-            target = next((m for m in maps if keys[0] in m), data)
-        for depth, key in enumerate(keys[:-1]):
-            if isinstance(target, list) and key.isdigit() and int(key) < len(target):
-                target = target[int(key)]
-                continue
-            if not isinstance(target, dict):
-                place = ".".join(keys[:depth])
-                raise ConfigError(f"{place} holds a plain value, no keys", where=f"--set {item}")
-            target = target.setdefault(key, {})
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise ConfigError("the value is not valid YAML", where=f"--set {item}") from None
-        _assign(target, keys[-1], value, item)
+        with gather(found):
+            _apply_set(data, given, roots)
+    raise_all(found)
+
+
+def _apply_set(data: dict[str, Any], given: str, roots: Sequence[str]) -> None:
+    item = given if len(given) <= 100 else f"{given[:99]}…"  # as errors show it
+    path, equals, text = given.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"can't read {item!r}", where="--set", allowed="key.path=value")
+    target: Any = data
+    if keys[0] not in data:
+        maps = [data[r] for r in roots if isinstance(data.get(r), dict)]
+        target = next((m for m in maps if keys[0] in m), data)
+    for depth, key in enumerate(keys[:-1]):
+        if isinstance(target, list) and key.isdigit() and int(key) < len(target):
+            target = target[int(key)]
+            continue
+        if not isinstance(target, dict):
+            place = ".".join(keys[:depth])
+            raise ConfigError(f"{place} holds a plain value, no keys", where=f"--set {item}")
+        target = target.setdefault(key, {})
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError("the value is not valid YAML", where=f"--set {item}") from None
+    _assign(target, keys[-1], value, item)
 
 
 def read_values(text: str, where: str) -> list[Any]:
@@ -206,9 +213,13 @@ def validate(
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        told = explain(error, schema, where)
-        place = locate(source, told.where, lines or {}) if source else told.where
-        raise ConfigError(told.what, where=place, allowed=told.allowed, mend=told.mend) from None
+        told = explain(error, schema, where, data).each
+    found = []
+    for fault in told:
+        place = locate(source, fault.where, lines or {}) if source else fault.where
+        found.append(ConfigError(fault.what, where=place, allowed=fault.allowed, mend=fault.mend))
+    raise_all(found)
+    raise AssertionError("a ValidationError tells of a fault")
 
 
 def locate(source: str, place: str, lines: Lines) -> str:

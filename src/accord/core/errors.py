@@ -1,7 +1,9 @@
-"""One exception tree. Every message is one line: where, what, what is allowed, what to do.
+"""One exception tree. Every message is one line: where, what, what is allowed, what to do; of several faults
+in one answer (`Faults`) a line each.
 
 AccordError                 the CLI prints it and exits with code 2
 ├── ConfigError             a recipe, an option or a hyperparameter
+│   └── Faults              all of them at once
 ├── DataError               a file or row that can't be read as what it should be
 ├── TemplateError           a chat template or token boundary that would shift the mask
 ├── StoreError              the judgment store: missing, locked, broken chain
@@ -11,16 +13,29 @@ AccordError                 the CLI prints it and exits with code 2
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import ParamSpec, TypeVar
+
 __all__ = [
     "DISTRIBUTION",
     "AccordError",
     "ConfigError",
     "DataError",
+    "Faults",
     "ModelError",
     "RunError",
     "StoreError",
     "TemplateError",
+    "door",
+    "gather",
+    "raise_all",
 ]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 DISTRIBUTION = "accord-align"
@@ -45,9 +60,60 @@ class AccordError(Exception):
             line += f"; {mend}"
         super().__init__(" ".join(line.split()))
 
+    @property
+    def each(self) -> tuple[AccordError, ...]:
+        """The faults it tells of: itself."""
+        return (self,)
+
 
 class ConfigError(AccordError):
     """A recipe, an option or a hyperparameter is wrong."""
+
+
+class Faults(ConfigError):
+    """Several faults in one answer, a line each; what it says of itself is the first."""
+
+    def __init__(self, found: Sequence[AccordError]) -> None:
+        first = found[0]
+        super().__init__(first.what, where=first.where, allowed=first.allowed, mend=first.mend)
+        self._each = tuple(found)
+        self.args = ("\n".join(map(str, found)),)
+
+    @property
+    def each(self) -> tuple[AccordError, ...]:
+        return self._each
+
+
+@contextlib.contextmanager
+def gather(found: list[AccordError]) -> Iterator[None]:
+    """Keep a fault and go on, so that the next one is told in the same answer (`raise_all`)."""
+    try:
+        yield
+    except AccordError as error:
+        found.extend(error.each)
+
+
+def raise_all(found: Sequence[AccordError]) -> None:
+    """Raise what was gathered, if anything was."""
+    once = list({str(error): error for error in found}.values())
+    if once:
+        raise once[0] if len(once) == 1 else Faults(once)
+
+
+def door(function: Callable[P, R]) -> Callable[P, R]:
+    """For what users call from Python: a fault of theirs ends in the line that names it, right below their
+    own; the way it took in here says nothing to them (ACCORD_TRACEBACK=1 shows it)."""
+
+    @functools.wraps(function)
+    def entered(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except AccordError as error:
+            if os.environ.get("ACCORD_TRACEBACK"):
+                raise
+            raise error.with_traceback(None) from None
+
+    return entered
 
 
 class DataError(AccordError):

@@ -12,14 +12,15 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from accord.core.errors import ConfigError
+from accord.core.errors import ConfigError, Faults
 
 __all__ = ["Entry", "NonNegative", "Positive", "Registry", "UnitInterval", "explain"]
 
@@ -30,23 +31,87 @@ UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
-def explain(error: ValidationError, schema: type[BaseModel], where: str) -> ConfigError:
-    """The first pydantic error as one line: the key, what it got, what is allowed."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+def explain(
+    error: ValidationError, schema: type[BaseModel], where: str, data: Any = None
+) -> ConfigError:
+    """A pydantic error as a line for each fault: the key, what it got, what is allowed. Unknown keys come
+    first: a typo is often why another key is missing. `data` is what was validated."""
+    faults = sorted(_of_unions(error.errors(), data), key=lambda e: e["type"] != "extra_forbidden")
+    typos: set[str] = set()
+    told = [line for e in faults if (line := _line(e, schema, where, data, typos))]
+    return told[0] if len(told) == 1 else Faults(told)
+
+
+def _line(
+    fault: Any, schema: type[BaseModel], where: str, data: Any, typos: set[str]
+) -> ConfigError | None:
+    """One fault as an error; None for a key that is missing since it was mistyped (`typos`)."""
+    loc = _keys(fault, data)
+    key = ".".join(map(str, loc))
     place = f"{where}.{key}" if where and key else where or key
-    if first["type"] == "extra_forbidden":
-        allowed = ", ".join(schema_keys(schema, first["loc"][:-1])) or "nothing"
-        return ConfigError(f"unknown key {first['loc'][-1]!r}", where=place, allowed=allowed)
-    if first["type"] == "missing":
+    if fault["type"] == "extra_forbidden":
+        known = schema_keys(schema, fault["loc"][:-1])
+        meant = get_close_matches(str(loc[-1]), known, n=1)
+        typos |= {".".join(map(str, (*loc[:-1], m))) for m in meant}
+        mend = f"did you mean {meant[0]}?" if meant else ""
+        allowed = ", ".join(known) or "nothing"
+        return ConfigError(f"unknown key {loc[-1]!r}", where=place, allowed=allowed, mend=mend)
+    if fault["type"] == "missing":
+        if key in typos:
+            return None
         return ConfigError("required key is missing", where=place, mend="add it")
-    context = first.get("ctx", {})
+    context = fault.get("ctx", {})
     allowed = ", ".join(f"{_BOUNDS[k]} {v:g}" for k, v in context.items() if k in _BOUNDS)
     if not allowed and "expected" in context:
         allowed = str(context["expected"])
-    got = repr(first["input"])
-    what = first["msg"].removeprefix("Value error, ")
+    got = repr(fault["input"])
+    what = fault["msg"].removeprefix("Value error, ")
     return ConfigError(f"{what} (got {got[:80]})", where=place, allowed=allowed)
+
+
+def _keys(fault: Any, data: Any) -> tuple[Any, ...]:
+    """Where a fault is, in the user's own keys: pydantic puts names of a union's branches among them."""
+    if data is None:
+        return tuple(fault["loc"])
+    found: list[Any] = []
+    for n, part in enumerate(fault["loc"]):
+        last = n == len(fault["loc"]) - 1 and fault["type"] in ("missing", "extra_forbidden")
+        there = (isinstance(data, Mapping) and part in data) or (
+            isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        )
+        if there:
+            data = data[part]
+        if there or last:
+            found.append(part)
+    return tuple(found)
+
+
+def _of_unions(faults: Sequence[Any], data: Any) -> list[Any]:
+    """Of a value that fits no branch of a union, the faults of the branch that came nearest: one that
+    looked inside it, else all of them as one fault."""
+    if data is None:
+        return list(faults)
+    branches: dict[tuple[Any, ...], dict[Any, list[Any]]] = {}
+    for fault in faults:
+        keys, loc = _keys(fault, data), tuple(fault["loc"])
+        at = next((i for i, (a, b) in enumerate(zip(loc, keys, strict=False)) if a != b), len(keys))
+        tag = loc[at] if at < len(loc) else None
+        branches.setdefault(loc[:at] if tag is not None else loc, {}).setdefault(tag, []).append(
+            fault
+        )
+    kept: list[Any] = []
+    for at_key, by_tag in branches.items():
+        inside = [fs for fs in by_tag.values() if any(len(f["loc"]) > len(at_key) + 1 for f in fs)]
+        if None in by_tag or inside:
+            kept += by_tag.get(None, []) + [f for fs in inside for f in fs]
+            continue
+        first = next(iter(by_tag.values()))[0]
+        said = dict.fromkeys(
+            f["msg"].removeprefix("Input should be ") for fs in by_tag.values() for f in fs
+        )
+        kept.append({**first, "msg": f"Input should be {' or '.join(said)}", "ctx": first.get("ctx", {})}
+                    if len(said) > 1 else first)  # fmt: skip
+    return kept
 
 
 def schema_keys(schema: Any, loc: tuple[Any, ...]) -> list[str]:
@@ -78,7 +143,7 @@ class Entry:
         try:
             return self.schema.model_validate(dict(hyper)).model_dump()
         except ValidationError as error:
-            raise explain(error, self.schema, where or self.name) from None
+            raise explain(error, self.schema, where or self.name, dict(hyper)) from None
 
 
 def _schema_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:

@@ -1,8 +1,9 @@
 """A name becomes a model: where weights are looked for, in order, and what identifies them.
 
 1. a local directory with `config.json`: a transformers model;
-2. a local directory with `accord_model.json`: a trained stage. Its base is loaded, its hash is
-   compared with the one the stage was trained on, and the adapters are merged in order;
+2. a local directory with `accord_model.json`, a trained stage, or `adapter_config.json`, an adapter of
+   peft: what it stands on is found (`lm.chain`) and loaded, and the adapters are merged in order. An
+   adapter beside whole weights is merged into them;
 3. `packaged/<name>`: weights inside a Python package;
 4. a hub id: the local hub cache, then the hub, with short timeouts. When neither has it and an
    installed package carries the same model, that copy is used and a note says so.
@@ -13,37 +14,34 @@ share caches. It does not cover the dtype: a cache of numbers must add `lm.model
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from accord.core.errors import ModelError
-from accord.core.hashing import content_hash, file_hash
-from accord.core.rundir import user_path
+from accord.core.errors import ModelError, door
+from accord.core.hashing import content_hash
+from accord.lm.chain import (
+    adapter_hash,
+    adapter_of,
+    base_of,
+    read_model_json,
+    stands_on,
+    weights_hash,
+    write_model_json,
+)
 from accord.lm.check import check_vocabulary, check_weights, refused
-from accord.lm.hub import find_on_hub
-from accord.lm.packaged import (
-    SOURCE_FILE,
-    PackagedModel,
-    find_packaged,
-    packaged_models,
-    packaged_path,
-    quiet_transformers,
-)
-from accord.lm.template import (
-    default_template,
-    find_turn,
-    read_templates,
-    stop_ids,
-    write_templates,
-)
+from accord.lm.find import ADAPTER_FILE, MODEL_FILE, PACKAGED, bases_at, local, resolve, where_is
+from accord.lm.packaged import SOURCE_FILE, quiet_transformers
+from accord.lm.template import default_template, find_turn, read_templates, stop_ids
 
 __all__ = [
     "MODEL_FILE",
@@ -56,11 +54,7 @@ __all__ = [
     "write_model_json",
 ]
 
-MODEL_FILE = "accord_model.json"
-PACKAGED = "packaged/"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# written by libraries, without effect on what the weights compute
-VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
 
 
 @dataclass
@@ -92,14 +86,29 @@ class LanguageModel:
             return cast(int, pad)
         return self.eos_ids[0] if self.eos_ids else 0
 
+    def export(self, folder: str | Path, **how: Any) -> Path:
+        """`accord.export_model` of this model: a plain transformers folder."""
+        from accord.lm.export import export_model
 
-def load(name: str | Path, *, device: str | None = None, dtype: str = "float32") -> LanguageModel:
-    """Find, load and identify a model; in eval mode, on `device` (default: cuda when present)."""
+        return export_model(self, folder, **how)
+
+
+@door
+def load(
+    name: str | Path,
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    base: str | Path | None = None,
+) -> LanguageModel:
+    """Find, load and identify a model; in eval mode, on `device` (default: cuda when present). `base` says
+    where what a stage or an adapter stands on is now, should it have been moved."""
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}", where=str(name), allowed=", ".join(DTYPES))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    path, notes = _resolve(str(name))
-    lm = _load_stage(path, dtype) if _is_stage(path) else _load_plain(path, dtype)
+    path, notes = resolve(str(name))
+    with bases_at(*([str(base)] if base else [])):
+        lm = _load_stacked(path, dtype) if _stacked(path) else _load_plain(path, dtype)
     lm.model.to(where)
     lm.name, lm.path = str(name), path
     stop_ids(lm.tokenizer, lm.model.config, getattr(lm.model, "generation_config", None))
@@ -107,71 +116,8 @@ def load(name: str | Path, *, device: str | None = None, dtype: str = "float32")
     return lm
 
 
-def _is_stage(path: Path) -> bool:
-    return (path / MODEL_FILE).is_file() and not (path / "config.json").is_file()
-
-
-def where_is(name: str) -> str:
-    """Where `load` would take a model from, in words; nothing is loaded, converted or downloaded.
-
-    Raises ModelError as `load` does for a model that can't be had.
-    """
-    if _local(name):
-        return "local directory"
-    if name.startswith(PACKAGED):
-        return find_packaged(name.removeprefix(PACKAGED)).note
-    found, problem = find_on_hub(name, download=False)
-    if found is None and problem:
-        return f"{PACKAGED}{_stand_in(name, problem).name} instead of the hub's"
-    return "in the local hub cache" if found else "on the hub, to be downloaded"
-
-
-def _resolve(name: str) -> tuple[Path, tuple[str, ...]]:
-    """The local directory of model `name`, and notes about how it was found."""
-    if folder := _local(name):
-        return folder, ()
-    if name.startswith(PACKAGED):
-        return packaged_path(name.removeprefix(PACKAGED)), ()
-    found, problem = find_on_hub(name)
-    if found is not None:
-        return found, ()
-    packaged = _stand_in(name, problem)
-    note = f"{name} was not to be had ({problem}): using {PACKAGED}{packaged.name} instead"
-    return packaged_path(packaged.name), (note,)
-
-
-def _local(name: str) -> Path | None:
-    """The directory a name means; None for a packaged model or a hub id."""
-    if not name:
-        raise ModelError("no model is named", mend="give a directory, a hub id or packaged/NAME")
-    folder = user_path(name)
-    if folder.is_dir():
-        if (folder / "config.json").is_file() or (folder / MODEL_FILE).is_file():
-            return folder.resolve()
-        raise ModelError(
-            "this directory holds no model",
-            where=name,
-            allowed=f"config.json or {MODEL_FILE} in it",
-        )
-    if name.startswith(PACKAGED):
-        return None
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelError("no such directory", where=name, mend="give a directory or a hub id")
-    return None
-
-
-def _stand_in(name: str, problem: str) -> PackagedModel:
-    """The installed package that carries a hub model which was not to be had."""
-    for packaged in packaged_models().values():
-        if packaged.hub_id == name:
-            return packaged
-    ready = [PACKAGED + known for known in packaged_models()]
-    raise ModelError(
-        f"model not found: no directory of that name, not in the local hub cache, and {problem}",
-        where=name,
-        mend="give a model directory, download the model where there is a network"
-        + (f", or use {ready[0]}" if ready else ""),
-    )
+def _stacked(path: Path) -> bool:
+    return (path / MODEL_FILE).is_file() or (path / ADAPTER_FILE).is_file()
 
 
 def _load_plain(path: Path, dtype: str) -> LanguageModel:
@@ -214,9 +160,7 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
         notes.append("the tokenizer has no chat template: using 'User: ... Assistant: ...'")
     if problem := find_turn(tokenizer).problem:
         notes.append(f"sampling only, no training: {problem}")
-    return LanguageModel(
-        model.eval(), tokenizer, str(path), path, _weights_hash(path), tuple(notes)
-    )
+    return LanguageModel(model.eval(), tokenizer, str(path), path, weights_hash(path), tuple(notes))
 
 
 def _attention(path: Path) -> dict[str, str]:
@@ -230,11 +174,12 @@ def _attention(path: Path) -> dict[str, str]:
 def load_shape(name: str | Path) -> tuple[Any, PreTrainedTokenizerBase]:
     """Config and tokenizer of a model, as `load` would have them; no weights are read, and of a hub model
     none are downloaded."""
-    local = str(name).startswith(PACKAGED) or _local(str(name))
-    path = _resolve(str(name))[0] if local else Path(name)
-    if local and _is_stage(path):
-        base_name, _, _ = read_model_json(path / MODEL_FILE)
-        config, tokenizer = load_shape(base_name)
+    there = str(name).startswith(PACKAGED) or local(str(name))
+    path = resolve(str(name))[0] if there else Path(name)
+    names, expected, _ = (there and stands_on(path)) or ([], "", [])
+    if names and names != [str(path)]:
+        config, tokenizer = load_shape(base_of(path, names, expected))
+        tokenizer = _tokenizer_of(path) or tokenizer
         tokenizer.chat_template = read_templates(path) or tokenizer.chat_template
         return config, tokenizer
     with quiet_transformers():
@@ -250,107 +195,81 @@ def load_shape(name: str | Path) -> tuple[Any, PreTrainedTokenizerBase]:
     return config, tokenizer
 
 
-def _load_stage(path: Path, dtype: str) -> LanguageModel:
-    """A trained stage: its base with its adapters merged in order."""
-    import peft
-
-    base_name, expected, adapters = read_model_json(path / MODEL_FILE)
-    lm = load(base_name, device="cpu", dtype=dtype)
-    if lm.weights != expected:
-        raise ModelError(
-            f"trained on other weights of {base_name}: {expected[:12]}, now {lm.weights[:12]}",
-            where=str(path / MODEL_FILE),
-            mend="restore the base model or train the stage again",
-        )
+def _load_stacked(path: Path, dtype: str) -> LanguageModel:
+    """What the folder's adapters stand on, with the adapters merged in order."""
+    names, expected, adapters = stands_on(path) or ([], "", [])
+    if names == [str(path)]:
+        with _without_adapter(path) as plain:
+            lm = _load_plain(plain, dtype)
+        lm.notes += ("the adapter in the folder is merged into the weights beside it",)
+    else:
+        lm = load(base_of(path, names, expected), device="cpu", dtype=dtype)
     for adapter in adapters:
-        with quiet_transformers():
-            try:
-                stacked = peft.PeftModel.from_pretrained(lm.model, str(adapter))
-            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-                raise ModelError(f"can't load adapter: {error}", where=str(adapter)) from error
-            lm.model = stacked.merge_and_unload()
+        lm.model = _merged(lm.model, adapter)
         lm.weights = content_hash([lm.weights, adapter_hash(adapter)])
     check_weights(lm.model, str(path))
+    lm.tokenizer = _tokenizer_of(path) or lm.tokenizer
     lm.tokenizer.chat_template = read_templates(path) or lm.tokenizer.chat_template
     lm.model.eval()
     return lm
 
 
-def read_model_json(file: Path) -> tuple[str, str, list[Path]]:
-    """(base, hash of its weights, adapter directories) with paths made absolute."""
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        base, weights = str(facts["base"]), str(facts["base_weights"])
-        adapters = [(file.parent / adapter).resolve() for adapter in facts["adapters"]]
-    except (ValueError, KeyError, TypeError) as error:
+@contextlib.contextmanager
+def _without_adapter(path: Path) -> Iterator[Path]:
+    """A view of a folder without the adapter in it: transformers would leave that on, in layers that
+    can be neither trained nor saved as they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in path.iterdir():
+            if not file.name.startswith("adapter_"):
+                (Path(folder) / file.name).symlink_to(file)
+        yield Path(folder)
+
+
+def _merged(model: Any, adapter: Path) -> Any:
+    """The model with an adapter merged into its weights; ModelError for one that has no place there."""
+    import peft
+
+    config = adapter_of(adapter) or {}
+    kind, task = str(config.get("peft_type")), config.get("task_type") or "CAUSAL_LM"
+    if task != "CAUSAL_LM":
         raise ModelError(
-            f"unreadable ({type(error).__name__}: {error})",
-            where=str(file),
-            allowed="base, base_weights, adapters",
-        ) from error
-    if base.startswith("."):
-        base = str((file.parent / base).resolve())
-    for adapter in adapters:
-        if not (adapter / "adapter_config.json").is_file():
-            raise ModelError("no adapter here", where=str(adapter), mend=f"named in {file}")
-    return base, weights, adapters
+            f"this adapter is for {task}", where=str(adapter), allowed="adapters of causal LMs"
+        )
+    with quiet_transformers():
+        try:
+            _fit_vocabulary(model, adapter)
+            stacked = peft.PeftModel.from_pretrained(model, str(adapter))
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+            raise ModelError(f"can't load adapter: {error}", where=str(adapter)) from None
+        if not hasattr(stacked.base_model, "merge_and_unload"):
+            raise ModelError(
+                f"an adapter of kind {kind} can't be merged into weights",
+                where=str(adapter),
+                allowed="LoRA and its kin",
+            )
+        return stacked.merge_and_unload()
 
 
-def write_model_json(
-    folder: Path,
-    *,
-    base: str | Path,
-    base_weights: str,
-    adapters: list[Path],
-    template: str | dict[str, str] | None = None,
-) -> Path:
-    """Describe a trained stage: `load(folder)` gives the base with `adapters` merged in order, and
-    its chat template where one is given.
-
-    `base_weights` is `.weights` of the base as loaded. Relative paths are written relative to
-    `folder`, so that a run directory can be moved; absolute ones and hub ids stay as they are.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    name = str(base)
-    if Path(name).is_dir() and not Path(name).is_absolute():
-        name = os.path.relpath(Path(name).resolve(), folder.resolve())
-        name = name if name.startswith(".") else f"./{name}"
-    facts = {
-        "base": name,
-        "base_weights": base_weights,
-        "adapters": [os.path.relpath(adapter, folder) for adapter in adapters],
-    }
-    if template:
-        write_templates(folder, template)
-    temporary = folder / f".{MODEL_FILE}"
-    temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return temporary.replace(folder / MODEL_FILE)
+def _fit_vocabulary(model: Any, adapter: Path) -> None:
+    """Give the embedding as many rows as the adapter's own, which was trained with tokens added."""
+    file = adapter / "adapter_model.safetensors"
+    if not file.is_file():
+        return
+    names = {id(m): n for n, m in model.named_modules()}
+    wanted = f".{names[id(model.get_input_embeddings())]}.weight"
+    with safe_open(file, "pt") as tensors:
+        found = [k for k in tensors.keys() if f".{k}".endswith(wanted)]  # noqa: SIM118
+        rows = tensors.get_slice(found[0]).get_shape()[0] if found else None
+    if rows not in (None, model.get_input_embeddings().weight.shape[0]):
+        model.resize_token_embeddings(rows, mean_resizing=False)
 
 
-_HASHES: dict[tuple[str, int, int], str] = {}  # (path, size, mtime) -> hash, for this process
-
-
-def _hash_of(file: Path) -> str:
-    real = file.resolve()
-    stat = real.stat()
-    key = (str(real), stat.st_size, stat.st_mtime_ns)
-    if key not in _HASHES:
-        _HASHES[key] = file_hash(real)
-    return _HASHES[key]
-
-
-def _weights_hash(path: Path) -> str:
-    """Hash of a model's weight files and of the config fields that change what they compute."""
-    files = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    config = {key: value for key, value in config.items() if key not in VOLATILE}
-    return content_hash([config, [_hash_of(file) for file in files]])
-
-
-def adapter_hash(folder: Path) -> str:
-    """Hash of an adapter: its weights and config, without the name of the base it points to."""
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    for key in ("base_model_name_or_path", "revision", "inference_mode", "peft_version"):
-        config.pop(key, None)
-    files = sorted(folder.glob("adapter_model.*"))
-    return content_hash([config, [_hash_of(file) for file in files]])
+def _tokenizer_of(path: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer beside an adapter; None where it has none of its own."""
+    if not (path / "tokenizer_config.json").is_file():
+        return None
+    with quiet_transformers():
+        try:
+            return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(path.as_posix()))
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            raise ModelError(f"can't read the tokenizer: {error}", where=str(path)) from None

@@ -20,7 +20,7 @@ from accord.lm.load import load
 from accord.lm.room import check_some, fitting, said
 from accord.lm.sample import LocalSampler, Sampling
 from accord.pipeline.context import StageContext, StageResult, data_store, read_result
-from accord.pipeline.data_stages import START, WORLD, Clock, finish, world_of
+from accord.pipeline.data_stages import START, Clock, finish, keep_world, world_of
 from accord.pipeline.kinds import Ask, RmCheck
 from accord.rewards.learned import load_reward_model
 from accord.store import Store, copy_store, opened_snapshot, remove, split_of
@@ -64,7 +64,7 @@ def ask_stage(ctx: StageContext) -> StageResult:
             _from_people(ctx, config, store, questions)
         snapshot = store.freeze(ctx.name)
         if world:
-            write_json(ctx.folder / WORLD, {"world": str(world.path), "test": facts["test"]})
+            keep_world(ctx, world, facts["test"])
         result = finish(ctx, snapshot, facts["test"])
     ids = sorted({r.id_for(p) for p, answers in fresh for r in answers})
     write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": ids})

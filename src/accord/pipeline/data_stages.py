@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.core.refs import StoreRef, is_url
-from accord.core.rundir import read_json, write_json
+from accord.core.rundir import read_json, write_json, write_text
 from accord.core.seeds import rng
 from accord.core.types import Judgment, Question, Rater, Response, Writing
 from accord.evals.support import Case, World, gold
@@ -27,6 +27,7 @@ __all__ = [
     "Clock",
     "finish",
     "import_stage",
+    "keep_world",
     "look_at",
     "open_stage",
     "row_of",
@@ -64,7 +65,7 @@ def simulate_stage(ctx: StageContext) -> StageResult:
         judgments += _demonstrate(store, world, config, ctx)
         store.add_judgments(judgments)
         snapshot = store.freeze(SNAPSHOT)
-        write_json(ctx.folder / WORLD, {"world": str(world.path), "test": config.test})
+        keep_world(ctx, world, config.test)
         return finish(ctx, snapshot, config.test)
 
 
@@ -207,10 +208,16 @@ def row_of(config: Import, path: Path, prompt: str) -> str:
     return ""
 
 
+def keep_world(ctx: StageContext, world: World, test: float) -> None:
+    """A copy of the world in the stage's folder: the stage is done, wherever the recipe goes."""
+    write_text(ctx.folder / "world.yaml", world.path.read_text(encoding="utf-8"))
+    write_json(ctx.folder / WORLD, {"world": "world.yaml", "test": test})
+
+
 def world_of(ctx: StageContext, data: str) -> World | None:
     """The world behind a data stage, None for real data."""
     path = ctx.stages[data] / WORLD
-    return World(Path(read_json(path)["world"])) if path.exists() else None
+    return World(path.parent / read_json(path)["world"]) if path.exists() else None
 
 
 def open_stage(ctx: StageContext) -> StageResult:

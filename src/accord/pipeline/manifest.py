@@ -26,7 +26,7 @@ def manifest(recipe: Any, folder: Any) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "seed": recipe.seed,
-        "model": recipe.model,
+        "model": str(Path(recipe.model).resolve()) if Path(recipe.model).is_dir() else recipe.model,
         "stages": {name: place.name for name, place in folder.stages.items()},
         "parents": {node.name: list(node.parents) for node in recipe.nodes},
         "code": _code(),

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import Field
 
 from accord.core.config import Lines, Strict, apply_sets, locate, read_yaml, validate
-from accord.core.errors import ConfigError
+from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.hashing import content_hash
 from accord.core.refs import StoreRef, is_url
 from accord.core.rundir import user_path
@@ -94,21 +94,36 @@ def build_recipe(
     data: dict[str, Any], lines: Lines, source: str, folder: Path, sets: Sequence[str] = ()
 ) -> Recipe:
     """A checked recipe from plain data; `folder` is where its relative paths start."""
-    apply_sets(data, sets, roots=("stages",))
-    head = validate(_Head, data, source=source, lines=lines)
+    faults: list[AccordError] = []
     nodes: list[Node] = []
-    made, stages = _with_data_stages(
-        head.stages, folder, lambda n: locate(source, f"stages.{n}.data", lines)
+    head = None
+    with gather(faults):
+        apply_sets(data, sets, roots=("stages",))
+    with gather(faults):
+        head = validate(_Head, data, source=source, lines=lines)
+    given = data.get("stages")
+    whole = (
+        {n: s for n, s in given.items() if isinstance(s, dict)} if isinstance(given, dict) else {}
     )
+    made: Stages = {}
+    stages = whole
+    with gather(faults):
+        made, stages = _with_data_stages(
+            whole, folder, lambda n: locate(source, f"stages.{n}.data", lines)
+        )
     for name, raw in {**made, **stages}.items():
-        expanded = _expand(name, _stage(name, raw, source, lines))
-        nodes += [replace(node, implied=name in made) for node in expanded]
-    _check_kinds(nodes, source, lines)
+        with gather(faults):
+            expanded = _expand(name, _stage(name, raw, source, lines))
+            nodes += [replace(node, implied=name in made) for node in expanded]
+    kinds = {name: raw.get("kind") for name, raw in {**made, **stages}.items()}
+    faults += _wrong_references(nodes, kinds, source, lines)
+    raise_all(faults)
+    assert head
     order = _sorted(nodes, source, lines)
     return Recipe(
         name=head.name,
         seed=head.seed,
-        model=head.model,
+        model=_model(head.model, folder),
         about=head.about,
         trackers=tuple(head.trackers),
         nodes=tuple(order),
@@ -118,6 +133,13 @@ def build_recipe(
             "stages": {n.name: n.config.model_dump(mode="json") for n in order},
         },
     )
+
+
+def _model(name: str, folder: Path) -> str:
+    """A model's directory as every other path of a recipe: from where the recipe lies, else from here."""
+    if name and not user_path(name).is_dir() and (folder / name).is_dir():
+        return str(folder / name)
+    return name
 
 
 def recipe_from_resolved(resolved: dict[str, Any], folder: Path) -> Recipe:
@@ -192,9 +214,11 @@ def _expand(name: str, config: StageConfig) -> list[Node]:
     return [Node(f"{name}/{p}", c, c.parents()) for p, c in zip(policies, parts, strict=True)]
 
 
-def _check_kinds(nodes: list[Node], source: str, lines: Lines) -> None:
-    """Each reference names a stage of a kind that its key can read."""
-    kinds = {node.name.partition("/")[0]: node.config.kind for node in nodes}
+def _wrong_references(
+    nodes: list[Node], kinds: dict[str, Any], source: str, lines: Lines
+) -> list[ConfigError]:
+    """References that name no stage, or one of a kind (`kinds`, by stage) that their key can't read."""
+    found = []
     for node in nodes:
         stage = node.name.partition("/")[0]
         for key, allowed in node.config.refs.items():
@@ -206,10 +230,11 @@ def _check_kinds(nodes: list[Node], source: str, lines: Lines) -> None:
                 fitting += [n for n, k in kinds.items() if k in allowed and n != stage]
                 what = f"there is no stage {name!r}" if kind is None else f"{name!r} is no {key}"
                 hint = HINTS.get(key, "")
-                raise ConfigError(
+                found.append(ConfigError(
                     what, where=locate(source, f"stages.{stage}.{key}", lines),
                     allowed=", ".join(fitting) or f"a stage of kind {', '.join(allowed)}", mend=hint,
-                )  # fmt: skip
+                ))  # fmt: skip
+    return found
 
 
 def _sorted(nodes: list[Node], source: str, lines: Lines) -> list[Node]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from accord.core.errors import ConfigError
+from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.lm.lora import Lora
 from accord.pipeline.stage_config import DATA, POLICY, Count, StageConfig
 from accord.rewards.base import named_models
@@ -50,14 +50,22 @@ class RlhfStage(StageConfig):
     def folders(self) -> list[str]:
         return [name for name in self._models() if PATH.search(name)]
 
+    def judges(self) -> list[str]:
+        """Models that judge, by name: no server's."""
+        named = [entry.get("judge") for entry in self.rewards]
+        return [name for name in named if isinstance(name, str) and "://" not in name]
+
     def _models(self) -> list[str]:
         return [name for entry in self.rewards for name in named_models(entry)]
 
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.rewards.compose import check_reward
 
+        found: list[AccordError] = []
         for number, entry in enumerate(self.rewards):
-            check_reward(entry, place(f"rewards[{number}]"))
+            with gather(found):
+                check_reward(entry, place(f"rewards[{number}]"))
+        raise_all(found)
         if self.sampler is not None and not SERVER.fullmatch(self.sampler):
             raise ConfigError(
                 f"{self.sampler!r} is no address of a server",

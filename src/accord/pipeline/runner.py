@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.core.day import BEGAN, dated
-from accord.core.errors import AccordError, RunError
+from accord.core.errors import AccordError, ModelError, RunError, gather, raise_all
 from accord.core.hashing import content_hash, file_hash, tree_hash
 from accord.core.rundir import (
     hold,
@@ -33,11 +33,11 @@ from accord.core.rundir import (
 )  # fmt: skip
 from accord.core.seeds import derive_seed
 from accord.pipeline.context import Reporter, StageContext, read_result
-from accord.pipeline.kinds import Ask, Import, Open, Simulate
+from accord.pipeline.kinds import Ask, Import, Open, RlhfStage, Simulate
 from accord.pipeline.manifest import manifest
 from accord.pipeline.recipe import Node, Recipe
 
-__all__ = ["RunFolder", "check", "rewrite_report", "run"]
+__all__ = ["RunFolder", "check", "finished", "rewrite_report", "run"]
 
 VERSIONS = {  # raise one when a stage's outputs change for the same config
     "simulate": 1, "import": 1, "open": 1, "sft": 7, "reward": 8, "preference": 7, "sweep": 4,
@@ -64,31 +64,37 @@ class RunFolder:
 def plan(recipe: Recipe, runs: Path) -> RunFolder:
     """Where everything of this run is or will be; reads input files to hash them, runs nothing."""
     keys: dict[str, str] = {}
-    model = _model_identity(recipe)
+    model = _model_identity(recipe.model)
+    faults: list[AccordError] = []
     for node in recipe.nodes:
+        inputs: dict[str, str] = {}
+        with gather(faults):
+            inputs = _input_hashes(node, recipe)
         facts = {
             "kind": node.config.kind,
             "version": VERSIONS[node.config.kind],
             "config": node.config.hashed(),
             "parents": {p: keys[p] for p in node.parents},
-            "inputs": _input_hashes(node, recipe),
+            "inputs": inputs,
             "seed": recipe.seed,
             "model": model if node.config.kind not in SHARED_SEED else None,
         }
         keys[node.name] = content_hash(facts)[:12]
+    raise_all(faults)
     stages = {
         name: runs / "stages" / f"{name.replace('/', '-')}-{key}" for name, key in keys.items()
     }
     return RunFolder(runs / f"{recipe.name}-{content_hash(sorted(keys.items()))[:8]}", stages)
 
 
-def _model_identity(recipe: Recipe) -> str:
-    """A local model directory is known by its files, a named one by its name."""
-    folder = user_path(recipe.model)
-    if not folder.is_dir():
-        return recipe.model
-    files = [f for f in sorted(folder.rglob("*")) if f.suffix in {".json", ".safetensors", ".bin"}]
-    return content_hash([[f.relative_to(folder).as_posix(), file_hash(f)] for f in files])
+def _model_identity(name: str) -> str:
+    """What decides the model's tokens and weights; of a model that is not to be had its name."""
+    from accord.lm.chain import identity
+
+    try:
+        return identity(name)
+    except ModelError:  # told by the first stage that needs it
+        return name
 
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
@@ -103,8 +109,10 @@ def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
 
         with opened_snapshot(node.config.answers, recipe.folder) as snapshot:
             return {"answers": snapshot.sha256}
-    if named := node.config.folders():
-        return {name: tree_hash(_model_folder(name, node, recipe)) for name in named}
+    if isinstance(node.config, RlhfStage):
+        folders = {n: _model_folder(n, node, recipe) for n in node.config.folders()}
+        judges = {n: user_path(n) for n in node.config.judges() if user_path(n).is_dir()}
+        return {n: _model_identity(str(folder)) for n, folder in {**folders, **judges}.items()}
     path = _input(node, recipe)
     if path is None:
         return {}
@@ -197,10 +205,16 @@ def run(
     fresh: bool = False,
 ) -> RunFolder:
     """Run what is not done yet and write the report. `only` stages need their parents done."""
+    from accord.lm.find import resolve, source_of
+
     make_dir(runs)
     _free_bytes(runs)
-    folder = plan(recipe, runs)
-    wanted = _wanted(recipe, only)
+    folder, wanted = plan(recipe, runs), _wanted(recipe, only)
+    todo = [n for n in recipe.nodes if n.name in wanted and not is_done(folder.stages[n.name])]
+    if any(n.config.kind not in SHARED_SEED for n in todo):
+        to_come = source_of(recipe.model) == recipe.model
+        resolve(recipe.model)  # refused, or downloaded, before anything runs
+        folder = plan(recipe, runs) if to_come else folder
     make_dir(folder.path)
     write_text(folder.path / "recipe.json", json.dumps(recipe.resolved, indent=2) + "\n")
     if fresh and not only:
@@ -279,6 +293,7 @@ def run_stage(
                 mend=f"run without --only, or with --only {parent} first",
             )
     from accord.lm.allocator import release_freed_memory
+    from accord.lm.find import bases_at
     from accord.pipeline.stages import STAGES  # imports torch
     from accord.train.memory import device_of_choice, peak, reset_peak
 
@@ -289,10 +304,11 @@ def run_stage(
     reporter.start(node.name)
     began = time.perf_counter()
     try:
-        result = STAGES[node.config.kind](ctx)
-    except AccordError as error:
+        with bases_at(recipe.model):
+            result = STAGES[node.config.kind](ctx)
+    except (AccordError, KeyboardInterrupt) as error:
         reporter.failed(node.name)
-        if error.prompt:
+        if isinstance(error, AccordError) and error.prompt:
             raise _with_its_row(error, node, recipe) from None
         raise
     seconds = time.perf_counter() - began
@@ -346,8 +362,15 @@ def _report(recipe: Recipe, folder: RunFolder, reporter: Reporter, seconds: floa
 
 def rewrite_report(path: Path) -> Path:
     """The report of an existing run, written again from what its stages left."""
-    from accord.pipeline.recipe import recipe_from_resolved
     from accord.pipeline.report import write_report
+
+    recipe, path, done = finished(path)
+    return write_report(recipe, path, done)
+
+
+def finished(path: Path) -> tuple[Recipe, Path, dict[str, Path]]:
+    """The recipe of an existing run, its directory, and the folders of its finished stages."""
+    from accord.pipeline.recipe import recipe_from_resolved
 
     path = user_path(path).resolve()  # stages are found beside it
     if not (path / "recipe.json").is_file():
@@ -366,4 +389,4 @@ def rewrite_report(path: Path) -> Path:
             where=str(path),
             mend="run the recipe again",
         )
-    return write_report(recipe, path, done)
+    return recipe, path, done

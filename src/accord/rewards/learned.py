@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from accord.core.errors import DataError, ModelError, RunError
+from accord.core.errors import DataError, ModelError, RunError, door
 from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange, Prompt
 from accord.lm.chat import Rendered, render_exchange, render_prompt
@@ -150,6 +150,7 @@ def trunk(folder: Path, device: str | None = None) -> Trunk:
     return Trunk(lm, Engine(lm.model))
 
 
+@door
 def load_reward_model(
     folder: str | Path, *, device: str | None = None, on: Trunk | None = None
 ) -> RewardModel:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from accord.core.errors import ConfigError, DataError
+from accord.core.errors import ConfigError, DataError, door
 from accord.core.hashing import canonical_json
 from accord.core.rundir import write_jsonl
 from accord.core.types import (
@@ -71,6 +71,7 @@ class _Job:
         self.report.rejects.append(told)
 
 
+@door
 def import_file(
     store: Store,
     path: str | Path,

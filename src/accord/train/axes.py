@@ -147,6 +147,7 @@ def train_axes(
         trackers=trackers,
         on_step=on_step,
     )
+    trainee.save(folder / "model", model.save)  # before anything else can fail
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     with torch.no_grad():  # training answers average 0 on every axis

@@ -141,7 +141,12 @@ def optimise(
             )
             done = step + 1
             if evaluate and (done == steps or (cfg.eval_every and done % cfg.eval_every == 0)):
-                row |= {f"eval/{name}": value for name, value in evaluate().items()}
+                try:
+                    row |= {f"eval/{name}": value for name, value in evaluate().items()}
+                except BaseException:  # what was trained is kept, whatever measuring runs into
+                    log.add(done, row)
+                    save_checkpoint(folder, parameters, optimiser, done, run)
+                    raise
                 check_finite(row, f"{folder} step {done}", "lower lr; the last checkpoint is kept")
             log.add(done, row)
             track(done, row)

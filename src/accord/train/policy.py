@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from accord.core.day import in_its_day
-from accord.core.hashing import content_hash, tree_hash
+from accord.core.hashing import content_hash
 from accord.core.rundir import read_jsonl
 from accord.core.types import Exchange, Prompt
+from accord.lm.chain import identity
 from accord.lm.chat import render_prompt
 from accord.lm.load import LanguageModel, load
 from accord.lm.room import check_some, fitting, said
@@ -106,7 +107,7 @@ def train_policy(
     run = content_hash([
         weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every", "max_prompt"}),
         seed, [render_prompt(lm.tokenizer, p) for p in prompts], lm.eos_ids,
-        [dict(c) for c in rewards], [tree_hash(f) for f in named],
+        [dict(c) for c in rewards], [identity(str(f)) for f in named],
     ])  # fmt: skip
     module = actors.roles.module if actors.roles else lm.model
     adapter = actors.roles.adapters["policy"] if actors.roles else None

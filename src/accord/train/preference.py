@@ -266,9 +266,9 @@ def train_on(
             trackers=trackers,
             on_step=on_step,
         )
+        trainee.save(folder / "model")
         if held.trees and not metrics:  # resumed after the last step
             evaluate()
         told_last = run.measure(reported, before_reported) if reported.trees else {}
-        trainee.save(folder / "model")
         memory.settle()
         return Trained(folder, metrics, engine.notes, data, held, reported=told_last)

@@ -123,8 +123,8 @@ def train_process(
         trackers=trackers,
         on_step=on_step,
     )
+    trainee.save(folder / "model", model.save)
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
-    trainee.save(folder / "model", model.save)
     memory.settle()
     return Trained(folder, metrics, trainee.engine.notes, data, held)

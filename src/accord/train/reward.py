@@ -124,6 +124,7 @@ def train_reward(
         trackers=trackers,
         on_step=on_step,
     )
+    trainee.save(folder / "model", model.save)  # before anything else can fail
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
     _centre(model, centre, optimise_with.tokens)

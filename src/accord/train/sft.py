@@ -95,8 +95,8 @@ def train_sft(
         trackers=trackers,
         on_step=on_step,
     )
+    trainee.save(folder / "model")
     if held.trees and not metrics:  # resumed after the last step
         evaluate()
-    trainee.save(folder / "model")
     memory.settle()
     return Trained(folder, metrics, trainee.engine.notes, data, held)

@@ -19,6 +19,7 @@ from accord.core.hashing import content_hash
 from accord.core.rundir import whole_folder
 from accord.core.types import Group, LabelledResponse, LabelledSteps, Metric
 from accord.lm.adapters import add_lora, save_adapter, trainable
+from accord.lm.card import sign
 from accord.lm.engine import Engine, Precision
 from accord.lm.load import MODEL_FILE, LanguageModel, write_model_json
 from accord.lm.lora import Lora
@@ -97,14 +98,19 @@ def save_model(
                 module.save_pretrained(beside)
             lm.tokenizer.save_pretrained(beside)
         else:
-            stage = (lm.path / MODEL_FILE).is_file()  # relative, so that runs can be moved
+            saved = save_adapter(module, beside / "adapter", adapter)
+            of_a_run = Path(lm.name).is_dir() and (
+                lm.path.parent.parent == folder.resolve().parent.parent
+            )
+            stage = of_a_run or (lm.path / MODEL_FILE).is_file()
             write_model_json(
                 beside,
-                base=os.path.relpath(lm.path) if stage else lm.name,
+                base=os.path.relpath(lm.path) if stage else lm.name,  # so that runs can be moved
                 base_weights=lm.weights,
-                adapters=[save_adapter(module, beside / "adapter", adapter)],
+                adapters=[saved],
                 template=lm.tokenizer.chat_template,
             )
+            sign(saved, lm, relative=stage)
         for write in more:
             write(beside)
 

@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from accord.core.refs import StoreRef
 from accord.core.rundir import read_json, write_text
 from accord.pipeline.report import sections
 from accord.pipeline.report.gather import Outputs
@@ -40,14 +39,11 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "rounds": sections.rounds(outputs),
         "length": sections.length(outputs),
         "kl": sections.kl(outputs),
-        "card": sections.card(outputs),
+        "cards": sections.cards(outputs),
         "lineage": trace(outputs),
         "stages": sections.stage_rows(outputs.stages, manifest["stages"], manifest["parents"]),
         "manifest": manifest,
         "yaml": yaml.safe_dump(recipe.resolved, sort_keys=False, allow_unicode=True, width=100),
-        "store": StoreRef(outputs.data.result.facts["store"]).location(outputs.data.folder)
-        if outputs.data
-        else "STORE",
     }
     page = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

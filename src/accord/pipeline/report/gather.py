@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from accord.core.refs import StoreRef
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Metric
 from accord.pipeline.context import StageResult, read_result
+from accord.pipeline.stage_config import DATA
 
 __all__ = ["Done", "Outputs"]
 
@@ -30,6 +32,11 @@ class Done:
     @property
     def kind(self) -> str:
         return str(self.config["kind"])
+
+    @property
+    def store(self) -> str:
+        """Of a stage that holds judgments: where they are."""
+        return StoreRef(self.result.facts["store"]).location(self.folder)
 
     @cached_property
     def metrics_rows(self) -> list[Row]:
@@ -70,10 +77,14 @@ class Outputs:
         return [s for s in self.stages if s.kind in kinds]
 
     @property
-    def data(self) -> Done | None:
-        """The stage that holds the judgments."""
-        rounds = self.of("ask")  # each holds the judgments of all before it
-        return rounds[-1] if rounds else next(iter(self.of("simulate", "import", "open")), None)
+    def data(self) -> list[Done]:
+        """The stages that hold the judgments; of rounds the last, which holds those of all before it."""
+        earlier = {stage.config.get("data") for stage in self.of("ask")}
+        return [s for s in self.of(*DATA) if s.name not in earlier]
+
+    def read_by(self, stage: Done) -> Done | None:
+        """The data stage that a stage read."""
+        return next((s for s in self.of(*DATA) if s.name == stage.config.get("data")), None)
 
     @property
     def reward(self) -> Done | None:

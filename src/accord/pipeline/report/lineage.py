@@ -8,19 +8,19 @@ what, in which order shown. Texts stand once.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup
 
+from accord.core.errors import StoreError
 from accord.core.hashing import content_hash
 from accord.core.rundir import read_jsonl
 from accord.core.types import Judgment, Preference, Ranking, Rating, Response, Thumb, Writing
-from accord.pipeline.context import data_store
 from accord.pipeline.report.gather import Done, Outputs, Row
 from accord.pipeline.report.words import number
-from accord.store import Lineage
+from accord.store import Lineage, Store
 
 __all__ = ["trace"]
 
@@ -32,39 +32,61 @@ TRUTH = {1: "the raters are right", -1: "the raters are wrong", 0: "equally good
 
 def trace(outputs: Outputs) -> Row | None:
     """Parts (id, title, count) for the template, and all they show as JSON for the page's script."""
-    parts = [part for part in _parts(outputs) if part[2]]
+    parts = [part for part in _parts(outputs) if part.rows]
     if not parts:
         return None
-    drawn = [_draw(rows) for *_, rows in parts]
-    ids = list(dict.fromkeys(i for rows in drawn for row in rows for i in row["sources"]))
-    numbers = {i: n for n, i in enumerate(ids)}
-    texts = _Texts()
+    drawn = [_draw(part.rows) for part in parts]
+    texts, judgments = _Texts(), _Judgments()
+    numbers = [
+        judgments.of(part.read, dict.fromkeys(i for row in rows for i in row["sources"]))
+        for part, rows in zip(parts, drawn, strict=True)
+    ]
     wire = {
-        "parts": [[_row(row, numbers, texts) for row in rows] for rows in drawn],
-        "ids": ids,
-        "judgments": _told(outputs.data, ids[:JUDGMENTS], texts),
+        "parts": [
+            [_row(row, known, texts) for row in rows]
+            for rows, known in zip(drawn, numbers, strict=True)
+        ],
+        "ids": [id for id, _ in judgments.all],
+        "judgments": [_judgment(found, texts) if found else None for _, found in judgments.all],
         "texts": texts.all,
     }
     plain = json.dumps(wire, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     told = [
-        {"id": id, "title": title, "number": n, "shown": len(drawn[n]), "of": len(rows)}
-        for n, (id, title, rows) in enumerate(parts)
+        {"id": part.id, "title": part.title, "number": n, "shown": len(rows), "of": len(part.rows)}
+        for n, (part, rows) in enumerate(zip(parts, drawn, strict=True))
     ]
-    return {"parts": {part["id"]: part for part in told}, "json": Markup(plain)}
+    return {
+        "parts": {part["id"]: part for part in told},
+        "stores": sorted({part.read.store for part in parts if part.read}),
+        "untold": judgments.untold,
+        "json": Markup(plain),
+    }
 
 
-def _parts(outputs: Outputs) -> list[tuple[str, str, list[Row]]]:
+@dataclass(frozen=True)
+class _Part:
+    """Rows that a stage read, and the data stage whose store holds the judgments behind them."""
+
+    id: str
+    title: str
+    rows: list[Row]
+    read: Done | None
+
+
+def _parts(outputs: Outputs) -> list[_Part]:
     found = []
     for stage in outputs.of("sft", "reward", "process", "reward_axes", "preference"):
         rows = read_jsonl(stage.folder / "trained_on.jsonl")
         what = "demonstrations" if stage.kind == "sft" else "comparisons"
         what = "judged answers" if rows and {"good", "steps"} & rows[0].keys() else what
-        found.append((stage.name, f"{stage.name}: the {what} it was trained on", rows))
+        title = f"{stage.name}: the {what} it was trained on"
+        found.append(_Part(stage.name, title, rows, outputs.read_by(stage)))
     if stage := outputs.reward:
         rows = [r for r in read_jsonl(stage.folder / "held_out.jsonl") if r["sources"]]
         wrong = sorted((r for r in rows if r["gap"] < 0 and r["p"] > 0.6), key=lambda r: r["gap"])
-        found.append((f"{stage.name}-held-out", f"{stage.name}: held-out comparisons", rows))
-        found.append((f"{stage.name}-mistakes", "", wrong[:MISTAKES]))
+        title, read = f"{stage.name}: held-out comparisons", outputs.read_by(stage)
+        found.append(_Part(f"{stage.name}-held-out", title, rows, read))
+        found.append(_Part(f"{stage.name}-mistakes", "", wrong[:MISTAKES], read))
     return found
 
 
@@ -90,6 +112,34 @@ class _Texts:
         return self.known[text]
 
 
+@dataclass
+class _Judgments:
+    """Each judgment once, by its place in a chain: stores share those that one copied from the other."""
+
+    all: list[tuple[str, Lineage | None]] = field(default_factory=list)
+    known: dict[tuple[str, str], int] = field(default_factory=dict)
+    untold: list[str] = field(default_factory=list)  # stores that can't be asked, and why
+
+    def of(self, read: Done | None, ids: Collection[str]) -> dict[str, int]:
+        """Their numbers, by id. Of a store that can't be asked, and beyond JUDGMENTS, only ids are told."""
+        wanted = list(ids)[: max(JUDGMENTS - len(self.all), 0)]
+        found: dict[str, Lineage] = {}
+        if read and wanted:
+            try:
+                with Store(read.store, create=False) as store:
+                    found = store.lineage(wanted)
+            except StoreError as error:
+                self.untold = list(dict.fromkeys([*self.untold, str(error)]))
+        return {i: self._number(i, found.get(i)) for i in ids}
+
+    def _number(self, id: str, found: Lineage | None) -> int:
+        key = (id, found.hash if found else "")
+        if key not in self.known:
+            self.known[key] = len(self.all)
+            self.all.append((id, found))
+        return self.known[key]
+
+
 def _row(row: Row, numbers: dict[str, int], texts: _Texts) -> list[Any]:
     facts = []
     if "good" in row:
@@ -103,15 +153,6 @@ def _row(row: Row, numbers: dict[str, int], texts: _Texts) -> list[Any]:
     better, worse = row.get("better", row.get("text", "")), row.get("worse")
     shown = None if worse is None else texts(worse)
     return [texts(better), shown, " · ".join(facts), [numbers[i] for i in row["sources"]]]
-
-
-def _told(data: Done | None, ids: Sequence[str], texts: _Texts) -> list[Any]:
-    """What was said, by whom, about what, in which order shown; [] without a store to ask."""
-    if data is None or not ids:
-        return []
-    with data_store(data.folder)[0] as store:
-        found = store.lineage(ids)
-    return [_judgment(found[i], texts) for i in ids]
 
 
 def _judgment(found: Lineage, texts: _Texts) -> list[Any]:

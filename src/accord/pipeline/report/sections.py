@@ -17,7 +17,7 @@ from accord.pipeline.report.words import COLUMNS, CURVES, number, verdict
 from accord.stats.calibration import calibration_error, reliability
 from accord.stats.intervals import cluster_mean, correlation
 
-__all__ = ["card", "kl", "length", "reward_model", "samples", "table", "training"]
+__all__ = ["cards", "kl", "length", "reward_model", "samples", "table", "training"]
 
 SHOWN = {"gained": 4, "lost": 4, "others": 6}
 MARKS = {"better": "▲", "worse": "▼", "changed": "◆", "unclear": ""}
@@ -312,15 +312,17 @@ def kl(outputs: Outputs) -> Row | None:
     }
 
 
-def card(outputs: Outputs) -> Row | None:
-    """The data card: counts, raters, agreement, split and hashes."""
-    if outputs.data is None:
-        return None
-    told = read_json(outputs.data.folder / "card.json")
+def cards(outputs: Outputs) -> list[Row]:
+    """The data cards: counts, raters, agreement, split and hashes of each source of judgments."""
+    return [_card(stage) for stage in outputs.data]
+
+
+def _card(stage: Done) -> Row:
+    told = read_json(stage.folder / "card.json")
     raters = told.pop("raters", [])
     return {
-        "stage": outputs.data.name,
-        "notes": outputs.data.result.notes,
+        "stage": stage.name,
+        "notes": stage.result.notes,
         "parts": [(title, _lines(value)) for title, value in _titled(told)],
         "raters": [{k: _say(v) for k, v in r.items()} for r in raters],
     }

@@ -154,9 +154,9 @@ def verdict(key: str, m: Metric, trusted: bool = True) -> str:
 def asked(outputs: Outputs, recipe: Any) -> list[str]:
     """The recipe in sentences."""
     said = [f"Model: {recipe.model}. Seed: {recipe.seed}."]
-    data = outputs.data
-    if data:
-        said.append(f"Judgments: {data.result.headline}.")
+    for data in outputs.data:
+        of = f" of {data.name}" if len(outputs.data) > 1 else ""
+        said.append(f"Judgments{of}: {data.result.headline}.")
     trained = outputs.of(
         "sft", "reward", "process", "reward_axes", "preference", "sweep", *rlhf.KINDS
     )
