@@ -90,8 +90,8 @@ CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to r
     (
         ("eos_rate", "truncation_rate"),
         "how answers end",
-        "Share that ended by themselves, and that were cut off at the length limit. Cut-off answers are not "
-        "treated as finished.",
+        "Share that ended by themselves, and that were cut off at the length limit. Cut-off answers get no "
+        "end of turn; what they are paid is missing_eos.",
     ),
     (
         ("silent_groups",),
