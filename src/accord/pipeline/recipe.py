@@ -18,7 +18,7 @@ from pydantic import Field
 from accord.core.config import Lines, Strict, apply_sets, locate, read_yaml, validate
 from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.hashing import content_hash
-from accord.core.refs import StoreRef, is_url
+from accord.core.refs import StoreRef, hidden, is_url
 from accord.core.rundir import user_path
 from accord.pipeline.kinds import KINDS, StageConfig
 
@@ -106,17 +106,19 @@ def build_recipe(
         {n: s for n, s in given.items() if isinstance(s, dict)} if isinstance(given, dict) else {}
     )
     made: Stages = {}
-    stages = whole
+    stages, unread = whole, True
     with gather(faults):
         made, stages = _with_data_stages(
             whole, folder, lambda n: locate(source, f"stages.{n}.data", lines)
         )
+        unread = False
     for name, raw in {**made, **stages}.items():
         with gather(faults):
             expanded = _expand(name, _stage(name, raw, source, lines))
             nodes += [replace(node, implied=name in made) for node in expanded]
     kinds = {name: raw.get("kind") for name, raw in {**made, **stages}.items()}
-    faults += _wrong_references(nodes, kinds, source, lines)
+    # where a `data` is told already, that nothing is called so is no other fault
+    faults += [] if unread else _wrong_references(nodes, kinds, source, lines)
     raise_all(faults)
     assert head
     order = _sorted(nodes, source, lines)
@@ -228,7 +230,8 @@ def _wrong_references(
                     continue
                 fitting = [BASE] if BASE in allowed else []
                 fitting += [n for n, k in kinds.items() if k in allowed and n != stage]
-                what = f"there is no stage {name!r}" if kind is None else f"{name!r} is no {key}"
+                shown = repr(hidden(name))
+                what = f"there is no stage {shown}" if kind is None else f"{shown} is no {key}"
                 hint = HINTS.get(key, "")
                 found.append(ConfigError(
                     what, where=locate(source, f"stages.{stage}.{key}", lines),
