@@ -1,4 +1,4 @@
-"""A sweep chooses by one half of what is held out and reports on the other: no figure is of its own choice."""
+"""A sweep chooses by one half of what is held out and reports on the other: no figure is of its choice."""
 
 from __future__ import annotations
 
