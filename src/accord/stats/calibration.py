@@ -14,8 +14,8 @@ from accord.stats.resampling import Floats
 
 __all__ = ["Bin", "calibration_error", "reliability"]
 
-RESAMPLES = 1000
-MOST, STEPS = 12.0, 14  # standard errors that gaps may be off by, and halvings of them
+RESAMPLES = 2000
+MOST, STEPS = 12.0, 12  # standard errors that gaps may be off by, and halvings of them
 TIE = 1e-9
 Ints = NDArray[np.int64]
 
@@ -106,9 +106,7 @@ def _inverted(as_large: Callable[[float], float], goal: float) -> float:
     return high
 
 
-def _wider(
-    miss_R: Floats, variance_R: Floats, place: Ints, own: Ints, level: float
-) -> float:
+def _wider(miss_R: Floats, variance_R: Floats, place: Ints, own: Ints, level: float) -> float:
     """How much wider than independent yes and no chance is: by the design effect of clusters, and by t for
     how few there are. 1 where every row is its own cluster of a yes or a no."""
     n, k = len(miss_R), int(own.max()) + 1
