@@ -1,10 +1,4 @@
-<<<<<<< HEAD
-"""A sweep chooses by one half of what is held out and reports on the other: no figure is its own choice."""
-||||||| a2fa7d9
-"""A sweep chooses by one half of what is held out and reports on the other: no figure is of its own choice."""
-=======
 """A sweep chooses by one half of what is held out and reports on the other: no figure is of its choice."""
->>>>>>> stats
 
 from __future__ import annotations
 
