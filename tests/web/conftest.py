@@ -147,7 +147,7 @@ def loaded(site: Site, study: Study) -> Study:
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-REFUSED = re.compile(r"\b(40[139]|422|50[037])\b|net::ERR|htmx:(sendError|timeout)")
+REFUSED = re.compile(r"\b(40[139]|422|50[037])\b|net::ERR|htmx:(afterRequest|sendError|timeout)")
 """What Chromium and htmx say on the console of requests that failed: tests look at what the page says."""
 
 
@@ -177,7 +177,7 @@ def work(site: Site, chromium: Any) -> Iterator[Open]:
             load_study(site, study)
             accounts.set_role(site, "tents", "anna", role, "test")
             context = chromium.new_context(viewport={"width": width, "height": 800}, **how)
-            context.set_default_timeout(20_000)
+            context.set_default_timeout(6_000)
             contexts.append(context)
             page = context.new_page()
             page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
