@@ -177,7 +177,7 @@ def work(site: Site, chromium: Any) -> Iterator[Open]:
             load_study(site, study)
             accounts.set_role(site, "tents", "anna", role, "test")
             context = chromium.new_context(viewport={"width": width, "height": 800}, **how)
-            context.set_default_timeout(6_000)
+            context.set_default_timeout(20_000)
             contexts.append(context)
             page = context.new_page()
             page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)

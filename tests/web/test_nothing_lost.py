@@ -13,11 +13,10 @@ from sqlalchemy import event
 
 from accord.core.types import Answer, Preference, Ranking, Rating, StepLabels, Thumb, Writing
 from accord.feedback.study import Study
-from accord.web import accounts, leases, tables
-from accord.web.annotate import DIFFERS, ELSEWHERE
+from accord.web import accounts, tables
 from accord.web.site import Site
 from tests.web.browsing import press, settle, sign_in
-from tests.web.conftest import PAIRS, PASSWORD, Clock, Open, pairs_study, study_of
+from tests.web.conftest import Open, pairs_study, study_of
 
 pytestmark = pytest.mark.browser
 WHY = "because " * 20
@@ -118,7 +117,6 @@ def survives(
     """Whatever goes wrong when a form is sent, all in it stays, also where one must sign in or reload
     (`again`: what is done then to see it)."""
     page = wrong.page
-    page.set_default_timeout(8_000)
     before = fields(page, form)
     for name in FAULTS:
         words, mend = getattr(wrong, name)()
@@ -248,43 +246,6 @@ def test_a_reason_and_the_answer_under_it_survive(
         assert fields(page) == before
 
 
-def drafts(page: Any) -> list[dict[str, str]]:
-    """What this browser keeps, of every account."""
-    kept: list[dict[str, str]] = page.evaluate(
-        """Object.keys(localStorage).filter(key => key.includes('not sent'))
-             .map(key => JSON.parse(localStorage.getItem(key)).fields)"""
-    )
-    return kept
-
-
-def test_a_session_that_ends_between_is_said_at_the_next_autosave(site: Site, work: Open) -> None:
-    page = work(one_of("write"))
-    site.run(sa.delete(tables.sessions))
-    press(page, "e", "Control+A")
-    page.keyboard.type("My own words.")
-    page.wait_for_selector("#status >> text=signed out")
-    assert page.locator("[data-saved]").inner_text() == "Not saved"
-    assert page.locator("[name=password]").count() == 0  # the sign-in page is nowhere on this one
-    accounts.add_account(site, "ben", PASSWORD)
-    accounts.set_role(site, "tents", "ben", "annotator", "test")
-    page.click("#status a:text-is('Sign in')")
-    page.wait_for_selector("text=What anna wrote in this browser and has not sent is kept")
-    sign_in(page, "ben")  # on the same machine: sees nothing of it
-    page.wait_for_selector("#work")
-    assert "My own words" not in page.content()
-    assert page.locator("[name=text]").input_value() == "a draft"
-    assert len(drafts(page)) == 1
-    page.click("button:text-is('Sign out')")
-    sign_in(page)
-    page.wait_for_selector("text=Not sent yet: an answer") if page.locator(
-        "#work"
-    ).count() == 0 else None
-    assert (
-        "My own words."
-        in page.locator("body").inner_text() + page.locator("[name=text]").input_value()
-    )
-
-
 def test_undo_right_after_typing_loses_nothing(site: Site, work: Open) -> None:
     page = work(pairs_study())
     press(page, "1", "1")
@@ -302,91 +263,3 @@ def test_undo_right_after_typing_loses_nothing(site: Site, work: Open) -> None:
     assert (second.supersedes, second.rationale) == (first.id, "and why")
     page.wait_for_selector("text=Your answer was changed")
     assert fields(page) == {"choice": "1:1", "rationale": "half a thought"}
-
-
-def test_a_lost_last_question_is_shown_with_what_was_written(
-    site: Site, work: Open, clock: Clock
-) -> None:
-    page = work(study_of({"kind": "compare", "items": PAIRS[:1]}, lease_minutes=1.0))
-    others_take_it(site, clock)
-    press(page, "2", "w")
-    page.keyboard.type("a long thought")
-    press(page, "Escape", "Enter")
-    page.wait_for_selector("text=All done")
-    told = page.locator("body").inner_text()
-    for words in ("ran out", "not counted", "B is better", "a long thought"):
-        assert words in told
-    assert site.store.counts()["judgments"] == 1
-    page.goto(site.origin)  # and stays there
-    page.wait_for_selector("text=a long thought")
-
-
-def others_take_it(site: Site, clock: Clock) -> None:
-    """Time runs out and somebody else answers the question."""
-    clock.at += 3600
-    accounts.add_account(site, "ben", PASSWORD)
-    row = site.one(sa.select(tables.accounts).where(tables.accounts.c.name == "ben"))
-    study, ben = site.study("tents"), accounts.Who(row.id, "ben", False, "", "")
-    assert study
-    lease = leases.claim(site, study, ben)
-    assert lease
-    leases.submit(site, study, ben, lease.id, Preference(better=0), base="")
-
-
-def test_of_two_pages_with_different_answers_the_rater_chooses(site: Site, work: Open) -> None:
-    page = work(study_of({"kind": "compare", "items": PAIRS[:1]}))
-    other = page.context.new_page()
-    other.goto(page.url)
-    press(page, "1", "w")
-    page.keyboard.type("the first")
-    press(page, "Escape", "Enter")
-    first = settle(page, site, 1)
-    page.wait_for_selector("text=All done")
-    press(other, "2", "w")
-    other.keyboard.type("the second")
-    press(other, "Escape", "Enter")
-    other.wait_for_selector(f"text={DIFFERS[:60]}")
-    there = other.locator("[aria-label='The answer that is kept']").inner_text()
-    for words in ("A better", "the first"):
-        assert words in there
-    assert fields(other) == {"choice": "1:1", "rationale": "the second"}
-    assert site.store.counts()["judgments"] == 1  # nothing is replaced unasked
-    other.click("text=Replace it with this")
-    second = settle(other, site, 2)
-    assert (second.supersedes, second.answer, second.rationale) == (
-        first.id, Preference(better=1), "the second"
-    )  # fmt: skip
-
-
-def test_two_pages_that_write_at_once_overwrite_nothing(site: Site, work: Open) -> None:
-    page = work(one_of("write"))
-    other = page.context.new_page()
-    other.goto(page.url)
-    other.wait_for_selector("#work")
-    for where, text in ((page, "In the first."), (other, "In the second.")):
-        press(where, "e", "Control+A")
-        where.keyboard.type(text)
-        if where is page:
-            page.wait_for_selector("text=Saved")
-    other.wait_for_selector(f"#status >> text={ELSEWHERE[:50]}")
-    assert other.locator("[name=text]").input_value() == "In the second."
-    page.reload()
-    assert page.locator("[name=text]").input_value() == "In the first."
-    press(other, "Control+Enter")
-    assert settle(other, site, 1).answer == Writing(text="In the second.", edits=0)
-
-
-def test_a_page_closed_before_anything_was_sent_comes_back(site: Site, work: Open) -> None:
-    page = work(one_of("rank"))
-    page.context.set_offline(True)
-    write(page, ["2", "1"], "so far")
-    page.wait_for_selector("#status >> text=can't be reached")
-    before = fields(page)
-    page.context.set_offline(False)
-    again = page.context.new_page()
-    page.close()
-    again.goto(site.origin)
-    again.wait_for_selector("text=What you had not sent is back")
-    assert fields(again) == before
-    again.click("text=Take what the server has instead")
-    assert fields(again) == {}
