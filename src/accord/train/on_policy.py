@@ -24,7 +24,7 @@ from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt
 from accord.lm.engine import ContinuationLogps
 from accord.lm.sample import Sampler, Sampling
-from accord.losses import clipped, kl_estimate, sequence_ratio
+from accord.losses import clipped, kl_estimate, rounding, sequence_ratio
 from accord.rewards.compose import Rewards
 from accord.train.actors import Actors
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
@@ -339,7 +339,10 @@ def policy_objective(
             new_S = sequence_ratio(new_S, old_S, out.lengths)
         loss_S = method.surrogate(new_S, old_S, a_S)
         if method.kl_loss and beta:
-            loss_S = loss_S + beta * kl_estimate(out.tokens_S, ref_S, estimator="k2")
+            k2_S = kl_estimate(out.tokens_S, ref_S, estimator="k2")
+            noise = rounding(out.tokens_S.detach(), ref_S)  # Adam would make a step of it
+            apart_S = (out.tokens_S - ref_S).abs() > noise
+            loss_S = loss_S + beta * torch.where(apart_S, k2_S, 0.0)
         if cfg.entropy:
             assert out.entropy_S is not None
             loss_S = loss_S - cfg.entropy * out.entropy_S
