@@ -20,8 +20,16 @@ from accord.lm.load import LanguageModel
 from accord.lm.sample import LocalSampler, Sampler, Sampling
 from accord.lm.server import Said, ServerSampler
 from accord.lm.tree import Tree
+from accord.train.settings import OnPolicy
 
-__all__ = ["Rollout", "roll_out", "roll_out_through"]
+__all__ = ["Rollout", "roll_out", "roll_out_through", "sampling"]
+
+
+def sampling(cfg: OnPolicy, seed: int, n: int | None = None) -> Sampling:
+    """How answers are drawn."""
+    return Sampling(
+        max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature, n=n or cfg.n, stop=cfg.stop, seed=seed
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
