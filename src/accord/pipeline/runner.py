@@ -41,8 +41,8 @@ __all__ = ["RunFolder", "check", "finished", "rewrite_report", "run"]
 
 VERSIONS = {  # raise one when a stage's outputs change for the same config
     "simulate": 1, "import": 1, "open": 1, "sft": 7, "reward": 8, "preference": 7, "sweep": 4,
-    "process": 2, "reward_axes": 2, "ask": 1, "rm_check": 1,
-    "ppo": 2, "rloo": 2, "grpo": 2, "online_dpo": 2, "best_of_n": 2, "eval": 4, "compare": 5,
+    "process": 2, "reward_axes": 2, "ask": 2, "rm_check": 2,
+    "ppo": 3, "rloo": 3, "grpo": 3, "online_dpo": 3, "best_of_n": 3, "eval": 4, "compare": 5,
 }  # fmt: skip
 TIMING = "timing.json"  # seconds, and the most memory held (bytes)
 FREE_BYTES = 2 << 30  # asked for before a run starts
