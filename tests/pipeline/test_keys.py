@@ -14,7 +14,7 @@ EVERY = """
 name: every
 model: nobody
 stages:
-  rows: {kind: import, file: rows.jsonl}
+  rows: {kind: import, file: demo.jsonl}
   sft: {kind: sft, data: rows, on: chosen}
   rm: {kind: reward, init: sft, data: rows, seed: 3, fold: 1/2}
   steps: {kind: process, init: sft, data: rows}
@@ -95,7 +95,7 @@ def test_keys_are_those_they_were(
         monkeypatch.setitem(runner.VERSIONS, kind, version)
     path = RECIPES / f"{name}.yaml"
     if name == "every":
-        (tmp_path / "rows.jsonl").write_text("{}\n")
+        (tmp_path / "demo.jsonl").write_text("{}\n")
         path = tmp_path / "every.yaml"
         path.write_text(EVERY)
     found = runner.plan(read_recipe(path), tmp_path / "runs").stages
