@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from accord.pipeline import runner
+from accord.pipeline import runner, stage
 from accord.pipeline.recipe import read_recipe
+from accord.pipeline.stage import kinds
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 EVERY = """
@@ -91,8 +93,8 @@ def test_keys_are_those_they_were(
 ) -> None:
     """The model left out, for it depends on the machine; the versions as they were."""
     monkeypatch.setattr(runner, "_model_identity", lambda model: model)
-    for kind, version in VERSIONS.items():
-        monkeypatch.setitem(runner.VERSIONS, kind, version)
+    for kind, known in kinds().items():
+        monkeypatch.setitem(stage._KINDS, kind, replace(known, version=VERSIONS[kind]))
     path = RECIPES / f"{name}.yaml"
     if name == "every":
         (tmp_path / "demo.jsonl").write_text("{}\n")
