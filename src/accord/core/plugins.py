@@ -9,19 +9,21 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from accord.core.errors import AccordError, ConfigError
+from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.hashing import content_hash, file_hash
 
-__all__ = ["PREFIX", "files_behind", "load_file", "load_installed", "registers"]
+__all__ = ["files_behind", "load_files", "load_installed", "registers"]
 
+Name = tuple[str, str]  # of a registry, and in it
 PREFIX = "accord_plugin_"  # of the module that a plain file becomes
 _loaded: dict[str, str] = {}  # module -> hash of the file it was made from
-_names: dict[str, set[str]] = {}  # module -> names that it registered
+_names: dict[str, set[Name]] = {}  # module -> what it registered
+_owners: dict[Name, str] = {}  # what is registered -> the module whose it is now
 _installed: list[str] = []
 
 
@@ -30,17 +32,34 @@ def load_installed() -> None:
     if not _installed:
         _installed.append("done")
         for point in entry_points(group="accord.plugins"):
-            point.load()
+            try:
+                point.load()
+            except Exception as error:
+                place = f"installed plug-in {point.name} ({point.value})"
+                raise ConfigError(f"failed ({error!r})"[:200], where=place) from error
 
 
-def load_file(path: Path) -> None:
-    """Run a file for what it registers; again where it has changed. ConfigError for one that fails."""
+def load_files(paths: Sequence[Path]) -> None:
+    """Run files for what they register; again where one has changed, or another file has taken its names.
+    ConfigError for one that fails, and for two that register the same."""
+    faults: list[AccordError] = []
+    taken: dict[Name, Path] = {}
+    for path in paths:
+        with gather(faults):
+            for name in _load(path):
+                if taken.setdefault(name, path) != path:
+                    what = f"{name[0]} {name[1]!r} is registered by {taken[name]} too"
+                    raise ConfigError(what, where=f"plugins: {path}", mend="give them two names")
+    raise_all(faults)
+
+
+def _load(path: Path) -> set[Name]:
     if not path.is_file():
         raise ConfigError("no such file", where=f"plugins: {path}", mend="check the path")
     path = path.resolve()
     name, sha256 = f"{PREFIX}{path.stem}_{content_hash(str(path))[:8]}", file_hash(path)
-    if _loaded.get(name) == sha256:
-        return
+    if _loaded.get(name) == sha256 and all(_owners[n] == name for n in _names[name]):
+        return _names[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError("is no Python file", where=f"plugins: {path}", allowed="FILE.py")
@@ -56,22 +75,29 @@ def load_file(path: Path) -> None:
         place = f"{path}:{line}" if line else str(path)
         raise ConfigError(f"the plug-in failed ({error!r})"[:200], where=place) from error
     _loaded[name] = sha256
+    return _names[name]
 
 
-def registers(module: str, name: str, before: str | None) -> bool:
-    """Note that a module registers a name; False when another one (`before`) has it already."""
-    if before is not None and not (before == module and module.startswith(PREFIX)):
+def registers(module: str, registry: str, name: str, before: str | None) -> bool:
+    """Note that a module registers a name; False when it, or one that is no plain file (`before`), has."""
+    if before is not None and not (before.startswith(PREFIX) and module.startswith(PREFIX)):
         return False
     if module in _names:
-        _names[module].add(name)
+        if (registry, name) in _names[module]:
+            return False
+        _names[module].add((registry, name))
+        _owners[registry, name] = module
     return True
 
 
 def files_behind(config: Mapping[str, Any]) -> dict[str, str]:
     """Hashes of the plain files that registered a name which stands in a stage's config."""
     used = set(_texts(config))
-    found = {m: names & used for m, names in _names.items() if m in _loaded}
-    return {n: _loaded[m] for m, names in found.items() for n in sorted(names)}
+    return {
+        n: _loaded[module]
+        for (_, n), module in sorted(_owners.items())
+        if n in used and module in _loaded
+    }
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -19,7 +19,7 @@ from accord.core.artifact import Artifact
 from accord.core.config import Lines, Strict, apply_sets, locate, read_yaml, validate
 from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.hashing import content_hash
-from accord.core.plugins import load_file
+from accord.core.plugins import load_files
 from accord.core.refs import StoreRef, is_url
 from accord.core.rundir import user_path
 from accord.pipeline.stage import BASE, StageConfig, gives, kind_of
@@ -148,17 +148,14 @@ def build_recipe(
 
 def _load_plugins(named: Any, folder: Path, more: Sequence[Path]) -> list[Path]:
     """Run the files that a recipe and its caller name: without them its kinds can't be read."""
+    all_kinds()  # the house's own are there first
     texts = [p for p in named if isinstance(p, str)] if isinstance(named, list) else []
     files = list(
         dict.fromkeys(
             (folder / user_path(p)).resolve() for p in [*texts, *map(Path.absolute, more)]
         )
     )
-    faults: list[AccordError] = []
-    for file in files:
-        with gather(faults):
-            load_file(file)
-    raise_all(faults)
+    load_files(files)
     return files
 
 
@@ -171,8 +168,7 @@ def _model(name: str, folder: Path) -> str:
 
 def recipe_from_resolved(resolved: dict[str, Any], folder: Path) -> Recipe:
     """The recipe a run directory keeps; its stages are expanded and in order already."""
-    for path in resolved.get("plugins", []):
-        load_file(Path(path))
+    _load_plugins(resolved.get("plugins"), folder, ())
     nodes = []
     for name, raw in resolved["stages"].items():
         config = kind_of(raw["kind"]).config.model_validate(raw)

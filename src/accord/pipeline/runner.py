@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.core.day import BEGAN, dated
-from accord.core.errors import AccordError, ModelError, RunError, gather, raise_all
+from accord.core.errors import AccordError, RunError, gather, raise_all
 from accord.core.hashing import content_hash, file_hash, tree_hash
 from accord.core.plugins import files_behind
 from accord.core.rundir import (
@@ -84,13 +84,9 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
 
 
 def _model_identity(name: str) -> str:
-    """What decides the model's tokens and weights; of a model that is not to be had its name."""
-    from accord.lm.chain import identity
+    from accord.lm.chain import identity_or_name
 
-    try:
-        return identity(name)
-    except ModelError:  # told by the first stage that needs it
-        return name
+    return identity_or_name(name)
 
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:

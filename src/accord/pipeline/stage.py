@@ -128,15 +128,17 @@ def stage(kind: str, **facts: Any) -> Callable[[C], C]:
     """Decorator of a config class: register a kind of stage. `facts` are the fields of `Stage`."""
 
     def decorate(config: C) -> C:
-        before = _KINDS.get(kind)
-        if not registers(config.__module__, kind, before and before.config.__module__):
-            raise ConfigError(f"stage kind {kind!r} is registered twice", where=kind)
-        _KINDS[kind] = made = Stage(kind, config, **facts)
-        unknown = [key for key in made.reads if key not in config.model_fields]
-        if unknown:
-            raise ConfigError(
-                f"reads {unknown[0]!r}, which is no key of it", where=f"stage kind {kind}"
-            )
+        made, before = Stage(kind, config, **facts), _KINDS.get(kind)
+        for key in made.reads:
+            if key not in config.model_fields:
+                raise ConfigError(
+                    f"reads {key!r}, which is no key of it", where=f"stage kind {kind}"
+                )
+        if not registers(
+            config.__module__, "stage kind", kind, before and before.config.__module__
+        ):
+            raise ConfigError("is registered twice", where=f"stage kind {kind}")
+        _KINDS[kind] = made
         config.reads = made.reads
         return config
 

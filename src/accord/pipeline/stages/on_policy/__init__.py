@@ -92,11 +92,11 @@ class OnPolicyStage(StageConfig):
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
         """Models and judges by the path of their folder, by what decides what they say."""
-        from accord.lm.chain import identity
+        from accord.lm.chain import identity_or_name
 
         named = {n: _reward_model(n, stage, folder) for n in self.folders()}
         judges = {n: user_path(n) for n in self.judges() if user_path(n).is_dir()}
-        return {n: identity(str(place)) for n, place in {**named, **judges}.items()}
+        return {n: identity_or_name(str(place)) for n, place in {**named, **judges}.items()}
 
 
 def _reward_model(name: str, stage: str, folder: Path) -> Path:
