@@ -62,7 +62,7 @@ class OnPolicyStage(StageConfig):
 
     def models(self) -> list[str]:
         """The reward models asked, each once: what one says of a batch is kept for the next reward."""
-        return [name for entry in self.rewards for name in named_models(entry)]
+        return list(dict.fromkeys(n for entry in self.rewards for n in named_models(entry)))
 
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.rewards.compose import check_reward

@@ -127,7 +127,7 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
     learnt = trees if kept == how.n else answered(known.lm, train, kept, lengths)
     cfg = Optimise(batch_size=how.minibatch, tokens=how.tokens)
     items = how.steps * step * how.epochs
-    models = list(dict.fromkeys(config.models()))
+    models = config.models()
     evaluations = math.ceil(how.steps / how.eval_every) if how.eval_every else 1
     valued = isinstance(how, Ppo)
     parts: list[Learn | Read | Answer] = [
