@@ -43,7 +43,7 @@ def test_kinds_and_axes_by_hand(store: Store) -> None:
         ("thumb", ""),
     }
     assert (rows["compare", ""].percent.value, rows["compare", ""].units) == (1.0, 1)
-    assert rows["compare", ""].alpha.note == "all answers are the same"
+    assert rows["compare", ""].alpha.note == "judged twice only once: no interval"
     help_ = rows["rate", "help"]
     units = [[1.0, 2.0], [3.0, 3.0], [5.0, 5.0]]
     assert help_.alpha.value == krippendorff_alpha(units, scale="interval").value
@@ -110,4 +110,8 @@ def test_strengths_are_graded_on_an_ordinal_scale(store: Store) -> None:
     flip = [1 if q.responses[0] < q.responses[1] else -1 for q in pairs]
     graded = [[3 * flip[0], 3 * flip[0]], [2 * flip[1], 1 * flip[1]], [1 * flip[2], -2 * flip[2]]]
     assert row.ordinal is not None
-    assert row.ordinal.value == krippendorff_alpha(graded, scale="ordinal").value
+    mirrored = krippendorff_alpha(graded, scale="ordinal", mirror=lambda v: -v)
+    assert row.ordinal.value == mirrored.value
+    turned = [[-x for x in unit] for unit in graded]
+    other = krippendorff_alpha(turned, scale="ordinal", mirror=lambda v: -v)
+    assert other.value == pytest.approx(mirrored.value)  # whichever response is called the first

@@ -245,6 +245,41 @@ def test_losses_of_two_families_each_read_what_is_theirs(over: str, tmp_path: Pa
     assert "accuracies are not of one kind" in read_result(folder.stages["grid"]).headline
 
 
+@pytest.mark.parametrize(("prompts", "apart"), [(90, True), (12, False)])
+def test_the_report_says_on_what_a_point_was_chosen(
+    prompts: int, apart: bool, tmp_path: Path
+) -> None:
+    """By prompt, half to choose and half to report where there are enough; else that figures flatter."""
+    rows = [
+        {"prompt": f"Question {i}?", "chosen": f"Yes, {i}.", "rejected": f"{no}, {i}."}
+        for i in range(prompts)
+        for no in ("No", "Never")
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = save_tiny_model(tmp_path / "model")
+    (tmp_path / "p.yaml").write_text(f"""\
+name: halves
+model: {model}
+stages:
+  study: {{kind: import, file: p.jsonl, test: 0.5}}
+  grid: {{kind: sweep, data: study, max_steps: 1, over: {{lr: [1.0e-4, 1.0e-3]}}}}
+""")
+    folder = runner.run(read_recipe(tmp_path / "p.yaml"), tmp_path / "runs", Heard())
+    points = read_json(folder.stages["grid"] / "sweep.json")
+    result, html = read_result(folder.stages["grid"]), (folder.path / "report.html").read_text()
+    picked = next(p for p in points if p["picked"])
+    assert [p["apart"] for p in points] == [apart, apart]
+    assert result.metrics["accuracy"].model_dump(mode="json") == picked["metrics"]["accuracy"]
+    assert ("chosen by" in html) == apart
+    assert ("flattered" in html) != apart
+    chose, told = (picked[of]["accuracy"]["n"] for of in ("chosen_by", "metrics"))
+    assert chose % 2 == told % 2 == 0  # a prompt's two comparisons are on one side
+    assert min(chose, told) >= (20 if apart else 2)
+    assert (picked["chosen_by"] == picked["metrics"]) != apart
+    highest = max(p["chosen_by"]["accuracy"]["value"] for p in points)
+    assert picked["chosen_by"]["accuracy"]["value"] == highest
+
+
 def test_a_loss_that_cannot_read_the_data_is_told_before_any_trains(tmp_path: Path) -> None:
     recipe = read_recipe(thumbs_and_comparisons(tmp_path, "[dpo, kto]", batch_size=1))
     with pytest.raises(ConfigError, match="batch_size: must be at least 2"):

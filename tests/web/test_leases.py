@@ -358,7 +358,8 @@ def test_a_rater_meets_some_questions_again_and_nothing_but_the_rater_is_measure
     assert arms[-1] != "repeat"  # never alone
     assert all(r.answered == 1 for r in site.all(sa.select(Q)))
     assert quality.progress(site, "tents")["judgments"] == 80
-    assert len(quality.answers(site, "tents")) == 80 == len(study_snapshot(site, "tents"))
+    assert len(quality.answers(site, "tents")) == 80
+    assert len(study_snapshot(site, "tents")) == 80 + many  # pooled, it has 80 says (below)
     given = quality.answers(site, "tents", repeats=True)
     assert len(given) == 80 + many
     turned = sum(g.repeat and g.kind == "thumb" for g in given)

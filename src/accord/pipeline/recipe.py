@@ -20,7 +20,7 @@ from accord.core.config import Lines, Strict, apply_sets, locate, read_yaml, val
 from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.hashing import content_hash
 from accord.core.plugins import load_files
-from accord.core.refs import StoreRef, is_url
+from accord.core.refs import StoreRef, hidden, is_url
 from accord.core.rundir import user_path
 from accord.pipeline.stage import BASE, StageConfig, gives, kind_of
 from accord.pipeline.stage import kinds as all_kinds
@@ -116,17 +116,19 @@ def build_recipe(
         {n: s for n, s in given.items() if isinstance(s, dict)} if isinstance(given, dict) else {}
     )
     made: Stages = {}
-    stages = whole
+    stages, unread = whole, True
     with gather(faults):
         made, stages = _with_data_stages(
             whole, folder, lambda n: locate(source, f"stages.{n}.data", lines)
         )
+        unread = False
     for name, raw in {**made, **stages}.items():
         with gather(faults):
             expanded = _expand(name, _stage(name, raw, source, lines))
             nodes += [replace(node, implied=name in made) for node in expanded]
     kinds = {name: raw.get("kind") for name, raw in {**made, **stages}.items()}
-    faults += _wrong_references(nodes, kinds, source, lines)
+    # where a `data` is told already, that nothing is called so is no other fault
+    faults += [] if unread else _wrong_references(nodes, kinds, source, lines)
     raise_all(faults)
     assert head
     order = _sorted(nodes, source, lines)
@@ -247,7 +249,8 @@ def _wrong_references(
                 if issubclass(given.get(name, Artifact), artifact):
                     continue
                 fitting = [n for n, a in given.items() if issubclass(a, artifact) and n != stage]
-                what = f"{name!r} is no {key}" if name in given else f"there is no stage {name!r}"
+                shown = repr(hidden(name))
+                what = f"{shown} is no {key}" if name in given else f"there is no stage {shown}"
                 giving = [k for k, s in all_kinds().items() if issubclass(s.gives, artifact)]
                 hint = HINTS.get(key, "")
                 found.append(ConfigError(

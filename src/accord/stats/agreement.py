@@ -329,14 +329,13 @@ def agreement_by_difficulty(
         same_two_K[row] = ((counts == n - 2).any() and len(counts) == 2) * two_K[row]
     easy_K = all_K + (lone_K * (n_K - 1) + two_K) / pairs_K
     easy_agree_K = all_K + same_two_K / pairs_K
+    if not len(n_K):
+        none = Metric(value=None, n=0, level=level, note="no unit has four answers")
+        return {"easy": none, "hard": none}
+    hard_K, apart_K = np.round(1 - easy_K, 12), agree_K - easy_agree_K
     return {
-        name: _among(table.times_K, a, n, level, why)
-        if len(n_K)
-        else Metric(value=None, n=0, level=level, note="no unit has four answers")
-        for name, a, n, why in (
-            ("easy", easy_agree_K, easy_K, "the others never agreed"),
-            ("hard", agree_K - easy_agree_K, np.round(1 - easy_K, 12), "the others always agreed"),
-        )
+        "easy": _among(table.times_K, easy_agree_K, easy_K, level, "the others never agreed"),
+        "hard": _among(table.times_K, apart_K, hard_K, level, "the others always agreed"),
     }
 
 

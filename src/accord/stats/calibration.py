@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 
 from accord.core.types import Frozen, Metric
 from accord.stats.intervals import proportion
+from accord.stats.resampling import Floats
 
 __all__ = ["Bin", "calibration_error", "reliability"]
 
-RESAMPLES = 2000
+RESAMPLES = 1000
+MOST, STEPS = 12.0, 14  # standard errors that gaps may be off by, and halvings of them
+TIE = 1e-9
+Ints = NDArray[np.int64]
 
 
 class Bin(Frozen):
@@ -51,29 +57,63 @@ def calibration_error(
     seed: int = 0,
 ) -> Metric:
     """Expected calibration error: mean |predicted - observed| over equally wide bins, weighted by
-    their size (Naeini et al. 2015); 0 is perfect. Percentile bootstrap over clusters. It is biased
-    upward at small n, and so is the interval: compare models at the same n."""
+    their size (Naeini et al. 2015); 0 is perfect. It is biased upward at small n, and a bootstrap of it is
+    twice so: the interval is that of errors whose own estimates would come out like this one (a test inverted
+    along gaps that are all shrunk or widened by as many standard errors), clusters allowed for. It holds 0
+    unless chance alone would hardly give as much."""
     if len(predicted) == 0:
         return Metric(value=None, n=0, level=level, note="no data")
     p, y = np.asarray(predicted, float), np.asarray(happened, float)
-    place = np.minimum((p * bins).astype(int), bins - 1)
-    keys = {key: i for i, key in enumerate(dict.fromkeys(clusters))}
-    index = np.array([keys[c] for c in clusters])
-    gaps_KB = np.zeros((len(keys), bins))
-    np.add.at(gaps_KB, (index, place), p - y)
-    sizes_K = np.bincount(index, minlength=len(keys))
-    value = float(np.abs(gaps_KB.sum(0)).sum() / len(p))
-    if len(keys) == 1:
-        return Metric(value=value, n=len(p), level=level, note="one cluster: no interval")
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(0, len(keys), (RESAMPLES, len(keys)))
-    errors = np.abs(gaps_KB[drawn].sum(1)).sum(1) / sizes_K[drawn].sum(1)
-    low, high = np.quantile(errors, [0.5 - level / 2, 0.5 + level / 2])
+    place = np.unique(np.minimum((p * bins).astype(int), bins - 1), return_inverse=True)[1]
+    own = np.unique([str(c) for c in clusters], return_inverse=True)[1]
+    n, k, n_B = len(p), int(own.max()) + 1, np.bincount(place)
+    gap_B = np.bincount(place, p - y) / n
+    value = float(np.abs(gap_B).sum())
+    if k == 1:
+        return Metric(value=value, n=n, level=level, note="one cluster: no interval")
+    predicted_B = np.bincount(place, p) / n_B
+    wide = _wider(p - y, p * (1 - p), place, own, level)
+    se_B = wide * np.sqrt(np.bincount(place, p * (1 - p))) / n
+    drawn_RB = np.random.default_rng(seed).random((RESAMPLES, len(n_B)))
+
+    def shrunk(by: float) -> Floats:
+        return np.asarray(np.sign(gap_B) * np.maximum(np.abs(gap_B) - by * se_B, 0.0))
+
+    def as_large(by: float) -> float:
+        """Share of samples whose estimate is as large as this one, were the gaps so; ties by half."""
+        true_B = np.clip(predicted_B - shrunk(by) * n / n_B, 0.0, 1.0)
+        noise_RB = (stats.binom.ppf(drawn_RB, n_B, true_B) - n_B * true_B) / n
+        found_R = np.abs(predicted_B * n_B / n - true_B * n_B / n - wide * noise_RB).sum(1)
+        return float((found_R > value + TIE).mean() + (found_R > value - TIE).mean()) / 2
+
+    low, high = (_inverted(as_large, goal) for goal in (0.5 - level / 2, 0.5 + level / 2))
     return Metric(
         value=value,
-        low=min(float(low), value),
-        high=max(float(high), value),
-        n=len(p),
+        low=min(float(np.abs(shrunk(low)).sum()), value),
+        high=max(min(float(np.abs(shrunk(high)).sum()), 1.0), value),
+        n=n,
         level=level,
-        method=f"bootstrap over {len(keys)} clusters",
+        method=f"inverted test over {k} clusters",
     )
+
+
+def _inverted(as_large: Callable[[float], float], goal: float) -> float:
+    """By how many standard errors gaps are shrunk where `goal` of the samples come out as large."""
+    low, high = -MOST, MOST
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if as_large(middle) > goal else (low, middle)
+    return high
+
+
+def _wider(miss_R: Floats, variance_R: Floats, place: Ints, own: Ints, level: float) -> float:
+    """How much wider than independent yes and no chance is: by the design effect of clusters, and by t for
+    how few there are. 1 where every row is its own cluster of a yes or a no."""
+    n, k = len(miss_R), int(own.max()) + 1
+    if k == n:
+        return 1.0
+    left_R = miss_R - (np.bincount(place, miss_R) / np.bincount(place))[place]
+    within = float((np.bincount(own, left_R) ** 2).sum()) * k / (k - 1)
+    effect = max(within / max(float(variance_R.sum()), 1e-12), 1.0)
+    t, z = (float(q.ppf(0.5 + level / 2)) for q in (stats.t(k - 1), stats.norm))
+    return float(np.sqrt(effect)) * t / z

@@ -29,7 +29,7 @@ def standard_error(
     k, p = int(own_R.max()) + 1, design_RP.shape[1]
 
     def sums(x_R: Floats) -> Floats:
-        return np.bincount(own_R, x_R, k)
+        return np.asarray(np.bincount(own_R, x_R, k), dtype=float)
 
     S_KPP = np.empty((k, p, p))
     for a in range(p):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -151,8 +152,8 @@ def _worth(
 
 def _numbers(clusters: Sequence[Hashable] | ArrayLike) -> NDArray[np.int64]:
     keys: dict[Hashable, int] = {}
-    listed = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
-    return np.array([keys.setdefault(c, len(keys)) for c in listed], dtype=np.int64)  # type: ignore[union-attr]
+    listed: Any = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
+    return np.array([keys.setdefault(c, len(keys)) for c in listed], dtype=np.int64)
 
 
 def robust_mean(

@@ -306,7 +306,7 @@ def _covariance(x_J3: Floats, votes: Votes, cluster_P: NDArray[np.int64]) -> Flo
     inverse = np.linalg.inv(information)
     found = np.asarray(inverse @ middle @ inverse)
     short_J = np.sqrt(np.maximum(np.diag(inverse) / np.maximum(np.diag(found), 1e-300), 1.0))
-    return found * np.outer(short_J, short_J)
+    return np.asarray(found * np.outer(short_J, short_J))
 
 
 def _common(

@@ -51,8 +51,8 @@ def covariances(problem: Problem, x: Floats, cluster_R: NDArray[np.int64] | None
     if n + problem.design.shape[1] <= EXACT:
         whole, least, df = _whole(problem, at, cluster_R)
         how = "information" if cluster_R is None else "jackknife by cluster"
-        kept = (whole[:n, :n], least[:n, :n]) if n <= KEPT else (None, None)
-        return Spread(np.diag(whole), np.diag(least), df, *kept, how)
+        whole_NN, least_NN = (m[:n, :n] if n <= KEPT else None for m in (whole, least))
+        return Spread(np.diag(whole), np.diag(least), df, whole_NN, least_NN, how)
     by_eta = problem.design * at.eta_eta[:, None]
     curve = (problem.design.T @ by_eta).tocsr()
     theta = curve[:n, :n] + sparse.eye_array(n, format="csr") * problem.ridge

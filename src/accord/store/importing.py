@@ -98,7 +98,11 @@ def import_file(
     job = _Job(
         store=store,
         report=ImportReport(path),
-        rater=Rater(name=rater or path.name, kind=rater_kind, facts={"order_shown": "unknown"}),
+        rater=Rater(
+            name=rater or path.name,
+            kind=rater_kind,
+            facts={"order_shown": "unknown"} | ({} if rater else {"many": True}),
+        ),
         is_named=rater is not None,
         at=at or datetime.now(UTC).isoformat(timespec="seconds"),
         max_prompt=max_prompt_chars,

@@ -24,7 +24,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from accord.core.types import (
     Demonstration,
@@ -127,17 +127,19 @@ def votes(
             sources = tuple(dict.fromkeys(id for of in (of_a, of_b) for _, id in of.values()))
             found.append(Vote(prompt, a, b, value, rater, sources))
     found = [v for v in found if v.first != v.second]  # one shown twice says nothing
-    return found if repeats else _last(found, at), written
+    return found if repeats else _last(found, at, tables), written
 
 
 Levels = dict[str, dict[str, tuple[float, str]]]  # response -> axis -> (level, judgment)
 
 
-def _last(found: Iterable[Vote], at: Mapping[str, int]) -> list[Vote]:
-    """The vote with the latest judgment of each rater on each pair, where its first one stood."""
-    kept: dict[tuple[str, str, frozenset[str]], Vote] = {}
+def _last(found: Iterable[Vote], at: Mapping[str, int], tables: Tables) -> list[Vote]:
+    """The vote with the latest judgment of each rater on each pair, where its first one stood. Behind a file
+    that names nobody may be many: all its votes stay."""
+    kept: dict[tuple[Any, ...], Vote] = {}
     for vote in found:
-        key = (vote.prompt, vote.rater, frozenset((vote.first, vote.second)))
+        who = vote.sources if tables.raters[vote.rater].facts.get("many") else vote.rater
+        key = (vote.prompt, who, frozenset((vote.first, vote.second)))
         before = kept.get(key)
         if before is None or max(map(at.__getitem__, vote.sources)) >= max(
             map(at.__getitem__, before.sources)

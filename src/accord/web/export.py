@@ -46,7 +46,8 @@ WORDS = {
 
 def study_snapshot(site: Site, study: str, *, gold: bool = False) -> Snapshot:
     """The study's judgments as they stand: corrected ones left out; where an adjudicator decided, theirs
-    alone; gold questions only when asked for, and what was asked again not at all: a rater has one say."""
+    alone; gold questions only when asked for. What was asked again is in it twice: whoever pools it counts a
+    rater's last answer, and both tell how far the rater agrees with themselves."""
     q, j = tables.study_questions, schema.judgments
     settled = {
         row.id: Judgment.model_validate_json(row.body)
@@ -57,7 +58,7 @@ def study_snapshot(site: Site, study: str, *, gold: bool = False) -> Snapshot:
         )
         if gold or row.gold is None
     }
-    given = [g for g in quality.answers(site, study) if gold or not g.gold]
+    given = [g for g in quality.answers(site, study, repeats=True) if gold or not g.gold]
     chosen = [g.judgment for g in given if g.question not in settled]
     return Snapshot(site.store, study, [*chosen, *settled.values()])
 

@@ -54,8 +54,7 @@ def answers(
     site: Site, study: str, question: str | None = None, *, repeats: bool = False
 ) -> list[Given]:
     """Every answer of a study, votes in the arena among them (or on one question), the corrected ones left
-    out, oldest first; on request with `repeats`, which say something of their rater and nothing of the
-    question."""
+    out, oldest first. Of a rater who was asked again the last one, on request all (`repeats`)."""
     j = schema.judgments
     query = (
         sa.select(L, Q.c.kind, Q.c.category, Q.c.gold, A.c.name, j.c.body)
@@ -67,8 +66,6 @@ def answers(
     )
     if question:
         query = query.where(L.c.question == question)
-    if not repeats:
-        query = query.where(L.c.arm != REPEAT)
     found = [] if question else votes(site, study)
     for row in site.all(query):
         judgment, order = Judgment.model_validate_json(row.body), tuple(json.loads(row.shown))
@@ -79,7 +76,13 @@ def answers(
                 said, row.gold is not None, row.right, row.seconds, row.ended_at, row.arm == REPEAT,
             )
         )  # fmt: skip
-    return sorted(found, key=lambda g: g.at)
+    found.sort(key=lambda g: g.at)
+    return found if repeats else _last(found)
+
+
+def _last(given: Sequence[Given]) -> list[Given]:
+    """The last answer of each rater to each question: that is what `accord.store.pairs.votes` pools."""
+    return list({(g.question, g.rater): g for g in given}.values())
 
 
 def votes(site: Site, study: str) -> list[Given]:
@@ -176,9 +179,11 @@ def _row(name: str, given: Sequence[Given], axis: str) -> dict[str, Any]:
 def rater_rows(site: Site, study: str, given: Sequence[Given]) -> list[dict[str, Any]]:
     """One row per rater: amount, pace, gold, side, agreement with the others, and with themselves where
     `given` holds repeats."""
-    repeats = [g for g in given if g.repeat]
-    given = [g for g in given if not g.repeat]
-    others: dict[str, list[Given]] = defaultdict(list)
+    repeats, first = [g for g in given if g.repeat], defaultdict[str, list[Given]](list)
+    for g in given:
+        if not g.repeat:
+            first[g.question].append(g)
+    given, others = _last(given), defaultdict[str, list[Given]](list)
     for g in given:
         others[g.question].append(g)
     skipped = Counter(
@@ -191,7 +196,7 @@ def rater_rows(site: Site, study: str, given: Sequence[Given]) -> list[dict[str,
     )
     names = sorted({g.rater for g in given} | set(skipped))
     return [
-        _rater(name, given, others, skipped[name]) | {"itself": _itself(name, repeats, others)}
+        _rater(name, given, others, skipped[name]) | {"itself": _itself(name, repeats, first)}
         for name in names
     ]
 
