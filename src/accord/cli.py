@@ -32,6 +32,10 @@ Sets = Annotated[
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run this stage only (repeatable).")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget earlier outputs of these stages.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file with stages, losses or rewards (repeatable)."),
+]
 Check = Annotated[
     bool, typer.Option("--check", help="Validate recipe, data and disk; run nothing.")
 ]
@@ -52,17 +56,20 @@ def run(
     fresh: Fresh = False,
     check: Check = False,
     runs: Runs = RUNS,
+    plugins: Plugins = None,
 ) -> None:
     """Run a recipe; finished stages are skipped, a killed run goes on where it was."""
-    _run(recipe, runs, sets, only, fresh, check)
+    _run(recipe, runs, sets, only, fresh, check, plugins)
 
 
-def _run(recipe: str, runs: Path, sets: Any, only: Any, fresh: bool, check: bool) -> None:
+def _run(
+    recipe: str, runs: Path, sets: Any, only: Any, fresh: bool, check: bool, plugins: Any = None
+) -> None:
     from accord.pipeline import recipe as recipes
     from accord.pipeline import runner
     from accord.pipeline.terminal import Terminal
 
-    found = recipes.read_recipe(recipes.find_recipe(recipe), sets or [])
+    found = recipes.read_recipe(recipes.find_recipe(recipe), sets or [], plugins or [])
     if check:
         print("\n".join(runner.check(found, runs)))
         return

@@ -204,13 +204,16 @@ def memory(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override a key: sft.lr=1e-4 (repeatable).")
     ] = None,
+    plugins: Annotated[
+        list[Path] | None, typer.Option("--plugin", help="As of accord run (repeatable).")
+    ] = None,
 ) -> None:
     """Memory, compute and time of every stage of a recipe, before anything runs."""
     from accord.pipeline.recipe import find_recipe, read_recipe
     from accord.pipeline.terminal import clock
     from accord.plan.stages import plan_stages
 
-    found = read_recipe(find_recipe(recipe), sets or [])
+    found = read_recipe(find_recipe(recipe), sets or [], plugins or [])
     console = _console()
     rows, there = plan_stages(
         found,
@@ -233,16 +236,23 @@ def memory(
         took = [_gb(row.took[0]), clock(row.took[1])] if row.took else ["", ""]
         cost = row.estimate
         table.add_row(
-            row.name, f"{cost.flop / 1e12:,.2f}", _gb(cost.peak), clock(cost.seconds),
-            *(took if ran else ()), _largest(cost.memory),
-        )  # fmt: skip
+            row.name,
+            *(
+                [f"{cost.flop / 1e12:,.2f}", _gb(cost.peak), clock(cost.seconds)]
+                if cost
+                else [""] * 3
+            ),
+            *(took if ran else ()),
+            _largest(cost.memory) if cost else "",
+        )
     console.print(table)
-    peak, seconds = max(r.estimate.peak for r in rows), sum(r.estimate.seconds for r in rows)
+    costs = [row.estimate for row in rows if row.estimate]
+    peak, seconds = max((c.peak for c in costs), default=0.0), sum(c.seconds for c in costs)
     where = f"at {tflops:g} TFLOP/s" if tflops else "on this machine"
     console.print(f"\n{clock(seconds)} {where}, {_gb(peak)} at the peak; there are {_gb(there)}")
     for row in rows:
         said = list(row.said)
-        if row.estimate.peak > there:
+        if row.estimate and row.estimate.peak > there:
             said.append("does not fit: lower tokens, or tune fewer layers")
         for line in said:
             console.print(f"{row.name}: {line}")

@@ -15,12 +15,13 @@ from accord.core.rundir import read_json
 from accord.core.types import Metric
 from accord.pipeline import runner
 from accord.pipeline.recipe import Recipe, build_recipe, find_recipe
+from accord.pipeline.stage import kinds
+from accord.pipeline.stages.preference import Preference
 from accord.pipeline.terminal import Terminal
 
 __all__ = ["run_sweep"]
 
 COLUMNS = ("accuracy", "margin", "chosen_shift", "rejected_shift", "kl")
-GRIDS = ("preference", "sweep")
 
 
 def run_sweep(
@@ -75,7 +76,8 @@ def _as_sweep(
 
 
 def _which(stages: dict[str, Any], stage: str | None, path: Path) -> str:
-    fitting = [n for n, s in stages.items() if isinstance(s, dict) and s.get("kind") in GRIDS]
+    grids = [kind for kind, known in kinds().items() if issubclass(known.config, Preference)]
+    fitting = [n for n, s in stages.items() if isinstance(s, dict) and s.get("kind") in grids]
     if stage is None and len(fitting) == 1:
         return fitting[0]
     if stage in fitting and stage is not None:

@@ -10,9 +10,9 @@ from accord.core.errors import ConfigError
 from accord.core.hashing import tree_hash
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Exchange
-from accord.pipeline.kinds import KINDS
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
+from accord.pipeline.stage import kind_of
 from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.rewards.learned import load_reward_model
@@ -63,9 +63,9 @@ def test_members_differ_and_their_minimum_is_below_their_mean(tmp_path: Path) ->
 def test_without_the_keys_a_stage_is_what_it_was() -> None:
     plain = {"kind": "reward", "data": "study"}
     for kind in ("reward", "process", "reward_axes"):
-        before = KINDS[kind].model_validate({**plain, "kind": kind}).hashed()
+        before = kind_of(kind).config.model_validate({**plain, "kind": kind}).hashed()
         assert not {"seed", "fold"} & before.keys()
-        now = KINDS[kind].model_validate({**plain, "kind": kind, "seed": 0, "fold": "1/2"})
+        now = kind_of(kind).config.model_validate({**plain, "kind": kind, "seed": 0, "fold": "1/2"})
         assert now.hashed() == {**before, "seed": 0, "fold": "1/2"}
 
 

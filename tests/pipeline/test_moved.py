@@ -120,7 +120,7 @@ def test_all_missing_inputs_in_one_answer(here: Path, tmp_path: Path) -> None:
 
 
 def test_the_world_travels_with_the_stage(tmp_path: Path) -> None:
-    from accord.pipeline.data_stages import world_of
+    from accord.pipeline.stages.data import world_of
     from tests.pipeline.tiny_recipe import ROOT, write_recipe
 
     world = Path(shutil.copy(ROOT / "recipes/support/world.yaml", tmp_path / "world.yaml"))

@@ -15,9 +15,9 @@ from accord.core.errors import ConfigError, RunError
 from accord.core.rundir import read_json, read_jsonl
 from accord.pipeline import runner
 from accord.pipeline.context import read_result
-from accord.pipeline.kinds import Sweep
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.report.words import CURVES
+from accord.pipeline.stages.sweep import Sweep
 from accord.store import Store, import_file
 from accord.train import sweep as module
 from tests.pipeline.test_runner import Heard

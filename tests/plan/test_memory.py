@@ -19,16 +19,17 @@ from accord.lm.load import load, load_shape
 from accord.lm.lora import Lora
 from accord.lm.products import has_faster_products
 from accord.lm.tree import Tree
-from accord.pipeline.kinds import Sft, StageConfig
-from accord.pipeline.model_stages import read_demonstrations
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import plan, run, stage_context
+from accord.pipeline.stage import StageConfig
+from accord.pipeline.stages.sft import Sft
+from accord.pipeline.stages.sft.run import read_demonstrations
+from accord.pipeline.work import Answer, Known, Learn, Read, Work
 from accord.plan import probe
 from accord.plan.memory import KERNELS, Shape, _forward, _going, _sizes, estimate
 from accord.plan.probe import Line, Probe
 from accord.plan.stages import _data, plan_stages
-from accord.plan.work import EVERY, Answer, Learn, Read, Work, _behind
-from accord.plan.written import Known
+from accord.plan.work import EVERY, _behind
 from accord.train import memory
 from accord.train.optimise import Optimise
 from accord.train.trainee import prepare
@@ -238,7 +239,7 @@ def test_what_a_policy_writes_is_what_it_was_taught(model: Path, tmp_path: Path)
     path.write_text(path.read_text() + MORE)
     recipe = read_recipe(path)
     node = next(n for n in recipe.nodes if n.name == "ppo")
-    folder = _data(recipe, plan(recipe, tmp_path / "runs"), tmp_path, lambda text: None)
+    folder, _ = _data(recipe, plan(recipe, tmp_path / "runs"), tmp_path, lambda text: None)
     ctx = stage_context(recipe, node, folder, tmp_path, Heard())
     lm = load(model, device="cpu")
     configs = {n.name: n.config for n in recipe.nodes}

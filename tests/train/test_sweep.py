@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from accord.core.types import Metric, Pair
-from accord.pipeline.sweep_stage import _headline
+from accord.pipeline.stages.sweep.run import _headline
 from accord.stats.intervals import cluster_mean
 from accord.train.preference import Material
 from accord.train.sweep import LEAST, Outcome, Point, best, parts, sweep

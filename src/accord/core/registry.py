@@ -4,7 +4,8 @@
     def cauchy(lp: PairLogps, *, beta: Positive = 0.1) -> Tensor: ...
 
 `registry.make("cauchy", beta=0.2)` checks the keyword-only parameters against their annotations and
-returns the function with them bound. Packages register theirs through the entry point `accord.plugins`.
+returns the function with them bound. Packages register theirs through the entry point `accord.plugins`, plain
+files by their path (`core/plugins.py`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from accord.core.errors import ConfigError, Faults
+from accord.core.plugins import load_installed, registers
 
 __all__ = ["Entry", "NonNegative", "Positive", "Registry", "UnitInterval", "explain"]
 
@@ -163,13 +164,14 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Entry] = {}
-        self._plugins_loaded = False
 
     def register(self, name: str, **facts: Any) -> Callable[[Callable[..., Any]], Any]:
         """Decorator: register the function under `name`; keyword-only parameters are its config."""
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            if name in self._entries:
+            before = self._entries.get(name)
+            theirs = before and before.function.__module__
+            if not registers(function.__module__, self.kind, name, theirs):
                 raise ConfigError(f"{self.kind} {name!r} is registered twice", where=name)
             self._entries[name] = Entry(name, function, _schema_of(name, function), facts)
             return function
@@ -178,13 +180,13 @@ class Registry:
 
     def names(self) -> list[str]:
         """All registered names, third-party ones included, sorted."""
-        self._load_plugins()
+        load_installed()
         return sorted(self._entries)
 
     def entry(self, name: str, where: str = "") -> Entry:
         """The entry called `name`; ConfigError lists the names there are."""
         if name not in self._entries:
-            self._load_plugins()
+            load_installed()
         if name not in self._entries:
             raise ConfigError(
                 f"unknown {self.kind} {name!r}", where=where, allowed=", ".join(self.names())
@@ -208,9 +210,3 @@ class Registry:
             )
         entry = self.entry(name, f"{where}.name" if where else "name")
         return entry, functools.partial(entry.function, **entry.check(hyper, where))
-
-    def _load_plugins(self) -> None:
-        if not self._plugins_loaded:
-            self._plugins_loaded = True
-            for point in entry_points(group="accord.plugins"):
-                point.load()

@@ -23,7 +23,7 @@ from accord.lm.find import ADAPTER_FILE, MODEL_FILE, bases, resolve, source_of
 from accord.lm.template import write_templates
 
 __all__ = [
-    "adapter_hash", "adapter_of", "base_of", "has_weights", "identity", "layers",
+    "adapter_hash", "adapter_of", "base_of", "has_weights", "identity", "identity_or_name", "layers",
     "read_model_json", "stands_on", "weight_files", "weights_hash", "weights_of", "write_model_json",
 ]  # fmt: skip
 
@@ -226,6 +226,14 @@ def identity(name: str) -> str:
         facts += [adapter_hash(a) for a in outside]
         facts.append(identity(base_of(found, names, expected)))
     return content_hash(facts)
+
+
+def identity_or_name(name: str) -> str:
+    """`identity`, or the name of a model that is not to be had: the first that loads it tells so."""
+    try:
+        return identity(name)
+    except ModelError:
+        return name
 
 
 def _read(folder: Path) -> Iterator[Path]:

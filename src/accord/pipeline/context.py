@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from accord.core.errors import RunError
 from accord.core.refs import StoreRef
 from accord.core.rundir import read_json, user_path, write_json
 from accord.core.types import Metric
-from accord.pipeline.kinds import StageConfig
-from accord.store import Store
+from accord.pipeline.stage import BASE, StageConfig
+
+if TYPE_CHECKING:  # SQLAlchemy is loaded when a store is opened
+    from accord.store import Store
 
 __all__ = ["Reporter", "StageContext", "StageResult", "data_store", "read_result"]
 
@@ -71,16 +73,21 @@ def read_result(folder: Path) -> StageResult:
 
 def data_store(folder: Path) -> tuple[Store, dict[str, Any]]:
     """The store that a finished data stage filled or opened, a file or a database, and its facts."""
+    from accord.store import Store
+
     facts = read_result(folder).facts
     return Store(StoreRef(facts["store"]).location(folder), create=False), facts
 
 
+C = TypeVar("C", bound=StageConfig)
+
+
 @dataclass
-class StageContext:
+class StageContext(Generic[C]):
     """A stage's name, config, seed, folder, and the folders of the stages it reads."""
 
     name: str
-    config: StageConfig
+    config: C
     seed: int
     model: str  # the recipe's model
     folder: Path
@@ -92,7 +99,7 @@ class StageContext:
 
     def policy(self, name: str) -> str:
         """What `accord.lm.load.load` takes for policy `name`: the base, or a stage's model."""
-        return self.model if name == "base" else str(self.stages[name] / "model")
+        return self.model if name == BASE else str(self.stages[name] / "model")
 
     def reward_model(self, name: str) -> Path:
         """The folder of a model that a reward names: a stage's, or by its path."""

@@ -15,16 +15,18 @@ from typing import Any
 
 from pydantic import Field
 
+from accord.core.artifact import Artifact
 from accord.core.config import Lines, Strict, apply_sets, locate, read_yaml, validate
 from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.hashing import content_hash
+from accord.core.plugins import load_files
 from accord.core.refs import StoreRef, hidden, is_url
 from accord.core.rundir import user_path
-from accord.pipeline.kinds import KINDS, StageConfig
+from accord.pipeline.stage import BASE, StageConfig, gives, kind_of
+from accord.pipeline.stage import kinds as all_kinds
 
 __all__ = ["Node", "Recipe", "build_recipe", "find_recipe", "read_recipe", "recipes_dir"]
 
-BASE = "base"  # the recipe's model, as a policy
 HINTS = {
     "data": "a data file is written with its path: ./file.jsonl",
     "rewards": "the folder of a finished model is written with its path: ./folder",
@@ -39,6 +41,7 @@ class _Head(Strict):
     model: str
     about: str = ""
     trackers: list[str] = Field(default=[])
+    plugins: list[str] = Field(default=[])  # files that register kinds, losses, rewards
     stages: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
@@ -84,14 +87,20 @@ def find_recipe(name: str) -> Path:
     raise ConfigError("no such recipe", where=name, allowed=f"a YAML file, or one of: {known}")
 
 
-def read_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:
-    """Read, override and check a recipe; ConfigError names file, line and key."""
+def read_recipe(path: Path, sets: Sequence[str] = (), plugins: Sequence[Path] = ()) -> Recipe:
+    """Read, override and check a recipe; ConfigError names file, line and key. `plugins` are files that
+    register kinds, losses and rewards, beside those the recipe names."""
     data, lines = read_yaml(path)
-    return build_recipe(data, lines, str(path), path.resolve().parent, sets)
+    return build_recipe(data, lines, str(path), path.resolve().parent, sets, plugins)
 
 
 def build_recipe(
-    data: dict[str, Any], lines: Lines, source: str, folder: Path, sets: Sequence[str] = ()
+    data: dict[str, Any],
+    lines: Lines,
+    source: str,
+    folder: Path,
+    sets: Sequence[str] = (),
+    plugins: Sequence[Path] = (),
 ) -> Recipe:
     """A checked recipe from plain data; `folder` is where its relative paths start."""
     faults: list[AccordError] = []
@@ -101,6 +110,7 @@ def build_recipe(
         apply_sets(data, sets, roots=("stages",))
     with gather(faults):
         head = validate(_Head, data, source=source, lines=lines)
+    files = _load_plugins(data.get("plugins"), folder, plugins)
     given = data.get("stages")
     whole = (
         {n: s for n, s in given.items() if isinstance(s, dict)} if isinstance(given, dict) else {}
@@ -131,10 +141,24 @@ def build_recipe(
         nodes=tuple(order),
         folder=folder,
         resolved={
-            **head.model_dump(exclude={"stages"}),
+            **head.model_dump(exclude={"stages", "plugins"}),
+            **({"plugins": [str(file) for file in files]} if files else {}),
             "stages": {n.name: n.config.model_dump(mode="json") for n in order},
         },
     )
+
+
+def _load_plugins(named: Any, folder: Path, more: Sequence[Path]) -> list[Path]:
+    """Run the files that a recipe and its caller name: without them its kinds can't be read."""
+    all_kinds()  # the house's own are there first
+    texts = [p for p in named if isinstance(p, str)] if isinstance(named, list) else []
+    files = list(
+        dict.fromkeys(
+            (folder / user_path(p)).resolve() for p in [*texts, *map(Path.absolute, more)]
+        )
+    )
+    load_files(files)
+    return files
 
 
 def _model(name: str, folder: Path) -> str:
@@ -146,9 +170,10 @@ def _model(name: str, folder: Path) -> str:
 
 def recipe_from_resolved(resolved: dict[str, Any], folder: Path) -> Recipe:
     """The recipe a run directory keeps; its stages are expanded and in order already."""
+    _load_plugins(resolved.get("plugins"), folder, ())
     nodes = []
     for name, raw in resolved["stages"].items():
-        config = KINDS[raw["kind"]].model_validate(raw)
+        config = kind_of(raw["kind"]).config.model_validate(raw)
         nodes.append(Node(name, config, config.parents()))
     head = {k: resolved[k] for k in ("name", "seed", "model", "about")}
     trackers = tuple(resolved["trackers"])
@@ -196,48 +221,48 @@ def _stage(name: str, raw: dict[str, Any], source: str, lines: Lines) -> StageCo
             allowed="letters, digits, - and _, but not 'base', which is the recipe's model",
         )  # fmt: skip
     kind = raw.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ConfigError(
-            f"unknown kind {kind!r}" if kind else "required key kind is missing",
-            where=locate(source, f"{place}.kind" if kind else place, lines),
-            allowed=", ".join(KINDS),
-        )
-    config: StageConfig = validate(KINDS[kind], raw, where=place, source=source, lines=lines)
+    schema = kind_of(kind, locate(source, f"{place}.kind" if kind else place, lines)).config
+    config: StageConfig = validate(schema, raw, where=place, source=source, lines=lines)
     config.check_names(lambda key: locate(source, f"{place}.{key}", lines))
     return config
 
 
 def _expand(name: str, config: StageConfig) -> list[Node]:
     """A stage over several policies becomes one per policy."""
-    policies = getattr(config, "policies", None)
-    if policies is None or config.kind == "compare":
+    each = kind_of(config).each
+    if each is None:
         return [Node(name, config, config.parents())]
-    parts = [config.model_copy(update={"policies": [p]}) for p in policies]
-    return [Node(f"{name}/{p}", c, c.parents()) for p, c in zip(policies, parts, strict=True)]
+    parts = {p: config.model_copy(update={each: [p]}) for p in config.named(each)}
+    return [Node(f"{name}/{p}", c, c.parents()) for p, c in parts.items()]
 
 
 def _wrong_references(
     nodes: list[Node], kinds: dict[str, Any], source: str, lines: Lines
 ) -> list[ConfigError]:
-    """References that name no stage, or one of a kind (`kinds`, by stage) that their key can't read."""
+    """References that name no stage, or one whose kind (`kinds`, by stage) gives no such thing."""
+    given = {BASE: gives(BASE)} | {n: _gives(k) for n, k in kinds.items()}
     found = []
     for node in nodes:
         stage = node.name.partition("/")[0]
-        for key, allowed in node.config.refs.items():
+        for key, artifact in node.config.reads.items():
             for name in node.config.named(key):
-                kind = BASE if name == BASE else kinds.get(name)
-                if kind in allowed:
+                if issubclass(given.get(name, Artifact), artifact):
                     continue
-                fitting = [BASE] if BASE in allowed else []
-                fitting += [n for n, k in kinds.items() if k in allowed and n != stage]
+                fitting = [n for n, a in given.items() if issubclass(a, artifact) and n != stage]
                 shown = repr(hidden(name))
-                what = f"there is no stage {shown}" if kind is None else f"{shown} is no {key}"
+                what = f"{shown} is no {key}" if name in given else f"there is no stage {shown}"
+                giving = [k for k, s in all_kinds().items() if issubclass(s.gives, artifact)]
                 hint = HINTS.get(key, "")
                 found.append(ConfigError(
                     what, where=locate(source, f"stages.{stage}.{key}", lines),
-                    allowed=", ".join(fitting) or f"a stage of kind {', '.join(allowed)}", mend=hint,
+                    allowed=", ".join(fitting) or f"a stage of kind {', '.join(giving)}", mend=hint,
                 ))  # fmt: skip
     return found
+
+
+def _gives(kind: Any) -> type[Artifact]:
+    known = all_kinds().get(kind) if isinstance(kind, str) else None
+    return known.gives if known else Artifact  # a wrong kind is told where it stands
 
 
 def _sorted(nodes: list[Node], source: str, lines: Lines) -> list[Node]:

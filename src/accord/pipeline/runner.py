@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from accord.core.day import BEGAN, dated
-from accord.core.errors import AccordError, ModelError, RunError, gather, raise_all
+from accord.core.errors import AccordError, RunError, gather, raise_all
 from accord.core.hashing import content_hash, file_hash, tree_hash
+from accord.core.plugins import files_behind
 from accord.core.rundir import (
     hold,
     is_done,
@@ -33,20 +34,14 @@ from accord.core.rundir import (
 )  # fmt: skip
 from accord.core.seeds import derive_seed
 from accord.pipeline.context import Reporter, StageContext, read_result
-from accord.pipeline.kinds import Ask, Import, Open, RlhfStage, Simulate
 from accord.pipeline.manifest import manifest
 from accord.pipeline.recipe import Node, Recipe
+from accord.pipeline.stage import kind_of
 
 __all__ = ["RunFolder", "check", "finished", "rewrite_report", "run"]
 
-VERSIONS = {  # raise one when a stage's outputs change for the same config
-    "simulate": 1, "import": 1, "open": 1, "sft": 7, "reward": 8, "preference": 7, "sweep": 4,
-    "process": 2, "reward_axes": 2, "ask": 2, "rm_check": 2,
-    "ppo": 3, "rloo": 3, "grpo": 3, "online_dpo": 3, "best_of_n": 3, "eval": 4, "compare": 5,
-}  # fmt: skip
 TIMING = "timing.json"  # seconds, and the most memory held (bytes)
 FREE_BYTES = 2 << 30  # asked for before a run starts
-SHARED_SEED = {"simulate", "import", "open"}  # splits must not depend on the stage's name
 
 
 @dataclass(frozen=True)
@@ -70,14 +65,15 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
         inputs: dict[str, str] = {}
         with gather(faults):
             inputs = _input_hashes(node, recipe)
+        kind, config = kind_of(node.config), node.config.hashed()
         facts = {
-            "kind": node.config.kind,
-            "version": VERSIONS[node.config.kind],
-            "config": node.config.hashed(),
+            "kind": kind.kind,
+            "version": kind.version,
+            "config": config,
             "parents": {p: keys[p] for p in node.parents},
-            "inputs": inputs,
+            "inputs": inputs | files_behind(config),
             "seed": recipe.seed,
-            "model": model if node.config.kind not in SHARED_SEED else None,
+            "model": model if kind.uses_model else None,
         }
         keys[node.name] = content_hash(facts)[:12]
     raise_all(faults)
@@ -88,36 +84,18 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
 
 
 def _model_identity(name: str) -> str:
-    """What decides the model's tokens and weights; of a model that is not to be had its name."""
-    from accord.lm.chain import identity
+    from accord.lm.chain import identity_or_name
 
-    try:
-        return identity(name)
-    except ModelError:  # told by the first stage that needs it
-        return name
+    return identity_or_name(name)
 
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
-    if isinstance(node.config, Open):
-        from accord.pipeline.data_stages import store_place
-        from accord.store import Store
-
-        with Store(store_place(node.config, recipe.folder), create=False) as store:
-            return {"snapshot": store.snapshot(node.config.snapshot).sha256}
-    if isinstance(node.config, Ask) and node.config.answers:
-        from accord.store import opened_snapshot
-
-        with opened_snapshot(node.config.answers, recipe.folder) as snapshot:
-            return {"answers": snapshot.sha256}
-    if isinstance(node.config, RlhfStage):
-        folders = {n: _model_folder(n, node, recipe) for n in node.config.folders()}
-        judges = {n: user_path(n) for n in node.config.judges() if user_path(n).is_dir()}
-        return {n: _model_identity(str(folder)) for n, folder in {**folders, **judges}.items()}
+    found = node.config.inputs(node.name, recipe.folder)
     path = _input(node, recipe)
     if path is None:
-        return {}
+        return found
     try:
-        return {"input": tree_hash(path) if path.is_dir() else file_hash(path)}
+        return found | {"input": tree_hash(path) if path.is_dir() else file_hash(path)}
     except OSError as error:
         what = f"can't be read ({error.strerror})"
         raise RunError(
@@ -125,25 +103,10 @@ def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
         ) from None
 
 
-def _model_folder(name: str, node: Node, recipe: Recipe) -> Path:
-    """The folder of a finished model that a reward names; RunError when it holds none."""
-    from accord.lm.scalar_head import FILE
-
-    path = _absolute(name, recipe)
-    if not (path / FILE).is_file():
-        raise RunError(
-            f"no reward model is there (no {FILE})" if path.is_dir() else "no such folder",
-            where=f"stage {node.name}, rewards: {path}",
-            allowed="a stage, or the folder of a finished model",
-            mend="of a finished stage name its folder model/",
-        )
-    return path
-
-
 def _input(node: Node, recipe: Recipe) -> Path | None:
-    """The file a data stage reads; RunError when it is not there."""
-    key = {Simulate: "world", Import: "file"}.get(type(node.config))
-    if key is None:
+    """The file a stage reads; RunError when it is not there."""
+    key = kind_of(node.config).file
+    if key is None or getattr(node.config, key) is None:
         return None
     path = _absolute(getattr(node.config, key), recipe)
     if not path.exists():
@@ -166,7 +129,6 @@ def check(recipe: Recipe, runs: Path) -> list[str]:
     """What `--check` tells: model, inputs read row by row, what would run, disk space. Raises
     AccordError on a fault; nothing is left behind."""
     from accord.lm.load import where_is
-    from accord.pipeline.data_stages import look_at
 
     folder = plan(recipe, runs)
     free = _free_bytes(runs)
@@ -178,7 +140,7 @@ def check(recipe: Recipe, runs: Path) -> list[str]:
         state = "done " if is_done(folder.stages[node.name]) else "to do"
         lines.append(f"  {state}  {node.name} ({node.config.kind})")
         if path := _input(node, recipe):
-            lines += [f"         {line}" for line in look_at(node.config, path)]
+            lines += [f"         {line}" for line in node.config.look(path)]
     lines.append(f"disk: {free / 2**30:.1f} GiB free, at least {FREE_BYTES / 2**30:.0f} GiB asked")
     return lines
 
@@ -211,7 +173,7 @@ def run(
     _free_bytes(runs)
     folder, wanted = plan(recipe, runs), _wanted(recipe, only)
     todo = [n for n in recipe.nodes if n.name in wanted and not is_done(folder.stages[n.name])]
-    if any(n.config.kind not in SHARED_SEED for n in todo):
+    if any(kind_of(n.config).uses_model for n in todo):
         to_come = source_of(recipe.model) == recipe.model
         resolve(recipe.model)  # refused, or downloaded, before anything runs
         folder = plan(recipe, runs) if to_come else folder
@@ -229,22 +191,15 @@ def run(
             if fresh:
                 _empty(place)
             _link(folder, node.name)
-            if is_done(place) and not _moved(node, place, recipe):
-                reporter.skipped(node.name, read_result(place).headline)
-                continue
+            if is_done(place):
+                left = read_result(place)
+                if not node.config.moved(left.facts, recipe.folder):
+                    reporter.skipped(node.name, left.headline)
+                    continue
             with dated(folder.path):
                 run_stage(recipe, node, folder, runs, reporter)
     _report(recipe, folder, reporter, time.time() - started)
     return folder
-
-
-def _moved(node: Node, place: Path, recipe: Recipe) -> bool:
-    """Whether a finished stage opened the same snapshot where the store no longer is."""
-    from accord.pipeline.data_stages import store_place
-
-    if not isinstance(node.config, Open):
-        return False
-    return bool(read_result(place).facts["store"] != store_place(node.config, recipe.folder))
 
 
 def _wanted(recipe: Recipe, only: Sequence[str]) -> set[str]:
@@ -262,15 +217,15 @@ def _wanted(recipe: Recipe, only: Sequence[str]) -> set[str]:
 
 def stage_context(
     recipe: Recipe, node: Node, folder: RunFolder, runs: Path, reporter: Reporter
-) -> StageContext:
+) -> StageContext[Any]:
     """What the stage is given: its own seed, its folder, the folders it reads."""
-    seed, kind = recipe.seed, node.config.kind
+    seed, kind = recipe.seed, kind_of(node.config)
     own = getattr(node.config, "seed", None)
-    stream = (kind,) if own is None else (kind, own)
+    stream = (kind.kind,) if own is None else (kind.kind, own)
     return StageContext(
         name=node.name,
         config=node.config,
-        seed=seed if kind in SHARED_SEED else derive_seed(seed, *stream),
+        seed=derive_seed(seed, *stream) if kind.uses_model else seed,
         model=recipe.model,
         folder=folder.stages[node.name],
         recipe_folder=recipe.folder,
@@ -294,7 +249,6 @@ def run_stage(
             )
     from accord.lm.allocator import release_freed_memory
     from accord.lm.find import bases_at
-    from accord.pipeline.stages import STAGES  # imports torch
     from accord.train.memory import device_of_choice, peak, reset_peak
 
     ctx = stage_context(recipe, node, folder, runs, reporter)
@@ -305,7 +259,7 @@ def run_stage(
     began = time.perf_counter()
     try:
         with bases_at(recipe.model):
-            result = STAGES[node.config.kind](ctx)
+            result = kind_of(node.config).call("run", ctx)
     except (AccordError, KeyboardInterrupt) as error:
         reporter.failed(node.name)
         if isinstance(error, AccordError) and error.prompt:
@@ -321,12 +275,9 @@ def run_stage(
 
 def _with_its_row(error: AccordError, node: Node, recipe: Recipe) -> AccordError:
     """The error about a prompt with the file and row that prompt came from, where it came from a file."""
-    from accord.pipeline.data_stages import row_of
-
     for parent in recipe.nodes:
-        if parent.name in node.parents and isinstance(parent.config, Import):
-            file = _absolute(parent.config.file, recipe)
-            where = row_of(parent.config, file, error.prompt) + error.where
+        if parent.name in node.parents and (file := _input(parent, recipe)):
+            where = parent.config.row_of(file, error.prompt) + error.where
             return type(error)(error.what, where=where, allowed=error.allowed, mend=error.mend)
     return error
 

@@ -26,8 +26,8 @@ from accord.lm.products import has_faster_products
 from accord.lm.sample import WORTH_PACKING
 from accord.lm.tree import Tree, bins, hash_trees, scored_tokens
 from accord.lm.vocab_head import chunk_bytes
+from accord.pipeline.work import Answer, Learn, Read, Work
 from accord.plan.probe import FP32, Answered, Learned, Line, Probe
-from accord.plan.work import Answer, Learn, Read, Work
 from accord.train.memory import SHARE, micro_batch, overhead
 from accord.train.optimise import batch_items
 

@@ -30,7 +30,7 @@ from accord.lm.packaged import quiet_transformers
 from accord.lm.products import has_faster_products, times_weight_t
 from accord.lm.sample import LocalSampler, Sampling
 from accord.lm.tree import Tree, bins
-from accord.plan.work import Answer, Learn
+from accord.pipeline.work import Answer, Learn
 from accord.train.memory import in_use, kept_bytes, plan
 from accord.train.optimise import Objective, adamw, batch_items, one_step
 from accord.train.trainee import prepare

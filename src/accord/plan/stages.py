@@ -8,15 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from accord.core.artifact import Data
 from accord.core.rundir import is_done, make_dir, read_json
 from accord.lm.load import load_shape
-from accord.pipeline.kinds import DATA, Ask
-from accord.pipeline.recipe import Recipe
+from accord.pipeline.recipe import Node, Recipe
 from accord.pipeline.runner import TIMING, RunFolder, plan, run_stage, stage_context
+from accord.pipeline.stage import Stage, kind_of
+from accord.pipeline.work import Known
 from accord.plan.memory import Estimate, Shape, estimate
 from accord.plan.probe import Probe
 from accord.plan.work import work_of
-from accord.plan.written import Known
 from accord.train.memory import available, device_of_choice, in_use
 
 __all__ = ["Row", "plan_stages"]
@@ -24,10 +25,11 @@ __all__ = ["Row", "plan_stages"]
 
 @dataclass(frozen=True)
 class Row:
-    """A stage's estimate; `took`: bytes and seconds of the finished stage, where there is one."""
+    """A stage's estimate, None of one that can't be counted; `took`: bytes and seconds of the finished stage,
+    where there is one."""
 
     name: str
-    estimate: Estimate
+    estimate: Estimate | None
     took: tuple[float | None, float] | None = None
     said: list[str] = field(default_factory=list)
 
@@ -47,9 +49,10 @@ def plan_stages(
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[Row], float]:
     """Every stage that uses a model, in order, and the bytes there are. Data stages are taken from `runs`
-    where they are done, and made in a temporary folder otherwise: nothing else runs, nothing is left."""
-    from accord.pipeline.stages import STAGES  # noqa: F401 - what a run imports, for `base`
-
+    where they are done, and made in a temporary folder otherwise, if that asks, judges and spends nothing:
+    nothing else runs, nothing is left."""
+    for node in recipe.nodes:
+        kind_of(node.config).function("run")  # what a run imports, for `base`
     began = time.perf_counter()
     config, tokenizer = load_shape(recipe.model)
     device = device_of_choice()
@@ -60,40 +63,62 @@ def plan_stages(
     first = time.perf_counter() - began  # imports, which a run's first stage waits for as well
     real, rows = plan(recipe, runs), list[Row]()
     with tempfile.TemporaryDirectory() as name:
-        folder = _data(recipe, real, Path(name), tell)
+        folder, missing = _data(recipe, real, Path(name), tell)
         known = Known({n.name: n.config for n in recipe.nodes}, lm)
         for node in recipe.nodes:
-            if node.config.kind in DATA and not isinstance(node.config, Ask):
+            kind, took = kind_of(node.config), _took(real.stages[node.name])
+            if kind.free:
+                continue
+            if why := _not_counted(node, kind, missing):
+                rows.append(Row(node.name, None, took, [why]))
                 continue
             tell(f"pricing {node.name}")
             ctx = stage_context(recipe, node, folder, Path(name), _Silent())
             began = time.perf_counter()
             work = work_of(ctx, known)
             before = time.perf_counter() - began  # it reads and renders what the stage will
-            met = rows[-1].estimate.met if rows else 0
+            priced = [row.estimate for row in rows if row.estimate]
+            met = priced[-1].met if priced else 0
             found = estimate(work, shape, probe, base, there - base, rate, met)
             if not rate:
-                found = replace(found, seconds=found.seconds + before + (0.0 if rows else first))
-            rows.append(Row(node.name, found, _took(real.stages[node.name]), work.said))
+                found = replace(found, seconds=found.seconds + before + (0.0 if priced else first))
+            rows.append(Row(node.name, found, took, work.said))
     return rows, there
 
 
-def _data(recipe: Recipe, real: RunFolder, place: Path, tell: Callable[[str], None]) -> RunFolder:
-    """Folders of all stages. An `ask` stage has what the data it adds to has: its own is not known yet."""
-    stages = dict(real.stages)
+def _not_counted(node: Node, kind: Stage, missing: set[str]) -> str:
+    """Why a stage has no price, or ""."""
+    if kind.work is None:
+        return f"not counted: kind {kind.kind} does not say what it does"
+    if unknown := missing & set(node.parents):
+        return f"not counted before {min(unknown)} is done, which a plan does not run"
+    return ""
+
+
+def _data(
+    recipe: Recipe, real: RunFolder, place: Path, tell: Callable[[str], None]
+) -> tuple[RunFolder, set[str]]:
+    """Folders of all stages, and the stages of data that are not there. Only kinds that are `free` run. Of
+    one that adds to other data, as `ask` does, those stand for it: its own are not known yet."""
+    stages, missing = dict(real.stages), set[str]()
     folder = RunFolder(place, stages)
     for node in recipe.nodes:
-        kind = node.config.kind
-        if kind not in DATA or is_done(stages[node.name]):
+        kind = kind_of(node.config)
+        if not issubclass(kind.gives, Data) or is_done(stages[node.name]):
             continue
-        if isinstance(node.config, Ask):
-            stages[node.name] = stages[node.config.data]
-            continue
-        tell(f"making {node.name}")
-        stages[node.name] = place / node.name
-        make_dir(stages[node.name])
-        run_stage(recipe, node, folder, place, _Silent())
-    return folder
+        data = [
+            n for k, a in kind.reads.items() if issubclass(a, Data) for n in node.config.named(k)
+        ]
+        if kind.free and all(is_done(stages[parent]) for parent in node.parents):
+            tell(f"making {node.name}")
+            stages[node.name] = place / node.name
+            make_dir(stages[node.name])
+            run_stage(recipe, node, folder, place, _Silent())
+        elif data and data[0] not in missing:
+            stages[node.name] = stages[data[0]]
+        else:
+            missing.add(node.name)
+    return folder, missing
 
 
 def _took(place: Path) -> tuple[float | None, float] | None:

@@ -77,7 +77,7 @@ def check_room(lm: LanguageModel, *parts: Trees) -> None:
     """DataError when a sequence is longer than the positions the model has, or holds a token it has not."""
     positions, told = room(lm.model.config)
     trees = [tree for part in parts for tree in part.trees]
-    if not trees:
+    if not trees:  # nothing is held out, or reported
         return
     longest = max(len(tree.prompt) + max(map(len, tree.completions)) for tree in trees)
     if positions is not None and longest > positions:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
 
 from accord.core.rundir import read_json, write_text
 from accord.pipeline.report import sections
 from accord.pipeline.report.gather import Outputs
 from accord.pipeline.report.lineage import trace
-from accord.pipeline.report.sweep import sweeps
+from accord.pipeline.report.page import render
 from accord.pipeline.report.words import asked, came_out
 
 __all__ = ["write_report"]
@@ -34,9 +32,8 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "table": sections.table(outputs),
         "samples": sections.samples(outputs),
         "training": sections.training(outputs),
-        "sweeps": sweeps(outputs),
+        "own": sections.own(outputs),
         "rm": sections.reward_model(outputs),
-        "rounds": sections.rounds(outputs),
         "length": sections.length(outputs),
         "kl": sections.kl(outputs),
         "cards": sections.cards(outputs),
@@ -45,10 +42,6 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "manifest": manifest,
         "yaml": yaml.safe_dump(recipe.resolved, sort_keys=False, allow_unicode=True, width=100),
     }
-    page = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = files("accord.pipeline.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    html = page.from_string(source).render(view).replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    html = render("page.html.j2", **view).replace("\x00", "\N{REPLACEMENT CHARACTER}")
     write_text(folder / "report.html", html, secret=True)
     return folder / "report.html"

@@ -8,11 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from accord.core.artifact import Answers, Artifact, Comparison, Data, RewardModel
 from accord.core.refs import StoreRef
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Metric
 from accord.pipeline.context import StageResult, read_result
-from accord.pipeline.stage_config import DATA
+from accord.pipeline.section import Section
+from accord.pipeline.stage import gives, kind_of
 
 __all__ = ["Done", "Outputs"]
 
@@ -39,6 +41,11 @@ class Done:
         return StoreRef(self.result.facts["store"]).location(self.folder)
 
     @cached_property
+    def section(self) -> Section:
+        """What its kind says of it."""
+        return kind_of(self.kind).call("report", self) or Section()
+
+    @cached_property
     def metrics_rows(self) -> list[Row]:
         return read_jsonl(self.folder / "metrics.jsonl")
 
@@ -56,11 +63,11 @@ class Outputs:
     @classmethod
     def read(cls, stages: Mapping[str, Path]) -> Outputs:
         found = cls([_done(name, folder) for name, folder in stages.items()])
-        for stage in found.of("eval"):
+        for stage in found.giving(Answers):
             policy = str(stage.result.facts["policy"])
             found.answers[policy] = read_jsonl(stage.folder / "answers.jsonl")
             found.table[policy] = dict(stage.result.metrics)
-        for stage in found.of("compare"):
+        for stage in found.giving(Comparison):
             told = read_json(stage.folder / "compare.json")
             found.baseline = told["baseline"]
             steps = _metrics(told["differences"])
@@ -73,24 +80,24 @@ class Outputs:
                 found.answers[policy] = read_jsonl(stage.folder / f"{policy}.jsonl")
         return found
 
-    def of(self, *kinds: str) -> list[Done]:
-        return [s for s in self.stages if s.kind in kinds]
+    def giving(self, artifact: type[Artifact]) -> list[Done]:
+        return [s for s in self.stages if issubclass(gives(s.kind), artifact)]
 
     @property
     def data(self) -> list[Done]:
         """The stages that hold the judgments; of rounds the last, which holds those of all before it."""
-        earlier = {stage.config.get("data") for stage in self.of("ask")}
-        return [s for s in self.of(*DATA) if s.name not in earlier]
+        earlier = {stage.config.get("data") for stage in self.giving(Data)}
+        return [s for s in self.giving(Data) if s.name not in earlier]
 
     def read_by(self, stage: Done) -> Done | None:
         """The data stage that a stage read."""
-        return next((s for s in self.of(*DATA) if s.name == stage.config.get("data")), None)
+        return next((s for s in self.giving(Data) if s.name == stage.config.get("data")), None)
 
     @property
     def reward(self) -> Done | None:
         """The reward model whose scores are shown: the one `compare` names, else the first."""
-        named = [stage.config.get("reward") for stage in self.of("compare")]
-        models = self.of("reward")
+        named = [stage.config.get("reward") for stage in self.giving(Comparison)]
+        models = self.giving(RewardModel)
         return next((m for m in models if m.name in named[-1:]), next(iter(models), None))
 
     @property

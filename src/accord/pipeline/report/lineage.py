@@ -75,10 +75,11 @@ class _Part:
 
 def _parts(outputs: Outputs) -> list[_Part]:
     found = []
-    for stage in outputs.of("sft", "reward", "process", "reward_axes", "preference"):
+    for stage in outputs.stages:
         rows = read_jsonl(stage.folder / "trained_on.jsonl")
-        what = "demonstrations" if stage.kind == "sft" else "comparisons"
-        what = "judged answers" if rows and {"good", "steps"} & rows[0].keys() else what
+        keys = rows[0].keys() if rows else {"worse"}
+        what = "comparisons" if "worse" in keys else "demonstrations"
+        what = "judged answers" if {"good", "steps"} & keys else what
         title = f"{stage.name}: the {what} it was trained on"
         found.append(_Part(stage.name, title, rows, outputs.read_by(stage)))
     if stage := outputs.reward:

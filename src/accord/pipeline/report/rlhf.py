@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["KINDS", "curves", "told"]
-
-KINDS = {  # stage kind: how the report names it
-    "ppo": "PPO",
-    "rloo": "RLOO",
-    "grpo": "GRPO",
-    "online_dpo": "online preference optimisation",
-    "best_of_n": "imitation of its own best answers",
-}
+__all__ = ["curves", "told"]
 
 CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to read it
     (
@@ -137,12 +129,12 @@ def curves(present: Iterable[str]) -> list[tuple[tuple[str, ...], str, str]]:
     return found
 
 
-def told(name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """The stage in a sentence."""
+def told(name: str, config: Mapping[str, Any], facts: Mapping[str, Any], named: str) -> str:
+    """The stage in a sentence; `named` is its method."""
     tune = "all weights" if config["tune"] == "full" else f"LoRA of rank {config['tune']['r']}"
     rewards = " + ".join(_reward(entry) for entry in config["rewards"])
     return (
-        f"{name}: {KINDS[config['kind']]} from {config['init']} on its own answers to "
+        f"{name}: {named} from {config['init']} on its own answers to "
         f"{facts.get('prompts', '?')} prompts, reward {rewards}, β {config['kl']['beta']:g}; {tune}, "
         f"learning rate {config['lr']:g}, {config['batch_size']} prompts × {config['n']} answers a step, "
         f"{facts.get('steps', '?')} steps."

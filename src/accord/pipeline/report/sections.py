@@ -8,16 +8,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from accord.core.artifact import Answers
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Message, Metric
-from accord.pipeline.report import charts, rlhf
+from accord.pipeline.report import charts
 from accord.pipeline.report.charts import Series
 from accord.pipeline.report.gather import Done, Outputs, Row
-from accord.pipeline.report.words import COLUMNS, CURVES, number, verdict
+from accord.pipeline.report.words import COLUMNS, number, verdict
 from accord.stats.calibration import calibration_error, reliability
 from accord.stats.intervals import cluster_mean, correlation
 
-__all__ = ["cards", "kl", "length", "reward_model", "samples", "table", "training"]
+__all__ = ["cards", "kl", "length", "own", "reward_model", "samples", "table", "training"]
 
 SHOWN = {"gained": 4, "lost": 4, "others": 6}
 MARKS = {"better": "▲", "worse": "▼", "changed": "◆", "unclear": ""}
@@ -139,11 +140,13 @@ def _answer(policy: str, row: Row) -> Row:
 def training(outputs: Outputs) -> list[Row]:
     """Curves of every training stage, each with how to read it."""
     told = []
-    for stage in outputs.of("sft", "reward", "process", "reward_axes", "preference", *rlhf.KINDS):
+    for stage in outputs.stages:
+        if stage.section.curves is None:
+            continue
         rows = stage.metrics_rows
         present = {key for row in rows for key in row}
         drawn = []
-        for keys, name, sentence in rlhf.curves(present) if stage.kind in rlhf.KINDS else CURVES:
+        for keys, name, sentence in stage.section.curves:
             found = [k for k in keys if k in present]
             if not found:
                 continue
@@ -216,16 +219,13 @@ def reward_model(outputs: Outputs) -> Row | None:
     }
 
 
-def rounds(outputs: Outputs) -> list[Row]:
-    """Reward models on the answers of the policy of each round."""
-    return [
-        {
-            "name": stage.name,
-            "policy": stage.result.facts["policy"],
-            "rows": [(name, str(m)) for name, m in stage.result.metrics.items()],
-        }
-        for stage in outputs.of("rm_check")
-    ]
+def own(outputs: Outputs) -> dict[str, list[Done]]:
+    """The parts of the page that kinds of stage make themselves, by title: one heading for several stages."""
+    found: dict[str, list[Done]] = defaultdict(list)
+    for stage in outputs.stages:
+        if stage.section.title:
+            found[stage.section.title].append(stage)
+    return dict(found)
 
 
 def _oriented(rows: Sequence[Row]) -> tuple[list[float], list[float], list[str]]:
@@ -303,7 +303,7 @@ def kl(outputs: Outputs) -> Row | None:
     ]
     if not rows:
         return None
-    greedy = all(s.config.get("temperature") == 0 for s in outputs.of("eval"))
+    greedy = all(s.config.get("temperature") == 0 for s in outputs.giving(Answers))
     return {
         "chart": charts.intervals(rows, "log π(y|x) − log π_ref(y|x), nats per answer", zero=True),
         "baseline": outputs.baseline,

@@ -1,15 +1,21 @@
-"""The report's section on sweeps: all points in one table, and accuracy against distance in one plot."""
+"""The report's section on a sweep: all points in one table, and accuracy against distance in one plot."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Metric
 from accord.pipeline.report import charts
 from accord.pipeline.report.charts import Series
-from accord.pipeline.report.gather import Done, Outputs, Row
+from accord.pipeline.report.gather import Done, Row
+from accord.pipeline.report.page import render
+from accord.pipeline.report.training import implicit, loss_of
 from accord.pipeline.report.words import CURVES, METRICS, number
+from accord.pipeline.section import Section
 
-__all__ = ["sweeps"]
+__all__ = ["section"]
 
 CHOSEN = ("chosen by", "accuracy on the part of the held-out comparisons that the point is chosen by; all "
           "other figures are of the other part, by which nothing is chosen")  # fmt: skip
@@ -24,9 +30,23 @@ SHOWN = (
 )
 
 
-def sweeps(outputs: Outputs) -> list[Row]:
-    """One entry a sweep stage: what a point is chosen by beside what it reaches on other comparisons."""
-    return [_sweep(stage) for stage in outputs.of("sweep")]
+def section(stage: Done) -> Section:
+    """What was swept, what a point is chosen by beside what it reaches on other comparisons."""
+    c = stage.config
+    over = "; ".join(f"{key} in {', '.join(map(_plain, v))}" for key, v in c["over"].items())
+    points = stage.result.facts["points"]
+    body = render("sweep.html.j2", s=_sweep(stage))
+    return Section(
+        asked=f"{stage.name}: a sweep of {points} points from {c['init']} over {over}.",
+        came_out=implicit(stage),
+        title=f"Sweep: {stage.name}",
+        nav="Sweep",
+        body=body,
+    )
+
+
+def _plain(value: Any) -> str:
+    return loss_of(value) if isinstance(value, Mapping) and "name" in value else str(value)
 
 
 def _sweep(stage: Done) -> Row:

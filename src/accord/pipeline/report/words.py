@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accord.core.types import Metric
-from accord.losses import choose_loss
-from accord.pipeline.report import rlhf
-from accord.pipeline.report.gather import Done, Outputs
+from accord.pipeline.report.gather import Outputs
 
 __all__ = ["CURVES", "METRICS", "asked", "came_out", "number", "verdict"]
 
@@ -157,50 +155,7 @@ def asked(outputs: Outputs, recipe: Any) -> list[str]:
     for data in outputs.data:
         of = f" of {data.name}" if len(outputs.data) > 1 else ""
         said.append(f"Judgments{of}: {data.result.headline}.")
-    trained = outputs.of(
-        "sft", "reward", "process", "reward_axes", "preference", "sweep", *rlhf.KINDS
-    )
-    said += [_training(stage) for stage in trained]
-    return said
-
-
-def _training(stage: Done) -> str:
-    c, items = stage.config, stage.result.facts.get("items", "?")
-    if c["kind"] in rlhf.KINDS:
-        return rlhf.told(stage.name, c, stage.result.facts)
-    tune = "all weights" if c["tune"] == "full" else f"LoRA of rank {c['tune']['r']}"
-    if c["kind"] == "sweep":
-        over = "; ".join(f"{key} in {', '.join(map(_plain, v))}" for key, v in c["over"].items())
-        return f"{stage.name}: a sweep of {stage.result.facts['points']} points from {c['init']} over {over}."
-    names = {"sft": "supervised fine-tuning", "reward": "reward model", "process": "process reward model",
-             "reward_axes": "reward model by axis",
-             "preference": "preferences"}  # fmt: skip
-    hyper = dict(c.get("loss") or {})
-    single = hyper.get("name") in ("kto", "bco")
-    loss = f", {_loss(hyper)}" if hyper else ""
-    what = "demonstrations" if c["kind"] == "sft" else "prompts with comparisons"
-    what = "judged answers" if single else what
-    what = "answers with labelled steps" if c["kind"] == "process" else what
-    return (
-        f"{stage.name}: {names[c['kind']]} from {c['init']} on {items} {what}{loss}; {tune}, "
-        f"learning rate {c['lr']:g}, batch {c['batch_size']}, "
-        f"{c['epochs']:g} epoch{'s' if c['epochs'] != 1 else ''}."
-    )
-
-
-def _loss(hyper: Mapping[str, Any]) -> str:
-    """`dpo (beta 0.1)`; of a mix its parts: `dpo (beta 0.3) + 3 × sft`."""
-    if hyper.get("name") == "mix":
-        parts = [dict(part) for part in hyper["parts"]]
-        weights = [f"{part.pop('weight', 1):g}" for part in parts]
-        told = zip(weights, map(_loss, parts), strict=True)
-        return " + ".join(loss if weight == "1" else f"{weight} × {loss}" for weight, loss in told)
-    rest = ", ".join(f"{k} {v}" for k, v in hyper.items() if k != "name")
-    return f"{hyper['name']} ({rest})" if rest else str(hyper["name"])
-
-
-def _plain(value: Any) -> str:
-    return _loss(value) if isinstance(value, Mapping) and "name" in value else str(value)
+    return said + [stage.section.asked for stage in outputs.stages if stage.section.asked]
 
 
 def came_out(outputs: Outputs) -> list[dict[str, str]]:
@@ -210,11 +165,7 @@ def came_out(outputs: Outputs) -> list[dict[str, str]]:
     reward = outputs.reward
     if reward:
         told += [_reward_sentence(name, m) for name, m in reward.result.metrics.items()]
-    told += [
-        _implicit_sentence(stage, m)
-        for stage in outputs.of("preference", "sweep")
-        if (m := stage.result.metrics.get("accuracy"))
-    ]
+    told += [sentence for stage in outputs.stages for sentence in stage.section.came_out]
     if not told:
         for policy, row in outputs.table.items():
             m = row.get(outputs.main)
@@ -269,25 +220,6 @@ def _disagreement(pair: str, row: Mapping[str, Metric]) -> dict[str, str] | None
         "text": f"The learned reward and gold disagree on {pair}: reward {signed(row['reward'])}; "
         f"gold {signed(row['gold'])}. One of the two policies answers unlike anything the raters "
         "judged, so do not optimise against this reward there before it has seen such answers.",
-    }
-
-
-def _implicit_sentence(stage: Done, m: Metric) -> dict[str, str]:
-    """What the accuracy of the stage's loss is: it depends on what the loss compares."""
-    good = m.low is not None and m.low > 0.5
-    loss = choose_loss(
-        stage.result.facts.get("loss") or stage.config["loss"]
-    )  # a sweep's: the point picked
-    if loss.family == "unpaired":
-        does = "has moved towards desirable and away from undesirable held-out answers"
-    elif loss.facts["needs_reference"]:
-        does = "has moved towards the preferred answer in held-out comparisons"
-    else:
-        does = "finds the preferred answer the likelier in held-out comparisons"
-    return {
-        "tone": "better" if good else "unclear",
-        "text": f"{stage.name} {does} with accuracy {m}"
-        + ("." if good else ": the interval holds 0.5, a coin."),
     }
 
 

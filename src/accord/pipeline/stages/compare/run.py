@@ -1,109 +1,38 @@
-"""Stages that measure: a policy's answers to held-out prompts, and policies beside each other."""
+"""Learned reward, KL from the baseline and paired differences of all evaluated policies."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from accord.core.rundir import read_jsonl, write_json, write_jsonl
 from accord.core.types import Exchange, Metric, Prompt, Response
-from accord.evals.support import AXES, World, gold
+from accord.evals.support import AXES
 from accord.lm.allocator import release_freed_memory
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
 from accord.lm.load import load
-from accord.lm.room import check_some, fitting, said
-from accord.lm.sample import LocalSampler, Sampling
 from accord.lm.score import tree_logps
 from accord.lm.tree import share_prompts
-from accord.pipeline.context import StageContext, StageResult, data_store
-from accord.pipeline.data_stages import world_of
-from accord.pipeline.kinds import Compare, Eval
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.stage import StageConfig
+from accord.pipeline.stages.compare import Compare
+from accord.pipeline.stages.data import held_out_prompts
+from accord.pipeline.stages.eval import Eval
+from accord.pipeline.stages.eval.run import measured
+from accord.pipeline.work import Answer, Known, Learn, Read, Work, answered, fit, together
 from accord.rewards.learned import load_reward_model
-from accord.stats.intervals import mean, paired_difference, proportion
-from accord.store import split_of
+from accord.stats.intervals import paired_difference
 
-__all__ = ["compare_stage", "eval_stage"]
+__all__ = ["run", "work"]
 
-SHARES = {"accuracy", "resolution", "escalation", "tone"}
 TOKENS = 512  # per scoring call: on a CPU, longer rows lose more to attention than they gain
 
 
-def held_out_prompts(ctx: StageContext, data: str) -> list[Prompt]:
-    """Held-out prompts of a data stage, in an order fixed by their ids."""
-    opened, facts = data_store(ctx.stages[data])
-    with opened as store:
-        prompts = [
-            p for p in store.prompts() if split_of(p.id, facts["test"], facts["seed"]) == "test"
-        ]
-    return sorted(prompts, key=lambda p: p.id)
-
-
-def eval_stage(ctx: StageContext) -> StageResult:
-    """Answer the held-out prompts; score by gold where the world's truth is known."""
-    config = ctx.config
-    assert isinstance(config, Eval)
-    name = config.policies[0]
-    lm = load(ctx.policy(name))
-    every = held_out_prompts(ctx, config.data)
-    prompts, left_out = fitting(lm, every, config.max_new_tokens, config.max_prompt)
-    check_some(prompts, left_out, f"stage {ctx.name}")
-    for text in said(left_out):
-        ctx.reporter.note(text)
-    prompts = prompts[: config.prompts]
-    sampler = LocalSampler(lm, batch_size=config.batch_size, source=f"model:{name}")
-    sampling = Sampling(
-        max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=ctx.seed
-    )
-    done = sampler(
-        prompts, sampling, on_progress=lambda d, n: ctx.reporter.progress(d, n, "answers")
-    )
-    world = world_of(ctx, config.data)
-    rows = [_row(p, r[0], world) for p, r in zip(prompts, done, strict=True)]
-    write_jsonl(ctx.folder / "answers.jsonl", rows)
-    metrics = _answer_metrics(rows)
-    shown = "gold" if "gold" in metrics else "words"
-    headline = f"{name}: {shown} {metrics[shown]} on held-out prompts"
-    facts = {"policy": name, "data": config.data, "left_out": dict(left_out)}
-    return StageResult(metrics, [*lm.notes, *said(left_out)], facts, headline)
-
-
-def _row(prompt: Prompt, response: Response, world: World | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "prompt_id": prompt.id,
-        "prompt": prompt.model_dump(mode="json"),
-        "response": response.model_dump(mode="json"),
-        "words": len(response.text.split()),
-    }
-    if world and (case := world.by_prompt.get(prompt.id)):
-        row |= {"case": case.kind, "gold": gold(world, case, response)}
-    return row
-
-
-def _answer_metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Metric]:
-    metrics = {
-        axis: _measure(axis, [r["gold"][axis] for r in rows if "gold" in r])
-        for axis in ("gold", *AXES)
-        if any("gold" in r for r in rows)
-    }
-    cut = sum(r["response"]["finish"] == "length" for r in rows)
-    return {
-        **metrics,
-        "words": mean([r["words"] for r in rows]),
-        "cut off": proportion(cut, len(rows)),
-    }
-
-
-def _measure(name: str, values: Sequence[float]) -> Metric:
-    """The mean with its interval; of an axis that is 0 or 1, a share."""
-    return proportion(sum(values), len(values)) if name in SHARES else mean(values)
-
-
-def compare_stage(ctx: StageContext) -> StageResult:
+def run(ctx: StageContext[Compare]) -> StageResult:
     """Learned reward, KL from the baseline and paired differences for all evaluated policies."""
     config = ctx.config
-    assert isinstance(config, Compare)
     folders = {
         k.partition("/")[2]: f for k, f in ctx.stages.items() if k.startswith(f"{config.eval}/")
     }
@@ -142,7 +71,7 @@ def _exchanges(rows: Sequence[dict[str, Any]]) -> list[Exchange]:
 
 
 def _add_rewards(
-    ctx: StageContext, name: str, answers: dict[str, list[dict[str, Any]]]
+    ctx: StageContext[Compare], name: str, answers: dict[str, list[dict[str, Any]]]
 ) -> list[str]:
     """The reward of every answer; a note where the model did not read answers to their end."""
     model = load_reward_model(ctx.stages[name] / "model")
@@ -158,7 +87,9 @@ def _add_rewards(
     )
 
 
-def _add_kl(ctx: StageContext, baseline: str, answers: dict[str, list[dict[str, Any]]]) -> None:
+def _add_kl(
+    ctx: StageContext[Compare], baseline: str, answers: dict[str, list[dict[str, Any]]]
+) -> None:
     """log π(y|x) - log π_ref(y|x) of each policy's own answers, per sequence: for sampled answers an
     unbiased estimate of KL(π‖π_ref); for greedy ones the log-ratio of the mode. Policies listed
     before the baseline came before it in training: they get none."""
@@ -175,7 +106,7 @@ def _add_kl(ctx: StageContext, baseline: str, answers: dict[str, list[dict[str, 
             row["kl"] += value
 
 
-def _logps(ctx: StageContext, policy: str, rows: Sequence[dict[str, Any]]) -> list[float]:
+def _logps(ctx: StageContext[Compare], policy: str, rows: Sequence[dict[str, Any]]) -> list[float]:
     """log π(y|x) of each row's answer (nats); 0 for one that was cut off before its first token."""
     if not rows:
         return []
@@ -203,7 +134,7 @@ def _values(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def _table_row(rows: Sequence[dict[str, Any]]) -> dict[str, Metric]:
-    return {name: _measure(name, values) for name, values in _values(rows).items()}
+    return {name: measured(name, values) for name, values in _values(rows).items()}
 
 
 def _differences(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Metric]]:
@@ -216,3 +147,29 @@ def _differences(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str
             k: paired_difference(new[k], old[k]) for k in new if k in old and k != "kl"
         }
     return found
+
+
+def _evaluated(config: Compare, configs: dict[str, StageConfig]) -> list[str]:
+    """The policies a comparison is of."""
+    return [n.partition("/")[2] for n in configs if n.startswith(f"{config.eval}/")]
+
+
+def work(ctx: StageContext[Compare], known: Known) -> Work:
+    """Rewards of all policies' answers; log-probs of later policies' under themselves and the baseline."""
+    config = ctx.config
+    names = _evaluated(config, known.configs)
+    first = cast(Eval, known.configs[f"{config.eval}/{names[0]}"])
+    prompts = fit(known, held_out_prompts(ctx, first.data), first, ctx.name)[0][: first.prompts]
+    wrote = {name: known.written(ctx, name, first.max_new_tokens) for name in names}
+    later = names[names.index(config.baseline) + 1 :] if config.baseline in names else names
+    own = [answered(known.lm, prompts, 1, wrote[name]) for name in later]
+    parts: list[Learn | Read | Answer] = [Read(trees, TOKENS) for trees in own]
+    parts.append(Read(together(own), TOKENS))
+    if config.reward:
+        every = together([answered(known.lm, prompts, 1, wrote[name]) for name in names])
+        parts.append(Read(every, 1024, scalar=True))
+    reward = [config.reward] if config.reward else []
+    return Work(
+        [p for p in parts if isinstance(p, Read) and p.trees],
+        uses=[*reward, config.baseline, *later],
+    )

@@ -1,4 +1,4 @@
-"""The next round: a policy's fresh answers are judged, and reward models are measured on them."""
+"""Sample a policy, have the answers judged, freeze a snapshot of all rounds so far."""
 
 from __future__ import annotations
 
@@ -6,37 +6,42 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import yaml
 
 from accord.core.errors import ConfigError, RunError
-from accord.core.rundir import read_json, write_json, write_jsonl
+from accord.core.rundir import write_json, write_jsonl
 from accord.core.seeds import derive_seed, rng
-from accord.core.types import Edge, Exchange, Group, Judgment, Prompt, Question, Response
+from accord.core.types import Judgment, Prompt, Question, Response
 from accord.evals.support import World, gold
 from accord.feedback.simulated import compare
 from accord.lm.load import load
 from accord.lm.room import check_some, fitting, said
 from accord.lm.sample import LocalSampler, Sampling
-from accord.pipeline.context import StageContext, StageResult, data_store, read_result
-from accord.pipeline.data_stages import START, Clock, finish, keep_world, world_of
-from accord.pipeline.kinds import Ask, RmCheck
-from accord.rewards.learned import load_reward_model
+from accord.pipeline.context import StageContext, StageResult, data_store
+from accord.pipeline.stages.ask import Ask
+from accord.pipeline.stages.data import (
+    START,
+    STORE,
+    Clock,
+    finish,
+    held_out_prompts,
+    keep_world,
+    world_of,
+)
+from accord.pipeline.work import Answer, Known, Work, fit
 from accord.store import Store, copy_store, opened_snapshot, remove, split_of
-from accord.train.reward import HeldOut, accuracy
 
-__all__ = ["ask_stage", "rm_check_stage"]
+__all__ = ["run", "work"]
 
-STORE, STUDY, QUESTIONS = "study.db", "study.yaml", "questions.jsonl"
+STUDY, QUESTIONS = "study.yaml", "questions.jsonl"
 Fresh = list[tuple[Prompt, list[Response]]]
 
 
-def ask_stage(ctx: StageContext) -> StageResult:
+def run(ctx: StageContext[Ask]) -> StageResult:
     """Sample, ask, and freeze a snapshot of all rounds so far, in a copy of the parent's store: a file here,
     also where the parent's is a database."""
     config = ctx.config
-    assert isinstance(config, Ask)
     parent = ctx.stages[config.data]
     opened, facts = data_store(parent)
     remove(ctx.folder / STORE)
@@ -77,7 +82,7 @@ def ask_stage(ctx: StageContext) -> StageResult:
 
 
 def _fresh(
-    ctx: StageContext, config: Ask, store: Store, facts: dict[str, object]
+    ctx: StageContext[Ask], config: Ask, store: Store, facts: dict[str, object]
 ) -> tuple[Fresh, Counter[str]]:
     """n distinct answers to each chosen prompt; a prompt that got fewer than two asks nothing. And how many
     prompts are too long to be answered."""
@@ -115,7 +120,7 @@ def _questions(prompt: Prompt, answers: Sequence[Response]) -> list[Question]:
 
 
 def _simulated(
-    ctx: StageContext, config: Ask, world: World, fresh: Fresh, earlier: Sequence[Judgment]
+    ctx: StageContext[Ask], config: Ask, world: World, fresh: Fresh, earlier: Sequence[Judgment]
 ) -> tuple[list[Question], list[Judgment]]:
     """What the simulated raters say of every pair, each seeing its sides in an order of their own, from
     the day after the last judgment on."""
@@ -144,7 +149,7 @@ def _simulated(
     return asked, judgments
 
 
-def _write_study(ctx: StageContext, config: Ask, fresh: Fresh) -> None:
+def _write_study(ctx: StageContext[Ask], config: Ask, fresh: Fresh) -> None:
     """What `accord collect serve` takes: every pair of fresh answers. Ids are made of content, so
     judgments given there are about the very answers here."""
     rows = [
@@ -166,7 +171,7 @@ def _write_study(ctx: StageContext, config: Ask, fresh: Fresh) -> None:
 
 
 def _from_people(
-    ctx: StageContext, config: Ask, store: Store, questions: Sequence[Question]
+    ctx: StageContext[Ask], config: Ask, store: Store, questions: Sequence[Question]
 ) -> None:
     """Take people's judgments of these questions from `answers`; RunError while there are none."""
     told: list[Judgment] = []
@@ -190,52 +195,12 @@ def _from_people(
         )
 
 
-def rm_check_stage(ctx: StageContext) -> StageResult:
-    """Accuracy of each reward model on comparisons of fresh answers to held-out prompts."""
+def work(ctx: StageContext[Ask], known: Known) -> Work:
     config = ctx.config
-    assert isinstance(config, RmCheck)
-    folder = ctx.stages[config.data]
-    groups = _fresh_groups(folder)
-    metrics, truths = {}, world_of(ctx, config.data)
-    for name in config.models:
-        model = load_reward_model(ctx.stages[name] / "model")
-        held = [
-            HeldOut(g, tuple(model([Exchange(prompt=g.prompt, response=r) for r in g.responses])))
-            for g in groups
-        ]
-        metrics[name] = accuracy(held)
-        if truths:
-            true = [h for h in (_by_truth(h, truths) for h in held) if h.group.edges]
-            metrics[f"{name}, against the true order"] = accuracy(true)
-    policy = read_result(folder).facts["policy"]
-    headline = f"on {policy}'s answers: " + "; ".join(f"{k} {m}" for k, m in metrics.items())
-    return StageResult(metrics, [], {"policy": policy, "prompts": len(groups)}, headline)
-
-
-def _fresh_groups(folder: Path) -> list[Group]:
-    """Held-out comparisons between answers of this round."""
-    opened, facts = data_store(folder)
-    fresh = set(read_json(folder / "fresh.json")["responses"])
-    with opened as store:
-        groups = store.snapshot(facts["snapshot"]).groups()
-        _, held = groups.split(test=facts["test"], seed=facts["seed"])
-    found = []
-    for group in held:
-        new = [r.id_for(group.prompt) in fresh for r in group.responses]
-        edges = tuple(e for e in group.edges if new[e.better] and new[e.worse])
-        if edges:
-            found.append(group.model_copy(update={"edges": edges}))
-    return found
-
-
-def _by_truth(held: HeldOut, world: World) -> HeldOut:
-    """The same comparisons as the truth orders them; those it does not order are left out."""
-    case = world.by_prompt[held.group.prompt.id]
-    values = [gold(world, case, r)["gold"] for r in held.group.responses]
-    edges = [
-        Edge(better=b, worse=w)
-        for e in held.group.edges
-        for b, w in [(e.better, e.worse) if values[e.better] > values[e.worse] else (e.worse, e.better)]
-        if abs(values[b] - values[w]) > 1e-9
-    ]  # fmt: skip
-    return HeldOut(held.group.model_copy(update={"edges": tuple(edges)}), held.scores)
+    lengths = known.written(ctx, config.policy, config.max_new_tokens)
+    asked = config.prompts + config.held_out
+    prompts, long = fit(known, held_out_prompts(ctx, config.data), config, ctx.name)
+    prompts = prompts[:asked]
+    times = asked / max(1, len(prompts))
+    answer = Answer(prompts, config.n, lengths, config.max_new_tokens, config.batch_size, times)
+    return Work([answer], said=long)

@@ -1,27 +1,32 @@
-"""The stage kinds that train a policy on rewards of its own answers."""
+"""The kinds that train a policy on rewards of its own answers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from accord.core.errors import AccordError, ConfigError, gather, raise_all
+from accord.core.artifact import Data, Policy, Scorer
+from accord.core.errors import AccordError, ConfigError, RunError, gather, raise_all
+from accord.core.rundir import user_path
 from accord.lm.lora import Lora
-from accord.pipeline.stage_config import DATA, POLICY, Count, StageConfig
+from accord.pipeline.section import Section
+from accord.pipeline.stage import Count, StageConfig, stage
 from accord.rewards.base import named_models
 from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
 
-__all__ = ["BestOfNStage", "GrpoStage", "OnlineDpoStage", "PpoStage", "RlhfStage", "RlooStage"]
+__all__ = ["OnPolicyStage"]
 
-
+CODE = f"{__name__}.run"
 PATH = re.compile(r"[./\\~]")  # no stage's name has one of these
 SERVER = re.compile(r"https?://[^#\s]+#\S+")
 
 
-class RlhfStage(StageConfig):
+class OnPolicyStage(StageConfig):
     """Keys of every stage that trains a policy on rewards of its own answers, beside those of its method
     (accord.train.settings). It answers the training prompts of `data`. An entry of `rewards` names a stage,
     or a finished model of any architecture by the path of its folder: ./folder.
@@ -30,7 +35,6 @@ class RlhfStage(StageConfig):
     model. It must serve the weights that are trained: before each step `reload` is told where they lie, as
     vLLM's load_lora_adapter takes it. Without it the server serves what it serves; `sampler_gap` tells."""
 
-    refs: ClassVar = {"init": POLICY, "data": DATA, "rewards": ("reward", "process", "reward_axes")}
     later: ClassVar = ("sampler", "reload", "max_prompt")
     init: str = "base"
     data: str
@@ -45,18 +49,20 @@ class RlhfStage(StageConfig):
         """For `rewards`, the stages whose reward models the entries name."""
         if key != "rewards":
             return super().named(key)
-        return [name for name in self._models() if not PATH.search(name)]
+        return [name for name in self.models() if not PATH.search(name)]
 
     def folders(self) -> list[str]:
-        return [name for name in self._models() if PATH.search(name)]
+        """Finished models it reads by the path of their folder."""
+        return [name for name in self.models() if PATH.search(name)]
 
     def judges(self) -> list[str]:
         """Models that judge, by name: no server's."""
         named = [entry.get("judge") for entry in self.rewards]
         return [name for name in named if isinstance(name, str) and "://" not in name]
 
-    def _models(self) -> list[str]:
-        return [name for entry in self.rewards for name in named_models(entry)]
+    def models(self) -> list[str]:
+        """The reward models asked, each once: what one says of a batch is kept for the next reward."""
+        return list(dict.fromkeys(n for entry in self.rewards for n in named_models(entry)))
 
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.rewards.compose import check_reward
@@ -84,29 +90,63 @@ class RlhfStage(StageConfig):
         made = next(c for c in type(self).__mro__ if c.__module__ == OnPolicy.__module__)
         return made(**{key: getattr(self, key) for key in made.model_fields})  # type: ignore[attr-defined]
 
+    def inputs(self, stage: str, folder: Path) -> dict[str, str]:
+        """Models and judges by the path of their folder, by what decides what they say."""
+        from accord.lm.chain import identity_or_name
 
-class PpoStage(RlhfStage, Ppo):
+        named = {n: _reward_model(n, stage, folder) for n in self.folders()}
+        judges = {n: user_path(n) for n in self.judges() if user_path(n).is_dir()}
+        return {n: identity_or_name(str(place)) for n, place in {**named, **judges}.items()}
+
+
+def _reward_model(name: str, stage: str, folder: Path) -> Path:
+    """The folder of a finished model that a reward names; RunError when it holds none."""
+    from accord.lm.scalar_head import FILE
+
+    path = folder / user_path(name)
+    if not (path / FILE).is_file():
+        raise RunError(
+            f"no reward model is there (no {FILE})" if path.is_dir() else "no such folder",
+            where=f"stage {stage}, rewards: {path}",
+            allowed="a stage, or the folder of a finished model",
+            mend="of a finished stage name its folder model/",
+        )
+    return path
+
+
+def report(named: str, done: Any) -> Section:
+    from accord.pipeline.report import rlhf
+
+    told = rlhf.told(done.name, done.config, done.result.facts, named)
+    return Section(asked=told, curves=rlhf.curves(k for row in done.metrics_rows for k in row))
+
+
+def on_policy(kind: str, named: str) -> Callable[[type[OnPolicyStage]], type[OnPolicyStage]]:
+    """Register a method; `named` is what the report calls it."""
+    return stage(
+        kind, version=3, gives=Policy, reads={"init": Policy, "data": Data, "rewards": Scorer},
+        run=f"{CODE}:run", work=f"{CODE}:work", writes=f"{CODE}:writes", report=partial(report, named),
+    )  # fmt: skip
+
+
+@on_policy("ppo", "PPO")
+class PpoStage(OnPolicyStage, Ppo):
     """PPO; the value model starts from the first reward model."""
 
-    kind: Literal["ppo"]
 
-
-class RlooStage(RlhfStage, Rloo):
+@on_policy("rloo", "RLOO")
+class RlooStage(OnPolicyStage, Rloo):
     """RLOO: the baseline is an answer's siblings."""
 
-    kind: Literal["rloo"]
 
-
-class GrpoStage(RlhfStage, Grpo):
+@on_policy("grpo", "GRPO")
+class GrpoStage(OnPolicyStage, Grpo):
     """GRPO: scores centred and scaled within their group."""
 
-    kind: Literal["grpo"]
 
-
-class OnlineDpoStage(RlhfStage, OnlineDpo):
+@on_policy("online_dpo", "online preference optimisation")
+class OnlineDpoStage(OnPolicyStage, OnlineDpo):
     """A preference loss on the policy's own best and worst answers."""
-
-    kind: Literal["online_dpo"]
 
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.losses.families import choose_loss
@@ -116,7 +156,6 @@ class OnlineDpoStage(RlhfStage, OnlineDpo):
             raise ConfigError("is no loss over pairs", where=place("loss.name"))
 
 
-class BestOfNStage(RlhfStage, BestOfN):
+@on_policy("best_of_n", "imitation of its own best answers")
+class BestOfNStage(OnPolicyStage, BestOfN):
     """Rejection sampling: imitation of the best of n."""
-
-    kind: Literal["best_of_n"]

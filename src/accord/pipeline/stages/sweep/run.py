@@ -1,4 +1,4 @@
-"""The sweep stage: a grid of preference trainings over one base, and the point later stages see."""
+"""A grid of preference trainings over one base, and the point later stages see."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from accord.core.types import Metric
 from accord.lm.load import load
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult
-from accord.pipeline.kinds import PreferenceStage, Sweep
-from accord.pipeline.model_stages import read_judged
-from accord.train.data import Limits
+from accord.pipeline.stages.preference import Preference
+from accord.pipeline.stages.preference.run import read_judged, work_at
+from accord.pipeline.stages.sweep import Sweep
+from accord.pipeline.work import Known, Work, limits_of
 from accord.train.optimise import Optimise, Progress
 from accord.train.preference import Material
 from accord.train.sweep import LEAST, Outcome, Point, best, label_of, parts, sweep, use
 
-__all__ = ["sweep_stage"]
+__all__ = ["run", "work"]
 
 
-def sweep_stage(ctx: StageContext) -> StageResult:
+def run(ctx: StageContext[Sweep]) -> StageResult:
     """Train every point of the grid, tell them apart, pick one."""
     config = ctx.config
-    assert isinstance(config, Sweep)
     grid = config.points()
     at = [config.at(point) for point in grid]
     train, held, left_out = read_judged(ctx, at[0], [stage.loss for stage in at])
@@ -31,11 +31,7 @@ def sweep_stage(ctx: StageContext) -> StageResult:
         load(ctx.policy(config.init)),
         train,
         choose,
-        Limits(
-            max_prompt=config.max_prompt,
-            max_completion=config.max_completion,
-            skip_bad=bool(config.skip_bad),
-        ),
+        limits_of(config),
         config.average,
         config.share,
         assorted=True,
@@ -87,11 +83,15 @@ def sweep_stage(ctx: StageContext) -> StageResult:
     return StageResult(said, [], facts, _headline(outcomes, picked))
 
 
+def work(ctx: StageContext[Sweep], known: Known) -> Work:
+    return work_at(ctx, known, [ctx.config.at(point) for point in ctx.config.points()])
+
+
 def _plain(metrics: Mapping[str, Metric]) -> dict[str, object]:
     return {name: m.model_dump(mode="json") for name, m in metrics.items()}
 
 
-def _point(label: str, config: PreferenceStage) -> Point:
+def _point(label: str, config: Preference) -> Point:
     return Point(label, config.tune, Optimise(**config.optimise_keys()), config.loss)
 
 

@@ -1,0 +1,78 @@
+"""What stages that give data share: the snapshot's card, its split, the world behind it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from accord.core.rundir import read_json, write_json, write_text
+from accord.core.types import Prompt
+from accord.evals.support import World
+from accord.pipeline.context import StageContext, StageResult, data_store
+from accord.store import Snapshot, split_of
+
+__all__ = [
+    "SNAPSHOT",
+    "START",
+    "STORE",
+    "Clock",
+    "finish",
+    "held_out_prompts",
+    "keep_world",
+    "world_of",
+]
+
+STORE, SNAPSHOT, CARD, WORLD = "study.db", "v1", "card.json", "world.json"
+START = datetime(
+    2026, 1, 5, 9, 0, tzinfo=UTC
+)  # judgments of a simulation need a clock of their own
+
+
+class Clock:
+    """Deterministic times: the hash chain of a simulated study is the same on every machine."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self.now = now
+
+    def tick(self, seconds: float) -> str:
+        self.now += timedelta(seconds=seconds)
+        return self.now.isoformat(timespec="seconds")
+
+
+def keep_world(ctx: StageContext[Any], world: World, test: float) -> None:
+    """A copy of the world in the stage's folder: the stage is done, wherever the recipe goes."""
+    write_text(ctx.folder / "world.yaml", world.path.read_text(encoding="utf-8"))
+    write_json(ctx.folder / WORLD, {"world": "world.yaml", "test": test})
+
+
+def world_of(ctx: StageContext[Any], data: str) -> World | None:
+    """The world behind a data stage, None for real data."""
+    path = ctx.stages[data] / WORLD
+    return World(path.parent / read_json(path)["world"]) if path.exists() else None
+
+
+def finish(ctx: StageContext[Any], snapshot: Snapshot, test: float) -> StageResult:
+    """The data card, and what the stages that read this one need to know."""
+    sides = Counter(split_of(p, test, ctx.seed) for p in snapshot.tables.prompts)
+    split = {"train": sides["train"], "test": sides["test"], "seed": ctx.seed, "share": test}
+    card = {**snapshot.card(), "split": split, "snapshot": snapshot.name, "sha256": snapshot.sha256}
+    write_json(ctx.folder / CARD, card)
+    facts = {
+        "store": STORE, "snapshot": snapshot.name, "sha256": snapshot.sha256, "test": test, "seed": ctx.seed
+    }  # fmt: skip
+    headline = (
+        f"{len(snapshot)} judgments on {sum(sides.values())} prompts ({sides['test']} held out), "
+        f"snapshot {snapshot.sha256[:12]}"
+    )
+    return StageResult(facts=facts, headline=headline)
+
+
+def held_out_prompts(ctx: StageContext[Any], data: str) -> list[Prompt]:
+    """Held-out prompts of a data stage, in an order fixed by their ids."""
+    opened, facts = data_store(ctx.stages[data])
+    with opened as store:
+        prompts = [
+            p for p in store.prompts() if split_of(p.id, facts["test"], facts["seed"]) == "test"
+        ]
+    return sorted(prompts, key=lambda p: p.id)

@@ -1,0 +1,92 @@
+"""Fit a reward model to comparisons; centre it on the demonstrations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from accord.core.rundir import write_jsonl
+from accord.core.types import Edge
+from accord.evals.support import World, gold
+from accord.lm.load import load
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.stages.data import world_of
+from accord.pipeline.stages.reward import Reward
+from accord.pipeline.stages.training.run import (
+    check_any,
+    common,
+    read_groups,
+    result,
+    snapshot_demonstrations,
+)
+from accord.pipeline.work import Known, Work, limits_of, read, scored
+from accord.stats.intervals import cluster_mean
+from accord.train.data import demonstration_trees
+from accord.train.reward import HeldOut, train_reward
+
+__all__ = ["run", "work"]
+
+
+def run(ctx: StageContext[Reward]) -> StageResult:
+    """Fit a reward model; centre it on the demonstrations."""
+    config = ctx.config
+    train, held, left_out = read_groups(ctx, config)
+    check_any(ctx, train, "comparisons")
+    trained = train_reward(
+        load(ctx.policy(config.init)),
+        train,
+        eval_on=held,
+        loss=config.loss,
+        average=config.average,
+        centre_on=snapshot_demonstrations(ctx, config)[0],
+        **common(ctx, config),
+    )
+    rows = _pair_rows(trained.held_out, world_of(ctx, config.data))
+    write_jsonl(ctx.folder / "held_out.jsonl", rows)
+    told = result(ctx, trained, "accuracy", "of held-out comparisons")
+    known = [r for r in rows if r.get("truth")]
+    if known:
+        hits = [0.5 if r["gap"] == 0 else float(r["gap"] * r["truth"] > 0) for r in known]
+        true = cluster_mean(hits, [r["prompt"] for r in known])
+        told.metrics["accuracy against the true order"] = true
+        told.headline += f"; {true} against the true order"
+    told.facts["not_used"] = left_out
+    return told
+
+
+def _pair_rows(held: Sequence[HeldOut], world: World | None) -> list[dict[str, Any]]:
+    """Every pair of held-out responses: score gap, raters' label and, where known, the truth.
+
+    Pairs are oriented as the raters judged them; a pair they split evenly has p = 0.5.
+    """
+    rows: list[dict[str, Any]] = []
+    for h in held:
+        judged = {frozenset((e.better, e.worse)): e for e in h.group.edges}
+        for i, j in itertools.combinations(range(len(h.scores)), 2):
+            edge = judged.get(frozenset((i, j)), Edge(better=i, worse=j, p=0.5, agreement=0.5))
+            better, worse = (h.group.responses[k] for k in (edge.better, edge.worse))
+            row = {
+                "prompt": h.group.prompt.id,
+                "better": better.text,
+                "worse": worse.text,
+                "gap": h.gap(edge),
+                "p": edge.p,
+                "agreement": edge.agreement,
+                "sources": list(edge.sources),
+            }
+            if world and (case := world.by_prompt.get(h.group.prompt.id)):
+                apart = gold(world, case, better)["gold"] - gold(world, case, worse)["gold"]
+                row["truth"] = 0 if abs(apart) < 1e-9 else 1 if apart > 0 else -1
+            rows.append(row)
+    return rows
+
+
+def work(ctx: StageContext[Reward], known: Known) -> Work:
+    """What it is centred on, the demonstrations or what it learnt from, is read once more."""
+    config = ctx.config
+    made, train = scored(config, known, read_groups(ctx, config)[:2])
+    shown = snapshot_demonstrations(ctx, config)[0]
+    trees = demonstration_trees(known.lm.tokenizer, shown, limits_of(config), all_turns=False).trees
+    made.parts.append(read(config, trees or train.trees, scalar=True))
+    return made

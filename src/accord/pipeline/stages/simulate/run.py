@@ -1,0 +1,111 @@
+"""Simulated raters judge every case of a world; its old team wrote the demonstrations."""
+
+from __future__ import annotations
+
+from accord.core.seeds import rng
+from accord.core.types import Judgment, Question, Rater, Response, Writing
+from accord.evals.support import Case, World, gold
+from accord.feedback.simulated import compare, rank
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.stages.data import SNAPSHOT, STORE, Clock, finish, keep_world
+from accord.pipeline.stages.simulate import Simulate
+from accord.store import Store, remove, split_of
+
+__all__ = ["run"]
+
+HELD_OUT = 1  # demonstrations per fact on held-out prompts, to measure SFT on
+
+
+def run(ctx: StageContext[Simulate]) -> StageResult:
+    """Ask the simulated raters about every case; demonstrations come from the shop's old team."""
+    config = ctx.config
+    world = World(ctx.path(config.world))
+    remove(ctx.folder / STORE)
+    with Store(ctx.folder / STORE) as store:
+        judgments = _ask(store, world, config, ctx)
+        judgments += _demonstrate(store, world, config, ctx)
+        store.add_judgments(judgments)
+        snapshot = store.freeze(SNAPSHOT)
+        keep_world(ctx, world, config.test)
+        return finish(ctx, snapshot, config.test)
+
+
+def _ask(
+    store: Store, world: World, config: Simulate, ctx: StageContext[Simulate]
+) -> list[Judgment]:
+    raters = {r.name: r for r in config.raters}
+    store.add_raters([r.rater() for r in raters.values()])
+    store.add_prompts([case.prompt for case in world.cases])
+    draw, clock = rng(ctx.seed, "simulate"), Clock()
+    questions: list[Question] = []
+    judgments: list[Judgment] = []
+    for number, case in enumerate(world.cases):
+        shown = [_response(c.kind, c.text) for c in case.candidates]
+        store.add_responses(case.prompt, shown)
+        quality = [gold(world, case, r)["gold"] for r in shown]
+        ranked = len(shown) > 2 and draw.random() < config.ranked
+        sets = [list(range(len(shown)))] if ranked else _all_pairs(len(shown))
+        for members in sets:
+            for rater in draw.sample(list(raters.values()), min(config.overlap, len(raters))):
+                draw.shuffle(members)
+                part = [shown[i] for i in members]
+                question = Question(
+                    prompt=case.prompt.id,
+                    responses=tuple(r.id_for(case.prompt) for r in part),
+                    kind="rank" if ranked else "compare",
+                )
+                answer = (rank if ranked else compare)(
+                    rater, [quality[i] for i in members], [r.text for r in part], draw
+                )
+                questions.append(question)
+                judgments.append(
+                    Judgment(
+                        question=question.id,
+                        rater=rater.rater().id,
+                        answer=answer,
+                        at=clock.tick(8 + 20 * draw.random()),
+                    )
+                )
+        if number % 50 == 0:
+            ctx.reporter.progress(number, len(world.cases), "asking the raters")
+    store.add_questions(questions)
+    return judgments
+
+
+def _response(kind: str, text: str) -> Response:
+    return Response(text=text, source=f"person:author-{kind}", finish="stop")
+
+
+def _all_pairs(k: int) -> list[list[int]]:
+    return [[i, j] for i in range(k) for j in range(i + 1, k)]
+
+
+def _demonstrate(
+    store: Store, world: World, config: Simulate, ctx: StageContext[Simulate]
+) -> list[Judgment]:
+    """Demonstrations as real ones are: from the team's book of canned replies, right on policy, some
+    padded, to plain questions only."""
+    team = Rater(name="old-team", kind="human", facts={"simulated": True})
+    store.add_raters([team])
+    draw, clock = rng(ctx.seed, "demonstrations"), Clock()
+    judgments: list[Judgment] = []
+    for fact in world.facts:
+        cases = [c for c in world.cases if c.fact == fact and c.kind in {"plain", "vague"}]
+        draw.shuffle(cases)
+        sides: dict[str, list[Case]] = {"train": [], "test": []}
+        for case in cases:
+            sides[split_of(case.prompt.id, config.test, ctx.seed)].append(case)
+        chosen = sides["train"][: config.demonstrations] + sides["test"][:HELD_OUT]
+        for case in chosen:
+            kind = "padded" if draw.random() < config.padded else "answers"
+            text = world.facts[fact][kind][0]
+            judgments.append(_written(store, case, team, text, clock))
+    return judgments
+
+
+def _written(store: Store, case: Case, team: Rater, text: str, clock: Clock) -> Judgment:
+    question = Question(prompt=case.prompt.id, responses=(), kind="write")
+    store.add_questions([question])
+    return Judgment(
+        question=question.id, rater=team.id, answer=Writing(text=text), at=clock.tick(90)
+    )

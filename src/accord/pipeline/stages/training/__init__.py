@@ -1,0 +1,86 @@
+"""The keys that stages which train on a snapshot share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from accord.core.artifact import Data, Policy
+from accord.core.errors import ConfigError
+from accord.lm.lora import Lora
+from accord.pipeline.stage import Count, Share, StageConfig
+
+__all__ = ["READS", "Average", "Comparing", "Member", "Training"]
+
+Average = Literal["pair", "prompt"]
+READS = {"init": Policy, "data": Data}
+FOLD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)")
+
+
+class Training(StageConfig):
+    """Keys every training stage has."""
+
+    later: ClassVar = ("skip_bad",)
+    init: str = "base"
+    data: str
+    tune: Lora | Literal["full"] = Lora()
+    lr: Annotated[float, Field(gt=0.0)] = 1e-4
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: Share = 0.05
+    epochs: Annotated[float, Field(gt=0.0)] = 1.0
+    max_steps: Count | None = None
+    batch_size: Count = 8
+    tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    save_every: Count = 20
+    eval_every: Count | None = None
+    max_prompt: Count = 512
+    max_completion: Count = 256
+    limit: Count | None = None  # prompts to train on
+    eval_limit: Count | None = None  # held-out prompts to evaluate on
+    skip_bad: bool | None = None  # leave out and count rows that the chat template refuses
+
+    def optimise_keys(self) -> dict[str, Any]:
+        """The keys that go to the optimise loop."""
+        keys = ("lr", "schedule", "warmup", "epochs", "max_steps", "batch_size", "tokens")
+        more = ("weight_decay", "clip", "precision", "save_every", "eval_every")
+        return {k: getattr(self, k) for k in (*keys, *more)}
+
+
+class Comparing(Training):
+    """A stage that reads comparisons: which ones, and whether a label is the share of votes or a posterior
+    that knows each rater's skill and bias ("soft")."""
+
+    ties: Literal["half", "drop"] = "half"
+    min_agreement: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    labels: Literal["votes", "soft"] = "votes"
+    min_confidence: Annotated[float, Field(ge=0.5, le=1.0)] = 0.5  # of soft labels
+
+    @model_validator(mode="after")
+    def _confidence_is_of_soft_labels(self) -> Self:
+        if self.labels == "votes" and self.min_confidence > 0.5:
+            raise ValueError("min_confidence needs labels: soft; votes have min_agreement")
+        return self
+
+
+class Member(Training):
+    """A reward model that may be one of several: `seed` and `fold` set it apart from the others of the same
+    recipe. `fold: 1/3` trains on all training prompts but the first of three parts."""
+
+    later: ClassVar = ("seed", "fold", "skip_bad")
+    seed: int | None = None  # another start and order; mixed with the recipe's
+    fold: str | None = None
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        found = FOLD.fullmatch(self.fold or "1/2")
+        if not found or not 1 < int(found[2]) >= int(found[1]):
+            raise ConfigError(
+                f"{self.fold!r} is no fold",
+                where=place("fold"),
+                allowed="PART/PARTS: 2/3 leaves out the second of three parts of the training prompts",
+            )

@@ -1,0 +1,104 @@
+"""Keys of stages do not change by accident: outputs made by an earlier accord stay done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from accord.pipeline import runner, stage
+from accord.pipeline.recipe import read_recipe
+from accord.pipeline.stage import kinds
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+EVERY = """
+name: every
+model: nobody
+stages:
+  rows: {kind: import, file: demo.jsonl}
+  sft: {kind: sft, data: rows, on: chosen}
+  rm: {kind: reward, init: sft, data: rows, seed: 3, fold: 1/2}
+  steps: {kind: process, init: sft, data: rows}
+  axes: {kind: reward_axes, init: sft, data: rows, axes: [tone]}
+  pref: {kind: preference, init: sft, data: rows, loss: {name: kto}, labels: soft}
+  grid: {kind: sweep, data: rows, over: {lr: [1.0e-4, 2.0e-4], loss.beta: [0.1, 0.2]}}
+  ppo: {kind: ppo, init: grid, data: rows, rewards: [{name: learned, model: rm}]}
+  rloo: {kind: rloo, init: sft, data: rows, rewards: [{name: learned, model: rm}], max_prompt: 9}
+  grpo: {kind: grpo, init: sft, data: rows, rewards: [{name: learned, model: rm}]}
+  online: {kind: online_dpo, init: sft, data: rows, rewards: [{name: learned, model: rm}]}
+  best: {kind: best_of_n, init: sft, data: rows, rewards: [{name: learned, model: rm}]}
+  ask: {kind: ask, policy: ppo, data: rows}
+  check: {kind: rm_check, models: [rm], data: ask}
+  eval: {kind: eval, policies: [base, ppo], data: ask}
+  compare: {kind: compare, eval: eval, reward: rm}
+"""
+KEYS = {  # written down when all versions were those below
+    "support": {
+        "study": "2155906ed66f",
+        "eval/base": "0831333ab230",
+        "sft": "ca064b4a2284",
+        "eval/sft": "dea1a14420b3",
+        "rm": "6b74a5f6365e",
+        "dpo": "96ce1dd67453",
+        "eval/dpo": "dca2b410994e",
+        "ppo": "9c3eeb06ec07",
+        "eval/ppo": "e47a45b149b1",
+        "compare": "cbee4ebc2c26",
+    },
+    "iterated": {
+        "study": "f42960914707",
+        "sft": "4bb5392a6074",
+        "rm1": "f03449eedf6d",
+        "policy1": "b83cb4df6cd9",
+        "round2": "6bbb5bb81517",
+        "rm2": "b24865311793",
+        "check": "057b0a2fc3de",
+        "policy2": "ec3db157edbd",
+        "eval/sft": "fe94efe0c270",
+        "eval/policy1": "3f45deb5e0d8",
+        "eval/policy2": "55ec3da13770",
+        "compare": "175a7dc117b5",
+    },
+    "every": {
+        "rows": "5263c32413e8",
+        "sft": "669f25ab5bc1",
+        "rm": "dc08b4168fd8",
+        "steps": "ab91e991cabb",
+        "axes": "e439549bafb7",
+        "pref": "b576e07b52ff",
+        "grid": "1c93ee299bd2",
+        "ppo": "3db4c8a889e3",
+        "rloo": "2226137fc2f4",
+        "grpo": "f653f2e66ef4",
+        "online": "56aae56de2b4",
+        "best": "0b7769d726eb",
+        "ask": "6f48c84689ea",
+        "check": "1586bb4f13af",
+        "eval/base": "9e5e2d1bf422",
+        "eval/ppo": "4ed88f133c04",
+        "compare": "d26b953840b6",
+    },
+}
+VERSIONS = {
+    "simulate": 1, "import": 1, "open": 1, "sft": 7, "reward": 8, "preference": 7, "sweep": 4,
+    "process": 2, "reward_axes": 2, "ask": 1, "rm_check": 1,
+    "ppo": 2, "rloo": 2, "grpo": 2, "online_dpo": 2, "best_of_n": 2, "eval": 4, "compare": 5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_are_those_they_were(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model left out, for it depends on the machine; the versions as they were."""
+    monkeypatch.setattr(runner, "_model_identity", lambda model: model)
+    for kind, known in kinds().items():
+        monkeypatch.setitem(stage._KINDS, kind, replace(known, version=VERSIONS[kind]))
+    path = RECIPES / f"{name}.yaml"
+    if name == "every":
+        (tmp_path / "demo.jsonl").write_text("{}\n")
+        path = tmp_path / "every.yaml"
+        path.write_text(EVERY)
+    found = runner.plan(read_recipe(path), tmp_path / "runs").stages
+    assert {n: place.name.rpartition("-")[2] for n, place in found.items()} == KEYS[name]
