@@ -77,7 +77,8 @@ def check_room(lm: LanguageModel, *parts: Trees) -> None:
     """DataError when a sequence is longer than the positions the model has, or holds a token it has not."""
     positions, told = room(lm.model.config)
     trees = [tree for part in parts for tree in part.trees]
-    longest = max(len(tree.prompt) + max(map(len, tree.completions)) for tree in trees)
+    sizes = (len(tree.prompt) + max(map(len, tree.completions)) for tree in trees)
+    longest = max(sizes, default=0)
     if positions is not None and longest > positions:
         raise DataError(
             f"a sequence of {longest} tokens does not fit the model's {told}",
@@ -85,7 +86,7 @@ def check_room(lm: LanguageModel, *parts: Trees) -> None:
             mend="lower max_prompt or max_completion",
         )
     texts = (text for tree in trees for text in (tree.prompt, *tree.completions))
-    check_token(max(map(max, texts)), embedded(lm.model), lm.name)
+    check_token(max(map(max, texts), default=0), embedded(lm.model), lm.name)
 
 
 @contextlib.contextmanager
