@@ -73,9 +73,10 @@ def train_policy(
         `ended`: why it ended early, or "".
 
     Raises:
-        ConfigError: every wrong key or value, before anything runs. ModelError: a model that can't be found
-        or trained so. RunError: an answer without a score (the reward's `on_failure` may drop it instead), a
-        run_dir of another training.
+        ConfigError: every wrong key or value, before anything runs.
+        ModelError: a model that can't be found or trained so.
+        RunError: an answer without a score (`on_failure: drop` leaves it out instead), a run_dir of another
+            training.
     """
     methods = own_answers.NAMES
     one_of("method", method, list(methods))
@@ -121,8 +122,9 @@ def score(
         by label), `dropped`, and `cut`: the share of answers a model did not read to their end.
 
     Raises:
-        ConfigError: an unknown reward, key or value. ModelError: no such model. RunError: an answer without
-        a score.
+        ConfigError: an unknown reward, key or value.
+        ModelError: no such model.
+        RunError: an answer without a score.
     """
     device = str(policy.device) if policy else None
     kept: dict[tuple[str, str], Any] = {}
@@ -178,7 +180,7 @@ def evaluate(
         sampling: as of `policy.answer`.
 
     Raises:
-        as `policy.answer` and `score`.
+        ConfigError, DataError, ModelError, RunError: as `policy.answer` and `score`.
     """
     asked = as_prompts(prompts)
     made = policy.answers(asked, n, batch_size=batch_size, on_progress=on_progress, **sampling)

@@ -111,8 +111,9 @@ def run(
         `run["dpo"].metrics`, `run["dpo"].policy`, `run.metrics`, `run.policy`, `run.report` (its HTML file).
 
     Raises:
-        ConfigError: faults of the recipe, all at once. DataError, StoreError, ModelError, RunError: what a
-        stage needs is missing or unreadable; what was finished is kept.
+        ConfigError: faults of the recipe, all at once.
+        DataError, StoreError, ModelError, RunError: what a stage needs is missing or unreadable; what was
+            finished is kept.
     """
     from accord.core.rundir import is_done
     from accord.pipeline import runner

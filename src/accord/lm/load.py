@@ -112,8 +112,9 @@ class LanguageModel:
             A `Response` for each prompt: `text`, `finish` ("stop", "string" or "length"), `tokens`.
 
         Raises:
-            ConfigError: an unknown key or a value out of range. DataError: a prompt too long for the
-            model. TemplateError: a prompt the chat template can't say.
+            ConfigError: an unknown key or a value out of range.
+            DataError: a prompt too long for the model.
+            TemplateError: a prompt the chat template can't say.
         """
         told = self._sampled(prompts, batch_size, on_progress, {**sampling, "n": 1})
         return [one for (one,) in told]

@@ -107,7 +107,8 @@ class RewardModel:
             tokens: of one packed call, at least those of the longest exchange; time and memory, not scores.
 
         Raises:
-            ConfigError: unequal numbers. DataError: a prompt longer than the model reads.
+            ConfigError: unequal numbers.
+            DataError: a prompt longer than the model reads.
         """
         return self(as_exchanges(prompts, answers), tokens=tokens)
 
