@@ -1,6 +1,8 @@
 # make demo    environment, model, the embedded default, a report
 # make test    environment if needed, then the tests (make test-all: the slow ones too)
-.PHONY: install demo test test-all check format clean
+# make build   a wheel in dist/; make wheel-test: it alone in an environment of its own
+# make docs    docs/api.md from the docstrings
+.PHONY: install demo test test-all check format docs build wheel-test clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -36,6 +38,16 @@ check: install
 format: install
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: install
+	@$(BIN)/python -m docs.api
+
+build: install
+	@rm -rf dist
+	@$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+wheel-test: build
+	@.ci/wheel
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

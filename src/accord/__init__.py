@@ -5,52 +5,150 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
-    "Store": "accord.store",
-    "export_model": "accord.lm.export",
-    "import_file": "accord.store",
-    "opened_snapshot": "accord.store",
-    "load": "accord.lm.load",
-    "load_reward_model": "accord.rewards.learned",
-    "preference_loss": "accord.losses",
-    "reward_loss": "accord.losses",
-    "train_axes": "accord.api",
-    "train_policy": "accord.api",
-    "train_preference": "accord.api",
-    "train_process": "accord.api",
-    "train_reward": "accord.api",
-    "train_sft": "accord.api",
-    **dict.fromkeys(
-        ("Demonstration", "Group", "Message", "Metric", "Pair", "Prompt", "Response"),
-        "accord.core.types",
+    "accord.api": ("train_axes", "train_preference", "train_process", "train_reward", "train_sft"),
+    "accord.api_policy": ("Evaluation", "evaluate", "score", "train_policy"),
+    "accord.api_run": ("Finished", "Run", "run"),
+    "accord.core.errors": (
+        "AccordError", "ConfigError", "DataError", "Faults", "ModelError", "RunError", "StoreError",
+        "TemplateError",
     ),
-}
+    "accord.core.types": (
+        "Demonstration", "Exchange", "Group", "LabelledResponse", "LabelledSteps", "Message", "Metric",
+        "Pair", "Prompt", "Response",
+    ),
+    "accord.lm.export": ("export_model",),
+    "accord.lm.load": ("LanguageModel", "load"),
+    "accord.lm.lora": ("Lora",),
+    "accord.losses": (
+        "preference_loss", "preference_losses", "ranking_loss", "ranking_losses", "reward_loss",
+        "reward_losses", "unpaired_loss", "unpaired_losses",
+    ),
+    "accord.rewards.axes": ("load_axes_model",),
+    "accord.rewards.base": ("reward",),
+    "accord.rewards.compose": ("reward_registry",),
+    "accord.rewards.learned": ("RewardModel", "load_reward_model"),
+    "accord.rewards.process_model": ("load_process_model",),
+    "accord.store": ("Snapshot", "Store", "export", "import_file", "opened_snapshot"),
+    "accord.train.policy": ("PolicyTrained",),
+    "accord.train.trainee": ("Trained",),
+}  # fmt: skip
+_MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
-__all__ = ["__version__", *sorted(_WHERE)]
+__all__ = [  # spelled out, and imported below, for type checkers and editors; a test holds all three together
+    "AccordError",
+    "ConfigError",
+    "DataError",
+    "Demonstration",
+    "Evaluation",
+    "Exchange",
+    "Faults",
+    "Finished",
+    "Group",
+    "LabelledResponse",
+    "LabelledSteps",
+    "LanguageModel",
+    "Lora",
+    "Message",
+    "Metric",
+    "ModelError",
+    "Pair",
+    "PolicyTrained",
+    "Prompt",
+    "Response",
+    "RewardModel",
+    "Run",
+    "RunError",
+    "Snapshot",
+    "Store",
+    "StoreError",
+    "TemplateError",
+    "Trained",
+    "__version__",
+    "evaluate",
+    "export",
+    "export_model",
+    "import_file",
+    "load",
+    "load_axes_model",
+    "load_process_model",
+    "load_reward_model",
+    "opened_snapshot",
+    "preference_loss",
+    "preference_losses",
+    "ranking_loss",
+    "ranking_losses",
+    "reward",
+    "reward_loss",
+    "reward_losses",
+    "reward_registry",
+    "run",
+    "score",
+    "train_axes",
+    "train_policy",
+    "train_preference",
+    "train_process",
+    "train_reward",
+    "train_sft",
+    "unpaired_loss",
+    "unpaired_losses",
+]  # fmt: skip
 
-if TYPE_CHECKING:  # for type checkers and editors
-    from accord.api import (
-        train_axes,
-        train_policy,
-        train_preference,
-        train_process,
-        train_reward,
-        train_sft,
+if TYPE_CHECKING:
+    from accord.api import train_axes, train_preference, train_process, train_reward, train_sft
+    from accord.api_policy import Evaluation, evaluate, score, train_policy
+    from accord.api_run import Finished, Run, run
+    from accord.core.errors import (
+        AccordError,
+        ConfigError,
+        DataError,
+        Faults,
+        ModelError,
+        RunError,
+        StoreError,
+        TemplateError,
     )
-    from accord.core.types import Demonstration, Group, Message, Metric, Pair, Prompt, Response
+    from accord.core.types import (
+        Demonstration,
+        Exchange,
+        Group,
+        LabelledResponse,
+        LabelledSteps,
+        Message,
+        Metric,
+        Pair,
+        Prompt,
+        Response,
+    )
     from accord.lm.export import export_model
-    from accord.lm.load import load
-    from accord.losses import preference_loss, reward_loss
-    from accord.rewards.learned import load_reward_model
-    from accord.store import Store, import_file, opened_snapshot
+    from accord.lm.load import LanguageModel, load
+    from accord.lm.lora import Lora
+    from accord.losses import (
+        preference_loss,
+        preference_losses,
+        ranking_loss,
+        ranking_losses,
+        reward_loss,
+        reward_losses,
+        unpaired_loss,
+        unpaired_losses,
+    )
+    from accord.rewards.axes import load_axes_model
+    from accord.rewards.base import reward
+    from accord.rewards.compose import reward_registry
+    from accord.rewards.learned import RewardModel, load_reward_model
+    from accord.rewards.process_model import load_process_model
+    from accord.store import Snapshot, Store, export, import_file, opened_snapshot
+    from accord.train.policy import PolicyTrained
+    from accord.train.trainee import Trained
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"accord has no {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

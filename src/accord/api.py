@@ -1,45 +1,33 @@
-"""Training from Python: four functions, one way to say how.
+"""Training on data from Python: five functions, one way to say how (`accord.api_policy` has the sixth).
 
-    policy = accord.load("HuggingFaceTB/SmolLM2-135M-Instruct")
-    result = accord.train_preference(policy, pairs, loss={"name": "dpo", "beta": 0.1}, lr=5e-5,
-                                     eval_on=held_out, run_dir="runs/dpo")
-    print(result.metrics["accuracy"])
-
-Keyword arguments not named here are those of `accord.train.optimise.Optimise` (lr, epochs,
-batch_size, tokens, …) and of `accord.train.data.Limits` (max_prompt, max_completion). Calling again
-with the same run_dir goes on from its last checkpoint.
+policy = accord.load("HuggingFaceTB/SmolLM2-135M-Instruct")
+result = accord.train_preference(policy, pairs, loss={"name": "dpo", "beta": 0.1}, lr=5e-5,
+                                 eval_on=held_out, run_dir="runs/dpo")
+print(result.metrics["accuracy"], result.policy.answer(["Where is my parcel?"])[0].text)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 from accord.core.config import validate
 from accord.core.errors import AccordError, ConfigError, door, gather, raise_all
+from accord.core.keys import LoraKeys, OptimiseKeys
 from accord.core.rundir import hold, make_dir
-from accord.core.types import Demonstration, Group, LabelledSteps, Pair, Prompt
+from accord.core.types import Demonstration, Group, LabelledResponse, LabelledSteps, Pair
 from accord.lm.load import LanguageModel
 from accord.lm.lora import Lora
-from accord.lm.sample import Sampler
 from accord.train import axes, preference, process, reward, sft
-from accord.train import policy as own_answers
 from accord.train.data import Limits
 from accord.train.edges import Average
 from accord.train.optimise import Optimise, Progress
 from accord.train.trainee import Trained
 
-__all__ = [
-    "train_axes",
-    "train_policy",
-    "train_preference",
-    "train_process",
-    "train_reward",
-    "train_sft",
-]
+__all__ = ["train_axes", "train_preference", "train_process", "train_reward", "train_sft"]
 
-TuneLike = Lora | Mapping[str, Any] | Literal["full"] | None
+TuneLike = Lora | LoraKeys | Literal["full"] | None
 
 
 def _settings(
@@ -56,7 +44,7 @@ def _settings(
     ]
     found: dict[str, Any] = {}
     with gather(faults):
-        found["tune"] = _tune(tune)
+        found["tune"] = tuning(tune)
     with gather(faults):
         found["optimise_with"] = validate(Optimise, {k: v for k, v in keys.items() if k in known})
     with gather(faults):
@@ -65,7 +53,7 @@ def _settings(
     return {**found, "run_dir": make_dir(Path(run_dir))}
 
 
-def _tune(tune: TuneLike) -> Lora | Literal["full"]:
+def tuning(tune: TuneLike) -> Lora | Literal["full"]:
     if isinstance(tune, Mapping) or tune is None:
         return validate(Lora, dict(tune or {}), where="tune")
     if not isinstance(tune, Lora) and tune != "full":
@@ -75,7 +63,7 @@ def _tune(tune: TuneLike) -> Lora | Literal["full"]:
     return tune
 
 
-def _one_of(key: str, value: str, allowed: Sequence[str]) -> None:
+def one_of(key: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ConfigError(f"unknown {key} {value!r}", where=key, allowed=", ".join(allowed))
 
@@ -92,10 +80,33 @@ def train_sft(
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
-    **how: Any,
+    **how: Unpack[OptimiseKeys],
 ) -> Trained:
-    """Supervised fine-tuning on assistant tokens; `result.metrics["nll"]` when `eval_on` is given."""
-    settings = _settings(run_dir, tune, how, demonstrations)
+    """Supervised fine-tuning on the assistant's tokens.
+
+    Args:
+        policy: a model as `load` gives it; it is changed in place, so load it again for another training.
+        demonstrations: at least one, each with a weight above 0.
+        run_dir: where checkpoints, metrics.jsonl and the model go; called again with the same one, a killed
+            training goes on from its last checkpoint.
+        tune: None for LoRA's defaults, its keys ({"r": 16, "alpha": 32, …}), or "full".
+        all_turns: train on every assistant turn of a conversation, not only the last.
+        eval_on: held-out demonstrations, measured every `eval_every` steps and at the end.
+        seed: of adapters, order and dropout.
+        trackers: "tensorboard", "wandb", "mlflow".
+        on_step: called with (step, steps, what the step logged).
+        how: keys of `Optimise` (lr, epochs, batch_size, …) and `Limits` (max_prompt, max_completion, …).
+
+    Returns:
+        `metrics["nll"]`: nats a held-out token, when `eval_on` is given.
+
+    Raises:
+        ConfigError: every wrong key or value, before anything runs.
+        DataError: no demonstration fits the limits.
+        ModelError: a model that can't be trained so.
+        RunError: a run_dir of another training, or a loss that is not finite.
+    """
+    settings = _settings(run_dir, tune, {**how}, demonstrations)
     with hold(settings["run_dir"]):
         return sft.train_sft(
             policy,
@@ -116,23 +127,48 @@ def train_reward(
     *,
     run_dir: str | Path,
     tune: TuneLike = None,
-    loss: dict[str, Any] | None = None,
+    loss: Mapping[str, Any] | None = None,
     average: Average = "prompt",
     centre_on: Sequence[Demonstration] = (),
     eval_on: Sequence[Pair | Group] = (),
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
-    **how: Any,
+    **how: Unpack[OptimiseKeys],
 ) -> Trained:
-    """A Bradley-Terry reward model; load it with `accord.load_reward_model(result.model)`."""
-    _one_of("average", average, get_args(Average))
-    settings = _settings(run_dir, tune, how, comparisons)
+    """A reward model on comparisons (Bradley-Terry); `load_reward_model(result.model)` gives it back.
+
+    Args:
+        policy: a model as `load` gives it; it is changed in place, so load it again for another training.
+        comparisons: pairs, or groups of K answers with the comparisons among them.
+        run_dir: where checkpoints, metrics.jsonl and the model go; called again with the same one, a killed
+            training goes on from its last checkpoint.
+        tune: None for LoRA's defaults, its keys ({"r": 16, "alpha": 32, …}), or "full".
+        loss: a reward loss, {"name": "bradley_terry"} by default (`reward_losses.names()`).
+        average: what the loss is a mean over, "prompt" or "pair".
+        centre_on: demonstrations whose mean score is set to 0.
+        eval_on: held-out comparisons, measured every `eval_every` steps and at the end.
+        seed: of adapters, order and dropout.
+        trackers: "tensorboard", "wandb", "mlflow".
+        on_step: called with (step, steps, what the step logged).
+        how: keys of `Optimise` (lr, epochs, batch_size, …) and `Limits` (max_prompt, max_completion, …).
+
+    Returns:
+        `metrics["accuracy"]` in [0, 1]: the share of held-out comparisons in the raters' order.
+
+    Raises:
+        ConfigError: every wrong key or value, before anything runs.
+        DataError: no comparison fits the limits.
+        ModelError: a model that can't be trained so.
+        RunError: a run_dir of another training, or a loss that is not finite.
+    """
+    one_of("average", average, get_args(Average))
+    settings = _settings(run_dir, tune, {**how}, comparisons)
     with hold(settings["run_dir"]):
         return reward.train_reward(
             policy,
             comparisons,
-            loss=loss,
+            loss=dict(loss) if loss else None,
             average=average,
             centre_on=centre_on,
             eval_on=eval_on,
@@ -146,28 +182,54 @@ def train_reward(
 @door
 def train_preference(
     policy: LanguageModel,
-    comparisons: Sequence[Pair | Group],
+    comparisons: Sequence[Pair | Group | LabelledResponse],
     *,
     run_dir: str | Path,
     tune: TuneLike = None,
-    loss: dict[str, Any] | None = None,
+    loss: Mapping[str, Any] | None = None,
     average: Average = "pair",
     share: Literal["prompt", "pair"] = "prompt",
-    eval_on: Sequence[Pair | Group] = (),
+    eval_on: Sequence[Pair | Group | LabelledResponse] = (),
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
-    **how: Any,
+    **how: Unpack[OptimiseKeys],
 ) -> Trained:
-    """DPO or any registered preference loss; the policy's own weights are the reference."""
-    _one_of("average", average, get_args(Average))
-    _one_of("share", share, ("prompt", "pair"))
-    settings = _settings(run_dir, tune, how, comparisons)
+    """DPO or any registered loss on what was judged; the policy's weights at the start are the reference.
+
+    Args:
+        policy: a model as `load` gives it; it is changed in place, so load it again for another training.
+        comparisons: pairs or groups for losses of pairs and rankings, labelled responses (thumbs) for "kto"
+            and "bco".
+        run_dir: where checkpoints, metrics.jsonl and the model go; called again with the same one, a killed
+            training goes on from its last checkpoint.
+        tune: None for LoRA's defaults, its keys ({"r": 16, "alpha": 32, …}), or "full".
+        loss: {"name": …, hyperparameters}, {"name": "dpo", "beta": 0.1} by default (docs/losses.md).
+        average: what the loss is a mean over, "pair" or "prompt".
+        share: what a batch counts, "prompt" (a prompt's answers are read together) or "pair".
+        eval_on: held-out comparisons, measured every `eval_every` steps and at the end.
+        seed: of adapters, order and dropout.
+        trackers: "tensorboard", "wandb", "mlflow".
+        on_step: called with (step, steps, what the step logged).
+        how: keys of `Optimise` (lr, epochs, batch_size, …) and `Limits` (max_prompt, max_completion, …).
+
+    Returns:
+        `metrics["accuracy"]` in [0, 1] of held-out comparisons, and what else the loss is watched by.
+
+    Raises:
+        ConfigError: every wrong key or value, before anything runs.
+        DataError: nothing fits the limits, or nothing that the loss reads.
+        ModelError: a model that can't be trained so.
+        RunError: a run_dir of another training, or a loss that is not finite.
+    """
+    one_of("average", average, get_args(Average))
+    one_of("share", share, ("prompt", "pair"))
+    settings = _settings(run_dir, tune, {**how}, comparisons)
     with hold(settings["run_dir"]):
         return preference.train_preference(
             policy,
             comparisons,
-            loss=loss,
+            loss=dict(loss) if loss else None,
             average=average,
             share=share,
             eval_on=eval_on,
@@ -189,11 +251,32 @@ def train_process(
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
-    **how: Any,
+    **how: Unpack[OptimiseKeys],
 ) -> Trained:
-    """Train a process reward model on answers with labelled steps. The metric is the accuracy of held-out
-    steps."""
-    settings = _settings(run_dir, tune, how, steps)
+    """A process reward model on answers with labelled steps; `load_process_model(result.model)`.
+
+    Args:
+        policy: a model as `load` gives it; it is changed in place, so load it again for another training.
+        steps: answers, each step labelled in [-1, 1] (1 right, 0 neutral, -1 wrong).
+        run_dir: where checkpoints, metrics.jsonl and the model go; called again with the same one, a killed
+            training goes on from its last checkpoint.
+        tune: None for LoRA's defaults, its keys ({"r": 16, "alpha": 32, …}), or "full".
+        eval_on: held-out answers, measured every `eval_every` steps and at the end.
+        seed: of adapters, order and dropout.
+        trackers: "tensorboard", "wandb", "mlflow".
+        on_step: called with (step, steps, what the step logged).
+        how: keys of `Optimise` (lr, epochs, batch_size, …) and `Limits` (max_prompt, max_completion, …).
+
+    Returns:
+        `metrics["accuracy"]` in [0, 1]: held-out steps told right from wrong.
+
+    Raises:
+        ConfigError: every wrong key or value, before anything runs.
+        DataError: no answer fits the limits.
+        ModelError: a model that can't be trained so.
+        RunError: a run_dir of another training, or a loss that is not finite.
+    """
+    settings = _settings(run_dir, tune, {**how}, steps)
     more: dict[str, Any] = {"eval_on": eval_on, "seed": seed, "trackers": trackers}
     with hold(settings["run_dir"]):
         return process.train_process(policy, steps, on_step=on_step, **more, **settings)
@@ -211,67 +294,35 @@ def train_axes(
     seed: int = 17,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
-    **how: Any,
+    **how: Unpack[OptimiseKeys],
 ) -> Trained:
-    """Train a reward model with a head for each axis on comparisons by axis
-    (`snapshot.groups(axis=...)`)."""
-    settings = _settings(run_dir, tune, how, [g for gs in comparisons.values() for g in gs])
+    """A reward model with a head for each axis; `load_axes_model(result.model)` gives it back.
+
+    Args:
+        policy: a model as `load` gives it; it is changed in place, so load it again for another training.
+        comparisons: groups by the name of their axis (`snapshot.groups(axis=…)`).
+        run_dir: where checkpoints, metrics.jsonl and the model go; called again with the same one, a killed
+            training goes on from its last checkpoint.
+        tune: None for LoRA's defaults, its keys ({"r": 16, "alpha": 32, …}), or "full".
+        average: what the loss is a mean over, "prompt" or "pair".
+        eval_on: held-out groups by axis, measured every `eval_every` steps and at the end.
+        seed: of adapters, order and dropout.
+        trackers: "tensorboard", "wandb", "mlflow".
+        on_step: called with (step, steps, what the step logged).
+        how: keys of `Optimise` (lr, epochs, batch_size, …) and `Limits` (max_prompt, max_completion, …).
+
+    Returns:
+        `metrics["accuracy of AXIS"]` in [0, 1] of held-out comparisons.
+
+    Raises:
+        ConfigError: every wrong key or value, before anything runs.
+        DataError: no comparison fits the limits.
+        ModelError: a model that can't be trained so.
+        RunError: a run_dir of another training, or a loss that is not finite.
+    """
+    settings = _settings(run_dir, tune, {**how}, [g for gs in comparisons.values() for g in gs])
     more: dict[str, Any] = {"eval_on": eval_on, "seed": seed, "trackers": trackers}
     with hold(settings["run_dir"]):
         return axes.train_axes(
             policy, comparisons, average=average, on_step=on_step, **more, **settings
-        )
-
-
-@door
-def train_policy(
-    policy: LanguageModel,
-    prompts: Sequence[Prompt],
-    rewards: Sequence[Mapping[str, Any]],
-    *,
-    run_dir: str | Path,
-    method: str = "ppo",
-    tune: TuneLike = None,
-    eval_on: Sequence[Prompt] = (),
-    sampler: Sampler | str | None = None,
-    reload: str = "",
-    seed: int = 17,
-    trackers: Sequence[str] = (),
-    on_step: Progress | None = None,
-    **how: Any,
-) -> own_answers.PolicyTrained:
-    """PPO, RLOO, GRPO, online DPO or best-of-n on rewards of the policy's own answers:
-
-        rewards = [{"name": "learned", "model": "runs/rm/model"}]
-        accord.train_policy(policy, prompts, rewards, method="ppo", run_dir="runs/ppo", steps=50)
-
-    `rewards` are as in a recipe, models named by folder; `how` are the method's keys
-    (`accord.train.settings`).
-
-    `sampler` answers instead of the policy's own model: an OpenAI-compatible server ("http://host:8000/v1#name").
-    It must serve the weights that are trained: before each step `reload` (with vLLM
-    "http://host:8000/v1/load_lora_adapter") is told where they lie. The log's `sampler_gap`, and a note where
-    it is too large, tell when it serves others.
-    """
-    methods = own_answers.NAMES
-    _one_of("method", method, list(methods))
-    if not len(prompts):
-        raise ConfigError("there is no prompt to answer", mend="check the filters of the snapshot")
-    if reload and not isinstance(sampler, str):
-        raise ConfigError("no server to reload", where="reload", mend="give sampler, its address")
-    settings, folder = validate(methods[method], how), make_dir(Path(run_dir))
-    with hold(folder):
-        return own_answers.train_policy(
-            policy,
-            prompts,
-            rewards,
-            run_dir=folder,
-            tune=_tune(tune),
-            settings=settings,
-            held=eval_on,
-            sampler=sampler,
-            reload=reload,
-            seed=seed,
-            trackers=trackers,
-            on_step=on_step,
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from accord.core.errors import ConfigError
 from accord.core.hashing import content_hash
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Response",
     "Role",
     "Tools",
+    "as_exchanges",
+    "as_prompts",
     "response_id",
     "short_id",
 ]
@@ -187,3 +190,22 @@ class Exchange(Frozen):
 
     prompt: Prompt
     response: Response
+
+
+def as_prompts(prompts: Sequence[Prompt | str]) -> list[Prompt]:
+    """Prompts, a text being one user message; ConfigError for one text alone (letters)."""
+    if isinstance(prompts, str):
+        raise ConfigError("one text where several prompts are asked", mend="give a list: [text]")
+    return [Prompt.user(p) if isinstance(p, str) else p for p in prompts]
+
+
+def as_exchanges(
+    prompts: Sequence[Prompt | str], answers: Sequence[Response | str]
+) -> list[Exchange]:
+    """Each prompt with its answer, either as a text or as what it is; ConfigError for unequal numbers."""
+    asked = as_prompts(prompts)
+    if isinstance(answers, str) or len(asked) != len(answers):
+        number = 1 if isinstance(answers, str) else len(answers)
+        raise ConfigError(f"{len(asked)} prompts and {number} answers", mend="give one for each")
+    said = [Response(text=a) if isinstance(a, str) else a for a in answers]
+    return [Exchange(prompt=p, response=r) for p, r in zip(asked, said, strict=True)]

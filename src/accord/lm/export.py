@@ -59,10 +59,20 @@ def export_model(
     about: About = {},  # noqa: B006
     push_to_hub: str | None = None,
 ) -> Path:
-    """Write a policy to `folder`: with `merged` as plain weights in `dtype` that need nothing of accord, else
-    its adapters with what they stand on. `base` says where that is now, should it have been moved. `about`
-    are sections of the model card. `push_to_hub` names a repository that gets the folder; it is made private
-    where there is none."""
+    """Write a policy for other tools; returns the folder.
+
+    Args:
+        model: what `load` takes, or what it gave.
+        folder: a new or empty one.
+        merged: plain weights that need nothing of accord; else its adapters with what they stand on.
+        dtype: of merged weights, "float32", "bfloat16" or "float16".
+        base: where what it stands on is now, should it have been moved.
+        about: sections of the model card.
+        push_to_hub: a repository that gets the folder; it is made private where there is none.
+
+    Raises:
+        ConfigError: the folder is there already, an unknown dtype. ModelError: a model that can't be found.
+    """
     out = user_path(folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("is there already", where=str(out), mend="name a folder that is not")

@@ -17,18 +17,21 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from accord.core.errors import ModelError, door
+from accord.core.config import validate
+from accord.core.errors import ConfigError, ModelError, door
 from accord.core.hashing import content_hash
+from accord.core.keys import SamplingKeys
+from accord.core.messages import Prompt, Response, as_prompts
 from accord.lm.chain import (
     adapter_hash,
     adapter_of,
@@ -86,6 +89,64 @@ class LanguageModel:
             return cast(int, pad)
         return self.eos_ids[0] if self.eos_ids else 0
 
+    @door
+    def answer(
+        self,
+        prompts: Sequence[Prompt | str],
+        *,
+        batch_size: int = 32,
+        on_progress: Callable[[int, int], None] | None = None,
+        **sampling: Unpack[SamplingKeys],
+    ) -> list[Response]:
+        """One answer to each prompt, in order.
+
+        Args:
+            prompts: texts, each one user message, or `Prompt`s (conversations, system messages, tools).
+            batch_size: answers sampled at a time, at least 1. It changes time and memory, not the draws.
+            on_progress: called with (answers done, answers in all).
+            sampling: max_new_tokens (64; tokens, longer answers are cut and have finish="length"),
+                temperature (1; 0 is greedy), top_p (1, in (0, 1]), top_k (0 keeps all), stop (no strings),
+                seed (17; the same prompt, seed and model give the same answer).
+
+        Returns:
+            A `Response` for each prompt: `text`, `finish` ("stop", "string" or "length"), `tokens`.
+
+        Raises:
+            ConfigError: an unknown key or a value out of range.
+            DataError: a prompt too long for the model.
+            TemplateError: a prompt the chat template can't say.
+        """
+        told = self._sampled(prompts, batch_size, on_progress, {**sampling, "n": 1})
+        return [one for (one,) in told]
+
+    @door
+    def answers(
+        self,
+        prompts: Sequence[Prompt | str],
+        n: int,
+        *,
+        batch_size: int = 32,
+        on_progress: Callable[[int, int], None] | None = None,
+        **sampling: Unpack[SamplingKeys],
+    ) -> list[list[Response]]:
+        """`n` (at least 1) answers to each prompt, each with a random stream of its own; the rest as of
+        `answer`. Returns a list of n for each prompt."""
+        return self._sampled(prompts, batch_size, on_progress, {**sampling, "n": n})
+
+    def _sampled(
+        self,
+        prompts: Sequence[Prompt | str],
+        batch_size: int,
+        on_progress: Callable[[int, int], None] | None,
+        keys: Mapping[str, Any],
+    ) -> list[list[Response]]:
+        from accord.lm.sample import LocalSampler, Sampling
+
+        if batch_size < 1:
+            raise ConfigError(f"got {batch_size}", where="batch_size", allowed=">= 1")
+        sampler = LocalSampler(self, batch_size=batch_size)
+        return sampler(as_prompts(prompts), validate(Sampling, dict(keys)), on_progress)
+
     def export(self, folder: str | Path, **how: Any) -> Path:
         """`accord.export_model` of this model: a plain transformers folder."""
         from accord.lm.export import export_model
@@ -101,8 +162,18 @@ def load(
     dtype: str = "float32",
     base: str | Path | None = None,
 ) -> LanguageModel:
-    """Find, load and identify a model; in eval mode, on `device` (default: cuda when present). `base` says
-    where what a stage or an adapter stands on is now, should it have been moved."""
+    """Find, load and identify a causal language model, in eval mode.
+
+    Args:
+        name: `packaged/NAME`, a hub id, a folder that transformers or peft wrote, or what training left
+            (`result.model`, runs/…/model).
+        device: "cpu", "cuda", "cuda:1"…; cuda when there is one.
+        dtype: of the weights, "float32", "bfloat16" or "float16". Full tuning needs float32.
+        base: where what a stage or an adapter stands on is now, should it have been moved.
+
+    Raises:
+        ModelError: not found, not a causal LM, weights missing or not finite, a vocabulary that does not fit.
+    """
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}", where=str(name), allowed=", ".join(DTYPES))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

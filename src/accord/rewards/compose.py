@@ -28,7 +28,7 @@ from accord.core.types import Exchange, Prompt
 from accord.rewards import axes, judged, models, process, rules
 from accord.rewards.base import Context, Reward, Together, rewards, runs_here
 
-__all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward"]
+__all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward", "reward_registry"]
 
 PATIENCE = 600.0  # seconds: a reward that hangs ends the run instead of holding it
 OnFailure = Literal["stop", "drop"]
@@ -38,6 +38,7 @@ UNREAD = (
     "max_completion {most}; cut/{label} in the log is the share of answers that were cut"
 )
 BUILT_IN = (axes, judged, models, process, rules)  # importing them registers theirs
+reward_registry = rewards
 
 
 class Common(Strict):

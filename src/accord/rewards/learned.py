@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from accord.core.errors import DataError, ModelError, RunError, door
+from accord.core.messages import Exchange, Prompt, Response, as_exchanges
 from accord.core.rundir import read_json, write_json
-from accord.core.types import Exchange, Prompt
 from accord.lm.chat import Rendered, render_exchange, render_prompt
 from accord.lm.engine import Engine
 from accord.lm.load import LanguageModel, load
@@ -91,6 +91,27 @@ class RewardModel:
         scores = self.tree_scores(trees, tokens, on_progress)
         return [scores[tree][k] for tree, k in places]
 
+    @door
+    def score(
+        self,
+        prompts: Sequence[Prompt | str],
+        answers: Sequence[Response | str],
+        *,
+        tokens: int = 1024,
+    ) -> list[float]:
+        """A score (logits of Bradley-Terry: differences are log-odds) for each prompt and its answer.
+
+        Args:
+            prompts: texts, each one user message, or `Prompt`s; repeat one to score several answers to it.
+            answers: texts, taken as whole, or `Response`s, one for each prompt.
+            tokens: of one packed call, at least those of the longest exchange; time and memory, not scores.
+
+        Raises:
+            ConfigError: unequal numbers.
+            DataError: a prompt longer than the model reads.
+        """
+        return self(as_exchanges(prompts, answers), tokens=tokens)
+
     def limit(self, prompt: Sequence[int]) -> int:
         """How many tokens of an answer are read: as many as in training, where the model has positions."""
         return max_read(self.engine.model, self.max_completion, prompt)
@@ -154,8 +175,16 @@ def trunk(folder: Path, device: str | None = None) -> Trunk:
 def load_reward_model(
     folder: str | Path, *, device: str | None = None, on: Trunk | None = None
 ) -> RewardModel:
-    """The reward model a `reward` stage saved; ModelError when the folder has no head. `on` is its trunk
-    where that is there already, its adapter on a base that others share."""
+    """The reward model that `train_reward` or a `reward` stage saved.
+
+    Args:
+        folder: `result.model`, or a finished stage's folder model/.
+        device: as of `load`.
+        on: its trunk where that is there already, its adapter on a base that others share.
+
+    Raises:
+        ModelError: the folder holds no reward model.
+    """
     folder = Path(folder)
     head = ScalarHead.load(folder)
     limit = reward_settings(folder)

@@ -190,7 +190,16 @@ class Exported(NamedTuple):
 
 
 def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") -> Exported:
-    """Write the snapshot's rows. A file appears whole or not at all."""
+    """Write the snapshot's rows. A file appears whole or not at all.
+
+    Args:
+        snapshot: of a store.
+        path: a .jsonl or .parquet file.
+        format: "preference", or another that docs/data.md lists.
+
+    Raises:
+        ConfigError: an unknown format. DataError: the snapshot holds nothing of it.
+    """
     path = user_path(path)
     if format not in EXPORTS:
         raise ConfigError(f"unknown format {format!r}", where="format", allowed=", ".join(EXPORTS))

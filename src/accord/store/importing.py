@@ -87,9 +87,24 @@ def import_file(
     limit: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
-    """Import the first `limit` rows. `rater` names who judged (the file's name when not given), `at`
-    when (now). DataError names file, line and field of a bad row; the store is then unchanged.
-    Importing a file again adds nothing."""
+    """Bring a file's judgments, pairs, thumbs or demonstrations into a store; again, it adds nothing.
+
+    Args:
+        store: an open `Store`.
+        path: JSON lines, JSON, CSV, TSV, Parquet, .gz of these, or a datasets folder.
+        format: "auto", or the name of a format (docs/data.md).
+        rater: who judged, where the rows don't say; the file's name by default.
+        rater_kind: what that is. at: when, ISO 8601; now by default.
+        skip_bad: put bad rows into a rejects file and go on.
+        rejects_path: that file; beside `path` by default.
+        max_prompt_chars, max_response_chars: leave out and count what is longer.
+        limit: read so many rows at most.
+        on_progress: called with (rows done, rows in all).
+
+    Raises:
+        DataError: names file, line and field of a bad row; the store is then unchanged.
+        ConfigError: an unknown format.
+    """
     path = Path(path)
     if format != "auto" and format not in FORMATS:
         raise ConfigError(

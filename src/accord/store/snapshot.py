@@ -176,9 +176,15 @@ class Snapshot:
         margin: float = 0.0,
         axis: str | None = None,
     ) -> Items[Group]:
-        """The comparisons grouped by prompt (see accord.store.pairs); a pair several raters judged
-        is kept when at least `min_agreement` of the votes are on one side. On an `axis` of ratings
-        (`axes`) they are comparisons of the scores on it."""
+        """The comparisons grouped by prompt (see accord.store.pairs).
+
+        Args:
+            ties: "half" gives each side half a vote, "drop" forgets a tie.
+            even: whether a pair split evenly is dropped or kept.
+            min_agreement: the least share, in [0, 1], of votes on one side of a pair that is kept.
+            margin: logits for each point of strength above 1 (reward losses ask for them).
+            axis: compare the scores on this axis of ratings (`axes()`), not the choices.
+        """
         for name, value, allowed in (("ties", ties, Ties), ("even", even, Even)):
             if value not in get_args(allowed):
                 raise ConfigError(f"is {value!r}", where=name, allowed=", ".join(get_args(allowed)))

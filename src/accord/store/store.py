@@ -249,10 +249,19 @@ class Store:
         because: str = "",
         of: str | None = None,
     ) -> Snapshot:
-        """Name the current judgments, or those of the snapshot `of`: of these answer kinds, by raters of
-        these names, `only` those of these ids, without those in quarantine; `weights` say how much a
-        rater's votes count, `because` why. Freezing the same selection again is fine; StoreError when the
-        name stands for another."""
+        """Name the current judgments, or some of them. Freezing the same selection again is fine.
+
+        Args:
+            name: by which `snapshot` finds it.
+            kinds: of these answer kinds alone. raters: by these names alone. only: of these ids alone.
+            without: not those of these raters, in quarantine.
+            weights: how much a rater's votes count, above 0; 1 where nothing is said.
+            because: why, kept with it.
+            of: out of this snapshot, not of all there is now.
+
+        Raises:
+            StoreError: the name stands for another selection.
+        """
         selection = Selection(
             kinds=None if kinds is None else tuple(sorted(kinds)),
             raters=None if raters is None else tuple(sorted(raters)),

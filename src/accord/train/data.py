@@ -87,7 +87,7 @@ def check_room(lm: LanguageModel, *parts: Trees) -> None:
             mend="lower max_prompt or max_completion",
         )
     texts = (text for tree in trees for text in (tree.prompt, *tree.completions))
-    check_token(max(map(max, texts)), embedded(lm.model), lm.name)
+    check_token(max(map(max, texts), default=0), embedded(lm.model), lm.name)
 
 
 @contextlib.contextmanager

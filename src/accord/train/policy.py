@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from accord.core.day import in_its_day
 from accord.core.hashing import content_hash
 from accord.core.rundir import read_jsonl
-from accord.core.types import Exchange, Prompt
+from accord.core.types import Exchange, Metric, Prompt
 from accord.lm.chain import identity
 from accord.lm.chat import render_prompt
 from accord.lm.load import LanguageModel, load
@@ -24,6 +24,7 @@ from accord.rewards.base import Context, named_models
 from accord.rewards.compose import Rewards, build_rewards
 from accord.rewards.learned import is_reward_model, load_reward_model
 from accord.rewards.process_model import load_process_model
+from accord.stats.intervals import mean
 from accord.train.actors import FRESH, Actors, cast, on_the_base
 from accord.train.best_and_worst import best_of_n, online_dpo
 from accord.train.experience import cut_notes, sampler_notes
@@ -33,9 +34,9 @@ from accord.train.optimise import Progress
 from accord.train.ppo import ppo
 from accord.train.rollout import Rollout
 from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
-from accord.train.trainee import Tune, save_model
+from accord.train.trainee import Saved, Tune, save_model
 
-__all__ = ["METHODS", "NAMES", "PolicyTrained", "train_policy"]
+__all__ = ["METHODS", "NAMES", "PolicyTrained", "sampler_of", "token_counter", "train_policy"]
 
 METHODS: dict[type[OnPolicy], Callable[[Any], Method]] = {
     Ppo: ppo, Rloo: rloo, Grpo: grpo, OnlineDpo: online_dpo, BestOfN: best_of_n,
@@ -44,19 +45,23 @@ NAMES: dict[str, type[OnPolicy]] = {make.__name__: kind for kind, make in METHOD
 
 
 @dataclass(frozen=True)
-class PolicyTrained:
+class PolicyTrained(Saved):
     """What training left: its folder, notes, why it ended early, or "", and the prompts that were left out,
     by reason."""
 
-    folder: Path
     notes: tuple[str, ...]
     ended: str
     left_out: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def model(self) -> Path:
-        """The saved policy: what `accord.load` takes."""
-        return self.folder / "model"
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """Of the last evaluation's held-out answers: each reward's mean by its label, and `reward`, their
+        composed one. Answers without a score count nowhere."""
+        samples = sorted((self.folder / "samples").glob("*.jsonl"))
+        rows = read_jsonl(samples[-1]) if samples else []
+        columns = {k: [r["parts"][k] for r in rows] for k in (rows[0]["parts"] if rows else ())}
+        columns["reward"] = [r["reward"] for r in rows]
+        return {k: mean([x for x in some if x is not None]) for k, some in columns.items()}
 
 
 @in_its_day
@@ -96,7 +101,7 @@ def train_policy(
     if valued and named and not starts:
         actors.notes.append(FRESH.format("axes and process models do not give an answer one score"))
     context = Context(
-        _token_counter(lm), models(load_reward_model), process_model=models(load_process_model),
+        token_counter(lm), models(load_reward_model), process_model=models(load_process_model),
         axes_model=models(load_axes_model), sampler=sampler_of,
     )  # fmt: skip
     made = build_rewards(rewards, context, "rewards")
@@ -158,7 +163,8 @@ def _method(settings: OnPolicy) -> Method:
     return next(make(settings) for kind, make in METHODS.items() if isinstance(settings, kind))
 
 
-def _token_counter(lm: LanguageModel) -> Callable[[str], int]:
+def token_counter(lm: LanguageModel) -> Callable[[str], int]:
+    """How many of the model's tokens a text is."""
     return lambda text: len(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

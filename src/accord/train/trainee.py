@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +17,12 @@ from torch import Tensor, nn
 
 from accord.core.errors import ModelError
 from accord.core.hashing import content_hash
-from accord.core.rundir import whole_folder
+from accord.core.rundir import read_jsonl, whole_folder
 from accord.core.types import Group, LabelledResponse, LabelledSteps, Metric
 from accord.lm.adapters import add_lora, save_adapter, trainable
 from accord.lm.card import sign
 from accord.lm.engine import Engine, Precision
-from accord.lm.load import MODEL_FILE, LanguageModel, write_model_json
+from accord.lm.load import MODEL_FILE, LanguageModel, load, write_model_json
 from accord.lm.lora import Lora
 from accord.lm.packaged import quiet_transformers
 from accord.lm.tree import Tree, hash_trees
@@ -29,7 +30,9 @@ from accord.train.data import Trees
 from accord.train.memory import Budget, budget
 from accord.train.optimise import Optimise
 
-__all__ = ["Trained", "Trainee", "Tune", "check_trainable", "fingerprint", "prepare", "save_model"]
+__all__ = [
+    "Saved", "Trained", "Trainee", "Tune", "check_trainable", "fingerprint", "prepare", "save_model",
+]  # fmt: skip
 
 Tune = Lora | Literal["full"]
 FP32 = 4  # bytes
@@ -176,21 +179,38 @@ def _label(item: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What training left: its folder, held-out metrics, what to tell, and what it trained on."""
+class Saved:
+    """A folder that training left a model in."""
 
     folder: Path
+
+    @property
+    def model(self) -> Path:
+        """The saved model: what `accord.load` takes."""
+        return self.folder / "model"
+
+    @property
+    def log(self) -> list[dict[str, float]]:
+        """What every logged step said, in order (metrics.jsonl)."""
+        return list(read_jsonl(self.folder / "metrics.jsonl"))
+
+    @cached_property
+    def policy(self) -> LanguageModel:
+        """The trained language model, loaded when first asked for. Of a reward model it is what the head
+        stands on; `accord.load_reward_model(result.model)` has both."""
+        return load(self.model)
+
+
+@dataclass(frozen=True)
+class Trained(Saved):
+    """What training left: its folder, held-out metrics, what to tell, and what it trained on."""
+
     metrics: dict[str, Metric]
     notes: tuple[str, ...]
     data: Trees
     held: Trees
     held_out: tuple[Any, ...] = ()  # reward models: groups with their scores (HeldOut)
     reported: dict[str, Metric] = field(default_factory=dict)  # on what nothing was chosen by
-
-    @property
-    def model(self) -> Path:
-        """The saved model: what `accord.load` takes."""
-        return self.folder / "model"
 
     @property
     def left_out(self) -> dict[str, int]:
