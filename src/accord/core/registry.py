@@ -170,7 +170,7 @@ class Registry:
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             before = self._entries.get(name)
-            theirs = before and before.function.__module__
+            theirs = before.function.__module__ if before else None
             if not registers(function.__module__, self.kind, name, theirs):
                 raise ConfigError(f"{self.kind} {name!r} is registered twice", where=name)
             self._entries[name] = Entry(name, function, _schema_of(name, function), facts)
