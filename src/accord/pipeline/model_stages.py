@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from accord.core.errors import DataError
@@ -39,8 +39,10 @@ __all__ = [
     "reward_stage",
     "sft_stage",
     "snapshot_demonstrations",
+    "write_rows",
 ]
 
+Item = Demonstration | LabelledResponse | LabelledSteps | Group
 T = TypeVar("T", Group, LabelledSteps)
 
 
@@ -269,7 +271,7 @@ def _result(ctx: StageContext, trained: Trained, metric: str, of: str) -> StageR
     """What a training stage tells; what it trained on, row by row, goes to trained_on.jsonl."""
     config, data = ctx.config, trained.data
     assert isinstance(config, Training)
-    write_jsonl(ctx.folder / "trained_on.jsonl", (row for x in data.items for row in _rows_of(x)))
+    write_rows(ctx, data.items)
     headline = "nothing is held out to measure on"
     if metric in trained.metrics:
         headline = f"{metric} {trained.metrics[metric]} {of}"
@@ -283,8 +285,13 @@ def _result(ctx: StageContext, trained: Trained, metric: str, of: str) -> StageR
     return StageResult(trained.metrics, list(trained.notes), facts, headline)
 
 
+def write_rows(ctx: StageContext, items: Iterable[Item]) -> None:
+    """What a stage trained on, for the way back to the judgments."""
+    write_jsonl(ctx.folder / "trained_on.jsonl", (row for x in items for row in _rows_of(x)))
+
+
 def _rows_of(
-    item: Demonstration | LabelledResponse | LabelledSteps | Group,
+    item: Item,
 ) -> Iterator[dict[str, Any]]:
     """A single answer as one row, a group as one a comparison, with the judgments behind it."""
     if not isinstance(item, Group):

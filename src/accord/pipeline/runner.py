@@ -40,7 +40,7 @@ from accord.pipeline.recipe import Node, Recipe
 __all__ = ["RunFolder", "check", "finished", "rewrite_report", "run"]
 
 VERSIONS = {  # raise one when a stage's outputs change for the same config
-    "simulate": 1, "import": 1, "open": 1, "sft": 7, "reward": 8, "preference": 7, "sweep": 4,
+    "simulate": 1, "import": 1, "open": 1, "sft": 7, "reward": 8, "preference": 7, "sweep": 5,
     "process": 2, "reward_axes": 2, "ask": 1, "rm_check": 1,
     "ppo": 2, "rloo": 2, "grpo": 2, "online_dpo": 2, "best_of_n": 2, "eval": 4, "compare": 5,
 }  # fmt: skip
@@ -113,11 +113,14 @@ def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
         folders = {n: _model_folder(n, node, recipe) for n in node.config.folders()}
         judges = {n: user_path(n) for n in node.config.judges() if user_path(n).is_dir()}
         return {n: _model_identity(str(folder)) for n, folder in {**folders, **judges}.items()}
+    from accord.store.readers import inputs
+
     path = _input(node, recipe)
     if path is None:
         return {}
     try:
-        return {"input": tree_hash(path) if path.is_dir() else file_hash(path)}
+        found = {p.name: tree_hash(p) if p.is_dir() else file_hash(p) for p in inputs(path)}
+        return {"input": found.get(path.name) or content_hash(found)}
     except OSError as error:
         what = f"can't be read ({error.strerror})"
         raise RunError(
@@ -145,8 +148,10 @@ def _input(node: Node, recipe: Recipe) -> Path | None:
     key = {Simulate: "world", Import: "file"}.get(type(node.config))
     if key is None:
         return None
+    from accord.store.readers import inputs
+
     path = _absolute(getattr(node.config, key), recipe)
-    if not path.exists():
+    if not inputs(path):
         key_path = f"--set {node.name}.{key}=PATH"
         raise RunError(
             "no such file",

@@ -10,7 +10,7 @@ from accord.lm.load import load
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.kinds import PreferenceStage, Sweep
-from accord.pipeline.model_stages import read_judged
+from accord.pipeline.model_stages import read_judged, write_rows
 from accord.train.data import Limits
 from accord.train.optimise import Optimise, Progress
 from accord.train.preference import Material
@@ -61,6 +61,7 @@ def sweep_stage(ctx: StageContext) -> StageResult:
     )
     picked = best(outcomes)
     use(picked, material, ctx.folder)
+    write_rows(ctx, material.trees(choose_loss(picked.point.loss))[0].items)
     rows = [
         {
             "label": o.point.label,

@@ -75,8 +75,9 @@ class _Part:
 
 def _parts(outputs: Outputs) -> list[_Part]:
     found = []
-    for stage in outputs.of("sft", "reward", "process", "reward_axes", "preference"):
-        rows = read_jsonl(stage.folder / "trained_on.jsonl")
+    for stage in outputs.of("sft", "reward", "process", "reward_axes", "preference", "sweep"):
+        kept = stage.folder / "trained_on.jsonl"
+        rows = read_jsonl(kept) if kept.exists() else []  # an older accord's sweep has none
         what = "demonstrations" if stage.kind == "sft" else "comparisons"
         what = "judged answers" if rows and {"good", "steps"} & rows[0].keys() else what
         title = f"{stage.name}: the {what} it was trained on"
