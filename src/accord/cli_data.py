@@ -16,18 +16,18 @@ from accord.core.rundir import user_path
 
 __all__ = ["show_data"]
 
-SQLITE = b"SQLite format 3\x00"
-
 
 def show_data(where: str, judgment: str | None) -> None:
     """Print the summary of a store; a data file is imported into a store that is thrown away."""
     from accord.store import Store, import_file, summarise
+    from accord.store.opening import is_store
+    from accord.store.readers import inputs
 
     console = Console(highlight=False)
     file = Path(where) if is_url(where) else user_path(where)
-    if not is_url(where) and not file.exists():
+    if not is_url(where) and not inputs(file):
         raise DataError("no such file", where=where, mend="check the path")
-    if is_url(where) or (file.is_file() and _is_sqlite(file)):
+    if is_url(where) or is_store(file):
         with Store(where, create=False) as store:
             if judgment:
                 _tree(console, store.judgment(judgment))
@@ -40,11 +40,6 @@ def show_data(where: str, judgment: str | None) -> None:
         )
         console.print(escape(str(report)))
         _tree(console, summarise(store))
-
-
-def _is_sqlite(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return opened.read(16) == SQLITE
 
 
 def _tree(console: Console, value: Any, title: str = "") -> None:

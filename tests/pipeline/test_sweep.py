@@ -138,6 +138,13 @@ def test_points_share_one_reference_and_the_best_is_what_later_stages_load(tmp_p
     assert "Sweep: dpo" in html
     assert html.count("loss.beta 0.5, lr 0.001") >= 2
     assert "both below 0 is displacement" in html
+    assert 'id="lineage-dpo"' in html
+    judged = {
+        j for row in read_jsonl(folder.stages["dpo"] / "trained_on.jsonl") for j in row["sources"]
+    }
+    with Store(folder.stages["study"] / "study.db") as store:
+        assert judged
+        assert judged <= {j.id for j in store.judgments()}
     assert read_jsonl(folder.stages["eval/dpo"] / "answers.jsonl")
 
 

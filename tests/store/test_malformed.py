@@ -149,7 +149,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {  # the file's name and bytes, and wha
         )
         for n in (1, 300, 900, 950, 1000, 3000)
     },
-    "JSON object": ("a.json", b'{"a": 1}', "a.json: holds a JSON dict; allowed: a list"),
+    "JSON object": ("a.json", b'{"a":\n 1}', "a.json: holds a JSON dict; allowed: a list"),
     "JSON lines as JSON": ("a.json", lines(GOOD + "{"), "a.json:3: is not JSON (Expecting prop"),
     "two lists": ("a.json", b"[]\n[]", "a.json:2: is not JSON (Extra data, column 1)"),
     "JSON list of text": ("a.json", b'["x"]', "a.json:item 1: is a JSON str"),

@@ -28,6 +28,7 @@ def manifest(recipe: Any, folder: Any) -> dict[str, Any]:
         "seed": recipe.seed,
         "model": str(Path(recipe.model).resolve()) if Path(recipe.model).is_dir() else recipe.model,
         "stages": {name: place.name for name, place in folder.stages.items()},
+        "order": [node.name for node in recipe.nodes],  # the file's keys are sorted
         "parents": {node.name: list(node.parents) for node in recipe.nodes},
         "code": _code(),
         "packages": {name: _version(name) for name in PACKAGES},

@@ -191,6 +191,8 @@ def _with_data_stages(
     made: Stages = {}
     found: Stages = {}
     labels: dict[str, str] = {}
+    from accord.store.opening import is_store, which_snapshot
+
     for name, raw in stages.items():
         data = raw.get("data") if isinstance(raw, dict) else None
         if isinstance(data, str) and data not in stages and re.search(r"[./@\\]", data):
@@ -199,6 +201,8 @@ def _with_data_stages(
                 if is_url(data) and not ref.snapshot:
                     mend = f"name one: {ref}@NAME"
                     raise ConfigError("which snapshot?", where=place(name), mend=mend)
+                if not ref.snapshot and is_store(Path(ref.location(folder))):
+                    raise which_snapshot(ref, folder, place(name))
                 label = re.sub(r"[^A-Za-z0-9_-]+", "-", str(ref)).strip("-") or "data"
                 if label in stages or label in made:
                     label += f"-{content_hash(str(ref))[:6]}"

@@ -90,12 +90,15 @@ def _model_identity(name: str) -> str:
 
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
+    from accord.store.readers import inputs
+
     found = node.config.inputs(node.name, recipe.folder)
     path = _input(node, recipe)
     if path is None:
         return found
     try:
-        return found | {"input": tree_hash(path) if path.is_dir() else file_hash(path)}
+        read = {p.name: tree_hash(p) if p.is_dir() else file_hash(p) for p in inputs(path)}
+        return found | {"input": read.get(path.name) or content_hash(read)}
     except OSError as error:
         what = f"can't be read ({error.strerror})"
         raise RunError(
@@ -108,8 +111,10 @@ def _input(node: Node, recipe: Recipe) -> Path | None:
     key = kind_of(node.config).file
     if key is None or getattr(node.config, key) is None:
         return None
+    from accord.store.readers import inputs
+
     path = _absolute(getattr(node.config, key), recipe)
-    if not path.exists():
+    if not inputs(path):
         key_path = f"--set {node.name}.{key}=PATH"
         raise RunError(
             "no such file",

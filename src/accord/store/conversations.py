@@ -20,6 +20,8 @@ __all__ = [
     "Said",
     "Turns",
     "answered",
+    "held",
+    "json_messages",
     "kind_of",
     "listed",
     "number",
@@ -32,8 +34,11 @@ __all__ = [
 
 ROLES = get_args(Role)
 SPEAKERS = {"Human": "user", "Assistant": "assistant", "System": "system"}
-SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool"}
-SHAREGPT |= {"user": "user", "assistant": "assistant", "tool": "tool"}
+TOOLS = {"tool", "observation", "function", "tool_response"}  # who answers a call
+CALLS = {"function_call", "tool_call"}  # whose words are a call, or a list of them, as JSON
+SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system"}
+SHAREGPT |= {"user": "user", "assistant": "assistant"}
+SHAREGPT |= dict.fromkeys(TOOLS, "tool") | dict.fromkeys(CALLS, "assistant")
 TURN = re.compile(r"\n\n(Human|Assistant|System):")
 BEGINS_AS_MESSAGES = re.compile(
     r"""\s*(?:array\()?["']?(?:\[\s*\{|\{)\s*\\?["'](?:role|content|from|value)\\?["']\s*:"""
@@ -48,7 +53,7 @@ T = TypeVar("T", bound=BaseModel)
 def turns(value: Any, field: str, alone: str) -> Turns:
     """Messages of a text, a list, or one message; plain text is one message by `alone`."""
     if isinstance(value, str):
-        found = _json_messages(value, field)
+        found = json_messages(value, field)
         if found is None:
             return transcript(value) or (Message(role=alone, content=value),)
         value = found
@@ -56,14 +61,26 @@ def turns(value: Any, field: str, alone: str) -> Turns:
         value = [value]
     if not isinstance(value, Sequence) or not value:
         raise BadRow(field, f"is {kind_of(value)}", "text, or a list of {role, content}")
-    return tuple(_message(_role_and_content(m, at), at) for m, at in _places(value, field))
+    return _joined([_message(_role_and_content(m, at), at) for m, at in _places(value, field)])
+
+
+def _joined(messages: Sequence[Message]) -> Turns:
+    """Calls that stand in turns of their own belong to the assistant's turn before them."""
+    found: list[Message] = []
+    for m in messages:
+        if m.tool_calls and not m.content and found and found[-1].role == "assistant":
+            said = found.pop()
+            calls = (*(said.tool_calls or ()), *m.tool_calls)
+            m = said.model_copy(update={"tool_calls": calls})
+        found.append(m)
+    return tuple(found)
 
 
 def _places(value: Sequence[Any], field: str) -> list[tuple[Any, str]]:
     return [(item, f"{field}[{i}]") for i, item in enumerate(value)]
 
 
-def _json_messages(text: str, field: str) -> list[Any] | None:
+def json_messages(text: str, field: str) -> list[Any] | None:
     """Messages that a text holds as JSON; None for any other text."""
     if text.lstrip()[:1] not in MAY_BEGIN:
         return None
@@ -121,12 +138,27 @@ def _role_and_content(value: Any, field: str) -> Any:
         raise BadRow(f"{field}.from", f"{speaker!r} is unknown", ", ".join(SHAREGPT))
     if not isinstance(value.get("value"), str):
         raise BadRow(f"{field}.value", f"is {kind_of(value.get('value'))}", "text")
-    return {"role": SHAREGPT[speaker], "content": value["value"], **rest}
+    role = speaker if speaker in CALLS else SHAREGPT[speaker]
+    return {"role": role, "content": value["value"], **rest}
+
+
+def _calling(value: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """A turn that is a call (LLaMA-Factory, ms-swift) as the assistant's."""
+    calls = _loaded(words(value.get("content"), f"{field}.content"), field)
+    calls = [calls] if isinstance(calls, Mapping) else calls
+    if not isinstance(calls, list) or not calls:
+        raise BadRow(f"{field}.content", "is no call as JSON", '{"name": …, "arguments": {…}}')
+    return {**value, "role": "assistant", "content": None, "tool_calls": calls}
 
 
 def _message(value: Any, field: str) -> Message:
     if not isinstance(value, Mapping):
         raise BadRow(field, f"is {kind_of(value)}", "an object {role, content}")
+    role = value.get("role")
+    if isinstance(role, str) and role in CALLS:
+        value = _calling(value, field)
+    elif isinstance(role, str) and role in TOOLS:
+        value = {**value, "role": "tool"}
     given = {k: v for k, v in value.items() if v not in (None, "", [], {})}
     extra = sorted(set(given) - set(Message.model_fields))
     if extra:
@@ -224,6 +256,14 @@ def _check_same(before: Turns, prompt: Turns, field: str) -> None:
 
 def _stripped(messages: Any) -> list[tuple[str, str]]:
     return [(m.role, m.content.strip()) for m in messages]
+
+
+def held(value: Any, field: str, keys: str) -> Mapping[str, Any]:
+    """An object, or one that a text holds as JSON."""
+    found = _loaded(value, field) if isinstance(value, str) else value
+    if not isinstance(found, Mapping):
+        raise BadRow(field, f"is {kind_of(value)}", f"an object {{{keys}}}")
+    return found
 
 
 def words(value: Any, field: str) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from accord.core.types import Message, Prompt, Ranking
-from accord.store.conversations import kind_of, listed, number, words
+from accord.store.conversations import held, kind_of, listed, number, words
 from accord.store.readers import BadRow
-from accord.store.schemas import Format, Record, Unusable, is_missing
+from accord.store.schemas import Format, Record, Unusable, is_missing, thumb
 
 __all__ = ["OASST"]
 
@@ -34,13 +34,13 @@ def trees(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         else:
             found[id] = place, {**row, "replies": []}
     for id, (place, node) in found.items():
-        parent = node.get("parent_id")
+        parent = _parent(node)
         if not _root(id, found):
             what = f"{parent!r} does not lead to the beginning of a conversation in this file"
             yield place, BadRow("parent_id", what, "whole trees")
         elif parent is not None:
             found[parent][1]["replies"].append(node)
-    yield from ((p, {"prompt": n}) for p, n in found.values() if n.get("parent_id") is None)
+    yield from ((p, {"prompt": n}) for p, n in found.values() if _parent(n) is None)
 
 
 def _root(id: str, found: Mapping[str, tuple[str, Row]]) -> bool:
@@ -49,8 +49,13 @@ def _root(id: str, found: Mapping[str, tuple[str, Row]]) -> bool:
     at: Any = id
     while at is not None and at in found and at not in passed:
         passed.add(at)
-        at = found[at][1].get("parent_id")
+        at = _parent(found[at][1])
     return at is None
+
+
+def _parent(node: Row) -> Any:
+    parent = node.get("parent_id")
+    return None if is_missing(parent) else parent  # a CSV has no null
 
 
 def read_tree(row: Row) -> list[Record]:
@@ -67,10 +72,10 @@ def _rankings(node: Row, before: tuple[Message, ...], at: str) -> Iterator[Recor
         raise BadRow(f"{at}.role", f"{role!r} is unknown", ", ".join(ROLES))
     said = (*before, Message(role=ROLES[role], content=words(node.get("text"), f"{at}.text")))
     replies = [
-        (reply, f"{at}.replies[{i}]")
+        (_of(reply, f"{at}.replies[{i}]"), f"{at}.replies[{i}]")
         for i, reply in enumerate(listed(node.get("replies") or [], f"{at}.replies"))
     ]
-    kept = [(r, where) for r, where in replies if not _of(r, where).get("deleted")]
+    kept = [(r, where) for r, where in replies if not _is_deleted(r, where)]
     ranks = {
         i: number(r["rank"], f"{where}.rank", "a rank from 0")
         for i, (r, where) in enumerate(kept)
@@ -87,9 +92,12 @@ def _rankings(node: Row, before: tuple[Message, ...], at: str) -> Iterator[Recor
 
 
 def _of(value: Any, where: str) -> Row:
-    if not isinstance(value, Mapping):
-        raise BadRow(where, f"is {kind_of(value)}", "a message with replies")
-    return value
+    return held(value, where, "text, role, replies")
+
+
+def _is_deleted(node: Row, where: str) -> bool:
+    given = node.get("deleted")
+    return not is_missing(given) and thumb(given, f"{where}.deleted").up
 
 
 FACTS = ("parent_id", "rank", "deleted")

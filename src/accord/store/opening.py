@@ -18,9 +18,10 @@ from accord.store.database import remove
 from accord.store.snapshot import Snapshot
 from accord.store.store import Store
 
-__all__ = ["copy_store", "opened_or_new", "opened_snapshot"]
+__all__ = ["copy_store", "is_store", "opened_or_new", "opened_snapshot", "which_snapshot"]
 
 AT_ONCE = 1000  # rows of a copy
+SQLITE = b"SQLite format 3\x00"
 
 
 @contextlib.contextmanager
@@ -29,10 +30,27 @@ def opened_snapshot(where: str, folder: Path | None = None) -> Iterator[Snapshot
     ref = StoreRef.parse(where, folder)
     with Store(ref.location(folder or Path()), create=False) as store:
         if not ref.snapshot:
-            names = ", ".join(store.snapshot_names()) or "none yet"
-            mend = f"name one: {store.name}@NAME"
-            raise ConfigError("which snapshot?", where=store.name, allowed=names, mend=mend)
+            raise _which(store, store.name, store.name)
         yield store.snapshot(ref.snapshot)
+
+
+def which_snapshot(ref: StoreRef, folder: Path, where: str) -> ConfigError:
+    """What to say of a reference that names a store and no snapshot of it."""
+    with Store(ref.location(folder), create=False) as store:
+        return _which(store, str(ref), where)
+
+
+def _which(store: Store, ref: str, where: str) -> ConfigError:
+    names = ", ".join(store.snapshot_names()) or "none yet"
+    return ConfigError("which snapshot?", where=where, allowed=names, mend=f"name one: {ref}@NAME")
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is an SQLite database."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as opened:
+        return opened.read(len(SQLITE)) == SQLITE
 
 
 def copy_store(source: Store, target: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accord.core.types import Message, Preference, Prompt, Rating, Writing
-from accord.store.conversations import Said, Turns, answered, kind_of, listed, words
+from accord.store.conversations import Said, Turns, answered, held, json_messages, listed, words
 from accord.store.oasst import OASST
 from accord.store.readers import BadRow
 from accord.store.schemas import (
@@ -72,9 +72,7 @@ def _inside(column: str, field: str) -> Part:
     """A prompt that is a field of an object."""
 
     def read(row: Row) -> Turns:
-        holder = row.get(column)
-        if not isinstance(holder, Mapping):
-            raise BadRow(column, f"is {kind_of(holder)}", f"an object {{{field}}}")
+        holder = held(row.get(column), column, field)
         return question(words(holder.get(field), f"{column}.{field}"), f"{column}.{field}")
 
     return Part((column,), read)
@@ -84,17 +82,18 @@ def _arena(*columns: str) -> Part:
     """Conversations whose messages carry their number of tokens."""
 
     def read(row: Row) -> list[tuple[Turns, Said]]:
-        return [answered((), _uncounted(row.get(c)), c) for c in columns]
+        return [answered((), _uncounted(row.get(c), c), c) for c in columns]
 
     return Part(columns, read)
 
 
-def _uncounted(said: Any) -> Any:
-    if not isinstance(said, list):
+def _uncounted(said: Any, field: str) -> Any:
+    found = json_messages(said, field) if isinstance(said, str) else said
+    if not isinstance(found, list):
         return said
     return [
         {k: v for k, v in m.items() if k != "num_tokens"} if isinstance(m, Mapping) else m
-        for m in said
+        for m in found
     ]
 
 
@@ -130,10 +129,10 @@ def _summaries() -> Part:
     Stiennon et al. 2020, appendix B."""
 
     def read(row: Row) -> list[tuple[Turns, str]]:
-        info, summaries = row.get("info"), listed(row.get("summaries"), "summaries")
-        if not isinstance(info, Mapping):
-            raise BadRow("info", f"is {kind_of(info)}", "an object {post or article}")
-        if len(summaries) != 2 or not all(isinstance(s, Mapping) for s in summaries):
+        info = held(row.get("info"), "info", "post or article")
+        given = listed(row.get("summaries"), "summaries")
+        summaries = [held(s, f"summaries[{i}]", "text") for i, s in enumerate(given)]
+        if len(summaries) != 2:
             raise BadRow("summaries", f"has {len(summaries)} items", "two objects {text}")
         if is_missing(info.get("post")):
             asked = words(info.get("article"), "info.article")
@@ -154,13 +153,11 @@ def _ultrafeedback(row: Row) -> list[Record]:
     made = []
     for i, said in enumerate(listed(row.get("completions"), "completions")):
         at = f"completions[{i}]"
-        if not isinstance(said, Mapping) or not isinstance(said.get("annotations"), Mapping):
-            raise BadRow(at, f"is {kind_of(said)}", "an object {response, annotations}")
+        said = held(said, at, "response, annotations")
         scores = {}
-        for aspect, told in said["annotations"].items():
+        for aspect, judged in held(said.get("annotations"), f"{at}.annotations", "…").items():
             where = f"{at}.annotations.{aspect}"
-            if not isinstance(told, Mapping):
-                raise BadRow(where, f"is {kind_of(told)}", "an object {Rating}")
+            told = held(judged, where, "Rating")
             if told.get("Rating") != "N/A":
                 scores[aspect] = score(told.get("Rating"), f"{where}.Rating", 1, 5)
         if scores:
@@ -230,9 +227,8 @@ def _rounds(*names: str) -> Part:
         said: list[Message] = []
         for i, one in enumerate(listed(row.get("conversation"), "conversation")):
             at = f"conversation[{i}]"
-            if not isinstance(one, Mapping):
-                raise BadRow(at, f"is {kind_of(one)}", f"an object {{{', '.join(names)}}}")
-            asked, told = (words(one.get(k), f"{at}.{k}") for k in names)
+            said_of = held(one, at, ", ".join(names))
+            asked, told = (words(said_of.get(k), f"{at}.{k}") for k in names)
             said += [Message(role="user", content=asked), Message(role="assistant", content=told)]
         if not said:
             raise BadRow("conversation", "is an empty list", "one round or more")

@@ -23,7 +23,7 @@ from accord.core.errors import DataError
 from accord.core.rundir import user_path
 from accord.store.folders import data_files, saved_rows
 
-__all__ = ["BadRow", "count_rows", "guarded", "loads", "read_rows"]
+__all__ = ["BadRow", "count_rows", "guarded", "inputs", "loads", "read_rows"]
 
 MAX_LINE = 5 << 20  # bytes
 SPACE = b" \t\r\n\xef\xbb\xbf"
@@ -46,13 +46,13 @@ Rows = Iterator[tuple[str, Row | BadRow]]
 
 def read_rows(path: Path) -> Rows:
     """(place, row) for every row of the file; the place is what follows the file's name."""
-    several = sorted(path.parent.glob(path.name)) if "*" in path.name else []
-    if several and not path.exists():
-        for file in several:
+    found = inputs(path)
+    if not found:
+        raise DataError("no such file", where=str(path), mend="check the path")
+    if found != [path]:
+        for file in found:
             yield from ((f"{file.name}:{place}", row) for place, row in read_rows(file))
         return
-    if not user_path(path).exists():
-        raise DataError("no such file", where=str(path), mend="check the path")
     if path.is_dir():
         yield from _folder(path)
         return
@@ -70,6 +70,13 @@ def read_rows(path: Path) -> Rows:
         raise DataError(f"the .gz is damaged ({error})", where=str(path)) from None
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror or error})", where=str(path)) from None
+
+
+def inputs(path: Path) -> list[Path]:
+    """The file or folder of this name, or the files that a pattern (`data/train-*.parquet`) finds."""
+    if user_path(path).exists():
+        return [path]
+    return sorted(path.parent.glob(path.name)) if "*" in path.name else []
 
 
 def _folder(path: Path) -> Rows:
@@ -199,6 +206,11 @@ def _json(path: Path) -> Rows:
         ) from None  # fmt: skip
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON ({error})", where=str(path)) from None
+    if isinstance(value, dict) and b"\n" not in raw.strip(
+        SPACE
+    ):  # JSON lines, of which there is one
+        yield from _jsonl(path)
+        return
     if not isinstance(value, list):
         raise DataError(
             f"holds a JSON {type(value).__name__}", where=str(path), allowed="a list [{…}]"

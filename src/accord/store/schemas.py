@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from accord.core.types import Answer, Message, Preference, Prompt, Ranking, Rating, Thumb, Writing
-from accord.store.conversations import Said, Turns, answered, kind_of, listed, number, turns, words
+from accord.store.conversations import (
+    Said,
+    Turns,
+    answered,
+    held,
+    kind_of,
+    listed,
+    number,
+    turns,
+    words,
+)
 from accord.store.readers import BadRow
 
 __all__ = [
@@ -312,8 +322,7 @@ def ranked(prompt: Part, column: str, answer: str, rank: str, source: str) -> Fo
         sources: list[str] = []
         for i, item in enumerate(listed(row.get(column), column)):
             at = f"{column}[{i}]"
-            if not isinstance(item, Mapping):
-                raise BadRow(at, f"is {kind_of(item)}", f"an object {{{answer}, {rank}}}")
+            item = held(item, at, f"{answer}, {rank}")
             texts.append(words(item.get(answer), f"{at}.{answer}"))
             found = number(item.get(rank), f"{at}.{rank}", "a rank from 1")
             if found < 1 or found != int(found):

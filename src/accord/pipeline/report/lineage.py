@@ -76,7 +76,8 @@ class _Part:
 def _parts(outputs: Outputs) -> list[_Part]:
     found = []
     for stage in outputs.stages:
-        rows = read_jsonl(stage.folder / "trained_on.jsonl")
+        kept = stage.folder / "trained_on.jsonl"
+        rows = read_jsonl(kept) if kept.exists() else []  # an older accord's sweep has none
         keys = rows[0].keys() if rows else {"worse"}
         what = "comparisons" if "worse" in keys else "demonstrations"
         what = "judged answers" if {"good", "steps"} & keys else what

@@ -30,7 +30,7 @@ def report(done: Any) -> Section:
 
 
 @stage(
-    "sweep", version=4, reads=READS, gives=Policy, run=f"{__name__}.run:run",
+    "sweep", version=5, reads=READS, gives=Policy, run=f"{__name__}.run:run",
     work=f"{__name__}.run:work", report=report,
 )  # fmt: skip
 class Sweep(Preference):

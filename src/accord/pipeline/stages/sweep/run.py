@@ -12,6 +12,7 @@ from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.preference import Preference
 from accord.pipeline.stages.preference.run import read_judged, work_at
 from accord.pipeline.stages.sweep import Sweep
+from accord.pipeline.stages.training.run import write_rows
 from accord.pipeline.work import Known, Work, limits_of
 from accord.train.optimise import Optimise, Progress
 from accord.train.preference import Material
@@ -57,6 +58,7 @@ def run(ctx: StageContext[Sweep]) -> StageResult:
     )
     picked = best(outcomes)
     use(picked, material, ctx.folder)
+    write_rows(ctx, material.trees(choose_loss(picked.point.loss))[0].items)
     rows = [
         {
             "label": o.point.label,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from accord.core.errors import DataError
@@ -23,8 +23,10 @@ __all__ = [
     "read_groups",
     "result",
     "snapshot_demonstrations",
+    "write_rows",
 ]
 
+Item = Demonstration | LabelledResponse | LabelledSteps | Group
 T = TypeVar("T", Group, LabelledSteps)
 
 
@@ -58,7 +60,7 @@ def common(ctx: StageContext[Any], config: Training) -> dict[str, Any]:
 def result(ctx: StageContext[Any], trained: Trained, metric: str, of: str) -> StageResult:
     """What a training stage tells; what it trained on, row by row, goes to trained_on.jsonl."""
     config, data = ctx.config, trained.data
-    write_jsonl(ctx.folder / "trained_on.jsonl", (row for x in data.items for row in rows_of(x)))
+    write_rows(ctx, data.items)
     headline = "nothing is held out to measure on"
     if metric in trained.metrics:
         headline = f"{metric} {trained.metrics[metric]} {of}"
@@ -72,9 +74,12 @@ def result(ctx: StageContext[Any], trained: Trained, metric: str, of: str) -> St
     return StageResult(trained.metrics, list(trained.notes), facts, headline)
 
 
-def rows_of(
-    item: Demonstration | LabelledResponse | LabelledSteps | Group,
-) -> Iterator[dict[str, Any]]:
+def write_rows(ctx: StageContext[Any], items: Iterable[Item]) -> None:
+    """What a stage trained on, for the way back to the judgments."""
+    write_jsonl(ctx.folder / "trained_on.jsonl", (row for x in items for row in rows_of(x)))
+
+
+def rows_of(item: Item) -> Iterator[dict[str, Any]]:
     """A single answer as one row, a group as one a comparison, with the judgments behind it."""
     if not isinstance(item, Group):
         row = {"prompt": item.prompt.id, "text": item.response.text, "sources": item.sources}
