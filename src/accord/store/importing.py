@@ -110,14 +110,11 @@ def import_file(
         raise ConfigError(
             f"unknown format {format!r}", where="format", allowed=", ".join(["auto", *FORMATS])
         )
+    facts = {"order_shown": "unknown"} | ({} if rater else {"many": True})
     job = _Job(
         store=store,
         report=ImportReport(path),
-        rater=Rater(
-            name=rater or path.name,
-            kind=rater_kind,
-            facts={"order_shown": "unknown"} | ({} if rater else {"many": True}),
-        ),
+        rater=Rater(name=rater or path.name, kind=rater_kind, facts=facts),
         is_named=rater is not None,
         at=at or datetime.now(UTC).isoformat(timespec="seconds"),
         max_prompt=max_prompt_chars,
