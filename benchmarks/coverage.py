@@ -15,8 +15,16 @@ from scipy.special import expit
 
 from accord.core.types import Metric
 from accord.stats.agreement import cohen_kappa, krippendorff_alpha, percent_agreement
+from accord.stats.calibration import calibration_error
 from accord.stats.elo import elo, play
-from accord.stats.intervals import cluster_mean, mean, paired_difference, proportion, robust_slope
+from accord.stats.intervals import (
+    cluster_mean,
+    correlation,
+    mean,
+    paired_difference,
+    proportion,
+    robust_slope,
+)
 from accord.stats.ranking import bradley_terry
 
 __all__ = ["WORLDS", "covered"]
@@ -120,6 +128,37 @@ def strengths(prior: bool, apart: bool) -> World:
     return world
 
 
+def correlations(skewed: bool) -> World:
+    rho = 0.6
+    truth = (np.exp(rho) - 1) / (np.e - 1) if skewed else rho
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        x = draw.standard_normal(k)
+        y = rho * x + (1 - rho**2) ** 0.5 * draw.standard_normal(k)
+        yield correlation(*(np.exp((x, y)) if skewed else (x, y))), truth  # type: ignore[arg-type]
+
+    return world
+
+
+def calibrations(confident: float) -> World:
+    """Log odds `confident` times what they should be; the truth is the same bins of 400,000 rows."""
+
+    def rows(n: int, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+        logit = 1.5 * draw.standard_normal(n)
+        return expit(logit), expit(logit / confident)
+
+    p, true = rows(400_000, np.random.default_rng(0))
+    truth = float(np.abs(np.bincount((p * 8).astype(int), p - true)).sum() / len(p))
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        p, true = rows(k, draw)
+        y = (draw.random(k) < true).astype(float)
+        found = calibration_error(p.tolist(), y.tolist(), range(k))
+        yield found, truth if confident != 1 else 0.0
+
+    return world
+
+
 def ratings(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
     """Elo against what it comes to on average over worlds of the same strengths and as many games."""
     theta = np.array([1.0, 0.0, -1.0])
@@ -147,6 +186,10 @@ WORLDS: dict[str, World] = {
     "paired difference of shares, 0.95 and 0.95": paired(0.95, 0.0),
     "difference of shares by clusters, p 0.5": slopes(0.5),
     "difference of shares by clusters, p 0.95": slopes(0.95),
+    "correlation of normal values": correlations(False),
+    "correlation of log-normal values": correlations(True),
+    "calibration error, calibrated": calibrations(1.0),
+    "calibration error, twice too confident": calibrations(2.0),
     "agreement, α and κ of 2 raters, 0.9 right": agreement(2, 0.9),
     "agreement and α of 3 raters, 0.7 right": agreement(3, 0.7),
     "strengths and differences": strengths(False, False),

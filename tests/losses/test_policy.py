@@ -255,6 +255,19 @@ def test_what_is_small_beside_the_spread_of_rewards_is_no_difference(offset: flo
     assert float(group_normalised(r)[1].std()) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("at", [-900.0, -0.9, 0.02, 31.0])
+def test_a_models_own_noise_is_no_difference_where_nothing_else_varies(at: float) -> None:
+    """One answer scored in several batches: up to 90 units in the last place apart (seen: 7 to 89)."""
+    unit = torch.finfo(torch.float32).eps * abs(at) / 2
+    r = torch.tensor([[at, at + 40 * unit, at - 49 * unit, at]])
+    assert (r[0, 1:3] != at).all()
+    for a in (leave_one_out(r), group_normalised(r), group_normalised(r, scale=False)):
+        assert not a.any()
+    told = torch.tensor([[at, at + 400 * unit, at, at]])
+    for a in (leave_one_out(told), group_normalised(told), group_normalised(told, scale=False)):
+        assert a.all()
+
+
 def test_rounding_of_the_terms_is_no_difference_of_their_sum() -> None:
     """Equal answers' KL is a small difference of large log-probs."""
     logps = t([[-90.0, -90.0]]).float()

@@ -270,7 +270,7 @@ stages:
     picked = next(p for p in points if p["picked"])
     assert [p["apart"] for p in points] == [apart, apart]
     assert result.metrics["accuracy"].model_dump(mode="json") == picked["metrics"]["accuracy"]
-    assert ("chosen by" in html) == apart
+    assert ("figures are of the other part" in html) == apart
     assert ("flattered" in html) != apart
     chose, told = (picked[of]["accuracy"]["n"] for of in ("chosen_by", "metrics"))
     assert chose % 2 == told % 2 == 0  # a prompt's two comparisons are on one side

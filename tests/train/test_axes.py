@@ -113,9 +113,12 @@ def test_rewards_that_ask_one_model_share_its_weights_and_what_it_said(
     assert sum("the value model starts fresh" in note for note in done.notes) == 1
     monkeypatch.undo()
     kept = [json.loads(x) for x in (tmp_path / "ppo/samples/00002.jsonl").read_text().splitlines()]
-    for row, p in zip(kept, prompts, strict=True):
-        answer = Response(text=row["response"], finish=row["finish"])
-        (alone,) = model([Exchange(prompt=p, response=answer)])
+    for row, exchange in zip(kept, asked[-1][1], strict=True):  # as sampled: a text may not tell
+        assert (row["response"], row["finish"]) == (
+            exchange.response.text,
+            exchange.response.finish,
+        )
+        (alone,) = model([exchange])
         assert row["parts"] == pytest.approx(alone, abs=1e-4)
 
 

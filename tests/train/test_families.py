@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from accord.core.errors import ConfigError, DataError
-from accord.core.types import LabelledResponse
+from accord.core.types import LabelledResponse, Prompt, Response
 from accord.lm.engine import Engine
 from accord.lm.score import token_logps
 from accord.losses import choose_loss, get_preference_loss, get_ranking_loss, get_unpaired_loss
-from accord.train.data import Trees
+from accord.train.data import Limits, Trees
 from accord.train.edges import flatten
 from accord.train.optimise import Objective, _accumulate
 from accord.train.pairs import pair_logps
+from accord.train.preference import train_preference
 from accord.train.rankings import only_ranked, order_of, ranking_objective
 from accord.train.scored import Scored, score
 from accord.train.unpaired import labelled_trees, mismatched, one_by_one, unpaired_objective
@@ -146,6 +148,32 @@ def test_partners_never_share_a_prompt() -> None:
     assert len(set(partners)) > 50  # a shuffle, not draws: nearly every answer is a partner once
     with pytest.raises(DataError, match="every answer is to the same prompt"):
         mismatched(["a", "a"])
+
+
+def test_a_partners_answer_is_read_as_far_as_there_are_positions(tmp_path: Path) -> None:
+    """A long prompt and another's long answer: each fits with its own, together they don't."""
+    config = transformers.GPT2Config(  # learned positions: beyond them is an IndexError
+        vocab_size=400, n_positions=64, n_embd=32, n_layer=1, n_head=4, bos_token_id=2, eos_token_id=2
+    )  # fmt: skip
+    model = transformers.GPT2LMHeadModel(config)
+    model.save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    long = Response(text="It arrives on Tuesday. " * 4, source="test", finish="stop")
+    short = Response(text="Yes.", source="test", finish="stop")
+    items = [
+        LabelledResponse(
+            prompt=Prompt.user("Where is my parcel? " * 4), response=short, desirable=True
+        ),
+        LabelledResponse(prompt=Prompt.user("Where?"), response=long, desirable=False),
+    ] * 2
+    done = train_preference(
+        fresh(tmp_path / "base"), items, run_dir=tmp_path / "run", tune="full", loss={"name": "kto"},
+        optimise_with=how(batch_size=4, max_steps=2), limits=Limits(max_prompt=60, max_completion=60),
+    )  # fmt: skip
+    assert len(done.data.items) == 4
+    assert not done.data.truncated
+    crossed = [len(t.prompt) + len(done.data.trees[1].completions[0]) for t in done.data.trees[:1]]
+    assert crossed[0] > 64
 
 
 @pytest.mark.parametrize("in_order", ["pairs", "good first", "bad first"])

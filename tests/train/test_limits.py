@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers
 
-from accord.core.errors import DataError
-from accord.core.types import Demonstration, Exchange, LabelledSteps, Prompt, Response
+from accord.core.errors import DataError, TemplateError
+from accord.core.types import Demonstration, Exchange, LabelledSteps, Message, Prompt, Response
 from accord.lm.chat import render_exchange, render_prompt
 from accord.lm.sample import LocalSampler, Sampling
 from accord.rewards.learned import load_reward_model
@@ -20,10 +20,21 @@ from accord.rewards.process_model import step_tree
 from accord.train.data import Limits
 from accord.train.policy import train_policy
 from accord.train.process import step_trees
+from accord.train.reward import train_reward
 from accord.train.rollout import roll_out_through
 from accord.train.settings import BestOfN, Grpo, OnlineDpo, Ppo, Rloo
-from tests.lm.tiny import tiny_tokenizer
-from tests.train.small import LORA, answer, fresh, how, prompt, reward, reward_model
+from tests.lm.tiny import CHATML, tiny_model, tiny_tokenizer
+from tests.train.small import (
+    LIMITS,
+    LORA,
+    answer,
+    fresh,
+    how,
+    many_pairs,
+    prompt,
+    reward,
+    reward_model,
+)  # fmt: skip
 
 ROOM = 128
 LONG = Prompt.user("How long is the warranty? " * 60)
@@ -153,6 +164,35 @@ def test_answers_to_centre_on_that_are_too_long_are_left_out(
     assert centre == pytest.approx(0.0, abs=1e-5)
 
 
+def test_an_answer_to_centre_on_that_the_template_refuses(tmp_path: Path) -> None:
+    """Named before training; with skip_bad left out and counted, and the rest centred on."""
+    refusing = "{% for m in messages if m.role == 'system' %}{{ raise_exception('no system') }}{% endfor %}"
+    tiny_model("llama").save_pretrained(tmp_path / "base")
+    tiny_tokenizer(refusing + CHATML).save_pretrained(tmp_path / "base")
+    told = Prompt(messages=(Message(role="system", content="Be brief."), *prompt(1).messages))
+    fits = Demonstration(prompt=prompt(0), response=answer(0))
+    keys: dict[str, Any] = {
+        "tune": LORA, "optimise_with": how(max_steps=2),
+        "centre_on": [Demonstration(prompt=told, response=answer(1)), fits],
+    }  # fmt: skip
+    steps: list[int] = []
+    with pytest.raises(TemplateError, match=r"no system.*\n?.*skip_bad"):
+        train_reward(
+            fresh(tmp_path / "base"), many_pairs(), run_dir=tmp_path / "a", limits=LIMITS,
+            on_step=lambda done, total, row: steps.append(done), **keys,
+        )  # fmt: skip
+    assert not steps
+    skips = LIMITS.model_copy(update={"skip_bad": True})
+    done = train_reward(
+        fresh(tmp_path / "base"), many_pairs(), run_dir=tmp_path / "b", limits=skips, **keys
+    )
+    assert [n for why, n in done.left_out.items() if "no system" in why] == [1]
+    (centre,) = load_reward_model(done.model, device="cpu")(
+        [Exchange(prompt=fits.prompt, response=fits.response)]
+    )
+    assert centre == pytest.approx(0.0, abs=1e-5)
+
+
 @pytest.mark.parametrize("finish", ["stop", "length"])
 def test_a_label_on_part_of_a_step_is_left_out(tiny: Path, finish: Any) -> None:
     lm = fresh(tiny)
@@ -190,6 +230,21 @@ def test_what_ended_an_answer_is_trained_as_it_was(tiny: Path) -> None:
             assert lm.tokenizer.decode(tree.completions[0]) == response.text + stop
     assert "string" in kinds
     assert through.ended_C.tolist() == [r.finish != "length" for (r,) in through.responses]
+
+
+@pytest.mark.parametrize("by", ["<|im_end|>", "<|im_end|>\n"])
+def test_a_stop_string_that_names_the_end_of_a_turn_is_that_token(tiny: Path, by: str) -> None:
+    """As servers say it where the token isn't their eos: no letters are trained that nobody wrote."""
+    tokenizer = fresh(tiny).tokenizer
+
+    def server(prompts: Any, sampling: Any, on_progress: Any = None) -> list[list[Response]]:
+        how = {"stop": [by, "###"], "ended_by": by}
+        return [[Response(text="It is open.", finish="string", sampling=how)] for _ in prompts]
+
+    made = roll_out_through(server, tokenizer, [prompt(0)], Sampling(stop=[by, "###"]))
+    whole = render_exchange(tokenizer, prompt(0), Response(text="It is open.", finish="stop"))
+    assert made.trees[0].completions == (whole.completion,)
+    assert made.ended_C.tolist() == [True]
 
 
 def test_an_answer_ended_by_nothing_known_is_left_out(tiny: Path) -> None:

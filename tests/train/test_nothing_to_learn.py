@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from accord.rewards.base import Context, reward
 from accord.train.policy import train_policy
 from accord.train.settings import BestOfN, Grpo, OnlineDpo, Ppo, Rloo
 from tests.lm.tiny import tiny_model, tiny_tokenizer
-from tests.train.small import fresh, prompt, saved_tensors
+from tests.train.small import LORA, fresh, prompt, saved_tensors
 
 METHODS = (Ppo, Rloo, Grpo, OnlineDpo, BestOfN)
 ALL = pytest.mark.parametrize("method", METHODS)
@@ -52,12 +53,13 @@ def run(
     model: Path, folder: Path, method: Any, rewards: Sequence[dict[str, Any]], **more: Any
 ) -> tuple[Path, list[dict[str, float]]]:
     rows: list[dict[str, float]] = []
+    tune = more.pop("tune", "full")
     keys = {
         "steps": 5, "batch_size": 4, "minibatch": 4, "n": 16, "lr": 1e-3, "max_new_tokens": 6,
         "kl": {"beta": 0.0}, "rollout_batch": 64, **({"value_lr": 1e-2} if method is Ppo else {}), **more,
     }  # fmt: skip
     done = train_policy(
-        fresh(model), [prompt(i) for i in range(4)], rewards, run_dir=folder, tune="full",
+        fresh(model), [prompt(i) for i in range(4)], rewards, run_dir=folder, tune=tune,
         settings=method(**keys), on_step=lambda done, total, row: rows.append(dict(row)),
     )  # fmt: skip
     return done.model, rows
@@ -78,6 +80,56 @@ def test_a_constant_reward_moves_no_weight(
         assert row["value"] == pytest.approx(worth, abs=1e-6)
         assert row["returns"] == pytest.approx(worth, abs=1e-6)
     assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
+
+
+@reward("uncertain")
+def uncertain(context: Context, *, about: float) -> Any:
+    """The same worth always, give or take what a reward model's own rounding is."""
+    draw = random.Random(1)
+    return lambda exchanges: [about * (1 + 3e-6 * draw.uniform(-1, 1)) for _ in exchanges]
+
+
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [
+        (Grpo, {"scale": False, "average": "constant"}),
+        (Grpo, {"kl": {"beta": 0.05}}),
+        (Grpo, {"kl": {"beta": 0.05, "control": "adaptive"}, "tune": LORA}),
+        (Rloo, {"kl": {"beta": 0.05, "control": "adaptive"}, "scale_rewards": True}),
+        (Ppo, {"kl": {"beta": 0.05, "control": "adaptive"}, "scale_rewards": True, "gamma": 1.0}),
+        (Ppo, {"missing_eos": {"treatment": "bootstrap"}, "tune": LORA}),
+    ],
+)
+def test_nothing_to_learn_under_other_settings(
+    stopping: Path, tmp_path: Path, method: Any, how: dict[str, Any]
+) -> None:
+    """A sum of rewards that only adds up to a constant, and the KL of a policy that has not moved."""
+    rewards = [
+        {"name": "planted", "ended": 0.7, "cut": 0.7},
+        {"name": "planted", "label": "other", "ended": 0.1, "cut": 0.1, "weight": 3.3},
+    ]
+    made = {}
+    for steps in (1, 4):
+        model, rows = run(
+            stopping, tmp_path / str(steps), method, rewards, **{**how, "steps": steps}
+        )
+        made[steps] = saved_tensors(model)
+        assert rows[-1]["eos_rate"] < 0.98
+    if how.get("tune", "full") == "full":
+        made[0] = saved_tensors(stopping)
+        assert all(torch.equal(made[0][name], made[4][name]) for name in made[0])
+    assert all(torch.equal(made[1][name], made[4][name]) for name in made[1])
+
+
+@pytest.mark.parametrize("method", [Rloo, Grpo, OnlineDpo, BestOfN])
+@pytest.mark.parametrize("about", [0.02, -40.0])
+def test_a_reward_that_only_its_rounding_varies_moves_no_weight(
+    stopping: Path, tmp_path: Path, method: Any, about: float
+) -> None:
+    model, rows = run(stopping, tmp_path, method, [{"name": "uncertain", "about": about}], steps=3)
+    before, after = saved_tensors(stopping), saved_tensors(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(row["silent_groups"] == 1.0 for row in rows)
 
 
 @pytest.mark.parametrize("method", [Rloo, Grpo, OnlineDpo, BestOfN])

@@ -382,3 +382,33 @@ def test_a_server_answers_instead_of_the_policy(tiny: Path, tmp_path: Path) -> N
     assert all(row["first_ratio_gap"] < 1e-4 for row in rows)  # the log-probs are the trainer's
     assert "sampler_gap" not in rows[0]  # a server tells none
     assert rows[0]["reward/pattern"] == 1.0
+
+
+def test_what_was_trained_is_kept_when_measuring_fails(tiny: Path, tmp_path: Path) -> None:
+    """An evaluation fails (a judge that is down): no step is done again, what is owed is measured."""
+    cfg = settings(Rloo, save_every=100, eval_every=3)
+
+    def train(folder: Path, fails_at: int, steps: list[int]) -> Any:
+        asked: list[int] = []
+
+        def measure(rollout: Any) -> dict[str, float]:
+            asked.append(1)
+            if len(asked) == fails_at:
+                raise RunError("the judge is down")
+            return {"length": float(sum(rollout.lengths))}
+
+        keys = {"held": PROMPTS[:2], "evaluate": measure}
+        return run(tiny, folder, cfg, on_step=lambda done, *_: steps.append(done), **keys)
+
+    whole, _ = train(tmp_path / "whole", 0, [])
+    for fails_at, at in ((1, 3), (2, 4)):
+        folder, steps = tmp_path / str(at), list[int]()
+        with pytest.raises(RunError, match="the judge is down"):
+            train(folder, fails_at, steps)
+        assert checkpoint_step(folder) == at
+        done, _ = train(folder, 0, steps)
+        assert steps == [n for n in (1, 2, 3, 4) if n != at]
+        for file in ("metrics.jsonl", f"samples/{at:05d}.jsonl"):
+            assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+        before, after = saved_tensors(whole.model), saved_tensors(done.model)
+        assert all(torch.equal(before[name], after[name]) for name in before)

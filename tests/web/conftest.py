@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from accord.web.app import create_app
 from accord.web.site import Site
 from accord.web.studies import load_study
 from tests.store.conftest import postgres
+from tests.web.serving import served
 
 ORIGIN = "http://localhost:8000"
 PASSWORD = "correct horse battery"
@@ -139,3 +141,56 @@ def enter(site: Site) -> Enter:
 def loaded(site: Site, study: Study) -> Study:
     load_study(site, study)
     return study
+
+
+# -- a real browser ---------------------------------------------------------------------------------
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+REFUSED = re.compile(r"\b(40[139]|422|50[037])\b|net::ERR|htmx:(afterRequest|sendError|timeout)")
+"""What Chromium and htmx say on the console of requests that failed: tests look at what the page says."""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="browser: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        path = next(p for name in CHROMIUM if (p := shutil.which(name)))
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def work(site: Site, chromium: Any) -> Iterator[Open]:
+    """work(study, width=…): a page signed in as anna, at the first question. At the end nothing may have been
+    refused by the policy, and no script may have failed."""
+    said: list[str] = []
+    contexts = []
+    with served(site) as origin:
+        accounts.add_account(site, "anna", PASSWORD)
+
+        def start(study: Study, width: int = 1280, role: str = "annotator", **how: Any) -> Any:
+            load_study(site, study)
+            accounts.set_role(site, "tents", "anna", role, "test")
+            context = chromium.new_context(viewport={"width": width, "height": 800}, **how)
+            context.set_default_timeout(20_000)
+            contexts.append(context)
+            page = context.new_page()
+            page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
+            page.on("pageerror", lambda e: said.append(str(e)))
+            page.on("dialog", lambda d: said.append(f"dialog {d.message}"))
+            page.goto(origin)
+            from tests.web.browsing import sign_in
+
+            sign_in(page)
+            page.wait_for_selector("#work, .study, .quiz")
+            return page
+
+        yield start
+        for context in contexts:
+            context.close()
+    assert [s for s in said if not REFUSED.search(s)] == []

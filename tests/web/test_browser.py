@@ -3,85 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from accord.core.types import Answer, Preference, Ranking, Rating, StepLabels, Thumb, Writing
-from accord.feedback.study import Study
 from accord.web import accounts, leases, tables
 from accord.web.site import Site
-from accord.web.studies import load_study
-from tests.web.conftest import PAIRS, PASSWORD, Clock, pairs_study, study_of
-from tests.web.serving import served
+from tests.web.browsing import press, settle
+from tests.web.conftest import PAIRS, PASSWORD, Clock, Open, pairs_study, study_of
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="browser: pip install playwright")
 pytestmark = pytest.mark.browser
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 LONG = "A line that is long enough to wrap on a phone, said again. " * 30
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        path = next(p for name in CHROMIUM if (p := shutil.which(name)))
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-Open = Callable[..., Any]
-
-
-@pytest.fixture
-def work(site: Site, chromium: Any) -> Iterator[Open]:
-    """work(study, width=…): a page signed in as anna, at the first question. At the end nothing may have been
-    refused by the policy, and no script may have failed."""
-    said: list[str] = []
-    contexts = []
-    with served(site) as origin:
-        accounts.add_account(site, "anna", PASSWORD)
-
-        def start(study: Study, width: int = 1280, role: str = "annotator", **how: Any) -> Any:
-            load_study(site, study)
-            accounts.set_role(site, "tents", "anna", role, "test")
-            context = chromium.new_context(viewport={"width": width, "height": 800}, **how)
-            context.set_default_timeout(20_000)
-            contexts.append(context)
-            page = context.new_page()
-            page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
-            page.on("pageerror", lambda e: said.append(str(e)))
-            page.on("dialog", lambda d: said.append(f"dialog {d.message}"))
-            page.goto(origin)
-            page.wait_for_selector("[name=name]:focus")
-            page.keyboard.type("anna")
-            page.keyboard.press("Tab")
-            page.keyboard.type(PASSWORD)
-            page.keyboard.press("Enter")
-            page.wait_for_selector("#work, .study")
-            return page
-
-        yield start
-        for context in contexts:
-            context.close()
-    assert [s for s in said if "409" not in s and "422" not in s] == []
-
-
-def press(page: Any, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
-
-
-def settle(page: Any, site: Site, n: int) -> Any:
-    """The n-th judgment, once it is in the store."""
-    for _ in range(600):
-        if site.store.counts()["judgments"] >= n:
-            return site.store.judgments()[n - 1]
-        page.wait_for_timeout(30)
-    raise AssertionError(f"judgment {n} never came: {page.locator('#status').inner_text()}")
 
 
 KINDS: dict[str, tuple[dict[str, Any], list[str], list[str], Answer]] = {

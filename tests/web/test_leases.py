@@ -364,6 +364,13 @@ def test_a_rater_meets_some_questions_again_and_nothing_but_the_rater_is_measure
     assert len(given) == 80 + many
     turned = sum(g.repeat and g.kind == "thumb" for g in given)
     assert turned
+    pooled = study_snapshot(
+        site, "tents"
+    ).labelled()  # the last answer counts, here as on the pages
+    assert len(pooled) == 20
+    assert sum(not x.desirable for x in pooled) == turned
+    last = [g for g in quality.answers(site, "tents") if g.kind == "thumb"]
+    assert sum(g.judgment.answer == Thumb(up=False) for g in last) == turned
     (rater,) = quality.rater_rows(site, "tents", given)
     assert rater["judgments"] == 80
     assert rater["itself"].n == many

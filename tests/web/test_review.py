@@ -60,8 +60,8 @@ def test_progress_agreement_and_raters(site: Site, enter: Enter) -> None:
     (row,) = quality.agreement(given)
     assert (row["judgments"], row["questions"], row["twice"]) == (18, 6, 6)
     assert row["percent"].value == pytest.approx(1 / 3)  # one pair of three agrees
-    # nominal alpha by hand: observed 2/3, expected 1 - (12·11 + 6·5)/(18·17)
-    assert row["alpha"].value == pytest.approx(1 - (2 / 3) / (1 - (12 * 11 + 6 * 5) / (18 * 17)))
+    # nominal alpha by hand: observed 2/3; which response is the first means nothing, so both are as frequent
+    assert row["alpha"].value == pytest.approx(1 - (2 / 3) / (1 - 2 * (9 * 8) / (18 * 17)))
     rows = {r["name"]: r for r in quality.rater_rows(site, "tents", given)}
     assert rows["anna"]["agreement"].value == 0.5
     assert rows["cleo"]["agreement"].value == 0.0

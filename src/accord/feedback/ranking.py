@@ -219,8 +219,9 @@ def rank_responses(
     snapshot: Snapshot, *, cast: Ballots | None = None, level: float = 0.95
 ) -> dict[str, list[tuple[str, Metric]]]:
     """For each prompt id the ids of its compared responses, the best first, with strengths in logits around
-    the prompt's mean: Bradley-Terry with a normal prior of sd 1, since each has few votes. The intervals are
-    the posterior's."""
+    the prior's mean, 0: Bradley-Terry with a normal prior of sd 1, since each has few votes. The intervals
+    are the posterior's quantiles; with more than 200 responses they are normal, from the curvature, and so
+    too short on the far side of one that never lost. Each metric's `method` says which."""
     cast = cast or ballots(snapshot)
     ids = list(dict.fromkeys(i for pair in cast.pairs for i in pair))
     number = {r: k for k, r in enumerate(ids)}

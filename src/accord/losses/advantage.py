@@ -11,6 +11,9 @@ from torch import Tensor
 __all__ = ["alike", "gae", "group_normalised", "leave_one_out", "rounding", "whiten"]
 
 SAME = 8  # units in the last place: equal sums of several terms differ by no more
+NOISE = (
+    128  # units in the last place: what a reward model says of one answer twice differs by up to 90
+)
 SHARE = 1e-4  # of the spread of all rewards: a reward model's own noise is about a tenth of this
 
 
@@ -86,30 +89,29 @@ def leave_one_out(rewards_GK: Tensor, *, within: Tensor | float = 0.0) -> Tensor
 
 def alike(rewards_GK: Tensor, *, within: Tensor | float = 0.0) -> Tensor:
     """Groups [G] whose rewards differ by nothing that counts: by less than `SHARE` of the mean distance of
-    all rewards here from their median, by no more than rounding (what is left of equal rewards once they have
-    been added up in this precision), or by `within`, where they come from larger terms than themselves. A
-    constant added to all rewards changes nothing but the rounding. NaN as in `leave_one_out`; a group without
-    any reward is alike."""
+    all rewards here from their median, by no more than `NOISE` of their own size, or by `within`, where they
+    come from larger terms than themselves. A constant added to all rewards changes nothing but the noise. NaN
+    as in `leave_one_out`; a group without any reward is alike."""
     there_GK = ~rewards_GK.isnan()
     most_G = torch.where(there_GK, rewards_GK, -torch.inf).amax(-1)
     least_G = torch.where(there_GK, rewards_GK, torch.inf).amin(-1)
     rounded_G = torch.finfo(rewards_GK.dtype).eps * torch.maximum(most_G.abs(), least_G.abs())
     known = rewards_GK[there_GK]
     spread = (known - known.median()).abs().mean() if len(known) else known.sum()
-    return ~(most_G - least_G > SAME * rounded_G + SHARE * spread + within)
+    return ~(most_G - least_G > NOISE * rounded_G + SHARE * spread + within)
 
 
 def group_normalised(rewards_GK: Tensor, *, scale: bool = True) -> Tensor:
     """GRPO (Shao et al. 2024, section 4.1.2): (r - mean)/std of the group; without `scale` r - mean
-    (Dr. GRPO, Liu et al. 2025). A group whose rewards are `alike` gives 0, not noise over 1e-4;
-    std is unbiased. NaN as in `leave_one_out`."""
+    (Dr. GRPO, Liu et al. 2025). A group whose rewards are `alike` gives 0 with either; std is
+    unbiased. NaN as in `leave_one_out`."""
     there_GK = ~rewards_GK.isnan()
     known_GK = torch.where(there_GK, rewards_GK, torch.zeros_like(rewards_GK))
     n_G1 = there_GK.sum(-1, keepdim=True)
     mean_G1 = known_GK.sum(-1, keepdim=True) / n_G1.clamp(min=1)
-    centred_GK = torch.where(there_GK, known_GK - mean_G1, torch.zeros_like(known_GK))
+    tells_GK = there_GK & ~alike(rewards_GK).unsqueeze(-1)
+    centred_GK = torch.where(tells_GK, known_GK - mean_G1, torch.zeros_like(known_GK))
     if not scale:
         return centred_GK
     std_G1 = (centred_GK.square().sum(-1, keepdim=True) / (n_G1 - 1).clamp(min=1)).sqrt()
-    silent_G1 = alike(rewards_GK).unsqueeze(-1)
-    return torch.where(silent_G1, torch.zeros_like(centred_GK), centred_GK / std_G1)
+    return torch.where(tells_GK, centred_GK / std_G1, torch.zeros_like(centred_GK))

@@ -14,8 +14,8 @@ from accord.stats.resampling import Floats
 
 __all__ = ["Bin", "calibration_error", "reliability"]
 
-RESAMPLES = 1000
-MOST, STEPS = 12.0, 14  # standard errors that gaps may be off by, and halvings of them
+RESAMPLES = 2000
+MOST, STEPS = 12.0, 12  # standard errors that gaps may be off by, and halvings of them
 TIE = 1e-9
 Ints = NDArray[np.int64]
 

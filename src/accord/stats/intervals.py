@@ -32,6 +32,8 @@ __all__ = [
     "robust_slope",
 ]
 
+JACKKNIFED = 8  # values from which on leaving each out says how far a correlation may be off
+
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
     """The values as an array; DataError when one is NaN or infinite, for then no figure means anything."""
@@ -186,7 +188,9 @@ def paired_difference(
 
 
 def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) -> Metric:
-    """Pearson's r with Fisher's z interval (Fisher 1921); undefined for a constant side."""
+    """Pearson's r with Fisher's z interval (Fisher 1921), which is for normal values and holds skewed ones'
+    as seldom as 0.73: from 8 values on it is no narrower than the jackknife's, with degrees of freedom by its
+    own kurtosis. Undefined for a constant side."""
     n = len(x)
     a, b = _finite(x), _finite(y)
     if n < 4 or a.std() == 0 or b.std() == 0:
@@ -196,8 +200,27 @@ def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) 
     if abs(r) == 1.0:
         return Metric(value=r, low=r, high=r, n=n, level=level, method="fisher z")
     half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    if n >= JACKKNIFED:
+        half = max(half, _jackknifed(a, b, math.atanh(r), level))
     low, high = (math.tanh(math.atanh(r) + h) for h in (-half, half))
     return Metric(value=r, low=low, high=high, n=n, level=level, method="fisher z")
+
+
+def _jackknifed(x: Floats, y: Floats, z: float, level: float) -> float:
+    """Half of the interval of Fisher's z by leaving out each value once."""
+    n, x, y = len(x), (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
+    sx, sy, sxx, syy, sxy = (s.sum() - s for s in (x, y, x * x, y * y, x * y))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variances = (sxx - sx**2 / (n - 1)) * (syy - sy**2 / (n - 1))
+        z_N = np.arctanh((sxy - sx * sy / (n - 1)) / np.sqrt(variances))
+    z_N = np.where(np.isfinite(z_N), z_N, z)  # the rest is on a line, or one side constant
+    squares_N = (z_N - z_N.mean()) ** 2
+    total = float(squares_N.sum())
+    if total < 1e-18:
+        return 0.0
+    spread = float((squares_N**2).sum()) / total**2 - 1 / n
+    df = min(max(2 / max(spread, 1e-9), 1.0), n - 1.0)
+    return float(stats.t.ppf(0.5 + level / 2, df)) * math.sqrt((n - 1) / n * total)
 
 
 def robust_slope(

@@ -113,7 +113,8 @@ class Strengths:
         """β, logits per unit of each covariate."""
         n = round(float(self.compared_N.sum() / 2))
         items = len(self.theta_N)
-        scale_F = self.beta_se_F / np.sqrt(np.maximum(self.spread.variance[items:-1], 1e-300))
+        with np.errstate(invalid="ignore"):  # what can't be told is infinite in both
+            scale_F = self.beta_se_F / np.sqrt(np.maximum(self.spread.variance[items:-1], 1e-300))
         return [
             normal(
                 b, se, n, self.level, self.method,

@@ -69,7 +69,7 @@ class Trees:
             f"nothing is left to train on; left out: {reasons}"
             if reasons
             else "there is nothing to train on: no item was given, or none with a comparison",
-            mend="raise max_prompt and max_completion" if "tokens" in reasons else "check the data",
+            mend="raise max_prompt and max_completion" if "token" in reasons else "check the data",
         )
 
 

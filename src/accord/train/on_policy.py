@@ -23,8 +23,8 @@ from accord.core.rundir import MetricsLog, write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt
 from accord.lm.engine import ContinuationLogps
-from accord.lm.sample import Sampler, Sampling
-from accord.losses import clipped, kl_estimate, sequence_ratio
+from accord.lm.sample import Sampler
+from accord.losses import clipped, kl_estimate, rounding, sequence_ratio
 from accord.rewards.compose import Rewards
 from accord.train.actors import Actors
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
@@ -39,19 +39,12 @@ from accord.train.optimise import (
     check_finite,
     lr_scale,
     one_step,
-)
-from accord.train.rollout import Rollout, roll_out, roll_out_through
+)  # fmt: skip
+from accord.train.rollout import Rollout, roll_out, roll_out_through, sampling
 from accord.train.settings import Average, OnPolicy, Ratio
 from accord.train.trackers import tracking
 
 __all__ = ["Advantages", "Method", "Surrogate", "on_policy"]
-
-
-def sampling(cfg: OnPolicy, seed: int, n: int | None = None) -> Sampling:
-    """How answers are drawn."""
-    return Sampling(
-        max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature, n=n or cfg.n, stop=cfg.stop, seed=seed
-    )  # fmt: skip
 
 
 def optimiser_settings(cfg: OnPolicy, lr: float | None = None) -> Optimise:
@@ -127,9 +120,8 @@ def on_policy(
     """Train the policy (and value model) of `actors` in place; why it ended before `steps`, or "".
 
     `sampler` answers instead of the policy's own model (a server that serves the same weights); `publish`
-    gives it the weights before each step.
-    `held` prompts are answered every `eval_every` steps and at the end; the answers are kept in
-    folder/samples, and `evaluate` says what else is measured on them.
+    gives it the weights before each step. `held` prompts are answered every `eval_every` steps and at the
+    end; the answers are kept in folder/samples, and `evaluate` says what else is measured on them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = _Loop(actors, prompts, rewards, cfg, method, seed, folder, sampler, publish)
@@ -138,6 +130,19 @@ def on_policy(
     start = load_checkpoint(folder, parameters, made.policy_optimiser, run, more)
     made.restore(more)
     log = MetricsLog(folder / "metrics.jsonl", start)
+
+    def due(done: int) -> bool:
+        last = done == cfg.steps or bool(made.state.ended)
+        return bool(held) and (last or bool(cfg.eval_every and done % cfg.eval_every == 0))
+
+    def save(done: int) -> None:
+        save_checkpoint(folder, parameters, made.policy_optimiser, done, run, made.saved())
+
+    for owed in log.rows()[-1:] if due(start) else ():  # what measuring ran into is over
+        if not any(name.startswith("eval/") for name in owed):
+            owed |= made.evaluate(owed.pop("step"), held, evaluate)
+            log = MetricsLog(folder / "metrics.jsonl", start - 1)
+            log.add(start, owed)
     with tracking(trackers, folder.name, folder) as track:
         for step in range(start, cfg.steps):
             if made.state.ended:
@@ -145,13 +150,18 @@ def on_policy(
             row = made.step(step)
             done = step + 1
             last = done == cfg.steps or bool(made.state.ended)
-            if held and (last or (cfg.eval_every and done % cfg.eval_every == 0)):
-                row |= made.evaluate(done, held, evaluate)
+            if due(done):
+                try:
+                    row |= made.evaluate(done, held, evaluate)
+                except BaseException:  # what was trained is kept, whatever measuring runs into
+                    log.add(done, row)
+                    save(done)
+                    raise
             check_finite(row, f"{folder} step {done}", "lower lr; the last checkpoint is kept")
             log.add(done, row)
             track(done, row)
             if done % cfg.save_every == 0 or last:
-                save_checkpoint(folder, parameters, made.policy_optimiser, done, run, made.saved())
+                save(done)
             if on_step:
                 on_step(done, cfg.steps, row)
     return made.state.ended
@@ -200,10 +210,8 @@ class _Loop:
         """One step: what it measured."""
         cfg = self.cfg
         torch.manual_seed(derive_seed(self.seed, "step", step))  # dropout
-        for made, optimiser in (
-            (self.policy, self.policy_optimiser),
-            (self.value, self.value_optimiser),
-        ):
+        both = (self.policy, self.policy_optimiser), (self.value, self.value_optimiser)
+        for made, optimiser in both:
             for group in optimiser.param_groups if optimiser and made else ():
                 group["lr"] = made.lr * lr_scale(step, cfg.steps, made)
         chosen = batch_items(len(self.prompts), step, self.policy, self.seed)
@@ -302,8 +310,7 @@ class _Loop:
         told = {f"eval/dropped/{label}": float(n) for label, n in scored.dropped.items()}
         told |= {f"eval/cut/{label}": share for label, share in scored.cut.items()}
         known = [x for x in scored.total if not math.isnan(x)]
-        if known:
-            told["eval/reward"] = _mean(known)
+        told |= {"eval/reward": _mean(known)} if known else {}
         return told | {f"eval/{k}": x for k, x in (measure(made) if measure else {}).items()}
 
 
@@ -314,6 +321,7 @@ def policy_objective(
     """The surrogate over the rollout's trees. Answers without a score weigh nothing and count nothing.
     `gaps` is told the largest |ratio - 1| of each micro-batch."""
     trees, lengths = found.rollout.trees, found.lengths
+    noise = float(rounding(found.old_S, found.reference_S))  # no KL: Adam would make a step of it
     kept_C = found.kept_C.float()
     one_C = torch.ones(len(lengths))
     per_C = {"token": one_C, "sum": one_C, "sequence": 1.0 / torch.tensor(lengths),
@@ -339,7 +347,8 @@ def policy_objective(
             new_S = sequence_ratio(new_S, old_S, out.lengths)
         loss_S = method.surrogate(new_S, old_S, a_S)
         if method.kl_loss and beta:
-            loss_S = loss_S + beta * kl_estimate(out.tokens_S, ref_S, estimator="k2")
+            k2_S = kl_estimate(out.tokens_S, ref_S, estimator="k2")
+            loss_S = loss_S + beta * k2_S.where((out.tokens_S - ref_S).abs() > noise, 0.0)
         if cfg.entropy:
             assert out.entropy_S is not None
             loss_S = loss_S - cfg.entropy * out.entropy_S

@@ -24,7 +24,14 @@ from accord.lm.scalar_head import ScalarHead
 from accord.losses import PairScores, reward_losses, soft
 from accord.rewards.learned import RewardModel, read
 from accord.stats.intervals import cluster_mean
-from accord.train.data import Limits, Trees, check_room, group_by_prompt, group_trees
+from accord.train.data import (
+    Limits,
+    Trees,
+    check_room,
+    group_by_prompt,
+    group_trees,
+    understood,
+)
 from accord.train.edges import Average, edge_weights, flatten, hit
 from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
 from accord.train.trainee import Trained, Tune, fingerprint, prepare
@@ -142,13 +149,14 @@ def _to_centre_on(
     found, left_out = [], Counter[str]()
     for item in reference:
         exchange = Exchange(prompt=item.prompt, response=item.response)
-        tokens = len(read(model.tokenizer, exchange).prompt)
-        if tokens > limits.max_prompt:
-            left_out[f"to centre on: prompt over {limits.max_prompt} tokens"] += 1
-        elif not model.fits(item.prompt):
-            left_out["to centre on: prompt over the model's positions"] += 1
-        else:
-            found.append(exchange)
+        with understood(data, item.prompt, limits):
+            tokens = len(read(model.tokenizer, exchange).prompt)
+            if tokens > limits.max_prompt:
+                left_out[f"to centre on: prompt over {limits.max_prompt} tokens"] += 1
+            elif not model.fits(item.prompt):
+                left_out["to centre on: prompt over the model's positions"] += 1
+            else:
+                found.append(exchange)
     data.left_out.update(left_out)
     for text in said(left_out, "answers") if tell else ():
         tell(text)  # type: ignore[misc]

@@ -15,13 +15,21 @@ from torch import Tensor
 
 from accord.core.errors import RunError
 from accord.core.types import Exchange, Prompt, Response
-from accord.lm.chat import Rendered, render_exchange
+from accord.lm.chat import Rendered, render_exchange, stop_ids
 from accord.lm.load import LanguageModel
 from accord.lm.sample import LocalSampler, Sampler, Sampling
 from accord.lm.server import Said, ServerSampler
 from accord.lm.tree import Tree
+from accord.train.settings import OnPolicy
 
-__all__ = ["Rollout", "roll_out", "roll_out_through"]
+__all__ = ["Rollout", "roll_out", "roll_out_through", "sampling"]
+
+
+def sampling(cfg: OnPolicy, seed: int, n: int | None = None) -> Sampling:
+    """How answers are drawn."""
+    return Sampling(
+        max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature, n=n or cfg.n, stop=cfg.stop, seed=seed
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,10 +129,13 @@ def roll_out_through(
 
 
 def _tokens(tokenizer: Any, prompt: Prompt, response: Response, sampling: Sampling) -> Rendered:
-    """The tokens of an answer, and of the stop string that ended it, which the policy wrote as well."""
+    """The tokens of an answer, and of the stop string that ended it, which the policy wrote as well. A stop
+    string that is the name of a token that ends turns is that token: the turn ended."""
     only = sampling.stop[0] if len(sampling.stop) == 1 else ""
     by = (response.sampling or {}).get("ended_by", only) if response.finish == "string" else ""
-    whole = response.model_copy(update={"text": response.text + by})
+    ends = by.strip() and tokenizer.convert_tokens_to_ids(by.strip()) in stop_ids(tokenizer)
+    said: dict[str, Any] = {"finish": "stop"} if ends else {"text": response.text + by}
+    whole = response.model_copy(update=said)
     return render_exchange(tokenizer, prompt, whole, sampled=True)
 
 

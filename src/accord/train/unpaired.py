@@ -21,6 +21,7 @@ from accord.core.seeds import rng
 from accord.core.types import Group, LabelledResponse, Metric, Pair
 from accord.lm.chat import render_exchange, render_prompt
 from accord.lm.engine import Engine
+from accord.lm.room import positions
 from accord.lm.score import token_logps
 from accord.lm.tree import Tree
 from accord.losses import LabelledLogps, reference_point
@@ -101,12 +102,13 @@ def mismatched(prompts: Sequence[Any], seed: int = 17) -> list[int]:
     return [next(j for j in at if prompts[j] != prompts[i]) for i, at in enumerate(ahead)]
 
 
-def _crossed(data: Trees, partners: Sequence[int]) -> list[Tree]:
-    """Each item's prompt with its partner's answer."""
-    return [
-        Tree(tree.prompt, data.trees[j].completions)
-        for tree, j in zip(data.trees, partners, strict=True)
-    ]
+def _crossed(data: Trees, partners: Sequence[int], most: float) -> list[Tree]:
+    """Each item's prompt with its partner's answer, as much of it as `most` positions leave room for."""
+    found = []
+    for tree, j in zip(data.trees, partners, strict=True):
+        (answer,) = data.trees[j].completions
+        found.append(Tree(tree.prompt, (answer[: int(min(len(answer), most - len(tree.prompt)))],)))
+    return found
 
 
 def unpaired_objective(
@@ -122,10 +124,10 @@ def unpaired_objective(
     """Weighted sum of losses, counted in weight. `references` gives token log-probs of trees under the
     starting weights; `reads` says what the loss takes its mean of (see losses.unpaired).
     """
-    own = references(data.trees)
     prompts = [tree.prompt for tree in data.trees]
-    kl_reads = reads == "mismatched"
-    crossed = _crossed(data, partners or mismatched(prompts)) if kl_reads else data.trees
+    kl_reads, most = reads == "mismatched", positions(engine.model)
+    crossed = _crossed(data, partners or mismatched(prompts), most) if kl_reads else data.trees
+    own = references(data.trees)
     crossed_reference = references(crossed) if kl_reads else own
     labels = [item.desirable for item in data.items]
 

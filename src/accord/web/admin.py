@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from accord.core.config import parse_yaml, validate
-from accord.core.errors import AccordError, ConfigError, DataError
+from accord.core.errors import ConfigError, DataError
 from accord.feedback.study import Arms, Item, Overlap, Study
 from accord.web import accounts, audit, hooks, tables, throttle, tokens
 from accord.web.pages import page
@@ -152,7 +152,7 @@ def save_settings(request: Request, here: Manager, form: Checked) -> Response:
             Study, {**here.study.model_dump(), **_settings(form)}, where="settings"
         )  # fmt: skip
         check_arm(here.site, changed)
-    except (AccordError, ValueError) as error:
+    except (ConfigError, DataError, ValueError) as error:
         return _settings_page(request, here, str(error), status=422)
     save_study(here.site, changed, here.who.name)
     return _back(here, "settings?notice=saved")
@@ -188,7 +188,7 @@ def add_questions(request: Request, here: Manager, form: Checked) -> Response:
             if line.strip()
         ]
         new = add_items(here.site, here.study, block, items, here.who.name)
-    except (AccordError, ValueError) as error:
+    except (ConfigError, DataError, ValueError) as error:
         return _settings_page(request, here, str(error), status=422)
     return _settings_page(request, here, f"{new} new questions.")
 
@@ -278,7 +278,7 @@ def make_study(request: Request, site: TheSite, who: Signed, form: Checked) -> R
         if site.study(study.name) is not None:
             raise ConfigError("is taken", where=f"the name {study.name!r}", mend="choose another")
         load_study(site, study, who.name)
-    except AccordError as error:
+    except (ConfigError, DataError) as error:
         return page(request, "new_study.html", who, text=text, notice=str(error), status=422)
     return RedirectResponse(f"/studies/{study.name}", status_code=303)
 
