@@ -20,7 +20,7 @@ def _without_password(answers: str | None) -> str | None:
 
 
 @stage(
-    "ask", reads={"policy": Policy, "data": Data}, gives=Round, run=f"{__name__}.run:run",
+    "ask", version=2, reads={"policy": Policy, "data": Data}, gives=Round, run=f"{__name__}.run:run",
     work=f"{__name__}.run:work",
 )  # fmt: skip
 class Ask(StageConfig):

@@ -124,7 +124,7 @@ def report(named: str, done: Any) -> Section:
 def on_policy(kind: str, named: str) -> Callable[[type[OnPolicyStage]], type[OnPolicyStage]]:
     """Register a method; `named` is what the report calls it."""
     return stage(
-        kind, version=2, gives=Policy, reads={"init": Policy, "data": Data, "rewards": Scorer},
+        kind, version=3, gives=Policy, reads={"init": Policy, "data": Data, "rewards": Scorer},
         run=f"{CODE}:run", work=f"{CODE}:work", writes=f"{CODE}:writes", report=partial(report, named),
     )  # fmt: skip
 

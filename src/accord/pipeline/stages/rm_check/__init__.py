@@ -30,7 +30,7 @@ def report(done: Any) -> Section:
 
 
 @stage(
-    "rm_check", reads={"models": RewardModel, "data": Round}, run=f"{__name__}.run:run",
+    "rm_check", version=2, reads={"models": RewardModel, "data": Round}, run=f"{__name__}.run:run",
     work=f"{__name__}.run:work", report=report,
 )  # fmt: skip
 class RmCheck(StageConfig):
