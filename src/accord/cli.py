@@ -11,6 +11,7 @@ import typer
 
 from accord.cli_collect import collect_app
 from accord.cli_plan import plan_app
+from accord.cli_world import world_app
 from accord.core.errors import AccordError, DataError
 
 __all__ = ["app", "main"]
@@ -25,6 +26,7 @@ train_app = typer.Typer(help="Train one stage without a recipe.", no_args_is_hel
 app.add_typer(train_app, name="train")
 app.add_typer(collect_app, name="collect")
 app.add_typer(plan_app, name="plan")
+app.add_typer(world_app, name="world")
 
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: --set dpo.loss.beta=0.3")
@@ -34,7 +36,7 @@ Only = Annotated[list[str] | None, typer.Option("--only", help="Run this stage o
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget earlier outputs of these stages.")]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="A Python file with stages, losses or rewards (repeatable)."),
+    typer.Option("--plugin", help="A Python file that registers things of your own (repeatable)."),
 ]
 Check = Annotated[
     bool, typer.Option("--check", help="Validate recipe, data and disk; run nothing.")
@@ -43,9 +45,11 @@ RUNS = Path("runs")
 
 
 @app.command()
-def demo(runs: Runs = RUNS, sets: Sets = None, fresh: Fresh = False) -> None:
+def demo(
+    runs: Runs = RUNS, sets: Sets = None, fresh: Fresh = False, plugins: Plugins = None
+) -> None:
     """Run the embedded default: Harbor & Pine, from judgments to a report."""
-    _run("support", runs, sets, None, fresh, False)
+    _run("support", runs, sets, None, fresh, False, plugins)
 
 
 @app.command()
@@ -87,11 +91,15 @@ def sweep(
     fresh: Fresh = False,
     check: Check = False,
     runs: Runs = RUNS,
+    plugins: Plugins = None,
 ) -> None:
     """Train a preference stage at every point of a grid and compare them in one table."""
     from accord.cli_sweep import run_sweep
 
-    run_sweep(recipe, over or [], stage, sets or [], runs, fresh=fresh, check=check)
+    run_sweep(
+        recipe, over or [], stage, sets or [], runs, fresh=fresh, check=check,
+        plugins=plugins or [],
+    )  # fmt: skip
 
 
 @app.command(name="import")
@@ -208,7 +216,9 @@ def trust(
     )  # fmt: skip
 
 
-def _train(kind: str, data: str, model: str, name: str, sets: Any, runs: Path, fresh: bool) -> None:
+def _train(
+    kind: str, data: str, model: str, name: str, sets: Any, runs: Path, fresh: bool, plugins: Any
+) -> None:
     from accord.pipeline import runner
     from accord.pipeline.recipe import build_recipe
     from accord.pipeline.terminal import Terminal
@@ -216,7 +226,7 @@ def _train(kind: str, data: str, model: str, name: str, sets: Any, runs: Path, f
     stage = {"sft": "sft", "reward": "rm", "preference": "preference"}[kind]
     plain = {"name": name, "model": model, "stages": {stage: {"kind": kind, "data": data}}}
     roots = [s if s.split(".")[0] in plain else f"{stage}.{s}" for s in sets or []]
-    recipe = build_recipe(plain, {}, f"accord train {kind}", Path.cwd(), roots)
+    recipe = build_recipe(plain, {}, f"accord train {kind}", Path.cwd(), roots, plugins or [])
     runner.run(recipe, runs, Terminal(), fresh=fresh)
 
 
@@ -231,28 +241,28 @@ Keys = Annotated[list[str] | None, typer.Option("--set", help="A key of the stag
 @train_app.command("sft")
 def train_sft(
     data: Data, model: Model, name: Name = "sft", sets: Keys = None, runs: Runs = RUNS,
-    fresh: Fresh = False,
+    fresh: Fresh = False, plugins: Plugins = None,
 ) -> None:  # fmt: skip
     """Supervised fine-tuning on demonstrations."""
-    _train("sft", data, model, name, sets, runs, fresh)
+    _train("sft", data, model, name, sets, runs, fresh, plugins)
 
 
 @train_app.command("reward")
 def train_reward(
     data: Data, model: Model, name: Name = "reward", sets: Keys = None, runs: Runs = RUNS,
-    fresh: Fresh = False,
+    fresh: Fresh = False, plugins: Plugins = None,
 ) -> None:  # fmt: skip
     """A Bradley-Terry reward model on comparisons."""
-    _train("reward", data, model, name, sets, runs, fresh)
+    _train("reward", data, model, name, sets, runs, fresh, plugins)
 
 
 @train_app.command("preference")
 def train_preference(
     data: Data, model: Model, name: Name = "preference", sets: Keys = None, runs: Runs = RUNS,
-    fresh: Fresh = False,
+    fresh: Fresh = False, plugins: Plugins = None,
 ) -> None:  # fmt: skip
     """DPO and its family on comparisons."""
-    _train("preference", data, model, name, sets, runs, fresh)
+    _train("preference", data, model, name, sets, runs, fresh, plugins)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from accord.core.rundir import read_json, read_jsonl
 from accord.pipeline import runner
 from accord.pipeline.context import read_result
 from accord.pipeline.recipe import read_recipe
-from accord.pipeline.report.words import CURVES
+from accord.pipeline.report.training import CURVES
 from accord.pipeline.stages.sweep import Sweep
 from accord.store import Store, import_file
 from accord.train import sweep as module
