@@ -11,14 +11,16 @@ from typing import Any
 from accord.core.artifact import Answers
 from accord.core.measure import Measure
 from accord.core.rundir import read_json, read_jsonl
-from accord.core.types import Message, Metric
+from accord.core.types import Exchange, Message, Metric
+from accord.detect.base import Answered, Context
+from accord.detect.reward_length import reward_length
 from accord.evals.base import scores_of
 from accord.pipeline.report import charts
 from accord.pipeline.report.charts import Series
 from accord.pipeline.report.gather import Done, Outputs, Row
 from accord.pipeline.report.words import number, verdict
 from accord.stats.calibration import calibration_error, reliability
-from accord.stats.intervals import cluster_mean, correlation
+from accord.stats.intervals import cluster_mean
 
 __all__ = ["cards", "kl", "length", "own", "reward_model", "samples", "table", "training"]
 
@@ -292,11 +294,17 @@ def length(outputs: Outputs) -> Row | None:
         )
         for p, rows in found.items()
     ]
+    look = reward_length(Context(proxy=name))
     rows = [
-        (p, str(correlation([r["words"] for r in rows], [r[name] for r in rows])))
+        (p, str(look([_answered(r) for r in rows], []).metrics["correlation"]))
         for p, rows in found.items()
     ]
     return {"chart": charts.scatter(series, "words", proxy.title), "rows": rows}
+
+
+def _answered(row: Row) -> Answered:
+    parts = {k: row[k] for k in ("prompt", "response")}
+    return Answered(Exchange.model_validate(parts), scores_of(row))
 
 
 def _clip(row: Row) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from accord.core.artifact import RewardModel
 from accord.core.measure import Measure
 from accord.core.types import Metric
+from accord.detect.divergence import diverges
 from accord.pipeline.report.gather import Outputs
 
 __all__ = ["asked", "came_out", "number", "signed", "verdict"]
@@ -107,7 +108,7 @@ def _disagreement(pair: str, row: Mapping[str, Metric], outputs: Outputs) -> dic
     if not truth or not proxy or not {truth.name, proxy.name} <= row.keys():
         return None
     gold, reward = row[truth.name], row[proxy.name]
-    if {verdict(truth, gold), verdict(proxy, reward)} != {"better", "worse"}:
+    if not diverges(gold, reward):
         return None
     return {
         "tone": "worse",

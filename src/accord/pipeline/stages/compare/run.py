@@ -10,6 +10,7 @@ from typing import Any, cast
 from accord.core.measure import Measure, by_name, decisive
 from accord.core.rundir import read_jsonl, write_json, write_jsonl
 from accord.core.types import Exchange, Metric, Prompt, Response
+from accord.detect import base as detect
 from accord.evals.base import measured, scores_of
 from accord.lm.allocator import release_freed_memory
 from accord.lm.chat import render_exchange
@@ -19,7 +20,7 @@ from accord.lm.score import tree_logps
 from accord.lm.tree import share_prompts
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stage import StageConfig
-from accord.pipeline.stages.compare import MEASURES, Compare
+from accord.pipeline.stages.compare import MEASURES, VERDICTS, Compare
 from accord.pipeline.stages.data import held_out_prompts
 from accord.pipeline.stages.eval import Eval
 from accord.pipeline.work import Answer, Known, Learn, Read, Work, answered, fit, together
@@ -46,6 +47,8 @@ def run(ctx: StageContext[Compare]) -> StageResult:
     known = _measures(list(folders.values()))
     table = {policy: _table_row(rows, known) for policy, rows in answers.items()}
     steps = _differences(answers, known)
+    if config.detectors:
+        write_jsonl(ctx.folder / VERDICTS, _verdicts(config, answers, known))
     plain = {p: {k: m.model_dump(mode="json") for k, m in row.items()} for p, row in table.items()}
     told = {s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in steps.items()}
     write_json(
@@ -159,6 +162,31 @@ def _differences(
                 row[name] = paired_difference(new_, old_).of(measure.difference())
         found[f"{after} - {before}"] = row
     return found
+
+
+def _verdicts(
+    config: Compare, answers: Mapping[str, Sequence[Row]], known: Mapping[str, Measure]
+) -> list[Row]:
+    """What each detector says of each policy beside the one before it."""
+    roles = {m.role: m.name for m in known.values() if m.role}
+    context = detect.Context(proxy=roles.get("proxy"), truth=roles.get("truth"))
+    looks = [make(context) for _, _, make in detect.configured(config.detectors or ())]
+    seen = {
+        policy: [
+            detect.Answered(e, scores_of(row))
+            for e, row in zip(_exchanges(rows), rows, strict=True)
+        ]
+        for policy, rows in answers.items()
+    }
+    return [
+        {
+            "policy": after,
+            "before": before,
+            "verdict": look(seen[after], seen[before]).model_dump(mode="json"),
+        }
+        for before, after in itertools.pairwise(answers)
+        for look in looks
+    ]
 
 
 def _evaluated(config: Compare, configs: dict[str, StageConfig]) -> list[str]:
