@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accord.cli_chat import base_of_run, policy_path
 from accord.core.errors import ConfigError
 from accord.core.rundir import user_path
+from accord.pipeline.policies import base_of_run, policy_path
 
 __all__ = ["export_policy", "is_policy"]
 
