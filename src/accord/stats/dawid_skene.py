@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse, stats
+from scipy import sparse
 from scipy.special import expit, logit, logsumexp
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
-from accord.stats.resampling import Floats
+from accord.stats.resampling import Floats, quantile
 
 __all__ = ["DawidSkene", "dawid_skene"]
 
@@ -138,7 +138,7 @@ def _reliability(
         at = slice(row * v, row * v + v)
         information[at, at] += max(smoothing, 1e-6) * v * (np.diag(p) - np.outer(p, p))
     covariance = np.linalg.pinv(information, rcond=1e-12, hermitian=True)
-    z, made = float(stats.norm.ppf(0.5 + level / 2)), []
+    z, made = quantile(level), []
     for i in range(raters):
         slope = np.zeros(size)
         for t in range(v):
