@@ -431,3 +431,19 @@ def test_another_page_is_told_of_in_words(site: Site, enter: Enter) -> None:
     assert anna.client.post(url, data={**form, "tab": "one", "rationale": "a"}).text == "Saved"
     told = anna.client.post(url, data={**form, "tab": "two", "rationale": "b"})
     assert (told.status_code, told.text) == (409, ELSEWHERE)
+
+
+def test_two_owners_change_settings_at_once(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    mia, olga = enter("mia", "manager"), enter("olga", "owner")
+    page = mia.get("/studies/tents/settings").text
+    olga.get("/studies/tents/settings")
+    (base,) = set(re.findall(r'name="base" value="([0-9a-f]+)"', page))
+    fields = dict(re.findall(r'name="(\w+)" type="number"[^>]* value="([^"]*)"', page))
+    mia.post("/studies/tents/settings", **fields, base=base, title="Mia's")
+    told = olga.post("/studies/tents/settings", **fields, base=base, title="Olga's")
+    assert (told.status_code, "changed since" in told.text) == (409, True)
+    assert site.study("tents").title == "Mia's"  # type: ignore[union-attr]
+    (base,) = set(re.findall(r'name="base" value="([0-9a-f]+)"', told.text))
+    olga.post("/studies/tents/settings", **fields, base=base, title="Olga's")
+    assert site.study("tents").title == "Olga's"  # type: ignore[union-attr]

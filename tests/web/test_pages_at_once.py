@@ -3,8 +3,6 @@ and what the keys answer is in sight, at every width."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import sqlalchemy as sa
 
@@ -14,18 +12,9 @@ from accord.web.annotate import DIFFERS, ELSEWHERE
 from accord.web.site import Site
 from tests.web.browsing import press, settle, sign_in
 from tests.web.conftest import PAIRS, PASSWORD, Clock, Open, study_of
-from tests.web.test_nothing_lost import fields, one_of, write
+from tests.web.test_nothing_lost import drafts, fields, one_of, write
 
 pytestmark = pytest.mark.browser
-
-
-def drafts(page: Any) -> list[dict[str, str]]:
-    """What this browser keeps, of every account."""
-    kept: list[dict[str, str]] = page.evaluate(
-        """Object.keys(localStorage).filter(key => key.includes('not sent'))
-             .map(key => JSON.parse(localStorage.getItem(key)).fields)"""
-    )
-    return kept
 
 
 def test_a_session_that_ends_between_is_said_at_the_next_autosave(site: Site, work: Open) -> None:
