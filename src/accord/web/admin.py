@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from accord.core.config import parse_yaml, validate
 from accord.core.errors import ConfigError, DataError
+from accord.core.hashing import content_hash
 from accord.feedback.study import Arms, Item, Overlap, Study
 from accord.web import accounts, audit, hooks, tables, throttle, tokens
 from accord.web.pages import page
@@ -25,6 +26,10 @@ __all__ = ["router"]
 router = APIRouter(include_in_schema=False)
 Manager = Annotated[Here, Depends(may("manage"))]
 Owner = Annotated[Here, Depends(may("own"))]
+CHANGED = (
+    "The settings were changed since you opened this page. What you wrote is below, and not saved: look, "
+    "then save it again."
+)
 BELOW_OWNER = ("adjudicator", "annotator", "reader")  # roles a manager may give
 
 
@@ -140,7 +145,7 @@ def _settings_page(
         request, "settings.html", here.who, here=here, notice=notice, once=once, status=status,
         scopes=tokens.SCOPES, tokens=tokens.listed(here.site, here.study.name) if owner else [],
         webhooks=hooks.listed(here.site, here.study.name) if owner else [],
-        hosts=here.site.hooks_allowed,
+        hosts=here.site.hooks_allowed, base=content_hash(here.study),
     )  # fmt: skip
 
 
@@ -154,6 +159,8 @@ def save_settings(request: Request, here: Manager, form: Checked) -> Response:
         check_arm(here.site, changed)
     except (ConfigError, DataError, ValueError) as error:
         return _settings_page(request, here, str(error), status=422)
+    if form.get("base", now := content_hash(here.study)) != now:
+        return _settings_page(request, here, CHANGED, status=409)
     save_study(here.site, changed, here.who.name)
     return _back(here, "settings?notice=saved")
 

@@ -83,8 +83,8 @@ def _just_lost(here: Here, lease: Lease) -> bool:
 @router.get("/studies/{study}/annotate/{lease}")
 def annotate_again(request: Request, here: Annotator, lease: str) -> Response:
     """A question answered before, to correct it; or one whose time ran out, with what was written."""
-    found = _found(here, lease)
-    if found.state == "held":
+    found = leases.read_lease(here.site, here.study, here.who, lease)
+    if found is None or found.state == "held":  # somebody else has signed in: to their own work
         return RedirectResponse(f"/studies/{here.study.name}/annotate", status_code=303)
     if found.state == "expired":
         return _show(request, here, found, found.draft, notice=TIME_RAN_OUT)

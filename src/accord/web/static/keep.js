@@ -30,6 +30,11 @@
   const had = new WeakMap(); // what the server has of a form
   const keyOf = (form) => `${PREFIX}${JSON.stringify([account, form.dataset.keep, tab])}`;
   const drop = (form) => localStorage.removeItem(keyOf(form));
+  const dropAll = (form) => { // also what another page kept of the same
+    had.set(form, state(form)); // leaving the page may fire a last "change"
+    drop(form);
+    for (const e of unsent()) if (e.account === account && e.path === form.dataset.keep && inWords(e.fields) === state(form)) localStorage.removeItem(e.key);
+  };
   const back = (form) => form?.dataset.back ?? location.pathname;
   const keep = (form) => {
     if (state(form) === had.get(form)) { drop(form); return; }
@@ -67,7 +72,7 @@
     localStorage.removeItem(kept.key);
     if (Object.keys(left).length) localStorage.setItem(kept.key, JSON.stringify({ ...kept, path: "", fields: left }));
     keep(form);
-    if (changed) touched(form);
+    if (changed && !form.hasAttribute("data-drafted")) touched(form); // else both stay until somebody chooses
     return changed && !refused;
   };
   const shown = (entry) => {
@@ -108,8 +113,8 @@
   document.addEventListener("htmx:beforeSwap", ({ detail }) => {
     const { xhr, requestConfig } = detail, { elt, path } = requestConfig, page = xhr.getResponseHeader("content-type")?.startsWith("text/html");
     if (xhr.status >= 400) { if (!page) { detail.shouldSwap = false; detail.isError = true; } return; }
-    if (elt.matches("form[data-keep]") && elt.getAttribute("action") === path) drop(elt);
-    if (path.endsWith("/skip") && one("#answer")) drop(one("#answer"));
+    if (elt.matches("form[data-keep]") && elt.getAttribute("action") === path) dropAll(elt);
+    if (path.endsWith("/skip") && one("#answer")) dropAll(one("#answer"));
   });
   document.addEventListener("htmx:afterRequest", ({ detail: { requestConfig: { elt }, xhr } }) => {
     if (!saves(elt) || !elt.isConnected || xhr.status !== 200) return;
