@@ -242,7 +242,9 @@ def test_on_a_phone_there_is_one_column_and_no_sideways_scrolling(
     kind, shown, _, _ = KINDS[name]
     texts = [f"{LONG} {'x' * 300} {t}\n\n{LONG}" for t in shown]
     page = work(study_of({**kind, "items": [{"prompt": LONG, "responses": texts}]}), width=360)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for width in (320, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     lefts = page.eval_on_selector_all(
         ".response", "all => all.map(e => e.getBoundingClientRect().left)"
     )

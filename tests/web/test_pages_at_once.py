@@ -3,6 +3,8 @@ and what the keys answer is in sight, at every width."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 
@@ -11,8 +13,8 @@ from accord.web import accounts, leases, tables
 from accord.web.annotate import DIFFERS, ELSEWHERE
 from accord.web.site import Site
 from tests.web.browsing import press, settle, sign_in
-from tests.web.conftest import PAIRS, PASSWORD, Clock, Open, study_of
-from tests.web.test_nothing_lost import drafts, fields, one_of, write
+from tests.web.conftest import PAIRS, PASSWORD, Clock, Open, pairs_study, study_of
+from tests.web.test_nothing_lost import Q, drafts, fields, one_of, write
 
 pytestmark = pytest.mark.browser
 
@@ -134,38 +136,161 @@ def test_a_page_closed_before_anything_was_sent_comes_back(site: Site, work: Ope
     assert fields(again) == {}
 
 
-HIDDEN = """() => {
+def enters(page: Any, site: Site, name: str) -> None:
+    """Whoever is signed in signs out, and `name` in."""
+    page.goto(site.origin)
+    page.click("button:text-is('Sign out')")
+    sign_in(page, name)
+
+
+def test_what_is_sent_after_another_has_signed_in_stays_its_writer_s(
+    site: Site, work: Open
+) -> None:
+    page = work(one_of("compare", overlap={"min": 2, "max": 2}))
+    accounts.add_account(site, "ben", PASSWORD)
+    accounts.set_role(site, "tents", "ben", "annotator", "test")
+    write(page, ["2"], "mine alone")
+    page.wait_for_selector("text=Saved")
+    page.fill("[name=rationale]", "mine alone, and more")
+    other = page.context.new_page()
+    enters(other, site, "ben")
+    other.wait_for_selector("#work")
+    press(page, "Control+Enter")  # anna's page, with ben's session
+    page.wait_for_selector("#status >> text=another session")
+    assert fields(page) == {"choice": "1:1", "rationale": "mine alone, and more"}
+    assert site.store.counts()["judgments"] == 0
+    page.click("#status a:text-is('Reload')")
+    page.wait_for_selector("a[href='/account']:text-is('ben')")
+    for where in (page, other):
+        assert "mine alone" not in where.content()
+        assert fields(where) == {}
+    press(page, "1", "1")
+    assert settle(page, site, 1).rationale is None
+    enters(page, site, "anna")
+    page.wait_for_selector("text=What you had not sent is back")
+    assert fields(page) == {"choice": "1:1", "rationale": "mine alone, and more"}
+    press(page, "Control+Enter")
+    assert settle(page, site, 2).rationale == "mine alone, and more"
+
+
+def test_going_back_shows_nobody_else_s_choices(site: Site, work: Open) -> None:
+    page = work(pairs_study(quiz={"questions": [Q]}))
+    page.check("[value=first]", force=True)
+    accounts.add_account(site, "ben", PASSWORD)
+    accounts.set_role(site, "tents", "ben", "annotator", "test")
+    page.click("button:text-is('Sign out')")
+    sign_in(page, "ben")
+    page.wait_for_selector(".quiz")
+    page.go_back()
+    page.go_back()  # to where anna chose, as ben
+    page.wait_for_selector("a[href='/account']:text-is('ben')")
+    page.wait_for_timeout(200)
+    assert fields(page, "form.stack") == {}
+    enters(page, site, "anna")
+    page.wait_for_selector("text=What you had not sent is back")
+    assert fields(page, "form.stack") == {"quiz-0": "first"}
+
+
+def test_a_reason_stays_when_its_dialog_is_closed(site: Site, work: Open) -> None:
+    page = work(one_of("thumb"))
+    field = page.locator("#reason [name=reason]")
+    for close, text in (("Escape", "half a"), ("Cancel", "half a reason")):
+        press(page, "s")
+        field.fill(text)
+        press(page, "Escape") if close == "Escape" else page.click("#reason >> text=Cancel")
+        page.wait_for_selector("#reason", state="hidden")
+        page.reload()
+        page.wait_for_selector("text=What you had not sent is back")
+        press(page, "f")
+        assert field.input_value() == text
+        press(page, "Escape")
+
+
+def test_a_browser_without_room_says_so(site: Site, work: Open) -> None:
+    page = work(pairs_study())
+    page.evaluate(
+        """() => {
+          for (let n = 1 << 22; n; n >>= 1)
+            try { localStorage.setItem(`filled ${n}`, 'x'.repeat(n)); } catch { continue; }
+        }"""
+    )
+    press(page, "2", "w")
+    page.keyboard.type("a thought")
+    page.wait_for_selector("#status >> text=no room to keep")
+    press(page, "Escape", "Control+Enter")
+    assert settle(page, site, 1).rationale == "a thought"
+
+
+def test_of_a_lost_question_on_two_pages_both_texts_stay(
+    site: Site, work: Open, clock: Clock
+) -> None:
+    page = work(study_of({"kind": "compare", "items": PAIRS[:1]}, lease_minutes=1.0))
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.wait_for_selector("#work")
+    write(page, ["1"], "the first")
+    page.wait_for_selector("text=Saved")
+    write(other, ["2"], "the second")
+    other.wait_for_selector(f"#status >> text={ELSEWHERE[:50]}")
+    others_take_it(site, clock)
+    press(other, "Control+Enter")
+    other.wait_for_selector("#status >> text=stays on this page")
+    assert fields(other) == {"choice": "1:1", "rationale": "the second"}
+    other.goto(f"{site.origin}/studies/tents/done")
+    told = other.locator("body").text_content()
+    assert "the first" in told
+    assert "the second" in told
+
+
+SIZES = [(360, 640), (420, 740), (560, 700), (720, 900), (1280, 800), (640, 400)]
+"""The last is the one before it at 200% zoom: half as many pixels of CSS."""
+WATCH = """() => {
   const box = (e) => e.getBoundingClientRect();
-  const group = document.querySelector('[data-group][data-active]');
-  const whole = [group.querySelector('.choices'), document.activeElement.closest('.choice')];
-  const above = box(document.querySelector('#status')).bottom;
-  const below = box(document.querySelector('.actions.sticky')).top;
-  const hidden = whole.some((e) => box(e).top < above - 1 || box(e).bottom > below + 1);
-  return hidden ? group.textContent.trim().slice(0, 20) : null;
+  const bar = () => box(document.querySelector('.actions.sticky')).top;
+  const status = document.querySelector('#status');
+  const top = () => status.textContent ? box(status).bottom : 0;
+  const fits = (e) => box(e).height + 24 < bar() - top(); // with a little room around it
+  const hidden = (e) => fits(e) && (box(e).top < top() - 1 || box(e).bottom > bar() + 1);
+  const told = (key, e) => `${key} ${e.className} ${box(e).top} ${box(e).bottom} of ${top()} ${bar()}`;
+  window.hidden = [];
+  document.addEventListener('keyup', ({ key }) => {
+    const at = document.activeElement, group = document.querySelector('[data-group][data-active]');
+    const seen = at.matches('#work .choice input, #work textarea') ? [at.closest('.choice') ?? at] : [];
+    if (group && /^[0-9jk]$/.test(key)) seen.push(group.querySelector('.choices'), group);
+    window.hidden.push(...seen.filter(hidden).map((e) => told(key, e)));
+  });
 }"""
 WORDS = "Some words that wrap on a phone. " * 3
-MANY = {
-    "steps": ({"kind": "steps"}, ["\n\n".join(f"{n}. {WORDS * (1 + n % 3)}" for n in range(40))]),
-    "rank": ({"kind": "rank"}, [f"{n} {WORDS * (1 + 12 * (n % 2))}" for n in range(9)]),
+MANY: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "compare": ({"kind": "compare", "points": 7}, [WORDS * 4, WORDS * 5]),
+    "thumb": ({"kind": "thumb"}, [WORDS * 3]),
     "rate": ({"kind": "rate", "points": 9, "axes": [{"name": f"axis {n}"} for n in range(12)]}, [WORDS]),
+    "rank": ({"kind": "rank"}, [f"{n} {WORDS * (1 + 12 * (n % 2))}" for n in range(9)]),
+    "steps": ({"kind": "steps"}, ["\n\n".join(f"{n}. {WORDS * (1 + n % 3)}" for n in range(40))]),
+    "write": ({"kind": "write"}, [WORDS]),
 }  # fmt: skip
+SLOW = {"thumb", "rank", "write"}
 
 
-@pytest.mark.parametrize(("width", "height"), [(360, 640), (560, 700), (640, 400), (1280, 800)])
-@pytest.mark.parametrize("kind", MANY)
-def test_what_the_keys_answer_is_never_under_the_bar(
-    site: Site, work: Open, kind: str, width: int, height: int
-) -> None:
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in MANY]
+)
+def test_what_the_keys_answer_is_never_under_the_bar(site: Site, work: Open, kind: str) -> None:
     block, shown = MANY[kind]
-    page = work(study_of({**block, "items": [{"prompt": "p", "responses": shown}]}), width=width)
-    page.set_viewport_size({"width": width, "height": height})
-    many = page.locator("[data-group]").count()
-    hidden = []
-    for key in ["1"] + ["j"] * (many - 1) + ["k"] * (many - 1):
-        press(page, key)
-        hidden.append(page.evaluate(HIDDEN))
-    assert [h for h in hidden if h] == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page = work(study_of({**block, "items": [{"prompt": WORDS, "responses": shown}]}))
+    by_key = (
+        ["e", "Escape", "w", "Escape"]
+        if kind == "write"
+        else ["1", "2"] * 5 + ["j"] * 9 + ["k"] * 9
+    )
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        page.reload()
+        page.wait_for_selector("#work")
+        page.evaluate(WATCH)
+        press(page, *["Tab"] * 25, *["Shift+Tab"] * 12, "Escape", *by_key, "w", "Escape")
+        assert page.evaluate("window.hidden") == [], (width, height)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 ENDS = """() => [...document.querySelectorAll('.axis')].map((axis) => {
@@ -177,8 +302,7 @@ ENDS = """() => [...document.querySelectorAll('.axis')].map((axis) => {
 })"""
 
 
-@pytest.mark.parametrize("width", [360, 420, 560, 640, 720, 740, 900, 1280])
-def test_what_a_scale_s_ends_mean_stands_under_them(site: Site, work: Open, width: int) -> None:
+def test_what_a_scale_s_ends_mean_stands_under_them(site: Site, work: Open) -> None:
     axes = [
         {"name": "tone", "low": "rude and dismissive to people", "high": "warm and wholly fitting"},
         {"name": "fact"},
@@ -186,11 +310,14 @@ def test_what_a_scale_s_ends_mean_stands_under_them(site: Site, work: Open, widt
     ]  # fmt: skip
     block = {"kind": "rate", "points": 9, "axes": axes}
     study = study_of({**block, "items": [{"prompt": "p", "responses": ["r"]}]}, guidelines="# Kind")
-    page = work(study, width=width)
-    for _ in range(2):  # without and with the guidelines beside the task
-        for found in page.evaluate(ENDS):
-            assert all(found.values()), found
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page = work(study)
+    for width in (320, 360, 420, 560, 640, 720, 740, 900, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        for beside in ("without", "with"):  # the guidelines beside the task
+            for found in page.evaluate(ENDS):
+                assert all(found.values()), (width, beside, found)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            press(page, "g")
         press(page, "g")
     said = page.locator(".axis .ends").first.inner_text().split()
     assert (said[0], said[1]) == ("1", "rude")

@@ -73,16 +73,22 @@ def set_person(request: Request, here: Manager, form: Checked) -> Response:
     try:
         name, role = wanted(form, "name", 64), form.get("role") or None
         _may_give(here, name, role)
-        once = ""
-        known = here.site.one(sa.select(tables.accounts.c.id).where(tables.accounts.c.name == name))
-        if known is None and role:
-            once = secrets.token_urlsafe(12)
-            accounts.add_account(here.site, name, once, by=here.who.name)
-        accounts.set_role(here.site, here.study.name, name, role, here.who.name)
+        with here.site.db.writing():  # no account whose password nobody was shown
+            once = _new_account(here, name) if role else ""
+            accounts.set_role(here.site, here.study.name, name, role, here.who.name)
     except (ConfigError, DataError) as error:
         return _people_page(request, here, str(error), status=422)
     done = f"{name} is {role} now." if role else f"{name} has no role any more."
     return _people_page(request, here, done, f"{name}: {once}" if once else "")
+
+
+def _new_account(here: Here, name: str) -> str:
+    """The password of an account made for somebody new, else nothing."""
+    if here.site.one(sa.select(tables.accounts.c.id).where(tables.accounts.c.name == name)):
+        return ""
+    once = secrets.token_urlsafe(12)
+    accounts.add_account(here.site, name, once, by=here.who.name)
+    return once
 
 
 @router.post("/studies/{study}/people/password")

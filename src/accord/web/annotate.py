@@ -16,7 +16,7 @@ from accord.core.types import Answer, Judgment, steps_of
 from accord.feedback.study import Compare, Rank, Rate, Steps
 from accord.web import leases, tables, texts
 from accord.web.answers import answer_of, choices, fields_of, said_in
-from accord.web.drafts import Elsewhere, fields_in, mark_of, uncounted
+from accord.web.drafts import Elsewhere, fields_in, mark_of, uncounted, written
 from accord.web.leases import Lease, Lost
 from accord.web.pages import page
 from accord.web.queue import left_for
@@ -33,6 +33,7 @@ L = tables.leases
 COUNT_EVERY = 30.0  # seconds
 LOST = "Your time on that question ran out and it went to others; the answer was not counted."
 KEPT_ASIDE = " What you had written is kept under Your work."
+STAYS = " What you have written here stays on this page, and in this browser."
 TIME_RAN_OUT = (
     "Your time on this question ran out. Submit to be counted all the same, if a seat is free."
 )
@@ -215,8 +216,9 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
         told = f"{error.where}: {error.what}."
         return _show(request, here, found, form, notice=told, status=422, base=form.get("base"))
     except Lost:
-        _keep(here, lease, form)
-        return _next(here, "lost" if found.state != "skipped" else "was-skipped")
+        return _gone(
+            request, here, lease, form, "was-skipped" if found.state == "skipped" else "lost"
+        )
     if kept is None:
         return _twice(request, here, _found(here, lease), form, answer, rationale)
     return _next(here, "changed" if base else "")
@@ -234,11 +236,20 @@ def _twice(
     return _show(request, here, lease, form, notice=DIFFERS, status=409, kept=old)
 
 
-def _keep(here: Here, lease: str, form: Form) -> None:
-    """What is written on the question's page, wherever its form was sent."""
+def _keep(here: Here, lease: str, form: Form) -> bool:
+    """Keep what is written on the question's page, wherever its form was sent; whether it is kept now."""
     with contextlib.suppress(Elsewhere):
         if set(fields_in(form)) - {"seconds"}:
             leases.save_draft(here.site, here.study, here.who, lease, fields_in(form))
+    return written(form) in ({}, written(_found(here, lease).draft))
+
+
+def _gone(request: Request, here: Here, lease: str, form: Form, notice: str) -> Response:
+    """On to the next question; what could not be kept stays on its page."""
+    if _keep(here, lease, form):
+        return _next(here, notice)
+    told = LOST if notice == "lost" else NOTICES[notice]
+    return _not_told(request, here, lease, form, told + STAYS, 409)
 
 
 def _next(here: Here, notice: str = "") -> RedirectResponse:
@@ -276,7 +287,7 @@ def skip(request: Request, here: Annotator, form: Checked, lease: str) -> Respon
         done = leases.skip(here.site, here.study, here.who, lease, said_in(form, "reason"))
     except DataError as error:
         return _not_told(request, here, lease, form, f"Not skipped: {error.where}: {error.what}.")
-    return _next(here, "skipped" if done else "not-skipped")
+    return _next(here, "skipped") if done else _gone(request, here, lease, form, "not-skipped")
 
 
 @router.post("/studies/{study}/annotate/{lease}/flag")
@@ -296,11 +307,13 @@ def flag(request: Request, here: Annotator, form: Checked, lease: str) -> Respon
     return _next(here, "flagged")
 
 
-def _not_told(request: Request, here: Here, lease: str, form: Form, notice: str) -> Response:
+def _not_told(
+    request: Request, here: Here, lease: str, form: Form, notice: str, status: int = 422
+) -> Response:
     """The question again, with what was answered on it so far."""
     found = _found(here, lease)
-    values = {**found.draft, **fields_in(form)}
-    return _show(request, here, found, values, notice=notice, status=422, base=form.get("base"))
+    values = fields_in(form) if written(form) else found.draft
+    return _show(request, here, found, values, notice=notice, status=status, base=form.get("base"))
 
 
 @router.post("/studies/{study}/annotate/{lease}/preview")

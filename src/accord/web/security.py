@@ -18,7 +18,7 @@ from fastapi import Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from accord.core.errors import DataError
+from accord.core.errors import DataError, StoreError
 from accord.feedback.study import Study
 from accord.web import accounts, tokens
 from accord.web.accounts import MAY, Who
@@ -46,8 +46,8 @@ Form = dict[str, str]
 class Safe:
     """ASGI middleware: security headers on everything, and no unsafe request from elsewhere."""
 
-    def __init__(self, app: Any, site: Site) -> None:
-        self.app, self.site = app, site
+    def __init__(self, app: Any, site: Site, not_kept: Callable[..., Response]) -> None:
+        self.app, self.site, self.not_kept = app, site, not_kept
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -75,7 +75,10 @@ class Safe:
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
-        refused = self._refused(scope) or await run_in_threadpool(self._unknown, scope)
+        try:
+            refused = self._refused(scope) or await run_in_threadpool(self._unknown, scope)
+        except (StoreError, OSError) as error:  # the app's own handlers stand further in
+            refused = self.not_kept(Request(scope), error)
         if refused is not None:
             await refused(scope, receive, with_headers)
             return

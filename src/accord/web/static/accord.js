@@ -18,10 +18,14 @@
     group.scrollIntoView({ block: "nearest" });
     one(".choices", group)?.scrollIntoView({ block: "nearest" }); // of a long response what answers it
   };
+  const inSight = (field) => { // all of what is looked at: the browser itself scrolls to a line or a point of it
+    if (field?.matches("#work .choice input, #work textarea")) (field.closest(".choice") ?? field).scrollIntoView({ block: "nearest" });
+  };
   const makeRoom = () => { // for what stays on the page's edges while it scrolls
     const bar = one(".actions.sticky"), edge = document.documentElement.style, status = one("#status");
     edge.scrollPaddingBottom = `${(bar?.offsetHeight ?? 0) + 12}px`;
     edge.scrollPaddingTop = `${(status?.offsetHeight ?? 0) + 12}px`;
+    inSight(document.activeElement);
   };
   const stepFrom = (by) => {
     const found = groups(), at = found.indexOf(active());
@@ -37,6 +41,8 @@
     input.focus({ preventScroll: true });
     tell(`${input.getAttribute("aria-label") ?? input.parentElement.textContent.trim()}: chosen`);
     input.dispatchEvent(new Event("change", { bubbles: true }));
+    one(".choices", group).scrollIntoView({ block: "nearest" });
+    inSight(input);
     if (groups().length > 1) stepFrom(1);
     else if (again) submit();
     return true;
@@ -99,6 +105,7 @@
   document.addEventListener("focusin", (event) => {
     const group = event.target.closest?.("[data-group]");
     if (group) activate(group);
+    if (event.target.matches(":focus-visible")) inSight(event.target);
   });
   let syncing = false;
   document.addEventListener("scroll", (event) => {

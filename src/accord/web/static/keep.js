@@ -30,6 +30,11 @@
   const had = new WeakMap(); // what the server has of a form
   const keyOf = (form) => `${PREFIX}${JSON.stringify([account, form.dataset.keep, tab])}`;
   const drop = (form) => localStorage.removeItem(keyOf(form));
+  const store = (key, entry) => {
+    try { localStorage.setItem(key, JSON.stringify(entry)); } catch { // full, or switched off
+      say("This browser has no room to keep what you write: it is only on this page until it is sent.");
+    }
+  };
   const dropAll = (form) => { // also what another page kept of the same
     had.set(form, state(form)); // leaving the page may fire a last "change"
     drop(form);
@@ -39,7 +44,7 @@
   const keep = (form) => {
     if (state(form) === had.get(form)) { drop(form); return; }
     const { keep: path, named } = form.dataset;
-    localStorage.setItem(keyOf(form), JSON.stringify({ account, path, named, back: back(form), at: Date.now(), fields: fields(form) }));
+    store(keyOf(form), { account, path, named, back: back(form), at: Date.now(), fields: fields(form) });
   };
   const unsent = () => Object.keys(localStorage).filter((key) => key.startsWith(PREFIX))
     .map((key) => ({ key, ...JSON.parse(localStorage.getItem(key)) })).sort((a, b) => b.at - a.at);
@@ -70,7 +75,7 @@
     const left = put(form, kept.fields), changed = state(form) !== there;
     if (refused) had.set(form, "");
     localStorage.removeItem(kept.key);
-    if (Object.keys(left).length) localStorage.setItem(kept.key, JSON.stringify({ ...kept, path: "", fields: left }));
+    if (Object.keys(left).length) store(kept.key, { ...kept, path: "", fields: left });
     keep(form);
     if (changed && !form.hasAttribute("data-drafted")) touched(form); // else both stay until somebody chooses
     return changed && !refused;
@@ -100,7 +105,6 @@
   document.addEventListener("DOMContentLoaded", () => start(false));
   document.addEventListener("htmx:afterSwap", ({ detail }) => { if (detail.target === document.body) start(detail.xhr.status >= 400); });
   document.addEventListener("click", ({ target }) => { if (target.closest("[data-drop]")) drop(one("#answer")); });
-  document.addEventListener("close", ({ target }) => { const form = one("form[data-keep]", target); if (form) drop(form); }, true);
 
   // -- sending ------------------------------------------------------------------------------------
   let sent = "", faulty = false;
