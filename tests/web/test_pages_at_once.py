@@ -305,7 +305,7 @@ ENDS = """() => [...document.querySelectorAll('.axis')].map((axis) => {
 def test_what_a_scale_s_ends_mean_stands_under_them(site: Site, work: Open) -> None:
     axes = [
         {"name": "tone", "low": "rude and dismissive to people", "high": "warm and wholly fitting"},
-        {"name": "fact"},
+        {"name": "fact" * 10},
         {"name": "care", "low": "x" * 60, "high": "y"},
     ]  # fmt: skip
     block = {"kind": "rate", "points": 9, "axes": axes}
