@@ -4,7 +4,7 @@ what happened is said."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -20,6 +20,13 @@ from tests.web.conftest import Open, pairs_study, study_of
 
 pytestmark = pytest.mark.browser
 WHY = "because " * 20
+
+
+def quick(names: Iterable[str], *fast: str) -> list[Any]:
+    """Parameters of which all but these are slow."""
+    return [pytest.param(n, marks=[] if n in fast else [pytest.mark.slow]) for n in names]
+
+
 FULL = sqlite3.OperationalError("database or disk is full")
 FIELDS = """form => Object.fromEntries([...new FormData(form)].filter(([name, value]) => value
     && !['csrf', 'base', 'lease', 'tab', 'after', 'seconds'].includes(name)))"""
@@ -172,7 +179,7 @@ def write(page: Any, keys: list[str], why: str = WHY) -> None:
         press(page, "Escape")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick(KINDS, "rate", "write"))
 def test_an_answer_of_every_kind_survives_whatever_goes_wrong(
     site: Site, work: Open, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +209,7 @@ PLACES: dict[str, tuple[str, str, str, Callable[[Any], Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", quick(PLACES, "quiz"))
 def test_reviewers_and_owners_forms_survive_too(
     site: Site, work: Open, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +247,7 @@ def test_reviewers_and_owners_forms_survive_too(
     assert left == []
 
 
-@pytest.mark.parametrize("key", ["f", "s"])
+@pytest.mark.parametrize("key", quick(["f", "s"], "s"))
 def test_a_reason_and_the_answer_under_it_survive(
     site: Site, work: Open, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

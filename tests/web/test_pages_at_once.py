@@ -14,7 +14,7 @@ from accord.web.annotate import DIFFERS, ELSEWHERE
 from accord.web.site import Site
 from tests.web.browsing import press, settle, sign_in
 from tests.web.conftest import PAIRS, PASSWORD, Clock, Open, pairs_study, study_of
-from tests.web.test_nothing_lost import Q, drafts, fields, one_of, write
+from tests.web.test_nothing_lost import Q, drafts, fields, one_of, quick, write
 
 pytestmark = pytest.mark.browser
 
@@ -269,12 +269,9 @@ MANY: dict[str, tuple[dict[str, Any], list[str]]] = {
     "steps": ({"kind": "steps"}, ["\n\n".join(f"{n}. {WORDS * (1 + n % 3)}" for n in range(40))]),
     "write": ({"kind": "write"}, [WORDS]),
 }  # fmt: skip
-SLOW = {"thumb", "rank", "write"}
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in MANY]
-)
+@pytest.mark.parametrize("kind", quick(MANY, "compare", "steps"))
 def test_what_the_keys_answer_is_never_under_the_bar(site: Site, work: Open, kind: str) -> None:
     block, shown = MANY[kind]
     page = work(study_of({**block, "items": [{"prompt": WORDS, "responses": shown}]}))
