@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from accord.core.types import Preference, Writing
 from accord.web import accounts, leases, tables
-from accord.web.annotate import DIFFERS, ELSEWHERE, LOST, STAYS
+from accord.web.annotate import BOTH, DIFFERS, ELSEWHERE, LOST, STAYS
 from accord.web.app import create_app
 from accord.web.arena import GONE_ON, NO_VOTE
 from accord.web.drafts import Elsewhere, mark_of, save_draft, uncounted
@@ -215,18 +215,41 @@ def test_what_a_second_page_wrote_and_the_server_can_t_keep_stays_on_it(
         anna.client.post(url, data=first)
     judged = site.store.counts()["judgments"]
     second = {**form, "tab": "two", "after": mark_of({}), **SAID, "reason": "hard to say"}
+    if gone != "answered":  # what the first page wrote is shown before anything takes its place
+        told = anna.client.post(url, data=second)
+        assert (told.status_code, BOTH in told.text, "the first" in told.text) == (409, True, True)
+        second["after"] = re.findall(r'name="after" value="(\w+)"', told.text)[0]
     told = anna.client.post(f"{url}/skip" if gone == "answered" else url, data=second)
-    assert (told.status_code, STAYS in told.text) == (409, True)
-    assert "typed for long</textarea>" in told.text
-    assert 'value="0:1" checked' in told.text
     assert site.store.counts()["judgments"] == judged
-    if gone == "to others":  # what the first page wrote is where it was
-        study, who = site.study("tents"), accounts.Who(_id(site, "anna"), "anna", False, "", "")
-        assert [said["rationale"] for _, said in uncounted(site, study, who)] == ["the first"]
+    if gone == "to others":
+        assert (told.status_code, LOST in told.text, "typed for long" in told.text) == (
+            200,
+            True,
+            True,
+        )
+    else:
+        assert (told.status_code, STAYS in told.text) == (409, True)
+        assert "typed for long</textarea>" in told.text
+        assert 'value="0:1" checked' in told.text
 
 
-def _id(site: Site, name: str) -> str:
-    return str(site.one(sa.select(tables.accounts.c.id).where(tables.accounts.c.name == name)).id)
+def test_what_another_page_wrote_is_shown_before_an_answer_takes_its_place(
+    site: Site, enter: Enter
+) -> None:
+    loaded(site, study_of(ONE))
+    anna = enter("anna", "annotator")
+    anna.get("/studies/tents/annotate")
+    url, form = f"/studies/tents/annotate/{anna.lease}", {"csrf": anna.csrf, "base": ""}
+    first = {"tab": "one", "after": mark_of({}), "choice": "1:1", "rationale": "of the <first>"}
+    assert anna.client.post(f"{url}/draft", data={**form, **first}).text == "Saved"
+    second = {"tab": "two", "after": mark_of({}), **SAID}
+    anna.last = told = anna.client.post(url, data={**form, **second})
+    assert (told.status_code, site.store.counts()["judgments"]) == (409, 0)
+    for words in (BOTH, "B is better", "of the &lt;first&gt;</p>", "typed for long</textarea>"):
+        assert words in told.text
+    sent = dict(re.findall(r'name="(tab|after)" value="(\w+)"', told.text))
+    anna.answer(**SAID, **sent)
+    assert [j.rationale for j in site.store.judgments()] == ["typed for long"]
 
 
 # -- leaving a question -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -195,3 +196,29 @@ def test_a_fault_inside_an_answer_leaves_no_part_of_it(
     monkeypatch.setattr(leases, "_count", usual)
     assert page.post(url, data=form).status_code == 303
     assert site.store.verify() == 1
+
+
+def test_a_page_that_is_left_while_it_sends_is_no_fault(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    anna = enter("anna", "annotator")
+    anna.get("/studies/tents/annotate")
+    told = []
+    parts = iter([{"type": "http.request", "body": b"csrf=", "more_body": True}])
+
+    async def receive() -> dict[str, Any]:
+        return next(parts, {"type": "http.disconnect"})
+
+    async def send(message: dict[str, Any]) -> None:
+        told.append(message.get("status"))
+
+    cookies = "; ".join(f"{k}={v}" for k, v in anna.client.cookies.items())
+    given = {"host": "localhost:8000", "origin": ORIGIN, "cookie": cookies, "content-length": "99",
+             "content-type": "application/x-www-form-urlencoded", "hx-request": "true"}  # fmt: skip
+    path = f"/studies/tents/annotate/{anna.lease}/draft"
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [(k.encode(), v.encode()) for k, v in given.items()], "scheme": "http",
+        "server": ("localhost", 8000), "client": ("127.0.0.1", 1), "root_path": "", "http_version": "1.1",
+    }  # fmt: skip
+    asyncio.run(create_app(site)(scope, receive, send))
+    assert told[0] == 400

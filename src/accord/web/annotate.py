@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from statistics import median
 from typing import Annotated, Any
 
@@ -12,11 +11,11 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from accord.core.errors import DataError
-from accord.core.types import Answer, Judgment, steps_of
-from accord.feedback.study import Compare, Rank, Rate, Steps
+from accord.core.types import Answer, Judgment
+from accord.feedback.study import Ask
 from accord.web import leases, tables, texts
-from accord.web.answers import answer_of, choices, fields_of, said_in
-from accord.web.drafts import Elsewhere, fields_in, mark_of, uncounted, written
+from accord.web.answers import answer_of, fields_of, groups_of, in_words, options_of, said_in
+from accord.web.drafts import Elsewhere, differ, fields_in, mark_of, uncounted, written
 from accord.web.leases import Lease, Lost
 from accord.web.pages import page
 from accord.web.queue import left_for
@@ -25,7 +24,7 @@ from accord.web.security import Checked, Form, Here, may
 from accord.web.site import document, new_id
 from accord.web.studies import what_changed
 
-__all__ = ["groups_of", "options_of", "router"]
+__all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
 Annotator = Annotated[Here, Depends(may("annotate"))]
@@ -44,6 +43,10 @@ DIFFERS = (
 ELSEWHERE = (
     "Another page of yours has something else written on this question. What is here stays here: submit it "
     "to choose."
+)
+BOTH = (
+    "Another page of yours has something else written on this question; it is shown below. What you write or "
+    "submit here from now on replaces it."
 )
 NOTICES = {
     "lost": LOST + KEPT_ASIDE,
@@ -106,9 +109,10 @@ def _found(here: Here, lease: str) -> Lease:
 
 def _show(
     request: Request, here: Here, lease: Lease, values: Form, *, notice: str = "", status: int = 200,
-    base: str | None = None, kept: Judgment | None = None,
+    base: str | None = None, kept: Judgment | None = None, other: Form | None = None,
 ) -> HTMLResponse:  # fmt: skip
-    """`base` is what the form was made from (now, by default), `kept` the answer it would replace."""
+    """`base` is what the form was made from (now, by default), `kept` the answer or `other` the draft that it
+    would replace."""
     ask = lease.ask
     shown = [r.shown for r in lease.responses]
     guideline = here.site.guideline(here.study.name, lease.guideline)
@@ -122,7 +126,8 @@ def _show(
         options=options_of(ask), diff=texts.compared(*shown) if len(shown) == 2 else None,
         guideline=document(guideline.document) if guideline else None, version=lease.guideline,
         pace=pace, news=news, base=_base(here, lease) if base is None else base, kept=kept,
-        late=len(uncounted(here.site, here.study, here.who)),
+        late=len(uncounted(here.site, here.study, here.who)), other=other,
+        other_said=in_words(ask, other) if other else "",
         tab=values.get("tab") if status != 200 else new_id(),
         after=values.get("after") if status != 200 else mark_of(lease.draft),
     )  # fmt: skip
@@ -130,37 +135,6 @@ def _show(
 
 def _base(here: Here, lease: Lease) -> str:
     return here.site.opaque(lease.judgment) if lease.judgment else ""
-
-
-def options_of(ask: Any) -> list[dict[str, Any]]:
-    """Radios of a kind with one group."""
-    if isinstance(ask, Compare):
-        return choices(ask)
-    if ask.kind == "thumb":
-        return [
-            {"value": "up", "key": "1", "label": "Good", "side": "up"},
-            {"value": "down", "key": "2", "label": "Bad", "side": "down"},
-        ]
-    return []
-
-
-def groups_of(ask: Any, shown: list[str]) -> list[dict[str, Any]]:
-    """Groups of radios of the other kinds: an axis, a response to rank, a step."""
-    if isinstance(ask, Rate):
-        points = [{"value": str(n), "key": str(n)} for n in range(1, ask.points + 1)]
-        return [{"label": a.name, "help": a.text, "low": a.low, "high": a.high, "points": points}
-                for a in ask.axes]  # fmt: skip
-    if isinstance(ask, Rank):
-        points = [{"value": str(n), "key": str(n)} for n in range(1, len(shown) + 1)]
-        return [{"label": "ABCDEFGHI"[i], "text": t, "points": points} for i, t in enumerate(shown)]
-    if isinstance(ask, Steps):
-        points = [
-            {"value": "good", "key": "1"}, {"value": "neutral", "key": "2"},
-            {"value": "bad", "key": "3"},
-        ]  # fmt: skip
-        return [{"label": f"Step {i + 1}", "text": t, "points": points}
-                for i, t in enumerate(steps_of(shown[0]))]  # fmt: skip
-    return []
 
 
 def _pace(here: Here) -> dict[str, Any]:
@@ -205,6 +179,8 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
     try:
         answer = answer_of(found.ask, form, [r.text for r in found.responses])
         rationale = said_in(form, "rationale")
+        if differ(found.draft, form):
+            return _both(request, here, found, form)
         base, last = form.get("base", ""), found.judgment
         if last and base == here.site.opaque(last):
             base = last
@@ -222,6 +198,21 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
     if kept is None:
         return _twice(request, here, _found(here, lease), form, answer, rationale)
     return _next(here, "changed" if base else "")
+
+
+def _both(request: Request, here: Here, lease: Lease, form: Form) -> Response:
+    """Beside what is sent, what another page wrote and would be lost: the rater chooses."""
+    seen = {**form, "after": mark_of(lease.draft)}
+    return _show(
+        request,
+        here,
+        lease,
+        seen,
+        notice=BOTH,
+        status=409,
+        base=form.get("base"),
+        other=lease.draft,
+    )
 
 
 def _twice(
@@ -351,22 +342,13 @@ def done(request: Request, here: Annotator, notice: str = "") -> Response:
     with here.site.db.reading() as connection:
         pace["left"] = left_for(connection, here.study.name, here.who.id)
     late = [
-        (row, _in_words(here, row, fields))
+        (row, in_words(_ask(here, row.question), fields))
         for row, fields in uncounted(here.site, here.study, here.who)
     ]
     return page(request, "done.html", here.who, here=here, rows=rows, said=said, pace=pace, late=late,
                 notice=NOTICES.get(notice, ""))  # fmt: skip
 
 
-def _in_words(here: Here, lease: Any, fields: Form) -> str:
-    """A draft as its rater would say it."""
+def _ask(here: Here, question: str) -> Ask:
     q = tables.study_questions
-    row = here.site.one(sa.select(q.c.block).where(q.c.id == lease.question))
-    ask = here.study.questions[row.block]
-    names = [axis.name for axis in ask.axes] if isinstance(ask, Rate) else list("ABCDEFGHI")
-    labels = {str(o["value"]): str(o["label"]) for o in options_of(ask)}
-    parts = [labels.get(fields["choice"], "")] if "choice" in fields else []
-    for n in sorted(int(k[6:]) for k in fields if re.fullmatch(r"group-[0-9]{1,4}", k)):
-        name = names[n] if ask.kind != "steps" and n < len(names) else f"step {n + 1}"
-        parts.append(f"{name} {fields.get(f'group-{n}', '')}")
-    return ", ".join(parts) + fields.get("text", "")
+    return here.study.questions[here.site.one(sa.select(q.c.block).where(q.c.id == question)).block]

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse
+from starlette.requests import ClientDisconnect
 
 from accord.core.errors import DataError, StoreError
 from accord.feedback.study import Study
@@ -175,10 +176,13 @@ async def raw_form(request: Request, who: Annotated[Who | None, Depends(current)
     if length.isdigit() and int(length) > most:
         raise HTTPException(413, "That is too long.")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise HTTPException(413, "That is too long.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise HTTPException(413, "That is too long.")
+    except ClientDisconnect:  # the page was left while it sent
+        raise HTTPException(400, "The form did not come whole.") from None
     kind = request.headers.get("content-type", "").partition(";")[0]
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415, "A form is expected.")

@@ -108,17 +108,20 @@
 
   // -- sending ------------------------------------------------------------------------------------
   let sent = "", faulty = false;
+  const sending = new WeakMap(); // what a form held when it was sent: what is typed on after that is not in it
+  const arrived = (form) => { if (state(form) === sending.get(form)) dropAll(form); };
   const label = (text) => { const place = one("[data-saved]"); if (place) place.textContent = text; };
   const saves = (elt) => elt.matches("[data-autosave]");
   document.addEventListener("htmx:beforeRequest", ({ detail: { requestConfig: { elt } } }) => {
+    if (elt.matches("form[data-keep]")) all("form[data-keep]").forEach((form) => sending.set(form, state(form)));
     if (saves(elt)) sent = state(elt.closest("form"));
     else if (elt.matches("form[data-keep]")) label("Sending…");
   });
   document.addEventListener("htmx:beforeSwap", ({ detail }) => {
     const { xhr, requestConfig } = detail, { elt, path } = requestConfig, page = xhr.getResponseHeader("content-type")?.startsWith("text/html");
     if (xhr.status >= 400) { if (!page) { detail.shouldSwap = false; detail.isError = true; } return; }
-    if (elt.matches("form[data-keep]") && elt.getAttribute("action") === path) dropAll(elt);
-    if (path.endsWith("/skip") && one("#answer")) dropAll(one("#answer"));
+    if (elt.matches("form[data-keep]") && elt.getAttribute("action") === path) arrived(elt);
+    if (path.endsWith("/skip") && one("#answer")) arrived(one("#answer"));
   });
   document.addEventListener("htmx:afterRequest", ({ detail: { requestConfig: { elt }, xhr } }) => {
     if (!saves(elt) || !elt.isConnected || xhr.status !== 200) return;
