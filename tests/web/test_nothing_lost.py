@@ -29,7 +29,7 @@ def quick(names: Iterable[str], *fast: str) -> list[Any]:
 
 FULL = sqlite3.OperationalError("database or disk is full")
 FIELDS = """form => Object.fromEntries([...new FormData(form)].filter(([name, value]) => value
-    && !['csrf', 'base', 'lease', 'tab', 'after', 'seconds'].includes(name)))"""
+    && !['csrf', 'base', 'lease', 'tab', 'after', 'over', 'seconds'].includes(name)))"""
 
 
 def fields(page: Any, form: str = "#answer") -> dict[str, str]:

@@ -111,6 +111,8 @@ def test_two_pages_that_write_at_once_overwrite_nothing(site: Site, work: Open) 
     page.reload()  # both are there to choose from
     page.wait_for_selector("text=What you had not sent is back")
     assert page.locator("[name=text]").input_value() == "In the second."
+    page.click("summary:has-text('as the server had it')")
+    assert "In the first." in page.locator("#status pre").inner_text()
     page.wait_for_timeout(1500)
     page.click("text=Take what the server has instead")
     assert page.locator("[name=text]").input_value() == "In the first."
@@ -260,9 +262,12 @@ def test_of_a_lost_question_on_two_pages_both_texts_stay(
     other.wait_for_selector("[aria-label='What another page says'] >> text=the first")
     assert fields(other) == {"choice": "1:1", "rationale": "the second"}
     press(other, "Control+Enter")
-    other.wait_for_selector("text=All done")
-    assert "the second" in other.locator("[class=said]:visible").last.inner_text()
-    assert drafts(other) == []
+    other.wait_for_selector("#status >> text=stays on this page")
+    assert fields(other) == {"choice": "1:1", "rationale": "the second"}
+    other.goto(f"{site.origin}/studies/tents/done")
+    told = other.locator("body").text_content()
+    assert "the first" in told
+    assert "the second" in told
 
 
 SIZES = [(360, 640), (420, 740), (560, 700), (720, 900), (1280, 800), (640, 400), (1280, 800, 2)]

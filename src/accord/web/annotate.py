@@ -45,8 +45,8 @@ ELSEWHERE = (
     "to choose."
 )
 BOTH = (
-    "Another page of yours has something else written on this question; it is shown below. What you write or "
-    "submit here from now on replaces it."
+    "Another page of yours has something else written on this question; it is shown below, and stays there "
+    "until you submit again: then what is here replaces it."
 )
 NOTICES = {
     "lost": LOST + KEPT_ASIDE,
@@ -126,7 +126,7 @@ def _show(
         options=options_of(ask), diff=texts.compared(*shown) if len(shown) == 2 else None,
         guideline=document(guideline.document) if guideline else None, version=lease.guideline,
         pace=pace, news=news, base=_base(here, lease) if base is None else base, kept=kept,
-        late=len(uncounted(here.site, here.study, here.who)), other=other,
+        late=len(uncounted(here.site, here.study, here.who)), other=other, over=mark_of(lease.draft),
         other_said=in_words(ask, other) if other else "",
         tab=values.get("tab") if status != 200 else new_id(),
         after=values.get("after") if status != 200 else mark_of(lease.draft),
@@ -179,8 +179,11 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
     try:
         answer = answer_of(found.ask, form, [r.text for r in found.responses])
         rationale = said_in(form, "rationale")
-        if differ(found.draft, form):
-            return _both(request, here, found, form)
+        if differ(found.draft, {**form, "after": form.get("over") or form.get("after", "")}):
+            base = form.get("base")
+            return _show(
+                request, here, found, form, notice=BOTH, status=409, base=base, other=found.draft
+            )
         base, last = form.get("base", ""), found.judgment
         if last and base == here.site.opaque(last):
             base = last
@@ -198,21 +201,6 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
     if kept is None:
         return _twice(request, here, _found(here, lease), form, answer, rationale)
     return _next(here, "changed" if base else "")
-
-
-def _both(request: Request, here: Here, lease: Lease, form: Form) -> Response:
-    """Beside what is sent, what another page wrote and would be lost: the rater chooses."""
-    seen = {**form, "after": mark_of(lease.draft)}
-    return _show(
-        request,
-        here,
-        lease,
-        seen,
-        notice=BOTH,
-        status=409,
-        base=form.get("base"),
-        other=lease.draft,
-    )
 
 
 def _twice(

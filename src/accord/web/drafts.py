@@ -25,7 +25,7 @@ class Elsewhere(Exception):
 
 def fields_in(form: dict[str, str]) -> dict[str, str]:
     """The fields of a question's form that a draft keeps."""
-    return {k: v for k, v in form.items() if k not in ("csrf", "base", "lease", "reason")}
+    return {k: v for k, v in form.items() if k not in ("csrf", "base", "lease", "reason", "over")}
 
 
 def written(draft: dict[str, str]) -> dict[str, str]:

@@ -29,6 +29,7 @@
   const state = (form) => inWords(fields(form));
   const had = new WeakMap(); // what the server has of a form
   const keyOf = (form) => `${PREFIX}${JSON.stringify([account, form.dataset.keep, tab])}`;
+  const replaced = (form) => `${PREFIX}${JSON.stringify([account, form.dataset.keep, "replaced"])}`; // by what was not sent
   const drop = (form) => localStorage.removeItem(keyOf(form));
   const store = (key, entry) => {
     try { localStorage.setItem(key, JSON.stringify(entry)); } catch { // full, or switched off
@@ -69,11 +70,13 @@
   };
   const touched = (form) => (one("textarea", form) ?? form).dispatchEvent(new Event("input", { bubbles: true }));
   const putBack = (form, refused) => { // whether anything is as the server doesn't have it
-    const there = state(form), kept = unsent().find((e) => e.account === account && e.path === form.dataset.keep);
+    const there = state(form), before = fields(form), kept = unsent().find((e) => e.account === account && e.path === form.dataset.keep);
     had.set(form, there);
     if (!kept) return false;
     const left = put(form, kept.fields), changed = state(form) !== there;
     if (refused) had.set(form, "");
+    else if (form.hasAttribute("data-drafted") && boxes(form).some((e) => !toggles(e) && !e.value.includes(before[e.name])))
+      store(replaced(form), { account, path: "", named: `${form.dataset.named}, as the server had it`, back: back(form), at: Date.now(), fields: before });
     localStorage.removeItem(kept.key);
     if (Object.keys(left).length) store(kept.key, { ...kept, path: "", fields: left });
     keep(form);
@@ -94,7 +97,7 @@
     for (const form of forms)
       if (putBack(form, refused))
         status.append(note(`What you had not sent is back: ${form.dataset.named}.`, button("Take what the server has instead", (event) => {
-          form.reset(); keep(form); touched(form); event.target.closest(".notice").remove();
+          form.reset(); localStorage.removeItem(replaced(form)); keep(form); touched(form); event.target.closest(".notice").remove();
         })));
     const rest = unsent().filter((e) => !paths.includes(e.path));
     if (account) status.append(...rest.filter((e) => e.account === account).map(shown));
