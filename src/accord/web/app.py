@@ -44,7 +44,7 @@ def create_app(site: Site) -> FastAPI:
         openapi_url="/api/openapi.json",
     )  # fmt: skip
     app.state.site = site
-    app.add_middleware(Safe, site=site)
+    app.add_middleware(Safe, site=site, not_kept=_not_kept)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     for room in ROOMS:
         app.include_router(room.router)
