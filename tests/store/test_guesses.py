@@ -226,6 +226,18 @@ HALVES: dict[str, Row] = {
     "several answers": {"prompt": Q, "answer": [A, B]},
     "summaries": {"prompt": Q, "summaries": [A, B]},
     "replies": {"prompt": Q, "replies": [A, B]},
+    "a target": {"prompt": Q, "target": "Yes"},
+    "a text": {"prompt": Q, "text": "Yes"},
+    "a label of words": {"prompt": Q, "label": A},
+    "good and bad": {"prompt": Q, "good": "Yes", "bad": "No"},
+    "texts by letter": {"prompt": Q, "text_a": "Yes", "text_b": "No"},
+    "positive and negative": {"prompt": Q, "pos": "Yes", "neg": "No"},
+    "columns named for models": {"prompt": Q, "heron-7b": A, "stork-2b": B},
+    "a list under any name": {"prompt": Q, "birds": [A, B]},
+    "messages under any name": {"prompt": Q, "said": GOOD[1:]},
+    "bad beside a completion": {"prompt": Q, "completion": A, "bad": B},
+    "negative beside messages": {"messages": GOOD, "negative": B},
+    "worse output": {"instruction": Q, "output": A, "worse_output": B},
 }
 
 
@@ -243,7 +255,9 @@ def test_half_a_pair_is_refused_and_named(store: Store, tmp_path: Path, name: st
 @pytest.mark.parametrize(
     "more",
     [{"num_responses": 2}, {"response_length": 7}, {"conversation_id": "x"}, {"rejected": None},
-     {"category": "a"}, {"answer_type": "x"}, {"prompt_source": "x"}, {"chosen": ""}, {"label": "spam"}],
+     {"category": "a"}, {"answer_type": "x"}, {"prompt_source": "x"}, {"chosen": ""}, {"label": "spam"},
+     {"act": "A heron in a pond"}, {"rubric": "Is it short?"}, {"instruction_id_list": ["a:b"]},
+     {"bird": "heron"}, {"created_at": "2031-01-02 03:04"}, {"extra_info": {"text": A}}],
 )  # fmt: skip
 def test_a_prompt_with_other_facts_is_a_prompt(store: Store, tmp_path: Path, more: Row) -> None:
     report = import_file(store, write_jsonl(tmp_path / "a.jsonl", [{"prompt": Q, **more}]))
@@ -254,6 +268,36 @@ def test_a_format_that_is_named_is_taken(store: Store, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [HALVES["numbered"]])
     report = import_file(store, path, format="prompts")
     assert "columns not used: response_0, response_1" in str(report)
+
+
+def test_what_checks_an_answer_of_verl_is_a_tag(store: Store, tmp_path: Path) -> None:
+    row: Row = {"data_source": "own", "prompt": GOOD[:1], "reward_model": {"ground_truth": 4}}
+    report = import_file(store, write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert (report.format, [p.tags for p in store.prompts()]) == ("verl", [{"ground_truth": "4"}])
+    for truth, field in ((None, "reward_model"), ({"style": "model"}, "reward_model.ground_truth")):
+        path = write_jsonl(tmp_path / "b.jsonl", [{**row, "reward_model": truth}])
+        with pytest.raises(DataError, match=rf"b\.jsonl:1 {field}: is missing"):
+            import_file(store, path)
+
+
+@pytest.mark.parametrize(
+    "said", [{"weight": 0}, {"weight": 0.5}, {"train": False}, {"loss": False}]
+)
+def test_a_turn_that_is_not_to_be_learnt_is_refused(
+    store: Store, tmp_path: Path, said: Row
+) -> None:
+    ((key, _),) = said.items()
+    talk = [{**GOOD[0], **said}, {**GOOD[1], key: 1}]
+    import_file(store, write_jsonl(tmp_path / "a.jsonl", [{"messages": talk}]))
+    path = write_jsonl(tmp_path / "b.jsonl", [{"messages": [GOOD[0], {**GOOD[1], **said}, *talk]}])
+    with pytest.raises(DataError, match=rf"b\.jsonl:1 messages\[1\]\.{key}: weights what is"):
+        import_file(store, path)
+
+
+def test_a_developer_speaks_as_the_system(store: Store, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": [turn("developer", "x"), *GOOD]}])
+    import_file(store, path)
+    assert [m.role for p in store.prompts() for m in p.messages] == ["system", "user"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,11 @@ Q, A, B = "Is a heron a bird?", "Yes, a wading bird.", "No, a hat."
 USER = [turn("user", Q)]
 GOOD, POOR = [*USER, turn("assistant", A)], [*USER, turn("assistant", B)]
 SYSTEM = "Be brief."
+LONGER = [turn("user", "Where?"), turn("assistant", "By water.")]
+SEEN = {
+    "country": "Chile", "hashed_ip": "0a", "header": {"user-agent": "x"}, "language": "English",
+    "redacted": False, "state": "Maule", "timestamp": None, "toxic": False, "turn_identifier": 7,
+}  # fmt: skip
 
 
 def says(store: Store) -> list[Any]:
@@ -172,6 +177,55 @@ CASES: dict[str, tuple[str, list[Row], list[Any]]] = {  # a name: format, rows, 
         "arena", [{**ARENA, "conversation_a": str(GOOD).replace("'", '"'), "winner": "tie"}],
         [(Q, (B, A, "tie"))],
     ),
+    "MT-Bench, judged after the first turn": (
+        "arena",
+        [{**ARENA, "conversation_a": GOOD + LONGER, "conversation_b": POOR + LONGER, "judge": "expert_3"}],
+        BETTER,
+    ),
+    "WildChat": (
+        "rounds",
+        [{"conversation_hash": "x", "model": "m", "conversation": [{**m, **SEEN} for m in GOOD], "turn": 1,
+          "toxic": False, "openai_moderation": [{"flagged": False}]}],
+        [(Q, (A,))],
+    ),
+    "lmsys-chat-1m": (
+        "rounds", [{"conversation_id": "x", "model": "m", "conversation": GOOD, "turn": 1}], [(Q, (A,))],
+    ),
+    "Capybara": (
+        "rounds",
+        [{"source": "own", "conversation": [
+            {"input": Q, "output": "Yes."}, {"input": "Where?", "output": A}]}],
+        [(THREE, (A,))],
+    ),
+    "OpenHermes": (
+        "sharegpt",
+        [{"conversations": [{"from": "human", "value": Q, "weight": 0.0},
+                            {"from": "gpt", "value": A, "weight": 1.0}], "system_prompt": None}],
+        [(Q, (A,))],
+    ),
+    "UltraInteract, pairs": (
+        "ultrainteract",
+        [{"trajectory": [{"from": "human", "value": Q}], "chosen": A, "rejected": B, "task": "x", "id": "1"}],
+        BETTER,
+    ),
+    "UltraInteract, Dolly": (
+        "instruction_response",
+        [{"instruction": "Say:", "context": Q, "response": A, "category": "x"},
+         {"instruction": Q, "response": A, "context": "", "parent_id": "1"}],
+        [(f"Say:\n{Q}", (A,)), (Q, (A,))],
+    ),
+    "Magpie": (
+        "sharegpt",
+        [{"instruction": Q, "response": "x", "conversations": [{"from": "human", "value": Q},
+          {"from": "gpt", "value": A}]}],
+        [(Q, (A,))],
+    ),
+    "a context and its answers": (
+        "context_preference", [{"context": USER, "chosen": A, "rejected": B}], BETTER,
+    ),
+    "a conversation and its answers": (
+        "conversation_preference", [{"conversation": USER, "chosen": A, "rejected": B}], BETTER,
+    ),
     "Arena, both bad": ("arena", [{**ARENA, "winner": "tie (bothbad)"}], [(Q, (B, A, "bad"))]),
     "Arena 55k": ("arena_55k", [FIFTY_FIVE], BETTER),
     "Arena 55k, tie": (
@@ -324,6 +378,7 @@ def test_every_format_is_tried() -> None:
         "prompt_completion",
         "messages",
         "prompts",
+        "verl",
     }
     assert tried == set(FORMATS) - ours  # those are tried elsewhere
 
@@ -363,8 +418,8 @@ def test_who_wrote_and_who_judged_are_kept(store: Store, tmp_path: Path) -> None
 
 
 def test_conversations_that_part_are_counted(store: Store, tmp_path: Path) -> None:
-    longer = [turn("user", "Where?"), turn("assistant", "By water.")]
-    rows = [ARENA, {**ARENA, "conversation_a": GOOD + longer, "conversation_b": POOR + longer}]
+    both = {"conversation_a": GOOD + LONGER, "conversation_b": POOR + LONGER, "turn": 2}
+    rows = [ARENA, {**ARENA, **both}]
     two = {**FIFTY_FIVE, "prompt": '["a", "b"]'}
     parted = {**two, "response_a": '["x", "y"]', "response_b": '["z", null]'}
     for i, some in enumerate((rows, [FIFTY_FIVE, parted])):

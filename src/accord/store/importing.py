@@ -37,7 +37,7 @@ from accord.store.foreign.reading import Foreign, read_foreign
 from accord.store.formats import FORMATS, Record, check, detect, records, unused
 from accord.store.import_report import REASONS, ImportReport
 from accord.store.native import Native, add_native, read_native, refused
-from accord.store.readers import BadRow, Row, count_rows, read_rows
+from accord.store.readers import REJECTS, BadRow, Row, count_rows, read_rows
 from accord.store.schemas import Unusable
 from accord.store.store import Store
 
@@ -96,7 +96,7 @@ def import_file(
         rater: who judged, where the rows don't say; the file's name by default.
         rater_kind: what that is. at: when, ISO 8601; now by default.
         skip_bad: put bad rows into a rejects file and go on.
-        rejects_path: that file; beside `path` by default.
+        rejects_path: that file; NAME.rejects.jsonl in the working directory by default.
         max_prompt_chars, max_response_chars: leave out and count what is longer.
         limit: read so many rows at most.
         on_progress: called with (rows done, rows in all).
@@ -157,7 +157,7 @@ def _import(
             raise DataError("holds no rows", where=str(path), mend="is it the right file?")
         _add(job, batch, skip_bad)
         if job.report.rejects:  # inside: when they can't be written, nothing is
-            target = Path(rejects_path or f"{path.name}.rejects.jsonl")
+            target = Path(rejects_path or f"{path.name.replace('*', '_')}{REJECTS}")
             write_jsonl(target, (_plain(told) for told in job.report.rejects))
             job.report.rejects_path = target
     if on_progress:
