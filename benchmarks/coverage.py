@@ -249,6 +249,11 @@ WORLDS: dict[str, World] = {
     "learning curve, twice the most tried": curves,
 }
 
+MANY = {  # several figures a world, or slow ones: a fifth of the worlds
+    "strengths and differences", "strengths and differences, prior", "strengths in two groups, prior", "Elo",
+    "skill, side and length of 4 raters", "Dawid-Skene, 3 raters", "learning curve, twice the most tried",
+}  # fmt: skip
+
 
 def covered(world: World, k: int, runs: int, seed: int = 0) -> tuple[float, int]:
     """Share of intervals that hold the truth, and how many there were."""
@@ -266,7 +271,7 @@ def main() -> None:
     print("| interval | " + " | ".join(f"K = {k}" for k in SIZES) + " |")
     print("|---" * (len(SIZES) + 1) + "|")
     for name, world in WORLDS.items():
-        some = runs if "strength" not in name and name != "Elo" else max(runs // 10, 10)
+        some = max(runs // 5, 10) if name in MANY else runs
         cells = [f"{covered(world, k, some)[0]:.3f}" for k in SIZES]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
