@@ -14,10 +14,10 @@ import yaml
 from accord.cli import main
 from accord.core.errors import ConfigError
 from accord.core.types import Preference
-from accord.web import leases, tokens
+from accord.web import accounts, leases, throttle, tokens
 from accord.web.site import Site, steady
 from accord.web.studies import load_study
-from tests.web.conftest import PAIRS, Clock, Enter, loaded, pairs_study, study_of
+from tests.web.conftest import PAIRS, PASSWORD, Clock, Enter, loaded, pairs_study, study_of
 from tests.web.test_leases import person
 
 
@@ -48,6 +48,16 @@ def test_no_clock_makes_an_answer_take_less_than_nothing(
     anna.client.post(url, data=form)
     (judgment,) = site.store.judgments()
     assert judgment.seconds == kept
+
+
+def test_a_clock_set_back_makes_nobody_wait_longer(site: Site, clock: Clock) -> None:
+    accounts.add_account(site, "anna", PASSWORD)
+    for _ in range(throttle.FREE_BY_NAME):
+        accounts.sign_in(site, "anna", "wrong", None, None)
+    clock.at -= 7200  # the server was stopped and started again
+    with pytest.raises(throttle.Throttled) as told:
+        accounts.sign_in(site, "anna", PASSWORD, None, None)
+    assert told.value.seconds <= 3
 
 
 def test_the_last_answer_is_the_last_in_the_chain(site: Site, clock: Clock) -> None:

@@ -14,7 +14,7 @@ from accord.web.annotate import DIFFERS, ELSEWHERE
 from accord.web.site import Site
 from tests.web.browsing import press, settle, sign_in
 from tests.web.conftest import PAIRS, PASSWORD, Clock, Open, pairs_study, study_of
-from tests.web.test_nothing_lost import Q, drafts, fields, one_of, quick, write
+from tests.web.test_nothing_lost import Q, drafts, fields, one_of, write
 
 pytestmark = pytest.mark.browser
 
@@ -175,10 +175,10 @@ def test_what_is_sent_after_another_has_signed_in_stays_its_writer_s(
     accounts.set_role(site, "tents", "ben", "annotator", "test")
     write(page, ["2"], "mine alone")
     page.wait_for_selector("text=Saved")
-    page.fill("[name=rationale]", "mine alone, and more")
     other = page.context.new_page()
     enters(other, site, "ben")
     other.wait_for_selector("#work")
+    page.fill("[name=rationale]", "mine alone, and more")
     press(page, "Control+Enter")  # anna's page, with ben's session
     page.wait_for_selector("#status >> text=another session")
     assert fields(page) == {"choice": "1:1", "rationale": "mine alone, and more"}
@@ -226,6 +226,7 @@ def test_a_reason_stays_when_its_dialog_is_closed(site: Site, work: Open) -> Non
         page.reload()
         page.wait_for_selector("text=What you had not sent is back")
         press(page, "f")
+        page.wait_for_selector("#reason", state="visible")
         assert field.input_value() == text
         press(page, "Escape")
         page.wait_for_selector("#reason", state="hidden")
@@ -299,8 +300,13 @@ MANY: dict[str, tuple[dict[str, Any], list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", quick(MANY, "steps"))
-def test_what_the_keys_answer_is_never_under_the_bar(site: Site, work: Open, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [("steps", SIZES[::6]), *(pytest.param(kind, SIZES, marks=pytest.mark.slow) for kind in MANY)],
+)
+def test_what_the_keys_answer_is_never_under_the_bar(
+    site: Site, work: Open, kind: str, sizes: list[tuple[int, ...]]
+) -> None:
     block, shown = MANY[kind]
     page = work(study_of({**block, "items": [{"prompt": WORDS, "responses": shown}]}))
     by_key = (
@@ -308,7 +314,7 @@ def test_what_the_keys_answer_is_never_under_the_bar(site: Site, work: Open, kin
         if kind == "write"
         else ["1", "2"] * 5 + ["j"] * 9 + ["k"] * 9
     )
-    for width, height, *zoom in SIZES:
+    for width, height, *zoom in sizes:
         page.set_viewport_size({"width": width, "height": height})
         page.reload()
         page.wait_for_selector("#work")

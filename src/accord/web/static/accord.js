@@ -4,7 +4,8 @@
   const one = (query, from = document) => from.querySelector(query);
   const all = (query, from = document) => [...from.querySelectorAll(query)];
   const work = () => one("#work");
-  const inText = (target) => target.matches?.("textarea, select, input:not([type=radio], [type=checkbox])");
+  const inText = (target) => target.matches?.("textarea, select, input:not([type=radio], [type=checkbox])")
+    && !target.closest("dialog:not([open])"); // a dialog that has just closed keeps the focus for a moment
   const say = window.accord.say;
   const tell = (text) => { one("#told").textContent = text; };
 
