@@ -237,6 +237,10 @@ HALVES: dict[str, Row] = {
     "messages under any name": {"prompt": Q, "said": GOOD[1:]},
     "bad beside a completion": {"prompt": Q, "completion": A, "bad": B},
     "negative beside messages": {"messages": GOOD, "negative": B},
+    "words without spaces": {"prompt": Q, "乙": "鷺は水鳥である"},
+    "found bad, with yes or no": {"messages": GOOD, "good": False},
+    "found wrong, with yes or no": {"instruction": Q, "output": A, "is_correct": False},
+    "a turn down of a completion": {"prompt": Q, "completion": A, "upvoted": False},
     "worse output": {"instruction": Q, "output": A, "worse_output": B},
 }
 

@@ -412,9 +412,14 @@ def test_who_wrote_and_who_judged_are_kept(store: Store, tmp_path: Path) -> None
     assert {r.source for _, r in store.responses()} == {"model:m-a", "model:m-b"}
     assert {r.name for r in store.raters()} >= {"arena_user_7", "arena_user_8"}
     assert [p.weight for p in store.freeze("v1").pairs()] == [2.0]
+    judged = [{**ARENA, "judge": ["gpt-x", "pair"], "winner": "tie"}]
+    import_file(store, write_jsonl(tmp_path / "b.jsonl", judged))
+    assert "gpt-x, pair" in {r.name for r in store.raters()}
     import_file(store, tmp_path / "a.jsonl", rater="anna", rejects_path=tmp_path / "r.jsonl")
     by = {r.id: r.name for r in store.raters()}
-    assert [by[j.rater] for j in store.judgments()] == ["arena_user_7", "arena_user_8", "anna"]
+    assert [by[j.rater] for j in store.judgments()] == [
+        "arena_user_7", "arena_user_8", "gpt-x, pair", "anna"
+    ]  # fmt: skip
 
 
 def test_conversations_that_part_are_counted(store: Store, tmp_path: Path) -> None:

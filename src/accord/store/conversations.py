@@ -197,7 +197,7 @@ def _content(value: Any, field: str) -> str | None:
     if not isinstance(value, list | tuple):
         raise BadRow(field, f"is {kind_of(value)}", "text")
     for i, part in enumerate(value):
-        kind = part.get("type", "text") if isinstance(part, Mapping) else kind_of(part)
+        kind = (part.get("type") or "text") if isinstance(part, Mapping) else kind_of(part)
         if kind != "text" or not isinstance(part.get("text"), str):
             raise BadRow(f"{field}[{i}]", f"is no text ({kind})", '{"type": "text", "text": …}')
     return "".join(part["text"] for part in value)

@@ -54,7 +54,7 @@ from accord.store.schemas import (
     thumbed,
     whole,
 )
-from accord.store.suspects import is_fact, is_label, is_prose, is_suspect
+from accord.store.suspects import is_fact, is_label, is_prose, is_suspect, is_verdict
 
 __all__ = ["FORMATS", "Record", "check", "convert", "detect", "records", "transcript", "unused"]
 
@@ -171,6 +171,9 @@ def unread(row: Row, name: str) -> list[str]:
     found = [k for k in _suspects(tuple(row), name) if not is_missing(row[k])]
     found = [k for k in found if not (k in TAGS and _is_tag(row[k]))]
     found = [k for k in found if is_label(k) or isinstance(row[k], str | list | dict)]
+    if FORMATS[name].kind == "demonstration":  # imitates an answer that was found bad as well
+        left = [k for k in _others(tuple(row), name) if is_verdict(k, row[k])]
+        found += [k for k in left if k not in found]
     if FORMATS[name].kind == "prompt":  # what else is written beside a prompt alone answers it
         left = [k for k in _others(tuple(row), name) if k not in TAGS and not is_fact(k)]
         found += [k for k in left if k not in found and is_prose(row[k])]

@@ -267,6 +267,7 @@ def compared(
         if prompt != other:
             raise _parted(prompt, other, columns, may_part)
         by = row.get(rater) if rater else None
+        by = ", ".join(map(str, by)) if isinstance(by, list) else by
         return [
             Record(
                 Prompt(messages=prompt), (one, two), winner.read(row), _sources(row, sources),

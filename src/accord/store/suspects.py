@@ -10,7 +10,7 @@ from typing import Any
 
 from accord.store.conversations import is_message
 
-__all__ = ["is_fact", "is_label", "is_prose", "is_suspect"]
+__all__ = ["is_fact", "is_label", "is_prose", "is_suspect", "is_verdict"]
 
 ANSWERS = {
     "ai", "answer", "assistant", "bot", "candidate", "chosen", "code", "completion", "continuation",
@@ -23,6 +23,7 @@ PAIRED = {
     "incorrect", "liked", "lose", "loser", "losing", "neg", "negative", "pos", "positive", "preferred",
     "refused", "rejected", "win", "winner", "winning", "worse", "worst", "wrong",
 }  # fmt: skip
+VERDICTS = {"approved", "correct", "helpful", "like", "passed", "safe", "upvote", "upvoted"}
 LABELS = {"better", "kto", "label", "preference", "preferred", "thumb", "winner"}
 COUNTED = {"num", "n", "is", "has", "len", "max", "min"}
 FACTS = {
@@ -34,7 +35,9 @@ FACTS = {
     "style", "subject", "subset", "tag", "tags", "task", "time", "timestamp", "title", "tokens", "topic",
     "type", "uid", "url", "uuid",
 }  # fmt: skip
-PROSE = re.compile(r"\S\s+\S|[.!?]\s*$")  # more than a word, or a sentence
+PROSE = re.compile(  # more than a word, or a sentence; words without spaces between them
+    r"\S\s+\S|[.!?…]\s*$|[\u0e00-\u0eff\u2e80-\U0010ffff]{4}"
+)
 
 
 def is_suspect(column: str, kind: str) -> bool:
@@ -51,6 +54,11 @@ def is_suspect(column: str, kind: str) -> bool:
 def is_label(column: str) -> bool:
     """Whether a column is named as what was said of an answer."""
     return bool(_tokens(column) & LABELS)
+
+
+def is_verdict(column: str, value: Any) -> bool:
+    """Whether a column says with yes or no what became of an answer."""
+    return isinstance(value, bool) and bool(_tokens(column) & (PAIRED | LABELS | VERDICTS))
 
 
 def is_fact(column: str) -> bool:
