@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,9 +108,10 @@ def import_file(
     """
     path = Path(path)
     if format != "auto" and format not in FORMATS:
-        raise ConfigError(
-            f"unknown format {format!r}", where="format", allowed=", ".join(["auto", *FORMATS])
-        )
+        near = get_close_matches(format, FORMATS, n=5, cutoff=0.4)
+        allowed = ", ".join(["auto", *near, f"{len(FORMATS) - len(near)} others"])
+        mend = "docs/data.md lists them"
+        raise ConfigError(f"unknown format {format!r}", where="format", allowed=allowed, mend=mend)
     facts = {"order_shown": "unknown"} | ({} if rater else {"many": True})
     job = _Job(
         store=store,
