@@ -220,6 +220,9 @@ CASES: dict[str, tuple[str, list[Row], list[Any]]] = {  # a name: format, rows, 
           {"from": "gpt", "value": A}]}],
         [(Q, (A,))],
     ),
+    "a conversation that is null": (
+        "prompt_completion", [{"prompt": Q, "completion": A, "messages": None}], [(Q, (A,))],
+    ),
     "a context and its answers": (
         "context_preference", [{"context": USER, "chosen": A, "rejected": B}], BETTER,
     ),
@@ -375,7 +378,6 @@ def test_every_format_is_tried() -> None:
         "argilla",
         "label_studio",
         "stepwise",
-        "prompt_completion",
         "messages",
         "prompts",
         "verl",

@@ -233,7 +233,9 @@ def answered(before: Turns, value: Any, field: str) -> tuple[Turns, Said]:
         whole = (*before, *said)
     if whole[-1].role != "assistant":
         raise BadRow(
-            field, f"ends with the {whole[-1].role}'s turn", "a last turn of the assistant"
+            field,
+            f"ends with the {whole[-1].role}'s turn",
+            "a last turn of the assistant; prompts alone go in a column prompt",
         )
     if len(whole) == 1:
         raise BadRow(

@@ -124,7 +124,8 @@ def detect(row: Row) -> str:
     """The format all of whose keys the row has, of several the one that reads most; half a pair is no prompt
     alone."""
     native = row.get("type") in NATIVE_TYPES
-    name = (None if native else tool_of(row)) or _match(tuple(row), native)
+    there = tuple(k for k in row if k not in TALKS or not is_missing(row[k]))
+    name = (None if native else tool_of(row)) or _match(there, native) or _match(tuple(row), native)
     left = unread(row, name) if name else []
     if name and not left:
         return name

@@ -83,11 +83,13 @@ def _arena(*columns: str) -> Part:
     """Conversations; in MT-Bench both questions are there, and `turn` says after which one was judged."""
 
     def read(row: Row) -> list[tuple[Turns, Said]]:
-        judged = row.get("turn")
-        cut = int(number(judged, "turn", "a number from 1")) if not is_missing(judged) else 99
-        if cut < 1:
-            raise BadRow("turn", f"is {cut}", "a number from 1")
-        return [_up_to(cut, *answered((), row.get(c), c)) for c in columns]
+        allowed, sides = "a whole number from 1", [answered((), row.get(c), c) for c in columns]
+        if is_missing(row.get("turn")):
+            return sides
+        judged = number(row["turn"], "turn", allowed)
+        if judged < 1 or judged != int(judged):
+            raise BadRow("turn", f"is {judged:g}", allowed)
+        return [_up_to(int(judged), *side) for side in sides]
 
     return Part(columns, read, ("turn",))
 
@@ -252,7 +254,7 @@ def _checked(row: Row) -> list[Record]:
     """verl: a prompt, and what checks its answer."""
     checker = held(row.get("reward_model"), "reward_model", "ground_truth")
     truth = checker.get("ground_truth")
-    if not isinstance(truth, str | int | float):
+    if isinstance(truth, bool) or not isinstance(truth, str | int | float):
         raise BadRow("reward_model.ground_truth", f"is {kind_of(truth)}", "text or a number")
     asked = question(row.get("prompt"), "prompt")
     return [Record(Prompt(messages=asked, tags={"ground_truth": str(truth)}))]
