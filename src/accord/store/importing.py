@@ -108,10 +108,8 @@ def import_file(
     """
     path = Path(path)
     if format != "auto" and format not in FORMATS:
-        near = get_close_matches(format, FORMATS, n=5, cutoff=0.4)
-        allowed = ", ".join(["auto", *near, f"{len(FORMATS) - len(near)} others"])
-        mend = "docs/data.md lists them"
-        raise ConfigError(f"unknown format {format!r}", where="format", allowed=allowed, mend=mend)
+        near = ", ".join(["auto", *get_close_matches(format, FORMATS, n=5, cutoff=0.4)])
+        raise ConfigError(f"unknown format {format!r}", allowed=near, mend="docs/data.md has all")
     facts = {"order_shown": "unknown"} | ({} if rater else {"many": True})
     job = _Job(
         store=store,
