@@ -52,7 +52,7 @@ def settings(args: argparse.Namespace, batch: int) -> Optimise:
     """AdamW as TRL is told to run it: constant rate, no decay, gradient norm 1."""
     return Optimise(
         lr=1e-5, schedule="constant", warmup=0.0, epochs=1.0, max_steps=args.steps + 2, batch_size=batch,
-        tokens=args.tokens, clip=1.0, precision=args.precision, save_every=10**6,
+        tokens=args.tokens, max_grad_norm=1.0, precision=args.precision, save_every=10**6,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -13,6 +14,8 @@ import pytest
 SHARED_DATA = Path(
     os.environ.get("ACCORD_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
 )
+
+BEFORE = pytest.StashKey[set[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +50,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=missing))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Two full collections a training run went through all modules and thousands of tests, 0.8 s each."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons: Counter[str] = Counter()
     for report in terminalreporter.stats.get("skipped", []):
@@ -54,6 +63,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         reasons[text.removeprefix("Skipped: ")] += 1
     for reason, n in reasons.items():
         terminalreporter.write_line(f"NOT RUN: {n} tests, {reason}", yellow=True, bold=True)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[BEFORE] = set(os.listdir())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What a test writes where the run was started would be committed by accident: it fails the run."""
+    new = set(os.listdir()) - session.config.stash[BEFORE] - {"build", "dist"}
+    left = sorted(name for name in new if not name.startswith((".", "__pycache__")))
+    if left and not hasattr(session.config, "workerinput"):
+        print(f"\nLEFT BEHIND in {Path.cwd()}: {', '.join(left)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

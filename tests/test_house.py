@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ LAYERS = (  # each may import from those before it
     "core", "losses", "stats", "lm", "store", "feedback", "worlds", "rewards", "train", "detect", "evals",
     "pipeline", "plan", "web", "serve",
 )  # fmt: skip
-NO_TORCH = ("core", "stats", "store", "feedback", "worlds", "detect", "evals", "web")
+NO_TORCH = ("core", "stats", "store", "feedback", "worlds", "detect", "evals", "web", "cli")
 SIBLINGS = {"train", "detect", "evals"}  # none imports another
+OWN_TORCH = {"torch", "transformers", "peft", "accelerate"}
 HEAVY = {
     "fastapi",
     "torch",
@@ -58,11 +60,55 @@ def test_layers(path: Path) -> None:
     mine = layer(path)
     for module in imports(path):
         parts = module.split(".")
-        if mine in NO_TORCH:
-            assert parts[0] not in {"torch", "transformers", "peft", "accelerate"}, module
         if parts[0] == "accord" and len(parts) > 1 and mine in LAYERS and parts[1] in LAYERS:
             assert LAYERS.index(parts[1]) <= LAYERS.index(mine), f"{mine} imports {module}"
             assert parts[1] == mine or not {mine, parts[1]} <= SIBLINGS, f"{mine} imports {module}"
+
+
+@pytest.mark.parametrize("room", NO_TORCH)
+def test_rooms_without_torch(room: str) -> None:
+    """Every module of the room is imported, with all that it imports."""
+    files = [
+        p for p in FILES if layer(p) == room and "migrations" not in p.parts
+    ]  # alembic runs those
+    modules = [".".join(path.relative_to(HOUSE.parent).with_suffix("").parts) for path in files]
+    assert _loaded(modules, OWN_TORCH) == []
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs, or is only there for types, when a module is imported: functions wait until called."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from at_import(child)
+
+
+def graph() -> dict[str, set[str]]:
+    """Module -> the house's modules it imports, those for types included."""
+    names = {
+        ".".join(p.relative_to(HOUSE.parent).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in FILES
+    }
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found[name] = set()
+        for node in at_import(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[name] |= inner & names.keys() or {node.module}
+        found[name] = (found[name] & names.keys()) - {name}
+    return found
+
+
+def test_no_circles() -> None:
+    """Modules can be read in an order in which each needs only those before it."""
+    left = graph()
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert left == {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(HOUSE)))
@@ -76,11 +122,16 @@ def test_sizes(path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["accord", "accord.cli", "accord.pipeline.recipe"])
 def test_imports_stay_light(module: str) -> None:
-    code = f"import sys, {module}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    assert _loaded([module], HEAVY) == []
+
+
+def _loaded(modules: Sequence[str], heavy: set[str]) -> list[str]:
+    """Which of `heavy` a fresh interpreter has loaded when it has imported the modules."""
+    code = f"import sys, {', '.join(modules)}; print(*sorted({heavy!r} & set(sys.modules)))"
     env = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [], f"{module} imports {done.stdout}"
+    return done.stdout.split()
 
 
 def test_nobody_is_sent_to_another_project_s_package() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+from accord.core.version import __version__
 
 _WHERE = {
     "accord.api": ("train_axes", "train_preference", "train_process", "train_reward", "train_sft"),

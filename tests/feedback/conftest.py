@@ -17,7 +17,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Snapshot, dict[str, float]]]:
     """A frozen simulated study, and the true quality of its responses. Not to be added to."""
     with Store(tmp_path_factory.mktemp("study") / "study.db") as store:

@@ -118,6 +118,18 @@ LLAMA3 = (
     "{% endif %}{% endfor %}" + asks("<|head|>assistant<|/head|>\n\n")
 )
 
+FIRST_LLAMA3 = (  # which asks for an answer whether it is to or not
+    "{{ bos_token }}{% for m in messages %}{{ '<|head|>' + m.role + '<|/head|>\n\n' + m.content | trim }}"
+    "<|eot|>{% endfor %}{{ '<|head|>assistant<|/head|>\n\n' }}"
+)
+MISTRAL3 = (  # whose system turn stands before a question only until that is answered
+    "{{ bos_token }}{% set told = '' %}{% if messages[0].role == 'system' %}"
+    "{% set told = messages[0].content %}{% endif %}"
+    "{% for m in messages %}{% if m.role == 'user' %}[INST]{{ ' ' }}"
+    "{% if loop.last and told %}{{ told + '\n\n' }}{% endif %}{{ m.content }}[/INST]"
+    "{% elif m.role == 'assistant' %}{{ ' ' + m.content | trim + eos_token }}{% endif %}{% endfor %}"
+)
+
 STYLES: dict[str, Style] = {
     "chatml": Style(CHATML, (), "<|im_end|>", "<|im_end|>"),
     "zephyr": Style(ZEPHYR, ("</s>",), "</s>", "</s>"),
@@ -154,6 +166,13 @@ STYLES: dict[str, Style] = {
     ),
     "gemma": Style(GEMMA, ("<start_of_turn>", "<end_of_turn>", "<eos>"), "<eos>", "<end_of_turn>"),
     "mistral": Style(MISTRAL, ("</s>", "[INST]", "[/INST]"), "</s>", "</s>", " "),
+    "mistral3": Style(MISTRAL3, ("</s>", "[INST]", "[/INST]"), "</s>", "</s>", " "),
+    "first llama3": Style(
+        FIRST_LLAMA3,
+        ("<|head|>", "<|/head|>", "<|eot|>", "<|end_text|>"),
+        "<|end_text|>",
+        "<|eot|>",
+    ),
     "llama3": Style(
         LLAMA3, ("<|head|>", "<|/head|>", "<|eot|>", "<|end_text|>"), "<|end_text|>", "<|eot|>"
     ),

@@ -174,7 +174,7 @@ TOOL_TALK = (
     Message(role="assistant", content="", tool_calls=(CALL,)),
     Message(role="tool", content="12:30", tool_call_id="1"),
 )
-SHOWS_TOOLS = {"chatml", "harmony", "qwen3", "llama3", "gemma"}  # of role tool
+SHOWS_TOOLS = {"chatml", "harmony", "qwen3", "llama3", "first llama3", "gemma"}  # of role tool
 
 
 @pytest.mark.parametrize("name", STYLES)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+from accord.core.errors import ConfigError
 from accord.pipeline import runner, stage
-from accord.pipeline.recipe import read_recipe
+from accord.pipeline.recipe import build_recipe, read_recipe
 from accord.pipeline.stage import kinds
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -102,3 +104,25 @@ def test_keys_are_those_they_were(
         path.write_text(EVERY)
     found = runner.plan(read_recipe(path), tmp_path / "runs").stages
     assert {n: place.name.rpartition("-")[2] for n, place in found.items()} == KEYS[name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        ("sft", "clip", "max_grad_norm"),
+        ("preference", "clip", "max_grad_norm"),
+        ("ppo", "clip", "clip_ratio"),
+        ("grpo", "clip_high", "clip_ratio_high"),
+        ("rloo", "clip_norm", "max_grad_norm"),
+    ],
+)
+def test_a_key_that_was_renamed_is_told_by_its_new_name(kind: str, old: str, new: str) -> None:
+    more = "" if kind in ("sft", "preference") else ", rewards: [{name: length}]"
+    with pytest.raises(ConfigError, match=rf"unknown key '{old}'.*it is called {new} now"):
+        build_recipe(
+            yaml.safe_load(
+                f"name: x\nmodel: m\nstages:\n  rows: {{kind: import, file: f.jsonl}}\n"
+                f"  s: {{kind: {kind}, data: rows, {old}: 0.3{more}}}\n"
+            ),
+            {}, "x.yaml", Path(), [],
+        )  # fmt: skip

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from accord.cli_chat import policy_path
 from accord.core.errors import ConfigError
 from accord.core.rundir import read_json, write_json
 from accord.pipeline.manifest import manifest
+from accord.pipeline.policies import policy_path
 from accord.pipeline.recipe import Recipe, read_recipe
 from accord.pipeline.runner import check, plan
 from accord.store import Store, import_file

@@ -145,7 +145,7 @@ def test_a_server_is_a_sampler(answering: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_server_answers_live_in_a_study(answering: Any) -> None:
-    from accord.cli_collect import _policies
+    from accord.cli.collect import _policies
 
     url, _, asked = answering
     policy = _policies([f"new={url}#tiny"])["new"]

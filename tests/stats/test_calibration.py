@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from accord.core.types import Metric
 from accord.stats import calibration
@@ -62,3 +62,9 @@ def test_a_model_far_off_is_told() -> None:
     assert m.low is not None
     assert m.high is not None
     assert 0.38 < m.low < 0.45 < m.high < 0.56
+
+
+@pytest.mark.parametrize(("n", "p"), [(1, 0.3), (9, 0.02), (30, 1.0), (400, 0.5), (200_000, 0.01)])
+def test_samples_are_a_binomials(n: int, p: float) -> None:
+    u = np.random.default_rng(0).random(300)
+    assert calibration._binomial(u, n, p) == pytest.approx(binom.ppf(u, n, p))

@@ -41,9 +41,10 @@ def votes(seed: int, pairs: int = 300, gamma: float = 0.0, **of: Any) -> dict[st
     }  # fmt: skip
 
 
-def test_simulated_raters_are_within_their_intervals_in_90_of_100() -> None:
+def test_simulated_raters_are_within_their_intervals() -> None:
+    """Of 40 at 95%: 33 or more with probability 0.9998 in each of 20 cells."""
     inside = np.zeros((5, 4))
-    for seed in range(100):
+    for seed in range(40):
         fit = rater_skills(**votes(seed))
         for j in range(5):
             for kind, (metric, truth) in enumerate(
@@ -57,19 +58,20 @@ def test_simulated_raters_are_within_their_intervals_in_90_of_100() -> None:
                 assert metric.low is not None
                 assert metric.high is not None
                 inside[j, kind] += metric.low <= truth <= metric.high
-    assert inside.min() >= 90, inside
+    assert inside.min() >= 33, inside
+    assert inside.mean() >= 0.93 * 40
 
 
 def test_a_length_that_is_quality_is_no_raters_bias() -> None:
     inside, found = np.zeros(5), []
-    for seed in range(30):
+    for seed in range(15):
         fit = rater_skills(
             **votes(seed, gamma=0.6)
         )  # longer answers are better, and rater 2 likes them more
         lengths = [fit.length(j) for j in range(5)]
         inside += [m.low <= t <= m.high for m, t in zip(lengths, LENGTH, strict=True)]  # type: ignore[operator]
         found.append(fit.gamma.value)
-    assert inside.min() >= 25  # of 30 at 95%: 25 or more with probability 0.9999
+    assert inside.min() >= 11  # of 15 at 95%: 11 or more with probability 0.9999
     assert np.mean(found) == pytest.approx(0.6, abs=0.1)
 
 
@@ -204,12 +206,12 @@ def test_em_never_falls(seed: int, smoothing: float, values: int) -> None:
 
 def test_dawid_skene_finds_raters_within_their_intervals() -> None:
     inside, hits = np.zeros(4), []
-    for seed in range(100):
+    for seed in range(40):
         data, truth, right = answers(seed)
         fit = dawid_skene(**data)
         hits.append((fit.posterior_UV.argmax(1) == truth).mean())
         inside += [m.low <= r <= m.high for m, r in zip(fit.reliability, right, strict=True)]  # type: ignore[operator]
-    assert inside.min() >= 90, inside
+    assert inside.min() >= 33, inside
     assert np.mean(hits) > 0.9  # the best rater alone: 0.9
 
 

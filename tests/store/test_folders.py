@@ -121,3 +121,14 @@ def test_json_lines_named_json(store: Store, tmp_path: Path) -> None:
     bad = write_jsonl(tmp_path / "b.json", [pair("r", "a", "b"), {"prompt": 3}])
     with pytest.raises(DataError, match=r"b\.json:2 chosen: is missing"):
         import_file(store, bad)
+
+
+def test_what_was_left_out_is_no_data_of_a_pattern(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(snapshot(tmp_path / "d", "", "a.jsonl", "b.jsonl"))
+    (tmp_path / "d" / "b.jsonl").write_text("{\n")
+    for judgments in (1, 0):
+        report = import_file(store, "*.jsonl", skip_bad=True)
+        assert (report.rows, report.judgments) == (2, judgments)
+        assert str(report.rejects_path) == "_.jsonl.rejects.jsonl"

@@ -226,6 +226,22 @@ HALVES: dict[str, Row] = {
     "several answers": {"prompt": Q, "answer": [A, B]},
     "summaries": {"prompt": Q, "summaries": [A, B]},
     "replies": {"prompt": Q, "replies": [A, B]},
+    "a target": {"prompt": Q, "target": "Yes"},
+    "a text": {"prompt": Q, "text": "Yes"},
+    "a label of words": {"prompt": Q, "label": A},
+    "good and bad": {"prompt": Q, "good": "Yes", "bad": "No"},
+    "texts by letter": {"prompt": Q, "text_a": "Yes", "text_b": "No"},
+    "positive and negative": {"prompt": Q, "pos": "Yes", "neg": "No"},
+    "columns named for models": {"prompt": Q, "heron-7b": A, "stork-2b": B},
+    "a list under any name": {"prompt": Q, "birds": [A, B]},
+    "messages under any name": {"prompt": Q, "said": GOOD[1:]},
+    "bad beside a completion": {"prompt": Q, "completion": A, "bad": B},
+    "negative beside messages": {"messages": GOOD, "negative": B},
+    "words without spaces": {"prompt": Q, "乙": "鷺は水鳥である"},
+    "found bad, with yes or no": {"messages": GOOD, "good": False},
+    "found wrong, with yes or no": {"instruction": Q, "output": A, "is_correct": False},
+    "a turn down of a completion": {"prompt": Q, "completion": A, "upvoted": False},
+    "worse output": {"instruction": Q, "output": A, "worse_output": B},
 }
 
 
@@ -243,7 +259,9 @@ def test_half_a_pair_is_refused_and_named(store: Store, tmp_path: Path, name: st
 @pytest.mark.parametrize(
     "more",
     [{"num_responses": 2}, {"response_length": 7}, {"conversation_id": "x"}, {"rejected": None},
-     {"category": "a"}, {"answer_type": "x"}, {"prompt_source": "x"}, {"chosen": ""}, {"label": "spam"}],
+     {"category": "a"}, {"answer_type": "x"}, {"prompt_source": "x"}, {"chosen": ""}, {"label": "spam"},
+     {"act": "A heron in a pond"}, {"rubric": "Is it short?"}, {"instruction_id_list": ["a:b"]},
+     {"bird": "heron"}, {"created_at": "2031-01-02 03:04"}, {"extra_info": {"text": A}}],
 )  # fmt: skip
 def test_a_prompt_with_other_facts_is_a_prompt(store: Store, tmp_path: Path, more: Row) -> None:
     report = import_file(store, write_jsonl(tmp_path / "a.jsonl", [{"prompt": Q, **more}]))
@@ -254,6 +272,36 @@ def test_a_format_that_is_named_is_taken(store: Store, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [HALVES["numbered"]])
     report = import_file(store, path, format="prompts")
     assert "columns not used: response_0, response_1" in str(report)
+
+
+def test_what_checks_an_answer_of_verl_is_a_tag(store: Store, tmp_path: Path) -> None:
+    row: Row = {"data_source": "own", "prompt": GOOD[:1], "reward_model": {"ground_truth": 4}}
+    report = import_file(store, write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert (report.format, [p.tags for p in store.prompts()]) == ("verl", [{"ground_truth": "4"}])
+    for truth, field in ((None, "reward_model"), ({"style": "model"}, "reward_model.ground_truth")):
+        path = write_jsonl(tmp_path / "b.jsonl", [{**row, "reward_model": truth}])
+        with pytest.raises(DataError, match=rf"b\.jsonl:1 {field}: is missing"):
+            import_file(store, path)
+
+
+@pytest.mark.parametrize(
+    "said", [{"weight": 0}, {"weight": 0.5}, {"train": False}, {"loss": False}]
+)
+def test_a_turn_that_is_not_to_be_learnt_is_refused(
+    store: Store, tmp_path: Path, said: Row
+) -> None:
+    ((key, _),) = said.items()
+    talk = [{**GOOD[0], **said}, {**GOOD[1], key: 1}]
+    import_file(store, write_jsonl(tmp_path / "a.jsonl", [{"messages": talk}]))
+    path = write_jsonl(tmp_path / "b.jsonl", [{"messages": [GOOD[0], {**GOOD[1], **said}, *talk]}])
+    with pytest.raises(DataError, match=rf"b\.jsonl:1 messages\[1\]\.{key}: weights what is"):
+        import_file(store, path)
+
+
+def test_a_developer_speaks_as_the_system(store: Store, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"messages": [turn("developer", "x"), *GOOD]}])
+    import_file(store, path)
+    assert [m.role for p in store.prompts() for m in p.messages] == ["system", "user"]
 
 
 @pytest.mark.parametrize(
@@ -360,6 +408,10 @@ TAMPERED: dict[str, tuple[Row, str]] = {
     "conversation as repr": ({**ARENA, "conversation_b": str(POOR)}, "conversation_b: begins as"),
     "no conversation": ({**ARENA, "conversation_b": None}, "conversation_b: is missing"),
     "empty conversation": ({**ARENA, "conversation_b": []}, "conversation_b: is an empty list"),
+    "turn 0": ({**ARENA, "turn": 0}, "turn: is 0; allowed: a whole number from 1"),
+    "turn 1.5": ({**ARENA, "turn": 1.5}, "turn: is 1.5"),
+    "a round without an answer": (
+        {"conversation": [{"input": Q, "output": A}, {"input": Q}]}, "conversation[1].output: is missing"),
     "two winners": ({**FIFTY_FIVE, "winner_tie": 1}, "are 1, 0, 1; allowed: one of them 1"),
     "no winner of three": ({**FIFTY_FIVE, "winner_model_a": 0}, "are 0, 0, 0"),
     "winner of three missing": ({**FIFTY_FIVE, "winner_tie": ""}, "winner_tie: is ''"),
@@ -465,6 +517,8 @@ def test_no_column_of_a_schema_may_be_null(store: Store, tmp_path: Path, name: s
     for i, key in enumerate(FORMATS[format].keys):
         if format == "reward_bench2" and key.startswith("num_"):
             continue  # says which format it is, no more
+        if name == "Magpie" and key == "conversations":
+            continue  # question and answer stand in columns of their own too
         line = refused(store, write_jsonl(tmp_path / f"{i}.jsonl", [{**row, key: None}]))
         assert f"{i}.jsonl:1" in line
 

@@ -16,6 +16,11 @@ Q, A, B = "Is a heron a bird?", "Yes, a wading bird.", "No, a hat."
 USER = [turn("user", Q)]
 GOOD, POOR = [*USER, turn("assistant", A)], [*USER, turn("assistant", B)]
 SYSTEM = "Be brief."
+LONGER = [turn("user", "Where?"), turn("assistant", "By water.")]
+SEEN = {
+    "country": "Chile", "hashed_ip": "0a", "header": {"user-agent": "x"}, "language": "English",
+    "redacted": False, "state": "Maule", "timestamp": None, "toxic": False, "turn_identifier": 7,
+}  # fmt: skip
 
 
 def says(store: Store) -> list[Any]:
@@ -172,6 +177,58 @@ CASES: dict[str, tuple[str, list[Row], list[Any]]] = {  # a name: format, rows, 
         "arena", [{**ARENA, "conversation_a": str(GOOD).replace("'", '"'), "winner": "tie"}],
         [(Q, (B, A, "tie"))],
     ),
+    "MT-Bench, judged after the first turn": (
+        "arena",
+        [{**ARENA, "conversation_a": GOOD + LONGER, "conversation_b": POOR + LONGER, "judge": "expert_3"}],
+        BETTER,
+    ),
+    "WildChat": (
+        "rounds",
+        [{"conversation_hash": "x", "model": "m", "conversation": [{**m, **SEEN} for m in GOOD], "turn": 1,
+          "toxic": False, "openai_moderation": [{"flagged": False}]}],
+        [(Q, (A,))],
+    ),
+    "lmsys-chat-1m": (
+        "rounds", [{"conversation_id": "x", "model": "m", "conversation": GOOD, "turn": 1}], [(Q, (A,))],
+    ),
+    "Capybara": (
+        "rounds",
+        [{"source": "own", "conversation": [
+            {"input": Q, "output": "Yes."}, {"input": "Where?", "output": A}]}],
+        [(THREE, (A,))],
+    ),
+    "OpenHermes": (
+        "sharegpt",
+        [{"conversations": [{"from": "human", "value": Q, "weight": 0.0},
+                            {"from": "gpt", "value": A, "weight": 1.0}], "system_prompt": None}],
+        [(Q, (A,))],
+    ),
+    "UltraInteract, pairs": (
+        "ultrainteract",
+        [{"trajectory": [{"from": "human", "value": Q}], "chosen": A, "rejected": B, "task": "x", "id": "1"}],
+        BETTER,
+    ),
+    "UltraInteract, Dolly": (
+        "instruction_response",
+        [{"instruction": "Say:", "context": Q, "response": A, "category": "x"},
+         {"instruction": Q, "response": A, "context": "", "parent_id": "1"}],
+        [(f"Say:\n{Q}", (A,)), (Q, (A,))],
+    ),
+    "Magpie": (
+        "sharegpt",
+        [{"instruction": Q, "response": "x", "conversations": [{"from": "human", "value": Q},
+          {"from": "gpt", "value": A}]}],
+        [(Q, (A,))],
+    ),
+    "a conversation that is null": (
+        "prompt_completion", [{"prompt": Q, "completion": A, "messages": None}], [(Q, (A,))],
+    ),
+    "a context and its answers": (
+        "context_preference", [{"context": USER, "chosen": A, "rejected": B}], BETTER,
+    ),
+    "a conversation and its answers": (
+        "conversation_preference", [{"conversation": USER, "chosen": A, "rejected": B}], BETTER,
+    ),
     "Arena, both bad": ("arena", [{**ARENA, "winner": "tie (bothbad)"}], [(Q, (B, A, "bad"))]),
     "Arena 55k": ("arena_55k", [FIFTY_FIVE], BETTER),
     "Arena 55k, tie": (
@@ -321,9 +378,9 @@ def test_every_format_is_tried() -> None:
         "argilla",
         "label_studio",
         "stepwise",
-        "prompt_completion",
         "messages",
         "prompts",
+        "verl",
     }
     assert tried == set(FORMATS) - ours  # those are tried elsewhere
 
@@ -357,14 +414,19 @@ def test_who_wrote_and_who_judged_are_kept(store: Store, tmp_path: Path) -> None
     assert {r.source for _, r in store.responses()} == {"model:m-a", "model:m-b"}
     assert {r.name for r in store.raters()} >= {"arena_user_7", "arena_user_8"}
     assert [p.weight for p in store.freeze("v1").pairs()] == [2.0]
+    judged = [{**ARENA, "judge": ["gpt-x", "pair"], "winner": "tie"}]
+    import_file(store, write_jsonl(tmp_path / "b.jsonl", judged))
+    assert "gpt-x, pair" in {r.name for r in store.raters()}
     import_file(store, tmp_path / "a.jsonl", rater="anna", rejects_path=tmp_path / "r.jsonl")
     by = {r.id: r.name for r in store.raters()}
-    assert [by[j.rater] for j in store.judgments()] == ["arena_user_7", "arena_user_8", "anna"]
+    assert [by[j.rater] for j in store.judgments()] == [
+        "arena_user_7", "arena_user_8", "gpt-x, pair", "anna"
+    ]  # fmt: skip
 
 
 def test_conversations_that_part_are_counted(store: Store, tmp_path: Path) -> None:
-    longer = [turn("user", "Where?"), turn("assistant", "By water.")]
-    rows = [ARENA, {**ARENA, "conversation_a": GOOD + longer, "conversation_b": POOR + longer}]
+    both = {"conversation_a": GOOD + LONGER, "conversation_b": POOR + LONGER, "turn": 2}
+    rows = [ARENA, {**ARENA, **both}]
     two = {**FIFTY_FIVE, "prompt": '["a", "b"]'}
     parted = {**two, "response_a": '["x", "y"]', "response_b": '["z", null]'}
     for i, some in enumerate((rows, [FIFTY_FIVE, parted])):

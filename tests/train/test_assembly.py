@@ -131,7 +131,7 @@ def test_ppo_by_plain_loops(
     estimator: Any, whiten: bool, bootstrap: bool, scores: tuple[float, ...]
 ) -> None:
     cfg = Ppo(
-        kl=Kl(estimator=estimator), gamma=0.9, lam=0.8, whiten=whiten, clip=0.15, clip_high=0.3,
+        kl=Kl(estimator=estimator), gamma=0.9, lam=0.8, whiten=whiten, clip_ratio=0.15, clip_ratio_high=0.3,
         entropy=0.05, clip_value=0.4,
     )  # fmt: skip
     stand = Stand()
@@ -203,7 +203,7 @@ def group_advantages(scores: Sequence[float], baseline: str) -> list[float]:
 def test_groups_by_plain_loops(
     kind: Callable[..., Rloo | Grpo], average: str, ratio: str, scores: tuple[float, ...]
 ) -> None:
-    cfg = kind(average=average, ratio=ratio, clip=0.1, clip_high=0.4, max_new_tokens=9)
+    cfg = kind(average=average, ratio=ratio, clip_ratio=0.1, clip_ratio_high=0.4, max_new_tokens=9)
     stand = Stand()
     found = seen(stand, scores)
     new_S, old, ref = stand.all_S(), found.old_S, found.reference_S

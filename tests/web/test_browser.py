@@ -242,7 +242,9 @@ def test_on_a_phone_there_is_one_column_and_no_sideways_scrolling(
     kind, shown, _, _ = KINDS[name]
     texts = [f"{LONG} {'x' * 300} {t}\n\n{LONG}" for t in shown]
     page = work(study_of({**kind, "items": [{"prompt": LONG, "responses": texts}]}), width=360)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for width in (320, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     lefts = page.eval_on_selector_all(
         ".response", "all => all.map(e => e.getBoundingClientRect().left)"
     )
@@ -351,22 +353,38 @@ PLACES = ("", "/raters", "/disputes", "/disputes/ID", "/guidelines", "/export", 
           "/audit", "/arena", "/done")  # fmt: skip
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
-def test_every_page_fits_and_stands_out(site: Site, work: Open, width: int, scheme: str) -> None:
+WIDTHS = {"light": (360, 320, 420, 560, 640, 720), "dark": (1280, 900)}
+WORD = "x" * 100  # that nothing breaks
+
+
+@pytest.mark.parametrize("scheme", WIDTHS)
+def test_every_page_fits_and_stands_out(site: Site, work: Open, scheme: str) -> None:
     site.policies = {"a": lambda _: [], "b": lambda _: []}
     study = pairs_study(
         guidelines="# Kind\n\n- a `b`", criteria=[{"name": "truth", "text": "first"}],
-        examples=[{"prompt": "p", "responses": ["a", "b"], "verdict": "a"}],
+        examples=[{"prompt": WORD, "responses": ["a", WORD], "verdict": "a"}], title=WORD,
         arena={"policies": ["a", "b"]}, overlap={"min": 2, "max": 2},
     )  # fmt: skip
-    page = work(study, width=width, role="owner", color_scheme=scheme)
+    page = work(study, width=WIDTHS[scheme][0], role="owner", color_scheme=scheme)
     site.run(sa.update(tables.study_questions).values(state="disputed", tally='{"": {"first": 1}}'))
     id = site.one(sa.select(tables.study_questions.c.id)).id
+    flag = {
+        "id": "f",
+        "study": "tents",
+        "question": id,
+        "at": 1.0,
+        "closed_at": None,
+        "reason": WORD,
+    }
+    anna = site.one(sa.select(tables.accounts.c.id)).id
+    site.run(sa.insert(tables.flags).values(account=anna, **flag))
     for place in PLACES:
         page.goto(f"{site.origin}/studies/tents{place.replace('ID', id)}")
         assert page.locator("h1, h2").first.is_visible(), place
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, place
         assert page.evaluate(CONTRAST) == [], place
+        for width in WIDTHS[scheme]:
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (place, width)
 
 
 def test_a_dispute_is_decided_by_keyboard(site: Site, work: Open) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import html
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+import yaml
 
+from accord.cli import main
 from accord.core.errors import ConfigError
 from accord.core.types import Preference
-from accord.web import leases
+from accord.web import accounts, leases, throttle, tokens
 from accord.web.site import Site, steady
 from accord.web.studies import load_study
-from tests.web.conftest import PAIRS, Clock, Enter, loaded, pairs_study, study_of
+from tests.web.conftest import PAIRS, PASSWORD, Clock, Enter, loaded, pairs_study, study_of
 from tests.web.test_leases import person
 
 
@@ -42,6 +48,16 @@ def test_no_clock_makes_an_answer_take_less_than_nothing(
     anna.client.post(url, data=form)
     (judgment,) = site.store.judgments()
     assert judgment.seconds == kept
+
+
+def test_a_clock_set_back_makes_nobody_wait_longer(site: Site, clock: Clock) -> None:
+    accounts.add_account(site, "anna", PASSWORD)
+    for _ in range(throttle.FREE_BY_NAME):
+        accounts.sign_in(site, "anna", "wrong", None, None)
+    clock.at -= 7200  # the server was stopped and started again
+    with pytest.raises(throttle.Throttled) as told:
+        accounts.sign_in(site, "anna", PASSWORD, None, None)
+    assert told.value.seconds <= 3
 
 
 def test_the_last_answer_is_the_last_in_the_chain(site: Site, clock: Clock) -> None:
@@ -97,3 +113,46 @@ def test_a_scale_stays_what_it_was_once_people_answer_on_it(site: Site, name: st
     if "axes" in block:
         reworded["axes"] = [{**axis, "text": "explained"} for axis in block["axes"]]
     load_study(site, study_of(reworded, {**block, **change}))
+
+
+def test_no_door_changes_a_scale_people_answer_on(
+    site: Site, enter: Enter, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    block = {"kind": "compare", "points": 5, "items": PAIRS}
+    study = loaded(site, study_of(block, RATE))
+    olga, admin = enter("olga", "owner"), enter("admin", admin=True)
+    page = olga.get("/studies/tents/annotate") and olga.get("/studies/tents/settings").text
+    fields = dict(re.findall(r'name="(\w+)" type="number"[^>]* value="([^"]*)"', page))
+    more = {"points": "7", "tie": "", "questions": "[]", "axes": "[]", "questions.0.points": "7"}
+    assert "Saved" in olga.post("/studies/tents/settings", **fields, **more, title="New").text
+    olga.get("/studies/tents/guidelines")
+    olga.post("/studies/tents/guidelines", text="Be kind.", **more)
+    changed = yaml.safe_dump(study_of({**block, "points": 7}, RATE).model_dump(mode="json"))
+    admin.get("/studies")
+    assert "is taken" in html.unescape(admin.post("/studies", text=changed).text)
+    api = {"authorization": f"Bearer {tokens.add(site, 'tents', 'x', list(tokens.SCOPES), 'x')}"}
+    for method in ("put", "patch", "post"):
+        for path in ("", "/settings"):
+            url = f"/api/v1/studies/tents{path}"
+            told = getattr(olga.client, method)(url, json={"points": 7}, headers=api)
+            assert told.status_code in (404, 405)
+    now = site.study("tents")
+    assert now is not None
+    assert [a.model_copy(update={"items": []}) for a in study.questions] == list(now.questions)
+
+    file = tmp_path / "study.yaml"
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: pytest.fail("it is served"))
+    for text, sets in (
+        (changed, []),
+        (changed.replace("points: 7", "points: 5"), ["questions.0.points=7"]),
+    ):
+        file.write_text(text)
+        command = ["accord", "collect", "serve", str(file), "--store", where, "--port", "8765"]
+        monkeypatch.setattr("sys.argv", command + [f"--set={s}" for s in sets])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        for words in ("questions.0.points", "can't change", "allowed: 5", "further block"):
+            assert words in line

@@ -26,10 +26,9 @@ from accord.core.errors import ConfigError, DataError
 from accord.store import Store
 from accord.web import accounts, hooks, serving, tables, throttle, tokens
 from accord.web.app import create_app
-from accord.web.names import skeleton
 from accord.web.site import Site
 from accord.web.throttle import FREE_BY_ADDRESS, FREE_BY_NAME, Throttled
-from tests.web.conftest import ORIGIN, PASSWORD, Clock, Enter, either, loaded, pairs_study
+from tests.web.conftest import ORIGIN, PASSWORD, Browser, Clock, Enter, either, loaded, pairs_study
 
 BIG = 31 << 20  # bytes
 
@@ -252,21 +251,64 @@ def test_a_new_password_unlocks(site: Site) -> None:
 # -- names --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "twin",
-    ["Anna", "ANNA", "\u0430nna", "ann\u0430", "\uff41nna", " anna ", "\u0251nna", "anna"],
-)  # Cyrillic а, full width, Latin alpha
-def test_who_looks_like_somebody_else_is_no_new_name(site: Site, twin: str) -> None:
-    accounts.add_account(site, "anna", PASSWORD)
-    with pytest.raises(ConfigError, match=r"taken|looks like 'anna'"):
+TWINS = {  # Cyrillic, Greek, full width, Latin alpha, and what looks alike in one case only
+    "anna": [
+        "Anna",
+        "\u0430nna",
+        "ann\u0430",
+        "\uff41nna",
+        " anna ",
+        "\u0251nna",
+        "A\u039dNA",
+        "anna",
+    ],
+    "TOM": ["\u0422\u041e\u041c", "\u0442\u043e\u043c", "T\u041eM", "tom"],
+    "bill": ["biII", "bi11", "bi|l", "Bi\u04c0l"],
+    "olga": ["0lga", "\u039flga"],
+    "mia": ["rnia"],
+    "Iris": ["lris", "1ris", "IRIS"],
+    "anna b": ["anna  b", "anna\u3000b", "Anna\u00a0B"],
+}
+
+
+@pytest.mark.parametrize(("name", "twin"), [(n, t) for n, found in TWINS.items() for t in found])
+def test_who_looks_like_somebody_else_is_no_new_name(site: Site, name: str, twin: str) -> None:
+    accounts.add_account(site, name, "a password")
+    with pytest.raises(ConfigError, match=f"taken|looks like '{name}'"):
         accounts.add_account(site, twin, PASSWORD)
 
 
+UNSEEN = "\u200b\u2060\u00ad\u034f\ufe0f\u180b\u3164\u2800\u115f\u17b4\U000e0100\u202e"
+OURS = ("cli", "API", "live", "mia (adjudicator)", "\u0441li", "mia (Adjud\u0456cator)")
+
+
+@pytest.mark.parametrize("name", [*(f"an{c}na" for c in UNSEEN), *OURS], ids=ascii)
+def test_what_hides_or_is_the_server_s_own_is_no_name(site: Site, name: str) -> None:
+    with pytest.raises(ConfigError, match="is no name for a person"):
+        accounts.add_account(site, name, PASSWORD)
+
+
 def test_other_names_stay_other_names(site: Site) -> None:
-    names = ["anna", "anne", "Анна", "李", "ann", "Éva", "Eva", "jose", "José", "anna-2", "bob"]
+    names = [
+        "anna",
+        "anne",
+        "Анна",
+        "李",
+        "ann",
+        "Éva",
+        "Eva",
+        "jose",
+        "José",
+        "anna-2",
+        "bob",
+        "ian",
+        "van",
+        "nan",
+        "Al",
+        "Clive",
+    ]
     for name in names:
         accounts.add_account(site, name, PASSWORD)
-    assert len({skeleton(name) for name in names}) == len(names)
 
 
 def test_one_signs_in_however_one_writes_ones_name(site: Site) -> None:
@@ -296,6 +338,47 @@ def test_the_last_owner_stays(site: Site, enter: Enter) -> None:
     accounts.add_account(site, "otto", PASSWORD)
     accounts.set_role(site, "tents", "otto", "owner", "test")
     accounts.set_role(site, "tents", "olga", None, "test")
+
+
+def test_no_way_round_leaves_a_study_without_an_owner(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    olga, otto, mia = enter("olga", "owner"), enter("otto", "owner"), enter("mia", "manager")
+    url = "/studies/tents/people"
+    for browser in (olga, otto, mia):
+        browser.get(url)
+    assert mia.post(url, name="olga", role="annotator").status_code == 403
+    mia.get(url)
+    accounts.disable(site, "otto", True)  # who is shut out owns nothing
+    for name, role in [("olga", ""), (" olga ", ""), ("olga", "manager"), ("olga", "reader")]:
+        told = olga.post(url, name=name, role=role)
+        assert (told.status_code, "last owner" in told.text) == (422, True)
+    for name, role in [("OLGA", ""), ("olga", "boss"), ("\u043elga", "owner")]:
+        assert olga.post(url, name=name, role=role).status_code == 422
+    accounts.disable(site, "otto", False)
+    otto = Browser(site).sign_in("otto")
+    otto.get(url)
+    both = [(olga, "otto"), (otto, "olga")]  # each takes the other's role, at once
+    threads = [
+        threading.Thread(target=b.post, args=(url,), kwargs={"name": n, "role": ""})
+        for b, n in both
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    roles = site.all(sa.select(tables.roles.c.role).where(tables.roles.c.role == "owner"))
+    assert len(roles) == 1
+
+
+def test_a_role_that_is_none_makes_no_account(site: Site, enter: Enter) -> None:
+    loaded(site, pairs_study())
+    olga = enter("olga", "owner")
+    olga.get("/studies/tents/people")
+    assert olga.post("/studies/tents/people", name="nora", role="boss").status_code == 422
+    names = site.all(sa.select(tables.accounts.c.name))
+    assert [row.name for row in names] == ["olga"]
+    told = olga.post("/studies/tents/people", name="nora", role="reader")
+    assert "nora: " in told.text
 
 
 # -- webhooks -----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from accord.core.hashing import content_hash
 from accord.web import accounts, audit, tables, texts
 from accord.web.accounts import MAY, ROLES
 from accord.web.app import ROOMS, create_app
+from accord.web.pages import HERE
 from accord.web.security import HEADERS
 from accord.web.site import Site
 from tests.web.conftest import (
@@ -506,3 +507,18 @@ def test_a_difference_holds_both_texts_and_escapes_them(a: str, b: str) -> None:
         sides = texts.difference(a, b, marks)
         for html, text, mark in zip(sides, (a, b), marks, strict=True):
             assert re.sub(f"</?{mark}>", "", html) == texts.raw(text)
+
+
+def test_a_numbered_list_keeps_its_number() -> None:
+    assert texts.markdown("3. third").startswith('<ol start="3">')
+
+
+def test_no_browser_gives_back_what_another_person_typed() -> None:
+    """Browsers fill a form in again on the way back, whoever is signed in by then."""
+    forms = [
+        (file.name, form)
+        for file in (HERE / "templates").glob("*.html")
+        for form in re.findall(r"<form [^>]*data-keep=[^>]*>", file.read_text())
+    ]
+    assert len(forms) > 10
+    assert [name for name, form in forms if 'autocomplete="off"' not in form] == []

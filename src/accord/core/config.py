@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -27,6 +27,7 @@ class Strict(BaseModel):
     """Base of all configuration: unknown keys, wrong types, NaN and infinities are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    renamed: ClassVar[dict[str, str]] = {}  # what keys were called -> what they are called now
 
 
 NOT_AS_1_1 = {"bool", "int", "timestamp"}

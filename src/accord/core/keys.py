@@ -23,7 +23,7 @@ class OptimiseKeys(TypedDict, total=False):
     batch_size: int
     tokens: int | Literal["auto"]
     weight_decay: float
-    clip: float
+    max_grad_norm: float
     precision: Literal["fp32", "bf16"]
     save_every: int
     eval_every: int | None
@@ -83,7 +83,7 @@ class OnPolicyKeys(TypedDict, total=False):
     schedule: Literal["constant", "linear", "cosine"]
     warmup: float
     weight_decay: float
-    clip_norm: float
+    max_grad_norm: float
     tokens: int
     temperature: float
     max_new_tokens: int
@@ -94,8 +94,8 @@ class OnPolicyKeys(TypedDict, total=False):
     missing_eos: MissingEosKeys
     scale_rewards: bool
     entropy: float
-    clip: float
-    clip_high: float | None
+    clip_ratio: float
+    clip_ratio_high: float | None
     stop_kl: float | None
     save_every: int
     eval_every: int | None

@@ -52,9 +52,10 @@ def _line(
     place = f"{where}.{key}" if where and key else where or key
     if fault["type"] == "extra_forbidden":
         known = schema_keys(schema, fault["loc"][:-1])
-        meant = get_close_matches(str(loc[-1]), known, n=1)
+        now = getattr(schema, "renamed", {}).get(str(loc[-1])) if len(loc) == 1 else None
+        meant = [now] if now else get_close_matches(str(loc[-1]), known, n=1)
         typos |= {".".join(map(str, (*loc[:-1], m))) for m in meant}
-        mend = f"did you mean {meant[0]}?" if meant else ""
+        mend = f"it is called {now} now" if now else f"did you mean {meant[0]}?" if meant else ""
         allowed = ", ".join(known) or "nothing"
         return ConfigError(f"unknown key {loc[-1]!r}", where=place, allowed=allowed, mend=mend)
     if fault["type"] == "missing":

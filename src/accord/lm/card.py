@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from accord import __version__
 from accord.core.rundir import read_json, write_json, write_text
+from accord.core.version import __version__
 from accord.lm.chain import ADAPTER_FILE, layers, stands_on
 from accord.lm.packaged import SOURCE_FILE
 

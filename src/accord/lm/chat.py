@@ -1,7 +1,8 @@
 """Conversations become token ids, and the assistant's tokens are found by rendering.
 
-Nothing is searched for in text. The prompt with the generation prompt, P, must be a prefix of the
-same conversation with the answer, J; the completion is J without P. What the template writes around
+Nothing is searched for in text. The prompt with the generation prompt, P, is a prefix of the same
+conversation with the answer, J, and the completion is J without P; where a template writes earlier turns
+otherwise once they are answered, J must end as any answer does. What the template writes around
 an answer (`before`, `after`) is found once per tokenizer, by rendering an answer and looking at
 what surrounds it, and is checked in every rendering. The completion ends with the first stop token
 of `after`; the rest of it (the newline after `<|im_end|>`) the model never writes. A template
@@ -287,9 +288,13 @@ def _answer_text(turn: Turn, head: str, whole: str, answer: str, *, where: str) 
     """The part of `whole` between the prompt and `turn.after`, which must be the answer."""
     if turn.problem:
         raise turn.problem
-    if not whole.startswith(head):
-        raise not_a_prefix(head, whole, where=where)
     rest = whole[len(head) :]
+    if not whole.startswith(
+        head
+    ):  # earlier turns read otherwise once answered (Mistral's system turn)
+        rest = turn.before + (answer.strip() if turn.trims else answer) + turn.after
+        if not whole.endswith(rest):
+            raise not_a_prefix(head, whole, where=where)
     body = rest.removesuffix(turn.after)
 
     def faithful(written: str) -> bool:

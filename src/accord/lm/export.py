@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from accord import __version__
 from accord.core.errors import ConfigError, ModelError, door
 from accord.core.registry import Registry
 from accord.core.rundir import make_dir, user_path, whole_folder
+from accord.core.version import __version__
 from accord.lm.card import licence_of, model_card
 from accord.lm.chain import adapter_hash, layers, stands_on, weights_of, write_model_json
 from accord.lm.find import bases, bases_at, resolve

@@ -147,12 +147,7 @@ def _new_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
             where="chat template",
             mend="make the template write it when add_generation_prompt is set",
         )
-    asked_again = (user, Message(role="assistant", content=PROBES[0]), user)
-    try:
-        inside = render_text(tokenizer, asked_again, generation=False).rpartition(PROBES[0])[2]
-    except TemplateError:  # a template for one question
-        inside = after
-    lasting = commonprefix([after, inside])  # noqa: RUF071 - by character
+    lasting = commonprefix([after, _inside(tokenizer, user, after, head)])  # noqa: RUF071 - by character
     closing, ending = _ending(tokenizer, lasting, after)
     name = str(tokenizer.convert_ids_to_tokens(ending)) if closing else ""
     opening = encode(tokenizer, before)
@@ -168,6 +163,21 @@ def _new_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
         trims=trims,
         stops=_eos(tokenizer) | {ending},
     )
+
+
+def _inside(tokenizer: PreTrainedTokenizerBase, user: Message, after: str, head: str) -> str:
+    """What is written behind an answer that another question follows; without what opens the question where a
+    template asks for an answer whether it is to or not (Llama 3's first)."""
+    asked_again = (user, Message(role="assistant", content=PROBES[0]), user)
+    try:
+        text = render_text(tokenizer, asked_again, generation=False).rpartition(PROBES[0])[2]
+    except TemplateError:  # a template for one question
+        return after
+    if head != render_text(tokenizer, (user,), generation=False):
+        return text
+    first, again = (encode(tokenizer, t.rpartition(user.content)[0])[::-1] for t in (head, text))
+    opens = next((i for i, (a, b) in enumerate(zip(first, again, strict=False)) if a != b), 0)
+    return decode(tokenizer, again[opens:][::-1])
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -52,8 +52,8 @@ class StageConfig(Strict):
 
     def hashed(self) -> dict[str, Any]:
         """What of it decides the stage's key."""
-        plain = self.model_dump(mode="json")
-        return {k: v for k, v in plain.items() if k not in self.later or v is not None}
+        plain, was = self.model_dump(mode="json"), {new: old for old, new in self.renamed.items()}
+        return {was.get(k, k): v for k, v in plain.items() if k not in self.later or v is not None}
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
         """Hashes of what it reads beside stages and its file, of a recipe in this folder."""

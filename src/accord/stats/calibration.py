@@ -6,11 +6,11 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from accord.core.types import Frozen, Metric
 from accord.stats.intervals import proportion
-from accord.stats.resampling import Floats
+from accord.stats.resampling import Floats, quantile
 
 __all__ = ["Bin", "calibration_error", "reliability"]
 
@@ -82,7 +82,8 @@ def calibration_error(
     def as_large(by: float) -> float:
         """Share of samples whose estimate is as large as this one, were the gaps so; ties by half."""
         true_B = np.clip(predicted_B - shrunk(by) * n / n_B, 0.0, 1.0)
-        noise_RB = (stats.binom.ppf(drawn_RB, n_B, true_B) - n_B * true_B) / n
+        drawn = [_binomial(u_R, *at) for u_R, *at in zip(drawn_RB.T, n_B, true_B, strict=True)]
+        noise_RB = (np.column_stack(drawn) - n_B * true_B) / n
         found_R = np.abs(predicted_B * n_B / n - true_B * n_B / n - wide * noise_RB).sum(1)
         return float((found_R > value + TIE).mean() + (found_R > value - TIE).mean()) / 2
 
@@ -95,6 +96,17 @@ def calibration_error(
         level=level,
         method=f"inverted test over {k} clusters",
     )
+
+
+def _binomial(u_R: Floats, n: int, p: float) -> Floats:
+    """Quantiles of a binomial, from a table of what lies within ten standard deviations."""
+    if not 0 < p < 1:
+        return np.full(len(u_R), n * p)
+    reach = 10 * (n * p * (1 - p)) ** 0.5 + 20
+    x = np.arange(max(0, int(n * p - reach)), min(n, int(n * p + reach)) + 1)
+    log = special.xlogy(x, p) + special.xlog1py(n - x, -p) - special.betaln(x + 1, n - x + 1)
+    below = np.cumsum(np.exp(log - log.max()))
+    return np.asarray(x[np.searchsorted(below / below[-1], u_R)], dtype=float)
 
 
 def _inverted(as_large: Callable[[float], float], goal: float) -> float:
@@ -115,5 +127,4 @@ def _wider(miss_R: Floats, variance_R: Floats, place: Ints, own: Ints, level: fl
     left_R = miss_R - (np.bincount(place, miss_R) / np.bincount(place))[place]
     within = float((np.bincount(own, left_R) ** 2).sum()) * k / (k - 1)
     effect = max(within / max(float(variance_R.sum()), 1e-12), 1.0)
-    t, z = (float(q.ppf(0.5 + level / 2)) for q in (stats.t(k - 1), stats.norm))
-    return float(np.sqrt(effect)) * t / z
+    return float(np.sqrt(effect)) * quantile(level, k - 1) / quantile(level)

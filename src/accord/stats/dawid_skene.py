@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse, stats
+from scipy import sparse
 from scipy.special import expit, logit, logsumexp
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
-from accord.stats.resampling import Floats
+from accord.stats.intervals import binomial_interval
+from accord.stats.resampling import Floats, quantile
 
 __all__ = ["DawidSkene", "dawid_skene"]
 
@@ -54,8 +55,9 @@ def dawid_skene(
     level: float = 0.95,
 ) -> DawidSkene:
     """Fit to answers: unit, rater, value [R] are numbers below `units`, `raters`, `values`. Starts from the
-    shares of votes. Intervals are normal for log odds, from the information in the units' scores (Louis 1982;
-    Berndt et al. 1974). DataError for columns of unlike length or without answers."""
+    shares of votes. Intervals hold those normal in log odds, from the information in the units' scores (Louis
+    1982; Berndt et al. 1974), and those of a share of as many trials, at most the answers, with t. DataError
+    for columns of unlike length or without answers."""
     u, j, k = (np.asarray(x, dtype=np.int64) for x in (unit, rater, value))
     if not len(u) == len(j) == len(k):
         raise DataError(f"columns of {len(u)}, {len(j)}, {len(k)} rows")
@@ -138,7 +140,7 @@ def _reliability(
         at = slice(row * v, row * v + v)
         information[at, at] += max(smoothing, 1e-6) * v * (np.diag(p) - np.outer(p, p))
     covariance = np.linalg.pinv(information, rcond=1e-12, hermitian=True)
-    z, made = float(stats.norm.ppf(0.5 + level / 2)), []
+    z, made = quantile(level), []
     for i in range(raters):
         slope = np.zeros(size)
         for t in range(v):
@@ -150,12 +152,14 @@ def _reliability(
             made.append(Metric(value=None, n=0, level=level, note="no answers"))
             continue
         centre = float(logit(np.clip(value, 1e-9, 1 - 1e-9)))
-        half = z * float(np.sqrt(slope @ covariance @ slope)) / max(value * (1 - value), 1e-12)
-        low, high = float(expit(centre - half)), float(expit(centre + half))
+        se = max(float(np.sqrt(slope @ covariance @ slope)), 1e-9)
+        half = z * se / max(value * (1 - value), 1e-12)
+        # with few units the curvature is as uncertain as what it is of: at most the trials answered, t
+        trials = min(value * (1 - value) / se**2, n) * (z / quantile(level, max(n - 1, 1))) ** 2
+        low, high = binomial_interval(value, max(trials, 1e-3), level)
+        low, high = min(low, float(expit(centre - half))), max(high, float(expit(centre + half)))
         made.append(
-            Metric(
-                value=value, low=low, high=high, n=n, level=level, method="information, log odds"
-            )
+            Metric(value=value, low=low, high=high, n=n, level=level, method="information, share")
         )
     return made
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
 from accord.stats.clustered import standard_error
-from accord.stats.resampling import Floats
+from accord.stats.resampling import Floats, quantile
 
 __all__ = [
     "binomial_interval",
@@ -56,7 +56,7 @@ def mean(values: Sequence[float], *, level: float = 0.95) -> Metric:
     centre = float(x.mean())
     if len(x) == 1:
         return Metric(value=centre, n=1, level=level, note="one value: no interval")
-    half = float(stats.t.ppf(0.5 + level / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    half = quantile(level, len(x) - 1) * float(x.std(ddof=1)) / math.sqrt(len(x))
     return Metric(
         value=centre, low=centre - half, high=centre + half, n=len(x), level=level, method="t"
     )
@@ -74,7 +74,7 @@ def proportion(successes: float, n: int, *, level: float = 0.95) -> Metric:
 
 def binomial_interval(share: float, n: float, level: float) -> tuple[float, float]:
     """Wilson's and the mid-P interval together, for n trials that need be no whole number."""
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = quantile(level)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low = min(share, max(0.0, middle - half), _mid_p(share * n, n, level))
@@ -127,7 +127,7 @@ def cluster_mean(
         low, high = binomial_interval(centre, trials, level)
         method = f"share, {method}"
     else:
-        half = float(stats.t.ppf(0.5 + level / 2, df)) * se if se > 0 else 0.0
+        half = quantile(level, df) * se if se > 0 else 0.0
         low, high = centre - half, centre + half
     return Metric(value=centre, low=low, high=high, n=n, level=level, method=method)
 
@@ -148,8 +148,8 @@ def _worth(
         return min(most, 1e9)
     spread = float((squares_K**2).sum() / squares_K.sum() ** 2 - 1 / len(squares_K))
     df = min(df, 2 / max(spread, 1e-9))
-    z, t = (float(q) for q in (stats.norm.ppf(0.5 + level / 2), stats.t.ppf(0.5 + level / 2, df)))
-    return float(min(most, max(share * (1 - share) * (z / t / se) ** 2, 1e-3)))
+    wide = quantile(level) / quantile(level, df)
+    return float(min(most, max(share * (1 - share) * (wide / se) ** 2, 1e-3)))
 
 
 def _numbers(clusters: Sequence[Hashable] | ArrayLike) -> NDArray[np.int64]:
@@ -177,7 +177,7 @@ def paired_difference(
         return mean(apart.tolist(), level=level)
     n = len(apart)
     up, down = (float((apart == way).sum() + 1) / (n + 2) for way in (1, -1))
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = quantile(level)
     half = z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     value = float(apart.mean())
     low, high = max(-1.0, up - down - half), min(1.0, up - down + half)
@@ -199,7 +199,7 @@ def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) 
     r = float(np.clip(np.corrcoef(a, b)[0, 1], -1.0, 1.0))
     if abs(r) == 1.0:
         return Metric(value=r, low=r, high=r, n=n, level=level, method="fisher z")
-    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    half = quantile(level) / math.sqrt(n - 3)
     if n >= JACKKNIFED:
         half = max(half, _jackknifed(a, b, math.atanh(r), level))
     low, high = (math.tanh(math.atanh(r) + h) for h in (-half, half))
@@ -220,7 +220,7 @@ def _jackknifed(x: Floats, y: Floats, z: float, level: float) -> float:
         return 0.0
     spread = float((squares_N**2).sum()) / total**2 - 1 / n
     df = min(max(2 / max(spread, 1e-9), 1.0), n - 1.0)
-    return float(stats.t.ppf(0.5 + level / 2, df)) * math.sqrt((n - 1) / n * total)
+    return quantile(level, df) * math.sqrt((n - 1) / n * total)
 
 
 def robust_slope(
@@ -250,7 +250,7 @@ def robust_slope(
         ends = along.mean() + along.std() * np.array([-1.0, -1.0, 1.0, 1.0])
         more = np.append(values, [0.0, 1.0, 0.0, 1.0]), np.append(along, ends)
         centre, wide, _ = _slope(*more, np.append(own, np.arange(k, k + 4)))
-    half = float(stats.t.ppf(0.5 + level / 2, df if np.isfinite(df) else k - 1)) * wide
+    half = quantile(level, df if np.isfinite(df) else k - 1) * wide
     low, high = min(centre - half, slope), max(centre + half, slope)
     method = f"robust over {k} prompts"
     return Metric(value=slope, low=low, high=high, n=n, level=level, method=method)

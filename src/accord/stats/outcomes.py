@@ -35,9 +35,9 @@ class Outcome(NamedTuple):
 
 
 def _half(eta: Floats, tau: float, win: Floats, loss: Floats, tie: Floats) -> Outcome:
-    w, n, p = win + tie / 2, win + loss + tie, expit(eta)
-    zero = np.zeros_like(eta)
-    ll = w * log_expit(eta) + (n - w) * log_expit(-eta)
+    w, n, log = win + tie / 2, win + loss + tie, log_expit(eta)
+    zero, p = np.zeros_like(eta), np.exp(log)
+    ll = n * log - (n - w) * eta  # log σ(-η) = log σ(η) - η
     return Outcome(ll, w - n * p, zero, n * p * (1 - p), zero, zero)
 
 

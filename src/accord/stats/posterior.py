@@ -23,6 +23,7 @@ __all__ = ["draws"]
 
 ITEMS, ROWS = 200, 50_000  # up to which draws are made
 WANTED, BURN, LEAPS = 6000, 25, 6
+DENSE = 2000  # numbers of a design that are multiplied faster as they are than sparse
 
 
 def draws(problem: Problem, x: Floats, temper: float = 1.0, seed: int = 0) -> Floats | None:
@@ -37,6 +38,8 @@ def draws(problem: Problem, x: Floats, temper: float = 1.0, seed: int = 0) -> Fl
     curve[:-1, :-1] = (design.T @ (design * at.eta_eta[:, None])).toarray()
     curve[:-1, -1] = curve[-1, :-1] = design.T @ at.eta_tau
     curve[-1, -1] = at.tau_tau.sum()
+    if rows * size < DENSE:
+        design = design.toarray()
     root_DD = np.linalg.cholesky(np.linalg.inv(curve * temper + np.diag(prior_D)))
 
     def density(z_BD: Floats) -> tuple[Floats, Floats]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse, stats
+from scipy import sparse
 from scipy.sparse import csgraph
 
 from accord.core.errors import DataError
@@ -27,7 +27,7 @@ from accord.core.types import Metric
 from accord.stats.newton import Problem, maximise
 from accord.stats.outcomes import Ties, tie_range
 from accord.stats.posterior import draws
-from accord.stats.resampling import Floats
+from accord.stats.resampling import Floats, quantile
 from accord.stats.spread import Spread, covariances
 
 __all__ = ["Strengths", "bradley_terry"]
@@ -140,8 +140,7 @@ def normal(
     if not np.isfinite(se):
         note = "can't be told from the other effects: a covariate never varies by itself"
         return Metric(value=None, n=n, level=level, note=note)
-    t, z = (float(q.ppf(0.5 + level / 2)) for q in (stats.t(df), stats.norm))
-    half = max(t * float(se), z * float(least))
+    half = max(quantile(level, df) * float(se), quantile(level) * float(least))
     low, high = float(value) - half, float(value) + half
     return Metric(value=float(value), low=low, high=high, n=n, level=level, method=method)
 
@@ -191,7 +190,8 @@ def bradley_terry(
     def posterior() -> Floats | None:
         if ridge == 0:
             return None
-        drawn = draws(problem, x, _temper(problem, x, cluster_R))
+        summed, _ = _problem(data, items, scale_F, None, ties, ridge, component_N)
+        drawn = draws(summed, x, _temper(problem, x, cluster_R))
         return None if drawn is None else _centred(drawn[:, :items])
 
     var_N, var_Q = spread.variance[:items], spread.variance[items:]
@@ -244,7 +244,7 @@ def _temper(problem: Problem, x: Floats, cluster_R: Ints | None) -> float:
     inverse = np.linalg.pinv(curve, rcond=1e-9, hermitian=True)
     rank = round(float(np.trace(inverse @ curve)))
     ratio = float(np.einsum("kd,de,ke->", slopes, inverse, slopes)) / max(rank, 1) * k / (k - 1)
-    wide = float(stats.t.ppf(0.975, k - 1) / stats.norm.ppf(0.975)) ** 2
+    wide = (quantile(0.95, k - 1) / quantile(0.95)) ** 2
     return 1 / (max(ratio, 1.0) * wide)
 
 

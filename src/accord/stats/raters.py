@@ -19,7 +19,7 @@ Legend: R votes, P pairs, J raters, G nodes of the integral.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from scipy.special import expit, logsumexp
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
-from accord.stats.resampling import Floats
+from accord.stats.resampling import Floats, quantile
 
 __all__ = ["Skills", "rater_skills", "reliability_of"]
 
@@ -97,7 +97,7 @@ class Skills:
             return Metric(value=None, n=n, level=self.level, note=self.gamma.note)
         value, at = float(self.values_J3[j, kind]), 3 * j + kind
         df = max(int(self.clusters_J[j]) - 1, 1)
-        half = float(stats.t.ppf(0.5 + self.level / 2, df)) * self.covariance[at, at] ** 0.5
+        half = quantile(self.level, df) * self.covariance[at, at] ** 0.5
         return Metric(
             value=value,
             low=value - half,
@@ -185,12 +185,10 @@ def rater_skills(
     raw_cov = _covariance(raw_J3, votes, own)
     gamma, values_J3, turn = _common(raw_J3, raw_cov, votes_J)
     covariance = turn @ raw_cov @ turn.T
-    for _ in range(MASS_STEPS):
-        before_G, votes = votes.mass_G, replace(votes, mass_G=_mass(raw_J3, votes))
-        if np.abs(votes.mass_G - before_G).sum() < 2e-3:
-            break
+    like_PG = _likelihoods(raw_J3, votes)
+    mass_G = _mass(like_PG, votes.mass_G)
     better_P = np.full(pairs, np.nan)
-    better_P[seen_P] = _better(raw_J3, gamma[0], votes)
+    better_P[seen_P] = _better(like_PG * mass_G, gamma[0] * votes.longer_R[start_P])
     most = int(np.diff(np.append(start_P, len(pair_R))).max(initial=0))
     notes = (
         []
@@ -202,7 +200,7 @@ def rater_skills(
         covariance=covariance,
         gamma=_gamma(gamma, len(seen_P), level),
         better_P=better_P,
-        mass_G=votes.mass_G,
+        mass_G=mass_G,
         votes_J=votes_J,
         clusters_J=_clusters(votes, own, raters),
         judged_twice=most > 1,
@@ -224,7 +222,7 @@ def _gamma(found: tuple[float, float], n: int, level: float) -> Metric:
     if se == 0:
         note = f"fewer than {ENOUGH} raters of known skill: a taste can't be told from quality"
         return Metric(value=None, n=n, level=level, note=note)
-    half = float(stats.norm.ppf(0.5 + level / 2)) * se
+    half = quantile(level) * se
     return Metric(value=value, low=value - half, high=value + half, n=n, level=level)
 
 
@@ -247,18 +245,25 @@ def _nodes(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Flo
     return joint_PG, y_R1 - win_RG
 
 
-def _posterior(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> Floats:
-    joint_PG, _ = _nodes(x_J3, votes, at)
-    return np.asarray(np.exp(joint_PG - logsumexp(joint_PG, axis=1)[:, None]))
-
-
-def _mass(x_J3: Floats, votes: Votes) -> Floats:
-    """The distribution of m once more: the mean posterior, made symmetric, with a few pairs of the normal."""
-    total_G = PSEUDO_PAIRS * NORMAL_G
+def _likelihoods(x_J3: Floats, votes: Votes) -> Floats:
+    """P(votes of a pair | m) at each node, as a share of the pair's largest: [P, G]."""
+    found = [np.zeros((0, len(NODES_G)))]
     for at in votes.chunks():
-        total_G = total_G + _posterior(x_J3, votes, at).sum(0)
-    total_G = total_G + total_G[::-1]
-    return np.asarray(total_G / total_G.sum())
+        log_PG = _nodes(x_J3, votes, at)[0] - np.log(votes.mass_G)
+        found.append(np.exp(log_PG - log_PG.max(1, keepdims=True)))
+    return np.concatenate(found)
+
+
+def _mass(like_PG: Floats, mass_G: Floats) -> Floats:
+    """The distribution of m: the mean posterior, made symmetric, with a few pairs of the normal, until it
+    stays."""
+    for _ in range(MASS_STEPS):
+        before_G = mass_G
+        total_G = PSEUDO_PAIRS * NORMAL_G + mass_G * ((1 / (like_PG @ mass_G)) @ like_PG)
+        mass_G = (total_G + total_G[::-1]) / (2 * total_G.sum())
+        if np.abs(mass_G - before_G).sum() < 2e-3:
+            break
+    return np.asarray(mass_G)
 
 
 def _scores(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Floats]:
@@ -341,11 +346,7 @@ def _common(
     return (centre, float(np.sqrt(slope @ cov @ slope))), own_J3, turn
 
 
-def _better(x_J3: Floats, gamma: float, votes: Votes) -> Floats:
-    """P(m + γ·longer > 0 | votes) by pair; the node that 0 falls on is shared."""
-    found = []
-    for at in votes.chunks():
-        above_PG = (NODES_G + gamma * votes.longer_R[votes.start_P[at[0]], None]) / STEP
-        right_PG = np.clip(above_PG + 0.5, 0.0, 1.0)
-        found.append((_posterior(x_J3, votes, at) * right_PG).sum(1))
-    return np.concatenate(found) if found else np.zeros(0)
+def _better(joint_PG: Floats, gained_P: Floats) -> Floats:
+    """P(m + gained > 0 | votes) by pair; the node that 0 falls on is shared."""
+    right_PG = np.clip((NODES_G + gained_P[:, None]) / STEP + 0.5, 0.0, 1.0)
+    return np.asarray(np.einsum("pg,pg->p", joint_PG, right_PG) / joint_PG.sum(1))

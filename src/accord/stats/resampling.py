@@ -14,15 +14,20 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from accord.core.types import Metric
 
-__all__ = ["Floats", "by_jackknife"]
+__all__ = ["Floats", "by_jackknife", "quantile"]
 
 Floats = NDArray[np.float64]
 BLOCK = 500_000  # weights held at once: what fits a cache
 PARTS = 500  # that rows are left out in where there are more of them
+
+
+def quantile(level: float, df: float = math.inf) -> float:
+    """How many standard errors an interval of t reaches to either side; the normal's by default."""
+    return float(special.stdtrit(df, 0.5 + level / 2))
 
 
 def by_jackknife(
@@ -49,8 +54,8 @@ def by_jackknife(
     share, width = min(float(seen) / most, 1.0), float(expected) / most
     trials, inside = float(u), share * (1 - share)
     if se > 0 and inside > 0:
-        z, t = (float(q.ppf(0.5 + level / 2)) for q in (stats.norm, stats.t(df)))
-        trials = min(max(inside * (z / t / (se * width)) ** 2, 1e-3), 1e9)
+        wide = quantile(level) / quantile(level, df)
+        trials = min(max(inside * (wide / (se * width)) ** 2, 1e-3), 1e9)
     low, high = binomial_interval(share, trials, level)
     return Metric(
         value=value, low=min(1 - high / width, value), high=max(1 - low / width, value), n=u,

@@ -30,6 +30,7 @@ EXACT = 3000  # items of a component inverted as a matrix
 KEPT = 500  # items up to which the whole covariance is kept
 PROBES = 48
 LEFT_OUT = 40_000_000  # numbers held to leave out each cluster by itself
+DENSE = 20_000_000  # numbers of a design that is taken apart faster when it is not sparse
 FLAT = 1e-11  # a curvature this small beside the largest is none
 
 
@@ -135,12 +136,15 @@ def _by_cluster(
         moved_KD = slopes_KD @ inverse
     else:
         moved_KD = np.empty_like(slopes_KD)
+        design: Any = problem.design
+        design = design.toarray() if design.shape[0] * size < DENSE else design
         order = np.argsort(cluster_R, kind="stable")
         ends = np.cumsum(np.bincount(cluster_R, minlength=k))
         for g, own in enumerate(np.split(order, ends[:-1])):
-            part = problem.design[own]
+            part = design[own]
             left = curve.copy()
-            left[:-1, :-1] -= (part.T @ (part * at.eta_eta[own][:, None])).toarray()
+            bent = part.T @ (part * at.eta_eta[own][:, None])
+            left[:-1, :-1] -= bent if isinstance(bent, np.ndarray) else bent.toarray()
             cross = part.T @ at.eta_tau[own]
             left[:-1, -1] -= cross
             left[-1, :-1] -= cross

@@ -17,10 +17,12 @@ from accord.core.types import Message, Role
 from accord.store.readers import BadRow, loads
 
 __all__ = [
+    "TOLD",
     "Said",
     "Turns",
     "answered",
     "held",
+    "is_message",
     "json_messages",
     "kind_of",
     "listed",
@@ -39,6 +41,11 @@ CALLS = {"function_call", "tool_call"}  # whose words are a call, or a list of t
 SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system"}
 SHAREGPT |= {"user": "user", "assistant": "assistant"}
 SHAREGPT |= dict.fromkeys(TOOLS, "tool") | dict.fromkeys(CALLS, "assistant")
+TOLD = {  # of a turn, beside what was said
+    "country", "hashed_ip", "header", "id", "language", "num_tokens", "redacted", "state", "timestamp",
+    "toxic", "turn_identifier",
+}  # fmt: skip
+LEARNT = ("weight", "train", "training", "loss")  # whether a turn is (Mistral, axolotl, ms-swift)
 TURN = re.compile(r"\n\n(Human|Assistant|System):")
 BEGINS_AS_MESSAGES = re.compile(
     r"""\s*(?:array\()?["']?(?:\[\s*\{|\{)\s*\\?["'](?:role|content|from|value)\\?["']\s*:"""
@@ -57,7 +64,7 @@ def turns(value: Any, field: str, alone: str) -> Turns:
         if found is None:
             return transcript(value) or (Message(role=alone, content=value),)
         value = found
-    elif _is_message(value):
+    elif is_message(value):
         value = [value]
     if not isinstance(value, Sequence) or not value:
         raise BadRow(field, f"is {kind_of(value)}", "text, or a list of {role, content}")
@@ -90,9 +97,9 @@ def json_messages(text: str, field: str) -> list[Any] | None:
     value = _loaded(text, field)
     if isinstance(value, Mapping):
         role = value.get("role", value.get("from"))
-        is_one = _is_message(value) and isinstance(role, str) and role in SHAREGPT
+        is_one = is_message(value) and isinstance(role, str) and role in SHAREGPT
         return [value] if is_one else None
-    if isinstance(value, list) and value and (begins or all(map(_is_message, value))):
+    if isinstance(value, list) and value and (begins or all(map(is_message, value))):
         return value
     if begins:
         what = "begins as a list of messages but is not JSON"
@@ -113,7 +120,7 @@ def _loaded(text: str, field: str) -> Any:
     return value
 
 
-def _is_message(value: Any) -> bool:
+def is_message(value: Any) -> bool:
     return isinstance(value, Mapping) and any(keys <= value.keys() for keys in KEYS)
 
 
@@ -157,9 +164,14 @@ def _message(value: Any, field: str) -> Message:
     role = value.get("role")
     if isinstance(role, str) and role in CALLS:
         value = _calling(value, field)
-    elif isinstance(role, str) and role in TOOLS:
-        value = {**value, "role": "tool"}
-    given = {k: v for k, v in value.items() if v not in (None, "", [], {})}
+    elif isinstance(role, str) and (role in TOOLS or role == "developer"):
+        value = {**value, "role": "tool" if role in TOOLS else "system"}
+    given = {
+        k: v for k, v in value.items() if k not in TOLD and v not in (None, "", [], {}) and v == v
+    }
+    for key in LEARNT:
+        if given.pop(key, 1) != 1 and role == "assistant":
+            raise BadRow(f"{field}.{key}", "weights what is learnt", "1: every assistant's turn is")
     extra = sorted(set(given) - set(Message.model_fields))
     if extra:
         raise BadRow(f"{field}.{extra[0]}", "is not a known key", ", ".join(Message.model_fields))
@@ -185,7 +197,7 @@ def _content(value: Any, field: str) -> str | None:
     if not isinstance(value, list | tuple):
         raise BadRow(field, f"is {kind_of(value)}", "text")
     for i, part in enumerate(value):
-        kind = part.get("type", "text") if isinstance(part, Mapping) else kind_of(part)
+        kind = (part.get("type") or "text") if isinstance(part, Mapping) else kind_of(part)
         if kind != "text" or not isinstance(part.get("text"), str):
             raise BadRow(f"{field}[{i}]", f"is no text ({kind})", '{"type": "text", "text": …}')
     return "".join(part["text"] for part in value)
@@ -221,7 +233,9 @@ def answered(before: Turns, value: Any, field: str) -> tuple[Turns, Said]:
         whole = (*before, *said)
     if whole[-1].role != "assistant":
         raise BadRow(
-            field, f"ends with the {whole[-1].role}'s turn", "a last turn of the assistant"
+            field,
+            f"ends with the {whole[-1].role}'s turn",
+            "a last turn of the assistant; prompts alone go in a column prompt",
         )
     if len(whole) == 1:
         raise BadRow(

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,7 +29,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from accord.core.types import Message, Prompt, StepLabels
-from accord.store.conversations import kind_of, listed, transcript, under, valid, words
+from accord.store.conversations import (
+    TOLD,
+    is_message,
+    kind_of,
+    listed,
+    transcript,
+    under,
+    valid,
+    words,
+)
 from accord.store.foreign.reading import tool_of
 from accord.store.published import PUBLISHED
 from accord.store.readers import BadRow
@@ -46,6 +54,7 @@ from accord.store.schemas import (
     thumbed,
     whole,
 )
+from accord.store.suspects import is_fact, is_label, is_prose, is_suspect, is_verdict
 
 __all__ = ["FORMATS", "Record", "check", "convert", "detect", "records", "transcript", "unused"]
 
@@ -98,30 +107,25 @@ FORMATS: dict[str, Format] = {
     "label_studio": Format(("data", "annotations"), None, kind="typed"),
     **PUBLISHED,
 }
-BY_SIZE = sorted(FORMATS, key=lambda name: -len(FORMATS[name].keys))
+TALKS = ("messages", "conversations")  # with the answer in it, says more than two columns do
+
+
+def _says(keys: Sequence[str]) -> float:
+    return len(keys) + 1.5 * (keys[0] in TALKS and "chosen" not in keys)
+
+
+BY_SIZE = sorted(FORMATS, key=lambda name: -_says(FORMATS[name].keys))
 
 
 # -- which format a row is ------------------------------------------------------------------------
 
-ANSWERS = {
-    "answer", "assistant", "candidate", "chosen", "completion", "continuation", "conversation",
-    "generation", "message", "output", "ref", "rejected", "reply", "response", "summary",
-}  # fmt: skip
-PAIRED = {"chosen", "rejected", "winner", "loser"}
-LABELS = {"better", "kto", "label", "preference", "preferred", "thumb", "winner"}
-COUNTED = {"num", "n", "is", "has", "len", "max", "min"}
-FACTS = {
-    "category", "count", "date", "format", "hash", "id", "ids", "index", "lang", "language", "length",
-    "level", "meta", "metadata", "model", "score", "scores", "sha256", "source", "sources", "status",
-    "time", "timestamp", "tokens", "type", "url",
-}  # fmt: skip
-
 
 def detect(row: Row) -> str:
-    """The format all of whose keys the row has, of several the one with most keys; half a pair is no prompt
+    """The format all of whose keys the row has, of several the one that reads most; half a pair is no prompt
     alone."""
     native = row.get("type") in NATIVE_TYPES
-    name = (None if native else tool_of(row)) or _match(tuple(row), native)
+    there = tuple(k for k in row if k not in TALKS or not is_missing(row[k]))
+    name = (None if native else tool_of(row)) or _match(there, native) or _match(tuple(row), native)
     left = unread(row, name) if name else []
     if name and not left:
         return name
@@ -167,7 +171,14 @@ def unread(row: Row, name: str) -> list[str]:
     """Columns that look like answers, or like what was said of them, and that the format doesn't read."""
     found = [k for k in _suspects(tuple(row), name) if not is_missing(row[k])]
     found = [k for k in found if not (k in TAGS and _is_tag(row[k]))]
-    return [k for k in found if _tokens(k) & LABELS or isinstance(row[k], str | list | dict)]
+    found = [k for k in found if is_label(k) or isinstance(row[k], str | list | dict)]
+    if FORMATS[name].kind == "demonstration":  # imitates an answer that was found bad as well
+        left = [k for k in _others(tuple(row), name) if is_verdict(k, row[k])]
+        found += [k for k in left if k not in found]
+    if FORMATS[name].kind == "prompt":  # what else is written beside a prompt alone answers it
+        left = [k for k in _others(tuple(row), name) if k not in TAGS and not is_fact(k)]
+        found += [k for k in left if k not in found and is_prose(row[k])]
+    return found
 
 
 @functools.lru_cache(maxsize=1000)
@@ -175,25 +186,7 @@ def _suspects(keys: tuple[str, ...], name: str) -> list[str]:
     kind = FORMATS[name].kind
     if kind in ("typed", "comparison"):
         return []
-    return [k for k in _others(keys, name) if _is_suspect(k, kind)]
-
-
-def _is_suspect(column: str, kind: str) -> bool:
-    words = _tokens(column)
-    last = re.findall(r"[a-z0-9]+", column.casefold())[-1:]
-    if words & COUNTED or set(last) & FACTS:
-        return False
-    if words & PAIRED or (kind == "prompt" and words & ANSWERS):
-        return True
-    one_of_several = bool(words & ANSWERS) and any(len(w) == 1 or w.isdigit() for w in words)
-    return one_of_several or (kind == "demonstration" and bool(words & LABELS))
-
-
-def _tokens(column: str) -> set[str]:
-    """The words of a column's name, without the s of a plural: chosenResponses is {chosen, response}."""
-    found = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", column)
-    plain = (w.lower().replace("ies", "y") for w in found)
-    return {w.removesuffix("s") if len(w) > 3 else w for w in plain}
+    return [k for k in _others(keys, name) if is_suspect(k, kind)]
 
 
 def used(name: str) -> frozenset[str]:
@@ -202,8 +195,14 @@ def used(name: str) -> frozenset[str]:
 
 
 def unused(row: Row, name: str) -> list[str]:
-    """The columns of a row of which nothing is read."""
-    return [k for k in _others(tuple(row), name) if not (k in TAGS and _is_tag(row[k]))]
+    """The columns of a row of which nothing is read, and what is told of its turns."""
+    whole = [k for k in _others(tuple(row), name) if not (k in TAGS and _is_tag(row[k]))]
+    return whole + [t for k in FORMATS[name].keys for t in _told(k, row.get(k))]
+
+
+def _told(column: str, value: Any) -> list[str]:
+    turn = value[0] if isinstance(value, list) and value and is_message(value[0]) else ()
+    return [f"{column}[].{k}" for k in turn if k in TOLD]
 
 
 @functools.lru_cache(maxsize=1000)

@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ from accord.store.foreign.reading import Foreign, read_foreign
 from accord.store.formats import FORMATS, Record, check, detect, records, unused
 from accord.store.import_report import REASONS, ImportReport
 from accord.store.native import Native, add_native, read_native, refused
-from accord.store.readers import BadRow, Row, count_rows, read_rows
+from accord.store.readers import REJECTS, BadRow, Row, count_rows, read_rows
 from accord.store.schemas import Unusable
 from accord.store.store import Store
 
@@ -96,7 +97,7 @@ def import_file(
         rater: who judged, where the rows don't say; the file's name by default.
         rater_kind: what that is. at: when, ISO 8601; now by default.
         skip_bad: put bad rows into a rejects file and go on.
-        rejects_path: that file; beside `path` by default.
+        rejects_path: that file; NAME.rejects.jsonl in the working directory by default.
         max_prompt_chars, max_response_chars: leave out and count what is longer.
         limit: read so many rows at most.
         on_progress: called with (rows done, rows in all).
@@ -107,9 +108,8 @@ def import_file(
     """
     path = Path(path)
     if format != "auto" and format not in FORMATS:
-        raise ConfigError(
-            f"unknown format {format!r}", where="format", allowed=", ".join(["auto", *FORMATS])
-        )
+        near = ", ".join(["auto", *get_close_matches(format, FORMATS, n=5, cutoff=0.4)])
+        raise ConfigError(f"unknown format {format!r}", allowed=near, mend="docs/data.md has all")
     facts = {"order_shown": "unknown"} | ({} if rater else {"many": True})
     job = _Job(
         store=store,
@@ -157,7 +157,7 @@ def _import(
             raise DataError("holds no rows", where=str(path), mend="is it the right file?")
         _add(job, batch, skip_bad)
         if job.report.rejects:  # inside: when they can't be written, nothing is
-            target = Path(rejects_path or f"{path.name}.rejects.jsonl")
+            target = Path(rejects_path or f"{path.name.replace('*', '_')}{REJECTS}")
             write_jsonl(target, (_plain(told) for told in job.report.rejects))
             job.report.rejects_path = target
     if on_progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -12,10 +12,7 @@ from accord.core.errors import StoreError
 from accord.core.types import response_id
 from accord.store import rows, schema
 
-if TYPE_CHECKING:
-    from accord.store.store import Store
-
-__all__ = ["GENESIS", "link", "tampered", "verify"]
+__all__ = ["GENESIS", "link", "tampered", "verify_rows"]
 
 GENESIS = "0" * 64
 
@@ -25,21 +22,17 @@ def link(before: str, body: str) -> str:
     return hashlib.sha256(f"{before}\n{body}".encode()).hexdigest()
 
 
-def tampered(store: Store, what: str) -> StoreError:
+def tampered(where: str, what: str) -> StoreError:
     return StoreError(
-        f"{what} is not what was written", where=store.name, mend="restore the store from a copy"
+        f"{what} is not what was written", where=where, mend="restore the store from a copy"
     )
 
 
-def verify(store: Store) -> int:
-    """The number of judgments; StoreError names the first row that is not what it was."""
-    with store._db.reading() as connection:
-        for what, good in _findings(connection):
-            if not good:
-                raise tampered(store, what)
-        for name in store.snapshot_names():
-            store.snapshot(name)
-        return store.counts()["judgments"]
+def verify_rows(connection: sa.Connection, where: str) -> None:
+    """StoreError names the first row of the store at `where` that is not what it was."""
+    for what, good in _findings(connection):
+        if not good:
+            raise tampered(where, what)
 
 
 def _findings(connection: sa.Connection) -> Iterator[tuple[str, bool]]:

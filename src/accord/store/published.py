@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accord.core.types import Message, Preference, Prompt, Rating, Writing
-from accord.store.conversations import Said, Turns, answered, held, json_messages, listed, words
+from accord.store.conversations import Said, Turns, answered, held, kind_of, listed, number, words
 from accord.store.oasst import OASST
 from accord.store.readers import BadRow
 from accord.store.schemas import (
@@ -53,6 +53,7 @@ ARENA: dict[str, Better | None] = {
     **dict.fromkeys(BOTH_BAD),
 }
 MODELS = ("model_a", "model_b")
+ROUNDS = (("human", "assistant"), ("input", "output"))
 
 
 def _steerlm(column: str) -> Part:
@@ -79,22 +80,27 @@ def _inside(column: str, field: str) -> Part:
 
 
 def _arena(*columns: str) -> Part:
-    """Conversations whose messages carry their number of tokens."""
+    """Conversations; in MT-Bench both questions are there, and `turn` says after which one was judged."""
 
     def read(row: Row) -> list[tuple[Turns, Said]]:
-        return [answered((), _uncounted(row.get(c), c), c) for c in columns]
+        allowed, sides = "a whole number from 1", [answered((), row.get(c), c) for c in columns]
+        if is_missing(row.get("turn")):
+            return sides
+        judged = number(row["turn"], "turn", allowed)
+        if judged < 1 or judged != int(judged):
+            raise BadRow("turn", f"is {judged:g}", allowed)
+        return [_up_to(int(judged), *side) for side in sides]
 
-    return Part(columns, read)
+    return Part(columns, read, ("turn",))
 
 
-def _uncounted(said: Any, field: str) -> Any:
-    found = json_messages(said, field) if isinstance(said, str) else said
-    if not isinstance(found, list):
-        return said
-    return [
-        {k: v for k, v in m.items() if k != "num_tokens"} if isinstance(m, Mapping) else m
-        for m in found
-    ]
+def _up_to(questions: int, prompt: Turns, said: Said) -> tuple[Turns, Said]:
+    """A conversation up to the answer to its first, second, … question."""
+    asked = [i for i, m in enumerate(prompt) if m.role == "user"]
+    if questions >= len(asked):
+        return prompt, said
+    end = asked[questions] - 1
+    return answered((), [m.model_dump() for m in prompt[: end + 1]], "turn")
 
 
 def _zipped(asked: str, *columns: str) -> Part:
@@ -220,21 +226,38 @@ def _alpaca(row: Row) -> list[Record]:
     return [Record(prompt, texts, Preference(better=0))]
 
 
-def _rounds(*names: str) -> Part:
-    """A list of rounds, each an object of what was asked and what was answered."""
+def _talk(column: str) -> Part:
+    """Messages, or rounds of a question and its answer ({human, assistant} of ms-swift, {input, output} of
+    Capybara)."""
 
-    def read(row: Row) -> list[tuple[Turns, str]]:
-        said: list[Message] = []
-        for i, one in enumerate(listed(row.get("conversation"), "conversation")):
-            at = f"conversation[{i}]"
-            said_of = held(one, at, ", ".join(names))
-            asked, told = (words(said_of.get(k), f"{at}.{k}") for k in names)
-            said += [Message(role="user", content=asked), Message(role="assistant", content=told)]
-        if not said:
-            raise BadRow("conversation", "is an empty list", "one round or more")
-        return [(tuple(said[:-1]), said[-1].content)]
+    def read(row: Row) -> list[tuple[Turns, Said]]:
+        given = row.get(column)
+        rounds = listed(given, column) if given else []
+        first = rounds[0] if rounds and isinstance(rounds[0], Mapping) else {}
+        names = next((n for n in ROUNDS if set(n) <= first.keys()), None)
+        return [_of_rounds(rounds, column, names) if names else answered((), given, column)]
 
-    return Part(("conversation",), read)
+    return Part((column,), read)
+
+
+def _of_rounds(rounds: Sequence[Any], column: str, names: tuple[str, str]) -> tuple[Turns, str]:
+    said: list[Message] = []
+    for i, one in enumerate(rounds):
+        at = f"{column}[{i}]"
+        said_of = held(one, at, ", ".join(names))
+        asked, told = (words(said_of.get(k), f"{at}.{k}") for k in names)
+        said += [Message(role="user", content=asked), Message(role="assistant", content=told)]
+    return tuple(said[:-1]), said[-1].content
+
+
+def _checked(row: Row) -> list[Record]:
+    """verl: a prompt, and what checks its answer."""
+    checker = held(row.get("reward_model"), "reward_model", "ground_truth")
+    truth = checker.get("ground_truth")
+    if isinstance(truth, bool) or not isinstance(truth, str | int | float):
+        raise BadRow("reward_model.ground_truth", f"is {kind_of(truth)}", "text or a number")
+    asked = question(row.get("prompt"), "prompt")
+    return [Record(Prompt(messages=asked, tags={"ground_truth": str(truth)}))]
 
 
 def _pair(prompt: Part, better: str, worse: str) -> Format:
@@ -297,7 +320,12 @@ PUBLISHED: dict[str, Format] = {
         ("prompt", "chosen", "rejected", "num_correct", "num_incorrect"), _best_of,
         kind="comparison",
     ),
+    "ultrainteract": _pair(text("trajectory"), "chosen", "rejected"),
+    "instruction_response": demonstrated(beside(instruction, "response")),
+    "verl": _cells(("data_source", "prompt", "reward_model"), _checked, kind="prompt"),
     "intel_orca": _pair(text("question"), "chosen", "rejected"),
+    "context_preference": _pair(text("context"), "chosen", "rejected"),
+    "conversation_preference": _pair(text("conversation"), "chosen", "rejected"),
     # LLaMA-Factory
     "alpaca_preference": _pair(instruction, "chosen", "rejected"),
     "alpaca_kto": thumbed(beside(instruction, "output"), "kto_tag"),
@@ -320,5 +348,5 @@ PUBLISHED: dict[str, Format] = {
     "query_preference": _pair(query, "response", "rejected_response"),
     "query_kto": thumbed(beside(query, "response")),
     "query": demonstrated(beside(query, "response")),
-    "rounds": demonstrated(_rounds("human", "assistant")),
+    "rounds": demonstrated(_talk("conversation")),
 }  # fmt: skip

@@ -23,8 +23,9 @@ from accord.core.errors import DataError
 from accord.core.rundir import user_path
 from accord.store.folders import data_files, saved_rows
 
-__all__ = ["BadRow", "count_rows", "guarded", "inputs", "loads", "read_rows"]
+__all__ = ["REJECTS", "BadRow", "count_rows", "guarded", "inputs", "loads", "read_rows"]
 
+REJECTS = ".rejects.jsonl"  # how a file of rows that were left out is named
 MAX_LINE = 5 << 20  # bytes
 SPACE = b" \t\r\n\xef\xbb\xbf"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -76,7 +77,8 @@ def inputs(path: Path) -> list[Path]:
     """The file or folder of this name, or the files that a pattern (`data/train-*.parquet`) finds."""
     if user_path(path).exists():
         return [path]
-    return sorted(path.parent.glob(path.name)) if "*" in path.name else []
+    found = sorted(path.parent.glob(path.name)) if "*" in path.name else []
+    return [f for f in found if not f.name.endswith(REJECTS)]
 
 
 def _folder(path: Path) -> Rows:

@@ -122,13 +122,13 @@ def text(column: str) -> Part:
     return Part((column,), lambda row: question(row.get(column), column))
 
 
-def _first(column: str, also: str) -> Callable[[Row], Turns]:
+def _first(column: str, *more: str) -> Callable[[Row], Turns]:
     def read(row: Row) -> Turns:
-        asked, more = row.get(column), row.get(also) if also else None
-        if not isinstance(asked, str) and not is_missing(more):
+        asked, beside = row.get(column), [k for k in more if not is_missing(row.get(k))]
+        if not isinstance(asked, str) and beside:
             raise BadRow(column, f"is {kind_of(asked)}", "text")
-        if not is_missing(more):
-            asked = f"{asked}\n{words(more, also)}" if asked else words(more, also)
+        if beside:
+            asked = "\n".join([asked or "", *(words(row[k], k) for k in beside)]).lstrip("\n")
         return (*_history(row), *question(asked, column))
 
     return read
@@ -147,8 +147,10 @@ def _history(row: Row) -> list[Message]:
     return said
 
 
-instruction = Part(("instruction",), _first("instruction", "input"), ("input", "history"))
-query = Part(("query",), _first("query", ""), ("history",))
+instruction = Part(
+    ("instruction",), _first("instruction", "input", "context"), ("input", "context", "history")
+)
+query = Part(("query",), _first("query"), ("history",))
 
 
 def is_missing(value: Any) -> bool:
@@ -265,6 +267,7 @@ def compared(
         if prompt != other:
             raise _parted(prompt, other, columns, may_part)
         by = row.get(rater) if rater else None
+        by = ", ".join(map(str, by)) if isinstance(by, list) else by
         return [
             Record(
                 Prompt(messages=prompt), (one, two), winner.read(row), _sources(row, sources),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, Self, TypeVar, get_args
+from typing import Annotated, Literal, Protocol, Self, TypeVar, get_args
 
 from pydantic import Field
 
@@ -20,14 +20,14 @@ from accord.core.types import (
     LabelledSteps,
     Pair,
     Prompt,
+    Question,
+    Rater,
     Rating,
+    Response,
 )
 from accord.store import pairs as reading
 from accord.store.pairs import Even, Tables, Ties
 from accord.store.proof import tampered
-
-if TYPE_CHECKING:
-    from accord.store.store import Store
 
 __all__ = ["NOW", "Items", "Selection", "Snapshot", "part_of", "split_of"]
 
@@ -53,6 +53,28 @@ def part_of(prompt_id: str, parts: int, seed: int) -> int:
     """The part, 1 to `parts`, a prompt is in: as fixed as its side of the split, and independent of it."""
     drawn = int(hashlib.sha256(f"{seed}/part/{prompt_id}".encode()).hexdigest(), 16)
     return drawn % parts + 1
+
+
+class Ledger(Protocol):
+    """What a snapshot reads: a store."""
+
+    @property
+    def name(self) -> str: ...
+    def counts(self) -> dict[str, int]: ...
+    def judgments(self, up_to: int | None = None) -> list[Judgment]: ...
+    def prompts(self) -> list[Prompt]: ...
+    def responses(self) -> list[tuple[str, Response]]: ...
+    def questions(self) -> list[Question]: ...
+    def raters(self) -> list[Rater]: ...
+    def freeze(
+        self,
+        name: str,
+        *,
+        without: Collection[str] = (),
+        weights: Mapping[str, float] | None = None,
+        because: str = "",
+        of: str | None = None,
+    ) -> Snapshot: ...
 
 
 class Items(list[Item]):
@@ -108,7 +130,7 @@ class Snapshot:
 
     def __init__(
         self,
-        store: Store,
+        store: Ledger,
         name: str,
         judgments: list[Judgment],
         selection: Selection | None = None,
@@ -123,12 +145,12 @@ class Snapshot:
         return len(self.judgments)
 
     @classmethod
-    def now(cls, store: Store) -> Self:
+    def now(cls, store: Ledger) -> Self:
         """All judgments there are at this moment, not frozen."""
         return cls.of(store, NOW, store.counts()["judgments"], Selection())
 
     @classmethod
-    def of(cls, store: Store, name: str, up_to: int, selection: Selection) -> Self:
+    def of(cls, store: Ledger, name: str, up_to: int, selection: Selection) -> Self:
         """The selection's judgments among the first `up_to` of the store."""
         all_of_them = store.judgments(up_to)
         superseded = {j.supersedes for j in all_of_them if j.supersedes}
@@ -164,7 +186,7 @@ class Snapshot:
                 or j.rater not in found.raters
                 or not found.responses.keys() >= set(q.responses)
             ):
-                raise tampered(self.store, f"what judgment {j.id} is about")
+                raise tampered(self.store.name, f"what judgment {j.id} is about")
         return found
 
     def groups(

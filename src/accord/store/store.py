@@ -34,7 +34,7 @@ from accord.core.types import (
 from accord.store import rows, schema
 from accord.store.database import Database
 from accord.store.fitting import unfit
-from accord.store.proof import GENESIS, link, tampered, verify
+from accord.store.proof import GENESIS, link, tampered, verify_rows
 from accord.store.snapshot import Selection, Snapshot
 
 __all__ = ["Lineage", "Store"]
@@ -305,7 +305,7 @@ class Store:
             try:
                 selection = Selection.model_validate_json(row.selection)
             except ValueError:
-                raise tampered(self, f"the selection of snapshot {name}") from None
+                raise tampered(self.name, f"the selection of snapshot {name}") from None
             found = Snapshot.of(self, name, row.up_to, selection)
         if found.sha256 != row.sha256:
             raise StoreError(
@@ -341,7 +341,11 @@ class Store:
     def verify(self) -> int:
         """Recompute every content id, the hash chain and the snapshots; returns the number of
         judgments. StoreError names the first row that is not what it was."""
-        return verify(self)
+        with self._db.reading() as connection:
+            verify_rows(connection, self.name)
+            for name in self.snapshot_names():
+                self.snapshot(name)
+            return self.counts()["judgments"]
 
 
 def _chained(

@@ -33,7 +33,7 @@ def grpo(cfg: Grpo) -> Method:
 
 
 def _surrogate(cfg: Rloo | Grpo) -> Surrogate:
-    return partial(ppo_clip, clip=cfg.clip, clip_high=cfg.clip_high)
+    return partial(ppo_clip, clip=cfg.clip_ratio, clip_high=cfg.clip_ratio_high)
 
 
 def groups(values_C: Tensor, found: Experience) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,7 @@ def optimiser_settings(cfg: OnPolicy, lr: float | None = None) -> Optimise:
     """The settings of one optimiser."""
     return Optimise(
         lr=lr or cfg.lr, schedule=cfg.schedule, warmup=cfg.warmup, batch_size=cfg.batch_size,
-        tokens=cfg.tokens, weight_decay=cfg.weight_decay, clip=cfg.clip_norm,
+        tokens=cfg.tokens, weight_decay=cfg.weight_decay, max_grad_norm=cfg.max_grad_norm,
     )  # fmt: skip
 
 
@@ -352,7 +352,7 @@ def policy_objective(
         if cfg.entropy:
             assert out.entropy_S is not None
             loss_S = loss_S - cfg.entropy * out.entropy_S
-        held_S = clipped(new_S, old_S, a_S, clip=cfg.clip, clip_high=cfg.clip_high)
+        held_S = clipped(new_S, old_S, a_S, clip=cfg.clip_ratio, clip_high=cfg.clip_ratio_high)
         return (loss_S * w_S).sum(), _watched(out, old_S, held_S, count_S, gaps)
 
     counts = tokens if method.average == "token" else sequences

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -43,6 +43,7 @@ Count = Annotated[int, Field(ge=1)]
 class Optimise(Strict):
     """How to train: the same keys for SFT, reward models and preferences."""
 
+    renamed: ClassVar = {"clip": "max_grad_norm"}
     lr: Positive = 1e-4
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05  # share of the steps
@@ -51,7 +52,7 @@ class Optimise(Strict):
     batch_size: Count = 8  # items (demonstrations, prompts or pairs) a step
     tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024  # of one micro-batch
     weight_decay: NonNegative = 0.0
-    clip: Positive = 1.0  # gradient norm
+    max_grad_norm: Positive = 1.0
     precision: Precision = "fp32"  # bf16: see Engine
     save_every: Count = 20  # steps between checkpoints
     eval_every: Count | None = None  # steps; always once at the end
@@ -173,7 +174,7 @@ def one_step(
     where = "" if math.isfinite(row["grad_norm"]) else f"first in {_broken(gradients)}; "
     mend = f"{where}look at items {list(items)}, or lower lr; the last checkpoint is kept"
     check_finite(row, str(folder), mend)
-    nn.utils.clip_grads_with_norm_(parameters.values(), cfg.clip, norm)
+    nn.utils.clip_grads_with_norm_(parameters.values(), cfg.max_grad_norm, norm)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return row | {"lr": optimiser.param_groups[0]["lr"]}

@@ -26,7 +26,9 @@ def ppo(cfg: Ppo) -> Method:
     return Method(
         "ppo",
         partial(_advantages, cfg=cfg),
-        partial(ppo_clip, clip=cfg.clip, clip_high=cfg.clip_high, dual_clip=cfg.dual_clip),
+        partial(
+            ppo_clip, clip=cfg.clip_ratio, clip_high=cfg.clip_ratio_high, dual_clip=cfg.dual_clip
+        ),
         value_loss=partial(value_clip, clip=cfg.clip_value),
         value_lr=cfg.value_lr,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -56,6 +56,9 @@ class MissingEos(Strict):
 class OnPolicy(Strict):
     """The keys of every on-policy method."""
 
+    renamed: ClassVar = {
+        "clip": "clip_ratio", "clip_high": "clip_ratio_high", "clip_norm": "max_grad_norm",
+    }  # fmt: skip
     steps: Count = 100
     batch_size: Count = 16
     """Prompts a step."""
@@ -69,7 +72,7 @@ class OnPolicy(Strict):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     weight_decay: NonNegative = 0.0
-    clip_norm: Positive = 1.0
+    max_grad_norm: Positive = 1.0
     tokens: Annotated[int, Field(ge=16)] = 1024
     """Of one micro-batch."""
     temperature: Positive = 1.0
@@ -86,9 +89,9 @@ class OnPolicy(Strict):
     """Divide scores by their running standard deviation."""
     entropy: NonNegative = 0.0
     """Weight of the entropy bonus."""
-    clip: Clip = 0.2
+    clip_ratio: Clip = 0.2
     """Ratios beyond 1 ± this earn nothing more."""
-    clip_high: Positive | None = None
+    clip_ratio_high: Positive | None = None
     """Another bound upwards (DAPO)."""
     stop_kl: Positive | None = None
     """No further minibatch of a step once the policy has moved so far from where the step began (nats per

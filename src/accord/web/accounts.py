@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import secrets
 import threading
-import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from accord.core.errors import ConfigError, DataError
 from accord.web import audit, tables
-from accord.web.names import folded, skeleton
+from accord.web.names import alike, folded, is_name, tidy
 from accord.web.site import Site, new_id
 from accord.web.throttle import FREE_BY_ADDRESS, FREE_BY_NAME, counted, key, network
 
@@ -79,11 +78,12 @@ def add_account(
     site: Site, name: str, password: str, *, admin: bool = False, by: str = "cli"
 ) -> str:
     """A new account's id; ConfigError for a name in use, or that looks like one, or a poor password."""
-    name = unicodedata.normalize("NFKC", name).strip()
-    if not 1 <= len(name) <= 64 or not name.isprintable():
+    name = tidy(name)
+    if not is_name(name):
         raise ConfigError(
-            "is no name", where=repr(name[:64]), allowed="1 to 64 printable characters"
-        )
+            "is no name for a person", where=ascii(name[:64]),
+            allowed="1 to 64 characters that show, and none that the server itself goes by",
+        )  # fmt: skip
     check_password(password, name)
     accounts = tables.accounts
     row = {
@@ -92,7 +92,7 @@ def add_account(
     }  # fmt: skip
     with site.db.writing() as connection:
         for there in connection.execute(sa.select(accounts.c.name)).scalars():
-            if skeleton(there) == skeleton(name):
+            if alike(there, name):
                 what = (
                     "is taken" if there == name else f"looks like {there!r}, who is there already"
                 )
@@ -109,10 +109,8 @@ def _named(site: Site, name: str) -> Any:
     if exact is not None:
         return exact
     names = site.all(sa.select(accounts.c.id, accounts.c.name))
-    alike = [row.id for row in names if folded(row.name) == folded(name)]
-    return (
-        site.one(sa.select(accounts).where(accounts.c.id == alike[0])) if len(alike) == 1 else None
-    )
+    same = [row.id for row in names if folded(row.name) == folded(name)]
+    return site.one(sa.select(accounts).where(accounts.c.id == same[0])) if len(same) == 1 else None
 
 
 def disable(site: Site, name: str, off: bool) -> None:
@@ -314,7 +312,9 @@ def set_role(site: Site, study: str, name: str, role: str | None, by: str) -> No
             raise DataError(f"nobody is called {name[:64]!r}", where="name", mend="add them first")
         mine = (roles.c.study == study, roles.c.account == account)
         owners = connection.execute(
-            sa.select(roles.c.account).where(roles.c.study == study, roles.c.role == "owner")
+            sa.select(roles.c.account)
+            .join_from(roles, accounts, roles.c.account == accounts.c.id)
+            .where(roles.c.study == study, roles.c.role == "owner", ~accounts.c.disabled)
         ).scalars()
         if list(owners) == [account] and role != "owner":
             raise DataError(

@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from accord.core.config import parse_yaml, validate
 from accord.core.errors import ConfigError, DataError
+from accord.core.hashing import content_hash
 from accord.feedback.study import Arms, Item, Overlap, Study
 from accord.web import accounts, audit, hooks, tables, throttle, tokens
 from accord.web.pages import page
@@ -25,6 +26,10 @@ __all__ = ["router"]
 router = APIRouter(include_in_schema=False)
 Manager = Annotated[Here, Depends(may("manage"))]
 Owner = Annotated[Here, Depends(may("own"))]
+CHANGED = (
+    "The settings were changed since you opened this page. What you wrote is below, and not saved: look, "
+    "then save it again."
+)
 BELOW_OWNER = ("adjudicator", "annotator", "reader")  # roles a manager may give
 
 
@@ -68,16 +73,22 @@ def set_person(request: Request, here: Manager, form: Checked) -> Response:
     try:
         name, role = wanted(form, "name", 64), form.get("role") or None
         _may_give(here, name, role)
-        once = ""
-        known = here.site.one(sa.select(tables.accounts.c.id).where(tables.accounts.c.name == name))
-        if known is None and role:
-            once = secrets.token_urlsafe(12)
-            accounts.add_account(here.site, name, once, by=here.who.name)
-        accounts.set_role(here.site, here.study.name, name, role, here.who.name)
+        with here.site.db.writing():  # no account whose password nobody was shown
+            once = _new_account(here, name) if role else ""
+            accounts.set_role(here.site, here.study.name, name, role, here.who.name)
     except (ConfigError, DataError) as error:
         return _people_page(request, here, str(error), status=422)
     done = f"{name} is {role} now." if role else f"{name} has no role any more."
     return _people_page(request, here, done, f"{name}: {once}" if once else "")
+
+
+def _new_account(here: Here, name: str) -> str:
+    """The password of an account made for somebody new, else nothing."""
+    if here.site.one(sa.select(tables.accounts.c.id).where(tables.accounts.c.name == name)):
+        return ""
+    once = secrets.token_urlsafe(12)
+    accounts.add_account(here.site, name, once, by=here.who.name)
+    return once
 
 
 @router.post("/studies/{study}/people/password")
@@ -140,7 +151,7 @@ def _settings_page(
         request, "settings.html", here.who, here=here, notice=notice, once=once, status=status,
         scopes=tokens.SCOPES, tokens=tokens.listed(here.site, here.study.name) if owner else [],
         webhooks=hooks.listed(here.site, here.study.name) if owner else [],
-        hosts=here.site.hooks_allowed,
+        hosts=here.site.hooks_allowed, base=content_hash(here.study),
     )  # fmt: skip
 
 
@@ -154,6 +165,8 @@ def save_settings(request: Request, here: Manager, form: Checked) -> Response:
         check_arm(here.site, changed)
     except (ConfigError, DataError, ValueError) as error:
         return _settings_page(request, here, str(error), status=422)
+    if form.get("base", now := content_hash(here.study)) != now:
+        return _settings_page(request, here, CHANGED, status=409)
     save_study(here.site, changed, here.who.name)
     return _back(here, "settings?notice=saved")
 

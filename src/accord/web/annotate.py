@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from statistics import median
 from typing import Annotated, Any
 
@@ -12,11 +11,11 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from accord.core.errors import DataError
-from accord.core.types import Answer, Judgment, steps_of
-from accord.feedback.study import Compare, Rank, Rate, Steps
+from accord.core.types import Answer, Judgment
+from accord.feedback.study import Ask
 from accord.web import leases, tables, texts
-from accord.web.answers import answer_of, choices, fields_of, said_in
-from accord.web.drafts import Elsewhere, fields_in, mark_of, uncounted
+from accord.web.answers import answer_of, fields_of, groups_of, in_words, options_of, said_in
+from accord.web.drafts import Elsewhere, differ, fields_in, mark_of, uncounted, written
 from accord.web.leases import Lease, Lost
 from accord.web.pages import page
 from accord.web.queue import left_for
@@ -25,7 +24,7 @@ from accord.web.security import Checked, Form, Here, may
 from accord.web.site import document, new_id
 from accord.web.studies import what_changed
 
-__all__ = ["groups_of", "options_of", "router"]
+__all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
 Annotator = Annotated[Here, Depends(may("annotate"))]
@@ -33,6 +32,7 @@ L = tables.leases
 COUNT_EVERY = 30.0  # seconds
 LOST = "Your time on that question ran out and it went to others; the answer was not counted."
 KEPT_ASIDE = " What you had written is kept under Your work."
+STAYS = " What you have written here stays on this page, and in this browser."
 TIME_RAN_OUT = (
     "Your time on this question ran out. Submit to be counted all the same, if a seat is free."
 )
@@ -43,6 +43,10 @@ DIFFERS = (
 ELSEWHERE = (
     "Another page of yours has something else written on this question. What is here stays here: submit it "
     "to choose."
+)
+BOTH = (
+    "Another page of yours has something else written on this question; it is shown below, and stays there "
+    "until you submit again: then what is here replaces it."
 )
 NOTICES = {
     "lost": LOST + KEPT_ASIDE,
@@ -83,8 +87,8 @@ def _just_lost(here: Here, lease: Lease) -> bool:
 @router.get("/studies/{study}/annotate/{lease}")
 def annotate_again(request: Request, here: Annotator, lease: str) -> Response:
     """A question answered before, to correct it; or one whose time ran out, with what was written."""
-    found = _found(here, lease)
-    if found.state == "held":
+    found = leases.read_lease(here.site, here.study, here.who, lease)
+    if found is None or found.state == "held":  # somebody else has signed in: to their own work
         return RedirectResponse(f"/studies/{here.study.name}/annotate", status_code=303)
     if found.state == "expired":
         return _show(request, here, found, found.draft, notice=TIME_RAN_OUT)
@@ -105,9 +109,10 @@ def _found(here: Here, lease: str) -> Lease:
 
 def _show(
     request: Request, here: Here, lease: Lease, values: Form, *, notice: str = "", status: int = 200,
-    base: str | None = None, kept: Judgment | None = None,
+    base: str | None = None, kept: Judgment | None = None, other: Form | None = None,
 ) -> HTMLResponse:  # fmt: skip
-    """`base` is what the form was made from (now, by default), `kept` the answer it would replace."""
+    """`base` is what the form was made from (now, by default), `kept` the answer or `other` the draft that it
+    would replace."""
     ask = lease.ask
     shown = [r.shown for r in lease.responses]
     guideline = here.site.guideline(here.study.name, lease.guideline)
@@ -121,7 +126,8 @@ def _show(
         options=options_of(ask), diff=texts.compared(*shown) if len(shown) == 2 else None,
         guideline=document(guideline.document) if guideline else None, version=lease.guideline,
         pace=pace, news=news, base=_base(here, lease) if base is None else base, kept=kept,
-        late=len(uncounted(here.site, here.study, here.who)),
+        late=len(uncounted(here.site, here.study, here.who)), other=other, over=mark_of(lease.draft),
+        other_said=in_words(ask, other) if other else "",
         tab=values.get("tab") if status != 200 else new_id(),
         after=values.get("after") if status != 200 else mark_of(lease.draft),
     )  # fmt: skip
@@ -129,37 +135,6 @@ def _show(
 
 def _base(here: Here, lease: Lease) -> str:
     return here.site.opaque(lease.judgment) if lease.judgment else ""
-
-
-def options_of(ask: Any) -> list[dict[str, Any]]:
-    """Radios of a kind with one group."""
-    if isinstance(ask, Compare):
-        return choices(ask)
-    if ask.kind == "thumb":
-        return [
-            {"value": "up", "key": "1", "label": "Good", "side": "up"},
-            {"value": "down", "key": "2", "label": "Bad", "side": "down"},
-        ]
-    return []
-
-
-def groups_of(ask: Any, shown: list[str]) -> list[dict[str, Any]]:
-    """Groups of radios of the other kinds: an axis, a response to rank, a step."""
-    if isinstance(ask, Rate):
-        points = [{"value": str(n), "key": str(n)} for n in range(1, ask.points + 1)]
-        return [{"label": a.name, "help": a.text, "low": a.low, "high": a.high, "points": points}
-                for a in ask.axes]  # fmt: skip
-    if isinstance(ask, Rank):
-        points = [{"value": str(n), "key": str(n)} for n in range(1, len(shown) + 1)]
-        return [{"label": "ABCDEFGHI"[i], "text": t, "points": points} for i, t in enumerate(shown)]
-    if isinstance(ask, Steps):
-        points = [
-            {"value": "good", "key": "1"}, {"value": "neutral", "key": "2"},
-            {"value": "bad", "key": "3"},
-        ]  # fmt: skip
-        return [{"label": f"Step {i + 1}", "text": t, "points": points}
-                for i, t in enumerate(steps_of(shown[0]))]  # fmt: skip
-    return []
 
 
 def _pace(here: Here) -> dict[str, Any]:
@@ -204,6 +179,11 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
     try:
         answer = answer_of(found.ask, form, [r.text for r in found.responses])
         rationale = said_in(form, "rationale")
+        if differ(found.draft, {**form, "after": form.get("over") or form.get("after", "")}):
+            base = form.get("base")
+            return _show(
+                request, here, found, form, notice=BOTH, status=409, base=base, other=found.draft
+            )
         base, last = form.get("base", ""), found.judgment
         if last and base == here.site.opaque(last):
             base = last
@@ -215,8 +195,9 @@ def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Resp
         told = f"{error.where}: {error.what}."
         return _show(request, here, found, form, notice=told, status=422, base=form.get("base"))
     except Lost:
-        _keep(here, lease, form)
-        return _next(here, "lost" if found.state != "skipped" else "was-skipped")
+        return _gone(
+            request, here, lease, form, "was-skipped" if found.state == "skipped" else "lost"
+        )
     if kept is None:
         return _twice(request, here, _found(here, lease), form, answer, rationale)
     return _next(here, "changed" if base else "")
@@ -234,11 +215,20 @@ def _twice(
     return _show(request, here, lease, form, notice=DIFFERS, status=409, kept=old)
 
 
-def _keep(here: Here, lease: str, form: Form) -> None:
-    """What is written on the question's page, wherever its form was sent."""
+def _keep(here: Here, lease: str, form: Form) -> bool:
+    """Keep what is written on the question's page, wherever its form was sent; whether it is kept now."""
     with contextlib.suppress(Elsewhere):
         if set(fields_in(form)) - {"seconds"}:
             leases.save_draft(here.site, here.study, here.who, lease, fields_in(form))
+    return written(form) in ({}, written(_found(here, lease).draft))
+
+
+def _gone(request: Request, here: Here, lease: str, form: Form, notice: str) -> Response:
+    """On to the next question; what could not be kept stays on its page."""
+    if _keep(here, lease, form):
+        return _next(here, notice)
+    told = LOST if notice == "lost" else NOTICES[notice]
+    return _not_told(request, here, lease, form, told + STAYS, 409)
 
 
 def _next(here: Here, notice: str = "") -> RedirectResponse:
@@ -276,7 +266,7 @@ def skip(request: Request, here: Annotator, form: Checked, lease: str) -> Respon
         done = leases.skip(here.site, here.study, here.who, lease, said_in(form, "reason"))
     except DataError as error:
         return _not_told(request, here, lease, form, f"Not skipped: {error.where}: {error.what}.")
-    return _next(here, "skipped" if done else "not-skipped")
+    return _next(here, "skipped") if done else _gone(request, here, lease, form, "not-skipped")
 
 
 @router.post("/studies/{study}/annotate/{lease}/flag")
@@ -296,11 +286,13 @@ def flag(request: Request, here: Annotator, form: Checked, lease: str) -> Respon
     return _next(here, "flagged")
 
 
-def _not_told(request: Request, here: Here, lease: str, form: Form, notice: str) -> Response:
+def _not_told(
+    request: Request, here: Here, lease: str, form: Form, notice: str, status: int = 422
+) -> Response:
     """The question again, with what was answered on it so far."""
     found = _found(here, lease)
-    values = {**found.draft, **fields_in(form)}
-    return _show(request, here, found, values, notice=notice, status=422, base=form.get("base"))
+    values = fields_in(form) if written(form) else found.draft
+    return _show(request, here, found, values, notice=notice, status=status, base=form.get("base"))
 
 
 @router.post("/studies/{study}/annotate/{lease}/preview")
@@ -338,22 +330,13 @@ def done(request: Request, here: Annotator, notice: str = "") -> Response:
     with here.site.db.reading() as connection:
         pace["left"] = left_for(connection, here.study.name, here.who.id)
     late = [
-        (row, _in_words(here, row, fields))
+        (row, in_words(_ask(here, row.question), fields))
         for row, fields in uncounted(here.site, here.study, here.who)
     ]
     return page(request, "done.html", here.who, here=here, rows=rows, said=said, pace=pace, late=late,
                 notice=NOTICES.get(notice, ""))  # fmt: skip
 
 
-def _in_words(here: Here, lease: Any, fields: Form) -> str:
-    """A draft as its rater would say it."""
+def _ask(here: Here, question: str) -> Ask:
     q = tables.study_questions
-    row = here.site.one(sa.select(q.c.block).where(q.c.id == lease.question))
-    ask = here.study.questions[row.block]
-    names = [axis.name for axis in ask.axes] if isinstance(ask, Rate) else list("ABCDEFGHI")
-    labels = {str(o["value"]): str(o["label"]) for o in options_of(ask)}
-    parts = [labels.get(fields["choice"], "")] if "choice" in fields else []
-    for n in sorted(int(k[6:]) for k in fields if re.fullmatch(r"group-[0-9]{1,4}", k)):
-        name = names[n] if ask.kind != "steps" and n < len(names) else f"step {n + 1}"
-        parts.append(f"{name} {fields.get(f'group-{n}', '')}")
-    return ", ".join(parts) + fields.get("text", "")
+    return here.study.questions[here.site.one(sa.select(q.c.block).where(q.c.id == question)).block]

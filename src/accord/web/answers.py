@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from accord.core.errors import DataError
@@ -18,7 +19,16 @@ from accord.core.types import (
 from accord.feedback.study import Ask, Compare, Rank, Rate, Steps, Write
 from accord.web.security import Form
 
-__all__ = ["answer_of", "choices", "fields_of", "said", "said_in"]
+__all__ = [
+    "answer_of",
+    "choices",
+    "fields_of",
+    "groups_of",
+    "in_words",
+    "options_of",
+    "said",
+    "said_in",
+]
 
 LONGEST = {"rationale": 20_000, "reason": 2_000}  # characters
 WORDS = {1: "slightly better", 2: "better", 3: "much better"}
@@ -49,6 +59,37 @@ def choices(ask: Compare) -> list[dict[str, Any]]:
     if ask.both_bad:
         found.append({"value": "bad", "label": "Both bad", "side": "", "key": "9"})
     return found
+
+
+def options_of(ask: Any) -> list[dict[str, Any]]:
+    """Radios of a kind with one group."""
+    if isinstance(ask, Compare):
+        return choices(ask)
+    if ask.kind == "thumb":
+        return [
+            {"value": "up", "key": "1", "label": "Good", "side": "up"},
+            {"value": "down", "key": "2", "label": "Bad", "side": "down"},
+        ]
+    return []
+
+
+def groups_of(ask: Any, shown: list[str]) -> list[dict[str, Any]]:
+    """Groups of radios of the other kinds: an axis, a response to rank, a step."""
+    if isinstance(ask, Rate):
+        points = [{"value": str(n), "key": str(n)} for n in range(1, ask.points + 1)]
+        return [{"label": a.name, "help": a.text, "low": a.low, "high": a.high, "points": points}
+                for a in ask.axes]  # fmt: skip
+    if isinstance(ask, Rank):
+        points = [{"value": str(n), "key": str(n)} for n in range(1, len(shown) + 1)]
+        return [{"label": "ABCDEFGHI"[i], "text": t, "points": points} for i, t in enumerate(shown)]
+    if isinstance(ask, Steps):
+        points = [
+            {"value": "good", "key": "1"}, {"value": "neutral", "key": "2"},
+            {"value": "bad", "key": "3"},
+        ]  # fmt: skip
+        return [{"label": f"Step {i + 1}", "text": t, "points": points}
+                for i, t in enumerate(steps_of(shown[0]))]  # fmt: skip
+    return []
 
 
 def answer_of(ask: Ask, form: Form, texts: list[str]) -> Answer:
@@ -161,3 +202,14 @@ def said(answer: Answer) -> str:
     if isinstance(answer, StepLabels):
         return " ".join({1: "+", 0: "o", -1: "−"}[label] for label in answer.labels)
     return answer.text
+
+
+def in_words(ask: Ask, fields: Form) -> str:
+    """A draft as its rater would say it."""
+    names = [axis.name for axis in ask.axes] if isinstance(ask, Rate) else list("ABCDEFGHI")
+    labels = {str(o["value"]): str(o["label"]) for o in options_of(ask)}
+    parts = [labels.get(fields["choice"], "")] if "choice" in fields else []
+    for n in sorted(int(k[6:]) for k in fields if re.fullmatch(r"group-[0-9]{1,4}", k)):
+        name = names[n] if ask.kind != "steps" and n < len(names) else f"step {n + 1}"
+        parts.append(f"{name} {fields.get(f'group-{n}', '')}")
+    return ", ".join(parts) + fields.get("text", "")

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from accord import __version__
 from accord.core.errors import AccordError, StoreError
+from accord.core.version import __version__
 from accord.web import admin, annotate, api, arena, export, guidelines, home, quiz, review
 from accord.web.pages import HERE, page
 from accord.web.security import HEADERS, Safe, SignInFirst
@@ -44,7 +44,7 @@ def create_app(site: Site) -> FastAPI:
         openapi_url="/api/openapi.json",
     )  # fmt: skip
     app.state.site = site
-    app.add_middleware(Safe, site=site)
+    app.add_middleware(Safe, site=site, not_kept=_not_kept)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     for room in ROOMS:
         app.include_router(room.router)

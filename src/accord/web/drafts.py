@@ -13,7 +13,7 @@ from accord.web import tables
 from accord.web.accounts import Who
 from accord.web.site import Site
 
-__all__ = ["Elsewhere", "fields_in", "mark_of", "save_draft", "uncounted", "written"]
+__all__ = ["Elsewhere", "differ", "fields_in", "mark_of", "save_draft", "uncounted", "written"]
 
 L = tables.leases
 MOST = 50  # begun questions that are listed
@@ -25,7 +25,7 @@ class Elsewhere(Exception):
 
 def fields_in(form: dict[str, str]) -> dict[str, str]:
     """The fields of a question's form that a draft keeps."""
-    return {k: v for k, v in form.items() if k not in ("csrf", "base", "lease", "reason")}
+    return {k: v for k, v in form.items() if k not in ("csrf", "base", "lease", "reason", "over")}
 
 
 def written(draft: dict[str, str]) -> dict[str, str]:
@@ -39,6 +39,12 @@ def mark_of(draft: dict[str, str]) -> str:
     return content_hash(written(draft))[:16]
 
 
+def differ(old: dict[str, str], new: dict[str, str]) -> bool:
+    """Whether another page than the one `new` comes from has written something else, which it never saw."""
+    ours = old.get("tab", "") == new.get("tab", "") or mark_of(old) == new.get("after")
+    return not ours and written(old) not in ({}, written(new))
+
+
 def save_draft(site: Site, study: Study, who: Who, id: str, draft: dict[str, str]) -> bool:
     """Keep what is filled in so far and hold the lease as long again; False when it is not held any more
     (where time ran out, it is kept all the same). `tab` names the page it was written on, `after` the draft
@@ -48,9 +54,7 @@ def save_draft(site: Site, study: Study, who: Who, id: str, draft: dict[str, str
         row = connection.execute(sa.select(L.c.state, L.c.draft).where(*mine)).first()
         if row is None or row.state not in ("held", "expired"):
             return False
-        old = json.loads(row.draft or "{}")
-        ours = old.get("tab", "") == draft.get("tab", "") or mark_of(old) == draft.get("after")
-        other = not ours and written(old) not in ({}, written(draft))
+        other = differ(json.loads(row.draft or "{}"), draft)
         values: dict[str, Any] = {} if other else {"draft": canonical_json(draft)}
         if row.state == "held":
             values["expires_at"] = site.now() + 60 * study.lease_minutes

@@ -16,6 +16,7 @@ from accord.core.types import Metric
 from accord.web import texts
 from accord.web.accounts import Who
 from accord.web.answers import said
+from accord.web.drafts import written
 
 __all__ = ["HERE", "letter", "page"]
 
@@ -58,6 +59,7 @@ def environment() -> Environment:
     made.filters |= {
         "figure": figure, "letter": letter, "markdown": texts.markdown,
         "moment": moment, "plain": texts.plain, "raw": texts.raw, "said": said, "why": why,
+        "written": written,
     }  # fmt: skip
     return made
 

@@ -14,8 +14,7 @@ from accord.core.errors import DataError
 from accord.core.types import Judgment, Question
 from accord.store import rows, schema
 from accord.web import audit, quality, tables, texts
-from accord.web.annotate import groups_of, options_of
-from accord.web.answers import answer_of, fields_of, said_in
+from accord.web.answers import answer_of, fields_of, groups_of, options_of, said_in
 from accord.web.judgments import keep
 from accord.web.pages import page
 from accord.web.security import Checked, Form, Here, may

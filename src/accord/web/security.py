@@ -17,8 +17,9 @@ from urllib.parse import quote
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse
+from starlette.requests import ClientDisconnect
 
-from accord.core.errors import DataError
+from accord.core.errors import DataError, StoreError
 from accord.feedback.study import Study
 from accord.web import accounts, tokens
 from accord.web.accounts import MAY, Who
@@ -46,8 +47,8 @@ Form = dict[str, str]
 class Safe:
     """ASGI middleware: security headers on everything, and no unsafe request from elsewhere."""
 
-    def __init__(self, app: Any, site: Site) -> None:
-        self.app, self.site = app, site
+    def __init__(self, app: Any, site: Site, not_kept: Callable[..., Response]) -> None:
+        self.app, self.site, self.not_kept = app, site, not_kept
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -75,7 +76,10 @@ class Safe:
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
-        refused = self._refused(scope) or await run_in_threadpool(self._unknown, scope)
+        try:
+            refused = self._refused(scope) or await run_in_threadpool(self._unknown, scope)
+        except (StoreError, OSError) as error:  # the app's own handlers stand further in
+            refused = self.not_kept(Request(scope), error)
         if refused is not None:
             await refused(scope, receive, with_headers)
             return
@@ -172,10 +176,13 @@ async def raw_form(request: Request, who: Annotated[Who | None, Depends(current)
     if length.isdigit() and int(length) > most:
         raise HTTPException(413, "That is too long.")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise HTTPException(413, "That is too long.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise HTTPException(413, "That is too long.")
+    except ClientDisconnect:  # the page was left while it sent
+        raise HTTPException(400, "The form did not come whole.") from None
     kind = request.headers.get("content-type", "").partition(";")[0]
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415, "A form is expected.")

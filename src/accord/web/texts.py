@@ -75,7 +75,7 @@ def markdown(text: str) -> Markup:
     clean = nh3.clean(
         _markdown.render(_stand_in(text)),
         tags=TAGS,
-        attributes={"a": {"href"}},
+        attributes={"a": {"href"}, "ol": {"start"}},
         attribute_filter=_safe_href,
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener nofollow",

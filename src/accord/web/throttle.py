@@ -56,7 +56,7 @@ def counted(site: Site, keys: Mapping[str, int]) -> list[str]:
                 sa.select(sa.func.count(), sa.func.max(attempts.c.at)).where(attempts.c.key == key)
             ).one()
             if n >= free:
-                left = last + min(2.0 ** (n - free + 1), WINDOW) - now
+                left = min(last, now) + min(2.0 ** (n - free + 1), WINDOW) - now
                 if left > 0:
                     raise Throttled(int(left) + 1)
         connection.execute(sa.insert(attempts), rows)

@@ -4,7 +4,8 @@
   const one = (query, from = document) => from.querySelector(query);
   const all = (query, from = document) => [...from.querySelectorAll(query)];
   const work = () => one("#work");
-  const inText = (target) => target.matches?.("textarea, select, input:not([type=radio], [type=checkbox])");
+  const inText = (target) => target.matches?.("textarea, select, input:not([type=radio], [type=checkbox])")
+    && !target.closest("dialog:not([open])"); // a dialog that has just closed keeps the focus for a moment
   const say = window.accord.say;
   const tell = (text) => { one("#told").textContent = text; };
 
@@ -12,16 +13,22 @@
   const groups = () => all("[data-group]", work() ?? document);
   const active = () => one("[data-group][data-active]");
   const activate = (group) => groups().forEach((g) => g.toggleAttribute("data-active", g === group));
+  const makeRoom = () => { // for what stays on the page's edges while it scrolls
+    const tall = (query) => one(query)?.getBoundingClientRect().height ?? 0, edge = document.documentElement.style;
+    edge.scrollPaddingBottom = `${tall(".actions.sticky") + 12}px`;
+    edge.scrollPaddingTop = `${tall("#status") + 12}px`;
+  };
+  const inSight = (field) => { // all of what is looked at: the browser itself scrolls to a line or a point of it
+    makeRoom();
+    if (field?.matches("#work .choice input, #work textarea")) (field.closest(".choice") ?? field).scrollIntoView({ block: "nearest" });
+  };
+  const madeRoom = () => inSight(document.activeElement);
   const goTo = (group) => {
     activate(group);
     (one("input:checked", group) ?? one("input", group))?.focus({ preventScroll: true });
+    makeRoom();
     group.scrollIntoView({ block: "nearest" });
     one(".choices", group)?.scrollIntoView({ block: "nearest" }); // of a long response what answers it
-  };
-  const makeRoom = () => { // for what stays on the page's edges while it scrolls
-    const bar = one(".actions.sticky"), edge = document.documentElement.style, status = one("#status");
-    edge.scrollPaddingBottom = `${(bar?.offsetHeight ?? 0) + 12}px`;
-    edge.scrollPaddingTop = `${(status?.offsetHeight ?? 0) + 12}px`;
   };
   const stepFrom = (by) => {
     const found = groups(), at = found.indexOf(active());
@@ -37,6 +44,9 @@
     input.focus({ preventScroll: true });
     tell(`${input.getAttribute("aria-label") ?? input.parentElement.textContent.trim()}: chosen`);
     input.dispatchEvent(new Event("change", { bubbles: true }));
+    makeRoom();
+    one(".choices", group).scrollIntoView({ block: "nearest" });
+    inSight(input);
     if (groups().length > 1) stepFrom(1);
     else if (again) submit();
     return true;
@@ -99,6 +109,7 @@
   document.addEventListener("focusin", (event) => {
     const group = event.target.closest?.("[data-group]");
     if (group) activate(group);
+    if (event.target.matches(":focus-visible")) inSight(event.target);
   });
   let syncing = false;
   document.addEventListener("scroll", (event) => {
@@ -187,7 +198,7 @@
 
   // -- every new page -----------------------------------------------------------------------------
   const start = () => {
-    makeRoom();
+    madeRoom();
     if (!work()) return;
     seconds = Number(one("[data-seconds]")?.value) || 0; sinceRenewal = 0; last = performance.now();
     activate(groups().find((g) => !answered(g)) ?? groups()[0]);
@@ -206,6 +217,6 @@
     one("#main")?.focus({ preventScroll: true });
   });
   document.addEventListener("accord:unsaved", () => { sinceRenewal = Number(work()?.dataset.renew) - 10; }); // again in 10 s
-  document.addEventListener("accord:told", makeRoom);
-  window.addEventListener("resize", makeRoom);
+  document.addEventListener("accord:told", madeRoom);
+  window.addEventListener("resize", madeRoom);
 })();

@@ -29,12 +29,23 @@
   const state = (form) => inWords(fields(form));
   const had = new WeakMap(); // what the server has of a form
   const keyOf = (form) => `${PREFIX}${JSON.stringify([account, form.dataset.keep, tab])}`;
+  const replaced = (form) => `${PREFIX}${JSON.stringify([account, form.dataset.keep, "replaced"])}`; // by what was not sent
   const drop = (form) => localStorage.removeItem(keyOf(form));
+  const store = (key, entry) => {
+    try { localStorage.setItem(key, JSON.stringify(entry)); } catch { // full, or switched off
+      say("This browser has no room to keep what you write: it is only on this page until it is sent.");
+    }
+  };
+  const dropAll = (form) => { // also what another page kept of the same
+    had.set(form, state(form)); // leaving the page may fire a last "change"
+    drop(form);
+    for (const e of unsent()) if (e.account === account && e.path === form.dataset.keep && inWords(e.fields) === state(form)) localStorage.removeItem(e.key);
+  };
   const back = (form) => form?.dataset.back ?? location.pathname;
   const keep = (form) => {
     if (state(form) === had.get(form)) { drop(form); return; }
     const { keep: path, named } = form.dataset;
-    localStorage.setItem(keyOf(form), JSON.stringify({ account, path, named, back: back(form), at: Date.now(), fields: fields(form) }));
+    store(keyOf(form), { account, path, named, back: back(form), at: Date.now(), fields: fields(form) });
   };
   const unsent = () => Object.keys(localStorage).filter((key) => key.startsWith(PREFIX))
     .map((key) => ({ key, ...JSON.parse(localStorage.getItem(key)) })).sort((a, b) => b.at - a.at);
@@ -59,15 +70,17 @@
   };
   const touched = (form) => (one("textarea", form) ?? form).dispatchEvent(new Event("input", { bubbles: true }));
   const putBack = (form, refused) => { // whether anything is as the server doesn't have it
-    const there = state(form), kept = unsent().find((e) => e.account === account && e.path === form.dataset.keep);
+    const there = state(form), before = fields(form), kept = unsent().find((e) => e.account === account && e.path === form.dataset.keep);
     had.set(form, there);
     if (!kept) return false;
     const left = put(form, kept.fields), changed = state(form) !== there;
     if (refused) had.set(form, "");
+    else if (form.hasAttribute("data-drafted") && boxes(form).some((e) => !toggles(e) && !e.value.includes(before[e.name])))
+      store(replaced(form), { account, path: "", named: `${form.dataset.named}, as the server had it`, back: back(form), at: Date.now(), fields: before });
     localStorage.removeItem(kept.key);
-    if (Object.keys(left).length) localStorage.setItem(kept.key, JSON.stringify({ ...kept, path: "", fields: left }));
+    if (Object.keys(left).length) store(kept.key, { ...kept, path: "", fields: left });
     keep(form);
-    if (changed) touched(form);
+    if (changed && !form.hasAttribute("data-drafted")) touched(form); // else both stay until somebody chooses
     return changed && !refused;
   };
   const shown = (entry) => {
@@ -84,7 +97,7 @@
     for (const form of forms)
       if (putBack(form, refused))
         status.append(note(`What you had not sent is back: ${form.dataset.named}.`, button("Take what the server has instead", (event) => {
-          form.reset(); keep(form); touched(form); event.target.closest(".notice").remove();
+          form.reset(); localStorage.removeItem(replaced(form)); keep(form); touched(form); event.target.closest(".notice").remove();
         })));
     const rest = unsent().filter((e) => !paths.includes(e.path));
     if (account) status.append(...rest.filter((e) => e.account === account).map(shown));
@@ -95,21 +108,23 @@
   document.addEventListener("DOMContentLoaded", () => start(false));
   document.addEventListener("htmx:afterSwap", ({ detail }) => { if (detail.target === document.body) start(detail.xhr.status >= 400); });
   document.addEventListener("click", ({ target }) => { if (target.closest("[data-drop]")) drop(one("#answer")); });
-  document.addEventListener("close", ({ target }) => { const form = one("form[data-keep]", target); if (form) drop(form); }, true);
 
   // -- sending ------------------------------------------------------------------------------------
   let sent = "", faulty = false;
+  const sending = new WeakMap(); // what a form held when it was sent: what is typed on after that is not in it
+  const arrived = (form) => { if (state(form) === sending.get(form)) dropAll(form); };
   const label = (text) => { const place = one("[data-saved]"); if (place) place.textContent = text; };
   const saves = (elt) => elt.matches("[data-autosave]");
   document.addEventListener("htmx:beforeRequest", ({ detail: { requestConfig: { elt } } }) => {
+    if (elt.matches("form[data-keep]")) all("form[data-keep]").forEach((form) => sending.set(form, state(form)));
     if (saves(elt)) sent = state(elt.closest("form"));
     else if (elt.matches("form[data-keep]")) label("Sending…");
   });
   document.addEventListener("htmx:beforeSwap", ({ detail }) => {
     const { xhr, requestConfig } = detail, { elt, path } = requestConfig, page = xhr.getResponseHeader("content-type")?.startsWith("text/html");
     if (xhr.status >= 400) { if (!page) { detail.shouldSwap = false; detail.isError = true; } return; }
-    if (elt.matches("form[data-keep]") && elt.getAttribute("action") === path) drop(elt);
-    if (path.endsWith("/skip") && one("#answer")) drop(one("#answer"));
+    if (elt.matches("form[data-keep]") && elt.getAttribute("action") === path) arrived(elt);
+    if (path.endsWith("/skip") && one("#answer")) arrived(one("#answer"));
   });
   document.addEventListener("htmx:afterRequest", ({ detail: { requestConfig: { elt }, xhr } }) => {
     if (!saves(elt) || !elt.isConnected || xhr.status !== 200) return;

@@ -17,8 +17,8 @@ from accord.pipeline.stages.preference import MEASURES, Preference
 from accord.pipeline.stages.training import READS
 
 SWEPT = (
-    "lr", "schedule", "warmup", "epochs", "max_steps", "batch_size", "weight_decay", "clip", "precision",
-    "tune", "loss",
+    "lr", "schedule", "warmup", "epochs", "max_steps", "batch_size", "weight_decay", "max_grad_norm",
+    "precision", "tune", "loss",
 )  # fmt: skip
 MOST_POINTS = 64
 

@@ -24,6 +24,7 @@ class Training(StageConfig):
     """Keys every training stage has."""
 
     later: ClassVar = ("skip_bad",)
+    renamed: ClassVar = {"clip": "max_grad_norm"}
     init: str = "base"
     data: str
     tune: Lora | Literal["full"] = Lora()
@@ -35,7 +36,7 @@ class Training(StageConfig):
     batch_size: Count = 8
     tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
     save_every: Count = 20
     eval_every: Count | None = None
@@ -48,7 +49,7 @@ class Training(StageConfig):
     def optimise_keys(self) -> dict[str, Any]:
         """The keys that go to the optimise loop."""
         keys = ("lr", "schedule", "warmup", "epochs", "max_steps", "batch_size", "tokens")
-        more = ("weight_decay", "clip", "precision", "save_every", "eval_every")
+        more = ("weight_decay", "max_grad_norm", "precision", "save_every", "eval_every")
         return {k: getattr(self, k) for k in (*keys, *more)}
 
 

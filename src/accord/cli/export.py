@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accord.cli_chat import base_of_run, policy_path
 from accord.core.config import apply_sets
 from accord.core.errors import ConfigError
 from accord.core.rundir import user_path
+from accord.pipeline.policies import base_of_run, policy_path
 
 __all__ = ["export_policy", "is_policy"]
 

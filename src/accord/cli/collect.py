@@ -13,15 +13,15 @@ from accord.core.errors import DISTRIBUTION, ConfigError
 from accord.core.refs import shown
 from accord.core.rundir import private
 
-__all__ = ["collect_app"]
+__all__ = ["app"]
 
-collect_app = typer.Typer(help="Collect judgments from people in a browser.", no_args_is_help=True)
+app = typer.Typer(help="Collect judgments from people in a browser.", no_args_is_help=True)
 STORE = "study.db"
 StoreAt = Annotated[str, typer.Option("--store", help="A file or URL of the judgment store.")]
 Where = Annotated[str, typer.Argument(help="A file or URL of the judgment store.")]
 
 
-@collect_app.command()
+@app.command()
 def serve(
     study: Annotated[
         Path, typer.Argument(help="The study's YAML file, or the name of a shipped one: collect.")
@@ -117,15 +117,15 @@ def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
 
 def _local(name: str, model: str) -> Any:
     """A sampler in this process, of a run's policy or a model's folder."""
-    from accord.cli_chat import base_of_run, policy_path
     from accord.lm.load import load
     from accord.lm.sample import LocalSampler
+    from accord.pipeline.policies import base_of_run, policy_path
 
     _, where, _ = policy_path(model)
     return LocalSampler(load(where, base=base_of_run(model)), source=f"model:{name}")
 
 
-@collect_app.command()
+@app.command()
 def user(
     name: Annotated[str, typer.Argument(help="The account's name.")],
     store: StoreAt = STORE,
@@ -175,7 +175,7 @@ def _site(store: str) -> Any:
     return _web("site").Site(Store(store, create=False))
 
 
-@collect_app.command()
+@app.command()
 def verify(store: Where) -> None:
     """Recompute both hash chains: the judgments' and the audit log's."""
     site = _site(store)
@@ -185,7 +185,7 @@ def verify(store: Where) -> None:
     print(f"{judgments} judgments and {events} audit events are what was written")
 
 
-@collect_app.command()
+@app.command()
 def backup(
     store: Where, out: Annotated[Path, typer.Argument(help="The file to write: NAME.jsonl.gz")]
 ) -> None:
@@ -193,7 +193,7 @@ def backup(
     print(f"{_web('backup').backup(store, out)} rows written to {out}")
 
 
-@collect_app.command()
+@app.command()
 def restore(
     file: Annotated[Path, typer.Argument(help="What backup wrote.")],
     store: Annotated[str, typer.Argument(help="A new store: a file or an empty database.")],
@@ -205,7 +205,7 @@ def restore(
     )
 
 
-@collect_app.command()
+@app.command()
 def export(
     store: Where,
     study: Annotated[str, typer.Argument(help="The study's name.")],
@@ -228,7 +228,7 @@ def export(
     print(f"{done.rows} rows written to {out}")
 
 
-@collect_app.command()
+@app.command()
 def token(
     study: Annotated[str, typer.Argument(help="The study's name.")],
     name: Annotated[str, typer.Argument(help="What the token is for.")],

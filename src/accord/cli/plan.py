@@ -18,9 +18,9 @@ if TYPE_CHECKING:  # numpy and scipy are loaded when a command runs
     from accord.plan.budget import Budget, Came
     from accord.stats.learning_curve import Point
 
-__all__ = ["plan_app"]
+__all__ = ["app"]
 
-plan_app = typer.Typer(no_args_is_help=True, help="Plan data and budgets before they are spent.")
+app = typer.Typer(no_args_is_help=True, help="Plan data and budgets before they are spent.")
 WIDTH = 118
 
 
@@ -40,7 +40,7 @@ def _numbers(text: str, what: str) -> list[int]:
     return found
 
 
-@plan_app.command("data")
+@app.command("data")
 def data(
     store: Annotated[str | None, typer.Argument(help="STORE@SNAPSHOT to measure on.")] = None,
     points: Annotated[
@@ -146,7 +146,7 @@ def _ceiling(held: Sequence[Group]) -> Metric | None:
     return cluster_mean([p for p, _ in rows], [i for _, i in rows])
 
 
-@plan_app.command("budget")
+@app.command("budget")
 def budget(
     file: Annotated[Path, typer.Argument(help="A budget, as recipes/plan/budget.yaml shows.")],
     store: Annotated[
@@ -191,7 +191,7 @@ def budget(
     )
 
 
-@plan_app.command("memory")
+@app.command("memory")
 def memory(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name.")],
     runs: Annotated[

@@ -7,25 +7,23 @@ from typing import Annotated
 
 import typer
 
+from accord.cli.options import Plugins
 from accord.core.errors import raise_all
 
-__all__ = ["world_app"]
+__all__ = ["app"]
 
-world_app = typer.Typer(help="Worlds whose truth is known.", no_args_is_help=True)
+app = typer.Typer(help="Worlds whose truth is known.", no_args_is_help=True)
 
 
-@world_app.callback()
+@app.callback()
 def world() -> None:
     """Worlds whose truth is known."""
 
 
-@world_app.command("check")
+@app.command("check")
 def check(
     file: Annotated[Path, typer.Argument(help="A world's YAML file.")],
-    plugins: Annotated[
-        list[Path] | None,
-        typer.Option("--plugin", help="A file with a form of world (repeatable)."),
-    ] = None,
+    plugins: Plugins = None,
 ) -> None:
     """Tell every fault of a world's file: its form, and answers that do not score as what they are."""
     from accord.core.plugins import load_files

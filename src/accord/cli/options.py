@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["RUNS", "Check", "Fresh", "Only", "Plugins", "Runs", "Sets"]
+
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: --set dpo.loss.beta=0.3")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Run this stage only (repeatable).")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget earlier outputs of these stages.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file that registers things of your own (repeatable)."),
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Validate recipe, data and disk; run nothing.")
+]
+RUNS = Path("runs")

@@ -1,0 +1,82 @@
+"""`accord run`, `demo`, `sweep`, `report`: recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accord.cli.options import RUNS, Check, Fresh, Only, Plugins, Runs, Sets
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    runs: Runs = RUNS, sets: Sets = None, fresh: Fresh = False, plugins: Plugins = None
+) -> None:
+    """Run the embedded default: Harbor & Pine, from judgments to a report."""
+    _run("support", runs, sets, None, fresh, False, plugins)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
+    sets: Sets = None,
+    only: Only = None,
+    fresh: Fresh = False,
+    check: Check = False,
+    runs: Runs = RUNS,
+    plugins: Plugins = None,
+) -> None:
+    """Run a recipe; finished stages are skipped, a killed run goes on where it was."""
+    _run(recipe, runs, sets, only, fresh, check, plugins)
+
+
+def _run(
+    recipe: str, runs: Path, sets: Any, only: Any, fresh: bool, check: bool, plugins: Any = None
+) -> None:
+    from accord.pipeline import recipe as recipes
+    from accord.pipeline import runner
+    from accord.pipeline.terminal import Terminal
+
+    found = recipes.read_recipe(recipes.find_recipe(recipe), sets or [], plugins or [])
+    if check:
+        print("\n".join(runner.check(found, runs)))
+        return
+    runner.run(found, runs, Terminal(), only=only or [], fresh=fresh)
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A recipe with a preference stage.")],
+    over: Annotated[
+        list[str] | None, typer.Option("--over", help="A key and its values: --over lr=1e-4,3e-4")
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="Which preference stage.")] = None,
+    sets: Sets = None,
+    fresh: Fresh = False,
+    check: Check = False,
+    runs: Runs = RUNS,
+    plugins: Plugins = None,
+) -> None:
+    """Train a preference stage at every point of a grid and compare them in one table."""
+    from accord.cli.sweep import run_sweep
+
+    run_sweep(
+        recipe, over or [], stage, sets or [], runs, fresh=fresh, check=check,
+        plugins=plugins or [],
+    )  # fmt: skip
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's directory.")],
+) -> None:
+    """Write the report of a run again, from what its stages left."""
+    from accord.pipeline.runner import rewrite_report
+
+    print(f"report: {rewrite_report(run)}")
