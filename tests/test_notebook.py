@@ -16,7 +16,7 @@ from pydantic import BaseModel
 import accord
 from accord.core import keys
 from accord.core.errors import ConfigError, RunError
-from accord.lm.lora import Lora
+from accord.lm.model.lora import Lora
 from accord.lm.sample import LocalSampler, Sampling
 from accord.train.data import Limits
 from accord.train.optimise import Optimise

@@ -19,9 +19,9 @@ _WHERE = {
         "Demonstration", "Exchange", "Group", "LabelledResponse", "LabelledSteps", "Message", "Metric",
         "Pair", "Prompt", "Response",
     ),
-    "accord.lm.export": ("export_model",),
-    "accord.lm.load": ("LanguageModel", "load"),
-    "accord.lm.lora": ("Lora",),
+    "accord.lm.model.export": ("export_model",),
+    "accord.lm.model.load": ("LanguageModel", "load"),
+    "accord.lm.model.lora": ("Lora",),
     "accord.losses": (
         "preference_loss", "preference_losses", "ranking_loss", "ranking_losses", "reward_loss",
         "reward_losses", "unpaired_loss", "unpaired_losses",
@@ -122,9 +122,9 @@ if TYPE_CHECKING:
         Prompt,
         Response,
     )
-    from accord.lm.export import export_model
-    from accord.lm.load import LanguageModel, load
-    from accord.lm.lora import Lora
+    from accord.lm.model.export import export_model
+    from accord.lm.model.load import LanguageModel, load
+    from accord.lm.model.lora import Lora
     from accord.losses import (
         preference_loss,
         preference_losses,

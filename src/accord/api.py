@@ -17,8 +17,8 @@ from accord.core.errors import AccordError, ConfigError, door, gather, raise_all
 from accord.core.keys import LoraKeys, OptimiseKeys
 from accord.core.rundir import hold, make_dir
 from accord.core.types import Demonstration, Group, LabelledResponse, LabelledSteps, Pair
-from accord.lm.load import LanguageModel
-from accord.lm.lora import Lora
+from accord.lm.model.load import LanguageModel
+from accord.lm.model.lora import Lora
 from accord.train import axes, preference, process, reward, sft
 from accord.train.data import Limits
 from accord.train.edges import Average

@@ -14,7 +14,7 @@ from accord.core.keys import OnPolicyKeys, SamplingKeys
 from accord.core.messages import as_prompts
 from accord.core.rundir import hold, make_dir
 from accord.core.types import Exchange, Metric, Prompt
-from accord.lm.load import LanguageModel
+from accord.lm.model.load import LanguageModel
 from accord.lm.sample import Sampler
 from accord.rewards.axes import load_axes_model
 from accord.rewards.base import Context

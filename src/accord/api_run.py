@@ -14,7 +14,7 @@ from accord.core.errors import RunError, door
 from accord.core.types import Metric
 
 if TYPE_CHECKING:
-    from accord.lm.load import LanguageModel
+    from accord.lm.model.load import LanguageModel
     from accord.pipeline.context import Reporter, StageResult
 
 __all__ = ["Finished", "Run", "run"]
@@ -41,7 +41,7 @@ class Finished:
     @cached_property
     def policy(self) -> LanguageModel:
         """The stage's model, loaded when first asked for; RunError of a stage that trains none."""
-        from accord.lm.load import load
+        from accord.lm.model.load import load
 
         if not self.trained:
             raise RunError("trains no model", where=f"stage {self.name}", mend="ask another stage")
@@ -78,8 +78,8 @@ class Run:
     def policy(self) -> LanguageModel:
         """The policy of the last stage that trained one, else the recipe's model; loaded when first asked
         for. `run["dpo"].policy` gives another's."""
-        from accord.lm.load import load
-        from accord.lm.scalar_head import FILE
+        from accord.lm.model.load import load
+        from accord.lm.model.scalar_head import FILE
 
         trained = [s for s in self.stages.values() if s.trained]
         policies = [s for s in trained if not (s.folder / "model" / FILE).exists()]

@@ -10,9 +10,9 @@ import pytest
 
 from accord.core.errors import ConfigError, DataError, StoreError
 from accord.core.types import Judgment, Preference, Ranking, Rater, Rating, Thumb
-from accord.feedback.ballots import ballots, style_of
-from accord.feedback.gold import GoldAnswer, gold_shares, read_gold
-from accord.feedback.quality import quarantine, rater_reports, reweight
+from accord.feedback.trust.ballots import ballots, style_of
+from accord.feedback.trust.gold import GoldAnswer, gold_shares, read_gold
+from accord.feedback.trust.quality import quarantine, rater_reports, reweight
 from accord.store import Snapshot, Store
 from tests.feedback.study import START, simulate
 from tests.store.words import ANNA, BEN, TENT, A, B, C, ask, fill, says

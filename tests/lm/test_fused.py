@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from accord.lm.adapters import adapter_off, add_lora
-from accord.lm.engine import Engine
-from accord.lm.fused import fuse, rms_norm, swiglu
-from accord.lm.lora import Lora
-from accord.lm.lora_linear import lora_linear
-from accord.lm.tree import pack
-from accord.lm.tree_attention import _ByTree, _span_by_span, tree_mask
+from accord.lm.kernels.fused import fuse, rms_norm, swiglu
+from accord.lm.kernels.lora_linear import lora_linear
+from accord.lm.model.adapters import adapter_off, add_lora
+from accord.lm.model.lora import Lora
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import pack
+from accord.lm.trees.tree_attention import _ByTree, _span_by_span, tree_mask
 from tests.lm.test_engine import random_trees
 from tests.lm.tiny import ARCHITECTURES, tiny_model
 

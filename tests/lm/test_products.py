@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from accord.core.types import Prompt
-from accord.lm import packed as packing
-from accord.lm import products, sample
-from accord.lm.adapters import add_lora
-from accord.lm.linear import fuse_linear
-from accord.lm.load import LanguageModel
-from accord.lm.lora import Lora
-from accord.lm.packed import packed
+from accord.lm import sample
+from accord.lm.kernels import laid_out as packing
+from accord.lm.kernels import products
+from accord.lm.kernels.laid_out import packed
+from accord.lm.kernels.linear import fuse_linear
+from accord.lm.model.adapters import add_lora
+from accord.lm.model.load import LanguageModel
+from accord.lm.model.lora import Lora
 from accord.lm.sample import LocalSampler, Sampling
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 
@@ -31,7 +32,7 @@ def faster(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("torch without oneDNN")
     for module in (products, packing):
         monkeypatch.setattr(module, "has_faster_products", lambda: True)
-    monkeypatch.setattr("accord.lm.linear.has_faster_products", lambda: True)
+    monkeypatch.setattr("accord.lm.kernels.linear.has_faster_products", lambda: True)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 600])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from accord.core.errors import ConfigError
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import plan, run
 from accord.store import Store, import_file

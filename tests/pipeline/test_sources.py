@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from accord.core.rundir import read_jsonl
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import RunFolder, rewrite_report, run
 from accord.store import Store, import_file

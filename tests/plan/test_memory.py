@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from accord.cli import app
 from accord.core.types import Prompt
 from accord.lm.chat import render_prompt
-from accord.lm.load import load, load_shape
-from accord.lm.lora import Lora
-from accord.lm.products import has_faster_products
-from accord.lm.tree import Tree
+from accord.lm.kernels.products import has_faster_products
+from accord.lm.model.load import load, load_shape
+from accord.lm.model.lora import Lora
+from accord.lm.trees.tree import Tree
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import plan, run, stage_context
 from accord.pipeline.stage import StageConfig
@@ -153,7 +153,7 @@ def test_micro_batches_are_the_ones_there_will_be(model: Path) -> None:
 FRESH = """
 import sys
 from pathlib import Path
-from accord.lm.load import load_shape
+from accord.lm.model.load import load_shape
 from accord.plan.probe import Probe
 import torch
 config, tokenizer = load_shape(Path(sys.argv[1]))

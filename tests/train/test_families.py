@@ -11,8 +11,8 @@ from torch import Tensor
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import LabelledResponse, Prompt, Response
-from accord.lm.engine import Engine
-from accord.lm.score import token_logps
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import token_logps
 from accord.losses import choose_loss, get_preference_loss, get_ranking_loss, get_unpaired_loss
 from accord.train.data import Limits, Trees
 from accord.train.edges import flatten

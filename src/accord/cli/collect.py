@@ -90,8 +90,8 @@ def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
     import secrets
     import threading
 
+    from accord.lm.remote import server_sampler
     from accord.lm.sample import Sampling
-    from accord.lm.server import server_sampler
 
     sampling, turn = Sampling(max_new_tokens=256, temperature=0.7), threading.Lock()
 
@@ -117,7 +117,7 @@ def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
 
 def _local(name: str, model: str) -> Any:
     """A sampler in this process, of a run's policy or a model's folder."""
-    from accord.lm.load import load
+    from accord.lm.model.load import load
     from accord.lm.sample import LocalSampler
     from accord.pipeline.policies import base_of_run, policy_path
 

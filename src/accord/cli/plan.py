@@ -92,7 +92,7 @@ def data(
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    from accord.store.readers import BadRow, read_rows
+    from accord.store.io.readers import BadRow, read_rows
 
     found = []
     for place, row in read_rows(path):

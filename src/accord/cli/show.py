@@ -20,8 +20,8 @@ __all__ = ["show_data"]
 def show_data(where: str, judgment: str | None) -> None:
     """Print the summary of a store; a data file is imported into a store that is thrown away."""
     from accord.store import Store, import_file, summarise
+    from accord.store.io.readers import inputs
     from accord.store.opening import is_store
-    from accord.store.readers import inputs
 
     console = Console(highlight=False)
     file = Path(where) if is_url(where) else user_path(where)

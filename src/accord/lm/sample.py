@@ -34,12 +34,12 @@ from accord.core.errors import DataError, ModelError
 from accord.core.seeds import rng
 from accord.core.types import Prompt, Response
 from accord.lm.chat import answer_text, render_prompt
-from accord.lm.check import check_token, embedded, room
-from accord.lm.engine import evaluating, windows_by_column
-from accord.lm.linear import widen
-from accord.lm.load import LanguageModel
-from accord.lm.packed import packed
+from accord.lm.kernels.laid_out import packed
+from accord.lm.kernels.linear import widen
+from accord.lm.model.check import check_token, embedded, room
+from accord.lm.model.load import LanguageModel
 from accord.lm.template import read_by
+from accord.lm.trees.engine import evaluating, windows_by_column
 
 __all__ = ["LocalSampler", "Sampler", "Sampling", "Tokens"]
 

@@ -84,13 +84,13 @@ def plan(recipe: Recipe, runs: Path) -> RunFolder:
 
 
 def _model_identity(name: str) -> str:
-    from accord.lm.chain import identity_or_name
+    from accord.lm.model.chain import identity_or_name
 
     return identity_or_name(name)
 
 
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
-    from accord.store.readers import inputs
+    from accord.store.io.readers import inputs
 
     found = node.config.inputs(node.name, recipe.folder)
     path = _input(node, recipe)
@@ -111,7 +111,7 @@ def _input(node: Node, recipe: Recipe) -> Path | None:
     key = kind_of(node.config).file
     if key is None or getattr(node.config, key) is None:
         return None
-    from accord.store.readers import inputs
+    from accord.store.io.readers import inputs
 
     path = _absolute(getattr(node.config, key), recipe)
     if not inputs(path):
@@ -133,7 +133,7 @@ def _absolute(text: str, recipe: Recipe) -> Path:
 def check(recipe: Recipe, runs: Path) -> list[str]:
     """What `--check` tells: model, inputs read row by row, what would run, disk space. Raises
     AccordError on a fault; nothing is left behind."""
-    from accord.lm.load import where_is
+    from accord.lm.model.load import where_is
 
     folder = plan(recipe, runs)
     free = _free_bytes(runs)
@@ -172,7 +172,7 @@ def run(
     fresh: bool = False,
 ) -> RunFolder:
     """Run what is not done yet and write the report. `only` stages need their parents done."""
-    from accord.lm.find import resolve, source_of
+    from accord.lm.model.find import resolve, source_of
 
     make_dir(runs)
     _free_bytes(runs)
@@ -252,8 +252,8 @@ def run_stage(
                 where=f"stage {node.name}",
                 mend=f"run without --only, or with --only {parent} first",
             )
-    from accord.lm.allocator import release_freed_memory
-    from accord.lm.find import bases_at
+    from accord.lm.kernels.allocator import release_freed_memory
+    from accord.lm.model.find import bases_at
     from accord.train.memory import device_of_choice, peak, reset_peak
 
     ctx = stage_context(recipe, node, folder, runs, reporter)

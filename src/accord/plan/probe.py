@@ -22,14 +22,14 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from accord.core.hashing import content_hash
-from accord.lm.allocator import release_freed_memory
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel, load
-from accord.lm.lora import Lora
-from accord.lm.packaged import quiet_transformers
-from accord.lm.products import has_faster_products, times_weight_t
+from accord.lm.kernels.allocator import release_freed_memory
+from accord.lm.kernels.products import has_faster_products, times_weight_t
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.model.lora import Lora
+from accord.lm.model.packaged import quiet_transformers
 from accord.lm.sample import LocalSampler, Sampling
-from accord.lm.tree import Tree, bins
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree, bins
 from accord.pipeline.work import Answer, Learn
 from accord.train.memory import in_use, kept_bytes, plan
 from accord.train.optimise import Objective, adamw, batch_items, one_step

@@ -20,12 +20,12 @@ from accord.core.errors import ModelError
 from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange, Prompt
 from accord.lm.chat import render_exchange, render_prompt
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel
+from accord.lm.model.load import LanguageModel
+from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.room import positions
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.score import by_tree, each_tree
-from accord.lm.tree import Tree
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import by_tree, each_tree
+from accord.lm.trees.tree import Tree
 from accord.rewards.learned import Playing, Trunk, max_read, trunk
 
 __all__ = [

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from accord.core.types import Edge, Group
-from accord.lm.tree import Tree
+from accord.lm.trees.tree import Tree
 from accord.losses import alike, choose_loss
 from accord.stats.best_of_n import best_of_n_kl, expected_best
 from accord.train.actors import Actors

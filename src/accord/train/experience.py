@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from accord.core.errors import RunError
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.score import token_logps
+from accord.lm.model.scalar_head import ScalarHead
+from accord.lm.trees.score import token_logps
 from accord.losses import AdaptiveKL, FixedKL, kl_estimate
 from accord.losses.kl import KLEstimator
 from accord.rewards.compose import Rewards, ScoredExchanges

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from accord.core.errors import RunError
 from accord.core.rundir import read_json, write_json
-from accord.lm.allocator import release_freed_memory
-from accord.lm.tree import Tree
-from accord.lm.vocab_head import chunk_bytes
+from accord.lm.kernels.allocator import release_freed_memory
+from accord.lm.trees.tree import Tree
+from accord.lm.trees.vocab_head import chunk_bytes
 
 __all__ = [
     "SHARE",

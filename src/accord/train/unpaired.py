@@ -20,10 +20,10 @@ from accord.core.errors import DataError
 from accord.core.seeds import rng
 from accord.core.types import Group, LabelledResponse, Metric, Pair
 from accord.lm.chat import render_exchange, render_prompt
-from accord.lm.engine import Engine
 from accord.lm.room import positions
-from accord.lm.score import token_logps
-from accord.lm.tree import Tree
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import token_logps
+from accord.lm.trees.tree import Tree
 from accord.losses import LabelledLogps, reference_point
 from accord.train.data import Limits, Trees, understood
 from accord.train.optimise import Objective, Sums

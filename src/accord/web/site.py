@@ -16,9 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from accord.core.types import Exchange, Prompt, Rater, Response
-from accord.feedback.study import Study
+from accord.feedback.study.definition import Study
 from accord.store import Store
-from accord.store.database import Database
+from accord.store.db.database import Database
 from accord.web import tables
 
 __all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of", "steady"]

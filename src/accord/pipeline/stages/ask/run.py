@@ -14,7 +14,7 @@ from accord.core.rundir import write_json, write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Judgment, Prompt, Question, Response
 from accord.feedback.simulated import compare
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, said
 from accord.lm.sample import LocalSampler, Sampling
 from accord.pipeline.context import StageContext, StageResult, data_store

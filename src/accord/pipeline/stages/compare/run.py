@@ -12,12 +12,12 @@ from accord.core.rundir import read_jsonl, write_json, write_jsonl
 from accord.core.types import Exchange, Metric, Prompt, Response
 from accord.detect import base as detect
 from accord.evals.base import measured, scores_of
-from accord.lm.allocator import release_freed_memory
 from accord.lm.chat import render_exchange
-from accord.lm.engine import Engine
-from accord.lm.load import load
-from accord.lm.score import tree_logps
-from accord.lm.tree import share_prompts
+from accord.lm.kernels.allocator import release_freed_memory
+from accord.lm.model.load import load
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import tree_logps
+from accord.lm.trees.tree import share_prompts
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stage import StageConfig
 from accord.pipeline.stages.compare import MEASURES, VERDICTS, Compare

@@ -10,8 +10,8 @@ from accord.core.rundir import write_jsonl
 from accord.core.types import Exchange, Metric, Prompt, Response
 from accord.evals.base import Context, measured
 from accord.evals.kept import replies, scores
-from accord.lm.chain import identity
-from accord.lm.load import LanguageModel, load
+from accord.lm.model.chain import identity
+from accord.lm.model.load import LanguageModel, load
 from accord.lm.room import check_some, fitting, said
 from accord.lm.sample import LocalSampler, Sampling
 from accord.pipeline.context import StageContext, StageResult

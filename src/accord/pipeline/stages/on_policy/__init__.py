@@ -13,7 +13,7 @@ from pydantic import Field
 from accord.core.artifact import Data, Policy, Scorer
 from accord.core.errors import AccordError, ConfigError, RunError, gather, raise_all
 from accord.core.rundir import user_path
-from accord.lm.lora import Lora
+from accord.lm.model.lora import Lora
 from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
 from accord.rewards.base import named_models
@@ -92,7 +92,7 @@ class OnPolicyStage(StageConfig):
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
         """Models and judges by the path of their folder, by what decides what they say."""
-        from accord.lm.chain import identity_or_name
+        from accord.lm.model.chain import identity_or_name
 
         named = {n: _reward_model(n, stage, folder) for n in self.folders()}
         judges = {n: user_path(n) for n in self.judges() if user_path(n).is_dir()}
@@ -101,7 +101,7 @@ class OnPolicyStage(StageConfig):
 
 def _reward_model(name: str, stage: str, folder: Path) -> Path:
     """The folder of a finished model that a reward names; RunError when it holds none."""
-    from accord.lm.scalar_head import FILE
+    from accord.lm.model.scalar_head import FILE
 
     path = folder / user_path(name)
     if not (path / FILE).is_file():

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from accord.core.artifact import Data, Policy
 from accord.core.errors import ConfigError
-from accord.lm.lora import Lora
+from accord.lm.model.lora import Lora
 from accord.pipeline.stage import Count, Share, StageConfig
 
 __all__ = ["READS", "Average", "Comparing", "Member", "Training"]

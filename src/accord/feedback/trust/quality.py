@@ -1,0 +1,388 @@
+"""How far each rater can be trusted: gold questions, a model of skill and bias, and tests of what sways them.
+
+Every figure is a Metric with its interval. Comparisons with *the other raters on the same pairs* need no
+truth and no model: a pair is as hard, and its responses as long, for all who judged it.
+
+    reliability   sides with the better response of a random pair   (stats.raters)
+    right         of thumbs, step labels and ratings: how often it says the true one  (stats.dawid_skene)
+    gold          share of gold questions answered as expected
+    left          share of its decided comparisons that went to the left side
+    side, length  logits for the left, and per ten words            (stats.raters)
+    style         how much oftener it prefers the response with more lists, bold, … than others do, less
+                  the median rater's figure (one rater's taste shifts all the others' figures)
+    speed         agreement with others on its fastest third, less the rest (easy pairs are fast: if anything
+                  that hides the harm of haste)
+    drift         change of agreement with others from its first judgment to its last
+    consistency   share of what it was asked again that it answered as before (a rating: within one point)
+
+Nothing is deleted: a quarantine, or weights, is a snapshot that leaves judgments out or counts them less,
+with the reason in it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from accord.core.errors import DataError
+from accord.core.types import Frozen, Judgment, Metric, Question, Rating, StepLabels, Thumb
+from accord.feedback.study.assignment import agrees, categories
+from accord.feedback.trust.ballots import STYLES, Ballots, ballots
+from accord.feedback.trust.gold import Gold, gold_shares
+from accord.feedback.trust.reliability import Answered, answered
+from accord.stats.dawid_skene import dawid_skene
+from accord.stats.intervals import cluster_mean, robust_mean, robust_slope
+from accord.stats.raters import Skills, rater_skills
+from accord.store import Snapshot
+from accord.store.snapshot.frozen import NOW
+
+__all__ = [
+    "RaterReport",
+    "fit_skills",
+    "quarantine",
+    "rater_reports",
+    "reweight",
+]
+
+FEW = 20  # ballots a bias test needs
+LEAST = 8  # prompts they are on: below, a t interval far out in the tail is not what it says
+MOST_VALUES = 10  # of a scale on which a true value can be told
+
+
+class RaterReport(Frozen):
+    """One rater. `concerns` names what is clear even among all tests that were made."""
+
+    name: str
+    kind: str
+    judgments: int
+    seconds: Metric
+    agreement: Metric
+    reliability: Metric
+    skill: Metric
+    right: dict[str, Metric]
+    gold: Metric
+    consistency: Metric
+    left: Metric
+    side: Metric
+    length: Metric
+    style: dict[str, Metric]
+    speed: Metric
+    drift: Metric
+    concerns: tuple[str, ...] = ()
+
+
+def fit_skills(cast: Ballots, *, level: float = 0.95) -> Skills | None:
+    """Skill and bias of every rater (stats.raters), prompts as clusters; None without ballots."""
+    if not len(cast):
+        return None
+    return rater_skills(
+        cast.pair_R,
+        cast.rater_R,
+        cast.value_R,
+        side=cast.side_R,
+        longer=cast.longer_R,
+        pairs=len(cast.pairs),
+        raters=len(cast.raters),
+        clusters=cast.prompt_P.tolist(),
+        level=level,
+    )
+
+
+def rater_reports(
+    snapshot: Snapshot,
+    gold: Gold | None = None,
+    *,
+    cast: Ballots | None = None,
+    skills: Skills | None = None,
+    level: float = 0.95,
+) -> list[RaterReport]:
+    """One report for each rater with a judgment in the snapshot, the most reliable first."""
+    cast = cast or ballots(snapshot)
+    skills = skills or fit_skills(cast, level=level)
+    shares = gold_shares(snapshot, gold or {}, level=level)
+    right = _right(snapshot, level)
+    own: dict[str, list[Judgment]] = defaultdict(list)
+    for j in snapshot.judgments:
+        own[j.rater].append(j)
+    questions = snapshot.tables.questions
+
+    def reports(
+        shares: Mapping[str, Metric], fit: Skills | None, level: float
+    ) -> list[RaterReport]:
+        return _recentred([
+            _report(number, cast, fit, own[r.id], questions, shares.get(r.id), right[r.id], level)
+            for number, r in enumerate(cast.raters)
+            if r.id in own
+        ])  # fmt: skip
+
+    made = reports(shares, skills, level)
+    prompts = {r.name: _prompts(own[r.id], questions) for r in cast.raters if r.id in own}
+    tests = sum(
+        prompts[r.name] >= LEAST and metric.low is not None
+        for r in made
+        for metric, *_ in _questions(r)
+    )
+    if tests:  # what is clear at 95% over all tests of all raters together (Bonferroni)
+        one = 1 - 0.05 / tests
+        fit = skills and replace(skills, level=one)
+        strict = reports(gold_shares(snapshot, gold or {}, level=one), fit, one)
+        made = [
+            r.model_copy(update={"concerns": _concerns(wide)}) if prompts[r.name] >= LEAST else r
+            for r, wide in zip(made, strict, strict=True)
+        ]
+    return sorted(made, key=lambda r: -(r.reliability.value or -1.0))
+
+
+def _prompts(own: Sequence[Judgment], questions: Mapping[str, Question]) -> int:
+    return len({questions[j.question].prompt for j in own})
+
+
+def _recentred(reports: Sequence[RaterReport]) -> list[RaterReport]:
+    """Tastes for style less the median rater's, where three or more are known."""
+    middle = {}
+    for name in STYLES:
+        values = [v for r in reports if (v := r.style[name].value) is not None]
+        middle[name] = float(np.median(values)) if len(values) > 2 else 0.0
+    return [
+        r.model_copy(update={"style": {n: _less(m, middle[n]) for n, m in r.style.items()}})
+        for r in reports
+    ]
+
+
+def _less(metric: Metric, by: float) -> Metric:
+    moved = {k: v - by for k in ("value", "low", "high") if (v := getattr(metric, k)) is not None}
+    return metric.model_copy(update=moved)
+
+
+def _report(
+    number: int,
+    cast: Ballots,
+    skills: Skills | None,
+    own: Sequence[Judgment],
+    questions: Mapping[str, Question],
+    gold: Metric | None,
+    right: dict[str, Metric],
+    level: float,
+) -> RaterReport:
+    rater, mine = cast.raters[number], cast.rater_R == number
+    seconds = [j.seconds for j in own if j.seconds is not None]
+    none = Metric(value=None, n=0, level=level, note="compared nothing")
+    known = skills is not None and mine.any()
+    fitted = {
+        name: getattr(skills, name)(number) if known else none
+        for name in ("reliability", "skill", "side", "length")
+    }
+    if known and not cast.side_R[mine].any():
+        fitted["side"] = Metric(value=None, n=0, level=level, note="the order shown is not known")
+    with_others = mine & (cast.n_others_R > 0)
+    return RaterReport(
+        name=rater.name,
+        kind=rater.kind,
+        judgments=len(own),
+        seconds=_median(seconds, level),
+        agreement=robust_mean(
+            cast.agree_R[with_others], cast.prompt_R[with_others], level=level, share=True
+        ),
+        right=right,
+        gold=gold or Metric(value=None, n=0, level=level, note="no gold question answered"),
+        consistency=_consistency(cast.again_J[number], own, questions, level),
+        left=_left(cast, mine, level),
+        style=_style(cast, mine, level),
+        speed=_speed(cast, mine, level),
+        drift=_drift(cast, mine, level),
+        **fitted,
+    )
+
+
+def _right(snapshot: Snapshot, level: float) -> dict[str, dict[str, Metric]]:
+    """By rater id and kind (with the axis of a rating): how often the answer is the true one. For kinds with
+    three raters or more and a value that is not one of many."""
+    kinds: dict[str, list[Answered]] = defaultdict(list)
+    for a in answered(snapshot):
+        if a.kind not in ("compare", "rank"):
+            kinds[f"{a.kind} {a.axis}".strip()].append(a)
+    found: dict[str, dict[str, Metric]] = defaultdict(dict)
+    for kind, said in kinds.items():
+        values = {v: i for i, v in enumerate(sorted({a.value for a in said}))}
+        units = {u: i for i, u in enumerate(dict.fromkeys(a.unit for a in said))}
+        raters = {r: i for i, r in enumerate(dict.fromkeys(a.rater for a in said))}
+        if len(raters) < 3 or not 1 < len(values) <= MOST_VALUES:
+            continue
+        fit = dawid_skene(
+            [units[a.unit] for a in said],
+            [raters[a.rater] for a in said],
+            [values[a.value] for a in said],
+            units=len(units),
+            raters=len(raters),
+            values=len(values),
+            level=level,
+        )
+        for rater, i in raters.items():
+            found[rater][kind] = fit.reliability[i]
+    return found
+
+
+def _median(values: Sequence[float], level: float) -> Metric:
+    """Median with the interval of its order statistics."""
+    n = len(values)
+    if n == 0:
+        return Metric(value=None, n=0, level=level, note="no times")
+    x = np.sort(values)
+    if 2 * 0.5**n > 1 - level:  # the whole range holds the median less often
+        note = f"{n} times: no interval"
+        return Metric(value=float(np.median(x)), n=n, level=level, note=note)
+    low, high = stats.binom.interval(level, n, 0.5)
+    return Metric(
+        value=float(np.median(x)),
+        low=float(x[max(int(low) - 1, 0)]),
+        high=float(x[min(int(high), n - 1)]),
+        n=n,
+        level=level,
+        method="order statistics",
+    )
+
+
+def _consistency(
+    pairs: Sequence[tuple[int, bool]],
+    own: Sequence[Judgment],
+    questions: Mapping[str, Question],
+    level: float,
+) -> Metric:
+    """Each repeat of a pair, or of a question about one response, against the rater's answer before."""
+    same = [*pairs, *_said_again(own, questions)]
+    if not same:
+        return Metric(value=None, n=0, level=level, note="nothing was asked twice")
+    return cluster_mean([float(x) for _, x in same], [at for at, _ in same], level=level)
+
+
+def _said_again(
+    own: Sequence[Judgment], questions: Mapping[str, Question]
+) -> list[tuple[str, bool]]:
+    """Of ratings, thumbs and steps: whether each answer to a question asked again is the one before."""
+    last: dict[str, Judgment] = {}
+    same = []
+    for j in own:
+        if isinstance(j.answer, Rating | Thumb | StepLabels):
+            before = last.get(j.question)
+            if before is not None:
+                now, then = (categories(x.answer, (0,)) for x in (j, before))
+                same.append((questions[j.question].prompt, agrees(now, then)))
+            last[j.question] = j
+    return same
+
+
+def _left(cast: Ballots, mine: Any, level: float) -> Metric:
+    decided = mine & (cast.side_R != 0) & (cast.value_R != 0.5)
+    won = (cast.value_R == 1.0) == (cast.side_R == 1.0)
+    return robust_mean(won[decided].astype(float), cast.prompt_R[decided], level=level)
+
+
+def _style(cast: Ballots, mine: Any, level: float) -> dict[str, Metric]:
+    """Votes for the response with more of it, less what the others gave the same response: points."""
+    found = {}
+    for column, name in enumerate(STYLES, 1):
+        more_R = np.sign(cast.style_PF[cast.pair_R, column])
+        rows = np.flatnonzero(mine & (more_R != 0) & (cast.n_others_R > 0))
+        excess = (more_R * (cast.value_R - cast.others_R))[rows]
+        found[name] = _enough(len(rows), "pairs that differ in it", level) or robust_mean(
+            excess, cast.prompt_R[rows], level=level
+        )
+    return found
+
+
+def _speed(cast: Ballots, mine: Any, level: float) -> Metric:
+    rows = np.flatnonzero(mine & (cast.n_others_R > 0) & np.isfinite(cast.seconds_R))
+    few = _enough(len(rows), "timed answers that others gave too", level)
+    if few:
+        return few
+    seconds = cast.seconds_R[rows]
+    fast = (seconds <= np.quantile(seconds, 1 / 3)).astype(float)
+    return robust_slope(cast.agree_R[rows], fast, cast.prompt_R[rows], level=level, share=True)
+
+
+def _drift(cast: Ballots, mine: Any, level: float) -> Metric:
+    rows = np.flatnonzero(mine & (cast.n_others_R > 0))
+    few = _enough(len(rows), "answers that others gave too", level)
+    if few:
+        return few
+    rank = stats.rankdata(cast.time_R[rows])
+    if np.ptp(rank) == 0:
+        return Metric(value=None, n=len(rows), level=level, note="all at one time")
+    along = (rank - rank.min()) / np.ptp(rank)
+    return robust_slope(cast.agree_R[rows], along, cast.prompt_R[rows], level=level, share=True)
+
+
+def _enough(n: int, of: str, level: float) -> Metric | None:
+    if n >= FEW:
+        return None
+    return Metric(value=None, n=n, level=level, note=f"fewer than {FEW} {of}")
+
+
+def _questions(r: RaterReport) -> list[tuple[Metric, float, str, str]]:
+    """What is asked of a rater: the figure, what it should be, and what it means to be above or below."""
+    return [
+        (r.left, 0.5, "prefers the left side", "prefers the right side"),
+        (r.side, 0.0, "prefers the left side", "prefers the right side"),
+        (r.length, 0.0, "prefers longer answers", "prefers shorter answers"),
+        (r.speed, 0.0, "", "less reliable when fast"),
+        (r.drift, 0.0, "", "less reliable over time"),
+        *((m, 0.0, f"prefers {name}", f"dislikes {name}") for name, m in r.style.items()),
+        (r.reliability, 0.6, "", "close to answering at random"),
+        (r.consistency, 0.7, "", "contradicts itself"),
+        (r.gold, 0.7, "", "misses gold questions"),
+    ]
+
+
+def _concerns(report: RaterReport) -> tuple[str, ...]:
+    """What the report's own intervals are clear of."""
+    found = []
+    for metric, norm, above, below in _questions(report):
+        if metric.low is None or metric.high is None:
+            continue
+        said = above if metric.low > norm else below if metric.high < norm else ""
+        if said:
+            found.append(said)
+    return tuple(dict.fromkeys(found))
+
+
+def _named(snapshot: Snapshot, names: Sequence[str]) -> None:
+    known = sorted(r.name for r in snapshot.tables.raters.values())
+    strange = [n for n in names if n not in known]
+    if strange:
+        where, allowed = snapshot.store.name, ", ".join(known[:20])
+        raise DataError(f"no rater {strange[0]!r}", where=where, allowed=allowed)
+
+
+def _base(snapshot: Snapshot) -> str | None:
+    return None if snapshot.name == NOW else snapshot.name
+
+
+def quarantine(snapshot: Snapshot, raters: Sequence[str], *, because: str, name: str) -> Snapshot:
+    """A new snapshot of the same judgments without these raters', who and why recorded in it. The judgments
+    stay in the store; the snapshot given stays as it is."""
+    _named(snapshot, raters)
+    return snapshot.store.freeze(name, of=_base(snapshot), without=raters, because=because)
+
+
+def reweight(
+    snapshot: Snapshot,
+    weights: Mapping[str, float] | Literal["reliability"],
+    *,
+    because: str,
+    name: str,
+) -> Snapshot:
+    """A new snapshot of the same judgments in which a rater's votes count `weights[name]` times.
+    "reliability" takes the log odds of each rater's measured reliability, which is what a vote weighs as
+    evidence, over their mean; a rater at chance or below should be in quarantine and counts a hundredth."""
+    if weights == "reliability":
+        found = {r.name: r.reliability.value for r in rater_reports(snapshot)}
+        odds = {n: np.log(v / (1 - v)) for n, v in found.items() if v is not None}
+        middle = np.mean([max(o, 0.0) for o in odds.values()]) if odds else 1.0
+        weights = {n: round(float(max(o / middle, 0.01)), 4) for n, o in odds.items()}
+    _named(snapshot, list(weights))
+    return snapshot.store.freeze(name, of=_base(snapshot), weights=dict(weights), because=because)
