@@ -36,7 +36,7 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 from accord.core.seeds import rng
 from accord.core.types import Demonstration, Exchange, Pair, Prompt, Response
 from accord.lm.model.load import LanguageModel, load
-from accord.lm.sample import Sampling
+from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import token_logps
 from accord.pipeline.report.charts import Series

@@ -15,7 +15,7 @@ from accord.core.messages import as_prompts
 from accord.core.rundir import hold, make_dir
 from accord.core.types import Exchange, Metric, Prompt
 from accord.lm.model.load import LanguageModel
-from accord.lm.sample import Sampler
+from accord.lm.sampler import Sampler
 from accord.rewards.axes import load_axes_model
 from accord.rewards.base import Context
 from accord.rewards.compose import ScoredExchanges, build_rewards

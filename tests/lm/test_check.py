@@ -19,7 +19,8 @@ from accord.lm.model.check import room, steady
 from accord.lm.model.load import LanguageModel, load, load_shape, write_model_json
 from accord.lm.model.lora import Lora
 from accord.lm.model.scalar_head import ScalarHead
-from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
 from accord.train.data import Limits, check_room, demonstration_trees

@@ -16,7 +16,8 @@ from accord.core.types import Prompt
 from accord.lm import sample
 from accord.lm.chat import render_exchange, render_prompt
 from accord.lm.model.load import LanguageModel, load
-from accord.lm.sample import LocalSampler, Sampling, _choose
+from accord.lm.sample import LocalSampler, _choose
+from accord.lm.sampler import Sampling
 from tests.lm.tiny import ARCHITECTURES, gpt_neo, tiny_model, tiny_tokenizer
 
 TEXTS = [

@@ -13,7 +13,8 @@ from accord.core.errors import DataError, TemplateError
 from accord.core.types import Demonstration, Edge, Group, Message, Prompt, Response
 from accord.lm.chat import answer_text, render_exchange, render_prompt
 from accord.lm.model.load import LanguageModel
-from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
 from accord.lm.template import find_turn, read_by
 from accord.store import Store
 from accord.train.data import Limits, demonstration_trees, group_trees

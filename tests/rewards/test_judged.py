@@ -15,7 +15,7 @@ from accord.core.errors import ConfigError, ModelError, RunError
 from accord.core.types import Exchange, Prompt, Response
 from accord.lm import remote as server
 from accord.lm.remote import ServerSampler, server_sampler
-from accord.lm.sample import Sampling
+from accord.lm.sampler import Sampling
 from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.rewards.judged import grade, judge_prompt

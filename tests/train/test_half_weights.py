@@ -12,7 +12,8 @@ from accord.core.errors import ModelError
 from accord.lm.model.adapters import add_lora
 from accord.lm.model.load import LanguageModel, load
 from accord.lm.model.lora import Lora
-from accord.lm.sample import LocalSampler, Sampling, _Step
+from accord.lm.sample import LocalSampler, _Step
+from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree, pack
 from accord.lm.trees.vocab_head import VocabHead

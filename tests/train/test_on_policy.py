@@ -17,7 +17,7 @@ from accord.core.errors import ConfigError, RunError
 from accord.core.types import Exchange, Prompt, Response
 from accord.lm.model.load import load
 from accord.lm.model.lora import Lora
-from accord.lm.sample import Sampling
+from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
 from accord.rewards.base import Context, reward

@@ -17,7 +17,7 @@ from accord.core.types import Message, Prompt, Response
 from accord.lm.chat import Rendered, render_exchange
 from accord.lm.model.packaged import quiet_transformers
 from accord.lm.remote import ServerSampler
-from accord.lm.sample import Sampling
+from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
 from accord.train.experience import APART

@@ -91,7 +91,7 @@ def _policies(given: list[str]) -> dict[str, Callable[..., Any]]:
     import threading
 
     from accord.lm.remote import server_sampler
-    from accord.lm.sample import Sampling
+    from accord.lm.sampler import Sampling
 
     sampling, turn = Sampling(max_new_tokens=256, temperature=0.7), threading.Lock()
 

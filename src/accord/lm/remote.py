@@ -17,7 +17,7 @@ from typing import Any, Literal
 from accord.core.errors import ModelError
 from accord.core.seeds import derive_seed
 from accord.core.types import Message, Prompt, Response
-from accord.lm.sample import Sampling
+from accord.lm.sampler import Sampling
 
 __all__ = ["Said", "ServerSampler", "server_sampler"]
 

@@ -27,7 +27,8 @@ from accord.lm.kernels.products import has_faster_products, times_weight_t
 from accord.lm.model.load import LanguageModel, load
 from accord.lm.model.lora import Lora
 from accord.lm.model.packaged import quiet_transformers
-from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree, bins
 from accord.pipeline.work import Answer, Learn

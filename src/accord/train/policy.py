@@ -18,7 +18,8 @@ from accord.lm.model.chain import identity
 from accord.lm.model.load import LanguageModel, load
 from accord.lm.remote import ServerSampler, server_sampler
 from accord.lm.room import check_some, fitting, said
-from accord.lm.sample import LocalSampler, Sampler
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampler
 from accord.rewards.axes import load_axes_model
 from accord.rewards.base import Context, named_models
 from accord.rewards.compose import Rewards, build_rewards

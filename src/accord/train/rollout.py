@@ -18,7 +18,8 @@ from accord.core.types import Exchange, Prompt, Response
 from accord.lm.chat import Rendered, render_exchange, stop_ids
 from accord.lm.model.load import LanguageModel
 from accord.lm.remote import Said, ServerSampler
-from accord.lm.sample import LocalSampler, Sampler, Sampling
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampler, Sampling
 from accord.lm.trees.tree import Tree
 from accord.train.settings import OnPolicy
 

@@ -148,7 +148,8 @@ class LanguageModel:
         on_progress: Callable[[int, int], None] | None,
         keys: Mapping[str, Any],
     ) -> list[list[Response]]:
-        from accord.lm.sample import LocalSampler, Sampling
+        from accord.lm.sample import LocalSampler
+        from accord.lm.sampler import Sampling
 
         if batch_size < 1:
             raise ConfigError(f"got {batch_size}", where="batch_size", allowed=">= 1")

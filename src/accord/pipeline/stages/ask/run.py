@@ -16,7 +16,8 @@ from accord.core.types import Judgment, Prompt, Question, Response
 from accord.feedback.simulated import compare
 from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, said
-from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.ask import Ask
 from accord.pipeline.stages.data import (

@@ -13,7 +13,8 @@ from accord.evals.kept import replies, scores
 from accord.lm.model.chain import identity
 from accord.lm.model.load import LanguageModel, load
 from accord.lm.room import check_some, fitting, said
-from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import held_out_prompts, world_of
 from accord.pipeline.stages.eval import Eval
