@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-import yaml
-
-from accord.core.errors import ConfigError, RunError
-from accord.core.rundir import write_json, write_jsonl
+from accord.core.errors import ConfigError
+from accord.core.rundir import write_json
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Judgment, Prompt, Question, Response
 from accord.feedback.simulated import compare
@@ -20,23 +17,21 @@ from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.ask import Ask
+from accord.pipeline.stages.ask.people import Answered, from_people, write_study
 from accord.pipeline.stages.data import (
     START,
     STORE,
     Clock,
     finish,
-    held_out_prompts,
     keep_world,
     world_of,
 )
-from accord.pipeline.work import Answer, Known, Work, fit
-from accord.store import Store, copy_store, opened_snapshot, remove, split_of
+from accord.store import Store, copy_store, remove, split_of
 from accord.worlds.base import World, truth
 
-__all__ = ["run", "work"]
+__all__ = ["run"]
 
-STUDY, QUESTIONS = "study.yaml", "questions.jsonl"
-Fresh = list[tuple[Prompt, list[Response]]]
+Fresh = list[Answered]
 
 
 def run(ctx: StageContext[Ask]) -> StageResult:
@@ -66,8 +61,8 @@ def run(ctx: StageContext[Ask]) -> StageResult:
             store.add_questions(shown)
             store.add_judgments(judgments)
         else:
-            _write_study(ctx, config, fresh)
-            _from_people(ctx, config, store, questions)
+            write_study(ctx, config, fresh)
+            from_people(ctx, config, store, questions)
         snapshot = store.freeze(ctx.name)
         if world:
             keep_world(ctx, world, facts["test"])
@@ -146,60 +141,3 @@ def _simulated(
                     )
                 )  # fmt: skip
     return asked, judgments
-
-
-def _write_study(ctx: StageContext[Ask], config: Ask, fresh: Fresh) -> None:
-    """What `accord collect serve` takes: every pair of fresh answers. Ids are made of content, so
-    judgments given there are about the very answers here."""
-    rows = [
-        {
-            "prompt": [m.model_dump() for m in prompt.messages],
-            "responses": [r.model_dump(include={"text", "source", "tool_calls"}) for r in pair],
-            **({"tools": prompt.tools} if prompt.tools else {}),
-        }
-        for prompt, answers in fresh
-        for pair in itertools.combinations(answers, 2)
-    ]
-    write_jsonl(ctx.folder / QUESTIONS, rows)
-    study = {
-        "name": ctx.name, "title": f"Answers of {config.policy}",
-        "overlap": {"min": config.overlap, "max": config.overlap},
-        "questions": [{"kind": "compare", "file": QUESTIONS}],
-    }  # fmt: skip
-    (ctx.folder / STUDY).write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-
-
-def _from_people(
-    ctx: StageContext[Ask], config: Ask, store: Store, questions: Sequence[Question]
-) -> None:
-    """Take people's judgments of these questions from `answers`; RunError while there are none."""
-    told: list[Judgment] = []
-    if config.answers:
-        wanted = {frozenset(q.responses): q for q in questions}
-        with opened_snapshot(config.answers, ctx.recipe_folder) as snapshot:
-            asked = snapshot.tables.questions
-            told = [
-                j for j in snapshot.judgments if frozenset(asked[j.question].responses) in wanted
-            ]
-            store.add_questions([asked[j.question] for j in told])  # in the order each rater saw
-            raters = {j.rater for j in told}
-            store.add_raters([r for r in snapshot.store.raters() if r.id in raters])
-        store.add_judgments(sorted(told, key=lambda j: (datetime.fromisoformat(j.at), j.id)))
-    if not told:
-        raise RunError(
-            f"{len(questions)} questions wait for people in {ctx.folder / STUDY}",
-            where=f"stage {ctx.name}",
-            mend="have them judged (accord collect serve), freeze a snapshot, and run again with "
-            f"--set {ctx.name}.answers=STORE@SNAPSHOT",
-        )
-
-
-def work(ctx: StageContext[Ask], known: Known) -> Work:
-    config = ctx.config
-    lengths = known.written(ctx, config.policy, config.max_new_tokens)
-    asked = config.prompts + config.held_out
-    prompts, long = fit(known, held_out_prompts(ctx, config.data), config, ctx.name)
-    prompts = prompts[:asked]
-    times = asked / max(1, len(prompts))
-    answer = Answer(prompts, config.n, lengths, config.max_new_tokens, config.batch_size, times)
-    return Work([answer], said=long)

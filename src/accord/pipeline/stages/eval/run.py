@@ -18,9 +18,8 @@ from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import held_out_prompts, world_of
 from accord.pipeline.stages.eval import Eval
-from accord.pipeline.work import Answer, Known, Work, fit
 
-__all__ = ["run", "work"]
+__all__ = ["run"]
 
 Row = dict[str, Any]
 
@@ -89,12 +88,3 @@ def _metrics(measures: Sequence[Measure], rows: Sequence[Mapping[str, float]]) -
     """Every measure over the replies that have it; none where none has."""
     found = {m.name: [row[m.name] for row in rows if m.name in row] for m in measures}
     return {m.name: measured(m, found[m.name]) for m in measures if found[m.name]}
-
-
-def work(ctx: StageContext[Eval], known: Known) -> Work:
-    config = ctx.config
-    prompts, long = fit(known, held_out_prompts(ctx, config.data), config, ctx.name)
-    prompts = prompts[: config.prompts]
-    lengths = known.written(ctx, config.policies[0], config.max_new_tokens)
-    answer = Answer(prompts, 1, lengths, config.max_new_tokens, config.batch_size)
-    return Work([answer], uses=list(config.policies), said=long)
