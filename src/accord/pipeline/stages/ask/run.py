@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from accord.core.errors import ConfigError
 from accord.core.rundir import write_json
-from accord.core.seeds import derive_seed, rng
+from accord.core.seeds import rng
 from accord.core.types import Judgment, Prompt, Question, Response
 from accord.feedback.simulated import compare
-from accord.lm.model.load import load
-from accord.lm.room import check_some, fitting, said
-from accord.lm.sample import LocalSampler
-from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.ask import Ask
+from accord.pipeline.stages.ask.fresh import fresh_answers
 from accord.pipeline.stages.ask.people import Answered, from_people, write_study
 from accord.pipeline.stages.data import (
     START,
@@ -26,12 +22,10 @@ from accord.pipeline.stages.data import (
     keep_world,
     world_of,
 )
-from accord.store import Store, copy_store, remove, split_of
+from accord.store import Store, copy_store, remove
 from accord.worlds.base import World, truth
 
 __all__ = ["run"]
-
-Fresh = list[Answered]
 
 
 def run(ctx: StageContext[Ask]) -> StageResult:
@@ -46,7 +40,8 @@ def run(ctx: StageContext[Ask]) -> StageResult:
     world = world_of(ctx, config.data)
     with Store(ctx.folder / STORE, create=False) as store:
         earlier = store.snapshot(facts["snapshot"]).judgments
-        fresh, left_out = _fresh(ctx, config, store, facts)
+        made = fresh_answers(ctx, store, facts)
+        fresh = made.answers
         questions = [q for prompt, answers in fresh for q in _questions(prompt, answers)]
         for prompt, answers in fresh:
             store.add_responses(prompt, answers)
@@ -69,40 +64,12 @@ def run(ctx: StageContext[Ask]) -> StageResult:
         result = finish(ctx, snapshot, facts["test"])
     ids = sorted({r.id_for(p) for p, answers in fresh for r in answers})
     write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": ids})
-    result.facts |= {"policy": config.policy, "fresh answers": len(ids), "left_out": dict(left_out)}
-    result.notes += said(left_out)
+    result.facts |= {"policy": config.policy, "fresh answers": len(ids), "left_out": made.left_out}
+    result.notes += made.notes
     result.headline += (
         f", {len(snapshot) - len(earlier)} of them on fresh answers of {config.policy}"
     )
     return result
-
-
-def _fresh(
-    ctx: StageContext[Ask], config: Ask, store: Store, facts: dict[str, object]
-) -> tuple[Fresh, Counter[str]]:
-    """n distinct answers to each chosen prompt; a prompt that got fewer than two asks nothing. And how many
-    prompts are too long to be answered."""
-    lm = load(ctx.policy(config.policy))
-    kept, left_out = fitting(lm, list(store.prompts()), config.max_new_tokens, config.max_prompt)
-    check_some(kept, left_out, f"stage {ctx.name}")
-    for text in said(left_out):
-        ctx.reporter.note(text)
-    sides: dict[str, list[Prompt]] = {"train": [], "test": []}
-    for prompt in sorted(kept, key=lambda p: p.id):
-        sides[split_of(prompt.id, float(facts["test"]), int(facts["seed"]))].append(prompt)  # type: ignore[call-overload, arg-type]
-    draw = rng(ctx.seed, ctx.name, "prompts")
-    chosen = [
-        p for side, most in (("train", config.prompts), ("test", config.held_out))
-        for p in draw.sample(sides[side], min(most, len(sides[side])))
-    ]  # fmt: skip
-    sampler = LocalSampler(lm, batch_size=config.batch_size, source=f"model:{config.policy}")
-    how = Sampling(
-        n=config.n, temperature=config.temperature, max_new_tokens=config.max_new_tokens,
-        seed=derive_seed(ctx.seed, ctx.name),
-    )  # fmt: skip
-    done = sampler(chosen, how, lambda d, n: ctx.reporter.progress(d, n, "fresh answers"))
-    distinct = [list({r.text: r for r in rs if r.text.strip()}.values()) for rs in done]
-    return [(p, rs) for p, rs in zip(chosen, distinct, strict=True) if len(rs) > 1], left_out
 
 
 def _questions(prompt: Prompt, answers: Sequence[Response]) -> list[Question]:
@@ -116,7 +83,11 @@ def _questions(prompt: Prompt, answers: Sequence[Response]) -> list[Question]:
 
 
 def _simulated(
-    ctx: StageContext[Ask], config: Ask, world: World, fresh: Fresh, earlier: Sequence[Judgment]
+    ctx: StageContext[Ask],
+    config: Ask,
+    world: World,
+    fresh: Sequence[Answered],
+    earlier: Sequence[Judgment],
 ) -> tuple[list[Question], list[Judgment]]:
     """What the simulated raters say of every pair, each seeing its sides in an order of their own, from
     the day after the last judgment on."""
