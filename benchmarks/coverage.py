@@ -1,5 +1,6 @@
-"""How often 95% intervals hold the truth: `python -m benchmarks.coverage [runs]` writes the table of
- docs/math.md, section 7. Each world's truth is known in closed form or from a million units.
+"""How often 95% intervals hold the truth: `python -m benchmarks.coverage [runs [part of a name [K ...]]]`
+writes the table of docs/math.md, section 7. Truths are known in closed form or from very many units. Where a
+world has several figures of a kind, all count.
 
 Legend: K clusters (prompts, units) of a world.
 """
@@ -23,9 +24,12 @@ from accord.stats.intervals import (
     mean,
     paired_difference,
     proportion,
+    robust_mean,
     robust_slope,
 )
+from accord.stats.learning_curve import Point, fit_curve, power_law
 from accord.stats.ranking import bradley_terry
+from benchmarks.coverage_raters import RATERS
 
 __all__ = ["WORLDS", "covered"]
 
@@ -159,6 +163,61 @@ def calibrations(confident: float) -> World:
     return world
 
 
+def hanging(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+    """Three sources with prompts that lean one's way, all six comparisons of a prompt: θ is what a long run
+    of prompts comes to."""
+    own = np.repeat(np.arange(k), 6)
+    at = np.tile(np.array(list(combinations(range(3), 2)) * 2), (k, 1))
+    lean = draw.standard_normal((k, 3))
+    p = expit(lean[own, at[:, 0]] - lean[own, at[:, 1]])
+    fit = bradley_terry(*at.T, draw.random(6 * k) < p, items=3, clusters=own.tolist())
+    yield from ((m, 0.0) for m in fit.strengths())
+
+
+def styled(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+    """A covariate of 0.8 logits and Davidson's ties, ν = 0.5, eight comparisons a prompt."""
+    theta = np.array([0.5, 0.0, -0.5])
+    at = np.array(list(combinations(range(3), 2)))[draw.integers(0, 3, 8 * k)]
+    x = draw.standard_normal(8 * k)
+    eta = theta[at[:, 0]] - theta[at[:, 1]] + 0.8 * x
+    weights = np.column_stack([np.exp(-eta / 2), np.full(8 * k, 0.5), np.exp(eta / 2)])
+    chance = np.cumsum(weights / weights.sum(1, keepdims=True), 1)
+    y = (draw.random(8 * k)[:, None] > chance[:, :2]).sum(1) / 2
+    fit = bradley_terry(
+        *at.T, y, items=3, covariates=x[:, None], ties="davidson",
+        clusters=np.repeat(np.arange(k), 8).tolist(),
+    )  # fmt: skip
+    yield from zip(fit.covariates(), [0.8], strict=True)
+    yield fit.tie, 0.5
+
+
+def wins(p: float, ties: float) -> World:
+    """Win rates with ties of half a win, one to five comparisons a prompt; truth p."""
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        own = np.repeat(np.arange(k), draw.integers(1, 6, k))
+        at = draw.beta(p * 4, (1 - p) * 4, k)[own]
+        tie, u = draw.random(len(own)) < ties, draw.random((2, len(own)))
+        y = np.where(tie, (u < at).mean(0), u[0] < at)  # a tie where two halves disagree
+        yield robust_mean(y, own, share=True), p
+
+    return world
+
+
+def curves(more: str) -> World:
+    """Five sizes; the accuracy at twice the largest, and what they buy."""
+    sizes, law = (50, 100, 200, 400, 800), (0.85, 0.7, 0.4)
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        true = power_law(np.array([*sizes, 1600.0]), *law)
+        of = 10 * k
+        seen = [Point(n, draw.binomial(of, t) / of, of) for n, t in zip(sizes, true, strict=False)]
+        curve = fit_curve(seen, seed=int(draw.integers(1 << 30)))
+        yield (curve.at(1600), true[-1]) if more == "at" else (curve.buys(800), true[-1] - true[-2])
+
+    return world
+
+
 def ratings(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
     """Elo against what it comes to on average over worlds of the same strengths and as many games."""
     theta = np.array([1.0, 0.0, -1.0])
@@ -195,7 +254,14 @@ WORLDS: dict[str, World] = {
     "strengths and differences": strengths(False, False),
     "strengths and differences, prior": strengths(True, False),
     "strengths in two groups, prior": strengths(True, True),
+    "strengths, prompts that lean": hanging,
+    "covariate and ties of strengths": styled,
     "Elo": ratings,
+    "win rate, ties, p 0.5": wins(0.5, 0.3),
+    "win rate, ties, p 0.95": wins(0.95, 0.3),
+    "learning curve, at twice the data": curves("at"),
+    "learning curve, what they buy": curves("buys"),
+    **RATERS,
 }
 
 
@@ -211,13 +277,15 @@ def covered(world: World, k: int, runs: int, seed: int = 0) -> tuple[float, int]
 
 
 def main() -> None:
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    print("| interval | " + " | ".join(f"K = {k}" for k in SIZES) + " |")
-    print("|---" * (len(SIZES) + 1) + "|")
+    runs, part, *sizes = [*sys.argv[1:], *("500", "")[len(sys.argv) - 1 :]]
+    columns = [int(k) for k in sizes] or SIZES
+    print("| interval | " + " | ".join(f"K = {k}" for k in columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
     for name, world in WORLDS.items():
-        some = runs if "strength" not in name and name != "Elo" else max(runs // 10, 10)
-        cells = [f"{covered(world, k, some)[0]:.3f}" for k in SIZES]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        if part in name:
+            found = [covered(world, k, int(runs)) for k in columns]
+            cells = [f"{share:.3f}" if n else "–" for share, n in found]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

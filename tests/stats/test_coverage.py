@@ -73,6 +73,14 @@ def test_all_of_few_clusters_is_not_certain() -> None:
     )
 
 
+def test_units_that_all_say_one_third_are_not_certain() -> None:
+    """Three raters of whom two agree on each of three units: three units' worth, and no point."""
+    low, high = bounds(percent_agreement([[0, 0, 1], [1, 1, 2], [2, 2, 0]]))
+    assert low < 0.1
+    assert high > 0.7
+    assert bounds(cluster_mean([0.5] * 4, [0, 1, 2, 3])) == pytest.approx(bounds(proportion(2, 4)))
+
+
 def test_shares_are_bounded() -> None:
     rng = np.random.default_rng(0)
     for k in (2, 3, 5, 30):

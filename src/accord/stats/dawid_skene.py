@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.special import expit, logit, logsumexp
+from scipy.special import logsumexp
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
-from accord.stats.resampling import Floats, quantile
+from accord.stats.intervals import binomial_interval
+from accord.stats.resampling import Floats
 
 __all__ = ["DawidSkene", "dawid_skene"]
 
@@ -54,8 +55,9 @@ def dawid_skene(
     level: float = 0.95,
 ) -> DawidSkene:
     """Fit to answers: unit, rater, value [R] are numbers below `units`, `raters`, `values`. Starts from the
-    shares of votes. Intervals are normal for log odds, from the information in the units' scores (Louis 1982;
-    Berndt et al. 1974). DataError for columns of unlike length or without answers."""
+    shares of votes. Intervals are a binomial's of as many trials as the information in the units' scores has
+    them (Louis 1982; Berndt et al. 1974), around the share without smoothing, whose pull is as large as the
+    error. DataError for columns of unlike length or without answers."""
     u, j, k = (np.asarray(x, dtype=np.int64) for x in (unit, rater, value))
     if not len(u) == len(j) == len(k):
         raise DataError(f"columns of {len(u)}, {len(j)}, {len(k)} rows")
@@ -118,7 +120,7 @@ def _reliability(
     smoothing: float,
     level: float,
 ) -> list[Metric]:
-    """Σ_v prior[v]·confusion[j, v, v], with an interval by the delta method from the logits of all rows."""
+    """Σ_v prior[v]·confusion[j, v, v], its error by the delta method from the logits of all rows."""
     raters, v, _ = confusion_JVV.shape
     answers_J = np.bincount(j, minlength=raters)
     value_J = np.einsum("v,jvv->j", prior_V, confusion_JVV)
@@ -138,7 +140,8 @@ def _reliability(
         at = slice(row * v, row * v + v)
         information[at, at] += max(smoothing, 1e-6) * v * (np.diag(p) - np.outer(p, p))
     covariance = np.linalg.pinv(information, rcond=1e-12, hermitian=True)
-    z, made = quantile(level), []
+    right_J = np.bincount(j, posterior_UV[u, k], raters)
+    made = []
     for i in range(raters):
         slope = np.zeros(size)
         for t in range(v):
@@ -149,14 +152,15 @@ def _reliability(
         if n == 0:
             made.append(Metric(value=None, n=0, level=level, note="no answers"))
             continue
-        centre = float(logit(np.clip(value, 1e-9, 1 - 1e-9)))
-        half = z * float(np.sqrt(slope @ covariance @ slope)) / max(value * (1 - value), 1e-12)
-        low, high = float(expit(centre - half)), float(expit(centre + half))
+        variance = max(float(slope @ covariance @ slope), 1e-12)
+        trials = max(value * (1 - value) / variance, 1e-3)
+        low, high = binomial_interval(min(float(right_J[i]) / n, 1.0), trials, level)
         made.append(
             Metric(
-                value=value, low=low, high=high, n=n, level=level, method="information, log odds"
+                value=value, low=min(low, value), high=max(high, value), n=n, level=level,
+                method="information",
             )
-        )
+        )  # fmt: skip
     return made
 
 

@@ -153,7 +153,8 @@ def rater_skills(
     it lost, 1/2 for a tie. side [R]: 1 when the first was shown left, -1 right, 0 unknown. longer [R]: how
     much longer the first is, any unit. clusters [P]: what hangs together (a prompt); by default each pair
     for itself. Intervals are t with one degree of freedom less than a rater has clusters, from the sandwich
-    of scores by cluster (White 1982), no narrower than the information has them.
+    of scores by cluster (White 1982), no narrower than the information has them: wide, holding 0.99
+    or more, where a rater has fewer than about 30 clusters.
     """
     columns = [np.asarray(x) for x in (pair, rater, value, side, longer)]
     if len({len(c) for c in columns}) > 1:
@@ -217,12 +218,13 @@ def _clusters(votes: Votes, own_P: NDArray[np.int64], raters: int) -> NDArray[np
     return np.bincount(met // (int(own_P.max(initial=0)) + 1), minlength=raters)
 
 
-def _gamma(found: tuple[float, float], n: int, level: float) -> Metric:
-    value, se = found
+def _gamma(found: tuple[float, float, int], n: int, level: float) -> Metric:
+    """t with one degree of freedom less than raters: it is a mean over them."""
+    value, se, raters = found
     if se == 0:
         note = f"fewer than {ENOUGH} raters of known skill: a taste can't be told from quality"
         return Metric(value=None, n=n, level=level, note=note)
-    half = quantile(level) * se
+    half = quantile(level, raters - 1) * se
     return Metric(value=value, low=value - half, high=value + half, n=n, level=level)
 
 
@@ -316,15 +318,15 @@ def _covariance(x_J3: Floats, votes: Votes, cluster_P: NDArray[np.int64]) -> Flo
 
 def _common(
     x_J3: Floats, cov: Floats, votes_J: NDArray[np.int64]
-) -> tuple[tuple[float, float], Floats, Floats]:
-    """γ and its standard error; parameters with length turned to what is each rater's own; and the matrix
-    that turns the covariance with them."""
+) -> tuple[tuple[float, float, int], Floats, Floats]:
+    """γ, its standard error and number of raters; parameters with length turned to what is each rater's own;
+    and the matrix that turns the covariance with them."""
     raters, turn = len(x_J3), np.eye(x_J3.size)
     skill_J, length_J = x_J3[:, 0], x_J3[:, 2]
     spread_J = np.sqrt(np.diag(cov))
     known = np.flatnonzero((votes_J > 0) & (skill_J > 2 * spread_J[0::3]))
     if len(known) < ENOUGH:
-        return (0.0, 0.0), x_J3.copy(), turn
+        return (0.0, 0.0, len(known)), x_J3.copy(), turn
     ratio = length_J[known] / skill_J[known]
     se = spread_J[2::3][known] / skill_J[known]
     centre = float(np.median(ratio))
@@ -343,7 +345,7 @@ def _common(
         turn[3 * j + 2, 3 * j] -= centre
     own_J3 = x_J3.copy()
     own_J3[:, 2] -= centre * skill_J
-    return (centre, float(np.sqrt(slope @ cov @ slope))), own_J3, turn
+    return (centre, float(np.sqrt(slope @ cov @ slope)), len(known)), own_J3, turn
 
 
 def _better(joint_PG: Floats, gained_P: Floats) -> Floats:
