@@ -12,11 +12,10 @@ import numpy as np
 from scipy.special import expit
 
 from accord.core.types import Metric
-from accord.feedback.aggregate import flip_rate
+from accord.feedback.aggregate import flip_rate, majority_noise
 from accord.feedback.quality import _median as median_of
 from accord.stats.agreement import agreement_by_difficulty, percent_agreement
 from accord.stats.dawid_skene import dawid_skene
-from accord.stats.intervals import robust_mean
 from accord.stats.raters import Skills, rater_skills, reliability_of
 from accord.web import quality
 
@@ -81,8 +80,7 @@ def raters(kind: str) -> World:
 def noisy(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
     """The majority's share of wrong labels, by the model of the raters."""
     fit, _, y = voted(k, draw)
-    wrong = np.where(y.mean(1) > 0.5, 1 - fit.better_P, fit.better_P)
-    yield robust_mean(wrong, np.repeat(np.arange(k), 2), share=True), MAJORITY
+    yield majority_noise(y.mean(1), np.repeat(np.arange(k), 2), fit, 0.95), MAJORITY
 
 
 def web(figure: str) -> World:

@@ -144,6 +144,26 @@ def test_slopes_are_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     assert skills._loss(x.reshape(-1, 3), made)[0] == pytest.approx(value)
 
 
+def test_the_error_of_what_votes_mean_is_by_finite_differences() -> None:
+    data = votes(1, pairs=12)
+    made = skills.Votes(
+        np.arange(0, 60, 5), data["rater"], data["value"], data["side"].astype(float),
+        data["longer"], skills.NORMAL_G,
+    )  # fmt: skip
+    x, weight = np.random.default_rng(2).normal(1, 0.5, size=(5, 3)), np.linspace(-1, 1, 12)
+    gained = 0.3 * made.longer_R[made.start_P]
+
+    def total(at: np.ndarray) -> float:
+        joint = skills._likelihoods(at, made) * made.mass_G
+        return float(weight @ skills._better(joint, gained))
+
+    for i in range(15):
+        step = np.eye(15)[i].reshape(5, 3) * 1e-5
+        slope = (total(x + step) - total(x - step)) / 2e-5
+        got = skills._error(x, np.diag(np.eye(15)[i]), gained, weight, made)
+        assert got == pytest.approx(abs(slope), rel=1e-4, abs=1e-8)
+
+
 def test_orientation_does_not_matter() -> None:
     data = votes(3)
     flip = np.random.default_rng(0).random(300) < 0.5

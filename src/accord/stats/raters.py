@@ -18,8 +18,8 @@ Legend: R votes, P pairs, J raters, G nodes of the integral.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,7 @@ class Skills:
     covariance: Floats
     gamma: Metric
     better_P: Floats
+    error: Callable[[Floats], float]  # of Σ weight·better, weights [P], by that of the raters' fit
     mass_G: Floats
     votes_J: NDArray[np.int64]
     clusters_J: NDArray[np.int64]  # that each rater's votes come from
@@ -189,7 +190,9 @@ def rater_skills(
     like_PG = _likelihoods(raw_J3, votes)
     mass_G = _mass(like_PG, votes.mass_G)
     better_P = np.full(pairs, np.nan)
-    better_P[seen_P] = _better(like_PG * mass_G, gamma[0] * votes.longer_R[start_P])
+    gained_P = gamma[0] * votes.longer_R[start_P]
+    better_P[seen_P] = _better(like_PG * mass_G, gained_P)
+    shaped = replace(votes, mass_G=mass_G)
     most = int(np.diff(np.append(start_P, len(pair_R))).max(initial=0))
     notes = (
         []
@@ -201,6 +204,7 @@ def rater_skills(
         covariance=covariance,
         gamma=_gamma(gamma, len(seen_P), level),
         better_P=better_P,
+        error=lambda w_P: _error(raw_J3, raw_cov, gained_P, w_P[seen_P], shaped),
         mass_G=mass_G,
         votes_J=votes_J,
         clusters_J=_clusters(votes, own, raters),
@@ -273,10 +277,15 @@ def _scores(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Fl
     _, rows, own_R = at
     joint_PG, miss_RG = _nodes(x_J3, votes, at)
     ll_P = logsumexp(joint_PG, axis=1)
-    weighted_RG = np.exp(joint_PG - ll_P[:, None])[own_R] * miss_RG
+    return ll_P, _slopes(np.exp(joint_PG - ll_P[:, None])[own_R] * miss_RG, votes, rows)
+
+
+def _slopes(weighted_RG: Floats, votes: Votes, rows: slice) -> Floats:
+    """Of each vote in its rater's (skill, side, length), misses weighted over the nodes: [R, 3]."""
     miss_R = weighted_RG.sum(1)
-    slopes = (weighted_RG @ NODES_G, miss_R * votes.side_R[rows], miss_R * votes.longer_R[rows])
-    return ll_P, np.column_stack(slopes)
+    return np.column_stack(
+        (weighted_RG @ NODES_G, miss_R * votes.side_R[rows], miss_R * votes.longer_R[rows])
+    )
 
 
 def _loss(x_J3: Floats, votes: Votes) -> tuple[float, Floats]:
@@ -352,3 +361,19 @@ def _better(joint_PG: Floats, gained_P: Floats) -> Floats:
     """P(m + gained > 0 | votes) by pair; the node that 0 falls on is shared."""
     right_PG = np.clip((NODES_G + gained_P[:, None]) / STEP + 0.5, 0.0, 1.0)
     return np.asarray(np.einsum("pg,pg->p", joint_PG, right_PG) / joint_PG.sum(1))
+
+
+def _error(x_J3: Floats, cov: Floats, gained_P: Floats, weight_P: Floats, votes: Votes) -> float:
+    """Standard error of Σ weight·better from that of the raters' parameters."""
+    slope_J3 = np.zeros_like(x_J3)
+    for at in votes.chunks():
+        pairs, rows, own_R = at
+        joint_PG, miss_RG = _nodes(x_J3, votes, at)
+        post_PG = np.exp(joint_PG - logsumexp(joint_PG, axis=1)[:, None])
+        right_PG = np.clip((NODES_G + gained_P[pairs, None]) / STEP + 0.5, 0.0, 1.0)
+        better_P1 = (post_PG * right_PG).sum(1, keepdims=True)
+        tilt_PG = weight_P[pairs, None] * post_PG * (right_PG - better_P1)
+        slopes_R3 = _slopes(tilt_PG[own_R] * miss_RG, votes, rows)
+        for kind in range(3):
+            slope_J3[:, kind] += np.bincount(votes.rater_R[rows], slopes_R3[:, kind], len(x_J3))
+    return float(np.sqrt(slope_J3.ravel() @ cov @ slope_J3.ravel()))
