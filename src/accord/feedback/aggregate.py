@@ -103,8 +103,8 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
     Two raters who err with the same rate ε, each for himself, agree with probability a = (1-ε)² + ε², so
     ε = (1 - √(2a - 1)) / 2; raters of unlike skill and pairs of unlike difficulty make that a little high.
     A majority is wrong with probability 1 - P(it is better | votes), averaged over pairs; its interval is
-    that over prompts, widened by the error of the raters' fit (in simulation it holds 0.89 at 100 prompts, since
-    γ and the distribution of m are taken as known). `smoothing` is the first where most pairs have one vote,
+    that over prompts, widened by the error of the raters' fit (it holds 0.89 at 100 prompts: γ and the
+    distribution of m are taken as known). `smoothing` is the first where most pairs have one vote,
     else the second.
     """
     one = Metric(value=None, n=0, level=level, note="no comparisons")
