@@ -18,8 +18,8 @@ Legend: R votes, P pairs, J raters, G nodes of the integral.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,7 @@ class Skills:
     covariance: Floats
     gamma: Metric
     better_P: Floats
+    error: Callable[[Floats], float]  # of Σ weight·better, weights [P], by that of the raters' fit
     mass_G: Floats
     votes_J: NDArray[np.int64]
     clusters_J: NDArray[np.int64]  # that each rater's votes come from
@@ -153,7 +154,8 @@ def rater_skills(
     it lost, 1/2 for a tie. side [R]: 1 when the first was shown left, -1 right, 0 unknown. longer [R]: how
     much longer the first is, any unit. clusters [P]: what hangs together (a prompt); by default each pair
     for itself. Intervals are t with one degree of freedom less than a rater has clusters, from the sandwich
-    of scores by cluster (White 1982), no narrower than the information has them.
+    of scores by cluster (White 1982), no narrower than the information has them: wide, holding 0.99
+    or more, where a rater has fewer than about 30 clusters.
     """
     columns = [np.asarray(x) for x in (pair, rater, value, side, longer)]
     if len({len(c) for c in columns}) > 1:
@@ -188,7 +190,9 @@ def rater_skills(
     like_PG = _likelihoods(raw_J3, votes)
     mass_G = _mass(like_PG, votes.mass_G)
     better_P = np.full(pairs, np.nan)
-    better_P[seen_P] = _better(like_PG * mass_G, gamma[0] * votes.longer_R[start_P])
+    gained_P = gamma[0] * votes.longer_R[start_P]
+    better_P[seen_P] = _better(like_PG * mass_G, gained_P)
+    shaped = replace(votes, mass_G=mass_G)
     most = int(np.diff(np.append(start_P, len(pair_R))).max(initial=0))
     notes = (
         []
@@ -200,6 +204,7 @@ def rater_skills(
         covariance=covariance,
         gamma=_gamma(gamma, len(seen_P), level),
         better_P=better_P,
+        error=lambda w_P: _error(raw_J3, raw_cov, gained_P, w_P[seen_P], shaped),
         mass_G=mass_G,
         votes_J=votes_J,
         clusters_J=_clusters(votes, own, raters),
@@ -217,12 +222,13 @@ def _clusters(votes: Votes, own_P: NDArray[np.int64], raters: int) -> NDArray[np
     return np.bincount(met // (int(own_P.max(initial=0)) + 1), minlength=raters)
 
 
-def _gamma(found: tuple[float, float], n: int, level: float) -> Metric:
-    value, se = found
+def _gamma(found: tuple[float, float, int], n: int, level: float) -> Metric:
+    """t with one degree of freedom less than raters: it is a mean over them."""
+    value, se, raters = found
     if se == 0:
         note = f"fewer than {ENOUGH} raters of known skill: a taste can't be told from quality"
         return Metric(value=None, n=n, level=level, note=note)
-    half = quantile(level) * se
+    half = quantile(level, raters - 1) * se
     return Metric(value=value, low=value - half, high=value + half, n=n, level=level)
 
 
@@ -271,10 +277,15 @@ def _scores(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Fl
     _, rows, own_R = at
     joint_PG, miss_RG = _nodes(x_J3, votes, at)
     ll_P = logsumexp(joint_PG, axis=1)
-    weighted_RG = np.exp(joint_PG - ll_P[:, None])[own_R] * miss_RG
+    return ll_P, _slopes(np.exp(joint_PG - ll_P[:, None])[own_R] * miss_RG, votes, rows)
+
+
+def _slopes(weighted_RG: Floats, votes: Votes, rows: slice) -> Floats:
+    """Of each vote in its rater's (skill, side, length), misses weighted over the nodes: [R, 3]."""
     miss_R = weighted_RG.sum(1)
-    slopes = (weighted_RG @ NODES_G, miss_R * votes.side_R[rows], miss_R * votes.longer_R[rows])
-    return ll_P, np.column_stack(slopes)
+    return np.column_stack(
+        (weighted_RG @ NODES_G, miss_R * votes.side_R[rows], miss_R * votes.longer_R[rows])
+    )
 
 
 def _loss(x_J3: Floats, votes: Votes) -> tuple[float, Floats]:
@@ -316,15 +327,15 @@ def _covariance(x_J3: Floats, votes: Votes, cluster_P: NDArray[np.int64]) -> Flo
 
 def _common(
     x_J3: Floats, cov: Floats, votes_J: NDArray[np.int64]
-) -> tuple[tuple[float, float], Floats, Floats]:
-    """γ and its standard error; parameters with length turned to what is each rater's own; and the matrix
-    that turns the covariance with them."""
+) -> tuple[tuple[float, float, int], Floats, Floats]:
+    """γ, its standard error and number of raters; parameters with length turned to what is each rater's own;
+    and the matrix that turns the covariance with them."""
     raters, turn = len(x_J3), np.eye(x_J3.size)
     skill_J, length_J = x_J3[:, 0], x_J3[:, 2]
     spread_J = np.sqrt(np.diag(cov))
     known = np.flatnonzero((votes_J > 0) & (skill_J > 2 * spread_J[0::3]))
     if len(known) < ENOUGH:
-        return (0.0, 0.0), x_J3.copy(), turn
+        return (0.0, 0.0, len(known)), x_J3.copy(), turn
     ratio = length_J[known] / skill_J[known]
     se = spread_J[2::3][known] / skill_J[known]
     centre = float(np.median(ratio))
@@ -343,10 +354,26 @@ def _common(
         turn[3 * j + 2, 3 * j] -= centre
     own_J3 = x_J3.copy()
     own_J3[:, 2] -= centre * skill_J
-    return (centre, float(np.sqrt(slope @ cov @ slope))), own_J3, turn
+    return (centre, float(np.sqrt(slope @ cov @ slope)), len(known)), own_J3, turn
 
 
 def _better(joint_PG: Floats, gained_P: Floats) -> Floats:
     """P(m + gained > 0 | votes) by pair; the node that 0 falls on is shared."""
     right_PG = np.clip((NODES_G + gained_P[:, None]) / STEP + 0.5, 0.0, 1.0)
     return np.asarray(np.einsum("pg,pg->p", joint_PG, right_PG) / joint_PG.sum(1))
+
+
+def _error(x_J3: Floats, cov: Floats, gained_P: Floats, weight_P: Floats, votes: Votes) -> float:
+    """Standard error of Σ weight·better from that of the raters' parameters."""
+    slope_J3 = np.zeros_like(x_J3)
+    for at in votes.chunks():
+        pairs, rows, own_R = at
+        joint_PG, miss_RG = _nodes(x_J3, votes, at)
+        post_PG = np.exp(joint_PG - logsumexp(joint_PG, axis=1)[:, None])
+        right_PG = np.clip((NODES_G + gained_P[pairs, None]) / STEP + 0.5, 0.0, 1.0)
+        better_P1 = (post_PG * right_PG).sum(1, keepdims=True)
+        tilt_PG = weight_P[pairs, None] * post_PG * (right_PG - better_P1)
+        slopes_R3 = _slopes(tilt_PG[own_R] * miss_RG, votes, rows)
+        for kind in range(3):
+            slope_J3[:, kind] += np.bincount(votes.rater_R[rows], slopes_R3[:, kind], len(x_J3))
+    return float(np.sqrt(slope_J3.ravel() @ cov @ slope_J3.ravel()))
