@@ -21,7 +21,7 @@ from accord.feedback.quality import fit_skills
 from accord.stats.agreement import percent_agreement
 from accord.stats.intervals import robust_mean
 from accord.stats.raters import Skills
-from accord.stats.resampling import Floats, quantile
+from accord.stats.resampling import Floats
 from accord.store import Items, Snapshot
 from accord.store.pairs import Ties
 
@@ -102,10 +102,10 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
 
     Two raters who err with the same rate ε, each for himself, agree with probability a = (1-ε)² + ε², so
     ε = (1 - √(2a - 1)) / 2; raters of unlike skill and pairs of unlike difficulty make that a little high.
-    A majority is wrong with probability 1 - P(it is better | votes), averaged over pairs; its interval is
-    that over prompts, widened by the error of the raters' fit (it holds 0.89 at 100 prompts: γ and the
-    distribution of m are taken as known). `smoothing` is the first where most pairs have one vote,
-    else the second.
+    A majority is wrong with probability 1 - P(it is better | votes), averaged over pairs; its interval
+    allows for prompts, for what the fit of the raters owes to them, and where γ can't be told for both
+    that all of what raters like is quality and that none is. `smoothing` is the first where most pairs
+    have one vote, else the second.
     """
     one = Metric(value=None, n=0, level=level, note="no comparisons")
     if skills is None or not skills.judged_twice:
@@ -132,17 +132,19 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
 def majority_noise(share_P: Floats, prompt_P: Ints, skills: Skills, level: float) -> Metric:
     """How often the side with most votes is wrong, of pairs whose first response had a share of the votes."""
     side_P = np.sign(share_P - 0.5)
-    decided = np.flatnonzero(side_P)
-    wrong = np.where(side_P > 0, 1 - skills.better_P, skills.better_P)[decided]
-    found = robust_mean(wrong, prompt_P[decided], level=level, share=True)
-    if found.value is None or found.low is None or found.high is None:
+    decided = side_P != 0
+    if not decided.any():
+        return Metric(value=None, n=0, level=level, note="no majority")
+    wrong_P = np.where(side_P > 0, 1 - skills.better_P, skills.better_P)
+    value = float(wrong_P[decided].mean())
+    by_fit_P, untold = skills.moved(-side_P / decided.sum())
+    by_itself_P = np.where(decided, wrong_P - value, 0.0) / decided.sum()
+    moved_P = (by_itself_P + by_fit_P) * len(side_P)
+    found = robust_mean(value + moved_P - moved_P.mean(), prompt_P, level=level, share=True)
+    if found.low is None or found.high is None:
         return found
-    reach = quantile(level) * skills.error(side_P / len(decided))
-    low, high = (
-        found.value + way * math.hypot(end - found.value, reach)
-        for way, end in ((-1, found.low), (1, found.high))
-    )
-    return found.model_copy(update={"low": max(low, 0.0), "high": min(high, 1.0)})
+    low, high = max(found.low + min(untold, 0.0), 0.0), min(found.high + max(untold, 0.0), 1.0)
+    return found.model_copy(update={"low": low, "high": high, "n": int(decided.sum())})
 
 
 def _decided_by_pair(cast: Ballots) -> list[list[float]]:
