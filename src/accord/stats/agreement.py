@@ -177,8 +177,7 @@ def krippendorff_alpha(
     """α = 1 - observed / expected disagreement (Krippendorff 2011, "Computing Krippendorff's
     alpha-reliability"). Two values differ by 0 or 1 (nominal), by their squared distance (interval), or by
     that of their mid-ranks among all answers (ordinal, which is his definition rewritten). `order` names
-    the values of an ordinal scale from low to high; else they are sorted. Of three units an ordinal 95%
-    interval holds 0.88, of five 0.93. Undefined when every answer is
+    the values of an ordinal scale from low to high; else they are sorted. Undefined when every answer is
     the same: nothing could have disagreed. DataError for answers without the order or distance needed."""
     table = _table(units, order, ordered=scale != "nominal", mirror=mirror)
     parts = {"nominal": _nominal, "ordinal": _ordinal, "interval": _interval}[scale](table)
