@@ -1,4 +1,4 @@
-"""A stage, a loss and a reward from outside, each one file: the examples of docs/extending.md, run."""
+"""Things of one's own, each in one file: the examples of docs/extending.md, run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def recipe(folder: Path, *files: str, more: str = "", loss: str = "dpo") -> Path
 
 
 def test_an_example_is_short() -> None:
-    assert set(EXAMPLES) == {"my_stage.py", "my_loss.py", "my_reward.py"}
+    kinds = ("stage", "loss", "reward", "eval", "detector", "exporter")
+    assert set(EXAMPLES) == {f"my_{kind}.py" for kind in kinds}
     for code in EXAMPLES.values():
         assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
 
@@ -100,6 +101,63 @@ def test_losses_and_rewards_of_a_file_are_trained_with(tmp_path: Path) -> None:
     done = run(read_recipe(path), tmp_path / "runs", Heard(), only=wanted)
     assert (done.stages["dpo"] / "DONE").exists()
     assert -1 < read_json(done.stages["rloo"] / "result.json")["metrics"]["reward"]["value"] <= 0
+
+
+def test_an_evaluation_and_a_detector_of_a_file_are_reported(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "my_eval.py", "my_detector.py")
+    text = path.read_text().replace("prompts: 6,", "prompts: 6, evals: [length, {name: asks}],")
+    text = text.replace("policies: [base, sft, dpo]", "policies: [base, sft]")
+    text = text.replace(
+        "baseline: sft}", "baseline: sft, detectors: [{name: stock_phrase, phrase: e}]}"
+    )
+    path.write_text(text)
+    wanted = ["study", "sft", "rm", "eval", "compare"]
+    done = run(read_recipe(path), tmp_path / "runs", Heard(), only=wanted)
+    page = done.report.read_text()
+    assert re.search(r'<th title="answers that end in a question">asks back</th>', page)
+    assert "<b>asks back</b>: answers that end in a question." in page
+    assert re.search(
+        r"<h2[^>]*>Detectors</h2>.*sft against base</td><td>stock_phrase</td>", page, re.S
+    )
+    assert "gold" not in read_json(done.stages["eval/sft"] / "result.json")["metrics"]
+
+
+def test_names_and_keys_of_evaluations_and_detectors_are_checked(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "my_eval.py", "my_detector.py")
+    for old, new, match in (
+        (
+            "prompts: 6,",
+            "prompts: 6, evals: [asks, lenght],",
+            r"unknown evaluation 'lenght'.*asks.*length",
+        ),
+        (
+            "prompts: 6,",
+            "prompts: 6, evals: [{name: asks, marks: x}],",
+            "unknown key 'marks'.*mark",
+        ),
+        ("prompts: 6,", "prompts: 6, evals: [asks, asks],", "names one twice"),
+        ("baseline: sft}", "baseline: sft, detectors: [shouting]}", "unknown detector 'shouting'"),
+    ):
+        wrong = path.parent / "wrong.yaml"
+        wrong.write_text(path.read_text().replace(old, new))
+        with pytest.raises(ConfigError, match=match):
+            read_recipe(wrong)
+
+
+def test_an_exporter_of_a_file_writes_a_policy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, file = save_tiny_model(tmp_path / "model"), tmp_path / "my_exporter.py"
+    file.write_text(EXAMPLES["my_exporter.py"])
+    words = ["export", str(model), str(tmp_path / "out"), "--format", "numpy"]
+    code, _, error = accord(capsys, *words)
+    assert code == 2
+    assert "unknown exporter 'numpy'" in error
+    assert "adapters, merged" in error
+    code, _, error = accord(capsys, *words, "--set", "prefix=w.", "--plugin", str(file))
+    assert (code, error) == (0, "")
+    assert list((tmp_path / "out").glob("w.*.npy"))
+    assert "`numpy.load` reads each file." in (tmp_path / "out/README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from accord.pipeline.report.gather import Outputs
 from accord.pipeline.report.lineage import _draw
 from accord.pipeline.report.sections import table
 from accord.pipeline.report.words import came_out, verdict
+from accord.pipeline.stage import kind_of
 
 HOSTILE = "</script><script>alert('x')</script> \" onload=alert(1) \x00 \u202eabc & <b>"
 RECIPE = SimpleNamespace(
@@ -217,8 +218,9 @@ def test_no_figure_of_the_table_without_n(stages: dict[str, Path], tmp_path: Pat
      ("kl", 0.1, 0.2, "changed"), ("words", -9, -1, "changed")],
 )  # fmt: skip
 def test_verdicts_follow_the_interval(key: str, low: float, high: float, said: str) -> None:
-    assert verdict(key, Metric(value=(low + high) / 2, low=low, high=high, n=9)) == said
-    assert verdict(key, Metric(value=1.0, n=1)) == "unclear"
+    measure = {**kind_of("eval").declared(), **kind_of("compare").declared()}[key]
+    assert verdict(measure, Metric(value=(low + high) / 2, low=low, high=high, n=9)) == said
+    assert verdict(measure, Metric(value=1.0, n=1)) == "unclear"
 
 
 STRANGE = [

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from accord.cli import chat, collect, data, plan, run, train
+from accord.cli import chat, collect, data, plan, run, train, world
 from accord.core.errors import AccordError
 
 __all__ = ["app", "main"]
@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 for commands in (run, data, chat):
     app.add_typer(commands.app)
-for name, group in {"train": train, "collect": collect, "plan": plan}.items():
+for name, group in {"train": train, "collect": collect, "plan": plan, "world": world}.items():
     app.add_typer(group.app, name=name)
 
 

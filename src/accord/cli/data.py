@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from accord.cli.options import Plugins
 from accord.core.errors import DataError
 
 __all__ = ["app"]
@@ -54,7 +55,10 @@ def export(
         str, typer.Argument(help="STORE@SNAPSHOT, or a policy: RUN:stage, a model's folder.")
     ],
     out: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file, or a folder.")],
-    format: Annotated[str, typer.Option(help="Of a snapshot: an export format.")] = "preference",
+    format: Annotated[
+        str | None,
+        typer.Option(help="Of a snapshot: preference (default)…; of a policy: an exporter."),
+    ] = None,
     merged: Annotated[
         bool, typer.Option("--merged", help="Of a policy: plain weights, all adapters merged.")
     ] = False,
@@ -66,20 +70,27 @@ def export(
         str | None,
         typer.Option("--push-to-hub", help="Of a policy: upload to this repository too."),
     ] = None,
+    keys: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the exporter: --set dtype=float16")
+    ] = None,
+    plugins: Plugins = None,
 ) -> None:
     """Write a snapshot for other tools, with the judgment ids each row came from; or a policy, as its
     adapters or as plain weights that transformers, vLLM and others read."""
     from accord.cli.export import export_policy, is_policy
+    from accord.core.plugins import load_files
 
+    load_files([path.absolute() for path in plugins or []])
     if merged or is_policy(store):
         return export_policy(
-            store, out, merged=merged, dtype=dtype, base=base, push_to_hub=push_to_hub
-        )
+            store, out, merged=merged, dtype=dtype, base=base, push_to_hub=push_to_hub,
+            format=format, keys=keys or [],
+        )  # fmt: skip
     from accord.store import export as export_items
     from accord.store import opened_snapshot
 
     with opened_snapshot(store) as snapshot:
-        done = export_items(snapshot, out, format=format)
+        done = export_items(snapshot, out, format=format or "preference")
     print(f"{done.rows} rows written to {out}")
     for reason, n in done.left_out.items():
         print(f"  left out: {n} {reason}")

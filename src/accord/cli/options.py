@@ -17,7 +17,7 @@ Only = Annotated[list[str] | None, typer.Option("--only", help="Run this stage o
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget earlier outputs of these stages.")]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="A Python file with stages, losses or rewards (repeatable)."),
+    typer.Option("--plugin", help="A Python file that registers things of your own (repeatable)."),
 ]
 Check = Annotated[
     bool, typer.Option("--check", help="Validate recipe, data and disk; run nothing.")

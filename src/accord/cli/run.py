@@ -15,9 +15,11 @@ app = typer.Typer()
 
 
 @app.command()
-def demo(runs: Runs = RUNS, sets: Sets = None, fresh: Fresh = False) -> None:
+def demo(
+    runs: Runs = RUNS, sets: Sets = None, fresh: Fresh = False, plugins: Plugins = None
+) -> None:
     """Run the embedded default: Harbor & Pine, from judgments to a report."""
-    _run("support", runs, sets, None, fresh, False)
+    _run("support", runs, sets, None, fresh, False, plugins)
 
 
 @app.command()
@@ -59,11 +61,15 @@ def sweep(
     fresh: Fresh = False,
     check: Check = False,
     runs: Runs = RUNS,
+    plugins: Plugins = None,
 ) -> None:
     """Train a preference stage at every point of a grid and compare them in one table."""
     from accord.cli.sweep import run_sweep
 
-    run_sweep(recipe, over or [], stage, sets or [], runs, fresh=fresh, check=check)
+    run_sweep(
+        recipe, over or [], stage, sets or [], runs, fresh=fresh, check=check,
+        plugins=plugins or [],
+    )  # fmt: skip
 
 
 @app.command()

@@ -15,7 +15,7 @@ from accord.core.rundir import read_json
 from accord.core.types import Metric
 from accord.pipeline import runner
 from accord.pipeline.recipe import Recipe, build_recipe, find_recipe
-from accord.pipeline.stage import kinds
+from accord.pipeline.stage import kind_of, kinds
 from accord.pipeline.stages.preference import Preference
 from accord.pipeline.terminal import Terminal
 
@@ -33,9 +33,10 @@ def run_sweep(
     *,
     fresh: bool,
     check: bool,
+    plugins: Sequence[Path] = (),
 ) -> None:
     """Run the sweep and what it reads, write the report, print the table."""
-    found, name = _as_sweep(find_recipe(recipe), over, stage, sets)
+    found, name = _as_sweep(find_recipe(recipe), over, stage, sets, plugins)
     if check:
         print("\n".join(runner.check(found, runs)))
         return
@@ -44,7 +45,7 @@ def run_sweep(
 
 
 def _as_sweep(
-    path: Path, over: Sequence[str], stage: str | None, sets: Sequence[str]
+    path: Path, over: Sequence[str], stage: str | None, sets: Sequence[str], plugins: Sequence[Path]
 ) -> tuple[Recipe, str]:
     """The recipe with that stage as a sweep, and only the stages it reads."""
     data, lines = read_yaml(path)
@@ -72,7 +73,7 @@ def _as_sweep(
         ]
     data["stages"] = {n: s for n, s in stages.items() if n in kept}
     data["name"] = f"{data.get('name')}-sweep"
-    return build_recipe(data, lines, str(path), path.resolve().parent, sets), name
+    return build_recipe(data, lines, str(path), path.resolve().parent, sets, plugins), name
 
 
 def _which(stages: dict[str, Any], stage: str | None, path: Path) -> str:
@@ -91,10 +92,11 @@ def _which(stages: dict[str, Any], stage: str | None, path: Path) -> str:
 
 def _table(points: Sequence[dict[str, Any]]) -> Table:
     apart = any(p.get("apart") for p in points)
+    known = kind_of("sweep").declared()
     table = Table(
         "point",
         *(["chosen by: accuracy"] if apart else []),
-        *(c.replace("_", " ") for c in COLUMNS),
+        *(known[c].title for c in COLUMNS),
     )
     for p in points:
         metrics = {k: Metric.model_validate(m) for k, m in p["metrics"].items()}

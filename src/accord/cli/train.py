@@ -3,59 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from accord.cli.options import RUNS, Fresh, Runs
+from accord.cli.options import RUNS, Fresh, Plugins, Runs
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Train one stage without a recipe.", no_args_is_help=True)
 
 
-def _train(kind: str, data: str, model: str, name: str, sets: Any, runs: Path, fresh: bool) -> None:
-    from accord.pipeline import runner
-    from accord.pipeline.recipe import build_recipe
-    from accord.pipeline.terminal import Terminal
-
-    stage = {"sft": "sft", "reward": "rm", "preference": "preference"}[kind]
-    plain = {"name": name, "model": model, "stages": {stage: {"kind": kind, "data": data}}}
-    roots = [s if s.split(".")[0] in plain else f"{stage}.{s}" for s in sets or []]
-    recipe = build_recipe(plain, {}, f"accord train {kind}", Path.cwd(), roots)
-    runner.run(recipe, runs, Terminal(), fresh=fresh)
-
-
 Data = Annotated[str, typer.Option("--data", help="STORE@SNAPSHOT, or a file to import.")]
 Model = Annotated[
     str, typer.Option("--model", help="Hub id, directory, or a stage's model folder.")
 ]
-Name = Annotated[str, typer.Option(help="Name of the run.")]
+Name = Annotated[str | None, typer.Option(help="Name of the run; the command's by default.")]
 Keys = Annotated[list[str] | None, typer.Option("--set", help="A key of the stage: --set lr=1e-4")]
 
 
-@app.command("sft")
-def train_sft(
-    data: Data, model: Model, name: Name = "sft", sets: Keys = None, runs: Runs = RUNS,
-    fresh: Fresh = False,
-) -> None:  # fmt: skip
-    """Supervised fine-tuning on demonstrations."""
-    _train("sft", data, model, name, sets, runs, fresh)
+def _command(kind: str, stage: str, help: str) -> None:
+    """The command that trains one stage of that kind."""
+
+    @app.command(kind, help=help)
+    def train(
+        data: Data, model: Model, name: Name = None, sets: Keys = None, runs: Runs = RUNS,
+        fresh: Fresh = False, plugins: Plugins = None,
+    ) -> None:  # fmt: skip
+        from accord.pipeline import runner
+        from accord.pipeline.recipe import build_recipe
+        from accord.pipeline.terminal import Terminal
+
+        plain = {
+            "name": name or kind,
+            "model": model,
+            "stages": {stage: {"kind": kind, "data": data}},
+        }
+        roots = [s if s.split(".")[0] in plain else f"{stage}.{s}" for s in sets or []]
+        recipe = build_recipe(plain, {}, f"accord train {kind}", Path.cwd(), roots, plugins or [])
+        runner.run(recipe, runs, Terminal(), fresh=fresh)
 
 
-@app.command("reward")
-def train_reward(
-    data: Data, model: Model, name: Name = "reward", sets: Keys = None, runs: Runs = RUNS,
-    fresh: Fresh = False,
-) -> None:  # fmt: skip
-    """A Bradley-Terry reward model on comparisons."""
-    _train("reward", data, model, name, sets, runs, fresh)
-
-
-@app.command("preference")
-def train_preference(
-    data: Data, model: Model, name: Name = "preference", sets: Keys = None, runs: Runs = RUNS,
-    fresh: Fresh = False,
-) -> None:  # fmt: skip
-    """DPO and its family on comparisons."""
-    _train("preference", data, model, name, sets, runs, fresh)
+_command("sft", "sft", "Supervised fine-tuning on demonstrations.")
+_command("reward", "rm", "A Bradley-Terry reward model on comparisons.")
+_command("preference", "preference", "DPO and its family on comparisons.")

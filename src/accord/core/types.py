@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from accord.core.measure import Measure
 from accord.core.messages import (
     ID_LENGTH,
     Calls,
@@ -293,7 +294,8 @@ class LabelledSteps(Frozen):
 
 
 class Metric(Frozen):
-    """A value with its interval and n. An undefined value (None) says why in `note`."""
+    """A value with its interval and n. An undefined value (None) says why in `note`; `measure` says what it
+    is of, where whoever measured it declared that."""
 
     value: float | None
     low: float | None = None
@@ -302,6 +304,13 @@ class Metric(Frozen):
     level: float = 0.95
     method: str = ""
     note: str = ""
+    measure: Measure | None = Field(default=None, exclude_if=lambda m: m is None)
+
+    def of(self, measure: Measure | None) -> Metric:
+        """The same figure with its declaration, where it has none."""
+        if self.measure or measure is None:
+            return self
+        return self.model_copy(update={"measure": measure})
 
     def __str__(self) -> str:
         if self.value is None:

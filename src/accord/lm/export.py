@@ -11,9 +11,10 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from accord.core.errors import ConfigError, ModelError, door
+from accord.core.registry import Registry
 from accord.core.rundir import make_dir, user_path, whole_folder
 from accord.core.version import __version__
 from accord.lm.card import licence_of, model_card
@@ -24,7 +25,10 @@ from accord.lm.packaged import SOURCE_FILE, quiet_transformers
 from accord.lm.scalar_head import FILE as SCALAR_HEAD
 from accord.lm.template import write_templates
 
-__all__ = ["export_model"]
+__all__ = ["export_model", "exporter", "exporters"]
+
+exporters: Registry = Registry("exporter")
+exporter = exporters.register  # f(lm, folder, *, keys) -> how to load it, for the model card
 
 About = Mapping[str, Sequence[str]]
 TOKENIZER_FILES = (
@@ -57,6 +61,7 @@ def export_model(
     dtype: str = "float32",
     base: str | Path | None = None,
     about: About = {},  # noqa: B006
+    format: str | Mapping[str, Any] | None = None,
     push_to_hub: str | None = None,
 ) -> Path:
     """Write a policy for other tools; returns the folder.
@@ -68,6 +73,7 @@ def export_model(
         dtype: of merged weights, "float32", "bfloat16" or "float16".
         base: where what it stands on is now, should it have been moved.
         about: sections of the model card.
+        format: a registered exporter's name, or {name: …, its keys}, instead of `merged` and `dtype`.
         push_to_hub: a repository that gets the folder; it is made private where there is none.
 
     Raises:
@@ -92,7 +98,10 @@ def export_model(
             where=lm.name,
             mend="export the result's model",
         )
-    if not merged and stands_on(path) is None:
+    default = {"name": "merged", "dtype": dtype} if merged else {"name": "adapters"}
+    config = {"name": format} if isinstance(format, str) else format or default
+    entry, write = exporters.configured(config, "format")
+    if entry.name == "adapters" and stands_on(path) is None:
         raise ConfigError(
             "has no adapters: these are whole weights", where=name, mend="use --merged"
         )
@@ -100,16 +109,27 @@ def export_model(
     api = _repository(push_to_hub)
     with bases_at(*([str(base)] if base else [])), whole_folder(out) as beside:
         lm = lm or load(model, device="cpu")  # type: ignore[arg-type]
-        how = _write_plain(lm, beside, dtype) if merged else _write_adapters(lm, beside)
-        (beside / "README.md").write_text(
-            _card(lm, out.name, dtype if merged else "", about, how), "utf-8"
-        )
+        how = write(lm, beside)
+        card = _card(lm, out.name, _weights(lm, entry.name, write.keywords), about, how)
+        (beside / "README.md").write_text(card, "utf-8")
     if api:
         _push(api, str(push_to_hub), out)
     return out
 
 
-def _write_plain(lm: LanguageModel, out: Path, dtype: str) -> str:
+def _weights(lm: LanguageModel, name: str, hyper: Mapping[str, Any]) -> str:
+    """What the card says of the weights."""
+    _, adapters = layers(str(lm.path))
+    if name == "adapters":
+        return "adapters alone: " + ", ".join(adapter_hash(a)[:12] for a in adapters)
+    how = hyper["dtype"] if name == "merged" else name
+    return f"{how}, {len(adapters)} adapters merged"
+
+
+@exporter("merged")
+def merged_weights(
+    lm: LanguageModel, out: Path, *, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+) -> str:
     """Weights, config, generation config, tokenizer and chat template, as transformers reads them."""
     with quiet_transformers():
         before = lm.model.dtype
@@ -179,7 +199,8 @@ def _write_json(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_adapters(lm: LanguageModel, out: Path) -> str:
+@exporter("adapters")
+def adapters_alone(lm: LanguageModel, out: Path) -> str:
     """All adapters from the plain weights up, numbered in order, so that `load` takes the folder."""
     bottom, adapters = layers(str(lm.path))
     names = [f"adapter-{n}" for n in range(1, len(adapters) + 1)]
@@ -196,8 +217,8 @@ def _write_adapters(lm: LanguageModel, out: Path) -> str:
     return HOW_ADAPTERS.format(base=bottom, names=names)
 
 
-def _card(lm: LanguageModel, title: str, dtype: str, about: About, how: str) -> str:
-    bottom, adapters = layers(str(lm.path))
+def _card(lm: LanguageModel, title: str, weights: str, about: About, how: str) -> str:
+    bottom, _ = layers(str(lm.path))
     for name in bases():  # whole weights know of no base; a run does
         with contextlib.suppress(ModelError):
             bottom, _ = layers(name)
@@ -212,8 +233,7 @@ def _card(lm: LanguageModel, title: str, dtype: str, about: About, how: str) -> 
         "base": f"{Path(bottom).name if Path(bottom).is_absolute() else bottom}{f', {note}' if note else ''}",
         "base weights, sha256": weights_of(bottom),
         "licence of the base": licence or "not stated beside its weights: look it up before you pass this on",
-        "weights": f"{dtype}, {len(adapters)} adapters merged" if dtype
-        else "adapters alone: " + ", ".join(adapter_hash(a)[:12] for a in adapters),
+        "weights": weights,
         "identity, sha256": lm.weights,
         "made by": f"accord {__version__}",
     }  # fmt: skip

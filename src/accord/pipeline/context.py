@@ -10,7 +10,7 @@ from accord.core.errors import RunError
 from accord.core.refs import StoreRef
 from accord.core.rundir import read_json, user_path, write_json
 from accord.core.types import Metric
-from accord.pipeline.stage import BASE, StageConfig
+from accord.pipeline.stage import BASE, StageConfig, kinds
 
 if TYPE_CHECKING:  # SQLAlchemy is loaded when a store is opened
     from accord.store import Store
@@ -60,8 +60,11 @@ class StageResult:
 def read_result(folder: Path) -> StageResult:
     """The result a finished stage wrote."""
     raw = read_json(folder / "result.json")
+    told = folder / "config.json"  # not before the stage has ended
+    kind = kinds().get(read_json(told)["kind"]) if told.exists() else None
+    known = kind.declared() if kind else {}
     try:
-        metrics = {k: Metric.model_validate(m) for k, m in raw["metrics"].items()}
+        metrics = {k: Metric.model_validate(m).of(known.get(k)) for k, m in raw["metrics"].items()}
         return StageResult(metrics, raw["notes"], raw["facts"], raw["headline"])
     except (KeyError, TypeError, AttributeError, ValueError):
         raise RunError(

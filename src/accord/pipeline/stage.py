@@ -11,7 +11,7 @@ are read and checked without torch. docs/extending.md shows a whole kind in one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,7 @@ from pydantic import Field
 from accord.core.artifact import Artifact, Figures, Policy
 from accord.core.config import Strict
 from accord.core.errors import ConfigError
+from accord.core.measure import Measure, by_name
 from accord.core.plugins import load_installed, registers
 
 __all__ = ["BASE", "Count", "Share", "Stage", "StageConfig", "gives", "kind_of", "kinds", "stage"]
@@ -85,6 +86,8 @@ class Stage:
     writes(ctx, known, policy, most) -> lengths: of a policy, how long its answers are likely to be (tokens);
         none: as long as those of its `init`.
     report(done) -> Section: what the report says of it.
+    measures: declarations of the figures it leaves, or a function that gives them; a figure whose declaration
+        depends on the run carries it.
     file: a key that names a file it reads. inputs of the config: whatever else is part of its key.
     each: a key that lists stages; one stage is made for each of them.
     uses_model: whether it loads a model. One that does not has the recipe's seed as it is.
@@ -100,6 +103,7 @@ class Stage:
     work: Ref | None = None
     writes: Ref | None = None
     report: Ref | None = None
+    measures: Sequence[Measure] | Ref = ()
     file: str | None = None
     each: str | None = None
     uses_model: bool = True
@@ -113,6 +117,11 @@ class Stage:
         module, _, attribute = found.partition(":")
         function: Callable[..., Any] = getattr(import_module(module), attribute)
         return function
+
+    def declared(self) -> dict[str, Measure]:
+        """The measures it declares, by name."""
+        given = self.measures
+        return by_name(given if isinstance(given, list | tuple) else self.call("measures"))
 
     def call(self, name: str, *args: Any) -> Any:
         """Call one of its functions; None where it has none."""

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from accord.core.artifact import Answers, Artifact, Comparison, Data, RewardModel
+from accord.core.measure import Measure, column_order, decisive
 from accord.core.refs import StoreRef
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Metric
 from accord.pipeline.context import StageResult, read_result
 from accord.pipeline.section import Section
-from accord.pipeline.stage import gives, kind_of
+from accord.pipeline.stage import gives, kind_of, kinds
 
 __all__ = ["Done", "Outputs"]
 
@@ -103,14 +104,36 @@ class Outputs:
     @property
     def trusted(self) -> bool:
         """Whether the reward model beats a coin on held-out comparisons: else its score is no evidence."""
-        accuracy = self.reward.result.metrics.get("accuracy") if self.reward else None
-        return accuracy is not None and accuracy.low is not None and accuracy.low > 0.5
+        found = self.reward.result.metrics.values() if self.reward else ()
+        lows = [m.low for m in found if m.measure and m.measure.role == "fidelity"]
+        return any(low is not None and low > 0.5 for low in lows)
 
     @property
-    def main(self) -> str:
-        """The figure that decides: gold where the truth is known, else the learned reward."""
-        columns = {key for row in self.table.values() for key in row}
-        return next((key for key in ("gold", "reward", "words") if key in columns), "words")
+    def measures(self) -> dict[str, Measure]:
+        """What the table's figures are, in its order: as they say themselves, else as kinds declare them."""
+        rows = [*self.table.values(), *self.differences.values()]
+        found = {k: m.measure for row in self.table.values() for k, m in row.items() if m.measure}
+        known: dict[str, Measure] = {}
+        for artifact in (Answers, Comparison):
+            for kind in kinds().values():
+                known |= kind.declared() if issubclass(kind.gives, artifact) else {}
+        present = {k for row in rows for k in row}
+        names = [*(k for k in known if k in present), *sorted(present - set(known))]
+        every = {
+            k: found.get(k) or known.get(k) or Measure(name=k, title=k, meaning="") for k in names
+        }
+        return {k: every[k] for k in column_order(every)}
+
+    @property
+    def main(self) -> Measure:
+        """The figure that decides."""
+        present = {k for row in self.table.values() for k in row}
+        found = decisive({k: m for k, m in self.measures.items() if k in present})
+        return found or Measure(name="", title="", meaning="")
+
+    def of_role(self, role: str) -> Measure | None:
+        """The measure of a role, where one is in the table."""
+        return next((m for m in self.measures.values() if m.role == role), None)
 
 
 def _done(name: str, folder: Path) -> Done:

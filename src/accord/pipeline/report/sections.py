@@ -9,14 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from accord.core.artifact import Answers
+from accord.core.measure import Measure
 from accord.core.rundir import read_json, read_jsonl
-from accord.core.types import Message, Metric
+from accord.core.types import Exchange, Message, Metric
+from accord.detect.base import Answered, Context
+from accord.detect.reward_length import reward_length
+from accord.evals.base import scores_of
 from accord.pipeline.report import charts
 from accord.pipeline.report.charts import Series
 from accord.pipeline.report.gather import Done, Outputs, Row
-from accord.pipeline.report.words import COLUMNS, number, verdict
+from accord.pipeline.report.words import number, verdict
 from accord.stats.calibration import calibration_error, reliability
-from accord.stats.intervals import cluster_mean, correlation
+from accord.stats.intervals import cluster_mean
 
 __all__ = ["cards", "kl", "length", "own", "reward_model", "samples", "table", "training"]
 
@@ -29,10 +33,10 @@ def _scramble(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _cell(m: Metric | None, key: str, change: Metric | None, trusted: bool) -> Row:
+def _cell(m: Metric | None, measure: Measure, change: Metric | None, trusted: bool) -> Row:
     if m is None:
         return {"value": "", "detail": "", "mark": "", "tone": ""}
-    found = verdict(key, change, trusted) if change else "unclear"
+    found = verdict(measure, change, trusted) if change else "unclear"
     interval = "" if m.low is None or m.high is None else f"[{number(m.low)}, {number(m.high)}]"
     detail = f"{interval} n={m.n}" if m.value is not None else f"{m.note} n={m.n}"
     return {"value": number(m.value), "detail": detail.strip(), "mark": MARKS[found], "tone": found}
@@ -43,13 +47,14 @@ def table(outputs: Outputs) -> Row | None:
     if not outputs.table:
         return None
     present = {key for row in outputs.table.values() for key in row}
-    keys = [k for k in COLUMNS if k in present] + sorted(present - set(COLUMNS))
+    columns = [m for m in outputs.measures.values() if m.name in present]
     change = {pair.partition(" - ")[0]: row for pair, row in outputs.differences.items()}
     rows = [
         {
             "policy": policy,
             "cells": [
-                _cell(row.get(k), k, change.get(policy, {}).get(k), outputs.trusted) for k in keys
+                _cell(row.get(c.name), c, change.get(policy, {}).get(c.name), outputs.trusted)
+                for c in columns
             ],
         }
         for policy, row in outputs.table.items()
@@ -58,16 +63,16 @@ def table(outputs: Outputs) -> Row | None:
     dots = [
         (policy, m.value, m.low, m.high, f"{policy}: {m}")
         for policy, row in outputs.table.items()
-        if (m := row.get(main)) and m.value is not None
+        if (m := row.get(main.name)) and m.value is not None
     ]
     steps = [
         (pair, m.value, m.low, m.high, f"{pair}: {m}")
         for pair, row in outputs.differences.items()
-        if (m := row.get(main)) and m.value is not None
+        if (m := row.get(main.name)) and m.value is not None
     ]
-    name = COLUMNS.get(main, (main,))[0]
+    name = main.title
     return {
-        "columns": [COLUMNS.get(k, (k, "", None))[:2] for k in keys],
+        "columns": [(c.title, c.meaning) for c in columns],
         "rows": rows,
         "chart": charts.intervals(dots, f"{name}, mean with 95% interval") if dots else "",
         "steps": charts.intervals(steps, f"difference in {name}, paired by prompt", zero=True)
@@ -88,14 +93,9 @@ def samples(outputs: Outputs) -> list[Row]:
             entry["of"][policy] = row
     complete = [e | {"id": i} for i, e in by_prompt.items() if len(e["of"]) == len(policies)]
     for entry in complete:
-        scores = [_main(entry["of"][p], outputs.main) for p in policies]
+        scores = [scores_of(entry["of"][p]).get(outputs.main.name, 0.0) for p in policies]
         entry["gain"] = scores[-1] - scores[0]
-    return [_sample(entry, group, policies) for entry, group in _choose(complete)]
-
-
-def _main(row: Row, key: str) -> float:
-    value = row.get(key, 0.0)
-    return float(value["gold"] if isinstance(value, dict) else value)
+    return [_sample(entry, group, policies, outputs) for entry, group in _choose(complete)]
 
 
 def _choose(entries: list[Row]) -> list[tuple[Row, str]]:
@@ -108,7 +108,7 @@ def _choose(entries: list[Row]) -> list[tuple[Row, str]]:
     return [(e, group) for group, chosen in parts.items() for e in chosen]
 
 
-def _sample(entry: Row, group: str, policies: Sequence[str]) -> Row:
+def _sample(entry: Row, group: str, policies: Sequence[str], outputs: Outputs) -> Row:
     turns = [{**m, "content": Message(**m).shown} for m in entry["prompt"]["messages"]]
     return {
         "group": group,
@@ -117,21 +117,29 @@ def _sample(entry: Row, group: str, policies: Sequence[str]) -> Row:
         "before": [t for t in turns[:-1] if t["role"] != "system"],
         "system": next((t["content"] for t in turns if t["role"] == "system"), ""),
         "case": entry["of"][policies[0]].get("case", ""),
-        "answers": [_answer(p, entry["of"][p]) for p in policies],
+        "answers": [_answer(p, entry["of"][p], outputs) for p in policies],
     }
 
 
-def _answer(policy: str, row: Row) -> Row:
-    parts = [f"{row['words']} words"]
-    if "reward" in row:
-        parts.append(f"reward {number(row['reward'])}")
-    scores = row.get("gold", {})
-    failed = [COLUMNS[k][0] for k, v in scores.items() if k != "gold" and v < 1.0]
+def _answer(policy: str, row: Row, outputs: Outputs) -> Row:
+    parts, scores = [f"{row['words']} words"], scores_of(row)
+    proxy, truth = outputs.of_role("proxy"), outputs.of_role("truth")
+    if proxy and proxy.name in scores:
+        parts.append(f"{proxy.name} {number(scores[proxy.name])}")
+    known = truth and truth.name in scores
+    beside = next(
+        (v for v in row.values() if truth and isinstance(v, dict) and truth.name in v), {}
+    )
+    failed = [
+        outputs.measures[k].title
+        for k, v in beside.items()
+        if k in outputs.measures and k != truth.name and v < 1.0
+    ]
     return {
         "policy": policy,
         "text": row["response"]["text"],
         "cut": row["response"]["finish"] == "length",
-        "gold": number(scores["gold"]) if scores else "",
+        "score": f"{truth.title} {number(scores[truth.name])}" if truth and known else "",
         "failed": failed,
         "facts": ", ".join(parts),
     }
@@ -271,22 +279,32 @@ def _accuracy(rows: Sequence[Row], sign: Any) -> Metric:
 
 def length(outputs: Outputs) -> Row | None:
     """Reward against words: a reward that can be had by writing more will be."""
-    found = {p: [r for r in rows if "reward" in r] for p, rows in outputs.answers.items()}
+    proxy = outputs.of_role("proxy")
+    if proxy is None:
+        return None
+    name = proxy.name
+    found = {p: [r for r in rows if name in r] for p, rows in outputs.answers.items()}
     if not any(found.values()):
         return None
     series = [
         Series(
             p,
-            [(float(r["words"]), float(r["reward"])) for r in rows],
+            [(float(r["words"]), float(r[name])) for r in rows],
             [f"{p}: {_clip(r)}" for r in rows],
         )
         for p, rows in found.items()
     ]
+    look = reward_length(Context(proxy=name))
     rows = [
-        (p, str(correlation([r["words"] for r in rows], [r["reward"] for r in rows])))
+        (p, str(look([_answered(r) for r in rows], []).metrics["correlation"]))
         for p, rows in found.items()
     ]
-    return {"chart": charts.scatter(series, "words", "learned reward"), "rows": rows}
+    return {"chart": charts.scatter(series, "words", proxy.title), "rows": rows}
+
+
+def _answered(row: Row) -> Answered:
+    parts = {k: row[k] for k in ("prompt", "response")}
+    return Answered(Exchange.model_validate(parts), scores_of(row))
 
 
 def _clip(row: Row) -> str:
@@ -296,10 +314,12 @@ def _clip(row: Row) -> str:
 
 def kl(outputs: Outputs) -> Row | None:
     """How far each policy has moved."""
+    distance = outputs.of_role("distance")
     rows = [
         (policy, m.value, m.low, m.high, f"{policy}: {m}")
         for policy, row in outputs.table.items()
-        if policy != outputs.baseline and (m := row.get("kl")) and m.value is not None
+        if distance and policy != outputs.baseline
+        if (m := row.get(distance.name)) and m.value is not None
     ]
     if not rows:
         return None

@@ -11,23 +11,15 @@ from accord.pipeline.report import charts
 from accord.pipeline.report.charts import Series
 from accord.pipeline.report.gather import Done, Row
 from accord.pipeline.report.page import render
-from accord.pipeline.report.training import implicit, loss_of
-from accord.pipeline.report.words import CURVES, METRICS, number
+from accord.pipeline.report.training import CURVES, implicit, loss_of
+from accord.pipeline.report.words import number
 from accord.pipeline.section import Section
+from accord.pipeline.stage import kind_of
 
 __all__ = ["section"]
 
 CHOSEN = ("chosen by", "accuracy on the part of the held-out comparisons that the point is chosen by; all "
           "other figures are of the other part, by which nothing is chosen")  # fmt: skip
-SHOWN = (
-    "accuracy",
-    "margin",
-    "chosen_shift",
-    "rejected_shift",
-    "kl",
-    "chosen_tokens",
-    "rejected_tokens",
-)
 
 
 def section(stage: Done) -> Section:
@@ -52,14 +44,18 @@ def _plain(value: Any) -> str:
 def _sweep(stage: Done) -> Row:
     points = read_json(stage.folder / "sweep.json")
     measured = [{k: Metric.model_validate(m) for k, m in p["metrics"].items()} for p in points]
-    present = [k for k in SHOWN if any(k in m for m in measured)]
+    known = kind_of(stage.kind).declared().values()
+    present = [m for m in known if any(m.name in point for point in measured)]
     apart = any(p.get("apart") for p in points)
     rows = [
         {
             "label": p["label"],
             "picked": p["picked"],
             "failed": p["failed"],
-            "cells": [*([_cell(_chosen(p))] if apart else []), *(_cell(m.get(k)) for k in present)],
+            "cells": [
+                *([_cell(_chosen(p))] if apart else []),
+                *(_cell(m.get(k.name)) for k in present),
+            ],
         }
         for p, m in zip(points, measured, strict=True)
     ]
@@ -78,7 +74,7 @@ def _sweep(stage: Done) -> Row:
     return {
         "name": stage.name,
         "headline": stage.result.headline,
-        "columns": [*([CHOSEN] if apart else []), *(METRICS[k] for k in present)],
+        "columns": [*([CHOSEN] if apart else []), *((m.title, m.meaning) for m in present)],
         "rows": rows,
         "plot": charts.scatter(placed, "kl (k3, per token)", "held-out accuracy") if placed else "",
         "curves": [

@@ -8,9 +8,9 @@ from typing import Any
 
 from accord.core.rundir import read_json, write_json, write_text
 from accord.core.types import Prompt
-from accord.evals.support import World
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.store import Snapshot, split_of
+from accord.worlds.base import World, open_world
 
 __all__ = [
     "SNAPSHOT",
@@ -49,7 +49,7 @@ def keep_world(ctx: StageContext[Any], world: World, test: float) -> None:
 def world_of(ctx: StageContext[Any], data: str) -> World | None:
     """The world behind a data stage, None for real data."""
     path = ctx.stages[data] / WORLD
-    return World(path.parent / read_json(path)["world"]) if path.exists() else None
+    return open_world(path.parent / read_json(path)["world"]) if path.exists() else None
 
 
 def finish(ctx: StageContext[Any], snapshot: Snapshot, test: float) -> StageResult:

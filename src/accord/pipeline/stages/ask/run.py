@@ -13,7 +13,6 @@ from accord.core.errors import ConfigError, RunError
 from accord.core.rundir import write_json, write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Judgment, Prompt, Question, Response
-from accord.evals.support import World, gold
 from accord.feedback.simulated import compare
 from accord.lm.load import load
 from accord.lm.room import check_some, fitting, said
@@ -31,6 +30,7 @@ from accord.pipeline.stages.data import (
 )
 from accord.pipeline.work import Answer, Known, Work, fit
 from accord.store import Store, copy_store, opened_snapshot, remove, split_of
+from accord.worlds.base import World, truth
 
 __all__ = ["run", "work"]
 
@@ -129,9 +129,7 @@ def _simulated(
     asked: list[Question] = []
     judgments: list[Judgment] = []
     for prompt, answers in fresh:
-        quality = {
-            r.id_for(prompt): gold(world, world.by_prompt[prompt.id], r)["gold"] for r in answers
-        }
+        quality = {r.id_for(prompt): truth(world, world.by_prompt[prompt.id], r) for r in answers}
         texts = {r.id_for(prompt): r.text for r in answers}
         for question in _questions(prompt, answers):
             for rater in draw.sample(config.raters, min(config.overlap, len(config.raters))):

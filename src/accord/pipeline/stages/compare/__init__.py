@@ -2,17 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
 from accord.core.artifact import Answers, Comparison, Policy, RewardModel
+from accord.core.measure import Measure
+from accord.core.rundir import read_jsonl
+from accord.core.types import Verdict
+from accord.detect.base import configured
+from accord.pipeline.section import Section
 from accord.pipeline.stage import BASE, StageConfig, stage
+
+MEASURES = (
+    Measure(
+        name="reward", title="learned reward", better="more", role="proxy",
+        meaning="the reward model's score; reference answers average 0",
+    ),
+    Measure(
+        name="kl", title="KL", unit="nats", role="distance", compared=False,
+        meaning="log-ratio to the reference, nats per answer",
+    ),
+)  # fmt: skip
+
+VERDICTS = "verdicts.jsonl"
+INTRO = (
+    "Each detector looks at a policy's answers beside those of the policy before it. A pass says only that "
+    "this detector found nothing."
+)
+
+
+def report(done: Any) -> Section:
+    """What its detectors found, nothing where none was asked."""
+    found = read_jsonl(done.folder / VERDICTS)
+    if not found:
+        return Section()
+    rows = []
+    for row in found:
+        verdict = Verdict.model_validate(row["verdict"])
+        figures = "; ".join(f"{name} {m}" for name, m in verdict.metrics.items())
+        example = str(verdict.evidence[0].get("response", "")) if verdict.evidence else ""
+        pair = f"{row['policy']} against {row['before']}"
+        rows.append((pair, verdict.detector, verdict.outcome, verdict.summary, figures, example))
+    columns = ("policy", "detector", "verdict", "what it found", "figures", "example")
+    return Section(title="Detectors", intro=INTRO, columns=columns, rows=rows)
 
 
 @stage(
     "compare", version=5, reads={"eval": Answers, "reward": RewardModel, "baseline": Policy},
-    gives=Comparison, run=f"{__name__}.run:run", work=f"{__name__}.run:work",
+    gives=Comparison, run=f"{__name__}.run:run", work=f"{__name__}.run:work", measures=MEASURES,
+    report=report,
 )  # fmt: skip
 class Compare(StageConfig):
     """All evaluated policies beside each other: reward, KL from the reference, paired differences."""
 
+    later: ClassVar = ("detectors",)
     eval: str
     reward: str | None = None
     baseline: str = BASE  # reference of the KL
+    detectors: list[str | dict[str, Any]] | None = None  # of each policy against the one before it
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        configured(self.detectors or (), place("detectors"))
+
+    def inputs(self, stage: str, folder: Path) -> dict[str, str]:
+        """Versions of its detectors, where they are not the first."""
+        found = configured(self.detectors or ())
+        return {f"detector {name}": str(version) for name, version, _ in found if version > 1}

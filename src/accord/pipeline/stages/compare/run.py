@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
+from accord.core.measure import Measure, by_name, decisive
 from accord.core.rundir import read_jsonl, write_json, write_jsonl
 from accord.core.types import Exchange, Metric, Prompt, Response
-from accord.evals.support import AXES
+from accord.detect import base as detect
+from accord.evals.base import measured, scores_of
 from accord.lm.allocator import release_freed_memory
 from accord.lm.chat import render_exchange
 from accord.lm.engine import Engine
 from accord.lm.load import load
 from accord.lm.score import tree_logps
 from accord.lm.tree import share_prompts
-from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stage import StageConfig
-from accord.pipeline.stages.compare import Compare
+from accord.pipeline.stages.compare import MEASURES, VERDICTS, Compare
 from accord.pipeline.stages.data import held_out_prompts
 from accord.pipeline.stages.eval import Eval
-from accord.pipeline.stages.eval.run import measured
 from accord.pipeline.work import Answer, Known, Learn, Read, Work, answered, fit, together
 from accord.rewards.learned import load_reward_model
 from accord.stats.intervals import paired_difference
 
 __all__ = ["run", "work"]
 
+Row = dict[str, Any]
 TOKENS = 512  # per scoring call: on a CPU, longer rows lose more to attention than they gain
 
 
@@ -41,8 +44,11 @@ def run(ctx: StageContext[Compare]) -> StageResult:
     _add_kl(ctx, config.baseline, answers)
     for policy, rows in answers.items():
         write_jsonl(ctx.folder / f"{policy}.jsonl", rows)
-    table = {policy: _table_row(rows) for policy, rows in answers.items()}
-    steps = _differences(answers)
+    known = _measures(list(folders.values()))
+    table = {policy: _table_row(rows, known) for policy, rows in answers.items()}
+    steps = _differences(answers, known)
+    if config.detectors:
+        write_jsonl(ctx.folder / VERDICTS, _verdicts(config, answers, known))
     plain = {p: {k: m.model_dump(mode="json") for k, m in row.items()} for p, row in table.items()}
     told = {s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in steps.items()}
     write_json(
@@ -54,13 +60,14 @@ def run(ctx: StageContext[Compare]) -> StageResult:
             "baseline": config.baseline,
         },
     )
-    key = "gold" if any("gold" in d for d in steps.values()) else "reward"
+    main = decisive({k: known[k] for d in steps.values() for k in d})
+    key = main.name if main and main.better else ""
     headline = "; ".join(f"{s}: {key} {d[key]}" for s, d in steps.items() if key in d)
     flat = {f"{s} {k}": m for s, d in steps.items() for k, m in d.items()}
     return StageResult(flat, notes, {"policies": list(answers)}, headline)
 
 
-def _exchanges(rows: Sequence[dict[str, Any]]) -> list[Exchange]:
+def _exchanges(rows: Sequence[Row]) -> list[Exchange]:
     return [
         Exchange(
             prompt=Prompt.model_validate(r["prompt"]),
@@ -70,9 +77,7 @@ def _exchanges(rows: Sequence[dict[str, Any]]) -> list[Exchange]:
     ]
 
 
-def _add_rewards(
-    ctx: StageContext[Compare], name: str, answers: dict[str, list[dict[str, Any]]]
-) -> list[str]:
+def _add_rewards(ctx: StageContext[Compare], name: str, answers: dict[str, list[Row]]) -> list[str]:
     """The reward of every answer; a note where the model did not read answers to their end."""
     model = load_reward_model(ctx.stages[name] / "model")
     rows = [row for part in answers.values() for row in part]
@@ -87,9 +92,7 @@ def _add_rewards(
     )
 
 
-def _add_kl(
-    ctx: StageContext[Compare], baseline: str, answers: dict[str, list[dict[str, Any]]]
-) -> None:
+def _add_kl(ctx: StageContext[Compare], baseline: str, answers: dict[str, list[Row]]) -> None:
     """log π(y|x) - log π_ref(y|x) of each policy's own answers, per sequence: for sampled answers an
     unbiased estimate of KL(π‖π_ref); for greedy ones the log-ratio of the mode. Policies listed
     before the baseline came before it in training: they get none."""
@@ -106,7 +109,7 @@ def _add_kl(
             row["kl"] += value
 
 
-def _logps(ctx: StageContext[Compare], policy: str, rows: Sequence[dict[str, Any]]) -> list[float]:
+def _logps(ctx: StageContext[Compare], policy: str, rows: Sequence[Row]) -> list[float]:
     """log π(y|x) of each row's answer (nats); 0 for one that was cut off before its first token."""
     if not rows:
         return []
@@ -125,28 +128,65 @@ def _logps(ctx: StageContext[Compare], policy: str, rows: Sequence[dict[str, Any
     return [next(values) if r.completion else 0.0 for r in rendered]
 
 
-def _values(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Every numeric column of the answers, axes of gold included."""
-    columns = {k: [float(r[k]) for r in rows] for k in ("reward", "kl", "words") if k in rows[0]}
-    if "gold" in rows[0]:
-        columns |= {axis: [r["gold"][axis] for r in rows] for axis in ("gold", *AXES)}
-    return columns
+def _measures(folders: Sequence[Path]) -> dict[str, Measure]:
+    """What stands in the answers' rows, as the stages that gave them declare it; its own first."""
+    told = [m.measure for f in folders for m in read_result(f).metrics.values() if m.measure]
+    return by_name([*MEASURES, *told])
 
 
-def _table_row(rows: Sequence[dict[str, Any]]) -> dict[str, Metric]:
-    return {name: measured(name, values) for name, values in _values(rows).items()}
+def _values(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, list[float]]:
+    """Every declared score of the answers that have it."""
+    each = [scores_of(row) for row in rows]
+    found = {k: [row[k] for row in each if k in row] for k in known}
+    return {k: values for k, values in found.items() if values}
 
 
-def _differences(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Metric]]:
-    """Each policy against the one before it, paired by prompt."""
-    names = list(answers)
+def _table_row(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, Metric]:
+    return {name: measured(known[name], values) for name, values in _values(rows, known).items()}
+
+
+def _differences(
+    answers: Mapping[str, Sequence[Row]], known: Mapping[str, Measure]
+) -> dict[str, dict[str, Metric]]:
+    """Each policy against the one before it, paired by the prompts on which both have a score."""
     found: dict[str, dict[str, Metric]] = {}
-    for before, after in itertools.pairwise(names):
-        old, new = _values(answers[before]), _values(answers[after])
-        found[f"{after} - {before}"] = {
-            k: paired_difference(new[k], old[k]) for k in new if k in old and k != "kl"
-        }
+    for before, after in itertools.pairwise(answers):
+        old_by = {row["prompt_id"]: scores_of(row) for row in answers[before]}
+        new_by = {row["prompt_id"]: scores_of(row) for row in answers[after]}
+        both = [(old_by[i], new) for i, new in new_by.items() if i in old_by]
+        row = {}
+        for name, measure in known.items():
+            sides = [(new[name], old[name]) for old, new in both if name in old and name in new]
+            if sides and measure.compared:
+                new_, old_ = zip(*sides, strict=True)
+                row[name] = paired_difference(new_, old_).of(measure.difference())
+        found[f"{after} - {before}"] = row
     return found
+
+
+def _verdicts(
+    config: Compare, answers: Mapping[str, Sequence[Row]], known: Mapping[str, Measure]
+) -> list[Row]:
+    """What each detector says of each policy beside the one before it."""
+    roles = {m.role: m.name for m in known.values() if m.role}
+    context = detect.Context(proxy=roles.get("proxy"), truth=roles.get("truth"))
+    looks = [make(context) for _, _, make in detect.configured(config.detectors or ())]
+    seen = {
+        policy: [
+            detect.Answered(e, scores_of(row))
+            for e, row in zip(_exchanges(rows), rows, strict=True)
+        ]
+        for policy, rows in answers.items()
+    }
+    return [
+        {
+            "policy": after,
+            "before": before,
+            "verdict": look(seen[after], seen[before]).model_dump(mode="json"),
+        }
+        for before, after in itertools.pairwise(answers)
+        for look in looks
+    ]
 
 
 def _evaluated(config: Compare, configs: dict[str, StageConfig]) -> list[str]:

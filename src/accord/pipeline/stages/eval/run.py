@@ -1,29 +1,31 @@
-"""A policy's answers to held-out prompts, scored where the truth is known."""
+"""A policy's answers to held-out prompts, scored by every evaluation that is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from accord.core.measure import Measure, decisive
 from accord.core.rundir import write_jsonl
-from accord.core.types import Metric, Prompt, Response
-from accord.evals.support import AXES, World, gold
-from accord.lm.load import load
+from accord.core.types import Exchange, Metric, Prompt, Response
+from accord.evals.base import Context, measured
+from accord.evals.kept import replies, scores
+from accord.lm.chain import identity
+from accord.lm.load import LanguageModel, load
 from accord.lm.room import check_some, fitting, said
 from accord.lm.sample import LocalSampler, Sampling
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import held_out_prompts, world_of
 from accord.pipeline.stages.eval import Eval
 from accord.pipeline.work import Answer, Known, Work, fit
-from accord.stats.intervals import mean, proportion
 
-__all__ = ["measured", "run", "work"]
+__all__ = ["run", "work"]
 
-SHARES = {"accuracy", "resolution", "escalation", "tone"}
+Row = dict[str, Any]
 
 
 def run(ctx: StageContext[Eval]) -> StageResult:
-    """Answer the held-out prompts; score by gold where the world's truth is known."""
+    """Answer the held-out prompts, and score the answers by every evaluation."""
     config = ctx.config
     name = config.policies[0]
     lm = load(ctx.policy(name))
@@ -32,53 +34,60 @@ def run(ctx: StageContext[Eval]) -> StageResult:
     check_some(prompts, left_out, f"stage {ctx.name}")
     for text in said(left_out):
         ctx.reporter.note(text)
-    prompts = prompts[: config.prompts]
-    sampler = LocalSampler(lm, batch_size=config.batch_size, source=f"model:{name}")
-    sampling = Sampling(
-        max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=ctx.seed
-    )
-    done = sampler(
-        prompts, sampling, on_progress=lambda d, n: ctx.reporter.progress(d, n, "answers")
-    )
-    world = world_of(ctx, config.data)
-    rows = [_row(p, r[0], world) for p, r in zip(prompts, done, strict=True)]
+    exchanges = _answers(ctx, name, lm, prompts[: config.prompts])
+    context = Context(world_of(ctx, config.data))
+    rows = [_row(e, context) for e in exchanges]
+    metrics: dict[str, Metric] = {}
+    for evaluation in config.evaluations():
+        found = scores(ctx.cache_folder, evaluation, context, exchanges)
+        if found is not None:
+            metrics |= _metrics(evaluation.measures(context), found)
+            for row, its in zip(rows, found, strict=True):
+                row |= {evaluation.name: its} if its else {}
     write_jsonl(ctx.folder / "answers.jsonl", rows)
-    metrics = _answer_metrics(rows)
-    shown = "gold" if "gold" in metrics else "words"
-    headline = f"{name}: {shown} {metrics[shown]} on held-out prompts"
+    shown = decisive({k: m.measure for k, m in metrics.items() if m.measure})
+    figure = f"{shown.name} {metrics[shown.name]}" if shown else f"{len(rows)} answers"
+    headline = f"{name}: {figure} on held-out prompts"
     facts = {"policy": name, "data": config.data, "left_out": dict(left_out)}
     return StageResult(metrics, [*lm.notes, *said(left_out)], facts, headline)
 
 
-def _row(prompt: Prompt, response: Response, world: World | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "prompt_id": prompt.id,
-        "prompt": prompt.model_dump(mode="json"),
-        "response": response.model_dump(mode="json"),
-        "words": len(response.text.split()),
+def _answers(
+    ctx: StageContext[Eval], name: str, lm: LanguageModel, prompts: Sequence[Prompt]
+) -> list[Exchange]:
+    """One answer to each prompt: kept ones, where this very policy has answered these prompts so before."""
+    config, source = ctx.config, f"model:{name}"
+    how = Sampling(
+        max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=ctx.seed
+    )
+
+    def sample() -> list[Response]:
+        sampler = LocalSampler(lm, batch_size=config.batch_size, source=source)
+        done = sampler(prompts, how, lambda d, n: ctx.reporter.progress(d, n, "answers"))
+        return [responses[0] for responses in done]
+
+    facts = {**how.model_dump(), "batch_size": config.batch_size}
+    kept = replies(ctx.cache_folder, identity(ctx.policy(name)), prompts, facts, sample)
+    own = {"source": source}
+    return [e.model_copy(update={"response": e.response.model_copy(update=own)}) for e in kept]
+
+
+def _row(exchange: Exchange, context: Context) -> Row:
+    row: Row = {
+        "prompt_id": exchange.prompt.id,
+        "prompt": exchange.prompt.model_dump(mode="json"),
+        "response": exchange.response.model_dump(mode="json"),
+        "words": len(exchange.response.text.split()),
     }
-    if world and (case := world.by_prompt.get(prompt.id)):
-        row |= {"case": case.kind, "gold": gold(world, case, response)}
+    if context.world and (case := context.world.by_prompt.get(exchange.prompt.id)):
+        row["case"] = case.kind
     return row
 
 
-def _answer_metrics(rows: Sequence[dict[str, Any]]) -> dict[str, Metric]:
-    metrics = {
-        axis: measured(axis, [r["gold"][axis] for r in rows if "gold" in r])
-        for axis in ("gold", *AXES)
-        if any("gold" in r for r in rows)
-    }
-    cut = sum(r["response"]["finish"] == "length" for r in rows)
-    return {
-        **metrics,
-        "words": mean([r["words"] for r in rows]),
-        "cut off": proportion(cut, len(rows)),
-    }
-
-
-def measured(name: str, values: Sequence[float]) -> Metric:
-    """The mean with its interval; of an axis that is 0 or 1, a share."""
-    return proportion(sum(values), len(values)) if name in SHARES else mean(values)
+def _metrics(measures: Sequence[Measure], rows: Sequence[Mapping[str, float]]) -> dict[str, Metric]:
+    """Every measure over the replies that have it; none where none has."""
+    found = {m.name: [row[m.name] for row in rows if m.name in row] for m in measures}
+    return {m.name: measured(m, found[m.name]) for m in measures if found[m.name]}
 
 
 def work(ctx: StageContext[Eval], known: Known) -> Work:

@@ -10,7 +10,6 @@ from typing import Any
 from accord.core.artifact import Scorer
 from accord.core.rundir import read_jsonl
 from accord.core.types import Prompt
-from accord.evals.support import AXES, gold
 from accord.lm.load import load
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stage import StageConfig, gives
@@ -39,12 +38,13 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
     world = world_of(ctx, config.data)
 
     def measure(made: Rollout) -> dict[str, float]:
-        """Gold axes of held-out answers, where the truth is known."""
+        """True scores of held-out answers, where the truth is known."""
         if not world:
             return {}
         known = [(world.by_prompt.get(e.prompt.id), e.response) for e in made.exchanges]
-        rows = [gold(world, case, response) for case, response in known if case]
-        return {a: sum(r[a] for r in rows) / len(rows) for a in ("gold", *AXES)} if rows else {}
+        rows = [world.gold(case, response) for case, response in known if case]
+        names = [m.name for m in world.measures]
+        return {name: sum(r[name] for r in rows) / len(rows) for name in names} if rows else {}
 
     warned: list[str] = []  # once, as soon as there is something to say
 

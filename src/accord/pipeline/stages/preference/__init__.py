@@ -8,9 +8,43 @@ from typing import Any, Literal
 from pydantic import Field
 
 from accord.core.artifact import Policy
+from accord.core.measure import Measure
 from accord.pipeline.section import Section
 from accord.pipeline.stage import stage
 from accord.pipeline.stages.training import READS, Average, Comparing
+
+MEASURES = (  # of a preference stage, and of a sweep's points
+    Measure(
+        name="accuracy", title="accuracy", kind="share", better="more",
+        meaning="share of held-out comparisons ordered as the raters did by the loss's own margin, or of "
+        "answers on the right side of the midpoint (KTO, BCO); 0.5 is a coin",
+    ),
+    Measure(
+        name="margin", title="margin", better="more",
+        meaning="as the loss compares: nats of log-ratio or (no reference) log-prob; per token where it "
+        "takes means",
+    ),
+    Measure(
+        name="chosen_shift", title="chosen shift", unit="nats", kind="difference",
+        meaning="change of the chosen answers' log-prob since the start, nats",
+    ),
+    Measure(
+        name="rejected_shift", title="rejected shift", unit="nats", kind="difference",
+        meaning="the same of the rejected ones; both below 0 is displacement",
+    ),
+    Measure(
+        name="kl", title="kl", unit="nats", role="distance",
+        meaning="k3 per token on the given answers: how far the policy moved",
+    ),
+    Measure(
+        name="chosen_tokens", title="chosen tokens", unit="tokens",
+        meaning="length of the preferred answers",
+    ),
+    Measure(
+        name="rejected_tokens", title="rejected tokens", unit="tokens",
+        meaning="length of the others",
+    ),
+)  # fmt: skip
 
 
 def report(done: Any) -> Section:
@@ -23,7 +57,7 @@ def report(done: Any) -> Section:
 
 @stage(
     "preference", version=7, reads=READS, gives=Policy, run=f"{__name__}.run:run",
-    work=f"{__name__}.run:work", report=report,
+    work=f"{__name__}.run:work", report=report, measures=MEASURES,
 )  # fmt: skip
 class Preference(Comparing):
     """DPO and its family on the snapshot's comparisons."""

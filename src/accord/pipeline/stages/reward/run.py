@@ -8,11 +8,10 @@ from typing import Any
 
 from accord.core.rundir import write_jsonl
 from accord.core.types import Edge
-from accord.evals.support import World, gold
 from accord.lm.load import load
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import world_of
-from accord.pipeline.stages.reward import Reward
+from accord.pipeline.stages.reward import TRUE, Reward
 from accord.pipeline.stages.training.run import (
     check_any,
     common,
@@ -24,6 +23,7 @@ from accord.pipeline.work import Known, Work, limits_of, read, scored
 from accord.stats.intervals import cluster_mean
 from accord.train.data import demonstration_trees
 from accord.train.reward import HeldOut, train_reward
+from accord.worlds.base import World, truth
 
 __all__ = ["run", "work"]
 
@@ -49,7 +49,7 @@ def run(ctx: StageContext[Reward]) -> StageResult:
     if known:
         hits = [0.5 if r["gap"] == 0 else float(r["gap"] * r["truth"] > 0) for r in known]
         true = cluster_mean(hits, [r["prompt"] for r in known])
-        told.metrics["accuracy against the true order"] = true
+        told.metrics[TRUE] = true
         told.headline += f"; {true} against the true order"
     told.facts["not_used"] = left_out
     return told
@@ -76,7 +76,7 @@ def _pair_rows(held: Sequence[HeldOut], world: World | None) -> list[dict[str, A
                 "sources": list(edge.sources),
             }
             if world and (case := world.by_prompt.get(h.group.prompt.id)):
-                apart = gold(world, case, better)["gold"] - gold(world, case, worse)["gold"]
+                apart = truth(world, case, better) - truth(world, case, worse)
                 row["truth"] = 0 if abs(apart) < 1e-9 else 1 if apart > 0 else -1
             rows.append(row)
     return rows

@@ -7,7 +7,6 @@ from typing import cast
 
 from accord.core.rundir import read_json
 from accord.core.types import Edge, Exchange, Group
-from accord.evals.support import World, gold
 from accord.pipeline.context import StageContext, StageResult, data_store, read_result
 from accord.pipeline.stages.ask import Ask
 from accord.pipeline.stages.data import held_out_prompts, world_of
@@ -15,6 +14,7 @@ from accord.pipeline.stages.rm_check import RmCheck
 from accord.pipeline.work import Known, Read, Work, answered, fit
 from accord.rewards.learned import load_reward_model
 from accord.train.reward import HeldOut, accuracy
+from accord.worlds.base import World, truth
 
 __all__ = ["run", "work"]
 
@@ -59,7 +59,7 @@ def _fresh_groups(folder: Path) -> list[Group]:
 def _by_truth(held: HeldOut, world: World) -> HeldOut:
     """The same comparisons as the truth orders them; those it does not order are left out."""
     case = world.by_prompt[held.group.prompt.id]
-    values = [gold(world, case, r)["gold"] for r in held.group.responses]
+    values = [truth(world, case, r) for r in held.group.responses]
     edges = [
         Edge(better=b, worse=w)
         for e in held.group.edges

@@ -7,8 +7,11 @@ from pathlib import Path
 from pydantic import Field
 
 from accord.core.artifact import Data
+from accord.core.errors import ConfigError
+from accord.core.rundir import user_path
 from accord.feedback.simulated import SimulatedRater
 from accord.pipeline.stage import Count, Share, StageConfig, stage
+from accord.worlds.base import World, code_behind, open_world
 
 
 @stage("simulate", gives=Data, file="world", run=f"{__name__}.run:run", uses_model=False, free=True)
@@ -16,7 +19,7 @@ class Simulate(StageConfig):
     """A study in a world whose truth is known: prompts, candidate responses, simulated raters."""
 
     world: str = "support/world.yaml"
-    raters: list[SimulatedRater] = Field(min_length=1)
+    raters: list[SimulatedRater] = Field(default=[])  # by default the world's own
     overlap: Count = 2  # raters per comparison
     ranked: Share = 0.25  # share of prompts that are ranked instead of compared
     demonstrations: Count = 6  # per fact
@@ -24,7 +27,22 @@ class Simulate(StageConfig):
     test: Share = 0.2  # share of prompts held out
 
     def look(self, path: Path) -> list[str]:
-        from accord.evals.support import World
+        world = open_world(path)
+        self.asked(world)
+        return [world.about()]
 
-        world = World(path)
-        return [f"{len(world.cases)} messages about {len(world.facts)} policies"]
+    def inputs(self, stage: str, folder: Path) -> dict[str, str]:
+        """A plain file behind the world's form."""
+        path = user_path(self.world)
+        path = path if path.is_absolute() else folder / path
+        return code_behind(path) if path.is_file() else {}
+
+    def asked(self, world: World) -> list[SimulatedRater]:
+        """Who judges; ConfigError where neither recipe nor world names anybody."""
+        found = self.raters or list(world.raters)
+        if not found:
+            raise ConfigError(
+                "nobody judges", where=str(world.path),
+                mend="name raters in the recipe's stage, or in the world's file",
+            )  # fmt: skip
+        return found

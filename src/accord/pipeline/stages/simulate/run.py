@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from accord.core.seeds import rng
 from accord.core.types import Judgment, Question, Rater, Response, Writing
-from accord.evals.support import Case, World, gold
 from accord.feedback.simulated import compare, rank
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import SNAPSHOT, STORE, Clock, finish, keep_world
 from accord.pipeline.stages.simulate import Simulate
 from accord.store import Store, remove, split_of
+from accord.worlds.base import Case, World, open_world, truth
 
 __all__ = ["run"]
 
@@ -17,9 +17,9 @@ HELD_OUT = 1  # demonstrations per fact on held-out prompts, to measure SFT on
 
 
 def run(ctx: StageContext[Simulate]) -> StageResult:
-    """Ask the simulated raters about every case; demonstrations come from the shop's old team."""
+    """Ask the simulated raters about every case; demonstrations come from its old team."""
     config = ctx.config
-    world = World(ctx.path(config.world))
+    world = open_world(ctx.path(config.world))
     remove(ctx.folder / STORE)
     with Store(ctx.folder / STORE) as store:
         judgments = _ask(store, world, config, ctx)
@@ -33,7 +33,7 @@ def run(ctx: StageContext[Simulate]) -> StageResult:
 def _ask(
     store: Store, world: World, config: Simulate, ctx: StageContext[Simulate]
 ) -> list[Judgment]:
-    raters = {r.name: r for r in config.raters}
+    raters = {r.name: r for r in config.asked(world)}
     store.add_raters([r.rater() for r in raters.values()])
     store.add_prompts([case.prompt for case in world.cases])
     draw, clock = rng(ctx.seed, "simulate"), Clock()
@@ -42,7 +42,7 @@ def _ask(
     for number, case in enumerate(world.cases):
         shown = [_response(c.kind, c.text) for c in case.candidates]
         store.add_responses(case.prompt, shown)
-        quality = [gold(world, case, r)["gold"] for r in shown]
+        quality = [truth(world, case, r) for r in shown]
         ranked = len(shown) > 2 and draw.random() < config.ranked
         sets = [list(range(len(shown)))] if ranked else _all_pairs(len(shown))
         for members in sets:
@@ -89,16 +89,15 @@ def _demonstrate(
     store.add_raters([team])
     draw, clock = rng(ctx.seed, "demonstrations"), Clock()
     judgments: list[Judgment] = []
-    for fact in world.facts:
-        cases = [c for c in world.cases if c.fact == fact and c.kind in {"plain", "vague"}]
+    for lesson in world.lessons:
+        cases = list(lesson.cases)
         draw.shuffle(cases)
         sides: dict[str, list[Case]] = {"train": [], "test": []}
         for case in cases:
             sides[split_of(case.prompt.id, config.test, ctx.seed)].append(case)
         chosen = sides["train"][: config.demonstrations] + sides["test"][:HELD_OUT]
         for case in chosen:
-            kind = "padded" if draw.random() < config.padded else "answers"
-            text = world.facts[fact][kind][0]
+            text = lesson.padded if draw.random() < config.padded else lesson.answer
             judgments.append(_written(store, case, team, text, clock))
     return judgments
 

@@ -13,7 +13,7 @@ from accord.core.config import validate
 from accord.core.errors import ConfigError
 from accord.pipeline.section import Section
 from accord.pipeline.stage import stage
-from accord.pipeline.stages.preference import Preference
+from accord.pipeline.stages.preference import MEASURES, Preference
 from accord.pipeline.stages.training import READS
 
 SWEPT = (
@@ -31,7 +31,7 @@ def report(done: Any) -> Section:
 
 @stage(
     "sweep", version=5, reads=READS, gives=Policy, run=f"{__name__}.run:run",
-    work=f"{__name__}.run:work", report=report,
+    work=f"{__name__}.run:work", report=report, measures=MEASURES,
 )  # fmt: skip
 class Sweep(Preference):
     """Preference training at every point of a grid; later stages see the point with the best held-out

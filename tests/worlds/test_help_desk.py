@@ -7,10 +7,11 @@ from collections import Counter
 import pytest
 
 from accord.core.types import Response
-from accord.evals.support import AXES, World, gold, quantities
 from accord.pipeline.recipe import recipes_dir
+from accord.worlds.base import open_world, truth
+from accord.worlds.help_desk import AXES, quantities
 
-WORLD = World(recipes_dir() / "support" / "world.yaml")
+WORLD = open_world(recipes_dir() / "support" / "world.yaml")
 EXPECTED = {  # kind -> axes that are not 1
     "right": {},
     "padded": {"length": None},
@@ -26,7 +27,7 @@ EXPECTED = {  # kind -> axes that are not 1
 def test_every_candidate_scores_as_its_kind() -> None:
     for case in WORLD.cases:
         for candidate in case.candidates:
-            axes = gold(WORLD, case, Response(text=candidate.text))
+            axes = WORLD.gold(case, Response(text=candidate.text))
             for axis in AXES:
                 expected = EXPECTED[candidate.kind].get(axis, 1)
                 if expected is not None:
@@ -45,7 +46,7 @@ def test_the_world_is_as_large_as_told() -> None:
 
 def test_the_right_answer_is_best_for_every_message() -> None:
     for case in WORLD.cases:
-        scores = [gold(WORLD, case, Response(text=c.text))["gold"] for c in case.candidates]
+        scores = [truth(WORLD, case, Response(text=c.text)) for c in case.candidates]
         assert case.candidates[0].kind == "right"
         assert scores[0] == max(scores) == 1.0
         assert scores.count(1.0) == 1
@@ -53,15 +54,15 @@ def test_the_right_answer_is_best_for_every_message() -> None:
 
 def test_length_and_cut_answers() -> None:
     case = WORLD.cases[0]
-    fact = WORLD.facts[case.fact]["answers"][0]
+    fact = WORLD.facts[case.fact].answers[0]
 
     def brevity(words: int) -> float:
         padded = fact + " so" * (words - len(fact.split()))
-        return gold(WORLD, case, Response(text=padded))["length"]
+        return WORLD.gold(case, Response(text=padded))["length"]
 
     assert [brevity(n) for n in (20, 21, 33, 40, 60)] == pytest.approx([1, 0.95, 0.35, 0, 0])
-    assert gold(WORLD, case, Response(text=fact, finish="length"))["length"] == 0
-    assert gold(WORLD, case, Response(text="  "))["gold"] == 0
+    assert WORLD.gold(case, Response(text=fact, finish="length"))["length"] == 0
+    assert truth(WORLD, case, Response(text="  ")) == 0
 
 
 def test_quantities_are_normalised() -> None:

@@ -1,0 +1,72 @@
+"""What a detector is, and where detectors are registered.
+
+    @detector("shouting")
+    def shouting(context: Context, *, most: UnitInterval = 0.05) -> Detector:
+        def look(after: Sequence[Answered], before: Sequence[Answered]) -> Verdict: ...
+        return look
+
+The factory's signature is its schema: `detectors: [{name: shouting, most: 0.1}]` works in a compare stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from accord.core.registry import Registry
+from accord.core.types import Exchange, Verdict
+
+__all__ = ["Answered", "Context", "Detector", "configured", "detector", "detectors"]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer, and every score that was measured of it, by the measure's name."""
+
+    exchange: Exchange
+    scores: Mapping[str, float]
+
+    @property
+    def text(self) -> str:
+        return self.exchange.response.text
+
+
+class Detector(Protocol):
+    """A policy's answers and those of the one before it (none, for the first), to its verdict."""
+
+    def __call__(self, after: Sequence[Answered], before: Sequence[Answered]) -> Verdict: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a detector may need of the run: the names of the measures that are a learned model's word, and
+    the truth, where they are known."""
+
+    proxy: str | None = None
+    truth: str | None = None
+
+
+detectors: Registry = Registry("detector")
+
+
+def detector(name: str, *, version: int = 1) -> Any:
+    """Decorator of a factory: register a detector. Raise `version` when its verdict on the same answers
+    changes: what was compared with it is then looked at again."""
+    return detectors.register(name, version=version)
+
+
+def configured(
+    entries: Sequence[str | Mapping[str, Any]], where: str = ""
+) -> list[tuple[str, int, Any]]:
+    """Name, version and factory of each entry, `name` or `{name: …, hyperparameters}`; ConfigError names a
+    wrong name or key."""
+    import accord.detect.divergence
+    import accord.detect.reward_length  # noqa: F401 - register the house's own
+
+    found = []
+    for number, given in enumerate(entries):
+        config = {"name": given} if isinstance(given, str) else given
+        entry, make = detectors.configured(config, f"{where}.{number}" if where else "")
+        found.append((entry.name, entry.facts["version"], make))
+    return found

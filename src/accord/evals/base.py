@@ -1,0 +1,179 @@
+"""What an evaluation is, and where evaluations are registered.
+
+    @evaluation("questions", measures=[Measure(name="asks", title="asks", meaning="…", kind="share")])
+    def questions(context: Context) -> Scorer:
+        return lambda replies: [{"asks": "?" in r.response.text} for r in replies]
+
+The factory's signature is its schema: `evals: [gold, {name: questions}]` works in an eval stage. It scores
+replies that were sampled before, whoever sampled them: it sees a prompt and a response, never a model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from accord.core.errors import DataError
+from accord.core.hashing import content_hash
+from accord.core.measure import Measure, by_name
+from accord.core.plugins import files_behind
+from accord.core.registry import Registry
+from accord.core.types import Exchange, Metric
+from accord.worlds.base import World, code_behind
+
+__all__ = [
+    "DEFAULT",
+    "Context",
+    "Evaluation",
+    "Scorer",
+    "Scores",
+    "configured",
+    "evaluation",
+    "evaluations",
+    "identity",
+    "known_measures",
+    "measured",
+    "scored",
+    "scores_of",
+]  # fmt: skip
+
+Scores = Mapping[str, float]
+DEFAULT = ("gold", "length")
+
+
+class Scorer(Protocol):
+    """Replies in; for each, in order, its scores by measure. One that does not apply is left out (or NaN)."""
+
+    def __call__(self, replies: Sequence[Exchange]) -> Sequence[Scores]: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an evaluation may need of the run: the world, where the truth is known."""
+
+    world: World | None = None
+
+    def identity(self) -> str:
+        """Hash of all that may decide scores beside replies and config."""
+        if self.world is None:
+            return ""
+        path = self.world.path
+        return content_hash([path.read_text(encoding="utf-8"), code_behind(path)])
+
+
+evaluations: Registry = Registry("evaluation")
+
+
+def evaluation(
+    name: str,
+    *,
+    version: int = 1,
+    measures: Sequence[Measure] | Callable[[Context], Sequence[Measure]],
+) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator of a factory: register an evaluation.
+
+    Args:
+        name: as recipes write it.
+        version: raise it when scores change for the same replies: these are then scored again, nothing is
+            sampled again, and no other evaluation's scores are touched.
+        measures: what it measures, in the order of the report's columns; or a function of the context.
+    """
+
+    def given(context: Context) -> Sequence[Measure]:
+        return measures(context) if callable(measures) else measures
+
+    # a fact that is a function would be called with hyperparameters (Entry.known)
+    return evaluations.register(name, version=version, measures=(given,))
+
+
+def _house() -> None:
+    """Register the house's own."""
+    import accord.evals.gold
+    import accord.evals.length  # noqa: F401
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation as a recipe configures it."""
+
+    name: str
+    config: Mapping[str, Any]  # with defaults filled in
+    version: int
+    make: Callable[[Context], Scorer | None]
+    measures: Callable[[Context], Sequence[Measure]]
+
+
+def configured(entries: Sequence[str | Mapping[str, Any]], where: str = "") -> list[Evaluation]:
+    """Evaluations by `name` or `{name: …, hyperparameters}`; ConfigError names a wrong name or key."""
+    _house()
+    found = []
+    for number, entry in enumerate(entries):
+        config = {"name": entry} if isinstance(entry, str) else entry
+        entry_, make = evaluations.configured(config, f"{where}.{number}" if where else "")
+        facts = entry_.facts
+        (measures,) = facts["measures"]
+        hyper = dict(make.keywords)
+        found.append(Evaluation(entry_.name, hyper, facts["version"], make, measures))
+    return found
+
+
+def known_measures() -> list[Measure]:
+    """What all evaluations measure where nothing else is known."""
+    _house()
+    found: list[Measure] = []
+    for name in evaluations.names():
+        (measures,) = evaluations.entry(name).facts["measures"]
+        found += measures(Context())
+    return found
+
+
+def identity(evaluation: Evaluation, context: Context) -> str:
+    """What decides its scores of given replies."""
+    files = files_behind({"name": evaluation.name})
+    facts = [
+        evaluation.name,
+        dict(evaluation.config),
+        evaluation.version,
+        files,
+        context.identity(),
+    ]
+    return content_hash(facts)
+
+
+def scored(
+    evaluation: Evaluation, context: Context, replies: Sequence[Exchange]
+) -> list[dict[str, float]] | None:
+    """The scores of each reply; None where the evaluation has nothing to say here. DataError for one that
+    leaves replies out or scores what it did not declare."""
+    scorer = evaluation.make(context)
+    if scorer is None:
+        return None
+    rows = [{k: float(v) for k, v in row.items() if math.isfinite(v)} for row in scorer(replies)]
+    declared, where = by_name(evaluation.measures(context)), f"evaluation {evaluation.name}"
+    if len(rows) != len(replies):
+        raise DataError(f"scored {len(rows)} of {len(replies)} replies", where=where)
+    strange = {k for row in rows for k in row} - set(declared)
+    if strange:
+        what = f"scores {', '.join(sorted(strange))}, which it does not declare"
+        raise DataError(what, where=where, allowed=", ".join(declared))
+    return rows
+
+
+def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """All scores in a row of answers.jsonl: numbers beside the answer, then those of each evaluation."""
+    found = {k: float(v) for k, v in row.items() if isinstance(v, int | float)}
+    for key, value in row.items():
+        if isinstance(value, dict) and key not in ("prompt", "response"):
+            found |= value
+    return found
+
+
+def measured(measure: Measure, values: Sequence[float]) -> Metric:
+    """One figure of a measure's values: of a share that of independent trials, else the mean."""
+    from accord.stats.intervals import mean, proportion
+
+    share = measure.kind == "share"
+    found = proportion(sum(values), len(values)) if share else mean(values)
+    return found.of(measure)
