@@ -1,5 +1,6 @@
-"""How often 95% intervals hold the truth: `python -m benchmarks.coverage [runs]` writes the table of
- docs/math.md, section 7. Each world's truth is known in closed form or from a million units.
+"""How often 95% intervals hold the truth: `python -m benchmarks.coverage [runs [part of a name [K ...]]]`
+writes the table of docs/math.md, section 7. Truths are known in closed form or from very many units. Where a
+world has several figures of a kind, all count.
 
 Legend: K clusters (prompts, units) of a world.
 """
@@ -16,7 +17,6 @@ from scipy.special import expit
 from accord.core.types import Metric
 from accord.stats.agreement import cohen_kappa, krippendorff_alpha, percent_agreement
 from accord.stats.calibration import calibration_error
-from accord.stats.dawid_skene import dawid_skene
 from accord.stats.elo import elo, play
 from accord.stats.intervals import (
     cluster_mean,
@@ -29,7 +29,7 @@ from accord.stats.intervals import (
 )
 from accord.stats.learning_curve import Point, fit_curve, power_law
 from accord.stats.ranking import bradley_terry
-from accord.stats.raters import rater_skills
+from benchmarks.coverage_raters import RATERS
 
 __all__ = ["WORLDS", "covered"]
 
@@ -163,6 +163,61 @@ def calibrations(confident: float) -> World:
     return world
 
 
+def hanging(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+    """Three sources with prompts that lean one's way, all six comparisons of a prompt: θ is what a long run
+    of prompts comes to."""
+    own = np.repeat(np.arange(k), 6)
+    at = np.tile(np.array(list(combinations(range(3), 2)) * 2), (k, 1))
+    lean = draw.standard_normal((k, 3))
+    p = expit(lean[own, at[:, 0]] - lean[own, at[:, 1]])
+    fit = bradley_terry(*at.T, draw.random(6 * k) < p, items=3, clusters=own.tolist())
+    yield from ((m, 0.0) for m in fit.strengths())
+
+
+def styled(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+    """A covariate of 0.8 logits and Davidson's ties, ν = 0.5, eight comparisons a prompt."""
+    theta = np.array([0.5, 0.0, -0.5])
+    at = np.array(list(combinations(range(3), 2)))[draw.integers(0, 3, 8 * k)]
+    x = draw.standard_normal(8 * k)
+    eta = theta[at[:, 0]] - theta[at[:, 1]] + 0.8 * x
+    weights = np.column_stack([np.exp(-eta / 2), np.full(8 * k, 0.5), np.exp(eta / 2)])
+    chance = np.cumsum(weights / weights.sum(1, keepdims=True), 1)
+    y = (draw.random(8 * k)[:, None] > chance[:, :2]).sum(1) / 2
+    fit = bradley_terry(
+        *at.T, y, items=3, covariates=x[:, None], ties="davidson",
+        clusters=np.repeat(np.arange(k), 8).tolist(),
+    )  # fmt: skip
+    yield from zip(fit.covariates(), [0.8], strict=True)
+    yield fit.tie, 0.5
+
+
+def wins(p: float, ties: float) -> World:
+    """Win rates with ties of half a win, one to five comparisons a prompt; truth p."""
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        own = np.repeat(np.arange(k), draw.integers(1, 6, k))
+        at = draw.beta(p * 4, (1 - p) * 4, k)[own]
+        tie, u = draw.random(len(own)) < ties, draw.random((2, len(own)))
+        y = np.where(tie, (u < at).mean(0), u[0] < at)  # a tie where two halves disagree
+        yield robust_mean(y, own, share=True), p
+
+    return world
+
+
+def curves(more: str) -> World:
+    """Five sizes; the accuracy at twice the largest, and what they buy."""
+    sizes, law = (50, 100, 200, 400, 800), (0.85, 0.7, 0.4)
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        true = power_law(np.array([*sizes, 1600.0]), *law)
+        of = 10 * k
+        seen = [Point(n, draw.binomial(of, t) / of, of) for n, t in zip(sizes, true, strict=False)]
+        curve = fit_curve(seen, seed=int(draw.integers(1 << 30)))
+        yield (curve.at(1600), true[-1]) if more == "at" else (curve.buys(800), true[-1] - true[-2])
+
+    return world
+
+
 def ratings(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
     """Elo against what it comes to on average over worlds of the same strengths and as many games."""
     theta = np.array([1.0, 0.0, -1.0])
@@ -180,41 +235,6 @@ def sides(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
     p = np.clip(0.5 + 0.2 * draw.standard_normal(k), 0.0, 1.0)
     left = (draw.random(len(own)) < p[own]).astype(float)
     yield robust_mean(left, own), 0.5
-
-
-def raters(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
-    """Four raters' skill, taste for a side and for length, each on k pairs."""
-    skill, side = np.array([3.0, 2.0, 1.5, 1.0]), np.array([0.0, 0.0, 1.0, 0.0])
-    length = np.array([0.0, 0.8, 0.0, 0.0])
-    longer, m = draw.standard_normal((2, k))
-    pair, rater = np.repeat(np.arange(k), 4), np.tile(np.arange(4), k)
-    shown = draw.choice([-1, 1], 4 * k)
-    eta = skill[rater] * m[pair] + side[rater] * shown + length[rater] * longer[pair]
-    fit = rater_skills(
-        pair=pair, rater=rater, value=(draw.random(4 * k) < expit(eta)).astype(float), side=shown,
-        longer=longer[pair], pairs=k, raters=4,
-    )  # fmt: skip
-    for j in range(4):
-        yield from ((fit.skill(j), skill[j]), (fit.side(j), side[j]), (fit.length(j), length[j]))
-
-
-def reliabilities(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
-    """Dawid-Skene: three raters right in 0.9, 0.8 and 0.7 of k units of three values."""
-    right, truth = np.array([0.9, 0.8, 0.7]), draw.integers(0, 3, k)
-    unit, rater = np.repeat(np.arange(k), 3), np.tile(np.arange(3), k)
-    wrong = (truth[unit] + draw.integers(1, 3, 3 * k)) % 3
-    value = np.where(draw.random(3 * k) < right[rater], truth[unit], wrong)
-    fit = dawid_skene(unit, rater, value, units=k, raters=3, values=3)
-    yield from zip(fit.reliability, right, strict=True)
-
-
-def curves(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
-    """Accuracy on 40 k held-out comparisons after 50 to 1,600, and what 1,600 more would come to."""
-    n = 50 * 2.0 ** np.arange(6)
-    true = power_law(n, 0.8, 1.2, 0.45)
-    shares = draw.binomial(40 * k, true) / (40 * k)
-    fit = fit_curve([Point(int(a), float(s), 40 * k) for a, s in zip(n, shares, strict=True)])
-    yield fit.at(3200), float(power_law(np.array([3200.0]), 0.8, 1.2, 0.45)[0])
 
 
 WORLDS: dict[str, World] = {
@@ -242,17 +262,16 @@ WORLDS: dict[str, World] = {
     "strengths and differences": strengths(False, False),
     "strengths and differences, prior": strengths(True, False),
     "strengths in two groups, prior": strengths(True, True),
+    "strengths, prompts that lean": hanging,
+    "covariate and ties of strengths": styled,
     "Elo": ratings,
+    "win rate, ties, p 0.5": wins(0.5, 0.3),
+    "win rate, ties, p 0.95": wins(0.95, 0.3),
+    "learning curve, at twice the data": curves("at"),
+    "learning curve, what they buy": curves("buys"),
     "a rater's share of left, by prompts": sides,
-    "skill, side and length of 4 raters": raters,
-    "Dawid-Skene, 3 raters": reliabilities,
-    "learning curve, twice the most tried": curves,
+    **RATERS,
 }
-
-MANY = {  # several figures a world, or slow ones: a fifth of the worlds
-    "strengths and differences", "strengths and differences, prior", "strengths in two groups, prior", "Elo",
-    "skill, side and length of 4 raters", "Dawid-Skene, 3 raters", "learning curve, twice the most tried",
-}  # fmt: skip
 
 
 def covered(world: World, k: int, runs: int, seed: int = 0) -> tuple[float, int]:
@@ -267,13 +286,15 @@ def covered(world: World, k: int, runs: int, seed: int = 0) -> tuple[float, int]
 
 
 def main() -> None:
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    print("| interval | " + " | ".join(f"K = {k}" for k in SIZES) + " |")
-    print("|---" * (len(SIZES) + 1) + "|")
+    runs, part, *sizes = [*sys.argv[1:], *("500", "")[len(sys.argv) - 1 :]]
+    columns = [int(k) for k in sizes] or SIZES
+    print("| interval | " + " | ".join(f"K = {k}" for k in columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
     for name, world in WORLDS.items():
-        some = max(runs // 5, 10) if name in MANY else runs
-        cells = [f"{covered(world, k, some)[0]:.3f}" for k in SIZES]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        if part in name:
+            found = [covered(world, k, int(runs)) for k in columns]
+            cells = [f"{share:.3f}" if n else "–" for share, n in found]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from accord.core.version import __version__
 
 _WHERE = {
-    "accord.api": ("train_axes", "train_preference", "train_process", "train_reward", "train_sft"),
-    "accord.api_policy": ("Evaluation", "evaluate", "score", "train_policy"),
-    "accord.api_run": ("Finished", "Run", "run"),
+    "accord.api.evaluating": ("Evaluation", "evaluate", "score"),
+    "accord.api.policy": ("train_policy",),
+    "accord.api.run": ("Finished", "Run", "run"),
+    "accord.api.training": (
+        "train_axes", "train_preference", "train_process", "train_reward", "train_sft",
+    ),
     "accord.core.errors": (
         "AccordError", "ConfigError", "DataError", "Faults", "ModelError", "RunError", "StoreError",
         "TemplateError",
@@ -97,9 +100,16 @@ __all__ = [  # spelled out, and imported below, for type checkers and editors; a
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from accord.api import train_axes, train_preference, train_process, train_reward, train_sft
-    from accord.api_policy import Evaluation, evaluate, score, train_policy
-    from accord.api_run import Finished, Run, run
+    from accord.api.evaluating import Evaluation, evaluate, score
+    from accord.api.policy import train_policy
+    from accord.api.run import Finished, Run, run
+    from accord.api.training import (
+        train_axes,
+        train_preference,
+        train_process,
+        train_reward,
+        train_sft,
+    )
     from accord.core.errors import (
         AccordError,
         ConfigError,

@@ -20,8 +20,9 @@ from accord.lm.kernels.products import has_faster_products
 from accord.lm.model.load import load, load_shape
 from accord.lm.model.lora import Lora
 from accord.lm.trees.tree import Tree
+from accord.pipeline.folder import plan
 from accord.pipeline.recipe import read_recipe
-from accord.pipeline.runner import plan, run, stage_context
+from accord.pipeline.runner import run, stage_context
 from accord.pipeline.stage import _KINDS, StageConfig, kind_of
 from accord.pipeline.stages.sft import Sft
 from accord.pipeline.stages.sft.run import read_demonstrations

@@ -13,8 +13,9 @@ from accord.core.types import Preference, Writing
 from accord.web import tables
 from accord.web.app import create_app
 from accord.web.guard import accounts
-from accord.web.pages.annotate import BOTH, DIFFERS, ELSEWHERE, LOST, STAYS
+from accord.web.pages.annotate import BOTH, DIFFERS, ELSEWHERE, STAYS
 from accord.web.pages.arena import GONE_ON, NO_VOTE
+from accord.web.pages.question import LOST
 from accord.web.site import Site
 from accord.web.work import leases
 from accord.web.work.drafts import Elsewhere, mark_of, save_draft, uncounted

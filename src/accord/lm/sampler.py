@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from accord.core.config import Strict
+from accord.core.config import Strict, validate
+from accord.core.errors import ConfigError
 from accord.core.types import Prompt, Response
 
-__all__ = ["Sampler", "Sampling"]
+__all__ = ["Sampler", "Sampling", "sampling_of"]
 
 
 class Sampling(Strict):
@@ -40,3 +41,10 @@ class Sampler(Protocol):
         sampling: Sampling,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[list[Response]]: ...
+
+
+def sampling_of(keys: Mapping[str, Any], batch_size: int = 1) -> Sampling:
+    """What a user asked for by keys; ConfigError where a key or the batch size is wrong."""
+    if batch_size < 1:
+        raise ConfigError(f"got {batch_size}", where="batch_size", allowed=">= 1")
+    return validate(Sampling, dict(keys))

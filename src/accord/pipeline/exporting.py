@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from accord.pipeline.manifest import finished
 from accord.pipeline.report.gather import Done, Outputs
 from accord.pipeline.report.words import asked
-from accord.pipeline.runner import finished
 
 __all__ = ["about_policy"]
 

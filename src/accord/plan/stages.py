@@ -11,8 +11,9 @@ from pathlib import Path
 from accord.core.artifact import Data
 from accord.core.rundir import is_done, make_dir, read_json
 from accord.lm.model.load import load_shape
+from accord.pipeline.folder import RunFolder, plan
 from accord.pipeline.recipe import Node, Recipe
-from accord.pipeline.runner import TIMING, RunFolder, plan, run_stage, stage_context
+from accord.pipeline.runner import TIMING, run_stage, stage_context
 from accord.pipeline.stage import Stage, kind_of
 from accord.pipeline.work import Known
 from accord.plan.memory import Estimate, Shape, estimate

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.special import expit, logit, logsumexp
+from scipy.special import logsumexp
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
@@ -55,9 +55,10 @@ def dawid_skene(
     level: float = 0.95,
 ) -> DawidSkene:
     """Fit to answers: unit, rater, value [R] are numbers below `units`, `raters`, `values`. Starts from the
-    shares of votes. Intervals hold those normal in log odds, from the information in the units' scores (Louis
-    1982; Berndt et al. 1974), and those of a share of as many trials, at most the answers, with t. DataError
-    for columns of unlike length or without answers."""
+    shares of votes. Intervals are a binomial's of as many trials as the information in the units' scores has
+    them (Louis 1982; Berndt et al. 1974), at most the answers, with t. They are around the share without
+    smoothing, whose pull is as large as the error. DataError for columns of unlike length or without
+    answers."""
     u, j, k = (np.asarray(x, dtype=np.int64) for x in (unit, rater, value))
     if not len(u) == len(j) == len(k):
         raise DataError(f"columns of {len(u)}, {len(j)}, {len(k)} rows")
@@ -120,7 +121,7 @@ def _reliability(
     smoothing: float,
     level: float,
 ) -> list[Metric]:
-    """Σ_v prior[v]·confusion[j, v, v], with an interval by the delta method from the logits of all rows."""
+    """Σ_v prior[v]·confusion[j, v, v], its error by the delta method from the logits of all rows."""
     raters, v, _ = confusion_JVV.shape
     answers_J = np.bincount(j, minlength=raters)
     value_J = np.einsum("v,jvv->j", prior_V, confusion_JVV)
@@ -140,7 +141,8 @@ def _reliability(
         at = slice(row * v, row * v + v)
         information[at, at] += max(smoothing, 1e-6) * v * (np.diag(p) - np.outer(p, p))
     covariance = np.linalg.pinv(information, rcond=1e-12, hermitian=True)
-    z, made = quantile(level), []
+    right_J = np.bincount(j, posterior_UV[u, k], raters)
+    made = []
     for i in range(raters):
         slope = np.zeros(size)
         for t in range(v):
@@ -151,16 +153,17 @@ def _reliability(
         if n == 0:
             made.append(Metric(value=None, n=0, level=level, note="no answers"))
             continue
-        centre = float(logit(np.clip(value, 1e-9, 1 - 1e-9)))
-        se = max(float(np.sqrt(slope @ covariance @ slope)), 1e-9)
-        half = z * se / max(value * (1 - value), 1e-12)
+        variance = max(float(slope @ covariance @ slope), 1e-12)
         # with few units the curvature is as uncertain as what it is of: at most the trials answered, t
-        trials = min(value * (1 - value) / se**2, n) * (z / quantile(level, max(n - 1, 1))) ** 2
-        low, high = binomial_interval(value, max(trials, 1e-3), level)
-        low, high = min(low, float(expit(centre - half))), max(high, float(expit(centre + half)))
+        wide = quantile(level) / quantile(level, max(n - 1, 1))
+        trials = max(min(value * (1 - value) / variance, n) * wide**2, 1e-3)
+        low, high = binomial_interval(min(float(right_J[i]) / n, 1.0), trials, level)
         made.append(
-            Metric(value=value, low=low, high=high, n=n, level=level, method="information, share")
-        )
+            Metric(
+                value=value, low=min(low, value), high=max(high, value), n=n, level=level,
+                method="information",
+            )
+        )  # fmt: skip
     return made
 
 

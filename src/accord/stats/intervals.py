@@ -140,12 +140,13 @@ def _worth(
     no is rare few clusters make the error: its degrees of freedom are then those of its own kurtosis. Kish's
     number of equal clusters where all rows say the same."""
     share, n = float(x.mean()), len(x)
-    if share in (0.0, 1.0):
+    squares_K = np.bincount(own, x - share) ** 2
+    level_by_chance = squares_K.sum() < 1e-18 and not (binary and np.ptp(x) > 0)
+    if share in (0.0, 1.0) or level_by_chance:
         return n**2 / float((np.bincount(own) ** 2).sum())
     most = 2.0 * n if binary else math.inf
-    squares_K = np.bincount(own, x - share) ** 2
     if squares_K.sum() < 1e-18:
-        return min(most, 1e9)
+        return most
     spread = float((squares_K**2).sum() / squares_K.sum() ** 2 - 1 / len(squares_K))
     df = min(df, 2 / max(spread, 1e-9))
     wide = quantile(level) / quantile(level, df)

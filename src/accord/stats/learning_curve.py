@@ -75,7 +75,8 @@ class Curve:
         return np.asarray(c_B - a_B * float(n) ** -b_B, dtype=float)
 
     def _metric(self, value: float, drawn_B: Array) -> Metric:
-        low, high = np.quantile(drawn_B, [0.5 - self.level / 2, 0.5 + self.level / 2])
+        ends = [0.5 - self.level / 2, 0.5 + self.level / 2]
+        low, high = np.quantile(drawn_B, ends, method="weibull")
         return Metric(
             value=value,
             low=min(float(low), value),

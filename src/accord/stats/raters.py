@@ -18,67 +18,62 @@ Legend: R votes, P pairs, J raters, G nodes of the integral.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, sparse, stats
-from scipy.special import expit, logsumexp
+from scipy import optimize, sparse
+from scipy.special import expit
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
 from accord.stats.resampling import Floats, quantile
+from accord.stats.votes import (
+    NODES_G,
+    NORMAL_G,
+    PRIOR_MEAN,
+    PRIOR_SD,
+    Votes,
+    better,
+    better_slope,
+    likelihoods,
+    loss,
+    mass,
+    scores,
+)
 
 __all__ = ["Skills", "rater_skills", "reliability_of"]
 
-NODES_G = np.linspace(-4.2, 4.2, 29)
-STEP = NODES_G[1] - NODES_G[0]
-NORMAL_G = stats.norm.pdf(NODES_G) / stats.norm.pdf(NODES_G).sum()
-PSEUDO_PAIRS, MASS_STEPS = 10.0, 25  # of the distribution of m, once raters are known
-PRIOR_MEAN, PRIOR_SD = (
-    np.array([1.0, 0.0, 0.0]),
-    3.0,
-)  # says little, keeps a rater of five votes finite
-CHUNK = 40_000  # votes at a time
 FAR = 3.0  # standard errors from the centre at which a rater has no say in it
 ENOUGH = 3  # raters needed to tell skill, and to tell a length bias from what is common
 
 
 @dataclass(frozen=True)
-class Votes:
-    """Sorted by pair; `start_P` is where each pair begins."""
+class Taste:
+    """γ, its slope in the parameters [3J], of how many raters it is the mean; and what it would be if all
+    that they like were quality, for where they are too few to tell."""
 
-    start_P: NDArray[np.int64]
-    rater_R: NDArray[np.int64]
-    value_R: Floats
-    side_R: Floats
-    longer_R: Floats
-    mass_G: Floats  # distribution of m
-
-    def chunks(self) -> Iterator[tuple[slice, slice, NDArray[np.int64]]]:
-        """(pairs, votes, the votes' pair counted from the chunk's first)."""
-        ends_P = np.append(self.start_P[1:], len(self.rater_R))
-        low = 0
-        while low < len(ends_P):
-            high = max(low + 1, int(np.searchsorted(ends_P, self.start_P[low] + CHUNK, "right")))
-            n_P = ends_P[low:high] - self.start_P[low:high]
-            votes = slice(int(self.start_P[low]), int(ends_P[high - 1]))
-            yield slice(low, high), votes, np.repeat(np.arange(high - low), n_P)
-            low = high
+    gamma: float
+    slope: Floats
+    raters: int
+    instead: float
 
 
 @dataclass(frozen=True)
 class Skills:
     """The fit: parameters [J, 3] (skill, side, length) and their covariance [3J, 3J]; γ; for each pair
     P(first is better), given the votes. Without a pair judged twice only sides say anything, and without
-    three raters a length bias can't be told from quality: such figures are undefined."""
+    three raters a length bias can't be told from quality: such figures are undefined. `moved` says of weights
+    [P] by how much each pair moved Σ weight·better through the fit [P], and how much more that would be if
+    all that raters like were quality (0 where γ is known)."""
 
     values_J3: Floats
     covariance: Floats
     gamma: Metric
     better_P: Floats
+    moved: Callable[[Floats], tuple[Floats, float]]
     mass_G: Floats
     votes_J: NDArray[np.int64]
     clusters_J: NDArray[np.int64]  # that each rater's votes come from
@@ -153,43 +148,41 @@ def rater_skills(
     it lost, 1/2 for a tie. side [R]: 1 when the first was shown left, -1 right, 0 unknown. longer [R]: how
     much longer the first is, any unit. clusters [P]: what hangs together (a prompt); by default each pair
     for itself. Intervals are t with one degree of freedom less than a rater has clusters, from the sandwich
-    of scores by cluster (White 1982), no narrower than the information has them.
+    of scores by cluster (White 1982), no narrower than the information has them: wide, holding 0.99
+    or more, where a rater has fewer than about 30 clusters.
     """
-    columns = [np.asarray(x) for x in (pair, rater, value, side, longer)]
-    if len({len(c) for c in columns}) > 1:
-        raise DataError(f"columns of {', '.join(str(len(c)) for c in columns)} rows")
-    order = np.argsort(columns[0], kind="stable")
-    pair_R = columns[0][order].astype(np.int64)
-    seen_P, start_P = np.unique(pair_R, return_index=True)
-    columns = [c[order] for c in columns[1:]]
-    votes = Votes(
-        start_P,
-        columns[0].astype(np.int64),
-        columns[1].astype(float),
-        columns[2].astype(float),
-        columns[3].astype(float),
-        NORMAL_G,
-    )
+    seen_P, votes = _by_pair(pair, rater, value, side, longer)
+    start_P = votes.start_P
     votes_J = np.bincount(votes.rater_R, minlength=raters)
     fit = optimize.minimize(
-        lambda x: _loss(x.reshape(-1, 3), votes),
+        lambda x: loss(x.reshape(-1, 3), votes),
         np.tile(PRIOR_MEAN, raters),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": 500, "ftol": 1e-11, "gtol": 1e-6 * max(100.0, len(pair_R))},
+        options={"maxiter": 500, "ftol": 1e-11, "gtol": 1e-6 * max(100.0, len(votes.rater_R))},
     )
     raw_J3 = fit.x.reshape(-1, 3)
     own = np.arange(len(seen_P))
     if clusters is not None:
         own = np.unique(np.asarray(clusters)[seen_P], return_inverse=True)[1]
-    raw_cov = _covariance(raw_J3, votes, own)
-    gamma, values_J3, turn = _common(raw_J3, raw_cov, votes_J)
+    raw_cov, inverse = _covariance(raw_J3, votes, own)
+    taste, values_J3, turn = _common(raw_J3, raw_cov, votes_J)
     covariance = turn @ raw_cov @ turn.T
-    like_PG = _likelihoods(raw_J3, votes)
-    mass_G = _mass(like_PG, votes.mass_G)
+    like_PG = likelihoods(raw_J3, votes)
+    mass_G = mass(like_PG, votes.mass_G)
+    longer_P = votes.longer_R[start_P]
+    seen_better_P = better(like_PG * mass_G, taste.gamma * longer_P)
     better_P = np.full(pairs, np.nan)
-    better_P[seen_P] = _better(like_PG * mass_G, gamma[0] * votes.longer_R[start_P])
-    most = int(np.diff(np.append(start_P, len(pair_R))).max(initial=0))
+    better_P[seen_P] = seen_better_P
+    shaped = replace(votes, mass_G=mass_G)
+
+    def moved(weight_P: Floats) -> tuple[Floats, float]:
+        by_P, of_P = np.zeros(pairs), weight_P[seen_P]
+        by_P[seen_P] = _influence(raw_J3, inverse, taste, of_P, shaped)
+        other_P = better(like_PG * mass_G, taste.instead * longer_P)
+        return by_P, float(of_P @ (other_P - seen_better_P))
+
+    most = int(np.diff(np.append(start_P, len(votes.rater_R))).max(initial=0))
     notes = (
         []
         if (votes_J > 0).sum() >= ENOUGH
@@ -198,8 +191,9 @@ def rater_skills(
     return Skills(
         values_J3=values_J3,
         covariance=covariance,
-        gamma=_gamma(gamma, len(seen_P), level),
+        gamma=_gamma(taste, raw_cov, len(seen_P), level),
         better_P=better_P,
+        moved=moved,
         mass_G=mass_G,
         votes_J=votes_J,
         clusters_J=_clusters(votes, own, raters),
@@ -210,6 +204,18 @@ def rater_skills(
     )
 
 
+def _by_pair(pair: ArrayLike, *of_R: ArrayLike) -> tuple[NDArray[np.int64], Votes]:
+    """The pairs there are votes on, and (rater, value, side, longer) sorted by them."""
+    pair_R, *columns = (np.asarray(x) for x in (pair, *of_R))
+    sizes = [len(c) for c in (pair_R, *columns)]
+    if len(set(sizes)) > 1:
+        raise DataError(f"columns of {', '.join(map(str, sizes))} rows")
+    order = np.argsort(pair_R, kind="stable")
+    seen_P, start_P = np.unique(pair_R[order].astype(np.int64), return_index=True)
+    rater_R, value_R, side_R, longer_R = (c[order].astype(float) for c in columns)
+    return seen_P, Votes(start_P, rater_R.astype(np.int64), value_R, side_R, longer_R, NORMAL_G)
+
+
 def _clusters(votes: Votes, own_P: NDArray[np.int64], raters: int) -> NDArray[np.int64]:
     n_P = np.diff(np.append(votes.start_P, len(votes.rater_R)))
     cluster_R = np.repeat(own_P, n_P)
@@ -217,114 +223,53 @@ def _clusters(votes: Votes, own_P: NDArray[np.int64], raters: int) -> NDArray[np
     return np.bincount(met // (int(own_P.max(initial=0)) + 1), minlength=raters)
 
 
-def _gamma(found: tuple[float, float], n: int, level: float) -> Metric:
-    value, se = found
-    if se == 0:
+def _gamma(taste: Taste, cov: Floats, n: int, level: float) -> Metric:
+    """t with one degree of freedom less than raters: it is a mean over them."""
+    if taste.raters < ENOUGH:
         note = f"fewer than {ENOUGH} raters of known skill: a taste can't be told from quality"
         return Metric(value=None, n=n, level=level, note=note)
-    half = quantile(level) * se
+    half = quantile(level, taste.raters - 1) * float(np.sqrt(taste.slope @ cov @ taste.slope))
+    value = taste.gamma
     return Metric(value=value, low=value - half, high=value + half, n=n, level=level)
 
 
-def _nodes(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Floats]:
-    """For a chunk: log P(votes, m) [P, G], and 'value less expected' [R, G]."""
-    pairs, rows, _ = at
-    skill_R, side_R, length_R = x_J3[votes.rater_R[rows]].T
-    bias_R = side_R * votes.side_R[rows] + length_R * votes.longer_R[rows]
-    eta_RG = skill_R[:, None] * NODES_G + bias_R[:, None]
-    y_R1 = votes.value_R[rows, None]
-    small_RG = np.exp(
-        -np.abs(eta_RG)
-    )  # numpy's exp and log are several times as fast as scipy's expit
-    ll_RG = np.maximum(-eta_RG, 0.0)
-    ll_RG += np.log(1 + small_RG)
-    ll_RG += (1 - y_R1) * eta_RG  # -[y·log σ(η) + (1-y)·log σ(-η)]
-    first = votes.start_P[pairs] - rows.start
-    joint_PG = np.log(votes.mass_G) - np.add.reduceat(ll_RG, first, axis=0)
-    win_RG = np.where(eta_RG > 0, 1.0, small_RG) / (1 + small_RG)
-    return joint_PG, y_R1 - win_RG
-
-
-def _likelihoods(x_J3: Floats, votes: Votes) -> Floats:
-    """P(votes of a pair | m) at each node, as a share of the pair's largest: [P, G]."""
-    found = [np.zeros((0, len(NODES_G)))]
-    for at in votes.chunks():
-        log_PG = _nodes(x_J3, votes, at)[0] - np.log(votes.mass_G)
-        found.append(np.exp(log_PG - log_PG.max(1, keepdims=True)))
-    return np.concatenate(found)
-
-
-def _mass(like_PG: Floats, mass_G: Floats) -> Floats:
-    """The distribution of m: the mean posterior, made symmetric, with a few pairs of the normal, until it
-    stays."""
-    for _ in range(MASS_STEPS):
-        before_G = mass_G
-        total_G = PSEUDO_PAIRS * NORMAL_G + mass_G * ((1 / (like_PG @ mass_G)) @ like_PG)
-        mass_G = (total_G + total_G[::-1]) / (2 * total_G.sum())
-        if np.abs(mass_G - before_G).sum() < 2e-3:
-            break
-    return np.asarray(mass_G)
-
-
-def _scores(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Floats]:
-    """Log-likelihood of each pair [P], and the slope in (skill, side, length) of each vote's rater [R, 3]."""
-    _, rows, own_R = at
-    joint_PG, miss_RG = _nodes(x_J3, votes, at)
-    ll_P = logsumexp(joint_PG, axis=1)
-    weighted_RG = np.exp(joint_PG - ll_P[:, None])[own_R] * miss_RG
-    miss_R = weighted_RG.sum(1)
-    slopes = (weighted_RG @ NODES_G, miss_R * votes.side_R[rows], miss_R * votes.longer_R[rows])
-    return ll_P, np.column_stack(slopes)
-
-
-def _loss(x_J3: Floats, votes: Votes) -> tuple[float, Floats]:
-    away_J3 = (x_J3 - PRIOR_MEAN) / PRIOR_SD
-    total, slope_J3 = (away_J3**2).sum() / 2, away_J3 / PRIOR_SD
-    for at in votes.chunks():
-        ll_P, slopes_R3 = _scores(x_J3, votes, at)
-        total -= ll_P.sum()
-        for kind in range(3):
-            slope_J3[:, kind] -= np.bincount(votes.rater_R[at[1]], slopes_R3[:, kind], len(x_J3))
-    return float(total), slope_J3.ravel()
-
-
-def _covariance(x_J3: Floats, votes: Votes, cluster_P: NDArray[np.int64]) -> Floats:
-    """H⁻¹ S H⁻¹: H the sum over pairs of their scores' squares (the information) and the prior's curvature,
-    S the same by cluster."""
+def _covariance(x_J3: Floats, votes: Votes, cluster_P: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """H⁻¹ S H⁻¹ and H⁻¹: H the sum over pairs of their scores' squares (the information) and the prior's
+    curvature, S the same by cluster."""
     size = x_J3.size
     prior = np.eye(size) / PRIOR_SD**2
     by_cluster: Any = sparse.csr_array((int(cluster_P.max(initial=-1)) + 1, size))
     information = prior.copy()
     for at in votes.chunks():
         pairs, rows, own_R = at
-        _, slopes_R3 = _scores(x_J3, votes, at)
+        _, slopes_R3 = scores(x_J3, votes, at)
         column = 3 * votes.rater_R[rows, None] + np.arange(3)
         n = pairs.stop - pairs.start
         place = (np.repeat(own_R, 3), column.ravel())
-        scores = sparse.coo_array((slopes_R3.ravel(), place), shape=(n, size)).tocsr()
-        information += (scores.T @ scores).toarray()
+        by_pair = sparse.coo_array((slopes_R3.ravel(), place), shape=(n, size)).tocsr()
+        information += (by_pair.T @ by_pair).toarray()
         member = (np.ones(n), (cluster_P[pairs], np.arange(n)))
         shape = (by_cluster.shape[0], n)
-        by_cluster = by_cluster + sparse.coo_array(member, shape=shape).tocsr() @ scores
+        by_cluster = by_cluster + sparse.coo_array(member, shape=shape).tocsr() @ by_pair
     k = max(by_cluster.shape[0], 2)
     middle = (by_cluster.T @ by_cluster).toarray() * (k / (k - 1)) + prior
     inverse = np.linalg.inv(information)
     found = np.asarray(inverse @ middle @ inverse)
     short_J = np.sqrt(np.maximum(np.diag(inverse) / np.maximum(np.diag(found), 1e-300), 1.0))
-    return np.asarray(found * np.outer(short_J, short_J))
+    return np.asarray(found * np.outer(short_J, short_J)), np.asarray(inverse)
 
 
-def _common(
-    x_J3: Floats, cov: Floats, votes_J: NDArray[np.int64]
-) -> tuple[tuple[float, float], Floats, Floats]:
-    """γ and its standard error; parameters with length turned to what is each rater's own; and the matrix
-    that turns the covariance with them."""
+def _common(x_J3: Floats, cov: Floats, votes_J: NDArray[np.int64]) -> tuple[Taste, Floats, Floats]:
+    """The taste that most raters share; parameters with length turned to what is each rater's own; and the
+    matrix that turns the covariance with them."""
     raters, turn = len(x_J3), np.eye(x_J3.size)
     skill_J, length_J = x_J3[:, 0], x_J3[:, 2]
     spread_J = np.sqrt(np.diag(cov))
     known = np.flatnonzero((votes_J > 0) & (skill_J > 2 * spread_J[0::3]))
     if len(known) < ENOUGH:
-        return (0.0, 0.0), x_J3.copy(), turn
+        say_J = (votes_J > 0) / np.maximum(spread_J[2::3], 1e-12) ** 2
+        all_of_it = float(say_J @ (skill_J * length_J) / max(say_J @ skill_J**2, 1e-12))
+        return Taste(0.0, np.zeros(x_J3.size), len(known), all_of_it), x_J3.copy(), turn
     ratio = length_J[known] / skill_J[known]
     se = spread_J[2::3][known] / skill_J[known]
     centre = float(np.median(ratio))
@@ -343,10 +288,19 @@ def _common(
         turn[3 * j + 2, 3 * j] -= centre
     own_J3 = x_J3.copy()
     own_J3[:, 2] -= centre * skill_J
-    return (centre, float(np.sqrt(slope @ cov @ slope))), own_J3, turn
+    return Taste(centre, slope, len(known), centre), own_J3, turn
 
 
-def _better(joint_PG: Floats, gained_P: Floats) -> Floats:
-    """P(m + gained > 0 | votes) by pair; the node that 0 falls on is shared."""
-    right_PG = np.clip((NODES_G + gained_P[:, None]) / STEP + 0.5, 0.0, 1.0)
-    return np.asarray(np.einsum("pg,pg->p", joint_PG, right_PG) / joint_PG.sum(1))
+def _influence(
+    x_J3: Floats, inverse: Floats, taste: Taste, weight_P: Floats, votes: Votes
+) -> Floats:
+    """By how much each pair moves Σ weight·better through the raters' parameters, γ among them: its score
+    times H⁻¹ and the slope (Deville 1999)."""
+    slope, by_gamma = better_slope(x_J3, taste.gamma, weight_P, votes)
+    along_J3 = (inverse @ (slope + by_gamma * taste.slope)).reshape(-1, 3)
+    found = np.zeros(len(weight_P))
+    for at in votes.chunks():
+        pairs, rows, own_R = at
+        by_R = (scores(x_J3, votes, at)[1] * along_J3[votes.rater_R[rows]]).sum(1)
+        found[pairs] = np.bincount(own_R, by_R, pairs.stop - pairs.start)
+    return found

@@ -9,9 +9,10 @@ is unknown, and it is measured: two small forward passes, counting the bytes aut
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,7 @@ __all__ = [
     "budget",
     "device_of_choice",
     "kept_bytes",
+    "measuring",
     "micro_batch",
     "overhead",
     "peak",
@@ -136,6 +138,15 @@ def peak(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextlib.contextmanager
+def measuring() -> Iterator[Callable[[], int]]:
+    """Gives up what is freed and begins measuring anew; the most bytes held since."""
+    device = device_of_choice()
+    release_freed_memory()  # what the work before held
+    reset_peak(device)
+    yield lambda: peak(device)
 
 
 def kept_bytes(run: Callable[[], Tensor], parameters: Sequence[Tensor]) -> int:

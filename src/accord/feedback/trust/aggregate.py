@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import Edge, Frozen, Group, Metric
@@ -20,15 +21,20 @@ from accord.feedback.trust.quality import fit_skills
 from accord.stats.agreement import percent_agreement
 from accord.stats.intervals import robust_mean
 from accord.stats.raters import Skills
+from accord.stats.resampling import Floats
 from accord.store import Items, Snapshot
 from accord.store.snapshot.pairs import Ties
 
 __all__ = [
     "Noise",
     "flip_rate",
+    "majority_noise",
     "noise",
     "soft_groups",
 ]
+
+
+Ints = NDArray[np.int64]
 
 
 class Noise(Frozen):
@@ -96,9 +102,10 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
 
     Two raters who err with the same rate ε, each for himself, agree with probability a = (1-ε)² + ε², so
     ε = (1 - √(2a - 1)) / 2; raters of unlike skill and pairs of unlike difficulty make that a little high.
-    A majority is wrong with probability 1 - P(it is better | votes), averaged over pairs; its interval is
-    over prompts, for raters as they were fitted. `smoothing` is the first where most pairs have one vote,
-    else the second.
+    A majority is wrong with probability 1 - P(it is better | votes), averaged over pairs; its interval
+    allows for prompts, for what the fit of the raters owes to them, and where γ can't be told for both
+    that all of what raters like is quality and that none is. `smoothing` is the first where most pairs
+    have one vote, else the second.
     """
     one = Metric(value=None, n=0, level=level, note="no comparisons")
     if skills is None or not skills.judged_twice:
@@ -107,9 +114,7 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
         return Noise(vote=one, majority=one, judged_once=one, smoothing=one)
     vote = flip_rate(percent_agreement(_decided_by_pair(cast), level=level))
     share_P = np.bincount(cast.pair_R, cast.value_R) / np.bincount(cast.pair_R)
-    decided = np.flatnonzero(share_P != 0.5)
-    right_P = np.where(share_P > 0.5, skills.better_P, 1 - skills.better_P)[decided]
-    majority = robust_mean(1 - right_P, cast.prompt_P[decided], level=level, share=True)
+    majority = majority_noise(share_P, cast.prompt_P, skills, level)
     once_P = (np.bincount(cast.pair_R) == 1).astype(float)
     judged_once = robust_mean(once_P, cast.prompt_P, level=level)
     mostly_once = once_P.mean() > 0.5
@@ -122,6 +127,24 @@ def noise(cast: Ballots, skills: Skills | None, *, level: float = 0.95) -> Noise
         judged_once=judged_once,
         smoothing=chosen.model_copy(update={"note": note}),
     )
+
+
+def majority_noise(share_P: Floats, prompt_P: Ints, skills: Skills, level: float) -> Metric:
+    """How often the side with most votes is wrong, of pairs whose first response had a share of the votes."""
+    side_P = np.sign(share_P - 0.5)
+    decided = side_P != 0
+    if not decided.any():
+        return Metric(value=None, n=0, level=level, note="no majority")
+    wrong_P = np.where(side_P > 0, 1 - skills.better_P, skills.better_P)
+    value = float(wrong_P[decided].mean())
+    by_fit_P, untold = skills.moved(-side_P / decided.sum())
+    by_itself_P = np.where(decided, wrong_P - value, 0.0) / decided.sum()
+    moved_P = (by_itself_P + by_fit_P) * len(side_P)
+    found = robust_mean(value + moved_P - moved_P.mean(), prompt_P, level=level, share=True)
+    if found.low is None or found.high is None:
+        return found
+    low, high = max(found.low + min(untold, 0.0), 0.0), min(found.high + max(untold, 0.0), 1.0)
+    return found.model_copy(update={"low": low, "high": high, "n": int(decided.sum())})
 
 
 def _decided_by_pair(cast: Ballots) -> list[list[float]]:

@@ -27,8 +27,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from accord.core.config import validate
-from accord.core.errors import ConfigError, ModelError, door
+from accord.core.errors import ModelError, door
 from accord.core.hashing import content_hash
 from accord.core.keys import SamplingKeys
 from accord.core.messages import Prompt, Response, as_prompts
@@ -149,12 +148,10 @@ class LanguageModel:
         keys: Mapping[str, Any],
     ) -> list[list[Response]]:
         from accord.lm.sample import LocalSampler
-        from accord.lm.sampler import Sampling
+        from accord.lm.sampler import sampling_of
 
-        if batch_size < 1:
-            raise ConfigError(f"got {batch_size}", where="batch_size", allowed=">= 1")
-        sampler = LocalSampler(self, batch_size=batch_size)
-        return sampler(as_prompts(prompts), validate(Sampling, dict(keys)), on_progress)
+        how = sampling_of(keys, batch_size)
+        return LocalSampler(self, batch_size=batch_size)(as_prompts(prompts), how, on_progress)
 
     def export(self, folder: str | Path, **how: Any) -> Path:
         """`accord.export_model` of this model: a plain transformers folder."""

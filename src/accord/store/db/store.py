@@ -14,6 +14,7 @@ about, is found (tags, facts and sampling settings describe; no id covers them).
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -147,6 +148,11 @@ class Store:
         with self._db.reading() as connection:
             found = connection.execute(sa.select(schema.prompts).order_by(schema.prompts.c.id))
             return [rows.to_prompt(row) for row in found]
+
+    def tags(self, ids: Collection[str]) -> dict[str, dict[str, str]]:
+        """Tags of these prompts, by id."""
+        found = self._db.columns(schema.prompts, "id", ids, "id", "tags")
+        return {id: json.loads(text) for id, text in found}
 
     def responses(self) -> list[tuple[str, Response]]:
         """All responses with their prompt's id, by response id."""

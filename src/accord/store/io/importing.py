@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,7 +31,6 @@ from accord.core.types import (
     Rater,
     Response,
 )
-from accord.store.db import schema
 from accord.store.db.store import Store
 from accord.store.io.conversations import Said
 from accord.store.io.foreign.reading import Foreign, read_foreign
@@ -310,8 +308,7 @@ def _add(job: _Job, batch: list[tuple[str, Row, Any]], skip_bad: bool) -> None:
 def _count_untagged(job: _Job, prompts: Mapping[str, Prompt]) -> None:
     """Tags of a prompt that was in the store already are not kept: say so."""
     tagged = {id: p.tags for id, p in prompts.items() if p.tags}
-    found = job.store.database.columns(schema.prompts, "id", tagged, "id", "tags")
-    kept = {id: json.loads(text) for id, text in found}
+    kept = job.store.tags(tagged)
     job.report.untagged += sum(not tags.items() <= kept[id].items() for id, tags in tagged.items())
 
 

@@ -26,7 +26,7 @@ from accord.core.hashing import canonical_json
 from accord.core.types import Answer, Judgment, Prompt, Question, Response
 from accord.feedback.study import assignment
 from accord.feedback.study.definition import Ask, Study
-from accord.store.db import rows, schema
+from accord.store.db import schema
 from accord.web import tables
 from accord.web.guard.accounts import Who
 from accord.web.site import Site, new_id, rater_of
@@ -115,15 +115,11 @@ def _question(row: Any) -> Question:
 
 def _lease(site: Site, study: Study, row: Any) -> Lease:
     question = _question(row)
-    prompt = site.one(sa.select(schema.prompts).where(schema.prompts.c.id == row.prompt))
-    found = site.all(
-        sa.select(schema.responses).where(schema.responses.c.id.in_(question.responses))
-    )
-    responses = {r.id: rows.to_response(r) for r in found}
+    prompt, responses = site.asked(row.prompt, question.responses)
     return Lease(
         id=row.id, state=row.state, judgment=row.judgment, order=tuple(json.loads(row.shown)),
         question=question, study_question=row.question, ask=study.questions[row.block],
-        prompt=rows.to_prompt(prompt), responses=tuple(responses[i] for i in question.responses),
+        prompt=prompt, responses=responses,
         guideline=int(row.guideline.removeprefix("v")),
         draft=json.loads(row.draft or "{}"),
     )  # fmt: skip

@@ -21,7 +21,7 @@ def _without_password(answers: str | None) -> str | None:
 
 @stage(
     "ask", version=2, reads={"policy": Policy, "data": Data}, gives=Round, run=f"{__name__}.run:run",
-    work=f"{__name__}.run:work",
+    work=f"{__name__}.work:work",
 )  # fmt: skip
 class Ask(StageConfig):
     """Fresh answers of a policy to the prompts of `data`, judged, on top of the judgments there: the next

@@ -1,4 +1,4 @@
-"""Training on data from Python: five functions, one way to say how (`accord.api_policy` has the sixth).
+"""Training on data from Python: five functions, one way to say how (`accord.api.policy` has the sixth).
 
 policy = accord.load("HuggingFaceTB/SmolLM2-135M-Instruct")
 result = accord.train_preference(policy, pairs, loss={"name": "dpo", "beta": 0.1}, lr=5e-5,
@@ -12,60 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
-from accord.core.config import validate
-from accord.core.errors import AccordError, ConfigError, door, gather, raise_all
-from accord.core.keys import LoraKeys, OptimiseKeys
-from accord.core.rundir import hold, make_dir
+from accord.api.arguments import Average, Progress, TuneLike, one_of, shared
+from accord.core.errors import door
+from accord.core.keys import OptimiseKeys
 from accord.core.types import Demonstration, Group, LabelledResponse, LabelledSteps, Pair
 from accord.lm.model.load import LanguageModel
-from accord.lm.model.lora import Lora
 from accord.train import axes, preference, process, reward, sft
-from accord.train.data import Limits
-from accord.train.edges import Average
-from accord.train.optimise import Optimise, Progress
 from accord.train.trainee import Trained
 
 __all__ = ["train_axes", "train_preference", "train_process", "train_reward", "train_sft"]
-
-TuneLike = Lora | LoraKeys | Literal["full"] | None
-
-
-def _settings(
-    run_dir: str | Path, tune: TuneLike, keys: dict[str, Any], data: Sequence[Any]
-) -> dict[str, Any]:
-    """The arguments the training functions share, checked."""
-    if not len(data):
-        raise ConfigError("there is nothing to train on", mend="check the filters of the snapshot")
-    limits = {k: keys.pop(k) for k in Limits.model_fields if k in keys}
-    known = [*Optimise.model_fields, *Limits.model_fields]
-    faults: list[AccordError] = [
-        ConfigError(f"unknown argument {name!r}", allowed=", ".join(known))
-        for name in sorted(set(keys) - set(known))
-    ]
-    found: dict[str, Any] = {}
-    with gather(faults):
-        found["tune"] = tuning(tune)
-    with gather(faults):
-        found["optimise_with"] = validate(Optimise, {k: v for k, v in keys.items() if k in known})
-    with gather(faults):
-        found["limits"] = validate(Limits, limits)
-    raise_all(faults)
-    return {**found, "run_dir": make_dir(Path(run_dir))}
-
-
-def tuning(tune: TuneLike) -> Lora | Literal["full"]:
-    if isinstance(tune, Mapping) or tune is None:
-        return validate(Lora, dict(tune or {}), where="tune")
-    if not isinstance(tune, Lora) and tune != "full":
-        raise ConfigError(
-            f"{tune!r} is no way to tune", where="tune", allowed="full, or LoRA's keys"
-        )
-    return tune
-
-
-def one_of(key: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"unknown {key} {value!r}", where=key, allowed=", ".join(allowed))
 
 
 @door
@@ -106,8 +61,7 @@ def train_sft(
         ModelError: a model that can't be trained so.
         RunError: a run_dir of another training, or a loss that is not finite.
     """
-    settings = _settings(run_dir, tune, {**how}, demonstrations)
-    with hold(settings["run_dir"]):
+    with shared(run_dir, tune, {**how}, demonstrations) as settings:
         return sft.train_sft(
             policy,
             demonstrations,
@@ -163,8 +117,7 @@ def train_reward(
         RunError: a run_dir of another training, or a loss that is not finite.
     """
     one_of("average", average, get_args(Average))
-    settings = _settings(run_dir, tune, {**how}, comparisons)
-    with hold(settings["run_dir"]):
+    with shared(run_dir, tune, {**how}, comparisons) as settings:
         return reward.train_reward(
             policy,
             comparisons,
@@ -224,8 +177,7 @@ def train_preference(
     """
     one_of("average", average, get_args(Average))
     one_of("share", share, ("prompt", "pair"))
-    settings = _settings(run_dir, tune, {**how}, comparisons)
-    with hold(settings["run_dir"]):
+    with shared(run_dir, tune, {**how}, comparisons) as settings:
         return preference.train_preference(
             policy,
             comparisons,
@@ -276,9 +228,8 @@ def train_process(
         ModelError: a model that can't be trained so.
         RunError: a run_dir of another training, or a loss that is not finite.
     """
-    settings = _settings(run_dir, tune, {**how}, steps)
     more: dict[str, Any] = {"eval_on": eval_on, "seed": seed, "trackers": trackers}
-    with hold(settings["run_dir"]):
+    with shared(run_dir, tune, {**how}, steps) as settings:
         return process.train_process(policy, steps, on_step=on_step, **more, **settings)
 
 
@@ -320,9 +271,8 @@ def train_axes(
         ModelError: a model that can't be trained so.
         RunError: a run_dir of another training, or a loss that is not finite.
     """
-    settings = _settings(run_dir, tune, {**how}, [g for gs in comparisons.values() for g in gs])
     more: dict[str, Any] = {"eval_on": eval_on, "seed": seed, "trackers": trackers}
-    with hold(settings["run_dir"]):
+    with shared(run_dir, tune, {**how}, [g for gs in comparisons.values() for g in gs]) as settings:
         return axes.train_axes(
             policy, comparisons, average=average, on_step=on_step, **more, **settings
         )

@@ -1,4 +1,4 @@
-"""The reviewers' pages: progress, agreement, raters, disputed questions side by side."""
+"""Disputed and flagged questions side by side, and the adjudicator's answers to them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from accord.core.errors import DataError
-from accord.core.types import Judgment, Question
-from accord.store.db import rows, schema
+from accord.core.types import Judgment, Prompt, Question
+from accord.store.db import schema
 from accord.web import tables
 from accord.web.guard import audit
 from accord.web.guard.security import Checked, Form, Here, may
 from accord.web.pages import texts
-from accord.web.pages.answers import answer_of, fields_of, groups_of, options_of, said_in
+from accord.web.pages.answers import answer_of, fields_of, groups_of, options_of, said, said_in
 from accord.web.pages.render import page
 from accord.web.site import rater_of
 from accord.web.work import quality
@@ -26,7 +26,6 @@ from accord.web.work.judgments import keep
 __all__ = ["router"]
 
 router = APIRouter(include_in_schema=False, prefix="/studies/{study}")
-Reader = Annotated[Here, Depends(may("look"))]
 Adjudicator = Annotated[Here, Depends(may("adjudicate"))]
 Q, F = tables.study_questions, tables.flags
 MOST = 200
@@ -34,28 +33,6 @@ DIFFERS = (
     "This question was decided since you opened it, and otherwise. The decision stands until you replace it: "
     "what you chose and wrote is below."
 )
-
-
-@router.get("")
-def overview(request: Request, here: Reader) -> Response:
-    """How far the study is, and how far people agree."""
-    given = quality.answers(here.site, here.study.name)
-    return page(
-        request, "overview.html", here.who, here=here,
-        progress=quality.progress(here.site, here.study.name), agreement=quality.agreement(given),
-    )  # fmt: skip
-
-
-@router.get("/raters")
-def raters(request: Request, here: Reader, measure: bool = False) -> Response:
-    """Every rater: amount, pace, gold, side, agreement; with `measure`, reliability and biases too."""
-    given = quality.answers(here.site, here.study.name, repeats=True)
-    found = quality.rater_rows(here.site, here.study.name, given)
-    told = quality.reports(here.site, here.study.name, given) if measure else None
-    return page(request, "raters.html", here.who, here=here, raters=found, reports=told)
-
-
-# -- disputes -------------------------------------------------------------------------------------
 
 
 @router.get("/disputes")
@@ -108,17 +85,10 @@ def _asked(here: Here, question: str) -> Any:
     return row
 
 
-def _shown(here: Here, row: Any) -> tuple[Any, list[str]]:
+def _shown(here: Here, row: Any) -> tuple[Prompt, list[str]]:
     """(prompt, texts in the study's order)."""
-    prompt = here.site.one(sa.select(schema.prompts).where(schema.prompts.c.id == row.prompt))
-    ids = json.loads(row.responses)
-    found = here.site.all(
-        sa.select(schema.responses.c.id, schema.responses.c.text).where(
-            schema.responses.c.id.in_(ids)
-        )
-    )
-    text = {r.id: r.text for r in found}
-    return rows.to_prompt(prompt), [text[i] for i in ids]
+    prompt, responses = here.site.asked(row.prompt, json.loads(row.responses))
+    return prompt, [r.text for r in responses]
 
 
 def _dispute_page(
@@ -158,8 +128,6 @@ def _turned(given: quality.Given) -> str:
     if answer.kind == "ranking":
         ranks = {order[k]: rank for k, rank in enumerate(answer.ranks)}
         return ", ".join(f"{'ABCDEFGHI'[i]} {ranks[i]}" for i in sorted(ranks))
-    from accord.web.pages.answers import said
-
     return said(answer)
 
 
