@@ -116,6 +116,21 @@ def test_a_module_with_a_rule_of_its_own_is_left_alone() -> None:
     assert fuse(TwistedRMSNorm()) == 0
 
 
+class Experts(nn.Module):
+    """A gated MLP for each expert, their weights in one tensor (Inkling's shared experts)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = (
+            nn.Parameter(torch.ones(2, 4, 4)) for _ in range(3)
+        )
+        self.act_fn = nn.SiLU()
+
+
+def test_experts_that_share_a_tensor_are_left_alone() -> None:
+    assert fuse(Experts()) == 0
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_fused_lora_gives_what_peft_gives(dropout: float) -> None:
     models = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from accord.lm.trees.tree import Tree
 from accord.pipeline.folder import plan
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run, stage_context
-from accord.pipeline.stage import StageConfig
+from accord.pipeline.stage import _KINDS, StageConfig, kind_of
 from accord.pipeline.stages.sft import Sft
 from accord.pipeline.stages.sft.run import read_demonstrations
 from accord.pipeline.work import Answer, Known, Learn, Read, Work
@@ -278,6 +279,19 @@ def test_every_kind_of_stage_is_priced_and_nothing_is_left(model: Path, tmp_path
     assert weights["sft"] < weights["ppo"] < 2 * weights["sft"]  # adapters on one base
     assert "merged adapters" in by["dpo"].estimate.memory
     assert "merged adapters" not in by["sft"].estimate.memory
+
+
+def test_a_kind_that_says_nothing_of_its_work_is_not_counted(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recipe(tmp_path, model)
+    study, _, _ = path.read_text().partition("  eval:")
+    path.write_text(f"{study}  sft: {{kind: sft, data: study, limit: 4}}\n")
+    silent = replace(kind_of("sft"), work=lambda ctx, known: None)
+    monkeypatch.setitem(_KINDS, "sft", silent)
+    ((row,), _) = plan_stages(read_recipe(path), tmp_path / "runs")
+    assert row.estimate is None
+    assert row.said == ["not counted: kind sft does not say what it does"]
 
 
 def test_a_plan_stands_beside_what_was_run(model: Path, tmp_path: Path) -> None:

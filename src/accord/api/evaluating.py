@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from accord.core.errors import door
@@ -58,10 +58,11 @@ def score(
         return find
 
     context = Context(
-        **({"count_tokens": token_counter(policy)} if policy else {}),
         model=loaded("score", load_reward_model), process_model=loaded("steps", load_process_model),
         axes_model=loaded("axes", load_axes_model), sampler=sampler_of,
     )  # fmt: skip
+    if policy:
+        context = replace(context, count_tokens=token_counter(policy))
     return build_rewards(rewards, context, "rewards")(exchanges)
 
 

@@ -49,7 +49,8 @@ def _as_sweep(
 ) -> tuple[Recipe, str]:
     """The recipe with that stage as a sweep, and only the stages it reads."""
     data, lines = read_yaml(path)
-    stages: dict[str, Any] = data.get("stages") if isinstance(data.get("stages"), dict) else {}
+    found = data.get("stages")
+    stages: dict[str, Any] = found if isinstance(found, dict) else {}
     name = _which(stages, stage, path)
     grid: dict[str, list[Any]] = {}
     faults: list[AccordError] = []

@@ -38,7 +38,7 @@ from accord.lm.model.check import check_token, embedded, room
 from accord.lm.model.load import LanguageModel
 from accord.lm.sampler import Sampling
 from accord.lm.template import read_by
-from accord.lm.trees.engine import evaluating, windows_by_column
+from accord.lm.trees.engine import causal_lm, evaluating, windows_by_column
 
 __all__ = ["LocalSampler", "Tokens"]
 
@@ -193,7 +193,7 @@ class _Step:
     def __init__(self, lm: LanguageModel) -> None:
         self.model, self.device, self.pad_id = lm.model, lm.device, lm.pad_id
         self.cache = DynamicCache(config=lm.model.config)
-        base = lm.model.get_base_model() if hasattr(lm.model, "get_base_model") else lm.model
+        base = causal_lm(lm.model)
         self.accepts = set(inspect.signature(base.forward).parameters)
         if "past_key_values" not in self.accepts:
             raise ModelError(
@@ -247,7 +247,8 @@ class _Step:
     def keep(self, rows: list[int]) -> None:
         """Select rows (or repeat them) in cache and mask."""
         index_B = torch.tensor(rows, device=self.device)
-        self.cache.reorder_cache(index_B)  # an index_select that every kind of layer has
+        # an index_select that every kind of layer has
+        self.cache.reorder_cache(index_B)  # type: ignore[arg-type]  # its stub wants a LongTensor
         self.mask_BT = self.mask_BT[index_B]
 
     def _forward(self, ids_BT: Tensor) -> Tensor:

@@ -281,8 +281,10 @@ def _applied(
     *,
     generation: bool,
 ) -> str:
-    turns = [{k: list(v) if isinstance(v, tuple) else v for k, v in turn.items()} for turn in plain]
-    offered = list(tools) if tools else None
+    turns: list[dict[str, Any]] = [
+        {k: list(v) if isinstance(v, tuple) else v for k, v in turn.items()} for turn in plain
+    ]
+    offered: list[Any] | None = list(tools) if tools else None
     return str(
         tokenizer.apply_chat_template(
             turns,

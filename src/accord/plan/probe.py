@@ -131,7 +131,7 @@ class Probe:
             text.layer_types = (text.layer_types * layers)[:layers]
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(self.seed)
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
     def small(self, layers: int) -> LanguageModel:
         """So many layers of the model's shape."""

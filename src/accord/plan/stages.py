@@ -77,6 +77,9 @@ def plan_stages(
             ctx = stage_context(recipe, node, folder, Path(name), _Silent())
             began = time.perf_counter()
             work = work_of(ctx, known)
+            if work is None:
+                rows.append(Row(node.name, None, took, [_silent(kind)]))
+                continue
             before = time.perf_counter() - began  # it reads and renders what the stage will
             priced = [row.estimate for row in rows if row.estimate]
             met = priced[-1].met if priced else 0
@@ -87,10 +90,14 @@ def plan_stages(
     return rows, there
 
 
+def _silent(kind: Stage) -> str:
+    return f"not counted: kind {kind.kind} does not say what it does"
+
+
 def _not_counted(node: Node, kind: Stage, missing: set[str]) -> str:
     """Why a stage has no price, or ""."""
     if kind.work is None:
-        return f"not counted: kind {kind.kind} does not say what it does"
+        return _silent(kind)
     if unknown := missing & set(node.parents):
         return f"not counted before {min(unknown)} is done, which a plan does not run"
     return ""

@@ -166,8 +166,12 @@ def _noting(context: Context, models: list[Any]) -> Context:
 
         return found
 
-    ways = ("model", "process_model", "axes_model")
-    return replace(context, **{way: through(getattr(context, way)) for way in ways})
+    return replace(
+        context,
+        model=through(context.model),
+        process_model=through(context.process_model),
+        axes_model=through(context.axes_model),
+    )
 
 
 def _cut(part: _Part, exchanges: Sequence[Exchange]) -> float:

@@ -9,7 +9,7 @@ scored, and the engine gives the state from which that token would be predicted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +90,10 @@ def _answered(
 
 def aggregated(steps: Sequence[float], how: Aggregate) -> float:
     """One score of P(right) at each step: the least sure, all right (independent), the last, the mean."""
-    return {"min": min, "product": math.prod, "last": lambda x: x[-1], "mean": _mean}[how](steps)
+    ways: dict[Aggregate, Callable[[Sequence[float]], float]] = {
+        "min": min, "product": math.prod, "last": lambda x: x[-1], "mean": _mean,
+    }  # fmt: skip
+    return ways[how](steps)
 
 
 def _mean(values: Sequence[float]) -> float:

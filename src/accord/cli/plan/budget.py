@@ -28,7 +28,7 @@ def budget(
     from accord.plan.budget import allocate, read_budget
 
     plan = read_budget(file)
-    there = {}
+    there: dict[str, Came] = {}
     console = table_console()
     if store:
         plan, there = _came_in(plan, store, tag, console)

@@ -23,7 +23,7 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain_H: Tensor, eps: float) -> Tensor:
         wide = x if x.dtype == torch.float64 else x.float()
-        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+        square: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
         rate = square.div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, gain_H, rate)
         return (wide * rate).mul_(gain_H).to(x.dtype)
@@ -81,7 +81,10 @@ def _replacement(module: nn.Module) -> Any:
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "weight"):
         eps = getattr(module, "variance_epsilon", None)
         return partial(_norm_forward, module, eps) if isinstance(eps, float) else None
-    if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+    layers = all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn"))
+    if layers and hasattr(
+        module.gate_proj, "in_features"
+    ):  # else a tensor: experts' that act at once
         return partial(_mlp_forward, module)
     return None
 
@@ -89,7 +92,8 @@ def _replacement(module: nn.Module) -> Any:
 def _agrees(module: nn.Module, fused: Any) -> bool:
     """Whether both forwards give the same on a random input, up to rounding."""
     weight = next(module.parameters())
-    width = module.gate_proj.in_features if hasattr(module, "gate_proj") else weight.shape[-1]
+    gate = getattr(module, "gate_proj", None)
+    width = weight.shape[-1] if gate is None else gate.in_features
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, width, generator=generator).to(weight.device, weight.dtype)
     try:
@@ -108,6 +112,6 @@ def fuse(model: nn.Module) -> int:
         if "forward" not in module.__dict__:
             forward = _replacement(module)
             if forward is not None and _agrees(module, forward):
-                module.forward = forward  # type: ignore[method-assign]
+                module.forward = forward
                 fused += 1
     return fused

@@ -9,6 +9,7 @@ is accumulated by the matrix product itself, and only x and x Aᵀ are kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -91,7 +92,9 @@ def plain_adapter(layer: Any) -> tuple[Tensor, Tensor, float] | None:
     return a.weight, b.weight, layer.scaling[active[0]]
 
 
-def _forward(layer: Any, own: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _forward(
+    layer: Any, own: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
     """peft's forward where anything but plain LoRA is asked for."""
     update = None if args or kwargs else plain_adapter(layer)
     base = layer.base_layer

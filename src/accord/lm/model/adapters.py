@@ -74,7 +74,7 @@ def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
         names = _named(model, lora.targets, idle)
     return LoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft only divides it by r
         lora_dropout=lora.dropout,
         target_modules=names,
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),  # GPT-2's layout
@@ -90,9 +90,10 @@ def _linear(model: nn.Module) -> dict[str, nn.Module]:
     for name, module in model.named_modules():
         if name.startswith(adapted):
             continue
-        if isinstance(module, BaseTunerLayer):
+        tuned = isinstance(module, BaseTunerLayer)
+        if tuned:
             adapted = f"{name}."
-        if isinstance(module, nn.Linear | Conv1D | BaseTunerLayer):
+        if tuned or isinstance(module, nn.Linear | Conv1D):
             found[name] = module
     return found
 

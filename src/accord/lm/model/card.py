@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import yaml
 
 from accord.core.rundir import read_json, write_json, write_text
 from accord.core.version import __version__
-from accord.lm.model.chain import ADAPTER_FILE, layers, stands_on
+from accord.lm.model.chain import layers, stands_on
+from accord.lm.model.find import ADAPTER_FILE
 from accord.lm.model.packaged import SOURCE_FILE
 
 __all__ = ["licence_of", "model_card", "sign"]
@@ -74,8 +75,8 @@ def licence_of(folder: Path) -> str:
     return found[1].strip().strip("'\"") if found else ""
 
 
-def model_card(title: str, facts: dict[str, str], about: dict[str, Sequence[str]], *, licence: str, base: str,
-               tags: Sequence[str] = ()) -> str:  # fmt: skip
+def model_card(title: str, facts: dict[str, str], about: Mapping[str, Sequence[str]], *,
+               licence: str, base: str, tags: Sequence[str] = ()) -> str:  # fmt: skip
     """README.md of an export: `facts` as a table, `about` as sections of lines."""
     hub = base if not Path(base).is_absolute() else None
     head = {

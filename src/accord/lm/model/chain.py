@@ -128,8 +128,12 @@ def base_of(folder: Path, names: Iterable[str], expected: str) -> str:
     for name in dict.fromkeys((*names, *bases())):
         if user_path(name).resolve() == folder:  # a recipe's model may be this very folder
             continue
+        found = ""
         try:
-            found = weights_of(name) if expected else resolve(name)[0] and ""
+            if expected:
+                found = weights_of(name)
+            else:
+                resolve(name)
         except ModelError as error:
             missing = missing or str(error)
             continue

@@ -201,13 +201,14 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
     """A transformers directory: weights, tokenizer, hash, notes."""
     with quiet_transformers():
         try:
-            model, info = AutoModelForCausalLM.from_pretrained(
+            found: Any = AutoModelForCausalLM.from_pretrained(  # of a pair its stubs don't know
                 path, dtype=DTYPES[dtype], output_loading_info=True, trust_remote_code=False,
                 ignore_mismatched_sizes=True, **_attention(path),
             )  # fmt: skip
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
             raise refused(error, str(path)) from None
+    model, info = found
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{len(missing)} weights are missing, first {missing[0]}",

@@ -29,7 +29,14 @@ from accord.lm.trees import flex, tree_attention
 from accord.lm.trees.tree import PackedTrees, Tree, pack
 from accord.lm.trees.vocab_head import VocabHead, find_head
 
-__all__ = ["ContinuationLogps", "Engine", "Precision", "evaluating", "windows_by_column"]
+__all__ = [
+    "ContinuationLogps",
+    "Engine",
+    "Precision",
+    "causal_lm",
+    "evaluating",
+    "windows_by_column",
+]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -86,6 +93,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             m.training = training
 
 
+def causal_lm(model: Any) -> Any:
+    """The transformers model itself, which an adapter may be laid around."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def windows_by_column(config: Any) -> bool:
     """Whether an architecture limits sight by row index in a mask of its own (GPT-Neo): nothing may
     then lie between a token and what it sees."""
@@ -105,15 +117,12 @@ class Engine:
         self, model: nn.Module, *, mode: str | None = None, precision: Precision = "fp32"
     ) -> None:
         self.model = model
-        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        causal = causal_lm(model)
         self.trunk: nn.Module = causal.base_model
         self.config = causal.config.get_text_config()
         self.head: VocabHead = find_head(causal)
-        self.name, self.rows, self.room = (
-            type(causal).__name__,
-            embedded(causal),
-            steady(self.config),
-        )
+        self.name = type(causal).__name__
+        self.rows, self.room = embedded(causal), steady(self.config)
         self.notes: tuple[str, ...] = ()
         self.attention: Attention = "mask"
         self.multiple = MULTIPLE.get(self.device.type, 1)  # of tokens in a row

@@ -40,9 +40,9 @@ def each_tree(
 
 def by_tree(values: Tensor, trees: Sequence[Tree], *, scored: bool = False) -> tuple[Tensor, ...]:
     """A tensor over all continuations (or over all their scored tokens) cut into one a tree."""
-    if not scored:
-        return values.split([len(tree.completions) for tree in trees])
-    return values.split([sum(scored_tokens(tree)) for tree in trees])
+    lengths = [sum(scored_tokens(t)) if scored else len(t.completions) for t in trees]
+    parts: tuple[Tensor, ...] = values.split(lengths)
+    return parts
 
 
 def tree_logps(

@@ -154,7 +154,12 @@ def pack(trees: Sequence[Tree], *, keep_last: bool = False) -> PackedTrees:
         tree_of += [number] * (len(ids) - start)
         ends.append(len(ids))
     return PackedTrees(
-        *(torch.tensor(x) for x in (ids, positions, tree_of, branch, at, target)),
+        ids_T=torch.tensor(ids),
+        positions_T=torch.tensor(positions),
+        tree_T=torch.tensor(tree_of),
+        branch_T=torch.tensor(branch),
+        at_S=torch.tensor(at),
+        target_S=torch.tensor(target),
         lengths=tuple(lengths),
         last_C=torch.tensor(last),
         root=root,

@@ -20,6 +20,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
 
 from accord.core.errors import ModelError
 from accord.lm.kernels.half import backward_dtype
@@ -54,7 +55,7 @@ class VocabHead:
         """Logits [S, V] in fp32 (fp64 for an fp64 model), whatever the weights are in."""
         # autocast may leave states narrower than the weights
         dtype = torch.promote_types(hidden_SH.dtype, self.linear.weight.dtype)
-        logits_SV = self.linear(hidden_SH.to(dtype))
+        logits_SV: Tensor = self.linear(hidden_SH.to(dtype))
         logits_SV = logits_SV if logits_SV.dtype == torch.float64 else logits_SV.float()
         if self.scale != 1.0:
             logits_SV = logits_SV * self.scale
@@ -267,7 +268,7 @@ class _TrainedHead(torch.autograd.Function):
         return grad_hidden, grad_weight.to(own), grad_bias, None, None, None
 
 
-def find_head(model: nn.Module) -> VocabHead:
+def find_head(model: PreTrainedModel) -> VocabHead:
     """The output layer of a transformers causal LM with its logit scale and soft-capping."""
     linear = model.get_output_embeddings()
     if linear is None or not hasattr(linear, "weight"):

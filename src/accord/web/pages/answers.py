@@ -118,7 +118,7 @@ def answer_of(ask: Ask, form: Form, texts: list[str]) -> Answer:
         missing = next((i for i, s in enumerate(said) if s not in names), None)
         if missing is not None:
             raise DataError("is not marked", where=f"step {missing + 1}")
-        return StepLabels(labels=tuple(names[s] for s in said))  # type: ignore[misc]
+        return StepLabels(labels=tuple(names[s] for s in said))
     if isinstance(ask, Write):
         return _writing(ask, form.get("text", ""), texts)
     if form.get("choice") not in ("up", "down"):

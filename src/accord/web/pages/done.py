@@ -42,4 +42,5 @@ def done(request: Request, here: Annotator, notice: str = "") -> Response:
 
 def _ask(here: Here, question: str) -> Ask:
     q = tables.study_questions
-    return here.study.questions[here.site.one(sa.select(q.c.block).where(q.c.id == question)).block]
+    block: int = here.site.one(sa.select(q.c.block).where(q.c.id == question)).block
+    return here.study.questions[block]

@@ -17,7 +17,7 @@ from accord.core.types import Judgment
 from accord.store import Snapshot
 from accord.store import export as write_file
 from accord.store.db import schema
-from accord.store.io.exporting import guarded
+from accord.store.io.readers import guarded
 from accord.web import tables
 from accord.web.guard import audit
 from accord.web.guard.security import Checked, Here, may

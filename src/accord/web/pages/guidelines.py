@@ -50,9 +50,8 @@ def _page(
     by_number = {v.number: v for v in versions}
     newest = versions[0].number if versions else 0
     b, a = (b or newest), (a or newest - 1)
-    pair = [by_number.get(a), by_number.get(b)]
-    diff = what_changed(*(v.document for v in pair)) if all(pair) else []
-    shown = by_number.get(b)
+    before, shown = by_number.get(a), by_number.get(b)
+    diff = what_changed(before.document, shown.document) if before and shown else []
     last = document(versions[0].document) if versions else here.study.guideline_document()
     held = here.study.quiz.model_dump() if here.study.quiz else {"questions": [], "pass_share": 0.8}
     return page(

@@ -100,8 +100,10 @@ def submitted(study: Study, who: Who) -> sa.Select[Any]:
 
 
 def _with_question() -> sa.Select[Any]:
-    asked = (Q.c.prompt, Q.c.kind, Q.c.block, Q.c.responses, Q.c.gold, Q.c.tally)
-    asked += (Q.c.answered, Q.c.taken, Q.c.wanted, Q.c.state.label("question_state"))
+    asked = (
+        Q.c.prompt, Q.c.kind, Q.c.block, Q.c.responses, Q.c.gold, Q.c.tally,
+        Q.c.answered, Q.c.taken, Q.c.wanted, Q.c.state.label("question_state"),
+    )  # fmt: skip
     return sa.select(L, *asked).join_from(L, Q, L.c.question == Q.c.id)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from accord.core.errors import ConfigError, DataError
-from accord.core.types import Prompt
+from accord.core.types import Prompt, Response
 from accord.feedback.study.definition import COUNTS, MOST_CATEGORY, Ask, Item, Study
 from accord.store.io.formats import convert
 from accord.store.io.readers import BadRow, read_rows
@@ -78,7 +79,7 @@ def _fill(site: Site, study: Study, block: int, ask: Ask, folder: Path, draw: ra
     return add_items(site, study, block, items, "live")
 
 
-def _item(prompt: Prompt, shown: list) -> Item:  # type: ignore[type-arg]
+def _item(prompt: Prompt, shown: Sequence[Response]) -> Item:
     return Item(
         prompt=[m.model_dump() for m in prompt.messages],
         tools=prompt.model_dump().get("tools"),

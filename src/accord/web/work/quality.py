@@ -121,15 +121,12 @@ def progress(site: Site, study: str) -> dict[str, Any]:
             return int(connection.execute(query).scalar_one())
 
         mine = (Q.c.study == study, Q.c.gold.is_(None))
-        states = dict(
-            connection.execute(
-                sa.select(Q.c.state, sa.func.count()).where(*mine).group_by(Q.c.state)
-            ).all()
-        )
+        by_state = sa.select(Q.c.state, sa.func.count()).where(*mine).group_by(Q.c.state)
+        states = {state: int(n) for state, n in connection.execute(by_state)}
         wanted = connection.execute(sa.select(sa.func.sum(Q.c.wanted)).where(*mine)).scalar() or 0
         return {
             "questions": sum(states.values()),
-            "states": {state: int(states.get(state, 0)) for state in STATES},
+            "states": {state: states.get(state, 0) for state in STATES},
             "judgments": count(L, L.c.state == "submitted", L.c.arm.not_in((GOLD, REPEAT))),
             "wanted": int(wanted),
             "votes": len(votes(site, study)),

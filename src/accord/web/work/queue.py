@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -107,7 +107,7 @@ def tell_gains(connection: sa.Connection, study: str, prompt: str) -> None:
         connection.execute(sa.update(Q).where(Q.c.id == id).values(gain=gain))
 
 
-def _gains(asked: list[Any]) -> Mapping[str, float]:
+def _gains(asked: Sequence[Any]) -> Mapping[str, float]:
     """Nats by question, from the votes on all comparisons of one prompt."""
     pairs = [json.loads(row.responses) for row in asked]
     place = {id: k for k, id in enumerate(dict.fromkeys(i for pair in pairs for i in pair))}

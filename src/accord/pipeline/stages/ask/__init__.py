@@ -28,7 +28,7 @@ class Ask(StageConfig):
     round of RLHF. Simulated raters answer at once. Without raters the questions wait for people: the stage
     stops and says where they are, and goes on when `answers` names the snapshot that holds the judgments."""
 
-    later: ClassVar = ("max_prompt",)
+    later: ClassVar[tuple[str, ...]] = ("max_prompt",)
     policy: str
     data: str
     prompts: Count = 64  # of the training side

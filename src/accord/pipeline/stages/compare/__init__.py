@@ -57,7 +57,7 @@ def report(done: Any) -> Section:
 class Compare(StageConfig):
     """All evaluated policies beside each other: reward, KL from the reference, paired differences."""
 
-    later: ClassVar = ("detectors",)
+    later: ClassVar[tuple[str, ...]] = ("detectors",)
     eval: str
     reward: str | None = None
     baseline: str = BASE  # reference of the KL

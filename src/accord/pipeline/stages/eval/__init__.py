@@ -21,7 +21,7 @@ from accord.pipeline.stage import Count, StageConfig, stage
 class Eval(StageConfig):
     """Answers of policies to held-out prompts, and what the evaluations say of them."""
 
-    later: ClassVar = ("max_prompt", "evals")
+    later: ClassVar[tuple[str, ...]] = ("max_prompt", "evals")
     policies: list[str] = Field(min_length=1)
     data: str
     prompts: Count = 64  # held-out prompts to answer

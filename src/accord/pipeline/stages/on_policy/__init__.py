@@ -35,7 +35,7 @@ class OnPolicyStage(StageConfig):
     model. It must serve the weights that are trained: before each step `reload` is told where they lie, as
     vLLM's load_lora_adapter takes it. Without it the server serves what it serves; `sampler_gap` tells."""
 
-    later: ClassVar = ("sampler", "reload", "max_prompt")
+    later: ClassVar[tuple[str, ...]] = ("sampler", "reload", "max_prompt")
     init: str = "base"
     data: str
     rewards: list[dict[str, Any]] = Field(min_length=1)
@@ -87,8 +87,9 @@ class OnPolicyStage(StageConfig):
 
     def settings(self) -> OnPolicy:
         """The keys of the method alone: those of the settings class the stage is made of."""
-        made = next(c for c in type(self).__mro__ if c.__module__ == OnPolicy.__module__)
-        return made(**{key: getattr(self, key) for key in made.model_fields})  # type: ignore[attr-defined]
+        settings = [c for c in type(self).__mro__ if issubclass(c, OnPolicy)]
+        made = next(c for c in settings if c.__module__ == OnPolicy.__module__)
+        return made(**{key: getattr(self, key) for key in made.model_fields})
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
         """Models and judges by the path of their folder, by what decides what they say."""
