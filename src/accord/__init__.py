@@ -19,6 +19,7 @@ _WHERE = {
         "Demonstration", "Exchange", "Group", "LabelledResponse", "LabelledSteps", "Message", "Metric",
         "Pair", "Prompt", "Response",
     ),
+    "accord.feedback.card": ("data_card",),
     "accord.lm.export": ("export_model",),
     "accord.lm.load": ("LanguageModel", "load"),
     "accord.lm.lora": ("Lora",),
@@ -67,6 +68,7 @@ __all__ = [  # spelled out, and imported below, for type checkers and editors; a
     "TemplateError",
     "Trained",
     "__version__",
+    "data_card",
     "evaluate",
     "export",
     "export_model",
@@ -122,6 +124,7 @@ if TYPE_CHECKING:
         Prompt,
         Response,
     )
+    from accord.feedback.card import data_card
     from accord.lm.export import export_model
     from accord.lm.load import LanguageModel, load
     from accord.lm.lora import Lora
