@@ -31,7 +31,7 @@ in use.
 """
 PARTS = {
     "Models": "load LanguageModel export_model Lora",
-    "Judgments": "Store import_file export opened_snapshot Snapshot",
+    "Judgments": "Store import_file export opened_snapshot Snapshot data_card",
     "Training": (
         "train_sft train_reward train_preference train_process train_axes train_policy Trained PolicyTrained"
     ),
