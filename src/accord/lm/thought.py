@@ -17,7 +17,8 @@ THOUGHT = re.compile(r"(<\w+>)?.*</(\w+)>\s*", re.DOTALL)
 
 def opening(head: str) -> str:
     """The block that a prompt ends in, or ""."""
-    return (OPENED.findall(head) or [""])[0]
+    found = OPENED.search(head)
+    return found[0] if found else ""
 
 
 def answered(head: str, whole: str, opened: str) -> str | None:
