@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accord.core.rundir import MetricsLog, write_jsonl
+from accord.core.rundir import write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt
 from accord.lm.engine import ContinuationLogps
@@ -27,22 +27,19 @@ from accord.lm.sample import Sampler
 from accord.losses import clipped, kl_estimate, rounding, sequence_ratio
 from accord.rewards.compose import Rewards
 from accord.train.actors import Actors
-from accord.train.checkpoint import load_checkpoint, save_checkpoint
 from accord.train.experience import Experience, Moments, centred, experience, kl_control
+from accord.train.loop import Loop, Progress
 from accord.train.optimise import (
     Objective,
     Optimise,
-    Progress,
     Sums,
     adamw,
     batch_items,
-    check_finite,
     lr_scale,
     one_step,
 )  # fmt: skip
 from accord.train.rollout import Rollout, roll_out, roll_out_through, sampling
 from accord.train.settings import Average, OnPolicy, Ratio
-from accord.train.trackers import tracking
 
 __all__ = ["Advantages", "Method", "Surrogate", "on_policy"]
 
@@ -123,51 +120,15 @@ def on_policy(
     gives it the weights before each step. `held` prompts are answered every `eval_every` steps and at the
     end; the answers are kept in folder/samples, and `evaluate` says what else is measured on them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    made = _Loop(actors, prompts, rewards, cfg, method, seed, folder, sampler, publish)
-    parameters = actors.parameters()
-    more: dict[str, Any] = {}
-    start = load_checkpoint(folder, parameters, made.policy_optimiser, run, more)
-    made.restore(more)
-    log = MetricsLog(folder / "metrics.jsonl", start)
-
-    def due(done: int) -> bool:
-        last = done == cfg.steps or bool(made.state.ended)
-        return bool(held) and (last or bool(cfg.eval_every and done % cfg.eval_every == 0))
-
-    def save(done: int) -> None:
-        save_checkpoint(folder, parameters, made.policy_optimiser, done, run, made.saved())
-
-    for owed in log.rows()[-1:] if due(start) else ():  # what measuring ran into is over
-        if not any(name.startswith("eval/") for name in owed):
-            owed |= made.evaluate(owed.pop("step"), held, evaluate)
-            log = MetricsLog(folder / "metrics.jsonl", start - 1)
-            log.add(start, owed)
-    with tracking(trackers, folder.name, folder) as track:
-        for step in range(start, cfg.steps):
-            if made.state.ended:
-                break
-            row = made.step(step)
-            done = step + 1
-            last = done == cfg.steps or bool(made.state.ended)
-            if due(done):
-                try:
-                    row |= made.evaluate(done, held, evaluate)
-                except BaseException:  # what was trained is kept, whatever measuring runs into
-                    log.add(done, row)
-                    save(done)
-                    raise
-            check_finite(row, f"{folder} step {done}", "lower lr; the last checkpoint is kept")
-            log.add(done, row)
-            track(done, row)
-            if done % cfg.save_every == 0 or last:
-                save(done)
-            if on_step:
-                on_step(done, cfg.steps, row)
-    return made.state.ended
+    made = _Run(actors, prompts, rewards, cfg, method, seed, folder, sampler, publish)
+    Loop(folder, cfg.steps, cfg.save_every, cfg.eval_every, run, trackers, on_step).go(
+        actors.parameters(), made.policy_optimiser, made.step,
+        (lambda done: made.evaluate(done, held, evaluate)) if held else None, made,
+    )  # fmt: skip
+    return made.ended
 
 
-class _Loop:
+class _Run:
     """One run's parts; each step is rollout, experience, update, control."""
 
     def __init__(
@@ -186,6 +147,10 @@ class _Loop:
         if actors.value:
             self.value = optimiser_settings(cfg, method.value_lr)
             self.value_optimiser = adamw(actors.value.parameters, self.value)
+
+    @property
+    def ended(self) -> str:
+        return self.state.ended
 
     def saved(self) -> dict[str, Any]:
         """What a checkpoint holds beside weights and the policy's optimiser."""
@@ -307,11 +272,11 @@ class _Loop:
         ]  # fmt: skip
         (self.folder / "samples").mkdir(exist_ok=True)
         write_jsonl(self.folder / "samples" / f"{done:05d}.jsonl", rows)
-        told = {f"eval/dropped/{label}": float(n) for label, n in scored.dropped.items()}
-        told |= {f"eval/cut/{label}": share for label, share in scored.cut.items()}
+        told = {f"dropped/{label}": float(n) for label, n in scored.dropped.items()}
+        told |= {f"cut/{label}": share for label, share in scored.cut.items()}
         known = [x for x in scored.total if not math.isnan(x)]
-        told |= {"eval/reward": _mean(known)} if known else {}
-        return told | {f"eval/{k}": x for k, x in (measure(made) if measure else {}).items()}
+        told |= {"reward": _mean(known)} if known else {}
+        return told | dict(measure(made) if measure else {})
 
 
 def policy_objective(
