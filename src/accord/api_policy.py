@@ -23,7 +23,9 @@ from accord.rewards.learned import load_reward_model
 from accord.rewards.process_model import load_process_model
 from accord.stats.intervals import cluster_mean
 from accord.train import policy as own_answers
-from accord.train.optimise import Progress
+from accord.train.loop import Progress
+from accord.train.method import methods
+from accord.train.scorers import sampler_of, token_counter
 
 __all__ = ["Evaluation", "evaluate", "score", "train_policy"]
 
@@ -78,13 +80,14 @@ def train_policy(
         RunError: an answer without a score (`on_failure: drop` leaves it out instead), a run_dir of another
             training.
     """
-    methods = own_answers.NAMES
-    one_of("method", method, list(methods))
+    known = methods()
+    one_of("method", method, list(known))
     if not len(prompts):
         raise ConfigError("there is no prompt to answer", mend="check the filters of the snapshot")
     if reload and not isinstance(sampler, str):
         raise ConfigError("no server to reload", where="reload", mend="give sampler, its address")
-    settings, folder = validate(methods[method], {**how}), make_dir(Path(run_dir))
+    settings, folder = validate(known[method], {**how}), make_dir(Path(run_dir))
+    settings.check_names(str)
     with hold(folder):
         return own_answers.train_policy(
             policy,
@@ -138,9 +141,9 @@ def score(
         return find
 
     context = Context(
-        **({"count_tokens": own_answers.token_counter(policy)} if policy else {}),
+        **({"count_tokens": token_counter(policy)} if policy else {}),
         model=loaded("score", load_reward_model), process_model=loaded("steps", load_process_model),
-        axes_model=loaded("axes", load_axes_model), sampler=own_answers.sampler_of,
+        axes_model=loaded("axes", load_axes_model), sampler=sampler_of,
     )  # fmt: skip
     return build_rewards(rewards, context, "rewards")(exchanges)
 

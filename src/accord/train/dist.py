@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from accord.core.seeds import derive_seed
 
 __all__ = [
-    "Alone", "Group", "Sums", "add_gradients", "as_one", "everyone_s", "first", "joined", "merged", "most", "rank",
-    "seed", "share", "total", "values_of_all",
+    "Alone", "Group", "Sums", "add_gradients", "as_one", "everyone_s", "first", "joined", "merged", "most",
+    "rank", "seed", "share", "total", "values_of_all",
 ]  # fmt: skip
 
 Sums = dict[str, tuple[float, float]]  # metric -> (sum, count), averaged over the batch

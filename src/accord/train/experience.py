@@ -114,6 +114,11 @@ class Experience:
         return ~self.score_C.isnan()
 
     @property
+    def kept_S(self) -> Tensor:
+        """Which tokens are of a continuation that has a score."""
+        return self.kept_C.repeat_interleave(torch.tensor(self.lengths))
+
+    @property
     def paid_C(self) -> Tensor:
         """Whose episode is over: every answer's but those that the value after them is to continue."""
         return self.rollout.ended_C | (not self.bootstrap)

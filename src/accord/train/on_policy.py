@@ -12,78 +12,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from accord.core.rundir import write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt
-from accord.lm.engine import ContinuationLogps
 from accord.lm.sample import Sampler
-from accord.losses import clipped, kl_estimate, rounding, sequence_ratio
 from accord.rewards.compose import Rewards
 from accord.train.actors import Actors
 from accord.train.experience import Experience, Moments, centred, experience, kl_control
 from accord.train.loop import Loop, Progress
+from accord.train.method import Advantages, Method
 from accord.train.optimise import (
-    Objective,
     Optimise,
-    Sums,
     adamw,
     batch_items,
     lr_scale,
     one_step,
 )  # fmt: skip
 from accord.train.rollout import Rollout, roll_out, roll_out_through, sampling
-from accord.train.settings import Average, OnPolicy, Ratio
 
-__all__ = ["Advantages", "Method", "Surrogate", "on_policy"]
+__all__ = ["on_policy"]
 
 
-def optimiser_settings(cfg: OnPolicy, lr: float | None = None) -> Optimise:
+def optimiser_settings(cfg: Method, lr: float | None = None) -> Optimise:
     """The settings of one optimiser."""
     return Optimise(
         lr=lr or cfg.lr, schedule=cfg.schedule, warmup=cfg.warmup, batch_size=cfg.batch_size,
         tokens=cfg.tokens, weight_decay=cfg.weight_decay, max_grad_norm=cfg.max_grad_norm,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Advantages:
-    """What each token was worth [S]; returns_S are the value model's targets."""
-
-    advantages_S: Tensor
-    returns_S: Tensor | None = None
-    facts: Mapping[str, float] = field(default_factory=dict)
-
-
-Surrogate = Callable[[Tensor, Tensor, Tensor], Tensor]  # new, old, A -> loss_S
-
-
-@dataclass(frozen=True)
-class Method:
-    """advantages: experience and β -> what tokens were worth. surrogate: the policy loss [S].
-    average: over what a loss is a mean. token: all tokens. sequence: answers, each the mean of its tokens.
-    sum: answers, each the sum of its tokens. constant: the same divided by max_new_tokens.
-    ratio: of new to old probability, of each token or of its whole answer (GSPO).
-    kl_loss: β times k2 is part of the loss instead of the reward.
-    value_loss: (values, old values, returns) -> loss [S], for a method with a value model.
-    objective: in place of the surrogate, for a method that learns from whole answers: what is optimised
-    over the rollout's trees, given actors and experience."""
-
-    name: str
-    advantages: Callable[[Experience, float], Advantages]
-    surrogate: Surrogate | None = None
-    average: Average = "token"
-    ratio: Ratio = "token"
-    kl_loss: bool = False
-    value_loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-    value_lr: float | None = None
-    objective: Callable[[Actors, Experience], Objective] | None = None
 
 
 @dataclass
@@ -101,8 +62,7 @@ def on_policy(
     actors: Actors,
     prompts: Sequence[Prompt],
     rewards: Rewards,
-    cfg: OnPolicy,
-    method: Method,
+    cfg: Method,
     *,
     seed: int,
     folder: Path,
@@ -120,7 +80,7 @@ def on_policy(
     gives it the weights before each step. `held` prompts are answered every `eval_every` steps and at the
     end; the answers are kept in folder/samples, and `evaluate` says what else is measured on them.
     """
-    made = _Run(actors, prompts, rewards, cfg, method, seed, folder, sampler, publish)
+    made = _Run(actors, prompts, rewards, cfg, seed, folder, sampler, publish)
     Loop(folder, cfg.steps, cfg.save_every, cfg.eval_every, run, trackers, on_step).go(
         actors.parameters(), made.policy_optimiser, made.step,
         (lambda done: made.evaluate(done, held, evaluate)) if held else None, made,
@@ -132,12 +92,12 @@ class _Run:
     """One run's parts; each step is rollout, experience, update, control."""
 
     def __init__(
-        self, actors: Actors, prompts: Sequence[Prompt], rewards: Rewards, cfg: OnPolicy,
-        method: Method, seed: int, folder: Path, sampler: Sampler | None,
+        self, actors: Actors, prompts: Sequence[Prompt], rewards: Rewards, cfg: Method,
+        seed: int, folder: Path, sampler: Sampler | None,
         publish: Callable[[], None],
     ) -> None:  # fmt: skip
         self.actors, self.prompts, self.rewards, self.cfg = actors, prompts, rewards, cfg
-        self.method, self.seed, self.folder, self.sampler = method, seed, folder, sampler
+        self.seed, self.folder, self.sampler = seed, folder, sampler
         self.publish = publish
         self.control = kl_control(cfg.kl)
         self.state = _State(cfg.kl.beta, Moments(), rewards.weights)
@@ -145,7 +105,7 @@ class _Run:
         self.policy_optimiser = adamw(actors.policy.parameters, self.policy)
         self.value = self.value_optimiser = None
         if actors.value:
-            self.value = optimiser_settings(cfg, method.value_lr)
+            self.value = optimiser_settings(cfg, cfg.value_rate())
             self.value_optimiser = adamw(actors.value.parameters, self.value)
 
     @property
@@ -193,7 +153,7 @@ class _Run:
             reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
             self.state.ended = f"{reached} at step {step + 1}, which made no update"
             return row  # what is saved is the policy that was measured
-        worth = self.method.advantages(found, self.state.beta)
+        worth = cfg.advantages(found, self.state.beta)
         row |= {**worth.facts, **self._update(found, worth, step)}
         row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
         self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
@@ -213,15 +173,10 @@ class _Run:
         cfg, rows = self.cfg, []
         gaps: list[float] = []  # the largest |ratio - 1| of each micro-batch
         first: dict[str, float] = {}
-        if self.method.objective:
-            policy = self.method.objective(self.actors, found)
-        else:
-            policy = policy_objective(
-                self.actors, found, worth, cfg, self.method, self.state.beta, gaps
-            )
+        policy = cfg.objective(self.actors, found, worth, self.state.beta, gaps)
         objectives = [(policy, self.actors.policy, self.policy_optimiser, self.policy)]
         if self.actors.value and self.value_optimiser and self.value:
-            value = value_objective(self.actors, found, worth, self.method)
+            value = cfg.value_objective(self.actors, found, worth)
             objectives.append((value, self.actors.value, self.value_optimiser, self.value))
         for part in self._minibatches(len(found.rollout.trees), step):
             row: dict[str, float] = {}
@@ -277,88 +232,6 @@ class _Run:
         known = [x for x in scored.total if not math.isnan(x)]
         told |= {"reward": _mean(known)} if known else {}
         return told | dict(measure(made) if measure else {})
-
-
-def policy_objective(
-    actors: Actors, found: Experience, worth: Advantages, cfg: OnPolicy, method: Method, beta: float,
-    gaps: list[float],
-) -> Objective:  # fmt: skip
-    """The surrogate over the rollout's trees. Answers without a score weigh nothing and count nothing.
-    `gaps` is told the largest |ratio - 1| of each micro-batch."""
-    trees, lengths = found.rollout.trees, found.lengths
-    noise = float(rounding(found.old_S, found.reference_S))  # no KL: Adam would make a step of it
-    kept_C = found.kept_C.float()
-    one_C = torch.ones(len(lengths))
-    per_C = {"token": one_C, "sum": one_C, "sequence": 1.0 / torch.tensor(lengths),
-             "constant": torch.full((len(lengths),), 1.0 / cfg.max_new_tokens)}[method.average]  # fmt: skip
-    weight_S = (kept_C * per_C).repeat_interleave(torch.tensor(lengths))
-    counts_S = kept_C.repeat_interleave(torch.tensor(lengths))
-    columns = torch.stack([found.old_S, found.reference_S, worth.advantages_S, weight_S, counts_S])
-    answers = [len(tree.completions) for tree in trees]
-    sizes = [sum(map(len, tree.completions)) for tree in trees]
-    by_tree = columns.split(sizes, dim=1)
-    sequences = [float(x.sum()) for x in kept_C.split(answers)]
-    tokens = [float(x[4].sum()) for x in by_tree]
-
-    def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
-        some = [trees[i] for i in items]
-        with actors.policy.playing():
-            out = actors.policy.engine.logps(some, entropy="trained" if cfg.entropy else "watched")
-        device = out.tokens_S.device
-        old_S, ref_S, a_S, w_S, count_S = torch.cat([by_tree[i] for i in items], 1).to(device)
-        assert method.surrogate
-        new_S = out.tokens_S
-        if method.ratio == "sequence":
-            new_S = sequence_ratio(new_S, old_S, out.lengths)
-        loss_S = method.surrogate(new_S, old_S, a_S)
-        if method.kl_loss and beta:
-            k2_S = kl_estimate(out.tokens_S, ref_S, estimator="k2")
-            loss_S = loss_S + beta * k2_S.where((out.tokens_S - ref_S).abs() > noise, 0.0)
-        if cfg.entropy:
-            assert out.entropy_S is not None
-            loss_S = loss_S - cfg.entropy * out.entropy_S
-        held_S = clipped(new_S, old_S, a_S, clip=cfg.clip_ratio, clip_high=cfg.clip_ratio_high)
-        return (loss_S * w_S).sum(), _watched(out, old_S, held_S, count_S, gaps)
-
-    counts = tokens if method.average == "token" else sequences
-    return Objective([tree.tokens for tree in trees], counts, loss)
-
-
-def _watched(
-    now: ContinuationLogps, old_S: Tensor, held_S: Tensor, count_S: Tensor, gaps: list[float]
-) -> Sums:
-    """Means over the kept tokens: how far the policy has moved within the step."""
-    gap_S = (now.tokens_S - old_S).detach()
-    ratio_S = gap_S.clamp(-20.0, 20.0).exp()
-    gaps.append(float(((ratio_S - 1).abs() * count_S).max()))
-    assert now.entropy_S is not None
-    columns = {"approx_kl": ratio_S - 1 - gap_S, "clip_fraction": held_S,
-               "entropy": now.entropy_S.detach()}  # fmt: skip
-    n = float(count_S.sum())
-    return {name: (float((x * count_S).sum()), n) for name, x in columns.items()}
-
-
-def value_objective(
-    actors: Actors, found: Experience, worth: Advantages, method: Method
-) -> Objective:
-    """The value model's loss over the same trees, a mean over tokens."""
-    assert actors.value
-    assert found.values_S is not None
-    assert worth.returns_S is not None
-    assert method.value_loss is not None
-    value, value_loss, trees = actors.value, method.value_loss, found.rollout.trees
-    sizes = [sum(map(len, tree.completions)) for tree in trees]
-    kept_S = found.kept_C.float().repeat_interleave(torch.tensor(found.lengths))
-    by_tree = torch.stack([found.values_S, worth.returns_S, kept_S]).split(sizes, dim=1)
-
-    def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
-        with value.playing():
-            now_S, _ = value.values([trees[i] for i in items])
-        old_S, returns_S, kept = torch.cat([by_tree[i] for i in items], 1).to(now_S.device)
-        return (value_loss(now_S, old_S, returns_S) * kept).sum(), {}
-
-    counts = [float(x[2].sum()) for x in by_tree]
-    return Objective([tree.tokens for tree in trees], counts, loss)
 
 
 def _mean(values: Sequence[float]) -> float:
