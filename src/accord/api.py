@@ -23,7 +23,7 @@ from accord.train import axes, preference, process, reward, sft
 from accord.train.data import Limits
 from accord.train.edges import Average
 from accord.train.optimise import Optimise, Progress
-from accord.train.trainee import Trained
+from accord.train.saved import Trained
 
 __all__ = ["train_axes", "train_preference", "train_process", "train_reward", "train_sft"]
 

@@ -23,7 +23,6 @@ from accord.core.config import Strict
 from accord.core.errors import RunError
 from accord.core.registry import NonNegative, Positive
 from accord.core.seeds import rng
-from accord.core.types import Metric
 from accord.lm.engine import Precision
 from accord.lm.tree import bins
 from accord.train import dist
@@ -31,7 +30,7 @@ from accord.train.dist import Sums
 from accord.train.loop import Loop, Progress, check_finite
 
 __all__ = [
-    "Objective", "Optimise", "Progress", "Sums", "adamw", "one_step", "optimise", "told", "total_steps",
+    "Objective", "Optimise", "Progress", "Sums", "adamw", "one_step", "optimise", "total_steps",
 ]  # fmt: skip
 
 Evaluate = Callable[[], Mapping[str, float]]
@@ -72,11 +71,6 @@ class Objective:
     loss: Callable[..., tuple[Tensor, Sums]]
     whole: Callable[[Sequence[int]], Any] | None = None
     own: bool = False
-
-
-def told(**metrics: Metric) -> dict[str, float]:
-    """Held-out metrics as a row of the log holds them; undefined ones are left out."""
-    return {name: m.value for name, m in metrics.items() if m.value is not None}
 
 
 def total_steps(n: int, cfg: Optimise) -> int:

@@ -29,8 +29,9 @@ from accord.train.loop import Progress
 from accord.train.method import Method
 from accord.train.on_policy import on_policy
 from accord.train.rollout import Rollout
+from accord.train.saved import Saved, save_model
 from accord.train.scorers import rewards_of
-from accord.train.trainee import Saved, Tune, save_model
+from accord.train.trainee import Tune
 
 __all__ = ["PolicyTrained", "train_policy"]
 

@@ -14,7 +14,7 @@ from accord.pipeline.stages.training import Comparing, Training
 from accord.pipeline.work import limits_of
 from accord.store import part_of
 from accord.train.optimise import Optimise
-from accord.train.trainee import Trained
+from accord.train.saved import Trained
 
 __all__ = [
     "but_its_fold",
