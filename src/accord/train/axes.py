@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from accord.core.day import in_its_day
-from accord.core.types import Edge, Group, Metric
+from accord.core.types import Group, Metric
 from accord.lm.load import LanguageModel
 from accord.lm.scalar_head import ScalarHead
 from accord.losses import PairScores, reward_losses, soft
@@ -55,8 +55,7 @@ def _placed(group: Group, responses: Sequence[object]) -> Group:
     """The group over other (more) responses."""
     at = [responses.index(r) for r in group.responses]
     edges = tuple(
-        Edge(**{**e.model_dump(), "better": at[e.better], "worse": at[e.worse]})
-        for e in group.edges
+        e.model_copy(update={"better": at[e.better], "worse": at[e.worse]}) for e in group.edges
     )
     return Group(prompt=group.prompt, responses=tuple(responses), edges=edges)  # type: ignore[arg-type]
 

@@ -15,7 +15,15 @@ from accord.core.errors import ConfigError, DataError
 from accord.core.types import Group, LabelledResponse, Pair
 from accord.lm.load import LanguageModel
 from accord.losses import ChosenLoss, choose_loss
-from accord.train.data import Limits, Trees, check_room, group_by_prompt, group_trees
+from accord.train.data import (
+    Limits,
+    Trees,
+    check_room,
+    comparisons,
+    group_by_prompt,
+    group_of,
+    group_trees,
+)
 from accord.train.edges import Average, edge_weights
 from accord.train.rankings import only_ranked
 from accord.train.unpaired import labelled_trees, one_by_one
@@ -29,9 +37,11 @@ Share = Literal["prompt", "pair"]
 def _one_pair_each(groups: Sequence[Group], average: Average) -> list[Group]:
     """Each comparison as a group of its own, weighing what it weighs in the average."""
     return [
-        group_by_prompt([pair.model_copy(update={"weight": weight})])[0]
+        group_of(group.prompt, [(better, worse, edge.model_copy(update={"weight": weight}))])
         for group in groups
-        for pair, weight in zip(group.pairs(), edge_weights(group, average), strict=True)
+        for (better, worse, edge), weight in zip(
+            comparisons(group), edge_weights(group, average), strict=True
+        )
     ]
 
 
