@@ -37,7 +37,7 @@ _WHERE = {
     "accord.rewards.process_model": ("load_process_model",),
     "accord.store": ("Snapshot", "Store", "export", "import_file", "opened_snapshot"),
     "accord.train.policy": ("PolicyTrained",),
-    "accord.train.trainee": ("Trained",),
+    "accord.train.saved": ("Trained",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -155,7 +155,7 @@ if TYPE_CHECKING:
     from accord.rewards.process_model import load_process_model
     from accord.store import Snapshot, Store, export, import_file, opened_snapshot
     from accord.train.policy import PolicyTrained
-    from accord.train.trainee import Trained
+    from accord.train.saved import Trained
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,7 @@ from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import token_logps
 from accord.lm.trees.tree import Tree
 from accord.losses import LabelledLogps, reference_point
-from accord.train.data import Limits, Trees, understood
+from accord.train.data import Limits, Trees, comparisons, understood
 from accord.train.optimise import Objective, Sums
 from accord.train.scored import at_rest, mean_by_prompt, score, totals
 
@@ -46,20 +46,17 @@ def one_by_one(items: Iterable[Pair | Group | LabelledResponse]) -> list[Labelle
         if isinstance(item, LabelledResponse):
             found.append(item)
             continue
-        for pair in item.pairs() if isinstance(item, Group) else [item]:
-            sides = (pair.chosen, pair.rejected) if pair.p > 0.5 else (pair.rejected, pair.chosen)
-            if pair.p != 0.5:
-                weight = pair.weight * abs(2 * pair.p - 1)
-                found += [
-                    LabelledResponse(
-                        prompt=pair.prompt,
-                        response=response,
-                        desirable=desirable,
-                        weight=weight,
-                        sources=pair.sources,
-                    )
-                    for response, desirable in zip(sides, (True, False), strict=True)
-                ]
+        for better, worse, edge in comparisons(item):
+            sides = (better, worse) if edge.p > 0.5 else (worse, better)
+            weight = edge.weight * abs(2 * edge.p - 1)
+            found += [
+                LabelledResponse(
+                    prompt=item.prompt, response=response, desirable=desirable, weight=weight,
+                    sources=edge.sources,
+                )
+                for response, desirable in zip(sides, (True, False), strict=True)
+                if edge.p != 0.5
+            ]  # fmt: skip
     return found
 
 
