@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from accord.core.types import Metric, Pair
-from accord.pipeline.stages.sweep.run import _headline
+from accord.pipeline.stages.sweep.told import headline
 from accord.stats.intervals import cluster_mean
 from accord.train.preference import Material
 from accord.train.sweep import LEAST, Outcome, Point, best, parts, sweep
@@ -115,9 +115,9 @@ def test_the_headline_says_what_chose_and_what_did_not() -> None:
     )
     low = Metric(value=0.4, low=0.3, high=0.5, n=30, level=0.95)
     picked, other = outcome("lr 1", high, fair), outcome("lr 2", low, low)
-    told = _headline([picked, other], picked)
+    told = headline([picked, other], picked)
     assert told.index(str(fair)) < told.index("it was not chosen by") < told.index(str(high))
     alone = replace(picked, reported={})
-    told = _headline([alone, other], alone)
+    told = headline([alone, other], alone)
     assert "flattered" in told
     assert f"{2 * LEAST} and more" in told

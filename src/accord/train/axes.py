@@ -23,11 +23,9 @@ from accord.rewards.axes import AxesModel
 from accord.rewards.learned import RewardModel
 from accord.train.data import Limits, Trees, group_trees
 from accord.train.edges import Average, edge_weights, flatten
-from accord.train.fit import How, Task, fit
+from accord.train.fit import How, Task, Trained, Trainee, fit
 from accord.train.optimise import Objective, Sums
 from accord.train.reward import HeldOut, accuracy
-from accord.train.saved import Trained
-from accord.train.trainee import Trainee
 
 __all__ = ["merged", "train_axes"]
 

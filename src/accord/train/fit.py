@@ -23,7 +23,7 @@ from accord.train.optimise import Objective, Optimise, optimise
 from accord.train.saved import Trained
 from accord.train.trainee import Trainee, Tune, ready
 
-__all__ = ["How", "Task", "fit"]
+__all__ = ["How", "Task", "Trained", "Trainee", "fit"]
 
 
 class How(TypedDict, total=False):

@@ -25,6 +25,7 @@ from accord.rewards.compose import Rewards
 from accord.train import dist
 from accord.train.actors import Actor, Actors
 from accord.train.experience import Experience, Moments, centred, experience, kl_control
+from accord.train.held_out import answer_held
 from accord.train.loop import Loop, Progress
 from accord.train.method import Advantages, Method
 from accord.train.optimise import (
@@ -71,19 +72,22 @@ def on_policy(
     run: str = "",
     sampler: Sampler | None = None,
     publish: Callable[[], None] = lambda: None,
-    evaluate: Callable[[int], Mapping[str, float]] | None = None,
+    evaluate: Callable[[Rollout], Mapping[str, float]] | None = None,
+    held: Sequence[Prompt] = (),
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
 ) -> str:
     """Train the policy (and value model) of `actors` in place; why it ended before `steps`, or "".
 
     `sampler` answers instead of the policy's own model (a server that serves the same weights); `publish`
-    gives it the weights before each step. `evaluate` measures every `eval_every` steps and at the end.
+    gives it the weights before each step. `held` prompts are answered every `eval_every` steps and at the
+    end; the answers are kept in folder/samples, and `evaluate` says what else is measured on them.
     """
     made = _Run(actors, prompts, rewards, cfg, seed, folder, sampler, publish)
     optimiser = made.learners[0].optimiser
+    measured = answer_held(actors, rewards, cfg, seed, folder, held, evaluate) if held else None
     loop = Loop(folder, cfg.steps, cfg.save_every, cfg.eval_every, run, trackers, on_step)
-    loop.go(actors.parameters(), optimiser, made.step, evaluate, made)
+    loop.go(actors.parameters(), optimiser, made.step, measured, made)
     return made.ended
 
 

@@ -13,46 +13,24 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from accord.core.config import Strict
 from accord.core.errors import RunError
-from accord.core.registry import NonNegative, Positive
 from accord.core.seeds import rng
-from accord.lm.trees.engine import Precision
 from accord.lm.trees.tree import bins
 from accord.train import dist
 from accord.train.dist import Sums
 from accord.train.loop import Loop, Progress, check_finite
+from accord.train.settings import Optimise
 
 __all__ = [
     "Objective", "Optimise", "Progress", "Sums", "adamw", "one_step", "optimise", "total_steps",
 ]  # fmt: skip
 
 Evaluate = Callable[[], Mapping[str, float]]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Optimise(Strict):
-    """How to train: the same keys for SFT, reward models and preferences."""
-
-    renamed: ClassVar = {"clip": "max_grad_norm"}
-    lr: Positive = 1e-4
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05  # share of the steps
-    epochs: Positive = 1.0
-    max_steps: Count | None = None
-    batch_size: Count = 8  # items (demonstrations, prompts or pairs) a step
-    tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024  # of one micro-batch
-    weight_decay: NonNegative = 0.0
-    max_grad_norm: Positive = 1.0
-    precision: Precision = "fp32"  # bf16: see Engine
-    save_every: Count = 20  # steps between checkpoints
-    eval_every: Count | None = None  # steps; always once at the end
 
 
 @dataclass(frozen=True)

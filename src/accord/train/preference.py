@@ -16,12 +16,10 @@ from accord.lm.model.load import LanguageModel
 from accord.train.data import Limits
 from accord.train.edges import Average
 from accord.train.family import Family
-from accord.train.fit import How, Task, fit
+from accord.train.fit import How, Task, Trained, Trainee, fit
 from accord.train.material import Judged, Material, Share
 from accord.train.optimise import Objective
 from accord.train.reference import reference_logps
-from accord.train.saved import Trained
-from accord.train.trainee import Trainee
 
 __all__ = ["Judged", "Material", "train_on", "train_preference"]
 

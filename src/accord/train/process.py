@@ -22,10 +22,8 @@ from accord.lm.trees.tree import scored_tokens
 from accord.rewards.process_model import ProcessModel, cut_in_a_step, step_tree
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, understood
-from accord.train.fit import How, Task, fit
+from accord.train.fit import How, Task, Trained, Trainee, fit
 from accord.train.optimise import Objective, Sums
-from accord.train.saved import Trained
-from accord.train.trainee import Trainee
 
 __all__ = ["process_objective", "step_trees", "train_process"]
 

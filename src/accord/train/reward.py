@@ -25,10 +25,8 @@ from accord.rewards.learned import RewardModel, read
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, group_by_prompt, group_trees, understood
 from accord.train.edges import Average, edge_weights, flatten, hit
-from accord.train.fit import How, Task, fit
+from accord.train.fit import How, Task, Trained, Trainee, fit
 from accord.train.optimise import Objective, Sums
-from accord.train.saved import Trained
-from accord.train.trainee import Trainee
 
 __all__ = ["HeldOut", "accuracy", "reward_objective", "train_reward"]
 

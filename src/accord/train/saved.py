@@ -7,7 +7,7 @@ every later stage starts from plain weights.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,11 @@ from accord.lm.model.adapters import save_adapter
 from accord.lm.model.card import sign
 from accord.lm.model.load import MODEL_FILE, LanguageModel, load, write_model_json
 from accord.lm.model.packaged import quiet_transformers
+from accord.stats.intervals import mean
 from accord.train import dist
 from accord.train.data import Trees
 
-__all__ = ["Saved", "Trained", "save_model"]
+__all__ = ["PolicyTrained", "Saved", "Trained", "save_model"]
 
 
 def save_model(
@@ -98,3 +99,23 @@ class Trained(Saved):
         """Items not trained on, or not measured on, by reason."""
         held = {f"held out: {reason}": n for reason, n in self.held.left_out.items()}
         return {**self.data.left_out, **held}
+
+
+@dataclass(frozen=True)
+class PolicyTrained(Saved):
+    """What training left: its folder, notes, why it ended early, or "", and the prompts that were left out,
+    by reason."""
+
+    notes: tuple[str, ...]
+    ended: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """Of the last evaluation's held-out answers: each reward's mean by its label, and `reward`, their
+        composed one. Answers without a score count nowhere."""
+        samples = sorted((self.folder / "samples").glob("*.jsonl"))
+        rows = read_jsonl(samples[-1]) if samples else []
+        columns = {k: [r["parts"][k] for r in rows] for k in (rows[0]["parts"] if rows else ())}
+        columns["reward"] = [r["reward"] for r in rows]
+        return {k: mean([x for x in some if x is not None]) for k, some in columns.items()}

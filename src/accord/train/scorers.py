@@ -13,13 +13,21 @@ from accord.lm.remote import server_sampler
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampler
 from accord.rewards.axes import load_axes_model
-from accord.rewards.base import Context
+from accord.rewards.base import Context, named_models
 from accord.rewards.compose import Rewards, build_rewards
-from accord.rewards.learned import load_reward_model
+from accord.rewards.learned import is_reward_model, load_reward_model
 from accord.rewards.process_model import load_process_model
 from accord.train.actors import Actors, on_the_base
 
-__all__ = ["rewards_of", "sampler_of", "token_counter"]
+__all__ = ["models_of", "rewards_of", "sampler_of", "token_counter"]
+
+
+def models_of(
+    rewards: Sequence[Mapping[str, Any]], where: Callable[[str], Path]
+) -> tuple[list[Path], list[Path]]:
+    """Folders of the models that entries name, and of those that a value model can start from."""
+    named = [where(name) for config in rewards for name in named_models(dict(config))]
+    return named, [folder for folder in named if is_reward_model(folder)]
 
 
 def rewards_of(

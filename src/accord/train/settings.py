@@ -1,4 +1,4 @@
-"""How to train on a policy's own answers: the keys that all methods have, checked, without torch."""
+"""How to train, on data and on a policy's own answers: the keys, checked, without torch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,31 @@ from pydantic import Field, model_validator
 from accord.core.config import Strict
 from accord.core.registry import NonNegative, Positive
 
-__all__ = ["Average", "Kl", "MissingEos", "OnPolicy", "Ratio", "Several"]
+__all__ = ["Average", "Kl", "MissingEos", "OnPolicy", "Optimise", "Ratio", "Several"]
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
 Average = Literal["token", "sequence", "sum", "constant"]
 Ratio = Literal["token", "sequence"]
+
+
+class Optimise(Strict):
+    """How to train: the same keys for SFT, reward models and preferences."""
+
+    renamed: ClassVar = {"clip": "max_grad_norm"}
+    lr: Positive = 1e-4
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05  # share of the steps
+    epochs: Positive = 1.0
+    max_steps: Count | None = None
+    batch_size: Count = 8  # items (demonstrations, prompts or pairs) a step
+    tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024  # of one micro-batch
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Positive = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: see Engine
+    save_every: Count = 20  # steps between checkpoints
+    eval_every: Count | None = None  # steps; always once at the end
 
 
 class Kl(Strict):

@@ -19,10 +19,8 @@ from accord.lm.trees.engine import Engine, evaluating
 from accord.lm.trees.tree import bins
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, demonstration_trees
-from accord.train.fit import How, Task, fit
+from accord.train.fit import How, Task, Trained, Trainee, fit
 from accord.train.optimise import Objective, Sums
-from accord.train.saved import Trained
-from accord.train.trainee import Trainee
 
 __all__ = ["sft_objective", "train_sft"]
 

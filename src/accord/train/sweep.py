@@ -23,7 +23,7 @@ from accord.train.optimise import Optimise, Progress
 from accord.train.preference import Judged, Material, train_on
 from accord.train.trainee import Tune
 
-__all__ = ["Outcome", "Point", "best", "parts", "sweep", "use"]
+__all__ = ["Outcome", "Point", "best", "learnt_from", "parts", "sweep", "use"]
 
 FILE = "point.json"
 LEAST = 10  # prompts to choose by, and as many to report on
@@ -168,6 +168,11 @@ def parts(held: Sequence[Judged], seed: int) -> tuple[list[Judged], list[Judged]
     if min(len({item.prompt.id for item in side}) for side in sides) < LEAST:
         return list(held), []
     return sides
+
+
+def learnt_from(outcome: Outcome, material: Material) -> list[Any]:
+    """The items that the point trained on."""
+    return material.trees(choose_loss(outcome.point.loss))[0].items
 
 
 def use(outcome: Outcome, material: Material, folder: Path) -> None:

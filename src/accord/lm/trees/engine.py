@@ -27,7 +27,7 @@ from accord.lm.kernels.linear import fuse_linear
 from accord.lm.model.check import check_token, embedded, room, steady
 from accord.lm.trees import flex, tree_attention
 from accord.lm.trees.forward import Forward
-from accord.lm.trees.tree import PackedTrees, Tree, pack
+from accord.lm.trees.tree import PackedTrees, Tree, pack, probe_tree
 from accord.lm.trees.vocab_head import VocabHead, find_head
 
 __all__ = [
@@ -321,7 +321,7 @@ class Engine:
             return self._probed(causal)
 
     def _probed(self, causal: nn.Module) -> str:
-        tree = _probe_tree(self.rows)
+        tree = probe_tree(self.rows)
         self.mode = "plain"
         own_S = self._own_logps(causal, tree)
         allowed = PROBE_TOLERANCE[next(self.model.parameters()).dtype] * (float(own_S.std()) + 1e-6)
@@ -372,7 +372,7 @@ class Engine:
         """ModelError, naming the first weight, where a backward pass gives NaN or infinity."""
         named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         prompt = min(UNEVEN, (room(self.config)[0] or 64) - 5)
-        logps_S = self.logps([_probe_tree(self.rows, prompt)]).tokens_S
+        logps_S = self.logps([probe_tree(self.rows, prompt)]).tokens_S
         found = torch.autograd.grad(logps_S.sum(), [p for _, p in named], allow_unused=True)
         for (name, _), grad in zip(named, found, strict=True):
             if grad is not None and not bool(grad.isfinite().all()):
@@ -393,9 +393,3 @@ class Engine:
             at = torch.arange(start, start + len(completion), device=self.device)
             parts.append(logps_TV[at, ids_1T[0, at + 1]])
         return torch.cat(parts)
-
-
-def _probe_tree(vocabulary: int, prompt: int = 7) -> Tree:
-    """A fixed tree of pseudo-random ids: a prompt and continuations of 5 and 3 tokens."""
-    ids = [(i * 7919 + 31) % max(2, vocabulary - 1) for i in range(prompt + 8)]
-    return Tree(tuple(ids[:prompt]), (tuple(ids[prompt : prompt + 5]), tuple(ids[prompt + 5 :])))

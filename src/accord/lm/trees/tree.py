@@ -25,6 +25,7 @@ __all__ = [
     "bins",
     "hash_trees",
     "pack",
+    "probe_tree",
     "scored_tokens",
     "share_prompts",
     "split_tree",
@@ -235,3 +236,9 @@ def bins(sizes: Sequence[int], budget: int) -> list[list[int]]:
         if left > size:
             bisect.insort(room, (left - size, place))
     return sorted(sorted(b) for b in held)
+
+
+def probe_tree(vocabulary: int, prompt: int = 7) -> Tree:
+    """A fixed tree of pseudo-random ids: a prompt and continuations of 5 and 3 tokens."""
+    ids = [(i * 7919 + 31) % max(2, vocabulary - 1) for i in range(prompt + 8)]
+    return Tree(tuple(ids[:prompt]), (tuple(ids[prompt : prompt + 5]), tuple(ids[prompt + 5 :])))

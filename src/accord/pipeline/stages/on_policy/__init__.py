@@ -21,7 +21,6 @@ from accord.train.method import Known, Method, each_method
 
 __all__ = ["OnPolicyStage"]
 
-CODE = f"{__name__}.run"
 PATH = re.compile(r"[./\\~]")  # no stage's name has one of these
 SERVER = re.compile(r"https?://[^#\s]+#\S+")
 
@@ -130,7 +129,7 @@ def make_kind(known: Known) -> None:
     config = type(f"{made.__name__}Stage", (OnPolicyStage, made), facts)
     stage(
         known.name, version=3, gives=Policy, reads={"init": Policy, "data": Data, "rewards": Scorer},
-        run=f"{CODE}:run", work=f"{CODE}:work", writes=f"{CODE}:writes",
+        run=f"{__name__}.run:run", work=f"{__name__}.work:work", writes=f"{__name__}.work:writes",
         report=partial(report, known.title),
     )(config)  # fmt: skip
 

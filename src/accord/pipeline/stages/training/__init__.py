@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 from accord.core.artifact import Data, Policy
 from accord.core.errors import ConfigError
 from accord.lm.model.lora import Lora
-from accord.pipeline.stage import Count, Share, StageConfig
+from accord.pipeline.stage import Count, StageConfig
+from accord.train.settings import Optimise
 
 __all__ = ["READS", "Average", "Comparing", "Member", "Training"]
 
@@ -20,26 +21,13 @@ READS = {"init": Policy, "data": Data}
 FOLD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)")
 
 
-class Training(StageConfig):
-    """Keys every training stage has."""
+class Training(StageConfig, Optimise):
+    """Keys every training stage has, those of `Optimise` among them."""
 
     later: ClassVar[tuple[str, ...]] = ("skip_bad",)
-    renamed: ClassVar = {"clip": "max_grad_norm"}
     init: str = "base"
     data: str
     tune: Lora | Literal["full"] = Lora()
-    lr: Annotated[float, Field(gt=0.0)] = 1e-4
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    warmup: Share = 0.05
-    epochs: Annotated[float, Field(gt=0.0)] = 1.0
-    max_steps: Count | None = None
-    batch_size: Count = 8
-    tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    save_every: Count = 20
-    eval_every: Count | None = None
     max_prompt: Count = 512
     max_completion: Count = 256
     limit: Count | None = None  # prompts to train on
@@ -48,9 +36,7 @@ class Training(StageConfig):
 
     def optimise_keys(self) -> dict[str, Any]:
         """The keys that go to the optimise loop."""
-        keys = ("lr", "schedule", "warmup", "epochs", "max_steps", "batch_size", "tokens")
-        more = ("weight_decay", "max_grad_norm", "precision", "save_every", "eval_every")
-        return {k: getattr(self, k) for k in (*keys, *more)}
+        return {key: getattr(self, key) for key in Optimise.model_fields}
 
 
 class Comparing(Training):
