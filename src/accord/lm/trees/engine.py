@@ -26,7 +26,7 @@ from accord.lm.kernels.half import half_backward, has_bf16_products
 from accord.lm.kernels.linear import fuse_linear
 from accord.lm.model.check import check_token, embedded, room, steady
 from accord.lm.trees import flex, tree_attention
-from accord.lm.trees.forward import Forward
+from accord.lm.trees.forward import Forward, causal_lm
 from accord.lm.trees.tree import PackedTrees, Tree, pack, probe_tree
 from accord.lm.trees.vocab_head import VocabHead, find_head
 
@@ -34,7 +34,6 @@ __all__ = [
     "ContinuationLogps",
     "Engine",
     "Precision",
-    "causal_lm",
     "evaluating",
     "windows_by_column",
 ]
@@ -92,11 +91,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for m, training in modes:
             m.training = training
-
-
-def causal_lm(model: Any) -> Any:
-    """The transformers model itself, which an adapter may be laid around."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def windows_by_column(config: Any) -> bool:

@@ -11,7 +11,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Forward"]
+__all__ = ["Forward", "causal_lm"]
+
+
+def causal_lm(model: Any) -> Any:
+    """The transformers model itself, which an adapter may be laid around."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 class Forward:
