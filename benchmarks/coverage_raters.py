@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from accord.core.types import Metric
 from accord.feedback.trust.aggregate import flip_rate, majority_noise
-from accord.feedback.trust.quality import _median as median_of
+from accord.feedback.trust.observed import _median as median_of
 from accord.stats.agreement import agreement_by_difficulty, percent_agreement
 from accord.stats.dawid_skene import dawid_skene
 from accord.stats.raters import Skills, rater_skills, reliability_of

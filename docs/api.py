@@ -18,8 +18,13 @@ from accord.lm.model.lora import Lora
 from accord.lm.sampler import Sampling
 from accord.rewards.compose import Common
 from accord.train.data import Limits
+from accord.train.methods.best_of_n import BestOfN
+from accord.train.methods.grpo import Grpo
+from accord.train.methods.online_dpo import OnlineDpo
+from accord.train.methods.ppo import Ppo
+from accord.train.methods.rloo import Rloo
 from accord.train.optimise import Optimise
-from accord.train.settings import BestOfN, Grpo, Kl, MissingEos, OnlineDpo, OnPolicy, Ppo, Rloo
+from accord.train.settings import Kl, MissingEos, OnPolicy
 
 PAGE = Path(__file__).parent / "api.md"
 HEAD = """\
@@ -31,7 +36,7 @@ in use.
 """
 PARTS = {
     "Models": "load LanguageModel export_model Lora",
-    "Judgments": "Store import_file export opened_snapshot Snapshot",
+    "Judgments": "Store import_file export opened_snapshot Snapshot data_card",
     "Training": (
         "train_sft train_reward train_preference train_process train_axes train_policy Trained PolicyTrained"
     ),

@@ -20,8 +20,13 @@ from accord.lm.model.lora import Lora
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.train.data import Limits
+from accord.train.methods.best_of_n import BestOfN
+from accord.train.methods.grpo import Grpo
+from accord.train.methods.online_dpo import OnlineDpo
+from accord.train.methods.ppo import Ppo
+from accord.train.methods.rloo import Rloo
 from accord.train.optimise import Optimise
-from accord.train.settings import BestOfN, Grpo, Kl, MissingEos, OnlineDpo, Ppo, Rloo
+from accord.train.settings import Kl, MissingEos
 from tests.train.small import fresh, many_pairs, prompt, save_tiny
 
 TEXTS = ["Where is my parcel?", "Is it open today?"]

@@ -18,7 +18,7 @@ from accord.losses import preference_losses, ranking_losses, reward_losses, unpa
 from accord.pipeline.recipe import read_recipe
 from accord.rewards.compose import reward_registry
 from accord.store import EXPORTS, FORMATS, Store, import_file
-from accord.train.policy import NAMES as METHODS
+from accord.train.method import methods
 from docs import api
 from tests.train.small import save_tiny
 
@@ -122,7 +122,7 @@ def _own(registry: Registry) -> list[str]:
 
 NAMED = {
     "losses.md": lambda: [n for r in LOSSES for n in _own(r)],
-    "rlhf.md": lambda: [*_own(reward_registry), *METHODS],
+    "rlhf.md": lambda: [*_own(reward_registry), *methods()],
     "data.md": lambda: [*FORMATS, *EXPORTS],
 }
 

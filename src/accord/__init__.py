@@ -22,6 +22,7 @@ _WHERE = {
         "Demonstration", "Exchange", "Group", "LabelledResponse", "LabelledSteps", "Message", "Metric",
         "Pair", "Prompt", "Response",
     ),
+    "accord.feedback.trust.card": ("data_card",),
     "accord.lm.model.export": ("export_model",),
     "accord.lm.model.load": ("LanguageModel", "load"),
     "accord.lm.model.lora": ("Lora",),
@@ -36,7 +37,7 @@ _WHERE = {
     "accord.rewards.process_model": ("load_process_model",),
     "accord.store": ("Snapshot", "Store", "export", "import_file", "opened_snapshot"),
     "accord.train.policy": ("PolicyTrained",),
-    "accord.train.trainee": ("Trained",),
+    "accord.train.saved": ("Trained",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -70,6 +71,7 @@ __all__ = [  # spelled out, and imported below, for type checkers and editors; a
     "TemplateError",
     "Trained",
     "__version__",
+    "data_card",
     "evaluate",
     "export",
     "export_model",
@@ -132,6 +134,7 @@ if TYPE_CHECKING:
         Prompt,
         Response,
     )
+    from accord.feedback.trust.card import data_card
     from accord.lm.model.export import export_model
     from accord.lm.model.load import LanguageModel, load
     from accord.lm.model.lora import Lora
@@ -152,7 +155,7 @@ if TYPE_CHECKING:
     from accord.rewards.process_model import load_process_model
     from accord.store import Snapshot, Store, export, import_file, opened_snapshot
     from accord.train.policy import PolicyTrained
-    from accord.train.trainee import Trained
+    from accord.train.saved import Trained
 
 
 def __getattr__(name: str) -> Any:

@@ -46,10 +46,8 @@ def test_kinds_and_axes_by_hand(store: Store) -> None:
     assert rows["compare", ""].alpha.note == "judged twice only once: no interval"
     help_ = rows["rate", "help"]
     units = [[1.0, 2.0], [3.0, 3.0], [5.0, 5.0]]
-    assert help_.alpha.value == krippendorff_alpha(units, scale="interval").value
-    assert help_.ordinal is not None
-    assert help_.ordinal.value == krippendorff_alpha(units, scale="ordinal").value
-    assert (help_.scale, help_.kappa_of) == ("interval", "cohen")
+    assert help_.alpha.value == krippendorff_alpha(units, scale="ordinal").value
+    assert (help_.ordinal, help_.scale, help_.kappa_of) == (None, "ordinal", "cohen")
     assert rows["rate", "tone"].percent.note == "nothing was judged twice"
     assert rows["steps", ""].percent.value == pytest.approx(2 / 3)
     assert rows["thumb", ""].answers == 1

@@ -9,18 +9,40 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from accord.core.types import Edge, Group, LabelledSteps, Response
+from accord.lm.model.lora import Lora
+from accord.train.axes import train_axes
+from accord.train.methods.best_of_n import BestOfN
+from accord.train.methods.grpo import Grpo
+from accord.train.methods.online_dpo import OnlineDpo
+from accord.train.methods.ppo import Ppo
+from accord.train.methods.rloo import Rloo
 from accord.train.policy import train_policy
 from accord.train.preference import train_preference
-from accord.train.settings import Grpo, OnPolicy, Ppo
-from tests.train.small import LIMITS, LORA, fresh, how, many_pairs, prompt, reward, save_tiny, sft
+from accord.train.process import train_process
+from accord.train.settings import OnPolicy
+from tests.train.small import (
+    ANSWERS,
+    LIMITS,
+    LORA,
+    answer,
+    demonstrations,
+    fresh,
+    how,
+    many_pairs,
+    prompt,
+    reward,
+    save_tiny,
+    sft,
+)
 
 FILE = Path(__file__).with_name("curves.json")
 STEPS = 20
-KEPT = ("loss", "grad_norm")
+KEPT = ("loss", "grad_norm", "value_loss")  # the last where there is a value model
 ON_POLICY: dict[str, Any] = {
     "steps": STEPS, "batch_size": 4, "minibatch": 2, "epochs": 2, "lr": 1e-3, "max_new_tokens": 6,
     "tokens": 256, "kl": {"beta": 0.05},
@@ -29,24 +51,69 @@ ON_POLICY: dict[str, Any] = {
 Curve = dict[str, list[float]]
 
 
-def _preference(loss: dict[str, Any]) -> Callable[[Path, Path], Any]:
+VOWELS = {"name": "pattern", "regex": "[aeiou]"}
+SPREAD = [  # of many values: no group of answers is alike
+    {"name": "pattern", "regex": f"[{letters}]", "label": letters, "weight": 2.0**-k}
+    for k, letters in enumerate(("aeiou", "k-p", "q-t", "b-d", "f-h", "A-Z"))
+]
+
+
+def _ranked(at: int) -> Group:
+    """Three answers in one full order, the middle one by a soft label."""
+    order = [(0, 1, 1.0), (1, 2, 0.8), (0, 2, 1.0)]
+    edges = tuple(Edge(better=b, worse=w, p=p, weight=1.0 + at % 2) for b, w, p in order)
+    responses = tuple(answer((at + k) % len(ANSWERS)) for k in range(3))
+    return Group(prompt=prompt(at), responses=responses, edges=edges)
+
+
+RANKED = [_ranked(i) for i in range(9)]
+BY_AXIS = {
+    "tone": RANKED[:6],
+    "facts": [
+        Group(prompt=g.prompt, responses=g.responses[1:], edges=(Edge(better=1, worse=0, p=0.9),))
+        for g in RANKED[3:]
+    ],
+}
+
+
+def _stepped(at: int) -> LabelledSteps:
+    text = "\n".join(ANSWERS[(at + k) % len(ANSWERS)] for k in range(2))
+    return LabelledSteps(
+        prompt=prompt(at), response=Response(text=text, finish="stop"),
+        labels=(1.0, (-1.0, 0.0)[at % 2]), weight=1.0 + at % 2,
+    )  # fmt: skip
+
+
+def _trained(train: Callable[..., Any], items: Any, **more: Any) -> Callable[[Path, Path], Any]:
     def run(model: Path, folder: Path) -> Any:
-        return train_preference(
-            fresh(model), many_pairs(), run_dir=folder, tune=LORA, loss=loss, limits=LIMITS,
-            optimise_with=how(max_steps=STEPS, lr=1e-3),
+        return train(
+            fresh(model), items, run_dir=folder, tune=LORA, limits=LIMITS,
+            optimise_with=how(max_steps=STEPS, lr=1e-3), **more,
         )  # fmt: skip
 
     return run
 
 
-def _on_policy(settings: OnPolicy) -> Callable[[Path, Path], Any]:
+def _preference(loss: dict[str, Any], **more: Any) -> Callable[[Path, Path], Any]:
+    return _trained(train_preference, more.pop("items", many_pairs()), loss=loss, **more)
+
+
+def _on_policy(
+    settings: OnPolicy, rewards: Sequence[dict[str, Any]] = (VOWELS,)
+) -> Callable[[Path, Path], Any]:
     def run(model: Path, folder: Path) -> Any:
         return train_policy(
-            fresh(model), [prompt(i) for i in range(6)], [{"name": "pattern", "regex": "[aeiou]"}],
-            run_dir=folder, settings=settings, tune=LORA, seed=3,
+            fresh(model), [prompt(i) for i in range(6)], rewards, run_dir=folder, settings=settings,
+            tune=LORA, seed=3,
         )  # fmt: skip
 
     return run
+
+
+def _sft_held(model: Path, folder: Path) -> Any:
+    """Measured on the way: that draws nothing which the steps draw from."""
+    cfg = how(max_steps=STEPS, lr=1e-3, eval_every=5)
+    return sft(model, folder, cfg, Lora(r=4, alpha=8, dropout=0.2), eval_on=demonstrations(3))
 
 
 TRAININGS: dict[str, Callable[[Path, Path], Any]] = {
@@ -56,6 +123,17 @@ TRAININGS: dict[str, Callable[[Path, Path], Any]] = {
     "kto": _preference({"name": "kto"}),
     "ppo": _on_policy(Ppo(**ON_POLICY)),
     "grpo": _on_policy(Grpo(**ON_POLICY, n=4)),
+    "sft_dropout": _sft_held,
+    "axes": _trained(train_axes, BY_AXIS),
+    "process": _trained(train_process, [_stepped(i) for i in range(9)]),
+    "bco": _preference({"name": "bco"}),
+    "simpo": _preference({"name": "simpo"}),
+    "orpo": _preference({"name": "orpo"}, average="prompt"),
+    "plackett_luce": _preference({"name": "plackett_luce"}, items=RANKED),
+    "ipo_by_pair": _preference({"name": "ipo"}, items=RANKED, share="pair", average="prompt"),
+    "rloo": _on_policy(Rloo(**ON_POLICY, n=4)),
+    "online_dpo": _on_policy(OnlineDpo(**ON_POLICY, n=3), SPREAD),
+    "best_of_n": _on_policy(BestOfN(**ON_POLICY, n=3), SPREAD),
 }
 
 
@@ -65,7 +143,7 @@ def curve(name: str, folder: Path) -> Curve:
     out.mkdir()
     TRAININGS[name](model, out)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return {key: [row[key] for row in rows[:STEPS]] for key in KEPT}
+    return {key: [row[key] for row in rows[:STEPS]] for key in KEPT if key in rows[0]}
 
 
 if __name__ == "__main__":

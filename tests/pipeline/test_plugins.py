@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from accord.core.errors import ConfigError
-from accord.core.rundir import read_json
+from accord.core.rundir import read_json, read_jsonl
 from accord.pipeline.folder import plan
 from accord.pipeline.recipe import Recipe, read_recipe
 from accord.pipeline.runner import rewrite_report, run
+from accord.pipeline.stages.on_policy import OnPolicyStage
 from accord.plan import probe
 from accord.plan.stages import plan_stages
 from tests.pipeline.test_runner import Heard
@@ -36,7 +37,7 @@ def recipe(folder: Path, *files: str, more: str = "", loss: str = "dpo") -> Path
 
 
 def test_an_example_is_short() -> None:
-    kinds = ("stage", "loss", "reward", "eval", "detector", "exporter")
+    kinds = ("stage", "loss", "reward", "method", "eval", "detector", "exporter")
     assert set(EXAMPLES) == {f"my_{kind}.py" for kind in kinds}
     for code in EXAMPLES.values():
         assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
@@ -102,6 +103,40 @@ def test_losses_and_rewards_of_a_file_are_trained_with(tmp_path: Path) -> None:
     done = run(read_recipe(path), tmp_path / "runs", Heard(), only=wanted)
     assert (done.stages["dpo"] / "DONE").exists()
     assert -1 < read_json(done.stages["rloo"] / "result.json")["metrics"]["reward"]["value"] <= 0
+
+
+OWN = "  own: {kind: reinforce, data: study, init: sft, rewards: [{name: few_words}], n: 2, spread: true, "
+FEW = "steps: 2, batch_size: 2, max_new_tokens: 4, limit: 4, eval_limit: 2}\n"
+
+
+def test_a_method_of_a_file_is_a_stage_with_its_own_keys(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "my_method.py", "my_reward.py", more=OWN + FEW)
+    made = read_recipe(path)
+    (config,) = (node.config for node in made.nodes if node.name == "own")
+    assert isinstance(config, OnPolicyStage)
+    how = config.settings()
+    assert (type(how).__name__, how.spread, how.n) == ("Reinforce", True, 2)  # type: ignore[attr-defined]
+    before = keys(made, tmp_path)
+    done = run(made, tmp_path / "runs", Heard(), only=["study", "sft", "own"])
+    rows = read_jsonl(done.stages["own"] / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert "REINFORCE with a baseline of the batch" in done.report.read_text()
+    file = tmp_path / "my_method.py"
+    file.write_text(file.read_text() + "\n# edited\n")
+    after = keys(read_recipe(path), tmp_path)
+    assert {name for name in after if after[name] != before[name]} == {"own"}
+
+
+def test_a_wrong_key_of_a_method_of_a_file_is_told(tmp_path: Path) -> None:
+    for more, match in (
+        (
+            OWN.replace("spread", "spreat"),
+            r"stages.own.spreat: unknown key 'spreat'.*did you mean spread",
+        ),
+        (OWN.replace("n: 2", "missing_eos: {treatment: bootstrap}"), "which only ppo has"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            read_recipe(recipe(tmp_path, "my_method.py", "my_reward.py", more=more + FEW))
 
 
 def test_an_evaluation_and_a_detector_of_a_file_are_reported(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from accord.core.types import Judgment, Preference, Ranking, Rating, StepLabels, Thumb
 from accord.feedback.trust.ballots import ballots
+from accord.feedback.trust.card import data_card
 from accord.feedback.trust.quality import rater_reports
 from accord.feedback.trust.reliability import agreement_rows
 from accord.store import Snapshot, Store
@@ -71,7 +72,7 @@ def votes_of(snapshot: Snapshot) -> Any:
     cast = ballots(snapshot)
     rows = [(r.kind, r.answers, r.percent, r.alpha, r.kappa) for r in agreement_rows(snapshot)]
     votes = sorted(zip(cast.pair_R, cast.rater_R, cast.value_R, strict=True))
-    card = snapshot.card()["agreement"]
+    card = data_card(snapshot)["agreement"]
     exported = [{k: len(v) for k, v in row["responses"].items()} for row in argilla_rows(snapshot)]
     return groups, labelled, steps, votes, rows, card, exported[:1]
 

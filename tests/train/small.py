@@ -21,8 +21,9 @@ from accord.train.optimise import Objective, Optimise
 from accord.train.pairs import preference_objective
 from accord.train.preference import train_preference
 from accord.train.reward import train_reward
+from accord.train.saved import Trained
 from accord.train.sft import train_sft
-from accord.train.trainee import Trained, Tune
+from accord.train.trainee import Tune
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 
 LORA = Lora(r=4, alpha=8)

@@ -19,13 +19,15 @@ from accord.rewards.base import Context
 from accord.rewards.compose import ScoredExchanges, build_rewards
 from accord.stats.best_of_n import best_of_n_kl
 from accord.train.actors import Actor, Actors
-from accord.train.best_and_worst import best_of_n, ranked
 from accord.train.experience import Experience, Moments, cut_off, experience
-from accord.train.group import grpo, rloo
-from accord.train.on_policy import Method, policy_objective, value_objective
-from accord.train.ppo import ppo, token_rewards
+from accord.train.groups import ranked
+from accord.train.method import Method
+from accord.train.methods.best_of_n import BestOfN
+from accord.train.methods.grpo import Grpo
+from accord.train.methods.ppo import Ppo, token_rewards
+from accord.train.methods.rloo import Rloo
 from accord.train.rollout import Rollout
-from accord.train.settings import BestOfN, Grpo, Kl, MissingEos, OnPolicy, Ppo, Rloo
+from accord.train.settings import Kl, MissingEos
 
 F64 = torch.float64
 SIZES = ((3, 1, 4), (2, 5))  # tokens of each answer to two prompts
@@ -95,13 +97,11 @@ def seen(stand: Stand, scores: Sequence[float] = SCORES) -> Experience:
     )  # fmt: skip
 
 
-def trained(
-    stand: Stand, found: Experience, cfg: OnPolicy, method: Method
-) -> tuple[Tensor, dict[str, float]]:
+def trained(stand: Stand, found: Experience, cfg: Method) -> tuple[Tensor, dict[str, float]]:
     """The loss of the whole batch as one_step divides it, tree by tree, and what was watched."""
-    worth = method.advantages(found, BETA)
+    worth = cfg.advantages(found, BETA)
     gaps: list[float] = []
-    made = policy_objective(stand.actors(), found, worth, cfg, method, BETA, gaps)
+    made = cfg.objective(stand.actors(), found, worth, BETA, gaps)
     parts = [made.loss([i]) for i in range(len(TREES))]
     watched = {
         k: sum(w[k][0] for _, w in parts) / sum(w[k][1] for _, w in parts) for k in parts[0][1]
@@ -171,9 +171,8 @@ def test_ppo_by_plain_loops(
     torch.testing.assert_close(
         token_rewards(found, BETA, estimator), torch.tensor(rewards, dtype=F64)
     )
-    method = ppo(cfg)
-    ours, _ = trained(stand, found, cfg, method)
-    values = value_objective(stand.actors(), found, method.advantages(found, BETA), method)
+    ours, _ = trained(stand, found, cfg)
+    values = cfg.value_objective(stand.actors(), found, cfg.advantages(found, BETA))
     theirs = values.loss(range(len(TREES)))[0] / sum(values.counts)
     for made, naive, leaf in ((ours, loss, stand.logits_SV), (theirs, value_loss, stand.values_S)):
         torch.testing.assert_close(made, naive)
@@ -235,7 +234,7 @@ def test_groups_by_plain_loops(
         "constant": lambda: torch.stack([x.sum() / 9 for x in answers]).mean(),
     }[average]()
 
-    made, watched = trained(stand, found, cfg, (rloo if isinstance(cfg, Rloo) else grpo)(cfg))  # type: ignore[arg-type]
+    made, watched = trained(stand, found, cfg)
     torch.testing.assert_close(made, naive)
     (a_SV,) = torch.autograd.grad(made, stand.logits_SV)
     (b_SV,) = torch.autograd.grad(naive, stand.logits_SV)
@@ -251,7 +250,7 @@ def test_groups_by_plain_loops(
 def test_one_wrong_ratio_is_seen_among_many() -> None:
     stand = Stand(shift=0.0)
     stand.old_S[7] += 1e-3
-    _, watched = trained(stand, seen(stand), Grpo(), grpo(Grpo()))
+    _, watched = trained(stand, seen(stand), Grpo())
     assert watched["gap"] == pytest.approx(1e-3, rel=1e-2)
 
 
@@ -304,7 +303,7 @@ def test_the_entropy_bonus_has_the_gradient_of_the_entropy() -> None:
     grads = []
     for entropy in (0.0, 0.7):
         stand, cfg = Stand(), Ppo(entropy=entropy)
-        loss, _ = trained(stand, seen(stand, DROPPED), cfg, ppo(cfg))
+        loss, _ = trained(stand, seen(stand, DROPPED), cfg)
         grads.append(torch.autograd.grad(loss, stand.logits_SV)[0])
     stand = Stand()
     p_SV = stand.logits_SV.softmax(-1)
@@ -318,7 +317,7 @@ def test_the_best_and_the_worst_are_the_first_of_equals_and_rounding_is_no_diffe
     stand = Stand()
     assert ranked(seen(stand, (1.0, 2.0, 1.0, 0.1 + 0.2, 0.3))) == [(1, 0), None]
     assert ranked(seen(stand, (math.nan, 2.0, 1.0, math.nan, 0.3))) == [(1, 2), None]
-    facts = best_of_n(BestOfN(n=3)).advantages(seen(stand, (1.0, 2.0, 1.0, 0.3, 0.3)), BETA).facts
+    facts = BestOfN(n=3).advantages(seen(stand, (1.0, 2.0, 1.0, 0.3, 0.3)), BETA).facts
     assert facts["silent_groups"] == 0.5
 
 
@@ -327,6 +326,6 @@ def test_what_best_of_n_itself_would_earn_and_cost() -> None:
     paid = replace(
         seen(stand, DROPPED), scored=ScoredExchanges([3.0, math.nan, 9.0, 5.0, 4.0], {}, {})
     )
-    facts = best_of_n(BestOfN(n=3)).advantages(paid, BETA).facts
+    facts = BestOfN(n=3).advantages(paid, BETA).facts
     assert facts["expected_best"] == (3.0 + 5.0) / 2  # of the answers that are picked
     assert facts["best_of_n_kl"] == best_of_n_kl(3)

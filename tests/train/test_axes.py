@@ -29,9 +29,9 @@ from accord.rewards.compose import build_rewards
 from accord.store import Store
 from accord.train.axes import merged, train_axes
 from accord.train.data import Limits
+from accord.train.methods.ppo import Ppo
 from accord.train.optimise import Optimise
 from accord.train.policy import train_policy
-from accord.train.settings import Ppo
 from tests.train.small import fresh, save_tiny
 
 KIND, RIGHT = "dear friend", "tuesday"

@@ -149,3 +149,17 @@ def test_the_best_response_wins_most_and_only_its_wins_are_kept() -> None:
     g = Group(prompt=Prompt.user("Why?"), responses=tuple(map(answer, range(3))), edges=edges)
     assert best_response(g) == 1
     assert best_against_rest(g).edges == edges[:2]
+
+
+def test_groups_and_their_pairs_make_the_same_rows() -> None:
+    """Two groups on one prompt that share an answer, and a third: indices move, what was said does not."""
+    first = group([(0, 1), (2, 1)], p=0.8, weight=2.0, margin=0.5, agreement=0.9, sources=("a",))
+    second = first.model_copy(
+        update={"responses": (answer(3), answer(1)), "edges": (Edge(better=1, worse=0, p=0.4),)}
+    )
+    (merged,) = group_by_prompt([first, second])
+    assert merged.responses == (answer(0), answer(1), answer(2), answer(3))
+    assert [(e.better, e.worse, e.p, e.weight) for e in merged.edges] == [
+        (0, 1, 0.8, 2.0), (2, 1, 0.8, 2.0), (1, 3, 0.4, 1.0)
+    ]  # fmt: skip
+    assert merged == group_by_prompt([*first.pairs(), *second.pairs()])[0]

@@ -163,3 +163,47 @@ def test_a_gradient_that_is_not_finite_is_named(tmp_path: Path) -> None:
             Optimise(batch_size=1), seed=0, folder=tmp_path,
         )  # fmt: skip
     assert float(good.detach()) == 1.0
+
+
+class Down(Exception):
+    """A judge that can't be asked."""
+
+
+@pytest.mark.parametrize("fails_at", [2, 4, 6])
+def test_what_was_trained_is_kept_when_measuring_fails_and_measured_later(
+    tmp_path: Path, fails_at: int
+) -> None:
+    """No step is done again, and no row stays without its measurement."""
+    cfg = Optimise(lr=0.1, epochs=2, batch_size=4, save_every=100, eval_every=2)
+    logs, weights = [], []
+    for name, at in (("whole", 0), ("cut", fails_at)):
+        taken: list[int] = []
+
+        def evaluate(at: int = at, taken: list[int] = taken) -> dict[str, float]:
+            if len(taken) + 1 == at:  # the step is told after it was measured
+                raise Down
+            return {"seen": 1.0}
+
+        keys = {"evaluate": evaluate, "on_step": lambda done, *_, t=taken: t.append(done)}
+        if at:
+            with pytest.raises(Down):
+                train(tmp_path / name, cfg, **keys)
+            assert checkpoint_step(tmp_path / name) == at
+            keys["evaluate"] = lambda: {"seen": 1.0}
+        weights.append(train(tmp_path / name, cfg, **keys))
+        assert taken == [n for n in range(1, 7) if n != at]
+        logs.append((tmp_path / name / "metrics.jsonl").read_text())
+    assert torch.equal(*weights)
+    assert logs[0] == logs[1]
+    assert logs[0].count("eval/seen") == 3
+
+
+def test_a_row_that_a_kill_lost_is_not_made_up_for_by_the_one_before(tmp_path: Path) -> None:
+    """The checkpoint is on disk and the log's last row is not: nothing is written in its place."""
+    cfg = Optimise(lr=0.1, epochs=2, batch_size=4, save_every=1, eval_every=2)
+    train(tmp_path, cfg)
+    log = tmp_path / "metrics.jsonl"
+    rows = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(rows[:5]))
+    train(tmp_path, cfg, evaluate=lambda: {"seen": 1.0})
+    assert log.read_text().splitlines(keepends=True) == rows[:5]

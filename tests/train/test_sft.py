@@ -17,8 +17,8 @@ from accord.train.data import Limits, demonstration_trees
 from accord.train.optimise import Optimise
 from accord.train.preference import train_preference
 from accord.train.reward import train_reward
+from accord.train.saved import Trained
 from accord.train.sft import held_out_nll, sft_objective, train_sft
-from accord.train.trainee import Trained
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import (
     LIMITS,

@@ -59,7 +59,7 @@ def test_progress_agreement_and_raters(site: Site, enter: Enter) -> None:
     page = olga.get("/studies/tents").text
     assert "<b>18</b>" in page
     given = quality.answers(site, "tents")
-    (row,) = quality.agreement(given)
+    (row,) = quality.agreement(site, "tents", given)
     assert (row["judgments"], row["questions"], row["twice"]) == (18, 6, 6)
     assert row["percent"].value == pytest.approx(1 / 3)  # one pair of three agrees
     # nominal alpha by hand: observed 2/3; which response is the first means nothing, so both are as frequent
@@ -85,7 +85,7 @@ def test_agreement_of_every_axis_and_its_parts_by_name(site: Site, enter: Enter)
         while found := re.search(r"<p>p(\d)</p>", page.text):
             tone = int(found[1]) // 2 + 1 + off
             page = browser.answer(**{"group-0": str(tone), "group-1": str(1 + int(found[1]) % 5)})
-    rows = {r["name"]: r for r in quality.agreement(quality.answers(site, "tents"))}
+    rows = {r["name"]: r for r in quality.agreement(site, "tents", quality.answers(site, "tents"))}
     names = ["rate · fact", "rate · fact · a", "rate · fact · b"]
     assert list(rows) == names + [n.replace("fact", "tone") for n in names]
     assert [r["judgments"] for r in rows.values()] == [12, 6, 6] * 2

@@ -15,6 +15,7 @@ from accord.core.types import Prompt
 from accord.lm.model.load import LanguageModel
 from accord.lm.sampler import Sampler
 from accord.train import policy as own_answers
+from accord.train.method import methods
 
 __all__ = ["train_policy"]
 
@@ -69,13 +70,14 @@ def train_policy(
         RunError: an answer without a score (`on_failure: drop` leaves it out instead), a run_dir of another
             training.
     """
-    methods = own_answers.NAMES
-    one_of("method", method, list(methods))
+    known = methods()
+    one_of("method", method, list(known))
     if not len(prompts):
         raise ConfigError("there is no prompt to answer", mend="check the filters of the snapshot")
     if reload and not isinstance(sampler, str):
         raise ConfigError("no server to reload", where="reload", mend="give sampler, its address")
-    settings, folder = validate(methods[method], {**how}), make_dir(Path(run_dir))
+    settings, folder = validate(known[method], {**how}), make_dir(Path(run_dir))
+    settings.check_names(str)
     with hold(folder):
         return own_answers.train_policy(
             policy,

@@ -18,7 +18,7 @@ from accord.core.keys import OptimiseKeys
 from accord.core.types import Demonstration, Group, LabelledResponse, LabelledSteps, Pair
 from accord.lm.model.load import LanguageModel
 from accord.train import axes, preference, process, reward, sft
-from accord.train.trainee import Trained
+from accord.train.saved import Trained
 
 __all__ = ["train_axes", "train_preference", "train_process", "train_reward", "train_sft"]
 

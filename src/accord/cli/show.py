@@ -19,7 +19,8 @@ __all__ = ["show_data"]
 
 def show_data(where: str, judgment: str | None) -> None:
     """Print the summary of a store; a data file is imported into a store that is thrown away."""
-    from accord.store import Store, import_file, summarise
+    from accord.feedback.trust.card import data_card
+    from accord.store import Store, import_file
     from accord.store.io.readers import inputs
     from accord.store.opening import is_store
 
@@ -32,14 +33,14 @@ def show_data(where: str, judgment: str | None) -> None:
             if judgment:
                 _tree(console, store.judgment(judgment))
                 return
-            _tree(console, summarise(store))
+            _tree(console, data_card(store))
         return
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "look.db") as store:
         report = import_file(
             store, file, skip_bad=True, rejects_path=Path(folder) / "rejects.jsonl"
         )
         console.print(escape(str(report)))
-        _tree(console, summarise(store))
+        _tree(console, data_card(store))
 
 
 def _tree(console: Console, value: Any, title: str = "") -> None:

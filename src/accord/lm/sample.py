@@ -38,7 +38,8 @@ from accord.lm.model.check import check_token, embedded, room
 from accord.lm.model.load import LanguageModel
 from accord.lm.sampler import Sampling
 from accord.lm.template import read_by
-from accord.lm.trees.engine import causal_lm, evaluating, windows_by_column
+from accord.lm.trees.engine import evaluating, windows_by_column
+from accord.lm.trees.forward import causal_lm
 
 __all__ = ["LocalSampler", "Tokens"]
 

@@ -6,7 +6,6 @@ from accord.store.io.exporting import EXPORTS, export
 from accord.store.io.importing import FORMATS, ImportReport, import_file
 from accord.store.opening import copy_store, opened_or_new, opened_snapshot
 from accord.store.snapshot.frozen import Items, Snapshot, part_of, split_of
-from accord.store.snapshot.summary import summarise
 
 __all__ = [
     "EXPORTS",
@@ -24,5 +23,4 @@ __all__ = [
     "part_of",
     "remove",
     "split_of",
-    "summarise",
 ]

@@ -8,24 +8,26 @@ Legend: A axes, C continuations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from accord.core.day import in_its_day
-from accord.core.types import Edge, Group, Metric
+from accord.core.types import Group, Metric
 from accord.lm.model.load import LanguageModel
 from accord.lm.model.scalar_head import ScalarHead
 from accord.losses import PairScores, reward_losses, soft
 from accord.rewards.axes import AxesModel
 from accord.rewards.learned import RewardModel
-from accord.train.data import Limits, Trees, check_room, group_trees
+from accord.train.data import Limits, Trees, group_trees
 from accord.train.edges import Average, edge_weights, flatten
-from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
+from accord.train.fit import How, Task, fit
+from accord.train.optimise import Objective, Sums
 from accord.train.reward import HeldOut, accuracy
-from accord.train.trainee import Trained, Tune, fingerprint, prepare
+from accord.train.saved import Trained
+from accord.train.trainee import Trainee
 
 __all__ = ["merged", "train_axes"]
 
@@ -53,8 +55,7 @@ def _placed(group: Group, responses: Sequence[object]) -> Group:
     """The group over other (more) responses."""
     at = [responses.index(r) for r in group.responses]
     edges = tuple(
-        Edge(**{**e.model_dump(), "better": at[e.better], "worse": at[e.worse]})
-        for e in group.edges
+        e.model_copy(update={"better": at[e.better], "worse": at[e.worse]}) for e in group.edges
     )
     return Group(prompt=group.prompt, responses=tuple(responses), edges=edges)  # type: ignore[arg-type]
 
@@ -98,62 +99,51 @@ def train_axes(
     lm: LanguageModel,
     comparisons: ByAxis,
     *,
-    run_dir: str | Path,
-    tune: Tune,
-    optimise_with: Optimise,
     average: Average = "prompt",
     limits: Limits = Limits(),
     eval_on: ByAxis = {},  # noqa: B006
-    seed: int = 17,
-    trackers: Sequence[str] = (),
-    on_step: Progress | None = None,
-    tell: Callable[[str], None] | None = None,
+    **how: Unpack[How],
 ) -> Trained:
     """Fit the heads on comparisons by axis; saved in run_dir/model. Held-out accuracy is told by axis."""
-    folder, axes = Path(run_dir), tuple(comparisons)
+    axes = tuple(comparisons)
     whole, parts = merged(comparisons)
     by_prompt = {g.prompt.id: p for g, p in zip(whole, parts, strict=True)}
     data = group_trees(lm.tokenizer, whole, limits).for_training()
     held_whole, held_parts = merged(eval_on)
     held_by = {g.prompt.id: p for g, p in zip(held_whole, held_parts, strict=True)}
     held = group_trees(lm.tokenizer, held_whole, limits)
-    check_room(lm, data, held)
-    trainee = prepare(lm, tune, seed, optimise_with.precision)
-    head = ScalarHead(trainee.engine.head.width, seed, len(axes)).to(lm.device)
-    model = AxesModel(RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion), axes)
-    scores = model.model.scores
-    optimise_with, memory = trainee.sized(optimise_with, data, folder, tell, scores)
-    metrics: dict[str, Metric] = {}
 
-    def evaluate() -> dict[str, float]:
-        found = model.model.tree_scores(held.trees, optimise_with.tokens)
-        for a, axis in enumerate(axes):
-            some = [
-                HeldOut(held_by[g.prompt.id][axis], tuple(row[a] for row in rows))  # type: ignore[index]
-                for g, rows in zip(held.items, found, strict=True)
-                if axis in held_by[g.prompt.id]
-            ]
-            metrics[f"accuracy of {axis}"] = accuracy(some)
-        return told(**metrics)
+    def task(trainee: Trainee) -> Task:
+        head = ScalarHead(trainee.engine.head.width, trainee.seed, len(axes)).to(lm.device)
+        rewards = RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion)
+        model = AxesModel(rewards, axes)
 
-    optimise(
-        trainee.parameters(head),
-        _objective(model, data, by_prompt, average),
-        optimise_with,
-        seed=seed,
-        folder=folder,
-        run=fingerprint(lm, tune, optimise_with, seed, data, [axes, average]),
-        evaluate=evaluate if held.trees else None,
-        trackers=trackers,
-        on_step=on_step,
-    )
-    trainee.save(folder / "model", model.save)  # before anything else can fail
-    if held.trees and not metrics:  # resumed after the last step
-        evaluate()
-    with torch.no_grad():  # training answers average 0 on every axis
-        rows = model.model.tree_scores(data.trees, optimise_with.tokens)
-        mean_A = torch.tensor([x for part in rows for x in part], dtype=torch.float64).mean(0)
-        head.centre += mean_A.float().to(head.centre.device)
-    trainee.save(folder / "model", model.save)
-    memory.settle()
-    return Trained(folder, metrics, trainee.engine.notes, data, held)
+        def measure(tokens: int) -> dict[str, Metric]:
+            found, scores = {}, rewards.tree_scores(held.trees, tokens)
+            for a, axis in enumerate(axes):
+                some = [
+                    HeldOut(held_by[g.prompt.id][axis], tuple(row[a] for row in rows))  # type: ignore[index]
+                    for g, rows in zip(held.items, scores, strict=True)
+                    if axis in held_by[g.prompt.id]
+                ]
+                found[f"accuracy of {axis}"] = accuracy(some)
+            return found
+
+        @torch.no_grad()
+        def finish(tokens: int) -> None:
+            """Training answers average 0 on every axis."""
+            rows = rewards.tree_scores(data.trees, tokens)
+            mean_A = torch.tensor([x for part in rows for x in part], dtype=torch.float64).mean(0)
+            head.centre += mean_A.float().to(head.centre.device)
+
+        return Task(
+            lambda tokens: _objective(model, data, by_prompt, average),
+            measure,
+            more=[axes, average],
+            head=head,
+            values=rewards.scores,
+            write=model.save,
+            finish=finish,
+        )
+
+    return fit(lm, data, held, task, **how)

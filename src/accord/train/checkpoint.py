@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
 Parameters with gradients, optimiser state, RNG states and the step (the data cursor and the
-schedule are functions of the step). Written beside and renamed, one kept.
+schedule are functions of the step). Written beside and renamed, one kept: of several processes each
+keeps its own, all of the same step.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import torch
 from torch import nn
 
 from accord.core.errors import RunError
+from accord.train import dist
 
 __all__ = ["checkpoint_step", "load_checkpoint", "save_checkpoint"]
 
-NAME = "checkpoint.pt"
+NAME = "checkpoint{}.pt"
 MEND = "choose another directory, or delete it (on the command line: --fresh)"
 
 
@@ -46,13 +48,15 @@ def save_checkpoint(
     }
     if torch.cuda.is_available():
         state["cuda_rng"] = torch.cuda.get_rng_state_all()
-    beside = folder / f".{NAME}.{os.getpid()}.tmp"
+    path = _path(folder)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(folder / NAME)
+        dist.everyone_s(step)  # no process takes its old one away before all have the new one
+        beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise RunError(
@@ -72,8 +76,9 @@ def load_checkpoint(
     """Restore in place from the folder's checkpoint; the step it was taken at, 0 without one. `more`
     is filled with what was saved so. RunError when it is of another run: then its weights are not what
     was asked for."""
-    path = folder / NAME
+    path = _path(folder)
     if not path.exists():
+        _agree(0, folder)
         return 0
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -84,6 +89,7 @@ def load_checkpoint(
     saved = {name: value.shape for name, value in state["parameters"].items()}
     if saved != {name: p.shape for name, p in parameters.items()}:
         raise RunError("the checkpoint is of another model", where=str(path), mend=MEND)
+    _agree(int(state["step"]), folder)
     if state["run"] != run:
         raise RunError(
             "the checkpoint is of a run on other data, weights or settings",
@@ -111,9 +117,21 @@ def _numpy_rng() -> tuple[Any, ...]:
     return (name, keys.tolist(), *rest)  # type: ignore[union-attr]
 
 
+def _agree(step: int, folder: Path) -> None:
+    """RunError where a kill came between the processes' checkpoints."""
+    steps = dist.everyone_s(step)
+    if len(set(steps)) > 1:
+        what = f"the processes' checkpoints are of steps {', '.join(map(str, steps))}"
+        raise RunError(what, where=str(folder), mend=MEND)
+
+
+def _path(folder: Path) -> Path:
+    return folder / NAME.format(f".{rank}" if (rank := dist.rank()) else "")
+
+
 def checkpoint_step(folder: Path) -> int | None:
     """The step of the folder's checkpoint, None without one."""
-    path = folder / NAME
+    path = _path(folder)
     if not path.exists():
         return None
     return int(torch.load(path, map_location="cpu", weights_only=True)["step"])

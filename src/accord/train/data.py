@@ -27,8 +27,10 @@ __all__ = [
     "best_against_rest",
     "best_response",
     "check_room",
+    "comparisons",
     "demonstration_trees",
     "group_by_prompt",
+    "group_of",
     "group_trees",
     "understood",
 ]
@@ -107,24 +109,38 @@ def understood(out: Trees, prompt: Prompt, limits: Limits) -> Iterator[None]:
         raise told from None
 
 
+Comparison = tuple[Response, Response, Edge]  # better, worse, and what was said of them
+
+
+def comparisons(item: Pair | Group) -> Iterator[Comparison]:
+    """What a judgment compares, as it stands in it."""
+    if isinstance(item, Group):
+        yield from ((item.responses[e.better], item.responses[e.worse], e) for e in item.edges)
+        return
+    said = {"p": item.p, "weight": item.weight, "margin": item.margin, "agreement": item.agreement}
+    yield item.chosen, item.rejected, Edge(better=0, worse=1, **said, sources=item.sources)
+
+
+def group_of(prompt: Prompt, compared: Iterable[Comparison]) -> Group:
+    """Comparisons of a prompt as one group: distinct responses in the order they come in, an edge each."""
+    known: list[Response] = []
+    edges = []
+    for better, worse, edge in compared:
+        known += [r for r in (better, worse) if r not in known]
+        ends = {"better": known.index(better), "worse": known.index(worse)}
+        edges.append(edge.model_copy(update=ends))
+    return Group(prompt=prompt, responses=tuple(known), edges=tuple(edges))
+
+
 def group_by_prompt(items: Iterable[Pair | Group]) -> list[Group]:
-    """All comparisons of one prompt as one group: its distinct responses once, an edge a pair."""
+    """All comparisons of one prompt as one group."""
     prompts: dict[str, Prompt] = {}
-    responses: dict[str, list[Response]] = {}
-    edges: dict[str, list[Edge]] = {}
+    found: dict[str, list[Comparison]] = {}
     for item in items:
-        for pair in item.pairs() if isinstance(item, Group) else [item]:
-            key = pair.prompt.id
-            prompts.setdefault(key, pair.prompt)
-            known = responses.setdefault(key, [])
-            known += [r for r in (pair.chosen, pair.rejected) if r not in known]
-            facts = pair.model_dump(include={"p", "weight", "margin", "agreement", "sources"})
-            ends = {"better": known.index(pair.chosen), "worse": known.index(pair.rejected)}
-            edges.setdefault(key, []).append(Edge(**ends, **facts))
-    return [
-        Group(prompt=prompts[k], responses=tuple(responses[k]), edges=tuple(edges[k]))
-        for k in prompts
-    ]
+        for comparison in comparisons(item):
+            prompts.setdefault(item.prompt.id, item.prompt)
+            found.setdefault(item.prompt.id, []).append(comparison)
+    return [group_of(prompts[key], compared) for key, compared in found.items()]
 
 
 def best_response(group: Group) -> int:

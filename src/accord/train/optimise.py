@@ -1,4 +1,4 @@
-"""The one loop: exact accumulation, clipping, schedule, precision, logging, checkpoints, resume.
+"""Training on data: exact accumulation, clipping, schedule, precision.
 
 A training method is an `Objective`: how large each item is, how much it counts, and the summed loss
 of some items. `optimise` draws batches, cuts them into micro-batches by token budget, and divides by
@@ -22,21 +22,18 @@ from torch import Tensor, nn
 from accord.core.config import Strict
 from accord.core.errors import RunError
 from accord.core.registry import NonNegative, Positive
-from accord.core.rundir import MetricsLog
-from accord.core.seeds import derive_seed, rng
-from accord.core.types import Metric
+from accord.core.seeds import rng
 from accord.lm.trees.engine import Precision
 from accord.lm.trees.tree import bins
-from accord.train.checkpoint import load_checkpoint, save_checkpoint
-from accord.train.trackers import tracking
+from accord.train import dist
+from accord.train.dist import Sums
+from accord.train.loop import Loop, Progress, check_finite
 
 __all__ = [
-    "Objective", "Optimise", "Sums", "adamw", "check_finite", "one_step", "optimise", "told", "total_steps",
+    "Objective", "Optimise", "Progress", "Sums", "adamw", "one_step", "optimise", "total_steps",
 ]  # fmt: skip
 
-Sums = dict[str, tuple[float, float]]  # metric -> (sum, count), averaged over the batch
 Evaluate = Callable[[], Mapping[str, float]]
-Progress = Callable[[int, int, Mapping[str, float]], None]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -66,17 +63,14 @@ class Objective:
     loss: items -> (summed loss, unnormalised scalar; metric sums).
     whole: what a loss must know of its whole batch (a baseline that is a mean), however the batch is
     cut: computed once a batch, before the micro-batches, and given to `loss` as second argument.
+    own: its items are this process's alone (what it sampled itself), not known to all processes.
     """
 
     sizes: Sequence[int]
     counts: Sequence[float]
     loss: Callable[..., tuple[Tensor, Sums]]
     whole: Callable[[Sequence[int]], Any] | None = None
-
-
-def told(**metrics: Metric) -> dict[str, float]:
-    """Held-out metrics as a row of the log holds them; undefined ones are left out."""
-    return {name: m.value for name, m in metrics.items() if m.value is not None}
+    own: bool = False
 
 
 def total_steps(n: int, cfg: Optimise) -> int:
@@ -126,35 +120,19 @@ def optimise(
     n = len(objective.sizes)
     if n == 0:
         raise RunError("no item is left to train on", where=str(folder), mend="raise the limits")
-    folder.mkdir(parents=True, exist_ok=True)
     assert cfg.tokens != "auto", "train.memory.budget decides before the loop begins"
-    steps = total_steps(n, cfg)
-    optimiser = adamw(parameters, cfg)
-    start = load_checkpoint(folder, parameters, optimiser, run)
-    log = MetricsLog(folder / "metrics.jsonl", start)
-    with tracking(trackers, folder.name, folder) as track:
-        for step in range(start, steps):
-            torch.manual_seed(derive_seed(seed, "step", step))  # dropout
-            for group in optimiser.param_groups:
-                group["lr"] = cfg.lr * lr_scale(step, steps, cfg)
-            row = one_step(
-                parameters, objective, optimiser, batch_items(n, step, cfg, seed), cfg, folder
-            )
-            done = step + 1
-            if evaluate and (done == steps or (cfg.eval_every and done % cfg.eval_every == 0)):
-                try:
-                    row |= {f"eval/{name}": value for name, value in evaluate().items()}
-                except BaseException:  # what was trained is kept, whatever measuring runs into
-                    log.add(done, row)
-                    save_checkpoint(folder, parameters, optimiser, done, run)
-                    raise
-                check_finite(row, f"{folder} step {done}", "lower lr; the last checkpoint is kept")
-            log.add(done, row)
-            track(done, row)
-            if done % cfg.save_every == 0 or done == steps:
-                save_checkpoint(folder, parameters, optimiser, done, run)
-            if on_step:
-                on_step(done, steps, row)
+    steps, optimiser = total_steps(n, cfg), adamw(parameters, cfg)
+
+    def step(at: int) -> dict[str, float]:
+        torch.manual_seed(dist.seed(seed, "step", at))  # dropout
+        for group in optimiser.param_groups:
+            group["lr"] = cfg.lr * lr_scale(at, steps, cfg)
+        items = batch_items(n, at, cfg, seed)
+        return one_step(parameters, objective, optimiser, items, cfg, folder)
+
+    Loop(folder, steps, cfg.save_every, cfg.eval_every, run, trackers, on_step).go(
+        parameters, optimiser, step, (lambda _: evaluate()) if evaluate else None
+    )
     return steps
 
 
@@ -168,6 +146,7 @@ def one_step(
 ) -> dict[str, float]:
     """One optimiser step on a batch; what it measured."""
     row = _accumulate(objective, items, cfg)
+    dist.add_gradients(parameters)
     gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
     norm = nn.utils.get_total_norm(gradients.values())
     row["grad_norm"] = float(norm)
@@ -186,12 +165,6 @@ def _broken(gradients: Mapping[str, Tensor]) -> str:
     return next(broken, "the sum over all")
 
 
-def check_finite(row: Mapping[str, float], where: str, mend: str) -> None:
-    wrong = [f"{name} is {value}" for name, value in row.items() if not math.isfinite(value)]
-    if wrong:
-        raise RunError(", ".join(wrong), where=where, mend=mend)
-
-
 def adamw(parameters: Mapping[str, nn.Parameter], cfg: Optimise) -> torch.optim.AdamW:
     if not parameters:
         raise RunError("nothing to train: no parameter has a gradient")
@@ -202,14 +175,16 @@ def adamw(parameters: Mapping[str, nn.Parameter], cfg: Optimise) -> torch.optim.
 
 def _accumulate(objective: Objective, items: Sequence[int], cfg: Optimise) -> dict[str, float]:
     """Gradients of (summed loss over the batch) / (what the batch counts), by micro-batches."""
-    total = sum(objective.counts[i] for i in items)
-    sums: dict[str, tuple[float, float]] = {}
     whole = (objective.whole(items),) if objective.whole else ()
-    for micro in bins([objective.sizes[i] for i in items], cfg.tokens):
-        loss, metrics = objective.loss([items[j] for j in micro], *whole)
+    mine = items if objective.own else dist.share(items)
+    total = dist.total(sum(objective.counts[i] for i in mine))
+    sums: Sums = {"loss": (0.0, 0.0)}
+    for micro in bins([objective.sizes[i] for i in mine], cfg.tokens):
+        loss, metrics = objective.loss([mine[j] for j in micro], *whole)
         (loss / total).backward()  # type: ignore[no-untyped-call]
         for name, (value, count) in {"loss": (float(loss.detach()), 0.0), **metrics}.items():
             before = sums.get(name, (0.0, 0.0))
             sums[name] = (before[0] + value, before[1] + count)
+    sums = dist.merged(sums)
     sums["loss"] = (sums["loss"][0], total)
     return {name: value / count for name, (value, count) in sums.items() if count}

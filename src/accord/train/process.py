@@ -6,8 +6,8 @@ Lightman et al. 2023, section 2.6: a classifier at every step, here log-loss wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,11 @@ from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.trees.tree import scored_tokens
 from accord.rewards.process_model import ProcessModel, cut_in_a_step, step_tree
 from accord.stats.intervals import cluster_mean
-from accord.train.data import Limits, Trees, check_room, understood
-from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
-from accord.train.trainee import Trained, Tune, fingerprint, prepare
+from accord.train.data import Limits, Trees, understood
+from accord.train.fit import How, Task, fit
+from accord.train.optimise import Objective, Sums
+from accord.train.saved import Trained
+from accord.train.trainee import Trainee
 
 __all__ = ["process_objective", "step_trees", "train_process"]
 
@@ -78,53 +80,41 @@ def train_process(
     lm: LanguageModel,
     steps: Sequence[LabelledSteps],
     *,
-    run_dir: str | Path,
-    tune: Tune,
-    optimise_with: Optimise,
     limits: Limits = Limits(),
     eval_on: Sequence[LabelledSteps] = (),
-    seed: int = 17,
-    trackers: Sequence[str] = (),
-    on_step: Progress | None = None,
-    tell: Callable[[str], None] | None = None,
+    **how: Unpack[How],
 ) -> Trained:
     """Fit a process reward model from `lm`; saved in run_dir/model with its head. `accuracy` is that of
     held-out steps, and `accuracy of wrong steps` of those labelled wrong, which are few."""
-    folder = Path(run_dir)
     data = step_trees(lm, steps, limits).for_training()
     held = step_trees(lm, eval_on, limits)
-    check_room(lm, data, held)
-    trainee = prepare(lm, tune, seed, optimise_with.precision)
-    head = ScalarHead(trainee.engine.head.width, seed).to(lm.device)
-    model = ProcessModel(trainee.engine, head, lm, limits.max_completion)
-    optimise_with, memory = trainee.sized(optimise_with, data, folder, tell, model.scores)
-    metrics: dict[str, Metric] = {}
 
-    def evaluate() -> dict[str, float]:
-        found = model.step_scores(held.trees, optimise_with.tokens)
-        rows = [
-            (_hit(p - 0.5, label), label, item.prompt.id)
-            for item, scores in zip(held.items, found, strict=True)
-            for p, label in zip(scores, item.labels, strict=True)
-        ]
-        for name, some in (("accuracy", (1, -1)), ("accuracy of wrong steps", (-1,))):
-            kept = [(h, prompt) for h, label, prompt in rows if label in some and h is not None]
-            metrics[name] = cluster_mean([h for h, _ in kept], [prompt for _, prompt in kept])
-        return told(accuracy=metrics["accuracy"])
+    def task(trainee: Trainee) -> Task:
+        head = ScalarHead(trainee.engine.head.width, trainee.seed).to(lm.device)
+        model = ProcessModel(trainee.engine, head, lm, limits.max_completion)
+        return Task(
+            lambda tokens: process_objective(model, data),
+            lambda tokens: measure_steps(model, held, tokens),
+            more="process",
+            logged=["accuracy"],
+            head=head,
+            values=model.scores,
+            write=model.save,
+        )
 
-    optimise(
-        trainee.parameters(head),
-        process_objective(model, data),
-        optimise_with,
-        seed=seed,
-        folder=folder,
-        run=fingerprint(lm, tune, optimise_with, seed, data, "process"),
-        evaluate=evaluate if held.trees else None,
-        trackers=trackers,
-        on_step=on_step,
-    )
-    trainee.save(folder / "model", model.save)
-    if held.trees and not metrics:  # resumed after the last step
-        evaluate()
-    memory.settle()
-    return Trained(folder, metrics, trainee.engine.notes, data, held)
+    return fit(lm, data, held, task, **how)
+
+
+def measure_steps(model: ProcessModel, held: Trees, tokens: int) -> dict[str, Metric]:
+    """How many held-out steps are on their label's side, and how many of the wrong ones."""
+    found = model.step_scores(held.trees, tokens)
+    rows = [
+        (_hit(p - 0.5, label), label, item.prompt.id)
+        for item, scores in zip(held.items, found, strict=True)
+        for p, label in zip(scores, item.labels, strict=True)
+    ]
+    metrics = {}
+    for name, some in (("accuracy", (1, -1)), ("accuracy of wrong steps", (-1,))):
+        kept = [(h, prompt) for h, label, prompt in rows if label in some and h is not None]
+        metrics[name] = cluster_mean([h for h, _ in kept], [prompt for _, prompt in kept])
+    return metrics

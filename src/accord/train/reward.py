@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -24,17 +23,12 @@ from accord.lm.room import said
 from accord.losses import PairScores, reward_losses, soft
 from accord.rewards.learned import RewardModel, read
 from accord.stats.intervals import cluster_mean
-from accord.train.data import (
-    Limits,
-    Trees,
-    check_room,
-    group_by_prompt,
-    group_trees,
-    understood,
-)
+from accord.train.data import Limits, Trees, group_by_prompt, group_trees, understood
 from accord.train.edges import Average, edge_weights, flatten, hit
-from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
-from accord.train.trainee import Trained, Tune, fingerprint, prepare
+from accord.train.fit import How, Task, fit
+from accord.train.optimise import Objective, Sums
+from accord.train.saved import Trained
+from accord.train.trainee import Trainee
 
 __all__ = ["HeldOut", "accuracy", "reward_objective", "train_reward"]
 
@@ -86,58 +80,41 @@ def train_reward(
     lm: LanguageModel,
     comparisons: Sequence[Pair | Group],
     *,
-    run_dir: str | Path,
-    tune: Tune,
-    optimise_with: Optimise,
     loss: dict[str, Any] | None = None,
     average: Average = "prompt",
     limits: Limits = Limits(),
     centre_on: Sequence[Demonstration] = (),
     eval_on: Sequence[Pair | Group] = (),
-    seed: int = 17,
-    trackers: Sequence[str] = (),
-    on_step: Progress | None = None,
-    tell: Callable[[str], None] | None = None,
+    **how: Unpack[How],
 ) -> Trained:
     """Fit a reward model from `lm` (the SFT checkpoint); saved in run_dir/model with its head."""
-    folder = Path(run_dir)
     chosen = loss or {"name": "bradley_terry"}
     _, loss_B = reward_losses.configured(chosen, "loss")
     data = group_trees(lm.tokenizer, group_by_prompt(comparisons), limits).for_training()
     held = group_trees(lm.tokenizer, group_by_prompt(eval_on), limits)
-    check_room(lm, data, held)
-    trainee = prepare(lm, tune, seed, optimise_with.precision)
-    head = ScalarHead(trainee.engine.head.width, seed).to(lm.device)
-    model = RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion)
-    centre = _to_centre_on(model, centre_on, data, limits, tell)
-    optimise_with, memory = trainee.sized(optimise_with, data, folder, tell, model.scores)
-    metrics: dict[str, Metric] = {}
     scored: list[HeldOut] = []
 
-    def evaluate() -> dict[str, float]:
-        scores = model.tree_scores(held.trees, optimise_with.tokens)
-        scored[:] = [HeldOut(g, tuple(s)) for g, s in zip(held.items, scores, strict=True)]
-        metrics["accuracy"] = accuracy(scored)
-        return told(accuracy=metrics["accuracy"])
+    def task(trainee: Trainee) -> Task:
+        head = ScalarHead(trainee.engine.head.width, trainee.seed).to(lm.device)
+        model = RewardModel(trainee.engine, head, lm.tokenizer, limits.max_completion)
+        centre = _to_centre_on(model, centre_on, data, limits, how.get("tell"))
 
-    optimise(
-        trainee.parameters(head),
-        reward_objective(model, data, loss_B, average),
-        optimise_with,
-        seed=seed,
-        folder=folder,
-        run=fingerprint(lm, tune, optimise_with, seed, data, [chosen, average]),
-        evaluate=evaluate if held.trees else None,
-        trackers=trackers,
-        on_step=on_step,
-    )
-    trainee.save(folder / "model", model.save)  # before anything else can fail
-    if held.trees and not metrics:  # resumed after the last step
-        evaluate()
-    _centre(model, centre, optimise_with.tokens)
-    trainee.save(folder / "model", model.save)
-    memory.settle()
-    return Trained(folder, metrics, trainee.engine.notes, data, held, tuple(scored))
+        def measure(tokens: int) -> dict[str, Metric]:
+            scores = model.tree_scores(held.trees, tokens)
+            scored[:] = [HeldOut(g, tuple(s)) for g, s in zip(held.items, scores, strict=True)]
+            return {"accuracy": accuracy(scored)}
+
+        return Task(
+            lambda tokens: reward_objective(model, data, loss_B, average),
+            measure,
+            more=[chosen, average],
+            head=head,
+            values=model.scores,
+            write=model.save,
+            finish=lambda tokens: _centre(model, centre, tokens),
+        )
+
+    return replace(fit(lm, data, held, task, **how), held_out=tuple(scored))
 
 
 def _to_centre_on(

@@ -1,17 +1,15 @@
-"""How to train on a policy's own answers: plain settings, checked, without torch."""
+"""How to train on a policy's own answers: the keys that all methods have, checked, without torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from accord.core.config import Strict
-from accord.core.registry import NonNegative, Positive, UnitInterval
+from accord.core.registry import NonNegative, Positive
 
-__all__ = [
-    "Average", "BestOfN", "Grpo", "Kl", "MissingEos", "OnPolicy", "OnlineDpo", "Ppo", "Ratio", "Rloo",
-]  # fmt: skip
+__all__ = ["Average", "Kl", "MissingEos", "OnPolicy", "Ratio", "Several"]
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
@@ -100,15 +98,6 @@ class OnPolicy(Strict):
     eval_every: Count | None = None
 
     @model_validator(mode="after")
-    def _a_value_is_there_to_bootstrap(self) -> Self:
-        if self.missing_eos.treatment == "bootstrap" and not isinstance(self, Ppo):
-            raise ValueError(
-                "missing_eos.treatment: bootstrap needs a value model, which only ppo has; "
-                "allowed: leave, penalty, score"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _beta_stays_positive(self) -> Self:
         answers = self.batch_size * self.n
         if self.kl.control == "adaptive" and self.kl.horizon <= 0.2 * answers:
@@ -117,49 +106,3 @@ class OnPolicy(Strict):
                 f"(batch_size x n) it must be above {0.2 * answers:g}"
             )
         return self
-
-
-class Ppo(OnPolicy):
-    """PPO's own keys."""
-
-    epochs: Count = 4
-    gamma: UnitInterval = 1.0
-    lam: UnitInterval = 0.95
-    dual_clip: Annotated[float, Field(gt=1.0)] | None = None
-    clip_value: Positive | None = 0.2
-    """In units of the reward."""
-    value_lr: Positive | None = None
-    """The policy's by default."""
-    whiten: bool = True
-
-
-class Rloo(OnPolicy):
-    """REINFORCE with a leave-one-out baseline."""
-
-    n: Several = 4
-    ratio: Ratio = "token"
-    average: Average = "sum"
-
-
-class OnlineDpo(OnPolicy):
-    """A preference loss on the best and the worst of each prompt's own answers."""
-
-    n: Several = 2
-    loss: dict[str, Any] = Field(default={"name": "dpo", "beta": 0.1})
-    """Any loss over pairs. It holds the policy near its reference itself: `kl.beta` is not used."""
-
-
-class BestOfN(OnPolicy):
-    """Rejection sampling: likelihood of the best of each prompt's own answers."""
-
-    n: Several = 8
-
-
-class Grpo(OnPolicy):
-    """Group-relative policy optimisation."""
-
-    n: Several = 4
-    ratio: Ratio = "token"
-    average: Average = "sequence"
-    scale: bool = True
-    """Divide by the group's standard deviation."""

@@ -6,8 +6,9 @@ weight multiplies its tokens' share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
+from typing import Unpack
 
 import torch
 
@@ -17,9 +18,11 @@ from accord.lm.model.load import LanguageModel
 from accord.lm.trees.engine import Engine, evaluating
 from accord.lm.trees.tree import bins
 from accord.stats.intervals import cluster_mean
-from accord.train.data import Limits, Trees, check_room, demonstration_trees
-from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told
-from accord.train.trainee import Trained, Tune, fingerprint, prepare
+from accord.train.data import Limits, Trees, demonstration_trees
+from accord.train.fit import How, Task, fit
+from accord.train.optimise import Objective, Sums
+from accord.train.saved import Trained
+from accord.train.trainee import Trainee
 
 __all__ = ["sft_objective", "train_sft"]
 
@@ -58,45 +61,19 @@ def train_sft(
     lm: LanguageModel,
     demonstrations: Sequence[Demonstration],
     *,
-    run_dir: str | Path,
-    tune: Tune,
-    optimise_with: Optimise,
     limits: Limits = Limits(),
     all_turns: bool = True,
     eval_on: Sequence[Demonstration] = (),
-    seed: int = 17,
-    trackers: Sequence[str] = (),
-    on_step: Progress | None = None,
-    tell: Callable[[str], None] | None = None,
+    **how: Unpack[How],
 ) -> Trained:
     """Fine-tune on demonstrations; the model is saved in run_dir/model."""
-    folder = Path(run_dir)
-    data = demonstration_trees(
-        lm.tokenizer, demonstrations, limits, all_turns=all_turns
-    ).for_training()
-    held = demonstration_trees(lm.tokenizer, eval_on, limits, all_turns=all_turns)
-    check_room(lm, data, held)
-    trainee = prepare(lm, tune, seed, optimise_with.precision)
-    optimise_with, memory = trainee.sized(optimise_with, data, folder, tell)
-    metrics: dict[str, Metric] = {}
+    render = partial(demonstration_trees, lm.tokenizer, limits=limits, all_turns=all_turns)
+    data, held = render(demonstrations).for_training(), render(eval_on)
 
-    def evaluate() -> dict[str, float]:
-        metrics["nll"] = held_out_nll(trainee.engine, held, optimise_with.tokens)
-        return told(nll=metrics["nll"])
+    def task(trainee: Trainee) -> Task:
+        return Task(
+            lambda tokens: sft_objective(trainee.engine, data),
+            lambda tokens: {"nll": held_out_nll(trainee.engine, held, tokens)},
+        )
 
-    optimise(
-        trainee.parameters(),
-        sft_objective(trainee.engine, data),
-        optimise_with,
-        seed=seed,
-        folder=folder,
-        run=fingerprint(lm, tune, optimise_with, seed, data),
-        evaluate=evaluate if held.trees else None,
-        trackers=trackers,
-        on_step=on_step,
-    )
-    trainee.save(folder / "model")
-    if held.trees and not metrics:  # resumed after the last step
-        evaluate()
-    memory.settle()
-    return Trained(folder, metrics, trainee.engine.notes, data, held)
+    return fit(lm, data, held, task, **how)

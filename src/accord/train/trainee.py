@@ -1,38 +1,27 @@
-"""A model made ready to train: LoRA over frozen weights, or all weights; saved as a chain.
-
-What a stage leaves is small: its adapter and the name of what it stands on. Loading merges the
-adapter into its base, so every later stage starts from plain weights.
-"""
+"""A model made ready to train: LoRA over frozen weights, or all weights."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from accord.core.errors import ModelError
-from accord.core.hashing import content_hash
-from accord.core.rundir import read_jsonl, whole_folder
-from accord.core.types import Group, LabelledResponse, LabelledSteps, Metric
-from accord.lm.model.adapters import add_lora, save_adapter, trainable
-from accord.lm.model.card import sign
-from accord.lm.model.load import MODEL_FILE, LanguageModel, load, write_model_json
+from accord.lm.model.adapters import add_lora, trainable
+from accord.lm.model.load import LanguageModel
 from accord.lm.model.lora import Lora
-from accord.lm.model.packaged import quiet_transformers
 from accord.lm.trees.engine import Engine, Precision
-from accord.lm.trees.tree import Tree, hash_trees
+from accord.lm.trees.tree import Tree
 from accord.train.data import Trees
 from accord.train.memory import Budget, budget
 from accord.train.optimise import Optimise
+from accord.train.saved import save_model
 
-__all__ = [
-    "Saved", "Trained", "Trainee", "Tune", "check_trainable", "fingerprint", "prepare", "save_model",
-]  # fmt: skip
+__all__ = ["Trainee", "Tune", "check_trainable", "prepare", "ready"]
 
 Tune = Lora | Literal["full"]
 FP32 = 4  # bytes
@@ -46,6 +35,7 @@ class Trainee:
     module: Any
     engine: Engine
     lora: bool
+    seed: int
 
     def parameters(self, *extra: nn.Module) -> dict[str, nn.Parameter]:
         """All parameters with gradients by name, those of `extra` modules (heads) included."""
@@ -84,38 +74,6 @@ class Trainee:
         """Write the trained model so that `load(folder)` gives it back, and what `more` writes beside
         it; whole or not at all, in place of what was there."""
         save_model(self.lm, self.module, folder, *more, adapter="default" if self.lora else None)
-
-
-def save_model(
-    lm: LanguageModel,
-    module: Any,
-    folder: Path,
-    *more: Callable[[Path], None],
-    adapter: str | None,
-) -> None:
-    """A model that `load` gives back: its adapter and the name of what that stands on, or (None) all its
-    weights; with what `more` writes beside it, whole or not at all."""
-    with whole_folder(folder) as beside:
-        if adapter is None:
-            with quiet_transformers():
-                module.save_pretrained(beside)
-            lm.tokenizer.save_pretrained(beside)
-        else:
-            saved = save_adapter(module, beside / "adapter", adapter)
-            of_a_run = Path(lm.name).is_dir() and (
-                lm.path.parent.parent == folder.resolve().parent.parent
-            )
-            stage = of_a_run or (lm.path / MODEL_FILE).is_file()
-            write_model_json(
-                beside,
-                base=os.path.relpath(lm.path) if stage else lm.name,  # so that runs can be moved
-                base_weights=lm.weights,
-                adapters=[saved],
-                template=lm.tokenizer.chat_template,
-            )
-            sign(saved, lm, relative=stage)
-        for write in more:
-            write(beside)
 
 
 def check_trainable(lm: LanguageModel, tune: Tune) -> None:
@@ -157,63 +115,21 @@ def prepare(lm: LanguageModel, tune: Tune, seed: int, precision: Precision = "fp
     engine = Engine(module, precision=precision)
     if engine.device.type != "cpu":
         engine.check_gradients()
-    return Trainee(lm, module, engine, lora is not None)
+    return Trainee(lm, module, engine, lora is not None, seed)
 
 
-def fingerprint(
-    lm: LanguageModel, tune: Tune, cfg: Optimise, seed: int, data: Trees, more: Any = None
-) -> str:
-    """What decides a run's weights: model, data and settings. A checkpoint of another is refused."""
-    settings = cfg.model_dump(exclude={"tokens", "save_every", "eval_every"})
-    items = [_label(x) for x in data.items]
-    return content_hash([lm.weights, tune, settings, seed, hash_trees(data.trees), items, more])
-
-
-def _label(item: Any) -> Any:
-    """What was said of an item, apart from its tokens."""
-    if isinstance(item, Group):
-        return item.edges
-    if isinstance(item, LabelledSteps):
-        return [item.labels, item.weight]
-    return [item.desirable, item.weight] if isinstance(item, LabelledResponse) else item.weight
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A folder that training left a model in."""
-
-    folder: Path
-
-    @property
-    def model(self) -> Path:
-        """The saved model: what `accord.load` takes."""
-        return self.folder / "model"
-
-    @property
-    def log(self) -> list[dict[str, float]]:
-        """What every logged step said, in order (metrics.jsonl)."""
-        return list(read_jsonl(self.folder / "metrics.jsonl"))
-
-    @cached_property
-    def policy(self) -> LanguageModel:
-        """The trained language model, loaded when first asked for. Of a reward model it is what the head
-        stands on; `accord.load_reward_model(result.model)` has both."""
-        return load(self.model)
-
-
-@dataclass(frozen=True)
-class Trained(Saved):
-    """What training left: its folder, held-out metrics, what to tell, and what it trained on."""
-
-    metrics: dict[str, Metric]
-    notes: tuple[str, ...]
-    data: Trees
-    held: Trees
-    held_out: tuple[Any, ...] = ()  # reward models: groups with their scores (HeldOut)
-    reported: dict[str, Metric] = field(default_factory=dict)  # on what nothing was chosen by
-
-    @property
-    def left_out(self) -> dict[str, int]:
-        """Items not trained on, or not measured on, by reason."""
-        held = {f"held out: {reason}": n for reason, n in self.held.left_out.items()}
-        return {**self.data.left_out, **held}
+@contextlib.contextmanager
+def ready(
+    lm: LanguageModel, tune: Tune, seed: int, precision: Precision, *, borrow: bool = False
+) -> Iterator[Trainee]:
+    """`prepare`d inside; with `borrow` the language model is afterwards what it was before, ready for the
+    next training."""
+    before = None
+    if borrow and tune == "full":
+        before = {name: value.clone() for name, value in lm.model.state_dict().items()}
+    trainee = prepare(lm, tune, seed, precision)
+    try:
+        yield trainee
+    finally:
+        if borrow:
+            trainee.give_back(before)

@@ -25,7 +25,7 @@ from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import token_logps
 from accord.lm.trees.tree import Tree
 from accord.losses import LabelledLogps, reference_point
-from accord.train.data import Limits, Trees, understood
+from accord.train.data import Limits, Trees, comparisons, understood
 from accord.train.optimise import Objective, Sums
 from accord.train.scored import at_rest, mean_by_prompt, score, totals
 
@@ -46,20 +46,17 @@ def one_by_one(items: Iterable[Pair | Group | LabelledResponse]) -> list[Labelle
         if isinstance(item, LabelledResponse):
             found.append(item)
             continue
-        for pair in item.pairs() if isinstance(item, Group) else [item]:
-            sides = (pair.chosen, pair.rejected) if pair.p > 0.5 else (pair.rejected, pair.chosen)
-            if pair.p != 0.5:
-                weight = pair.weight * abs(2 * pair.p - 1)
-                found += [
-                    LabelledResponse(
-                        prompt=pair.prompt,
-                        response=response,
-                        desirable=desirable,
-                        weight=weight,
-                        sources=pair.sources,
-                    )
-                    for response, desirable in zip(sides, (True, False), strict=True)
-                ]
+        for better, worse, edge in comparisons(item):
+            sides = (better, worse) if edge.p > 0.5 else (worse, better)
+            weight = edge.weight * abs(2 * edge.p - 1)
+            found += [
+                LabelledResponse(
+                    prompt=item.prompt, response=response, desirable=desirable, weight=weight,
+                    sources=edge.sources,
+                )
+                for response, desirable in zip(sides, (True, False), strict=True)
+                if edge.p != 0.5
+            ]  # fmt: skip
     return found
 
 
@@ -183,15 +180,17 @@ def measure_unpaired(
     engine: Engine, data: Trees, before: Sequence[Tensor], tokens: int
 ) -> dict[str, Metric]:
     """Held-out labelled answers. accuracy: the share on the right side of the point halfway between the mean
-    log-ratios of the two labels; margin: by how much."""
+    log-ratios of the two labels; margin: by how much. Undefined where all have one label: half of them would
+    lie on the right side of their own mean."""
     scored = at_rest(engine, data.trees, before, tokens)
     policy_B, ref_B = scored.policy_C(), scored.reference_C()
     label_B = torch.tensor([item.desirable for item in data.items])
     prompts = [item.prompt.id for item in data.items]
     ratio_B = policy_B - ref_B
     means = [ratio_B[side].mean() for side in (label_B, ~label_B) if bool(side.any())]
-    threshold = torch.stack(means).mean()
-    found = mean_by_prompt(_apart(ratio_B - threshold, label_B), prompts)
+    apart = _apart(ratio_B - torch.stack(means).mean(), label_B)
+    known = slice(None) if len(means) == 2 else slice(0)
+    found = mean_by_prompt({k: v[known] for k, v in apart.items()}, prompts[known])
     columns = _split(policy_B, ref_B, scored.tokens_C(), label_B)
     for side, mask in (("chosen", label_B), ("rejected", ~label_B)):
         at = [p for p, kept in zip(prompts, mask.tolist(), strict=True) if kept]

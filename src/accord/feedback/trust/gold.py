@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +23,7 @@ from accord.core.types import Judgment, Metric, Preference, Question, Ranking, R
 from accord.stats.intervals import cluster_mean
 from accord.store import Snapshot
 
-__all__ = ["Gold", "GoldAnswer", "gold_shares", "read_gold"]
+__all__ = ["Gold", "GoldAnswer", "gold_shares", "read_gold", "share_right"]
 
 
 class GoldAnswer(Strict):
@@ -89,7 +89,9 @@ def gold_shares(snapshot: Snapshot, gold: Gold, *, level: float = 0.95) -> dict[
         said = _right(j, q, expected) if expected else None
         if said is not None:
             right[j.rater][q.id] = said, q.prompt
-    return {
-        i: cluster_mean([x for x, _ in r.values()], [p for _, p in r.values()], level=level)
-        for i, r in right.items()
-    }
+    return {i: share_right(list(r.values()), level=level) for i, r in right.items()}
+
+
+def share_right(answered: Sequence[tuple[bool, str]], *, level: float = 0.95) -> Metric:
+    """Share of gold questions answered as expected, of (whether it was, prompt)."""
+    return cluster_mean([float(x) for x, _ in answered], [p for _, p in answered], level=level)

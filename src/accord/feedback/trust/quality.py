@@ -1,19 +1,18 @@
 """How far each rater can be trusted: gold questions, a model of skill and bias, and tests of what sways them.
 
 Every figure is a Metric with its interval. Comparisons with *the other raters on the same pairs* need no
-truth and no model: a pair is as hard, and its responses as long, for all who judged it.
+truth and no model: a pair is as hard, and its responses as long, for all who judged it. What is seen without
+a model (agreement, left, longer, consistency, seconds) is of feedback.observed.
 
     reliability   sides with the better response of a random pair   (stats.raters)
     right         of thumbs, step labels and ratings: how often it says the true one  (stats.dawid_skene)
     gold          share of gold questions answered as expected
-    left          share of its decided comparisons that went to the left side
     side, length  logits for the left, and per ten words            (stats.raters)
     style         how much oftener it prefers the response with more lists, bold, … than others do, less
                   the median rater's figure (one rater's taste shifts all the others' figures)
     speed         agreement with others on its fastest third, less the rest (easy pairs are fast: if anything
                   that hides the harm of haste)
     drift         change of agreement with others from its first judgment to its last
-    consistency   share of what it was asked again that it answered as before (a rating: within one point)
 
 Nothing is deleted: a quarantine, or weights, is a snapshot that leaves judgments out or counts them less,
 with the reason in it.
@@ -30,13 +29,13 @@ import numpy as np
 from scipy import stats
 
 from accord.core.errors import DataError
-from accord.core.types import Frozen, Judgment, Metric, Question, Rating, StepLabels, Thumb
-from accord.feedback.study.assignment import agrees, categories
+from accord.core.types import Judgment, Metric, Question
 from accord.feedback.trust.ballots import STYLES, Ballots, ballots
 from accord.feedback.trust.gold import Gold, gold_shares
+from accord.feedback.trust.observed import Observed, observed
 from accord.feedback.trust.reliability import Answered, answered
 from accord.stats.dawid_skene import dawid_skene
-from accord.stats.intervals import cluster_mean, robust_mean, robust_slope
+from accord.stats.intervals import robust_mean, robust_slope
 from accord.stats.raters import Skills, rater_skills
 from accord.store import Snapshot
 from accord.store.snapshot.frozen import NOW
@@ -54,20 +53,15 @@ LEAST = 8  # prompts they are on: below, a t interval far out in the tail is not
 MOST_VALUES = 10  # of a scale on which a true value can be told
 
 
-class RaterReport(Frozen):
+class RaterReport(Observed):
     """One rater. `concerns` names what is clear even among all tests that were made."""
 
     name: str
     kind: str
-    judgments: int
-    seconds: Metric
-    agreement: Metric
     reliability: Metric
     skill: Metric
     right: dict[str, Metric]
     gold: Metric
-    consistency: Metric
-    left: Metric
     side: Metric
     length: Metric
     style: dict[str, Metric]
@@ -114,10 +108,11 @@ def rater_reports(
     def reports(
         shares: Mapping[str, Metric], fit: Skills | None, level: float
     ) -> list[RaterReport]:
+        seen = observed(snapshot, cast=cast, level=level)
         return _recentred([
-            _report(number, cast, fit, own[r.id], questions, shares.get(r.id), right[r.id], level)
+            _report(number, cast, fit, seen[r.id], shares.get(r.id), right[r.id], level)
             for number, r in enumerate(cast.raters)
-            if r.id in own
+            if r.id in seen
         ])  # fmt: skip
 
     made = reports(shares, skills, level)
@@ -163,14 +158,12 @@ def _report(
     number: int,
     cast: Ballots,
     skills: Skills | None,
-    own: Sequence[Judgment],
-    questions: Mapping[str, Question],
+    seen: Observed,
     gold: Metric | None,
     right: dict[str, Metric],
     level: float,
 ) -> RaterReport:
     rater, mine = cast.raters[number], cast.rater_R == number
-    seconds = [j.seconds for j in own if j.seconds is not None]
     none = Metric(value=None, n=0, level=level, note="compared nothing")
     known = skills is not None and mine.any()
     fitted = {
@@ -179,23 +172,16 @@ def _report(
     }
     if known and not cast.side_R[mine].any():
         fitted["side"] = Metric(value=None, n=0, level=level, note="the order shown is not known")
-    with_others = mine & (cast.n_others_R > 0)
     return RaterReport(
         name=rater.name,
         kind=rater.kind,
-        judgments=len(own),
-        seconds=_median(seconds, level),
-        agreement=robust_mean(
-            cast.agree_R[with_others], cast.prompt_R[with_others], level=level, share=True
-        ),
         right=right,
         gold=gold or Metric(value=None, n=0, level=level, note="no gold question answered"),
-        consistency=_consistency(cast.again_J[number], own, questions, level),
-        left=_left(cast, mine, level),
         style=_style(cast, mine, level),
         speed=_speed(cast, mine, level),
         drift=_drift(cast, mine, level),
         **fitted,
+        **dict(seen),
     )
 
 
@@ -225,61 +211,6 @@ def _right(snapshot: Snapshot, level: float) -> dict[str, dict[str, Metric]]:
         for rater, i in raters.items():
             found[rater][kind] = fit.reliability[i]
     return found
-
-
-def _median(values: Sequence[float], level: float) -> Metric:
-    """Median with the interval of its order statistics."""
-    n = len(values)
-    if n == 0:
-        return Metric(value=None, n=0, level=level, note="no times")
-    x = np.sort(values)
-    if 2 * 0.5**n > 1 - level:  # the whole range holds the median less often
-        note = f"{n} times: no interval"
-        return Metric(value=float(np.median(x)), n=n, level=level, note=note)
-    low, high = stats.binom.interval(level, n, 0.5)
-    return Metric(
-        value=float(np.median(x)),
-        low=float(x[max(int(low) - 1, 0)]),
-        high=float(x[min(int(high), n - 1)]),
-        n=n,
-        level=level,
-        method="order statistics",
-    )
-
-
-def _consistency(
-    pairs: Sequence[tuple[int, bool]],
-    own: Sequence[Judgment],
-    questions: Mapping[str, Question],
-    level: float,
-) -> Metric:
-    """Each repeat of a pair, or of a question about one response, against the rater's answer before."""
-    same = [*pairs, *_said_again(own, questions)]
-    if not same:
-        return Metric(value=None, n=0, level=level, note="nothing was asked twice")
-    return cluster_mean([float(x) for _, x in same], [at for at, _ in same], level=level)
-
-
-def _said_again(
-    own: Sequence[Judgment], questions: Mapping[str, Question]
-) -> list[tuple[str, bool]]:
-    """Of ratings, thumbs and steps: whether each answer to a question asked again is the one before."""
-    last: dict[str, Judgment] = {}
-    same = []
-    for j in own:
-        if isinstance(j.answer, Rating | Thumb | StepLabels):
-            before = last.get(j.question)
-            if before is not None:
-                now, then = (categories(x.answer, (0,)) for x in (j, before))
-                same.append((questions[j.question].prompt, agrees(now, then)))
-            last[j.question] = j
-    return same
-
-
-def _left(cast: Ballots, mine: Any, level: float) -> Metric:
-    decided = mine & (cast.side_R != 0) & (cast.value_R != 0.5)
-    won = (cast.value_R == 1.0) == (cast.side_R == 1.0)
-    return robust_mean(won[decided].astype(float), cast.prompt_R[decided], level=level)
 
 
 def _style(cast: Ballots, mine: Any, level: float) -> dict[str, Metric]:

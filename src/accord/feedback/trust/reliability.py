@@ -26,7 +26,7 @@ from accord.store.snapshot.pairs import votes
 __all__ = ["Agreement", "Answered", "agreement_rows", "answered"]
 
 MOST_TAGS = 30  # values of a tag; one with more is an identifier, not a category
-SCALES: dict[str, Scale] = {"rate": "interval", "steps": "ordinal"}  # else nominal
+SCALES: dict[str, Scale] = {"rate": "ordinal", "steps": "ordinal"}  # else nominal
 
 
 class Answered(NamedTuple):
@@ -54,9 +54,7 @@ class Agreement(Frozen):
     percent: Metric
     alpha: Metric
     scale: Literal["nominal", "ordinal", "interval"]
-    ordinal: Metric | None = (
-        None  # α on the ordinal scale: of ratings, and of comparisons by strength
-    )
+    ordinal: Metric | None = None  # of comparisons with a strength: α of that, in its order
     kappa: Metric
     kappa_of: Literal["cohen", "fleiss"]
     easy: Metric | None = None
@@ -142,10 +140,10 @@ def _row(
     )  # which of two is first is the order of their ids: chance
     mirror = (lambda v: 1 - v) if pairwise else None
     more: dict[str, Metric] = {}
-    if kind == "rate" or any(abs(a.graded) > 1 for a in said if kind == "compare"):
+    if kind == "compare" and any(abs(a.graded) > 1 for a in said):
         graded = list(grades.values())
         more["ordinal"] = krippendorff_alpha(
-            graded, scale="ordinal", mirror=(lambda v: -v) if pairwise else None, level=level
+            graded, scale="ordinal", mirror=lambda v: -v, level=level
         )
     if split:
         by = agreement_by_difficulty(values, level=level, seed=seed)

@@ -8,6 +8,7 @@ from typing import Any
 
 from accord.core.rundir import read_json, write_json, write_text
 from accord.core.types import Prompt
+from accord.feedback.trust.card import data_card
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.store import Snapshot, split_of
 from accord.worlds.base import World, open_world
@@ -56,7 +57,12 @@ def finish(ctx: StageContext[Any], snapshot: Snapshot, test: float) -> StageResu
     """The data card, and what the stages that read this one need to know."""
     sides = Counter(split_of(p, test, ctx.seed) for p in snapshot.tables.prompts)
     split = {"train": sides["train"], "test": sides["test"], "seed": ctx.seed, "share": test}
-    card = {**snapshot.card(), "split": split, "snapshot": snapshot.name, "sha256": snapshot.sha256}
+    card = {
+        **data_card(snapshot),
+        "split": split,
+        "snapshot": snapshot.name,
+        "sha256": snapshot.sha256,
+    }
     write_json(ctx.folder / CARD, card)
     facts = {
         "store": STORE, "snapshot": snapshot.name, "sha256": snapshot.sha256, "test": test, "seed": ctx.seed

@@ -260,9 +260,3 @@ class Snapshot:
     def stepped(self) -> Items[LabelledSteps]:
         """Responses whose steps were labelled."""
         return Items(*reading.stepped(self.judgments, self.tables))
-
-    def card(self) -> dict[str, object]:
-        """What is in it, who said it and how far they agree (accord.store.snapshot.summary)."""
-        from accord.store.snapshot.summary import summarise
-
-        return summarise(self)

@@ -23,7 +23,8 @@ def overview(request: Request, here: Reader) -> Response:
     given = quality.answers(here.site, here.study.name)
     return page(
         request, "overview.html", here.who, here=here,
-        progress=quality.progress(here.site, here.study.name), agreement=quality.agreement(given),
+        progress=quality.progress(here.site, here.study.name),
+        agreement=quality.agreement(here.site, here.study.name, given),
     )  # fmt: skip
 
 

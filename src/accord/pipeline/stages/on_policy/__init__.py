@@ -1,4 +1,4 @@
-"""The kinds that train a policy on rewards of its own answers."""
+"""The kinds that train a policy on rewards of its own answers: one for each method (accord.train.method)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from accord.lm.model.lora import Lora
 from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
 from accord.rewards.base import named_models
-from accord.train.settings import BestOfN, Grpo, OnlineDpo, OnPolicy, Ppo, Rloo
+from accord.train.method import Known, Method, each_method
 
 __all__ = ["OnPolicyStage"]
 
@@ -27,14 +27,15 @@ SERVER = re.compile(r"https?://[^#\s]+#\S+")
 
 
 class OnPolicyStage(StageConfig):
-    """Keys of every stage that trains a policy on rewards of its own answers, beside those of its method
-    (accord.train.settings). It answers the training prompts of `data`. An entry of `rewards` names a stage,
-    or a finished model of any architecture by the path of its folder: ./folder.
+    """Keys of every stage that trains a policy on rewards of its own answers, beside those of its `method`.
+    It answers the training prompts of `data`. An entry of `rewards` names a stage, or a finished model of any
+    architecture by the path of its folder: ./folder.
 
     `sampler` is an OpenAI-compatible server that answers the training prompts instead of the policy's own
     model. It must serve the weights that are trained: before each step `reload` is told where they lie, as
     vLLM's load_lora_adapter takes it. Without it the server serves what it serves; `sampler_gap` tells."""
 
+    method: ClassVar[type[Method]]
     later: ClassVar[tuple[str, ...]] = ("sampler", "reload", "max_prompt")
     init: str = "base"
     data: str
@@ -84,12 +85,11 @@ class OnPolicyStage(StageConfig):
                 where=place("reload"),
                 allowed="with sampler, http://host:port/v1/load_lora_adapter",
             )
+        self.settings().check_names(place)
 
-    def settings(self) -> OnPolicy:
-        """The keys of the method alone: those of the settings class the stage is made of."""
-        settings = [c for c in type(self).__mro__ if issubclass(c, OnPolicy)]
-        made = next(c for c in settings if c.__module__ == OnPolicy.__module__)
-        return made(**{key: getattr(self, key) for key in made.model_fields})
+    def settings(self) -> Method:
+        """The method with its keys alone."""
+        return self.method(**{key: getattr(self, key) for key in self.method.model_fields})
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
         """Models and judges by the path of their folder, by what decides what they say."""
@@ -122,41 +122,17 @@ def report(named: str, done: Any) -> Section:
     return Section(asked=told, curves=rlhf.curves(k for row in done.metrics_rows for k in row))
 
 
-def on_policy(kind: str, named: str) -> Callable[[type[OnPolicyStage]], type[OnPolicyStage]]:
-    """Register a method; `named` is what the report calls it."""
-    return stage(
-        kind, version=3, gives=Policy, reads={"init": Policy, "data": Data, "rewards": Scorer},
-        run=f"{CODE}:run", work=f"{CODE}:work", writes=f"{CODE}:writes", report=partial(report, named),
-    )  # fmt: skip
+def make_kind(known: Known) -> None:
+    """Register the stage kind of a method; the report calls it by its title."""
+    made = known.method
+    facts = {"method": made, "__doc__": made.__doc__, "__module__": made.__module__,
+             "__annotations__": {"method": ClassVar}}  # fmt: skip
+    config = type(f"{made.__name__}Stage", (OnPolicyStage, made), facts)
+    stage(
+        known.name, version=3, gives=Policy, reads={"init": Policy, "data": Data, "rewards": Scorer},
+        run=f"{CODE}:run", work=f"{CODE}:work", writes=f"{CODE}:writes",
+        report=partial(report, known.title),
+    )(config)  # fmt: skip
 
 
-@on_policy("ppo", "PPO")
-class PpoStage(OnPolicyStage, Ppo):
-    """PPO; the value model starts from the first reward model."""
-
-
-@on_policy("rloo", "RLOO")
-class RlooStage(OnPolicyStage, Rloo):
-    """RLOO: the baseline is an answer's siblings."""
-
-
-@on_policy("grpo", "GRPO")
-class GrpoStage(OnPolicyStage, Grpo):
-    """GRPO: scores centred and scaled within their group."""
-
-
-@on_policy("online_dpo", "online preference optimisation")
-class OnlineDpoStage(OnPolicyStage, OnlineDpo):
-    """A preference loss on the policy's own best and worst answers."""
-
-    def check_names(self, place: Callable[[str], str]) -> None:
-        from accord.losses.families import choose_loss
-
-        super().check_names(place)
-        if choose_loss(self.loss, place("loss")).family != "pairs":
-            raise ConfigError("is no loss over pairs", where=place("loss.name"))
-
-
-@on_policy("best_of_n", "imitation of its own best answers")
-class BestOfNStage(OnPolicyStage, BestOfN):
-    """Rejection sampling: imitation of the best of n."""
+each_method(make_kind)

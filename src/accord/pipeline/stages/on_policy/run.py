@@ -24,7 +24,6 @@ from accord.train.experience import sampler_notes
 from accord.train.optimise import Optimise
 from accord.train.policy import train_policy
 from accord.train.rollout import Rollout
-from accord.train.settings import BestOfN, OnlineDpo, Ppo
 
 __all__ = ["read_prompts", "run", "work", "writes"]
 
@@ -123,18 +122,17 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
     step = min(how.batch_size, len(train))
     trees = answered(known.lm, train, how.n, lengths)
     rounds = how.steps * step / max(1, len(train))  # times over all prompts
-    kept = {OnlineDpo: 2, BestOfN: 1}.get(type(how), how.n)
+    kept = how.learns_from or how.n
     learnt = trees if kept == how.n else answered(known.lm, train, kept, lengths)
     cfg = Optimise(batch_size=how.minibatch, tokens=how.tokens)
     items = how.steps * step * how.epochs
     models = config.models()
     evaluations = math.ceil(how.steps / how.eval_every) if how.eval_every else 1
-    valued = isinstance(how, Ppo)
     parts: list[Learn | Read | Answer] = [
         Answer(train, how.n, lengths, how.max_new_tokens, how.rollout_batch, rounds, config.tune),
         Answer(held, 1, lengths, how.max_new_tokens, how.rollout_batch, evaluations, config.tune),
         Read(trees, how.tokens, 2 * rounds),  # policy and reference
-        Read(trees, how.tokens, rounds * (len(models) + valued), scalar=True),
+        Read(trees, how.tokens, rounds * (len(models) + how.valued), scalar=True),
         Read(
             answered(known.lm, held, 1, lengths),
             how.tokens,
@@ -143,12 +141,12 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
         ),
         Learn(learnt, items, cfg, config.tune),
     ]
-    if valued:
+    if how.valued:
         parts.append(Learn(learnt, items, cfg, config.tune, scalar=True))
     own = [m for m in models if not _on_base(config, known.configs, m)]
-    separate = 1 + valued if config.tune == "full" else 0
+    separate = 1 + how.valued if config.tune == "full" else 0
     shared = [known.configs[m].tune for m in set(models) - set(own)]  # type: ignore[attr-defined]
-    rank = 0 if config.tune == "full" else config.tune.r * valued
+    rank = 0 if config.tune == "full" else config.tune.r * how.valued
     judged = any(e.get("name") == "judged" for e in config.rewards)
     start = statistics.mean(known.written(ctx, config.init, how.max_new_tokens))
     read = {m: getattr(known.configs.get(m), "max_completion", how.max_new_tokens) for m in models}

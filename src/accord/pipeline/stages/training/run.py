@@ -13,8 +13,9 @@ from accord.pipeline.context import StageContext, StageResult, data_store, read_
 from accord.pipeline.stages.training import Comparing, Training
 from accord.pipeline.work import limits_of
 from accord.store import part_of
+from accord.train.data import comparisons
 from accord.train.optimise import Optimise
-from accord.train.trainee import Trained
+from accord.train.saved import Trained
 
 __all__ = [
     "but_its_fold",
@@ -89,14 +90,11 @@ def rows_of(item: Item) -> Iterator[dict[str, Any]]:
             row["steps"] = item.labels
         yield row
         return
-    for pair in item.pairs():
+    for better, worse, edge in comparisons(item):
         yield {
-            "prompt": item.prompt.id,
-            "better": pair.chosen.text,
-            "worse": pair.rejected.text,
-            "p": pair.p,
-            "sources": pair.sources,
-        }
+            "prompt": item.prompt.id, "better": better.text, "worse": worse.text, "p": edge.p,
+            "sources": edge.sources,
+        }  # fmt: skip
 
 
 def snapshot_demonstrations(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from accord.core.types import Preference, Rater, Thumb
-from accord.store import Store, summarise
+from accord.feedback.trust.card import data_card
+from accord.store import Store
 from tests.store.words import ANNA, BEN, COMPARE, A, B, C, ask, fill, says
 
 AC, BC = ask("compare", A, C), ask("compare", B, C)
@@ -29,7 +30,7 @@ def study(store: Store) -> Store:
 
 
 def test_a_card_by_hand(store: Store) -> None:
-    card = summarise(study(store))
+    card = data_card(study(store))
     assert (card["judgments"], card["prompts"], card["responses"], card["questions"]) == (
         7,
         2,
@@ -38,8 +39,8 @@ def test_a_card_by_hand(store: Store) -> None:
     )
     assert card["by_kind"] == {"preference": 6, "thumb": 1}
     agreement = card["agreement"]
-    assert (agreement["pairs_judged"], agreement["pairs_judged_twice"]) == (3, 3)
-    assert math.isclose(agreement["percent"].value, 1 / 3)  # A-B agree, A-C and B-C do not
+    assert (agreement["compare: units"], agreement["compare: judged twice"]) == (3, 3)
+    assert math.isclose(agreement["compare: percent"].value, 1 / 3)  # A-B agree, A-C and B-C do not
     # words: A 1, B 2, C 3; six votes, one tied: B<A twice, A>C, C>A, C>B
     assert (card["longer_preferred"].value, card["longer_preferred"].n) == (2 / 5, 5)
     assert card["problems"]["pairs split evenly"] == 1
@@ -48,9 +49,9 @@ def test_a_card_by_hand(store: Store) -> None:
 
 
 def test_the_raters_table_by_hand(store: Store) -> None:
-    anna, ben, hidden = summarise(study(store))["raters"]
+    anna, ben, hidden = data_card(study(store))["raters"]
     assert (anna["name"], anna["judgments"], anna["seconds"]) == ("anna", 4, 2.0)
-    assert (anna["agreement"].value, anna["agreement"].n) == (1 / 3, 3)
+    assert (anna["agreement"].value, anna["agreement"].n) == (0.5, 3)  # B-C: half, with a tie
     assert (anna["left"].value, anna["left"].n) == (2 / 3, 3)
     assert (anna["longer"].value, anna["longer"].n) == (1 / 3, 3)
     assert (ben["agreement"].value, ben["agreement"].n) == (0.5, 2)
@@ -63,7 +64,7 @@ def test_a_rater_who_says_both_is_named_a_problem(store: Store) -> None:
     fill(store, [COMPARE]).add_judgments(
         [says(ANNA, COMPARE, Preference(better=b), seconds=1.0) for b in (0, 1)]
     )
-    assert summarise(store)["problems"]["raters contradicting themselves on a pair"] == 1
+    assert data_card(store)["problems"]["raters contradicting themselves on a pair"] == 1
 
 
 def test_a_correction_is_not_counted_twice(store: Store) -> None:
@@ -71,14 +72,14 @@ def test_a_correction_is_not_counted_twice(store: Store) -> None:
     fill(store, [COMPARE]).add_judgments(
         [first, says(ANNA, COMPARE, Preference(better=1), supersedes=first.id)]
     )
-    card = summarise(store)
+    card = data_card(store)
     assert card["judgments"] == 1
     assert card["problems"]["raters contradicting themselves on a pair"] == 0
-    assert card == store.freeze("v1").card()
+    assert card == data_card(store.freeze("v1"))
 
 
 def test_an_empty_store_has_a_card(store: Store) -> None:
-    card = summarise(store)
+    card = data_card(store)
     assert card["judgments"] == 0
-    assert card["agreement"]["percent"].value is None
+    assert card["agreement"] == {}
     assert card["longer_preferred"].value is None
