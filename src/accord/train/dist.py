@@ -121,7 +121,7 @@ def as_one(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
     """This process's part of a function of all processes' values that keeps their order and number."""
     group = _group.get()
     sizes = group.gather(len(values[0]))
-    parts = function(*map(values_of_all, values)).split(sizes)
+    parts: tuple[Tensor, ...] = function(*map(values_of_all, values)).split(sizes)
     return parts[group.rank]
 
 

@@ -22,6 +22,7 @@ from accord.train.method import Advantages, Method, Surrogate, method
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from accord.losses.kl import KLEstimator
     from accord.train.experience import Experience
 
 __all__ = ["Ppo", "token_rewards"]
@@ -88,13 +89,13 @@ class Ppo(Method):
         return unpadded(a_CT, mask_CT)
 
 
-def token_rewards(found: Experience, beta: float, estimator: str) -> Tensor:
+def token_rewards(found: Experience, beta: float, estimator: KLEstimator) -> Tensor:
     """Rewards [S]: the KL penalty at every token, the score at the last of each answer."""
     import torch
 
     from accord.losses import kl_estimate
 
-    kl_S = kl_estimate(found.old_S, found.reference_S, estimator=estimator)  # type: ignore[arg-type]
+    kl_S = kl_estimate(found.old_S, found.reference_S, estimator=estimator)
     last_C = torch.tensor(found.lengths).cumsum(0) - 1
     return (-beta * kl_S).index_add(0, last_C, found.score_C.nan_to_num(0.0))
 
