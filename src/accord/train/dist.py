@@ -21,8 +21,23 @@ from torch import Tensor, nn
 from accord.core.seeds import derive_seed
 
 __all__ = [
-    "Alone", "Group", "Sums", "add_gradients", "as_one", "everyone_s", "first", "joined", "merged", "most",
-    "rank", "seed", "share", "total", "values_of_all",
+    "Alone",
+    "Group",
+    "Sums",
+    "add_gradients",
+    "as_one",
+    "average",
+    "everyone_s",
+    "first",
+    "joined",
+    "merged",
+    "most",
+    "rank",
+    "seed",
+    "share",
+    "size",
+    "total",
+    "values_of_all",
 ]  # fmt: skip
 
 Sums = dict[str, tuple[float, float]]  # metric -> (sum, count), averaged over the batch
@@ -71,6 +86,10 @@ def rank() -> int:
     return _group.get().rank
 
 
+def size() -> int:
+    return _group.get().size
+
+
 def first() -> bool:
     """Whether this process writes what there is one of."""
     return rank() == 0
@@ -111,6 +130,13 @@ def merged(sums: Mapping[str, tuple[float, float]]) -> Sums:
     return found
 
 
+def average(value: float, weight: float) -> float:
+    """The mean of what each process found, by weight."""
+    if size() == 1:
+        return value
+    return total(value * weight) / total(weight)
+
+
 def values_of_all(values: Tensor) -> Tensor:
     """All processes' values, one after the other; what a mean or a spread of a step is taken over."""
     group = _group.get()
@@ -121,8 +147,8 @@ def as_one(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
     """This process's part of a function of all processes' values that keeps their order and number."""
     group = _group.get()
     sizes = group.gather(len(values[0]))
-    parts: tuple[Tensor, ...] = function(*map(values_of_all, values)).split(sizes)
-    return parts[group.rank]
+    mine: Tensor = function(*map(values_of_all, values)).split(sizes)[group.rank]
+    return mine
 
 
 def add_gradients(parameters: Mapping[str, nn.Parameter]) -> None:

@@ -18,6 +18,7 @@ from accord.lm.score import token_logps
 from accord.losses import AdaptiveKL, FixedKL, kl_estimate
 from accord.losses.kl import KLEstimator
 from accord.rewards.compose import Rewards, ScoredExchanges
+from accord.train import dist
 from accord.train.actors import Actors
 from accord.train.rollout import Rollout
 from accord.train.settings import Kl, MissingEos
@@ -123,6 +124,14 @@ class Experience:
         """Whose episode is over: every answer's but those that the value after them is to continue."""
         return self.rollout.ended_C | (not self.bootstrap)
 
+    def scored_by_all(self) -> ScoredExchanges:
+        """The scores of all processes' answers."""
+        parts = {
+            label: [x for some in dist.everyone_s(list(values)) for x in some]
+            for label, values in self.scored.parts.items()
+        }
+        return replace(self.scored, parts=parts)
+
     def kl_C(self, estimator: KLEstimator = "k1") -> Tensor:
         """KL of each continuation (nats, summed over tokens)."""
         return self.summed_C(kl_estimate(self.old_S, self.reference_S, estimator=estimator))
@@ -144,24 +153,25 @@ def experience(
     """Score a rollout under every role, without gradients, in micro-batches of `tokens`."""
     scored = rewards(rollout.exchanges)
     score_C = cut_off(torch.tensor(scored.total), rollout.ended_C, missing_eos)
-    if not bool((~score_C.isnan()).any()):
+    if not dist.total(int((~score_C.isnan()).sum())):
         raise RunError("no answer of this step has a reward", where="rewards", mend="look at them")
     bootstrap = missing_eos.treatment == "bootstrap"
     if moments is not None:
         paid_C = score_C[rollout.ended_C] if bootstrap else score_C
-        moments.add([x for x in paid_C.tolist() if not math.isnan(x)])
+        paid = dist.values_of_all(paid_C).tolist()
+        moments.add([x for x in paid if not math.isnan(x)])
         score_C = score_C / moments.std
     with actors.policy.playing():
         old_S = torch.cat(token_logps(actors.policy.engine, rollout.trees, tokens))
     with actors.reference.playing():
         reference_S = torch.cat(token_logps(actors.reference.engine, rollout.trees, tokens))
-    values: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+    made = Experience(rollout, scored, score_C, old_S, reference_S, bootstrap=bootstrap)
     if actors.value:
-        values = actors.value.values_at_rest(rollout.trees, tokens)
-    made = Experience(rollout, scored, score_C, old_S, reference_S, *values, bootstrap=bootstrap)
+        values_S, after_C = actors.value.values_at_rest(rollout.trees, tokens)
+        made = replace(made, values_S=values_S, after_C=after_C)
     made.facts.update(_facts(made) | _sampler_facts(actors, rollout, old_S, tokens))
     if moments is not None or missing_eos.treatment != "leave":
-        made.facts["paid"] = float(score_C[made.kept_C].mean())
+        made.facts["paid"] = _mean(score_C[made.kept_C])
     return made
 
 
@@ -170,53 +180,63 @@ def centred(found: Experience, head: ScalarHead | None) -> tuple[Experience, flo
     From 0 they would have to climb there, and until then GAE with λ < 1 takes what comes sooner for better:
     policies learn to end, or not to."""
     told_C = found.kept_C & found.paid_C
-    if head is None or found.values_S is None or found.after_C is None or not bool(told_C.any()):
+    if head is None or found.values_S is None or found.after_C is None:
+        return found, None
+    if not dist.total(int(told_C.sum())):
         return found, None
     lengths = torch.tensor(found.lengths)
     gap_S = found.score_C.repeat_interleave(lengths) - found.values_S
-    shift = gap_S[told_C.repeat_interleave(lengths)].mean()
+    shift = dist.values_of_all(gap_S[told_C.repeat_interleave(lengths)]).mean()
     head.centre -= shift.to(head.centre.device)
     moved = replace(found, values_S=found.values_S + shift, after_C=found.after_C + shift)
     return moved, float(head.centre)
 
 
+def _mean(values: Tensor) -> float:
+    """Over all processes."""
+    return float(dist.values_of_all(values).mean())
+
+
 def _facts(made: Experience) -> dict[str, float]:
-    """What is logged of every rollout, over its own tokens only."""
-    kept, ended = made.kept_C, made.rollout.ended_C
-    lengths = torch.tensor(made.lengths, dtype=torch.float32)
+    """What is logged of every rollout, over its own tokens only, those of all processes."""
+    scored, ended_C = made.scored, made.rollout.ended_C.float()
+    ended = _mean(ended_C)
     facts = {
-        "score": float(torch.tensor(made.scored.total)[kept].mean()),  # as the evaluation's
-        "kl": float(made.kl_C("k1").mean()),
-        "kl_k3": float(made.kl_C("k3").mean()),
-        "length": float(lengths.mean()),
-        "eos_rate": float(ended.float().mean()),
-        "truncation_rate": 1.0 - float(ended.float().mean()),
+        "score": _mean(torch.tensor(scored.total)[made.kept_C]),  # as the evaluation's
+        "kl": _mean(made.kl_C("k1")),
+        "kl_k3": _mean(made.kl_C("k3")),
+        "length": _mean(torch.tensor(made.lengths, dtype=torch.float32)),
+        "eos_rate": ended,
+        "truncation_rate": 1.0 - ended,
     }
-    for label, values in made.scored.parts.items():
+    for label, values in made.scored_by_all().parts.items():
         finite = [x for x in values if not math.isnan(x)]
         if finite:
             facts[f"reward/{label}"] = sum(finite) / len(finite)
-    for label, n in made.scored.dropped.items():
-        facts[f"dropped/{label}"] = float(n)
-    return facts | {f"cut/{label}": share for label, share in made.scored.cut.items()}
+    for label, n in scored.dropped.items():
+        facts[f"dropped/{label}"] = dist.total(float(n))
+    cut = {k: dist.average(share, len(ended_C)) for k, share in scored.cut.items()}
+    return facts | {f"cut/{label}": share for label, share in cut.items()}
 
 
 def _sampler_facts(
     actors: Actors, rollout: Rollout, old_S: Tensor, tokens: int
 ) -> dict[str, float]:
     """How far sampler and trainer are apart (nats): what answered should be the policy."""
-    answers = len(rollout.lengths)
+    answers = dist.total(len(rollout.lengths))
     facts = {"sampler/untold": rollout.untold, "sampler/unmatched": rollout.unmatched}
-    found = {name: n / answers for name, n in facts.items() if n}
-    if rollout.left_out:
-        found["sampler/left_out"] = rollout.left_out / (rollout.left_out + answers)
-    sampled_S = rollout.sampled_S
-    if sampled_S is None or bool(sampled_S.isnan().all()):
+    found = {name: n / answers for name, own in facts.items() if (n := dist.total(own))}
+    if left_out := dist.total(rollout.left_out):
+        found["sampler/left_out"] = left_out / (left_out + answers)
+    sampled_S = (
+        rollout.sampled_S if rollout.sampled_S is not None else torch.full_like(old_S, math.nan)
+    )
+    if not dist.total(int((~sampled_S.isnan()).sum())):
         return found
     if not rollout.tempered:
         old_S = _untempered(actors, rollout, old_S, tokens)
     gap_S = (sampled_S - old_S).abs()
-    gap_S = gap_S[~gap_S.isnan()]
+    gap_S = dist.values_of_all(gap_S[~gap_S.isnan()])
     gap = {"sampler_gap": float(gap_S.max()), "sampler_gap_mean": float(gap_S.mean())}
     return found | gap
 

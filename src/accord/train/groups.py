@@ -18,7 +18,8 @@ __all__ = ["by_answer", "by_prompt", "gaps", "groups", "ranked"]
 
 def by_prompt(values_C: Tensor, found: Experience) -> tuple[Tensor, ...]:
     """Values of answers, cut into one tensor a prompt."""
-    return values_C.split([len(tree.completions) for tree in found.rollout.trees])
+    parts: tuple[Tensor, ...] = values_C.split([len(t.completions) for t in found.rollout.trees])
+    return parts
 
 
 def groups(values_C: Tensor, found: Experience) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from accord.core.rundir import read_json, write_json
 from accord.lm.allocator import release_freed_memory
 from accord.lm.tree import Tree
 from accord.lm.vocab_head import chunk_bytes
+from accord.train import dist
 
 __all__ = [
     "SHARE",
@@ -219,7 +220,10 @@ class Budget:
     def settle(self) -> None:
         """Measure the peak, keep it beside the plan (no result: it differs run by run), tell both."""
         measured, total = peak(self.device), self.plan.total
-        write_json(self.folder / FILE, {**asdict(self.plan), "total": total, "measured": measured})
+        if dist.first():
+            write_json(
+                self.folder / FILE, {**asdict(self.plan), "total": total, "measured": measured}
+            )
         self.tell(
             f"peak memory {_gb(measured)}, {_gb(total)} was estimated "
             f"({self.plan.tokens} tokens a micro-batch)"
@@ -242,7 +246,8 @@ def budget(
         tokens = _chosen_before(folder) or tokens
     made = plan(module, values, trees, tokens, batch_size, device)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / FILE, {**asdict(made), "total": made.total})
+    if dist.first():
+        write_json(folder / FILE, {**asdict(made), "total": made.total})
     tell = tell or (lambda text: None)
     short = made.total > made.in_use + made.available
     tell(f"{made}{'; more than is free: lower tokens, or tune fewer layers' if short else ''}")

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from accord.core.rundir import write_jsonl
-from accord.core.seeds import derive_seed, rng
+from accord.core.seeds import rng
 from accord.core.types import Prompt
 from accord.lm.sample import Sampler
 from accord.rewards.compose import Rewards
-from accord.train.actors import Actors
+from accord.train import dist
+from accord.train.actors import Actor, Actors
 from accord.train.experience import Experience, Moments, centred, experience, kl_control
 from accord.train.loop import Loop, Progress
 from accord.train.method import Advantages, Method
@@ -39,14 +39,6 @@ from accord.train.rollout import Rollout, roll_out, roll_out_through, sampling
 __all__ = ["on_policy"]
 
 
-def optimiser_settings(cfg: Method, lr: float | None = None) -> Optimise:
-    """The settings of one optimiser."""
-    return Optimise(
-        lr=lr or cfg.lr, schedule=cfg.schedule, warmup=cfg.warmup, batch_size=cfg.batch_size,
-        tokens=cfg.tokens, weight_decay=cfg.weight_decay, max_grad_norm=cfg.max_grad_norm,
-    )  # fmt: skip
-
-
 @dataclass
 class _State:
     """What moves from step to step beside the weights."""
@@ -56,6 +48,16 @@ class _State:
     weights: dict[str, float]  # of the rewards: those of constraints move
     ended: str = ""
     centre: float | None = None  # of the value model's head: set by the first step's scores
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """A network that trains, and what its metrics begin with."""
+
+    actor: Actor
+    settings: Optimise
+    optimiser: torch.optim.AdamW
+    prefix: str = ""
 
 
 def on_policy(
@@ -69,22 +71,19 @@ def on_policy(
     run: str = "",
     sampler: Sampler | None = None,
     publish: Callable[[], None] = lambda: None,
-    evaluate: Callable[[Rollout], Mapping[str, float]] | None = None,
-    held: Sequence[Prompt] = (),
+    evaluate: Callable[[int], Mapping[str, float]] | None = None,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
 ) -> str:
     """Train the policy (and value model) of `actors` in place; why it ended before `steps`, or "".
 
     `sampler` answers instead of the policy's own model (a server that serves the same weights); `publish`
-    gives it the weights before each step. `held` prompts are answered every `eval_every` steps and at the
-    end; the answers are kept in folder/samples, and `evaluate` says what else is measured on them.
+    gives it the weights before each step. `evaluate` measures every `eval_every` steps and at the end.
     """
     made = _Run(actors, prompts, rewards, cfg, seed, folder, sampler, publish)
-    Loop(folder, cfg.steps, cfg.save_every, cfg.eval_every, run, trackers, on_step).go(
-        actors.parameters(), made.policy_optimiser, made.step,
-        (lambda done: made.evaluate(done, held, evaluate)) if held else None, made,
-    )  # fmt: skip
+    optimiser = made.learners[0].optimiser
+    loop = Loop(folder, cfg.steps, cfg.save_every, cfg.eval_every, run, trackers, on_step)
+    loop.go(actors.parameters(), optimiser, made.step, evaluate, made)
     return made.ended
 
 
@@ -93,20 +92,15 @@ class _Run:
 
     def __init__(
         self, actors: Actors, prompts: Sequence[Prompt], rewards: Rewards, cfg: Method,
-        seed: int, folder: Path, sampler: Sampler | None,
-        publish: Callable[[], None],
+        seed: int, folder: Path, sampler: Sampler | None, publish: Callable[[], None],
     ) -> None:  # fmt: skip
         self.actors, self.prompts, self.rewards, self.cfg = actors, prompts, rewards, cfg
-        self.seed, self.folder, self.sampler = seed, folder, sampler
-        self.publish = publish
+        self.seed, self.folder, self.sampler, self.publish = seed, folder, sampler, publish
         self.control = kl_control(cfg.kl)
         self.state = _State(cfg.kl.beta, Moments(), rewards.weights)
-        self.policy = optimiser_settings(cfg)
-        self.policy_optimiser = adamw(actors.policy.parameters, self.policy)
-        self.value = self.value_optimiser = None
+        self.learners = [_learner(actors.policy, cfg, cfg.lr)]
         if actors.value:
-            self.value = optimiser_settings(cfg, cfg.value_rate())
-            self.value_optimiser = adamw(actors.value.parameters, self.value)
+            self.learners.append(_learner(actors.value, cfg, cfg.value_rate(), "value_"))
 
     @property
     def ended(self) -> str:
@@ -114,33 +108,32 @@ class _Run:
 
     def saved(self) -> dict[str, Any]:
         """What a checkpoint holds beside weights and the policy's optimiser."""
-        value = self.value_optimiser.state_dict() if self.value_optimiser else None
+        value = self.learners[1].optimiser.state_dict() if self.actors.value else None
         return {"state": asdict(self.state), "value_optimiser": value}
 
-    def restore(self, more: Mapping[str, Any]) -> None:
-        if not more:
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        if not saved:
             return
-        state = more["state"]
+        state = saved["state"]
         self.rewards.weights.update(state["weights"])
         self.state = _State(**{
             **state, "moments": Moments(**state["moments"]), "weights": self.rewards.weights,
         })  # fmt: skip
         self.control.beta = self.state.beta
-        if self.actors.value and self.actors.value.head and self.state.centre is not None:
-            self.actors.value.head.centre.fill_(self.state.centre)
-        if self.value_optimiser:
-            self.value_optimiser.load_state_dict(more["value_optimiser"])
+        value = self.actors.value
+        if value and value.head and self.state.centre is not None:
+            value.head.centre.fill_(self.state.centre)
+        if value:
+            self.learners[1].optimiser.load_state_dict(saved["value_optimiser"])
 
     def step(self, step: int) -> dict[str, float]:
         """One step: what it measured."""
         cfg = self.cfg
-        torch.manual_seed(derive_seed(self.seed, "step", step))  # dropout
-        both = (self.policy, self.policy_optimiser), (self.value, self.value_optimiser)
-        for made, optimiser in both:
-            for group in optimiser.param_groups if optimiser and made else ():
-                group["lr"] = made.lr * lr_scale(step, cfg.steps, made)
-        chosen = batch_items(len(self.prompts), step, self.policy, self.seed)
-        rollout = self._rollout([self.prompts[i] for i in chosen], step)
+        torch.manual_seed(dist.seed(self.seed, "step", step))  # dropout
+        for one in self.learners:
+            for group in one.optimiser.param_groups:
+                group["lr"] = one.settings.lr * lr_scale(step, cfg.steps, one.settings)
+        rollout = self._rollout(step)
         moments = self.state.moments if cfg.scale_rewards else None
         found = experience(
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
@@ -155,12 +148,16 @@ class _Run:
             return row  # what is saved is the policy that was measured
         worth = cfg.advantages(found, self.state.beta)
         row |= {**worth.facts, **self._update(found, worth, step)}
-        row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored).items()}
-        self.state.beta = self.control.update(found.facts["kl"], len(found.lengths))
+        row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored_by_all()).items()}
+        answers = sum(dist.everyone_s(len(found.lengths)))
+        self.state.beta = self.control.update(found.facts["kl"], answers)
         return row
 
-    def _rollout(self, prompts: Sequence[Prompt], step: int) -> Rollout:
-        how = sampling(self.cfg, derive_seed(self.seed, "rollout", step))
+    def _rollout(self, step: int) -> Rollout:
+        """This process's share of the step's prompts, answered."""
+        batch = batch_items(len(self.prompts), step, self.learners[0].settings, self.seed)
+        prompts = [self.prompts[i] for i in dist.share(batch)]
+        how = sampling(self.cfg, dist.seed(self.seed, "rollout", step))
         if self.sampler:
             self.publish()
             tokenizer, room = self.actors.lm.tokenizer, self.actors.positions()
@@ -173,26 +170,23 @@ class _Run:
         cfg, rows = self.cfg, []
         gaps: list[float] = []  # the largest |ratio - 1| of each micro-batch
         first: dict[str, float] = {}
-        policy = cfg.objective(self.actors, found, worth, self.state.beta, gaps)
-        objectives = [(policy, self.actors.policy, self.policy_optimiser, self.policy)]
-        if self.actors.value and self.value_optimiser and self.value:
-            value = cfg.value_objective(self.actors, found, worth)
-            objectives.append((value, self.actors.value, self.value_optimiser, self.value))
+        objectives = [cfg.objective(self.actors, found, worth, self.state.beta, gaps)]
+        if self.actors.value:
+            objectives.append(cfg.value_objective(self.actors, found, worth))
         for part in self._minibatches(len(found.rollout.trees), step):
             row: dict[str, float] = {}
-            for objective, actor, optimiser, settings in objectives:
+            for objective, one in zip(objectives, self.learners, strict=True):
                 items = [i for i in part if objective.counts[i]]  # the rest has nothing to teach
-                if not items:
+                if not any(dist.everyone_s(bool(items))):
                     continue
                 told = one_step(
-                    actor.parameters, objective, optimiser, items, settings, self.folder
+                    one.actor.parameters, objective, one.optimiser, items, one.settings, self.folder
                 )
-                prefix = "" if actor is self.actors.policy else "value_"
-                row |= {f"{prefix}{name}": x for name, x in told.items()}
+                row |= {f"{one.prefix}{name}": x for name, x in told.items()}
             if row:
                 rows.append(row)
-            if gaps and not first:
-                first = {"first_ratio_gap": max(gaps)}
+            if not first and (seen := [x for some in dist.everyone_s(gaps) for x in some]):
+                first = {"first_ratio_gap": max(seen)}
             if cfg.stop_kl is not None and row.get("approx_kl", 0.0) > cfg.stop_kl:
                 break
         names = {name for row in rows for name in row}
@@ -200,39 +194,24 @@ class _Run:
         return means | first | {"minibatches": float(len(rows))}
 
     def _minibatches(self, n: int, step: int) -> list[list[int]]:
-        found = []
+        """This process's trees, minibatch by minibatch; all processes have equally many, the last may be
+        empty."""
+        found, size = [], -(-self.cfg.minibatch // dist.size())
+        most = dist.most(-(-n // size))
         for epoch in range(self.cfg.epochs):
             order = list(range(n))
             rng(self.seed, "minibatch", step, epoch).shuffle(order)
-            size = self.cfg.minibatch
-            found += [order[at : at + size] for at in range(0, n, size)]
+            found += [order[at * size : (at + 1) * size] for at in range(most)]
         return found
-
-    def evaluate(
-        self, done: int, held: Sequence[Prompt],
-        measure: Callable[[Rollout], Mapping[str, float]] | None,
-    ) -> dict[str, float]:  # fmt: skip
-        """Answers to the held-out prompts: their rewards, and what `measure` says of them."""
-        how = sampling(self.cfg, derive_seed(self.seed, "eval"), n=1)
-        with self.actors.policy.playing():
-            made = roll_out(self.actors.lm, held, how, batch_size=self.cfg.rollout_batch)
-        scored = self.rewards(made.exchanges)
-        rows = [
-            {
-                "step": done, "prompt": e.prompt.last, "response": e.response.text,
-                "finish": e.response.finish, "reward": None if math.isnan(total) else total,
-                "parts": {k: None if math.isnan(x[i]) else x[i] for k, x in scored.parts.items()},
-            }
-            for i, (e, total) in enumerate(zip(made.exchanges, scored.total, strict=True))
-        ]  # fmt: skip
-        (self.folder / "samples").mkdir(exist_ok=True)
-        write_jsonl(self.folder / "samples" / f"{done:05d}.jsonl", rows)
-        told = {f"dropped/{label}": float(n) for label, n in scored.dropped.items()}
-        told |= {f"cut/{label}": share for label, share in scored.cut.items()}
-        known = [x for x in scored.total if not math.isnan(x)]
-        told |= {"reward": _mean(known)} if known else {}
-        return told | dict(measure(made) if measure else {})
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
+
+
+def _learner(actor: Actor, cfg: Method, lr: float, prefix: str = "") -> _Learner:
+    settings = Optimise(
+        lr=lr, schedule=cfg.schedule, warmup=cfg.warmup, batch_size=cfg.batch_size,
+        tokens=cfg.tokens, weight_decay=cfg.weight_decay, max_grad_norm=cfg.max_grad_norm,
+    )  # fmt: skip
+    return _Learner(actor, settings, adamw(actor.parameters, settings), prefix)

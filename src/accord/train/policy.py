@@ -23,8 +23,10 @@ from accord.rewards.base import named_models
 from accord.rewards.compose import Rewards
 from accord.rewards.learned import is_reward_model
 from accord.stats.intervals import mean
+from accord.train import dist
 from accord.train.actors import FRESH, Actors, cast
 from accord.train.experience import cut_notes, sampler_notes
+from accord.train.held_out import answer_held
 from accord.train.loop import Progress
 from accord.train.method import Method
 from accord.train.on_policy import on_policy
@@ -106,13 +108,15 @@ def train_policy(
     server = server_sampler(sampler, reload) if isinstance(sampler, str) else sampler
 
     def publish() -> None:
-        if isinstance(server, ServerSampler) and server.reload:
+        if isinstance(server, ServerSampler) and server.reload and dist.first():
             save_model(lm, module, folder / "served", adapter=adapter)
             server.publish(folder / "served" / (f"adapter/{adapter}" if adapter else ""))
+        dist.everyone_s(None)  # nobody asks before the server has the weights
 
+    measured = answer_held(actors, made, settings, seed, folder, held, evaluate) if held else None
     ended = on_policy(
         actors, prompts, made, settings, seed=seed, folder=folder, run=run,
-        sampler=server, publish=publish, evaluate=evaluate, held=held, trackers=trackers, on_step=on_step,
+        sampler=server, publish=publish, evaluate=measured, trackers=trackers, on_step=on_step,
     )  # fmt: skip
     save_model(lm, module, folder / "model", adapter=adapter)
     log = read_jsonl(folder / "metrics.jsonl")

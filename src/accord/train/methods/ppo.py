@@ -10,7 +10,6 @@ Legend: C continuations, S their tokens, contiguous; T the longest continuation.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -46,8 +45,10 @@ class Ppo(Method):
     whiten: bool = True
 
     def surrogate(self) -> Surrogate:
-        given = super().surrogate()
-        return replace(given, loss=partial(given.loss, dual_clip=self.dual_clip))
+        from accord.losses import ppo_clip
+
+        clip = {"clip": self.clip_ratio, "clip_high": self.clip_ratio_high}
+        return Surrogate(partial(ppo_clip, **clip, dual_clip=self.dual_clip))
 
     def value_loss(self, values_S: Tensor, old_S: Tensor, returns_S: Tensor) -> Tensor:
         from accord.losses import value_clip
