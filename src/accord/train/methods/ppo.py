@@ -47,8 +47,8 @@ class Ppo(Method):
     def surrogate(self) -> Surrogate:
         from accord.losses import ppo_clip
 
-        clip = {"clip": self.clip_ratio, "clip_high": self.clip_ratio_high}
-        return Surrogate(partial(ppo_clip, **clip, dual_clip=self.dual_clip))
+        low, high = self.clip_ratio, self.clip_ratio_high
+        return Surrogate(partial(ppo_clip, clip=low, clip_high=high, dual_clip=self.dual_clip))
 
     def value_loss(self, values_S: Tensor, old_S: Tensor, returns_S: Tensor) -> Tensor:
         from accord.losses import value_clip
