@@ -255,7 +255,7 @@ def test_no_cudnn_attention_runs_in_an_engine() -> None:
     seen = []
     for mode in ("plain", "tree"):
         engine = Engine(tiny_model("llama"), mode=mode)
-        engine.trunk.register_forward_hook(
+        engine.forward.trunk.register_forward_hook(
             lambda *_: seen.append(torch.backends.cuda.cudnn_sdp_enabled())
         )
         trees = random_trees(3)
@@ -277,7 +277,7 @@ def test_rows_filled_up_as_on_a_gpu_give_the_same(arch: str, mode: str) -> None:
     assert engine.attention == "mask"
     engine.multiple = 128
     lengths = []
-    hook = engine.trunk.register_forward_hook(
+    hook = engine.forward.trunk.register_forward_hook(
         lambda _, inputs, out: lengths.append(out.last_hidden_state.shape[1])
     )
     ours = engine.logps(trees).tokens_S
@@ -295,7 +295,7 @@ def test_filling_up_stops_at_the_positions_there_are() -> None:
     engine = Engine(tiny_model("llama", max_position_embeddings=40), mode="plain")
     engine.multiple = 128
     lengths = []
-    engine.trunk.register_forward_hook(
+    engine.forward.trunk.register_forward_hook(
         lambda _, inputs, out: lengths.append(out.last_hidden_state.shape[1])
     )
     engine.logps(random_trees(3))
@@ -314,7 +314,7 @@ def test_a_broken_backward_pass_is_named_before_training() -> None:
 
     engine = Engine(tiny_model("llama"), precision="bf16")
     engine.check_gradients()
-    layer = engine.trunk.layers[1].self_attn.o_proj  # type: ignore[union-attr, index]
+    layer = engine.forward.trunk.layers[1].self_attn.o_proj  # type: ignore[union-attr, index]
     layer.register_forward_hook(lambda _, inputs, out: Broken.apply(out))
     with pytest.raises(ModelError, match=r"NaN or infinity, first in .*by_tree.*bf16.*196678"):
         engine.check_gradients()

@@ -23,6 +23,7 @@ from accord.core.errors import DataError, ModelError
 from accord.lm import flex, tree_attention
 from accord.lm.allocator import keep_freed_memory
 from accord.lm.check import check_token, embedded, room, steady
+from accord.lm.forward import Forward
 from accord.lm.fused import fuse
 from accord.lm.half import half_backward, has_bf16_products
 from accord.lm.linear import fuse_linear
@@ -106,7 +107,7 @@ class Engine:
     ) -> None:
         self.model = model
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.trunk: nn.Module = causal.base_model
+        self.forward = Forward(model, causal)
         self.config = causal.config.get_text_config()
         self.head: VocabHead = find_head(causal)
         self.name, self.rows, self.room = (
@@ -208,14 +209,13 @@ class Engine:
         self._check(int(ids_T.max()), int(positions_T.max()) + 1)
         ids_T, positions_T = (flex.padded(x, self._fill) for x in (ids_T, positions_T))
         with self._attending():
-            output = self.trunk(
+            hidden_1TH = self.forward(
                 input_ids=ids_T[None].to(self.device),
                 position_ids=positions_T[None].to(self.device),
                 attention_mask=self._masks(packed),
                 use_cache=False,
             )
-        hidden_TH: Tensor = output.last_hidden_state[0]
-        return hidden_TH
+        return hidden_1TH[0]
 
     def _check(self, top: int, longest: int) -> None:
         """Refuses what would end in an index error on a GPU, and rows whose rotary frequencies would be
@@ -300,13 +300,11 @@ class Engine:
         for number, row in enumerate(rows):
             ids_CT[number, : len(row)] = torch.tensor(row)
             mask_CT[number, : len(row)] = 1
-        output = self.trunk(
+        return self.forward(
             input_ids=ids_CT.to(self.device),
             attention_mask=mask_CT.to(self.device),
             use_cache=False,
         )
-        hidden_CTH: Tensor = output.last_hidden_state
-        return hidden_CTH
 
     def _probe(self, causal: nn.Module) -> str:
         """ "tree" if a random tree gives the log-probs of the model's own forward, else "plain"."""
@@ -317,23 +315,19 @@ class Engine:
         tree = _probe_tree(self.rows)
         self.mode = "plain"
         own_S = self._own_logps(causal, tree)
-        try:
-            plain_S = self.logps([tree]).tokens_S
-        except (RuntimeError, TypeError, AttributeError):  # states that its output layer can't read
-            plain_S = torch.full_like(own_S, torch.nan)
         allowed = PROBE_TOLERANCE[next(self.model.parameters()).dtype] * (float(own_S.std()) + 1e-6)
-        if not float((plain_S - own_S).abs().max()) <= allowed:
+        if self._reached([tree], own_S, allowed):
             raise ModelError(
                 f"{type(causal).__name__} computes its logits in a way accord does not know",
                 mend="use another model, or open an issue with its config.json",
             )
-        reason = self._no_tree_at_all()
+        plain_S, reason = self.logps([tree]).tokens_S, self._no_tree_at_all()
         if not reason:
             self.mode = "tree"
             first: Attention = "flex" if self.device.type == "cuda" else "by_tree"
             for way in (first, "mask"):
                 self.attention = way
-                reason = self._apart([tree, tree], torch.cat([plain_S, plain_S]), allowed)
+                reason = self._reached([tree, tree], torch.cat([plain_S, plain_S]), allowed)
                 if not reason:
                     return "tree"
         name = type(causal).__name__
@@ -347,6 +341,15 @@ class Engine:
         if windows_by_column(self.config):
             return "its attention windows are counted along the row"
         return ""
+
+    def _reached(self, trees: Sequence[Tree], plain_S: Tensor, allowed: float) -> str:
+        """`_apart` through the whole model; where only past it they agree, `forward.past` says so."""
+        past, reason = self.forward.past, self._apart(trees, plain_S, allowed)
+        if reason and not past:
+            self.forward.past = reason
+            reason = self._apart(trees, plain_S, allowed)
+            self.forward.past = past if reason else self.forward.past
+        return reason
 
     def _apart(self, trees: Sequence[Tree], plain_S: Tensor, allowed: float) -> str:
         """Why the packed row can't be taken for the plain sequences; empty when it can."""
