@@ -41,7 +41,7 @@ from accord.lm.chain import (
     weights_hash,
     write_model_json,
 )
-from accord.lm.check import check_vocabulary, check_weights, refused
+from accord.lm.check import check_vocabulary, check_weights, refused, unreadable
 from accord.lm.find import ADAPTER_FILE, MODEL_FILE, PACKAGED, bases_at, local, resolve, where_is
 from accord.lm.packaged import SOURCE_FILE, quiet_transformers
 from accord.lm.template import default_template, find_turn, read_templates, stop_ids
@@ -201,7 +201,8 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
             )  # fmt: skip
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-            raise refused(error, str(path)) from None
+            torn = unreadable(path) if isinstance(error, SafetensorError) else path
+            raise refused(error, str(torn)) from None
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{len(missing)} weights are missing, first {missing[0]}",
