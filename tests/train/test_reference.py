@@ -17,8 +17,9 @@ from accord.lm.model.load import load
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import token_logps
 from accord.lm.trees.tree import Tree
-from accord.train import preference as module
+from accord.train import family as module
 from accord.train import reference as cache_module
+from accord.train.preference import train_preference
 from accord.train.reference import reference_logps
 from tests.lm.tiny import tiny_model
 from tests.train.small import (
@@ -222,9 +223,9 @@ def test_shards_of_a_killed_pass_are_kept(
 def test_a_model_that_was_trained_can_not_be_its_own_reference(tiny: Path, tmp_path: Path) -> None:
     lm = fresh(tiny)
     how_to = {"tune": "full", "optimise_with": how(max_steps=1)}
-    module.train_preference(lm, many_pairs(), run_dir=tmp_path, **how_to)  # type: ignore[arg-type]
+    train_preference(lm, many_pairs(), run_dir=tmp_path, **how_to)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="trained since it was loaded; load it again"):
-        module.train_preference(lm, many_pairs(), run_dir=tmp_path, **how_to)  # type: ignore[arg-type]
+        train_preference(lm, many_pairs(), run_dir=tmp_path, **how_to)  # type: ignore[arg-type]
 
 
 def test_a_loss_without_reference_computes_none(
