@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from accord.cli import main
 from accord.store import Store
+from tests.train.small import save_tiny
 
 ROW = {"prompt": "Hi?", "chosen": "Hello.", "rejected": "Go away."}
 RECIPE = """\
@@ -453,3 +455,16 @@ def test_from_python_a_fault_is_told_in_its_last_line(name: str, here: Path) -> 
     assert "During handling" not in done.stderr
     assert "direct cause" not in done.stderr
     assert len(lines) < 16, done.stderr
+
+
+def test_a_chat_goes_on_after_a_turn_that_does_not_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    model = str(save_tiny(here))
+    said = "hi " * 900
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"hello\n{said}\nagain\n\n"))
+    code, out, _ = accord(capsys, "chat", model, "--max-new-tokens", "2")
+    assert code == 0
+    assert "do not fit" in out.replace("\n", " ")
+    assert "this turn is left out" in out.replace("\n", " ")
+    assert out.count("╭") == 2  # answers to the turns before and after

@@ -58,6 +58,23 @@ def test_a_broken_weight_is_named(tmp_path: Path, value: float) -> None:
     one_line(e.value)
 
 
+def test_of_several_files_the_broken_one_is_named(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path, max_shard_size="40KB")
+    tiny_tokenizer().save_pretrained(tmp_path)
+    name = "model.layers.1.mlp.up_proj.weight"
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    file = tmp_path / index["weight_map"][name]
+    weights = load_file(file)
+    weights[name][0, 0] = torch.nan
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"{file.name}: {name} holds NaN"):
+        load(tmp_path, device="cpu")
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ModelError, match=rf"{file.name}: can't load") as e:
+        load(tmp_path, device="cpu")
+    one_line(e.value)
+
+
 def test_a_broken_adapter_is_named_by_the_weight_it_breaks(tmp_path: Path) -> None:
     lm = load(save(tmp_path / "base"), device="cpu")
     adapted = add_lora(lm.model, Lora(r=2, alpha=4, targets="q_proj", last_layers=1), seed=1)

@@ -207,6 +207,31 @@ def test_demonstrations(store: Store, tmp_path: Path, row: Row) -> None:
     assert (found.prompt, found.response.text) == (Prompt.user("Hi"), "yes")
 
 
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_messages_without_an_answer_are_prompts_where_asked_for(
+    store: Store, tmp_path: Path, column: str
+) -> None:
+    system, asked = (
+        {"role": r, "content": c} for r, c in (("system", "Be brief."), ("user", "Hi?"))
+    )
+    rows = [{column: [system, asked]}, {column: json.dumps([asked])}]
+    file = write_jsonl(tmp_path / "a.jsonl", rows)
+    with pytest.raises(
+        DataError, match=rf":1 {column}: ends with the user's turn.*--format prompts"
+    ):
+        import_file(store, file)
+    report = import_file(store, file, format="prompts")
+    assert (report.prompts, report.judgments) == (2, 0)
+    assert {tuple(m.role for m in p.messages) for p in store.prompts()} == {
+        ("system", "user"),
+        ("user",),
+    }
+    answer = {"role": "assistant", "content": "Hello."}
+    mixed = write_jsonl(tmp_path / "b.jsonl", [rows[0], {column: [asked, answer]}])
+    with pytest.raises(DataError, match=r":2 .*ends with the assistant's turn"):
+        import_file(store, mixed, format="prompts")
+
+
 def test_prompts_alone(store: Store, tmp_path: Path) -> None:
     report = import_file(store, write_jsonl(tmp_path / "a.jsonl", [{"prompt": "a"}] * 2))
     assert (report.format, report.judgments) == ("prompts", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -57,7 +58,7 @@ def _how_to_go_on(words: list[str]) -> str:
     return f"finished stages and the last checkpoint are kept, go on with: {again}"
 
 
-def _fail(*lines: str) -> None:
+def _fail(*lines: str) -> NoReturn:
     for line in lines:
         print(f"accord: {' '.join(line.split())}", file=sys.stderr)
     sys.exit(AccordError.exit_code)

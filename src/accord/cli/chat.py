@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
-from accord.core.errors import ConfigError
+from accord.core.errors import ConfigError, DataError, TemplateError
 from accord.core.types import Message, Prompt
 from accord.pipeline.policies import base_of_run, policy_path
 
@@ -56,11 +56,17 @@ def _loop(names: list[str], max_new_tokens: int, temperature: float, system: str
             return
         if not text:
             return
-        panels = []
-        for i, (label, _, _) in enumerate(found):
-            turn = (*talks[i], Message(role="user", content=text))
-            answer = samplers[i]([Prompt(messages=turn)], sampling)[0][0]
-            talks[i] = (*turn, Message(role="assistant", content=answer.text))
+        panels, asked = [], [(*talk, Message(role="user", content=text)) for talk in talks]
+        try:
+            answers = [
+                sampler([Prompt(messages=turn)], sampling)[0][0]
+                for sampler, turn in zip(samplers, asked, strict=True)
+            ]
+        except (DataError, TemplateError) as error:
+            console.print(f"[red]{escape(str(error))}[/] [dim](this turn is left out)[/]")
+            continue
+        for i, ((label, _, _), answer) in enumerate(zip(found, answers, strict=True)):
+            talks[i] = (*asked[i], Message(role="assistant", content=answer.text))
             cut = " (cut off)" if answer.finish == "length" else ""
             panels.append(Panel(escape(answer.text), title=f"{label}{cut}", title_align="left"))
         console.print(panels[0] if len(panels) == 1 else Columns(panels, equal=True, expand=True))

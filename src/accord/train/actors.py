@@ -57,7 +57,9 @@ class Actor:
             sizes = [len(c) for tree in some for c in tree.completions]
             both = zip(before_S.split(sizes), after_C.split(1), strict=True)
             whole = torch.cat([part for pair in both for part in pair])
-            return whole.split([sum(map(len, t.completions)) + len(t.completions) for t in some])
+            lengths = [sum(map(len, t.completions)) + len(t.completions) for t in some]
+            by_tree: tuple[Tensor, ...] = whole.split(lengths)
+            return by_tree
 
         with self.playing():
             found = torch.cat(each_tree(self.engine.model, in_turn, trees, tokens))
@@ -108,8 +110,10 @@ def cast(
             where="tune.dropout",
             allowed="0",
         )
-    made = _separate(lm, value, reward_model) if tune == "full" else None
-    actors = made or _on_one_base(lm, tune, seed, value, reward_model)  # type: ignore[arg-type]
+    if tune == "full":
+        actors = _separate(lm, value, reward_model)
+    else:
+        actors = _on_one_base(lm, tune, seed, value, reward_model)
     lm.model.accord_trained = True
     if actors.policy.engine.device.type != "cpu":
         actors.policy.engine.check_gradients()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from accord.core.day import in_its_day
-from accord.core.types import Group, Metric
+from accord.core.types import Group, Metric, Response
 from accord.lm.model.load import LanguageModel
 from accord.lm.model.scalar_head import ScalarHead
 from accord.losses import PairScores, reward_losses, soft
@@ -49,13 +49,13 @@ def merged(by_axis: ByAxis) -> tuple[list[Group], list[dict[str, Group]]]:
     return whole, parts
 
 
-def _placed(group: Group, responses: Sequence[object]) -> Group:
+def _placed(group: Group, responses: tuple[Response, ...]) -> Group:
     """The group over other (more) responses."""
     at = [responses.index(r) for r in group.responses]
     edges = tuple(
         e.model_copy(update={"better": at[e.better], "worse": at[e.worse]}) for e in group.edges
     )
-    return Group(prompt=group.prompt, responses=tuple(responses), edges=edges)  # type: ignore[arg-type]
+    return Group(prompt=group.prompt, responses=responses, edges=edges)
 
 
 def _objective(

@@ -113,8 +113,8 @@ def load_checkpoint(
 
 def _numpy_rng() -> tuple[Any, ...]:
     """numpy's global state (libraries still use it) as plain data, loadable without pickle."""
-    name, keys, *rest = np.random.get_state()
-    return (name, keys.tolist(), *rest)  # type: ignore[union-attr]
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return (name, np.asarray(keys).tolist(), *rest)
 
 
 def _agree(step: int, folder: Path) -> None:

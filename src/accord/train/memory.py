@@ -105,15 +105,15 @@ def device_of_choice() -> torch.device:
 def in_use(device: torch.device) -> int:
     """Bytes the process holds on the device's memory now."""
     if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    return _status("VmRSS") or psutil.Process().memory_info().rss
+        return int(torch.cuda.memory_allocated(device))
+    return _status("VmRSS") or int(psutil.Process().memory_info().rss)
 
 
 def available(device: torch.device) -> int:
     """Bytes it could still get: free memory, within a container's limit where there is one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = psutil.virtual_memory().available
+    free = int(psutil.virtual_memory().available)
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())

@@ -98,7 +98,6 @@ def optimise(
     n = len(objective.sizes)
     if n == 0:
         raise RunError("no item is left to train on", where=str(folder), mend="raise the limits")
-    assert cfg.tokens != "auto", "train.memory.budget decides before the loop begins"
     steps, optimiser = total_steps(n, cfg), adamw(parameters, cfg)
 
     def step(at: int) -> dict[str, float]:
@@ -157,9 +156,10 @@ def _accumulate(objective: Objective, items: Sequence[int], cfg: Optimise) -> di
     mine = items if objective.own else dist.share(items)
     total = dist.total(sum(objective.counts[i] for i in mine))
     sums: Sums = {"loss": (0.0, 0.0)}
+    assert cfg.tokens != "auto", "train.memory.budget decides before the loop begins"
     for micro in bins([objective.sizes[i] for i in mine], cfg.tokens):
         loss, metrics = objective.loss([mine[j] for j in micro], *whole)
-        (loss / total).backward()  # type: ignore[no-untyped-call]
+        (loss / total).backward()
         for name, (value, count) in {"loss": (float(loss.detach()), 0.0), **metrics}.items():
             before = sums.get(name, (0.0, 0.0))
             sums[name] = (before[0] + value, before[1] + count)

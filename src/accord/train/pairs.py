@@ -6,6 +6,7 @@ Legend: B comparisons, C continuations of the batch's trees, in order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -35,26 +36,27 @@ def pair_logps(scored: Scored, e: Edges) -> PairLogps:
         ]
         zeros = scored.policy_S.detach() * 0
         kept = zeros if scored.reference_S is None else scored.reference_S
-        parts = [
-            scored.tail_sums(values, side, after)
-            for values in (scored.policy_S, kept, zeros + 1)
-            for side in (better, worse)
-        ]
-        return PairLogps(*parts)
+        sums = partial(scored.tail_sums, after=after)
+        return PairLogps(
+            policy_chosen=sums(scored.policy_S, better), policy_rejected=sums(scored.policy_S, worse),
+            ref_chosen=sums(kept, better), ref_rejected=sums(kept, worse),
+            chosen_tokens=sums(zeros + 1, better), rejected_tokens=sums(zeros + 1, worse),
+        )  # fmt: skip
 
-    collisions = [None, None]
+    def of(values_C: Tensor, side: Tensor) -> Tensor:
+        return values_C.index_select(0, side)
+
+    collision_C = None
     if scored.collision_S is not None:
-        sums_C = Scored(scored.collision_S, None, scored.lengths).policy_C()
-        collisions = [sums_C.index_select(0, side) for side in (e.better, e.worse)]
+        collision_C = Scored(scored.collision_S, None, scored.lengths).policy_C()
     return PairLogps(
-        *(
-            x.index_select(0, side)
-            for x in (policy_C, reference_C, tokens_C)
-            for side in (e.better, e.worse)
-        ),
-        tail,
-        *collisions,
-    )
+        policy_chosen=of(policy_C, e.better), policy_rejected=of(policy_C, e.worse),
+        ref_chosen=of(reference_C, e.better), ref_rejected=of(reference_C, e.worse),
+        chosen_tokens=of(tokens_C, e.better), rejected_tokens=of(tokens_C, e.worse),
+        tail=tail,
+        collision_chosen=None if collision_C is None else of(collision_C, e.better),
+        collision_rejected=None if collision_C is None else of(collision_C, e.worse),
+    )  # fmt: skip
 
 
 def _columns(scored: Scored, lp: PairLogps, e: Edges) -> dict[str, Tensor]:

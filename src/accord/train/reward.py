@@ -43,7 +43,7 @@ def reward_objective(
         pairs = PairScores(better_B, worse_B, edges.margin)
         gap_B = (pairs.chosen - pairs.rejected).detach()
         hits = edges.hits(gap_B)
-        sums = {
+        sums: Sums = {
             "accuracy": (sum(hits), len(hits)),
             "margin": (float(gap_B.sum()), len(edges)),
         }
@@ -133,8 +133,9 @@ def _to_centre_on(
             else:
                 found.append(exchange)
     data.left_out.update(left_out)
-    for text in said(left_out, "answers") if tell else ():
-        tell(text)  # type: ignore[misc]
+    for text in said(left_out, "answers"):
+        if tell:
+            tell(text)
     return found or [Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses]
 
 

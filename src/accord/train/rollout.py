@@ -124,9 +124,9 @@ def roll_out_through(
             where="sampler",
             mend="look at what the server answers",
         )
-    found, responses, trees = (tuple(column) for column in zip(*kept, strict=True))
+    found, responses, trees = zip(*kept, strict=True)
     logps_S = torch.tensor(sampled)
-    return Rollout(found, responses, trees, logps_S, False, untold, unmatched, left_out)  # type: ignore[arg-type]
+    return Rollout(found, responses, trees, logps_S, False, untold, unmatched, left_out)
 
 
 def _tokens(tokenizer: Any, prompt: Prompt, response: Response, sampling: Sampling) -> Rendered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from accord.core.errors import ConfigError
 
@@ -33,7 +34,7 @@ def tracking(names: Sequence[str], run: str, folder: Path) -> Iterator[Log]:
             tracker.finish()
 
 
-def _start(name: str, run: str, folder: Path):  # type: ignore[no-untyped-def]
+def _start(name: str, run: str, folder: Path) -> Any:
     if name not in TRACKERS:
         raise ConfigError(
             f"unknown tracker {name!r}", where="trackers", allowed=", ".join(TRACKERS)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -24,6 +24,7 @@ from accord.web import tables
 
 __all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of", "steady"]
 
+Row: TypeAlias = "sa.Row[*tuple[Any, ...]]"  # a string: SQLAlchemy 2.0 takes one parameter
 Network = IPv4Network | IPv6Network
 Policy = Callable[[Sequence[Prompt]], list[Response]]
 """Prompts in, one response to each out, in order."""
@@ -89,7 +90,7 @@ class Site:
         """A name for a hash that could be guessed: the same whenever it is asked, and no help in guessing."""
         return hmac.new(self.secret.encode(), id.encode(), "sha256").hexdigest()[:24]
 
-    def one(self, query: sa.Select[Any]) -> Any:
+    def one(self, query: sa.Select[Any]) -> Row | None:
         """The first row, or None."""
         with self.db.reading() as connection:
             return connection.execute(query).first()
@@ -117,7 +118,7 @@ class Site:
         row = self.one(sa.select(tables.studies).where(tables.studies.c.name == name))
         return None if row is None else parse_study(row.config)
 
-    def guideline(self, study: str, number: int | None = None) -> Any:
+    def guideline(self, study: str, number: int | None = None) -> Row | None:
         """A guideline version (the newest by default): number, document, author, at."""
         query = sa.select(tables.guidelines).where(tables.guidelines.c.study == study)
         if number is not None:

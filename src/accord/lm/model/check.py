@@ -3,12 +3,15 @@ beyond what it reads alike in any company."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from accord.core.errors import DataError, ModelError
+from accord.core.rundir import read_json
 
 __all__ = [
     "check_token",
@@ -18,6 +21,7 @@ __all__ = [
     "refused",
     "room",
     "steady",
+    "unreadable",
 ]
 
 # special tokens of text; a tokenizer's others stand for images or sound
@@ -36,15 +40,33 @@ def refused(error: Exception, where: str) -> ModelError:
 
 
 def check_weights(model: nn.Module, where: str) -> None:
-    """ModelError that names the first weight with NaN or infinity in it."""
+    """ModelError that names the first weight with NaN or infinity in it, and of several files its own."""
     broken = [name for name, p in model.named_parameters() if not _finite(p)]
     if broken:
         more = f" ({len(broken)} weights are so)" if len(broken) > 1 else ""
         raise ModelError(
             f"{broken[0]} holds NaN or infinity{more}",
-            where=where,
+            where=_shard(where, broken[0]),
             mend="restore the file; of sound float32 weights, load another dtype than float16",
         )
+
+
+def _shard(folder: str, weight: str) -> str:
+    """The file of a folder that holds a weight; the folder where no index tells."""
+    index = Path(folder) / "model.safetensors.index.json"
+    named = read_json(index)["weight_map"] if index.is_file() else {}
+    return str(Path(folder) / named[weight]) if weight in named else folder
+
+
+def unreadable(folder: Path) -> Path:
+    """The first weights file of a folder whose header does not fit it; the folder where all do."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (OSError, SafetensorError):
+            return file
+    return folder
 
 
 def _finite(weight: torch.Tensor) -> bool:

@@ -40,7 +40,7 @@ from accord.lm.model.chain import (
     weights_hash,
     write_model_json,
 )
-from accord.lm.model.check import check_vocabulary, check_weights, refused
+from accord.lm.model.check import check_vocabulary, check_weights, refused, unreadable
 from accord.lm.model.find import (
     ADAPTER_FILE,
     MODEL_FILE,
@@ -207,7 +207,8 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
             )  # fmt: skip
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-            raise refused(error, str(path)) from None
+            torn = unreadable(path) if isinstance(error, SafetensorError) else path
+            raise refused(error, str(torn)) from None
     model, info = found
     if missing := sorted(info["missing_keys"]):
         raise ModelError(

@@ -235,7 +235,7 @@ def answered(before: Turns, value: Any, field: str) -> tuple[Turns, Said]:
         raise BadRow(
             field,
             f"ends with the {whole[-1].role}'s turn",
-            "a last turn of the assistant; prompts alone go in a column prompt",
+            "a last turn of the assistant, or --format prompts where no row has one",
         )
     if len(whole) == 1:
         raise BadRow(

@@ -7,7 +7,7 @@
     unpaired_messages  messages, label               a thumb on the last turn (LLaMA-Factory's KTO)
     prompt_completion  prompt, completion            a demonstration
     messages           messages                      a demonstration: the last turn answers the rest
-    prompts            prompt                        a prompt alone
+    prompts            prompt                        a prompt alone (by name: in messages too)
     argilla            fields, responses             Argilla's records, the hub's too (see foreign)
     label_studio       data, annotations             Label Studio's tasks, JSON_MIN and CSV (see foreign)
     accord             type, …                       our own types, lossless (see exporting)
@@ -89,9 +89,11 @@ def _stepwise(row: Row) -> list[Record]:
 
 
 def _prompts(row: Row) -> list[Record]:
-    return [Record(Prompt(messages=question(row.get("prompt"), "prompt")))]
+    column = next((k for k in ("prompt", *TALKS) if k in row), "prompt")
+    return [Record(Prompt(messages=question(row.get(column), column)))]
 
 
+TALKS = ("messages", "conversations")  # with the answer in it, says more than two columns do
 PROMPT = text("prompt")
 FORMATS: dict[str, Format] = {
     "accord": Format(("type",), None, kind="typed"),
@@ -102,12 +104,11 @@ FORMATS: dict[str, Format] = {
     "prompt_completion": demonstrated(beside(PROMPT, "completion")),
     "unpaired_messages": thumbed(whole("messages")),
     "messages": demonstrated(whole("messages")),
-    "prompts": Format(("prompt",), _prompts, kind="prompt"),
+    "prompts": Format(("prompt",), _prompts, also=TALKS, kind="prompt"),
     "argilla": Format(("fields", "responses"), None, kind="typed"),
     "label_studio": Format(("data", "annotations"), None, kind="typed"),
     **PUBLISHED,
 }
-TALKS = ("messages", "conversations")  # with the answer in it, says more than two columns do
 
 
 def _says(keys: Sequence[str]) -> float:
@@ -217,7 +218,7 @@ def _others(keys: tuple[str, ...], name: str) -> list[str]:
 def records(row: Row, format: str) -> Sequence[Record]:
     """What a row says; BadRow names the field that is wrong, Unusable why nothing of it can be kept."""
     shape = FORMATS[format]
-    for key in () if shape.gather else shape.keys:
+    for key in () if shape.gather or shape.kind == "prompt" else shape.keys:
         if key not in row:
             raise BadRow(key, "is missing", f"{format} needs {', '.join(shape.keys)}")
     for column in PICTURES & row.keys():

@@ -21,6 +21,7 @@ from accord.train.method import Advantages, Method, Surrogate, method
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from accord.losses.kl import KLEstimator
     from accord.train.experience import Experience
 
 __all__ = ["Ppo", "token_rewards"]
@@ -46,8 +47,8 @@ class Ppo(Method):
     def surrogate(self) -> Surrogate:
         from accord.losses import ppo_clip
 
-        clip = {"clip": self.clip_ratio, "clip_high": self.clip_ratio_high}
-        return Surrogate(partial(ppo_clip, **clip, dual_clip=self.dual_clip))
+        low, high = self.clip_ratio, self.clip_ratio_high
+        return Surrogate(partial(ppo_clip, clip=low, clip_high=high, dual_clip=self.dual_clip))
 
     def value_loss(self, values_S: Tensor, old_S: Tensor, returns_S: Tensor) -> Tensor:
         from accord.losses import value_clip
@@ -89,13 +90,13 @@ class Ppo(Method):
         return unpadded(a_CT, mask_CT)
 
 
-def token_rewards(found: Experience, beta: float, estimator: str) -> Tensor:
+def token_rewards(found: Experience, beta: float, estimator: KLEstimator) -> Tensor:
     """Rewards [S]: the KL penalty at every token, the score at the last of each answer."""
     import torch
 
     from accord.losses import kl_estimate
 
-    kl_S = kl_estimate(found.old_S, found.reference_S, estimator=estimator)  # type: ignore[arg-type]
+    kl_S = kl_estimate(found.old_S, found.reference_S, estimator=estimator)
     last_C = torch.tensor(found.lengths).cumsum(0) - 1
     return (-beta * kl_S).index_add(0, last_C, found.score_C.nan_to_num(0.0))
 

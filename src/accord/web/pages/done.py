@@ -42,5 +42,6 @@ def done(request: Request, here: Annotator, notice: str = "") -> Response:
 
 def _ask(here: Here, question: str) -> Ask:
     q = tables.study_questions
-    block: int = here.site.one(sa.select(q.c.block).where(q.c.id == question)).block
-    return here.study.questions[block]
+    found = here.site.one(sa.select(q.c.block).where(q.c.id == question))
+    assert found  # a lease's question stays
+    return here.study.questions[int(found.block)]

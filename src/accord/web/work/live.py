@@ -49,14 +49,15 @@ def top_up(site: Site, study: Study, folder: Path, draw: random.Random) -> int:
 def _fill(site: Site, study: Study, block: int, ask: Ask, folder: Path, draw: random.Random) -> int:
     mine = (Q.c.study == study.name, Q.c.block == block)
     asked = {row.prompt for row in site.all(sa.select(Q.c.prompt).where(*mine))}
-    waiting = site.one(
+    waiting = site.one(  # a count is always a row
         sa.select(sa.func.count().label("n"))
         .select_from(Q)
         .where(*mine, Q.c.state == "open", Q.c.taken == 0)
-    ).n
+    )
+    assert waiting
     asked |= {p for name, n, p in site.fruitless if (name, n) == (study.name, block)}
     fresh = [p for p in _prompts(folder / (ask.prompts or "")) if p.id not in asked]
-    fresh = fresh[: max(0, ask.ahead - waiting)]
+    fresh = fresh[: max(0, ask.ahead - waiting.n)]
     low, high = COUNTS[ask.kind]
     names = list(ask.policies or [])
     k = min(high, len(names))

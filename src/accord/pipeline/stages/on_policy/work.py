@@ -66,7 +66,8 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
         parts.append(Learn(learnt, items, cfg, config.tune, scalar=True))
     own = [m for m in models if not _on_base(config, known.configs, m)]
     separate = 1 + how.valued if config.tune == "full" else 0
-    shared = [known.configs[m].tune for m in set(models) - set(own)]  # type: ignore[attr-defined]
+    behind = [known.configs[m] for m in set(models) - set(own)]
+    tunes = [other.tune for other in behind if isinstance(other, Training)]
     rank = 0 if config.tune == "full" else config.tune.r * how.valued
     judged = any(e.get("name") == "judged" for e in config.rewards)
     start = statistics.mean(known.written(ctx, config.init, how.max_new_tokens))
@@ -75,7 +76,7 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
         [p for p in parts if not isinstance(p, Read) or p.times],
         models=1 + separate + len(own),
         uses=[config.init, *own],
-        adapters=rank + sum(tune.r for tune in shared),
+        adapters=rank + sum(tune.r for tune in tunes if tune != "full"),
         said=[
             *long,
             *(

@@ -67,7 +67,8 @@ def writes(ctx: StageContext[Sft], known: Known, policy: str, most: int) -> Sequ
     """Answers as long as what it was taught."""
     if policy not in known.taught:
         config = known.configs[policy]
-        train, _ = read_demonstrations(ctx, config)  # type: ignore[arg-type]
+        assert isinstance(config, Sft)
+        train, _ = read_demonstrations(ctx, config)
         shown = demonstration_trees(known.lm.tokenizer, train, limits_of(config), all_turns=False)
         known.taught[policy] = [len(c) for tree in shown.trees for c in tree.completions]
     return [min(n, most) for n in known.taught[policy]] or [most]

@@ -83,7 +83,11 @@ def write_rows(ctx: StageContext[Any], items: Iterable[Item]) -> None:
 def rows_of(item: Item) -> Iterator[dict[str, Any]]:
     """A single answer as one row, a group as one a comparison, with the judgments behind it."""
     if not isinstance(item, Group):
-        row = {"prompt": item.prompt.id, "text": item.response.text, "sources": item.sources}
+        row: dict[str, Any] = {
+            "prompt": item.prompt.id,
+            "text": item.response.text,
+            "sources": item.sources,
+        }
         if isinstance(item, LabelledResponse):
             row["good"] = item.desirable
         if isinstance(item, LabelledSteps):
