@@ -11,7 +11,7 @@ import pytest
 from accord.core.errors import ConfigError, DataError, StoreError
 from accord.core.types import Judgment, Preference, Ranking, Rater, Rating, Thumb
 from accord.feedback.ballots import ballots, style_of
-from accord.feedback.gold import GoldAnswer, gold_shares, read_gold
+from accord.feedback.gold_questions import GoldAnswer, gold_shares, read_gold_questions
 from accord.feedback.quality import quarantine, rater_reports, reweight
 from accord.store import Snapshot, Store
 from tests.feedback.study import START, simulate
@@ -233,7 +233,7 @@ def test_gold_by_hand(store: Store) -> None:
 def test_gold_is_read_from_a_file_that_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "gold.yaml"
     file.write_text("q1: {better: r1}\nq2: {scores: {help: [4, 5]}}\n")
-    assert read_gold(file)["q2"].scores == {"help": [4, 5]}
+    assert read_gold_questions(file)["q2"].scores == {"help": [4, 5]}
     for text, said in (
         (
             "q1: {better: r1}\nq2: {best: r1}\n",
@@ -244,7 +244,7 @@ def test_gold_is_read_from_a_file_that_is_checked(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=said):
-            read_gold(file)
+            read_gold_questions(file)
 
 
 def test_a_quarantine_deletes_nothing_and_says_why(store: Store) -> None:

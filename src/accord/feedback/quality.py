@@ -31,7 +31,7 @@ from scipy import stats
 from accord.core.errors import DataError
 from accord.core.types import Judgment, Metric, Question
 from accord.feedback.ballots import STYLES, Ballots, ballots
-from accord.feedback.gold import Gold, gold_shares
+from accord.feedback.gold_questions import GoldQuestions, gold_shares
 from accord.feedback.observed import Observed, observed
 from accord.feedback.reliability import Answered, answered
 from accord.stats.dawid_skene import dawid_skene
@@ -89,7 +89,7 @@ def fit_skills(cast: Ballots, *, level: float = 0.95) -> Skills | None:
 
 def rater_reports(
     snapshot: Snapshot,
-    gold: Gold | None = None,
+    gold: GoldQuestions | None = None,
     *,
     cast: Ballots | None = None,
     skills: Skills | None = None,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from accord.core.types import Frozen, Metric
 from accord.feedback.aggregate import Noise, noise
 from accord.feedback.ballots import ballots
-from accord.feedback.gold import Gold
+from accord.feedback.gold_questions import GoldQuestions
 from accord.feedback.quality import RaterReport, fit_skills, rater_reports
 from accord.feedback.ranking import ModelRanking, rank_models
 from accord.feedback.reliability import Agreement, agreement_rows
-from accord.stats.outcomes import Ties
+from accord.stats.outcomes import TieModel
 from accord.store import Snapshot
 
 __all__ = ["TrustReport", "trust_report"]
@@ -34,9 +34,9 @@ class TrustReport(Frozen):
 
 def trust_report(
     snapshot: Snapshot,
-    gold: Gold | None = None,
+    gold: GoldQuestions | None = None,
     *,
-    ties: Ties = "davidson",
+    ties: TieModel = "davidson",
     style: bool = True,
     level: float = 0.95,
 ) -> TrustReport:

@@ -41,7 +41,7 @@ from accord.train.optimise import (
     one_step,
 )  # fmt: skip
 from accord.train.rollout import Rollout, roll_out, roll_out_through, sampling
-from accord.train.settings import Average, OnPolicy, Ratio
+from accord.train.settings import OnPolicy, Ratio, TokenAverage
 from accord.train.trackers import tracking
 
 __all__ = ["Advantages", "Method", "Surrogate", "on_policy"]
@@ -81,7 +81,7 @@ class Method:
     name: str
     advantages: Callable[[Experience, float], Advantages]
     surrogate: Surrogate | None = None
-    average: Average = "token"
+    average: TokenAverage = "token"
     ratio: Ratio = "token"
     kl_loss: bool = False
     value_loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None

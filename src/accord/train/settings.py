@@ -10,13 +10,22 @@ from accord.core.config import Strict
 from accord.core.registry import NonNegative, Positive, UnitInterval
 
 __all__ = [
-    "Average", "BestOfN", "Grpo", "Kl", "MissingEos", "OnPolicy", "OnlineDpo", "Ppo", "Ratio", "Rloo",
+    "BestOfN",
+    "Grpo",
+    "Kl",
+    "MissingEos",
+    "OnPolicy",
+    "OnlineDpo",
+    "Ppo",
+    "Ratio",
+    "Rloo",
+    "TokenAverage",
 ]  # fmt: skip
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
-Average = Literal["token", "sequence", "sum", "constant"]
+TokenAverage = Literal["token", "sequence", "sum", "constant"]
 Ratio = Literal["token", "sequence"]
 
 
@@ -138,7 +147,7 @@ class Rloo(OnPolicy):
 
     n: Several = 4
     ratio: Ratio = "token"
-    average: Average = "sum"
+    average: TokenAverage = "sum"
 
 
 class OnlineDpo(OnPolicy):
@@ -160,6 +169,6 @@ class Grpo(OnPolicy):
 
     n: Several = 4
     ratio: Ratio = "token"
-    average: Average = "sequence"
+    average: TokenAverage = "sequence"
     scale: bool = True
     """Divide by the group's standard deviation."""

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from accord.core.types import Judgment, Metric
 from accord.feedback import assignment
-from accord.feedback.gold import share_right
+from accord.feedback.gold_questions import share_right
 from accord.feedback.observed import observed
 from accord.feedback.quality import RaterReport, rater_reports
 from accord.feedback.reliability import agreement_rows
