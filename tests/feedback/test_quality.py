@@ -189,6 +189,7 @@ def test_a_taste_for_lists_is_named(store: Store) -> None:
     lister = reports["lister"].style["lists"]
     # the lister gives 1 where the others give 1/2: +1/2. They give 1/2 where 2/3: -1/6, the median
     assert lister.value == pytest.approx(1 / 2 + 1 / 6)
+    assert lister.low < 1 / 2 < lister.value < lister.high  # with the median and without
     assert reports["x"].style["lists"].value == pytest.approx(0.0)
     assert "prefers lists" in reports["lister"].concerns
     assert reports["lister"].style["bold"].note == "fewer than 20 pairs that differ in it"

@@ -140,7 +140,8 @@ def _prompts(snapshot: Snapshot, cast: Ballots) -> list[tuple[int, int]]:
 
 
 def _recentred(reports: Sequence[RaterReport]) -> list[RaterReport]:
-    """Tastes for style less the median rater's, where three or more are known."""
+    """Tastes for style less the median rater's, where three or more are known. The interval holds that with
+    and without: the median is as uncertain as a figure of its own, and a concern needs both."""
     middle = {}
     for name in STYLES:
         values = [v for r in reports if (v := r.style[name].value) is not None]
@@ -152,8 +153,10 @@ def _recentred(reports: Sequence[RaterReport]) -> list[RaterReport]:
 
 
 def _less(metric: Metric, by: float) -> Metric:
-    moved = {k: v - by for k in ("value", "low", "high") if (v := getattr(metric, k)) is not None}
-    return metric.model_copy(update=moved)
+    if metric.value is None or metric.low is None or metric.high is None:
+        return metric
+    moved = {"low": metric.low - max(by, 0.0), "high": metric.high - min(by, 0.0)}
+    return metric.model_copy(update={"value": metric.value - by, **moved})
 
 
 def _report(
