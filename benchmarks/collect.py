@@ -31,12 +31,13 @@ from urllib.parse import urlencode
 
 import sqlalchemy as sa
 
-from accord.feedback.study import Study
+from accord.feedback.study.definition import Study
 from accord.store import Store
-from accord.web import accounts, tables
-from accord.web.audit import verify_events
+from accord.web import tables
+from accord.web.guard import accounts
+from accord.web.guard.audit import verify_events
 from accord.web.site import Site
-from accord.web.studies import load_study
+from accord.web.work.studies import load_study
 from benchmarks.quiet import alone
 
 PASSWORD = "a password for the benchmark"

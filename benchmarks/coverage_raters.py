@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import expit
 
 from accord.core.types import Metric
-from accord.feedback.aggregate import flip_rate, majority_noise
-from accord.feedback.observed import _median as median_of
+from accord.feedback.trust.aggregate import flip_rate, majority_noise
+from accord.feedback.trust.observed import _median as median_of
 from accord.stats.agreement import agreement_by_difficulty, percent_agreement
 from accord.stats.dawid_skene import dawid_skene
 from accord.stats.intervals import cluster_mean
@@ -83,7 +83,7 @@ def noisy(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
 
 def with_others(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
     """A rater's agreement with two others on three values, one or two things a prompt: of each thing the
-    share of the others who say the same (feedback.observed)."""
+    share of the others who say the same (feedback.trust.observed)."""
     own = np.repeat(np.arange(k), draw.integers(1, 3, k))
     truth = draw.choice(3, len(own), p=[0.5, 0.3, 0.2])[:, None]
     given = np.where(draw.random((len(own), 3)) < 0.8, truth, draw.integers(0, 3, (len(own), 3)))

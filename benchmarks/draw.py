@@ -14,7 +14,8 @@ import time
 import torch
 
 from accord.lm import sample
-from accord.lm.sample import Sampling, _choose
+from accord.lm.sample import _choose
+from accord.lm.sampler import Sampling
 from benchmarks.quiet import alone
 
 VOCABULARY, TIMES = 49_152, 15

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from accord.lm.load import load
-from accord.lm.lora import Lora
-from accord.lm.score import token_logps
-from accord.lm.tree import bins, pack
+from accord.lm.model.load import load
+from accord.lm.model.lora import Lora
+from accord.lm.trees.score import token_logps
+from accord.lm.trees.tree import bins, pack
 from accord.losses import get_preference_loss
 from accord.train.optimise import Optimise, _accumulate
 from accord.train.pairs import preference_objective

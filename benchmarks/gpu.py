@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from accord.lm.load import load
+from accord.lm.model.load import load
 from benchmarks.preference_vs_trl import main as against_trl
 from benchmarks.worker import MODEL
 

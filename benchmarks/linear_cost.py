@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from accord.lm import tree_attention
-from accord.lm.load import load
-from accord.lm.vocab_head import VocabHead
+from accord.lm.model.load import load
+from accord.lm.trees import tree_attention
+from accord.lm.trees.vocab_head import VocabHead
 from accord.train.memory import in_use, peak, reset_peak
 from accord.train.trainee import prepare
 from benchmarks.cases import CASES, rows_of

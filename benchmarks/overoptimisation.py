@@ -27,7 +27,7 @@ import numpy as np
 from accord.core.rundir import read_jsonl
 from accord.core.seeds import rng
 from accord.core.types import Exchange, Pair, Prompt
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.pipeline.report.charts import Series
 from accord.rewards.base import Context, reward
 from accord.rewards.learned import RewardModel, load_reward_model

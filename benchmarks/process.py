@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from accord.core.types import Exchange, LabelledSteps, Prompt, Response, steps_of
-from accord.lm.load import load
-from accord.lm.lora import Lora
+from accord.lm.model.load import load
+from accord.lm.model.lora import Lora
 from accord.rewards.process_model import Aggregate, aggregated, load_process_model
 from accord.stats.intervals import mean
 from accord.train.data import Limits

@@ -30,9 +30,9 @@ from transformers import AutoTokenizer
 
 from accord.core.types import Prompt
 from accord.lm.chat import render_prompt
-from accord.lm.load import LanguageModel, load
-from accord.lm.lora import Lora
-from accord.lm.packaged import packaged_path
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.model.lora import Lora
+from accord.lm.model.packaged import packaged_path
 from accord.rewards.base import Context, reward
 from accord.train import on_policy as loop
 from accord.train.memory import peak

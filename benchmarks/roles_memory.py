@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
-from accord.lm.allocator import release_freed_memory
-from accord.lm.load import load
-from accord.lm.lora import Lora
-from accord.lm.scalar_head import ScalarHead
+from accord.lm.kernels.allocator import release_freed_memory
+from accord.lm.model.load import load
+from accord.lm.model.lora import Lora
+from accord.lm.model.scalar_head import ScalarHead
 from accord.rewards.learned import RewardModel, load_reward_model
 from accord.train.actors import cast, on_the_base
 from accord.train.memory import in_use

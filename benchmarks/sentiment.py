@@ -35,10 +35,10 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from accord.core.seeds import rng
 from accord.core.types import Demonstration, Exchange, Pair, Prompt, Response
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel, load
-from accord.lm.sample import Sampling
-from accord.lm.score import token_logps
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.sampler import Sampling
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import token_logps
 from accord.pipeline.report.charts import Series
 from accord.rewards.base import Context, reward
 from accord.stats.best_of_n import best_of_n_kl, expected_best

@@ -111,7 +111,7 @@ def skills() -> None:
 
 
 def whole(judgments: int) -> None:
-    from accord.feedback.trust import trust_report
+    from accord.feedback.trust.report import trust_report
     from accord.store import Store
     from tests.feedback.study import simulate
 

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 from accord.core.types import Edge, Group, LabelledResponse, Prompt, Response
-from accord.lm.load import load
-from accord.lm.lora import Lora
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.tree import Tree
+from accord.lm.model.load import load
+from accord.lm.model.lora import Lora
+from accord.lm.model.scalar_head import ScalarHead
+from accord.lm.trees.tree import Tree
 from accord.losses import choose_loss, get_reward_loss
 from accord.rewards.learned import RewardModel
 from accord.train.data import Trees

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 import accord
 from accord.core.messages import Frozen
-from accord.lm.lora import Lora
-from accord.lm.sample import Sampling
+from accord.lm.model.lora import Lora
+from accord.lm.sampler import Sampling
 from accord.rewards.compose import Common
 from accord.train.data import Limits
 from accord.train.optimise import Optimise

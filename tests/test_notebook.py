@@ -16,8 +16,9 @@ from pydantic import BaseModel
 import accord
 from accord.core import keys
 from accord.core.errors import ConfigError, RunError
-from accord.lm.lora import Lora
-from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.model.lora import Lora
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
 from accord.train.data import Limits
 from accord.train.optimise import Optimise
 from accord.train.settings import BestOfN, Grpo, Kl, MissingEos, OnlineDpo, Ppo, Rloo

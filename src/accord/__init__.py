@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from accord.core.version import __version__
 
 _WHERE = {
-    "accord.api": ("train_axes", "train_preference", "train_process", "train_reward", "train_sft"),
-    "accord.api_policy": ("Evaluation", "evaluate", "score", "train_policy"),
-    "accord.api_run": ("Finished", "Run", "run"),
+    "accord.api.evaluating": ("Evaluation", "evaluate", "score"),
+    "accord.api.policy": ("train_policy",),
+    "accord.api.run": ("Finished", "Run", "run"),
+    "accord.api.training": (
+        "train_axes", "train_preference", "train_process", "train_reward", "train_sft",
+    ),
     "accord.core.errors": (
         "AccordError", "ConfigError", "DataError", "Faults", "ModelError", "RunError", "StoreError",
         "TemplateError",
@@ -19,10 +22,10 @@ _WHERE = {
         "Demonstration", "Exchange", "Group", "LabelledResponse", "LabelledSteps", "Message", "Metric",
         "Pair", "Prompt", "Response",
     ),
-    "accord.feedback.card": ("data_card",),
-    "accord.lm.export": ("export_model",),
-    "accord.lm.load": ("LanguageModel", "load"),
-    "accord.lm.lora": ("Lora",),
+    "accord.feedback.trust.card": ("data_card",),
+    "accord.lm.model.export": ("export_model",),
+    "accord.lm.model.load": ("LanguageModel", "load"),
+    "accord.lm.model.lora": ("Lora",),
     "accord.losses": (
         "preference_loss", "preference_losses", "ranking_loss", "ranking_losses", "reward_loss",
         "reward_losses", "unpaired_loss", "unpaired_losses",
@@ -99,9 +102,16 @@ __all__ = [  # spelled out, and imported below, for type checkers and editors; a
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from accord.api import train_axes, train_preference, train_process, train_reward, train_sft
-    from accord.api_policy import Evaluation, evaluate, score, train_policy
-    from accord.api_run import Finished, Run, run
+    from accord.api.evaluating import Evaluation, evaluate, score
+    from accord.api.policy import train_policy
+    from accord.api.run import Finished, Run, run
+    from accord.api.training import (
+        train_axes,
+        train_preference,
+        train_process,
+        train_reward,
+        train_sft,
+    )
     from accord.core.errors import (
         AccordError,
         ConfigError,
@@ -124,10 +134,10 @@ if TYPE_CHECKING:
         Prompt,
         Response,
     )
-    from accord.feedback.card import data_card
-    from accord.lm.export import export_model
-    from accord.lm.load import LanguageModel, load
-    from accord.lm.lora import Lora
+    from accord.feedback.trust.card import data_card
+    from accord.lm.model.export import export_model
+    from accord.lm.model.load import LanguageModel, load
+    from accord.lm.model.lora import Lora
     from accord.losses import (
         preference_loss,
         preference_losses,

@@ -25,8 +25,9 @@ from accord.evals.base import (
 )
 from accord.evals.kept import replies, scores
 from accord.lm.sample import LocalSampler
+from accord.pipeline.folder import RunFolder
 from accord.pipeline.recipe import read_recipe
-from accord.pipeline.runner import RunFolder, run
+from accord.pipeline.runner import run
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
 

@@ -9,11 +9,11 @@ import pytest
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import Metric, Preference
-from accord.feedback.aggregate import flip_rate, noise, soft_groups
-from accord.feedback.ballots import ballots
-from accord.feedback.quality import fit_skills
-from accord.feedback.ranking import rank_models, rank_responses
 from accord.feedback.simulated import SimulatedRater
+from accord.feedback.trust.aggregate import flip_rate, noise, soft_groups
+from accord.feedback.trust.ballots import ballots
+from accord.feedback.trust.quality import fit_skills
+from accord.feedback.trust.ranking import rank_models, rank_responses
 from accord.store import Snapshot, Store
 from tests.feedback.study import simulate
 from tests.store.words import ANNA, BEN, COMPARE, A, B, fill, says

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accord.core.types import Preference, Ranking, Rating, StepLabels, Thumb, Writing
-from accord.feedback import assignment as a
-from accord.feedback.study import Arms, Overlap
+from accord.feedback.study import assignment as a
+from accord.feedback.study.definition import Arms, Overlap
 
 
 def test_an_answer_counts_for_the_response_not_for_its_side() -> None:

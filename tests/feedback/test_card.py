@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from accord.core.types import Preference, Rater, Thumb
-from accord.feedback.card import data_card
+from accord.feedback.trust.card import data_card
 from accord.store import Store
 from tests.store.words import ANNA, BEN, COMPARE, A, B, C, ask, fill, says
 

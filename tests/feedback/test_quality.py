@@ -22,9 +22,9 @@ from accord.core.types import (
     Response,
     Thumb,
 )
-from accord.feedback.ballots import ballots, style_of
-from accord.feedback.gold_questions import GoldAnswer, gold_shares, read_gold_questions
-from accord.feedback.quality import quarantine, rater_reports, reweight
+from accord.feedback.trust.ballots import ballots, style_of
+from accord.feedback.trust.gold_questions import GoldAnswer, gold_shares, read_gold_questions
+from accord.feedback.trust.quality import quarantine, rater_reports, reweight
 from accord.store import Snapshot, Store
 from tests.feedback.study import START, simulate
 from tests.store.words import ANNA, BEN, TENT, A, B, C, ask, fill, says

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from accord.feedback.quality import rater_reports
+from accord.feedback.trust.quality import rater_reports
 from accord.store import Snapshot, Store
 from tests.feedback.study import RATERS, simulate
 

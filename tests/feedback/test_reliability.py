@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accord.core.types import Preference, Rater, Rating, StepLabels, Thumb
-from accord.feedback.reliability import agreement_rows, answered
+from accord.feedback.trust.reliability import agreement_rows, answered
 from accord.stats.agreement import krippendorff_alpha
 from accord.store import Snapshot, Store
 from tests.feedback.study import simulate

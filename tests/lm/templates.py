@@ -130,7 +130,28 @@ MISTRAL3 = (  # whose system turn stands before a question only until that is an
     "{% elif m.role == 'assistant' %}{{ ' ' + m.content | trim + eos_token }}{% endif %}{% endfor %}"
 )
 
+GLM4 = (  # no token ends an answer
+    "[gMASK]{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
+    + asks("<|assistant|>\n")
+)
+R1 = (  # forgets thinking, of the last answer too
+    "{{ bos_token }}"
+    + each(
+        system="{{ m.content }}",
+        user="<|User|>{{ m.content }}",
+        assistant="<|Assistant|>{{ m.content.split('</think>')[-1].lstrip('\n') }}<|eos|>",
+    )
+    + asks("<|Assistant|>")
+)
+
 STYLES: dict[str, Style] = {
+    "glm4": Style(
+        GLM4,
+        ("[gMASK]", "<|system|>", "<|user|>", "<|assistant|>", "<|endoftext|>"),
+        "<|endoftext|>",
+        "<|endoftext|>",
+    ),
+    "r1": Style(R1, ("<|User|>", "<|Assistant|>", "<|eos|>"), "<|eos|>", "<|eos|>"),
     "chatml": Style(CHATML, (), "<|im_end|>", "<|im_end|>"),
     "zephyr": Style(ZEPHYR, ("</s>",), "</s>", "</s>"),
     "phi3": Style(

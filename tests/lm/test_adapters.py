@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from accord.core.errors import ConfigError
-from accord.lm.adapters import add_lora, save_adapter, trainable
-from accord.lm.lora import Lora
+from accord.lm.model.adapters import add_lora, save_adapter, trainable
+from accord.lm.model.lora import Lora
 from tests.lm.tiny import ARCHITECTURES, tiny_model
 
 

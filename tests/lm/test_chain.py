@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from accord.core.errors import ModelError
-from accord.lm.chain import identity, layers, weights_of
-from accord.lm.find import bases_at
-from accord.lm.load import MODEL_FILE, load, load_shape
-from accord.lm.packaged import quiet_transformers
-from accord.lm.roles import adapter_on
+from accord.lm.model.chain import identity, layers, weights_of
+from accord.lm.model.find import bases_at
+from accord.lm.model.load import MODEL_FILE, load, load_shape
+from accord.lm.model.packaged import quiet_transformers
+from accord.lm.model.roles import adapter_on
 from tests.lm.test_load import logits, own_caches, save, save_adapter, stages
 from tests.lm.tiny import CHATML, tiny_tokenizer
 

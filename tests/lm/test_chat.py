@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from accord.core.errors import DataError, TemplateError
 from accord.core.types import Message, Prompt, Response
 from accord.lm.chat import (
+    Rewritten,
     answer_text,
     render_conversation,
     render_exchange,
@@ -226,16 +227,16 @@ def test_a_template_that_rewrites_the_answer_is_refused() -> None:
 
 
 def test_a_generation_prompt_that_answers_do_not_have_still_samples() -> None:
-    template = CHATML.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif")
+    template = CHATML.replace("assistant\n' }}{% endif", "assistant\nSure: ' }}{% endif")
     tokenizer = tiny_tokenizer(template)
-    assert tokenizer.decode(render_prompt(tokenizer, PROMPT)).endswith("assistant\n<think>\n")
+    assert tokenizer.decode(render_prompt(tokenizer, PROMPT)).endswith("assistant\nSure: ")
     assert find_turn(tokenizer).problem is not None
     assert stop_ids(tokenizer) == (END,)
     with pytest.raises(TemplateError, match="the prompt changes once the answer is there"):
         render_exchange(tokenizer, PROMPT, ANSWER)
 
 
-@pytest.mark.parametrize("template", [CHATML, NO_STOP, LLAMA2, SPACE])
+@pytest.mark.parametrize("template", [CHATML, LLAMA2, SPACE])
 def test_conversation_scores_every_assistant_turn(template: str) -> None:
     tokenizer = tiny_tokenizer(template, bos_token="<bos>")
     turns = [
@@ -247,10 +248,9 @@ def test_conversation_scores_every_assistant_turn(template: str) -> None:
     ids, mask = render_conversation(tokenizer, turns)
     assert len(ids) == len(mask)
     scored = [i for i, m in zip(ids, mask, strict=True) if m]
-    pad = {LLAMA2: " {} ", NO_STOP: " {}"}.get(template, "{}")
+    pad = " {} " if template is LLAMA2 else "{}"
     first, second = (encode(tokenizer, pad.format(t)) for t in ("it is.", "in it"))
-    stop = () if template is NO_STOP else (END,)
-    assert scored == [*first, *stop, *second, END]
+    assert scored == [*first, END, *second, END]
     # the last turn is scored just as the exchange is
     exchange = render_exchange(tokenizer, Prompt(messages=tuple(turns[:3])), Response(text="in it"))
     last = len(mask) - mask[::-1].index(False)
@@ -259,6 +259,16 @@ def test_conversation_scores_every_assistant_turn(template: str) -> None:
         [t.model_dump() for t in turns], tokenize=False
     ).rstrip("\n")
     assert tokenizer.decode(ids).startswith(rendered)
+
+
+def test_turns_that_no_token_ends_are_no_one_sequence() -> None:
+    """eos ends each of them where the model answers; inside the conversation another turn follows."""
+    tokenizer = tiny_tokenizer(NO_STOP, bos_token="<bos>")
+    said = [Message(role="assistant" if i % 2 else "user", content=c) for i, c in enumerate("abcd")]
+    with pytest.raises(Rewritten, match=r"turn 2 .* no token ends this turn"):
+        render_conversation(tokenizer, said)
+    ids, _ = render_conversation(tokenizer, said[:2])
+    assert ids[-1] == END
 
 
 def test_conversation_must_end_with_the_assistant() -> None:

@@ -14,14 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from accord.core.errors import DataError, ModelError
 from accord.core.types import Demonstration, Prompt, Response
-from accord.lm.adapters import add_lora, save_adapter
-from accord.lm.check import room, steady
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel, load, load_shape, write_model_json
-from accord.lm.lora import Lora
-from accord.lm.sample import LocalSampler, Sampling
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.tree import Tree
+from accord.lm.model.adapters import add_lora, save_adapter
+from accord.lm.model.check import room, steady
+from accord.lm.model.load import LanguageModel, load, load_shape, write_model_json
+from accord.lm.model.lora import Lora
+from accord.lm.model.scalar_head import ScalarHead
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree
 from accord.train.data import Limits, check_room, demonstration_trees
 from tests.lm.tiny import tiny_config, tiny_model, tiny_tokenizer
 

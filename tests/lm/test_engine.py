@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from accord.core.errors import ModelError
-from accord.lm.engine import Engine
-from accord.lm.score import by_tree, each_tree
-from accord.lm.tree import Tree, bins, hash_trees, pack, split_tree
-from accord.lm.vocab_head import VocabHead
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import by_tree, each_tree
+from accord.lm.trees.tree import Tree, bins, hash_trees, pack, split_tree
+from accord.lm.trees.vocab_head import VocabHead
 from tests.lm.tiny import ARCHITECTURES, gpt_neo, tiny_model
 
 
@@ -171,7 +171,7 @@ def test_frozen_head_gradient_equals_autograd(scale: float, softcap: float | Non
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(tiny_model("llama"))
     whole = engine.logps(random_trees(4)).tokens_S
-    monkeypatch.setattr("accord.lm.vocab_head.chunk_bytes", lambda device: 4 * 400 * 3)
+    monkeypatch.setattr("accord.lm.trees.vocab_head.chunk_bytes", lambda device: 4 * 400 * 3)
     torch.testing.assert_close(engine.logps(random_trees(4)).tokens_S, whole)
 
 

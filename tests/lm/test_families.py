@@ -12,10 +12,10 @@ import transformers
 from torch import nn
 
 from accord.core.errors import ConfigError, ModelError
-from accord.lm.adapters import _idle, add_lora, trainable
-from accord.lm.engine import Engine
-from accord.lm.lora import Lora
-from accord.lm.tree import Tree
+from accord.lm.model.adapters import _idle, add_lora, trainable
+from accord.lm.model.lora import Lora
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree
 from tests.lm.test_engine import random_trees
 
 SHAPE: dict[str, Any] = {

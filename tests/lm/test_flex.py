@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from accord.lm.engine import Engine
-from accord.lm.flex import BUCKET, block_mask, padded
-from accord.lm.tree import Tree, pack
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.flex import BUCKET, block_mask, padded
+from accord.lm.trees.tree import Tree, pack
 from tests.lm.tiny import tiny_model
 
 CPU = torch.device("cpu")

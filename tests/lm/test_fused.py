@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from accord.lm.adapters import adapter_off, add_lora
-from accord.lm.engine import Engine
-from accord.lm.fused import fuse, rms_norm, swiglu
-from accord.lm.lora import Lora
-from accord.lm.lora_linear import lora_linear
-from accord.lm.tree import pack
-from accord.lm.tree_attention import _ByTree, _span_by_span, tree_mask
+from accord.lm.kernels.fused import fuse, rms_norm, swiglu
+from accord.lm.kernels.lora_linear import lora_linear
+from accord.lm.model.adapters import adapter_off, add_lora
+from accord.lm.model.lora import Lora
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import pack
+from accord.lm.trees.tree_attention import _ByTree, _span_by_span, tree_mask
 from tests.lm.test_engine import random_trees
 from tests.lm.tiny import ARCHITECTURES, tiny_model
 
@@ -114,6 +114,21 @@ class TwistedRMSNorm(nn.Module):
 
 def test_a_module_with_a_rule_of_its_own_is_left_alone() -> None:
     assert fuse(TwistedRMSNorm()) == 0
+
+
+class Experts(nn.Module):
+    """A gated MLP for each expert, their weights in one tensor (Inkling's shared experts)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = (
+            nn.Parameter(torch.ones(2, 4, 4)) for _ in range(3)
+        )
+        self.act_fn = nn.SiLU()
+
+
+def test_experts_that_share_a_tensor_are_left_alone() -> None:
+    assert fuse(Experts()) == 0
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from accord.lm.adapters import add_lora
-from accord.lm.engine import Engine
-from accord.lm.half import backward_dtype, half_backward
-from accord.lm.linear import fuse_linear
-from accord.lm.lora import Lora
-from accord.lm.tree import Tree
+from accord.lm.kernels.half import backward_dtype, half_backward
+from accord.lm.kernels.linear import fuse_linear
+from accord.lm.model.adapters import add_lora
+from accord.lm.model.lora import Lora
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree
 from tests.lm.tiny import tiny_model
 
 TREE = Tree((1, 2, 3, 4), ((5, 6, 7), (8, 9)))

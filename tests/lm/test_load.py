@@ -16,10 +16,10 @@ import torch
 
 from accord.core.errors import ModelError
 from accord.core.types import Prompt, Response
-from accord.lm import find, hub
 from accord.lm.chat import render_exchange
-from accord.lm.load import MODEL_FILE, load, write_model_json
-from accord.lm.packaged import KNOWN, SOURCE_FILE, PackagedModel, quiet_transformers
+from accord.lm.model import find, hub
+from accord.lm.model.load import MODEL_FILE, load, write_model_json
+from accord.lm.model.packaged import KNOWN, SOURCE_FILE, PackagedModel, quiet_transformers
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 
 IDS_BT = torch.tensor([[5, 17, 33, 60, 8, 101]])
@@ -252,7 +252,7 @@ def test_a_broken_stage_file_is_named(tmp_path: Path, text: str, message: str) -
 
 def test_loading_is_quiet_and_importing_accord_is_light(tmp_path: Path) -> None:
     folder = save(tmp_path / "m")
-    code = f"from accord.lm.load import load; load({str(folder)!r})"
+    code = f"from accord.lm.model.load import load; load({str(folder)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
     code = "import accord, sys; assert 'torch' not in sys.modules"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from accord.core.errors import ModelError
-from accord.lm import packaged
-from accord.lm.packaged import SOURCE_FILE, PackagedModel, packaged_models, packaged_path
+from accord.lm.model import packaged
+from accord.lm.model.packaged import SOURCE_FILE, PackagedModel, packaged_models, packaged_path
 
 NAME = "SmolLM2-135M-Instruct"
 needs_package = pytest.mark.skipif(
@@ -131,7 +131,7 @@ def test_the_real_conversion(cache: Path) -> None:
 
     from accord.core.types import Prompt, Response
     from accord.lm.chat import render_exchange
-    from accord.lm.load import load
+    from accord.lm.model.load import load
 
     lm = load(f"packaged/{NAME}")
     config: dict[str, Any] = json.loads((lm.path / "config.json").read_text())

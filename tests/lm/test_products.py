@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from accord.core.types import Prompt
-from accord.lm import packed as packing
-from accord.lm import products, sample
-from accord.lm.adapters import add_lora
-from accord.lm.linear import fuse_linear
-from accord.lm.load import LanguageModel
-from accord.lm.lora import Lora
-from accord.lm.packed import packed
-from accord.lm.sample import LocalSampler, Sampling
+from accord.lm import sample
+from accord.lm.kernels import laid_out as packing
+from accord.lm.kernels import products
+from accord.lm.kernels.laid_out import laid_out
+from accord.lm.kernels.linear import fuse_linear
+from accord.lm.model.adapters import add_lora
+from accord.lm.model.load import LanguageModel
+from accord.lm.model.lora import Lora
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
@@ -31,7 +33,7 @@ def faster(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("torch without oneDNN")
     for module in (products, packing):
         monkeypatch.setattr(module, "has_faster_products", lambda: True)
-    monkeypatch.setattr("accord.lm.linear.has_faster_products", lambda: True)
+    monkeypatch.setattr("accord.lm.kernels.linear.has_faster_products", lambda: True)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 600])
@@ -94,10 +96,10 @@ def test_a_packed_model_plays_the_adapter_that_is_on(monkeypatch: pytest.MonkeyP
     with model.disable_adapter():
         off = logits(model)
     assert not torch.allclose(on, off, atol=1e-2)
-    with packed(model) as count:
+    with laid_out(model) as count:
         assert count > 0
         close(logits(model), on)
-    with model.disable_adapter(), packed(model) as count:
+    with model.disable_adapter(), laid_out(model) as count:
         assert count > 0
         close(logits(model), off)
     assert torch.equal(logits(model), on)  # and afterwards it is what it was
@@ -107,11 +109,11 @@ def test_dropout_and_short_memory_pack_nothing(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(packing, "NARROW", 1)
     model = add_lora(tiny_lm().model, Lora(r=2, dropout=0.5), seed=1)
     model.train()
-    with packed(model) as count:  # only what has no adapter
+    with laid_out(model) as count:  # only what has no adapter
         adapted = [m for m in model.modules() if hasattr(m, "lora_A")]
         assert count == sum(isinstance(m, nn.Linear) for m in model.modules()) - 3 * len(adapted)
     monkeypatch.setattr(packing, "SHARE", 1e12)
-    with packed(model) as count:
+    with laid_out(model) as count:
         assert count == 0
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from accord.lm.adapters import save_adapter
-from accord.lm.load import LanguageModel
-from accord.lm.lora import Lora
-from accord.lm.roles import Roles
+from accord.lm.model.adapters import save_adapter
+from accord.lm.model.load import LanguageModel
+from accord.lm.model.lora import Lora
+from accord.lm.model.roles import Roles
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 
 LORA = Lora(r=2, alpha=4)

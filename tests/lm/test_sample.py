@@ -15,8 +15,9 @@ from accord.core.seeds import rng
 from accord.core.types import Prompt
 from accord.lm import sample
 from accord.lm.chat import render_exchange, render_prompt
-from accord.lm.load import LanguageModel, load
-from accord.lm.sample import LocalSampler, Sampling, _choose
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.sample import LocalSampler, _choose
+from accord.lm.sampler import Sampling
 from tests.lm.tiny import ARCHITECTURES, gpt_neo, tiny_model, tiny_tokenizer
 
 TEXTS = [

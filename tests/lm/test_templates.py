@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,19 @@ from accord.core import day
 from accord.core.errors import DataError, TemplateError
 from accord.core.types import Demonstration, Edge, Group, Message, Prompt, Response
 from accord.lm.chat import answer_text, render_exchange, render_prompt
-from accord.lm.load import LanguageModel
-from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.model.load import LanguageModel
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
 from accord.lm.template import find_turn, read_by
 from accord.store import Store
 from accord.train.data import Limits, demonstration_trees, group_trees
 from accord.train.preference import train_preference
 from accord.train.sft import train_sft
-from tests.lm.templates import STYLES, TOOL, VOCABULARY, Style
+from tests.lm.templates import R1, STYLES, TOOL, VOCABULARY, Style, asks
 from tests.lm.tiny import CHATML, tiny_model, tiny_tokenizer
 from tests.train.small import LORA, how
 
+CHATS = "<|im_start|>assistant\n"
 PROMPT = Prompt.user("where is my parcel?")
 ANSWER = "it is on its way"
 WIDE = Limits(max_prompt=200, max_completion=80)
@@ -75,6 +78,54 @@ def test_every_turn_of_a_conversation_is_learnt_or_named(style: Style, system: s
     last = render_exchange(tokenizer, item.prompt, item.response)
     whole = made.trees[-1].prompt + made.trees[-1].completions[0]
     assert tokenizer.decode(whole) == tokenizer.decode(last.prompt + last.completion)
+
+
+THOUGHT = "<think>\nhm\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "opened"),
+    [
+        (R1, ""),
+        (R1.replace(asks("<|Assistant|>"), asks("<|Assistant|><think>\n")), "<think>\n"),
+        (STYLES["qwen3"].template, ""),
+        (STYLES["qwen3"].template.replace(asks(CHATS), asks(CHATS + "<think>\n")), "<think>\n"),
+    ],
+    ids=["r1", "r1 opened", "qwen3", "qwen3 opened"],
+)
+def test_thinking_is_learnt_though_the_template_forgets_or_opens_it(
+    template: str, opened: str
+) -> None:
+    """Every turn in its own words, behind the prompt it answers, where earlier thinking is forgotten."""
+    style = STYLES["r1" if "Assistant|>" in template else "qwen3"]
+    tokenizer = replace(style, template=template).tokenizer()
+    messages = talk("hi there", THOUGHT + "hello you", "where is it?", THOUGHT + ANSWER)
+    item = Demonstration(
+        prompt=Prompt(messages=messages[:-1]), response=Response(text=messages[-1].content)
+    )
+    made = demonstration_trees(tokenizer, [item], WIDE, all_turns=True)
+    prompts = [Prompt(messages=messages[:n]) for n in (1, 3)]
+    assert [tree.prompt for tree in made.trees] == [render_prompt(tokenizer, p) for p in prompts]
+    assert "hm" not in tokenizer.decode(made.trees[1].prompt)
+    assert [tokenizer.decode(tree.completions[0]) for tree in made.trees] == [
+        (THOUGHT + said).removeprefix(opened) + style.ends for said in ("hello you", ANSWER)
+    ]
+    for text in (
+        THOUGHT + ANSWER,
+        (THOUGHT + ANSWER).removeprefix(opened),
+    ):  # as its model tells it
+        done = render_exchange(tokenizer, PROMPT, Response(text=text, finish="length", sampling={}))
+        assert tokenizer.decode(done.completion) == (THOUGHT + ANSWER).removeprefix(opened)
+
+
+def test_an_answer_that_does_not_close_what_its_prompt_opened_says_so() -> None:
+    opens = replace(
+        STYLES["r1"], template=R1.replace(asks("<|Assistant|>"), asks("<|Assistant|><think>\n"))
+    )
+    with pytest.raises(TemplateError, match=r"the prompt opens <think>, and .* write the thinking"):
+        render_exchange(opens.tokenizer(), PROMPT, Response(text=ANSWER))
+    empty = render_exchange(opens.tokenizer(), PROMPT, Response(text="<think></think>" + ANSWER))
+    assert opens.tokenizer().decode(empty.completion) == f"</think>{ANSWER}<|eos|>"
 
 
 @every_style
@@ -174,7 +225,15 @@ TOOL_TALK = (
     Message(role="assistant", content="", tool_calls=(CALL,)),
     Message(role="tool", content="12:30", tool_call_id="1"),
 )
-SHOWS_TOOLS = {"chatml", "harmony", "qwen3", "llama3", "first llama3", "gemma"}  # of role tool
+SHOWS_TOOLS = {
+    "chatml",
+    "harmony",
+    "qwen3",
+    "llama3",
+    "first llama3",
+    "gemma",
+    "glm4",
+}  # of role tool
 
 
 @pytest.mark.parametrize("name", STYLES)

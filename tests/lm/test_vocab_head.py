@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from accord.lm import vocab_head
-from accord.lm.half import half_backward
-from accord.lm.vocab_head import VocabHead
+from accord.lm.kernels.half import half_backward
+from accord.lm.trees import vocab_head
+from accord.lm.trees.vocab_head import VocabHead
 
 F64 = torch.float64
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -176,6 +177,71 @@ def test_a_loss_that_needs_no_reference_does_not_read_it(
     blind = replace(lp, ref_chosen=nan, ref_rejected=nan)
     chosen = choose_loss({"name": name, **hyper})
     assert torch.isfinite(chosen.function(blind)).all() != chosen.facts["needs_reference"]
+
+
+def sides(lp: PairLogps) -> PairLogps:
+    """The same pairs, each judged the other way."""
+    turned = (lp.policy_rejected, lp.policy_chosen, lp.ref_rejected, lp.ref_chosen)
+    return PairLogps(*turned, lp.rejected_tokens, lp.chosen_tokens)
+
+
+UNEVEN = {"apo_down", "mix"}  # lower both answers; sft within lifts the chosen one
+BACKWARDS = [("discopop", {})]  # as published; not above a temperature of (1 - log 2)/3
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper"), [x for x in EVERY if x not in BACKWARDS] + [("discopop", {"temperature": 0.11})]
+)  # fmt: skip
+def test_coin_flips_prefer_neither_answer_and_a_preference_its_own(
+    name: str, hyper: dict[str, object]
+) -> None:
+    """Where training starts, a pair that is judged once each way moves neither answer (a loss without
+    reference, of answers as likely and as long: neither past the other); judged one way its margin rises."""
+    anchored = choose_loss({"name": name, **hyper}).facts["needs_reference"]
+    lp = random_pairs()
+    if not anchored or name == "mix":
+        same = {"policy_rejected": lp.policy_chosen.clone(), "rejected_tokens": lp.chosen_tokens}
+        lp = replace(lp, **same)
+    both = (lp.policy_chosen, lp.policy_rejected)
+    lp = replace(lp, ref_chosen=both[0].clone(), ref_rejected=both[1].clone())
+    leaves = [x.requires_grad_() for x in both]
+    slopes = [
+        torch.autograd.grad(
+            get_preference_loss(name, **hyper)(whole(some)).sum(), leaves,
+            allow_unused=True, materialize_grads=True,
+        )
+        for some in (lp, sides(lp))
+    ]  # fmt: skip
+    assert (slopes[0][0] < slopes[0][1]).all()
+    left = [one + other for one, other in zip(*slopes, strict=True)]
+    nought = torch.zeros_like(left[0])
+    torch.testing.assert_close(left[0] - left[1], nought, atol=1e-12, rtol=0)
+    if anchored and name not in UNEVEN:
+        torch.testing.assert_close(left[0], nought, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", unpaired_losses.names())
+def test_coin_flips_of_single_answers_move_none(name: str) -> None:
+    start = random_labelled(8)
+    start = replace(start, ref=start.policy.clone(), kl_ref=start.kl_policy.clone())
+    start.policy.requires_grad_()
+    loss = get_unpaired_loss(name)
+    grads = [
+        torch.autograd.grad(loss(replace(start, label=label)).sum(), start.policy)[0]
+        for label in (start.label, 1 - start.label)
+    ]
+    assert (grads[0][start.label == 1] < 0).all()
+    assert (grads[0][start.label == 0] > 0).all()
+    torch.testing.assert_close(grads[0] + grads[1], torch.zeros(8, dtype=F64))
+
+
+@pytest.mark.parametrize("name", ranking_losses.names())
+def test_rankings_in_every_order_move_no_answer(name: str) -> None:
+    ref = torch.randn(3, dtype=F64, generator=torch.Generator().manual_seed(4))
+    policy, there = ref.clone().requires_grad_(), torch.ones(6, 3).bool()
+    orders = torch.tensor(list(itertools.permutations(range(3))))
+    get_ranking_loss(name)(RankedLogps(policy[orders], ref[orders], there)).sum().backward()
+    torch.testing.assert_close(policy.grad, torch.zeros(3, dtype=F64))
 
 
 @pytest.mark.parametrize("name", unpaired_losses.names())

@@ -270,6 +270,13 @@ def test_discopop_by_hand() -> None:
     )
 
 
+@pytest.mark.parametrize("tau", [0.05, 0.11])
+def test_discopop_starts_backwards(tau: float) -> None:
+    slope = slopes("discopop", one(0.0, 0.0), beta=BETA, temperature=tau)[0]
+    assert slope == pytest.approx(BETA * ((1 - math.log(2)) / (4 * tau) - 0.75))
+    assert (slope > 0) == (tau < 0.102)
+
+
 def test_simpo_is_dpo_on_means_with_a_margin() -> None:
     lp = one(-6.0, -9.0, n=3.0, k=4.0)  # reference 0: uniform
     by_dpo = -math.log(torch.sigmoid(torch.tensor(2.0 * (-2.0 + 2.25) - 0.5, dtype=F64)).item())

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from accord.core.errors import ConfigError
-from accord.pipeline import runner, stage
+from accord.pipeline import folder, stage
 from accord.pipeline.recipe import build_recipe, read_recipe
 from accord.pipeline.stage import kinds
 
@@ -94,7 +94,7 @@ def test_keys_are_those_they_were(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model left out, for it depends on the machine; the versions as they were."""
-    monkeypatch.setattr(runner, "_model_identity", lambda model: model)
+    monkeypatch.setattr(folder, "_model_identity", lambda model: model)
     for kind, known in kinds().items():
         monkeypatch.setitem(stage._KINDS, kind, replace(known, version=VERSIONS[kind]))
     path = RECIPES / f"{name}.yaml"
@@ -102,7 +102,7 @@ def test_keys_are_those_they_were(
         (tmp_path / "demo.jsonl").write_text("{}\n")
         path = tmp_path / "every.yaml"
         path.write_text(EVERY)
-    found = runner.plan(read_recipe(path), tmp_path / "runs").stages
+    found = folder.plan(read_recipe(path), tmp_path / "runs").stages
     assert {n: place.name.rpartition("-")[2] for n, place in found.items()} == KEYS[name]
 
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from accord.core.errors import ConfigError
-from accord.lm.load import load
+from accord.lm.model.load import load
+from accord.pipeline.folder import plan
 from accord.pipeline.recipe import read_recipe
-from accord.pipeline.runner import plan, run
+from accord.pipeline.runner import run
 from accord.store import Store, import_file
 from tests.lm.test_export import plain
 from tests.lm.test_load import logits

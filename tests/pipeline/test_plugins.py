@@ -11,8 +11,9 @@ import pytest
 
 from accord.core.errors import ConfigError
 from accord.core.rundir import read_json
+from accord.pipeline.folder import plan
 from accord.pipeline.recipe import Recipe, read_recipe
-from accord.pipeline.runner import plan, rewrite_report, run
+from accord.pipeline.runner import rewrite_report, run
 from accord.plan import probe
 from accord.plan.stages import plan_stages
 from tests.pipeline.test_runner import Heard

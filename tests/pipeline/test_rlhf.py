@@ -10,9 +10,10 @@ import pytest
 
 from accord.core.errors import ConfigError, RunError
 from accord.core.rundir import read_json, read_jsonl
+from accord.pipeline.folder import plan
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.report import rlhf
-from accord.pipeline.runner import plan, run
+from accord.pipeline.runner import run
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe

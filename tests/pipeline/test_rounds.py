@@ -9,7 +9,7 @@ import pytest
 
 from accord.core.errors import ConfigError, RunError
 from accord.core.types import Judgment, Preference, Question, Rater
-from accord.feedback.study import read_items, read_study
+from accord.feedback.study.definition import read_items, read_study
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
 from accord.store import Store

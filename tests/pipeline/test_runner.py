@@ -18,8 +18,9 @@ import pytest
 from accord.core.errors import RunError
 from accord.core.hashing import tree_hash
 from accord.core.rundir import read_jsonl
+from accord.pipeline.folder import RunFolder, check
 from accord.pipeline.recipe import read_recipe
-from accord.pipeline.runner import RunFolder, check, rewrite_report, run
+from accord.pipeline.runner import rewrite_report, run
 from accord.store import Store
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
 
@@ -236,6 +237,6 @@ def test_kill_9_at_five_random_moments_changes_nothing(folder: Path, done: RunFo
         kills += 1
     subprocess.run(command(folder, str(runs)), env=environment, check=True)
     recipe = read_recipe(folder / "tiny.yaml", [])
-    from accord.pipeline.runner import plan
+    from accord.pipeline.folder import plan
 
     assert results(plan(recipe, runs)) == results(plan(recipe, folder / "whole"))

@@ -9,10 +9,10 @@ import pytest
 
 from accord.core.errors import ConfigError
 from accord.core.rundir import read_json, write_json
+from accord.pipeline.folder import check, plan
 from accord.pipeline.manifest import manifest
 from accord.pipeline.policies import policy_path
 from accord.pipeline.recipe import Recipe, read_recipe
-from accord.pipeline.runner import check, plan
 from accord.store import Store, import_file
 from tests.pipeline.tiny_recipe import save_tiny_model
 from tests.test_cli import accord

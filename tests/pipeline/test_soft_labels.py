@@ -8,7 +8,7 @@ import pytest
 
 from accord.core.errors import ConfigError
 from accord.core.rundir import read_jsonl
-from accord.feedback.aggregate import soft_groups
+from accord.feedback.trust.aggregate import soft_groups
 from accord.pipeline.recipe import read_recipe
 from accord.store import Store
 from tests.pipeline.test_runner import go

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from accord.core.rundir import read_jsonl
-from accord.lm.load import load
+from accord.lm.model.load import load
+from accord.pipeline.folder import RunFolder
 from accord.pipeline.recipe import read_recipe
-from accord.pipeline.runner import RunFolder, rewrite_report, run
+from accord.pipeline.runner import rewrite_report, run
 from accord.store import Store, import_file
 from tests.lm.test_export import plain
 from tests.lm.test_load import logits

@@ -9,8 +9,9 @@ import pytest
 from accord.core.errors import ConfigError
 from accord.core.refs import hidden
 from accord.pipeline.context import data_store
+from accord.pipeline.folder import plan
 from accord.pipeline.recipe import Recipe, build_recipe
-from accord.pipeline.runner import plan, run
+from accord.pipeline.runner import run
 from accord.pipeline.stages.ask import Ask
 from accord.pipeline.stages.opening import Open
 from accord.store import Store, copy_store, opened_snapshot

@@ -15,6 +15,7 @@ from accord.core.errors import ConfigError, RunError
 from accord.core.rundir import read_json, read_jsonl
 from accord.pipeline import runner
 from accord.pipeline.context import read_result
+from accord.pipeline.folder import RunFolder
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.report.training import CURVES
 from accord.pipeline.stages.sweep import Sweep
@@ -74,7 +75,7 @@ def test_a_wrong_point_is_told_before_anything_runs(
     assert told in str(error.value)
 
 
-def outputs(folder: runner.RunFolder) -> dict[str, bytes]:
+def outputs(folder: RunFolder) -> dict[str, bytes]:
     """What must not depend on kills: logs, models, results."""
     place = folder.stages["dpo"]
     names = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from typer.testing import CliRunner
 from accord.cli import app
 from accord.core.types import Prompt
 from accord.lm.chat import render_prompt
-from accord.lm.load import load, load_shape
-from accord.lm.lora import Lora
-from accord.lm.products import has_faster_products
-from accord.lm.tree import Tree
+from accord.lm.kernels.products import has_faster_products
+from accord.lm.model.load import load, load_shape
+from accord.lm.model.lora import Lora
+from accord.lm.trees.tree import Tree
+from accord.pipeline.folder import plan
 from accord.pipeline.recipe import read_recipe
-from accord.pipeline.runner import plan, run, stage_context
-from accord.pipeline.stage import StageConfig
+from accord.pipeline.runner import run, stage_context
+from accord.pipeline.stage import _KINDS, StageConfig, kind_of
 from accord.pipeline.stages.sft import Sft
 from accord.pipeline.stages.sft.run import read_demonstrations
 from accord.pipeline.work import Answer, Known, Learn, Read, Work
@@ -153,7 +155,7 @@ def test_micro_batches_are_the_ones_there_will_be(model: Path) -> None:
 FRESH = """
 import sys
 from pathlib import Path
-from accord.lm.load import load_shape
+from accord.lm.model.load import load_shape
 from accord.plan.probe import Probe
 import torch
 config, tokenizer = load_shape(Path(sys.argv[1]))
@@ -277,6 +279,19 @@ def test_every_kind_of_stage_is_priced_and_nothing_is_left(model: Path, tmp_path
     assert weights["sft"] < weights["ppo"] < 2 * weights["sft"]  # adapters on one base
     assert "merged adapters" in by["dpo"].estimate.memory
     assert "merged adapters" not in by["sft"].estimate.memory
+
+
+def test_a_kind_that_says_nothing_of_its_work_is_not_counted(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recipe(tmp_path, model)
+    study, _, _ = path.read_text().partition("  eval:")
+    path.write_text(f"{study}  sft: {{kind: sft, data: study, limit: 4}}\n")
+    silent = replace(kind_of("sft"), work=lambda ctx, known: None)
+    monkeypatch.setitem(_KINDS, "sft", silent)
+    ((row,), _) = plan_stages(read_recipe(path), tmp_path / "runs")
+    assert row.estimate is None
+    assert row.said == ["not counted: kind sft does not say what it does"]
 
 
 def test_a_plan_stands_beside_what_was_run(model: Path, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from accord.core.errors import ConfigError, ModelError, RunError
 from accord.core.types import Exchange, Prompt, Response
-from accord.lm import server
-from accord.lm.sample import Sampling
-from accord.lm.server import ServerSampler, server_sampler
+from accord.lm import remote as server
+from accord.lm.remote import ServerSampler, server_sampler
+from accord.lm.sampler import Sampling
 from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.rewards.judged import grade, judge_prompt
@@ -145,10 +145,10 @@ def test_a_server_is_a_sampler(answering: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_server_answers_live_in_a_study(answering: Any) -> None:
-    from accord.cli.collect import _policies
+    from accord.cli.collect.serve import policies_of
 
     url, _, asked = answering
-    policy = _policies([f"new={url}#tiny"])["new"]
+    policy = policies_of([f"new={url}#tiny"])["new"]
     found = policy([Prompt.user("a"), Prompt.user("b")])
     assert [r.text for r in found] == ["a 0", "b 0"]
     policy([Prompt.user("a")])

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from accord.core.errors import ModelError
 from accord.core.types import Exchange, Response
-from accord.feedback.study import Study
+from accord.feedback.study.definition import Study
 from accord.lm.chat import render_exchange
-from accord.lm.engine import Engine
-from accord.lm.scalar_head import ScalarHead
+from accord.lm.model.scalar_head import ScalarHead
+from accord.lm.trees.engine import Engine
 from accord.rewards.learned import RewardModel, load_reward_model
-from accord.web.scoring import load_scorers
+from accord.web.work.scoring import load_scorers
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import NARROW, WIDE, answer, how, prompt, reward
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import Answer, Preference, Question, Ranking, StepLabels, Writing
 from accord.store import Snapshot, Store, export, import_file
-from accord.store.readers import _unguarded, guarded
+from accord.store.io.readers import _unguarded, guarded
 from tests.store.words import ANNA, AT, BEN, COMPARE, RANK, A, B, C, D, ask, every, fill, says
 
 
@@ -164,7 +164,7 @@ def test_formulas_in_a_csv_export(store: Store, tmp_path: Path) -> None:
     evil = '=HYPERLINK("http://evil")'
     store.add_judgments([says(ANNA, ask("write"), Writing(text=evil))])
     # messages are JSON in a cell; plain text is what a spreadsheet would run
-    from accord.store.exporting import _csv
+    from accord.store.io.exporting import _csv
 
     rows = list(csv.DictReader(io.StringIO(_csv([{"text": evil, "sources": []}]).decode())))
     assert rows[0]["text"] == f"'{evil}"

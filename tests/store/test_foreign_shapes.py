@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from accord.core.errors import DataError
 from accord.core.types import Answer, Preference, Ranking, Rating, StepLabels, Thumb, Writing
 from accord.store import ImportReport, Store, export, import_file
-from accord.store.foreign.names import Shown, side
+from accord.store.io.foreign.names import Shown, side
 from tests.store.words import ANNA, AT, COMPARE, every, fill, says
 
 PAIR = {"prompt": "Boil eggs?", "answer1": "Ten minutes.", "answer2": "An hour."}
@@ -384,7 +384,7 @@ def test_skip_bad_skips_the_item_and_names_it(store: Store, tmp_path: Path) -> N
 
 def test_skip_bad_skips_whatever_the_store_would_refuse(store: Store, tmp_path: Path) -> None:
     """In accord's own rows too: what refers to a row that is refused goes with it."""
-    from accord.store.native import native_rows
+    from accord.store.io.native import native_rows
 
     with Store(tmp_path / "of.db") as source:
         fill(source).add_judgments(every())
@@ -425,7 +425,7 @@ def test_what_an_older_accord_stored_is_still_read(store: Store) -> None:
     old = says(ANNA, COMPARE, Preference(better=0)).model_copy(
         update={"question": RANK.id, "answer": nothing}
     )
-    from accord.store import rows as stored
+    from accord.store.db import rows as stored
 
     class Row:
         id, body = old.id, old.model_dump_json()

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from accord.core.types import Judgment, Preference, Ranking, Rating, StepLabels, Thumb
-from accord.feedback.ballots import ballots
-from accord.feedback.card import data_card
-from accord.feedback.quality import rater_reports
-from accord.feedback.reliability import agreement_rows
+from accord.feedback.trust.ballots import ballots
+from accord.feedback.trust.card import data_card
+from accord.feedback.trust.quality import rater_reports
+from accord.feedback.trust.reliability import agreement_rows
 from accord.store import Snapshot, Store
-from accord.store.foreign.out import argilla_rows
+from accord.store.io.foreign.out import argilla_rows
 from tests.store.words import ANNA, BEN, A, B, C, ask, fill, says
 
 COMPARE, TURNED, RANK = ask("compare", A, B), ask("compare", B, A), ask("rank", A, B, C)

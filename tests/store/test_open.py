@@ -17,8 +17,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from accord.core.errors import StoreError
-from accord.store import Store, opened_or_new, remove, schema
-from accord.store.database import HEAD
+from accord.store import Store, opened_or_new, remove
+from accord.store.db import schema
+from accord.store.db.database import HEAD
 from tests.store.words import every, fill
 
 

@@ -29,7 +29,7 @@ from accord.core.types import (
 from accord.losses import soft
 from accord.losses.preference import PairLogps, get_preference_loss
 from accord.store import Items, Snapshot, Store, split_of
-from accord.store.pairs import Tables, groups
+from accord.store.snapshot.pairs import Tables, groups
 from tests.store.words import ANNA, BEN, BOOT, COMPARE, RANK, TENT, A, B, C, D, ask, fill, says
 
 CLEO, DORA = Rater(name="cleo", kind="model"), Rater(name="dora", kind="human")

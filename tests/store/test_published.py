@@ -9,7 +9,7 @@ import pytest
 
 from accord.core.types import Preference, Ranking, Rating, Thumb, Writing
 from accord.store import FORMATS, Store, import_file
-from accord.store.formats import BY_SIZE
+from accord.store.io.formats import BY_SIZE
 from tests.store.test_import import FILES, Row, turn, write_jsonl
 
 Q, A, B = "Is a heron a bird?", "Yes, a wading bird.", "No, a hat."

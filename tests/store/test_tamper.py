@@ -15,8 +15,8 @@ from accord.core.errors import StoreError
 from accord.core.hashing import canonical_json
 from accord.core.types import Preference, Rater
 from accord.store import Store
-from accord.store.proof import GENESIS, link
-from accord.store.schema import TABLES
+from accord.store.db.proof import GENESIS, link
+from accord.store.db.schema import TABLES
 from tests.store.words import ANNA, BEN, COMPARE, TENT, A, every, fill, says
 
 FIRST, SECOND, THIRD = every()[:3]

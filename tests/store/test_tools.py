@@ -18,7 +18,7 @@ from accord.core.types import (
     Writing,
 )
 from accord.store import Store, import_file
-from accord.store.exporting import export
+from accord.store.io.exporting import export
 
 CALL = {
     "type": "function",

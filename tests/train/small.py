@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt, Response
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel, load
-from accord.lm.lora import Lora
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.model.lora import Lora
+from accord.lm.trees.engine import Engine
 from accord.losses import preference_losses
 from accord.train.data import Limits, Trees, group_by_prompt, group_trees
 from accord.train.edges import Average

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from accord.core.types import Prompt, Response
-from accord.lm.engine import ContinuationLogps
-from accord.lm.tree import Tree
+from accord.lm.trees.engine import ContinuationLogps
+from accord.lm.trees.tree import Tree
 from accord.rewards.base import Context
 from accord.rewards.compose import ScoredExchanges, build_rewards
 from accord.stats.best_of_n import best_of_n_kl

@@ -21,7 +21,7 @@ from accord.core.types import (
     Rating,
     Response,
 )
-from accord.lm.lora import Lora
+from accord.lm.model.lora import Lora
 from accord.rewards import learned
 from accord.rewards.axes import AxesModel, load_axes_model
 from accord.rewards.base import Context

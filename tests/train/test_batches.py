@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from accord.lm.tree import bins
+from accord.lm.trees.tree import bins
 from accord.train.trainee import Tune
 from tests.train.small import (
     LORA,

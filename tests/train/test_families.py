@@ -11,8 +11,8 @@ from torch import Tensor
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import LabelledResponse, Prompt, Response
-from accord.lm.engine import Engine
-from accord.lm.score import token_logps
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import token_logps
 from accord.losses import choose_loss, get_preference_loss, get_ranking_loss, get_unpaired_loss
 from accord.train.data import Limits, Trees
 from accord.train.edges import flatten
@@ -21,7 +21,13 @@ from accord.train.pairs import pair_logps
 from accord.train.preference import train_preference
 from accord.train.rankings import only_ranked, order_of, ranking_objective
 from accord.train.scored import Scored, score
-from accord.train.unpaired import labelled_trees, mismatched, one_by_one, unpaired_objective
+from accord.train.unpaired import (
+    labelled_trees,
+    measure_unpaired,
+    mismatched,
+    one_by_one,
+    unpaired_objective,
+)
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import (
     LIMITS,
@@ -138,6 +144,21 @@ def test_single_answers_are_watched_from_what_they_are_compared_with(name: str) 
     assert sums["margin"] == (pytest.approx(float(right.sum()), abs=1e-4), 4)
     assert sums["accuracy"] == (float((right > 0).sum()), 4)
     assert sums["baseline"][0] / sums["baseline"][1] == pytest.approx(float(point), abs=1e-4)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_held_out_answers_of_one_label_have_no_accuracy(good: bool) -> None:
+    """Beside their own mean half of them would be right, whatever was learned."""
+    policy, reference = engines()
+    mixed = labelled_trees(tiny_tokenizer(), labelled(6), LIMITS)
+    one_label = labelled_trees(
+        tiny_tokenizer(), [x.model_copy(update={"desirable": good}) for x in labelled(6)], LIMITS
+    )
+    for items, known in ((mixed, True), (one_label, False)):
+        found = measure_unpaired(policy, items, token_logps(reference, items.trees, WIDE), WIDE)
+        assert (found["accuracy"].value is not None) == known
+        assert (found["margin"].value is not None) == known
+        assert found["chosen_shift" if good else "rejected_shift"].value is not None
 
 
 def test_partners_never_share_a_prompt() -> None:

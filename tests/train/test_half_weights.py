@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from accord.core.errors import ModelError
-from accord.lm.adapters import add_lora
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel, load
-from accord.lm.lora import Lora
-from accord.lm.sample import LocalSampler, Sampling, _Step
-from accord.lm.tree import Tree, pack
-from accord.lm.vocab_head import VocabHead
+from accord.lm.model.adapters import add_lora
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.model.lora import Lora
+from accord.lm.sample import LocalSampler, _Step
+from accord.lm.sampler import Sampling
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree, pack
+from accord.lm.trees.vocab_head import VocabHead
 from accord.train.actors import cast
 from accord.train.trainee import Tune, check_trainable, prepare
 from tests.lm.tiny import tiny_model, tiny_tokenizer

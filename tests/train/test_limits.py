@@ -14,7 +14,8 @@ import transformers
 from accord.core.errors import DataError, TemplateError
 from accord.core.types import Demonstration, Exchange, LabelledSteps, Message, Prompt, Response
 from accord.lm.chat import render_exchange, render_prompt
-from accord.lm.sample import LocalSampler, Sampling
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
 from accord.rewards.learned import load_reward_model
 from accord.rewards.process_model import step_tree
 from accord.train.data import Limits

@@ -121,15 +121,31 @@ def test_nothing_to_learn_under_other_settings(
     assert all(torch.equal(made[1][name], made[4][name]) for name in made[1])
 
 
-@pytest.mark.parametrize("method", [Rloo, Grpo, OnlineDpo, BestOfN])
-@pytest.mark.parametrize("about", [0.02, -40.0])
+@reward("by_length")
+def by_length(context: Context, *, each: float) -> Any:
+    return lambda exchanges: [each * len(e.response.text) for e in exchanges]
+
+
+BOTH_WAYS = [{"name": "by_length", "each": 0.1, "weight": 3.0},
+             {"name": "by_length", "each": -3.0 * 0.1, "label": "back"}]  # fmt: skip
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("rewards", "scaled"),
+    [
+        ([{"name": "uncertain", "about": 0.02}], False),
+        ([{"name": "uncertain", "about": -40.0}], True),
+        (BOTH_WAYS, False),  # add up to 0 but for the last places of either
+    ],
+)
 def test_a_reward_that_only_its_rounding_varies_moves_no_weight(
-    stopping: Path, tmp_path: Path, method: Any, about: float
+    stopping: Path, tmp_path: Path, method: Any, rewards: Any, scaled: bool
 ) -> None:
-    model, rows = run(stopping, tmp_path, method, [{"name": "uncertain", "about": about}], steps=3)
+    model, rows = run(stopping, tmp_path, method, rewards, steps=3, scale_rewards=scaled)
     before, after = saved_tensors(stopping), saved_tensors(model)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert all(row["silent_groups"] == 1.0 for row in rows)
+    assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
 
 
 @pytest.mark.parametrize("method", [Rloo, Grpo, OnlineDpo, BestOfN])

@@ -15,11 +15,11 @@ from torch import Tensor
 from accord.core.config import validate
 from accord.core.errors import ConfigError, RunError
 from accord.core.types import Exchange, Prompt, Response
-from accord.lm.engine import Engine
-from accord.lm.load import load
-from accord.lm.lora import Lora
-from accord.lm.sample import Sampling
-from accord.lm.tree import Tree
+from accord.lm.model.load import load
+from accord.lm.model.lora import Lora
+from accord.lm.sampler import Sampling
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree
 from accord.rewards.base import Context, reward
 from accord.rewards.learned import load_reward_model
 from accord.train.actors import cast

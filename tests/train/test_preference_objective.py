@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from accord.lm.engine import Engine
-from accord.lm.score import token_logps, tree_logps
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import token_logps, tree_logps
 from accord.losses import PairLogps, choose_loss
 from accord.train.data import Trees
 from accord.train.pairs import margin as margin_of

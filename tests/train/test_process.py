@@ -10,10 +10,10 @@ import torch
 
 from accord.core.errors import DataError, ModelError
 from accord.core.types import Exchange, LabelledSteps, Prompt, Response
-from accord.lm.engine import Engine
-from accord.lm.lora import Lora
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.tree import Tree
+from accord.lm.model.lora import Lora
+from accord.lm.model.scalar_head import ScalarHead
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree
 from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.rewards.process_model import (

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from accord.core.errors import ModelError
-from accord.lm.engine import Engine
-from accord.lm.load import load
-from accord.lm.score import token_logps
-from accord.lm.tree import Tree
+from accord.lm.model.load import load
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import token_logps
+from accord.lm.trees.tree import Tree
 from accord.train import preference as module
 from accord.train import reference as cache_module
 from accord.train.reference import reference_logps

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from accord.core.errors import RunError
-from accord.lm.load import load
-from accord.lm.lora import Lora
+from accord.lm.model.load import load
+from accord.lm.model.lora import Lora
 from accord.train.checkpoint import checkpoint_step, load_checkpoint, save_checkpoint
 from accord.train.sft import train_sft
 from tests.lm.tiny import tiny_model, tiny_tokenizer

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from accord.core.types import Demonstration, Edge, Exchange, Group
-from accord.lm.load import load
-from accord.lm.tree import Tree
+from accord.lm.model.load import load
+from accord.lm.trees.tree import Tree
 from accord.losses import reward_losses
 from accord.rewards.learned import RewardModel, load_reward_model
 from accord.train.data import Limits, Trees

@@ -15,11 +15,11 @@ from peft import PeftModel
 from accord import train_policy
 from accord.core.types import Message, Prompt, Response
 from accord.lm.chat import Rendered, render_exchange
-from accord.lm.engine import Engine
-from accord.lm.packaged import quiet_transformers
-from accord.lm.sample import Sampling
-from accord.lm.server import ServerSampler
-from accord.lm.tree import Tree
+from accord.lm.model.packaged import quiet_transformers
+from accord.lm.remote import ServerSampler
+from accord.lm.sampler import Sampling
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree
 from accord.train.experience import APART
 from accord.train.rollout import _matched
 from tests.lm.tiny import tiny_tokenizer

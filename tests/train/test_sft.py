@@ -11,8 +11,8 @@ from torch import Tensor
 
 from accord.core.errors import DataError
 from accord.core.types import Demonstration, Message, Prompt, Response
-from accord.lm.engine import Engine
-from accord.lm.tree import Tree
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree
 from accord.train.data import Limits, demonstration_trees
 from accord.train.optimise import Optimise
 from accord.train.preference import train_preference

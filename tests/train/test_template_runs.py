@@ -13,7 +13,7 @@ import torch
 from accord.core import day
 from accord.core.errors import RunError, TemplateError
 from accord.lm.chat import render_prompt
-from accord.lm.load import load, load_shape
+from accord.lm.model.load import load, load_shape
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
 from accord.train.policy import train_policy

@@ -10,12 +10,12 @@ import torch
 import transformers
 
 from accord.core.errors import ConfigError, DataError, ModelError
-from accord.lm.adapters import add_lora
-from accord.lm.engine import Engine
-from accord.lm.load import load
-from accord.lm.lora import Lora
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.tree import Tree
+from accord.lm.model.adapters import add_lora
+from accord.lm.model.load import load
+from accord.lm.model.lora import Lora
+from accord.lm.model.scalar_head import ScalarHead
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree
 from accord.rewards.learned import load_reward_model
 from accord.train.actors import cast
 from accord.train.data import Limits

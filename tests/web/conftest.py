@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from accord.feedback.study import Study
+from accord.feedback.study.definition import Study
 from accord.store import Store
-from accord.web import accounts
 from accord.web.app import create_app
+from accord.web.guard import accounts
 from accord.web.site import Site
-from accord.web.studies import load_study
+from accord.web.work.studies import load_study
 from tests.store.conftest import postgres
 from tests.web.serving import served
 

@@ -16,10 +16,10 @@ from accord.core.types import (
     Thumb,
     Writing,
 )
-from accord.web.answers import fields_of
-from accord.web.leases import expire
+from accord.web.pages.answers import fields_of
 from accord.web.site import Site, document
-from accord.web.studies import add_guideline
+from accord.web.work.leases import expire
+from accord.web.work.studies import add_guideline
 from tests.web.conftest import PAIRS, Clock, Enter, either, loaded, pairs_study, study_of
 
 

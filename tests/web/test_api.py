@@ -13,9 +13,11 @@ from fastapi.testclient import TestClient
 
 from accord.core.errors import DataError
 from accord.core.types import Rater
-from accord.web import hooks, tables, tokens
+from accord.web import tables
 from accord.web.app import create_app
+from accord.web.guard import tokens
 from accord.web.site import Site
+from accord.web.work import hooks
 from tests.web.conftest import ORIGIN, Clock, Enter, either, loaded, pairs_study
 
 ROOT = "/api/v1/studies/tents"

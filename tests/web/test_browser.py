@@ -9,8 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from accord.core.types import Answer, Preference, Ranking, Rating, StepLabels, Thumb, Writing
-from accord.web import accounts, leases, tables
+from accord.web import tables
+from accord.web.guard import accounts
 from accord.web.site import Site
+from accord.web.work import leases
 from tests.web.browsing import press, settle
 from tests.web.conftest import PAIRS, PASSWORD, Clock, Open, pairs_study, study_of
 

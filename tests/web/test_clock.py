@@ -14,9 +14,10 @@ import yaml
 from accord.cli import main
 from accord.core.errors import ConfigError
 from accord.core.types import Preference
-from accord.web import accounts, leases, throttle, tokens
+from accord.web.guard import accounts, throttle, tokens
 from accord.web.site import Site, steady
-from accord.web.studies import load_study
+from accord.web.work import leases
+from accord.web.work.studies import load_study
 from tests.web.conftest import PAIRS, PASSWORD, Clock, Enter, loaded, pairs_study, study_of
 from tests.web.test_leases import person
 

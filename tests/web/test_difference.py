@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accord.web import texts
+from accord.web.pages import texts
 from accord.web.site import Site
-from accord.web.studies import what_changed
+from accord.web.work.studies import what_changed
 from tests.web.conftest import Enter, loaded, study_of
 
 

@@ -10,13 +10,16 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from accord.core.types import Preference, Writing
-from accord.web import accounts, leases, tables
-from accord.web.annotate import BOTH, DIFFERS, ELSEWHERE, LOST, STAYS
+from accord.web import tables
 from accord.web.app import create_app
-from accord.web.arena import GONE_ON, NO_VOTE
-from accord.web.drafts import Elsewhere, mark_of, save_draft, uncounted
+from accord.web.guard import accounts
+from accord.web.pages.annotate import BOTH, DIFFERS, ELSEWHERE, STAYS
+from accord.web.pages.arena import GONE_ON, NO_VOTE
+from accord.web.pages.question import LOST
 from accord.web.site import Site
-from accord.web.studies import load_study
+from accord.web.work import leases
+from accord.web.work.drafts import Elsewhere, mark_of, save_draft, uncounted
+from accord.web.work.studies import load_study
 from tests.web.conftest import ORIGIN, PAIRS, Browser, Clock, Enter, loaded, pairs_study, study_of
 from tests.web.test_leases import FIRST, SECOND, person
 

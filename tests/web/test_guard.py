@@ -24,10 +24,12 @@ from fastapi.testclient import TestClient
 from accord.core.config import parse_yaml
 from accord.core.errors import ConfigError, DataError
 from accord.store import Store
-from accord.web import accounts, hooks, serving, tables, throttle, tokens
+from accord.web import serving, tables
 from accord.web.app import create_app
+from accord.web.guard import accounts, throttle, tokens
+from accord.web.guard.throttle import FREE_BY_ADDRESS, FREE_BY_NAME, Throttled
 from accord.web.site import Site
-from accord.web.throttle import FREE_BY_ADDRESS, FREE_BY_NAME, Throttled
+from accord.web.work import hooks
 from tests.web.conftest import ORIGIN, PASSWORD, Browser, Clock, Enter, either, loaded, pairs_study
 
 BIG = 31 << 20  # bytes
@@ -215,7 +217,7 @@ def test_whose_word_for_an_address_is_taken(
 ) -> None:
     from starlette.requests import Request
 
-    from accord.web.security import address_of
+    from accord.web.guard.security import address_of
 
     site.proxied, site.proxies = proxied, (ip_network("10.0.0.0/24"),)
     headers = [(b"x-forwarded-for", said.encode())] if said else []

@@ -13,9 +13,11 @@ import pytest
 import sqlalchemy as sa
 
 from accord.core.types import Preference, Writing
-from accord.store import schema
-from accord.web import accounts, leases, tables
+from accord.store.db import schema
+from accord.web import tables
+from accord.web.guard import accounts
 from accord.web.site import Site
+from accord.web.work import leases
 from tests.web.browsing import press
 from tests.web.conftest import PASSWORD, Clock, Open, study_of
 from tests.web.test_nothing_lost import Wrong

@@ -12,13 +12,14 @@ import sqlalchemy as sa
 
 from accord.cli import main
 from accord.core.errors import AccordError, ConfigError, DataError
-from accord.feedback.study import check_item, read_items, read_study
+from accord.feedback.study.definition import check_item, read_items, read_study
 from accord.store import Store
-from accord.web import audit, tables
+from accord.web import tables
 from accord.web.backup import backup, restore
+from accord.web.guard import audit
 from accord.web.serving import serve_study
 from accord.web.site import Site
-from accord.web.studies import load_study, save_study
+from accord.web.work.studies import load_study, save_study
 from tests.store.conftest import postgres
 from tests.web.conftest import Enter, either, loaded, pairs_study, study_of
 

@@ -15,15 +15,16 @@ import sqlalchemy as sa
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import Exchange, Preference, Response, Thumb
-from accord.feedback import assignment
-from accord.feedback.study import Item, Study
-from accord.web import leases, quality, tables
-from accord.web.accounts import Who
-from accord.web.export import study_snapshot
-from accord.web.live import top_up
-from accord.web.queue import APART, _open_to, left_for, tell_gains
+from accord.feedback.study import assignment
+from accord.feedback.study.definition import Item, Study
+from accord.web import tables
+from accord.web.guard.accounts import Who
+from accord.web.pages.export import study_snapshot
 from accord.web.site import Scorer, Site
-from accord.web.studies import add_guideline, add_items, load_study
+from accord.web.work import leases, quality
+from accord.web.work.live import top_up
+from accord.web.work.queue import APART, _open_to, left_for, tell_gains
+from accord.web.work.studies import add_guideline, add_items, load_study
 from tests.web.conftest import PAIRS, Clock, either, pairs_study, study_of
 
 THUMB = {"prompt": "Does tent 8 leak?", "responses": ["In rain."]}

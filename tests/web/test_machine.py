@@ -14,9 +14,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event
 
 from accord.core.errors import StoreError
-from accord.store import schema
-from accord.web import tables, tokens
+from accord.store.db import schema
+from accord.web import tables
 from accord.web.app import create_app
+from accord.web.guard import tokens
 from accord.web.site import Site
 from tests.web.conftest import ORIGIN, Browser, Enter, either, loaded, pairs_study
 
@@ -178,7 +179,7 @@ def test_a_store_that_really_is_full(site: Site, enter: Enter, sent: str) -> Non
 def test_a_fault_inside_an_answer_leaves_no_part_of_it(
     site: Site, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from accord.web import leases
+    from accord.web.work import leases
 
     loaded(site, pairs_study())
     anna = enter("anna", "annotator")

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from accord.core.types import Answer, Preference, Ranking, Rating, StepLabels, Thumb, Writing
-from accord.feedback.study import Study
-from accord.web import accounts, tables
+from accord.feedback.study.definition import Study
+from accord.web import tables
+from accord.web.guard import accounts
 from accord.web.site import Site
 from tests.web.browsing import press, settle, sign_in
 from tests.web.conftest import Open, pairs_study, study_of

@@ -9,9 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from accord.core.types import Preference, Writing
-from accord.web import accounts, leases, tables
-from accord.web.annotate import DIFFERS, ELSEWHERE
+from accord.web import tables
+from accord.web.guard import accounts
+from accord.web.pages.annotate import DIFFERS, ELSEWHERE
 from accord.web.site import Site
+from accord.web.work import leases
 from tests.web.browsing import press, settle, sign_in
 from tests.web.conftest import PAIRS, PASSWORD, Clock, Open, pairs_study, study_of
 from tests.web.test_nothing_lost import Q, drafts, fields, one_of, write

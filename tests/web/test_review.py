@@ -16,16 +16,18 @@ import sqlalchemy as sa
 
 from accord.core.errors import ConfigError, StoreError
 from accord.core.types import Preference, Prompt, Response
-from accord.feedback.reliability import agreement_rows
+from accord.feedback.trust.reliability import agreement_rows
 from accord.plan.budget import Agreed
 from accord.plan.came import came_in
 from accord.stats.agreement import krippendorff_alpha
 from accord.store import Store, import_file
-from accord.web import accounts, audit, hooks, quality, serving, tables, tokens
-from accord.web.export import study_snapshot, table
-from accord.web.live import check_policies, top_up
+from accord.web import serving, tables
+from accord.web.guard import accounts, audit, tokens
+from accord.web.pages.export import study_snapshot, table
 from accord.web.site import Site
-from accord.web.studies import load_study
+from accord.web.work import hooks, quality
+from accord.web.work.live import check_policies, top_up
+from accord.web.work.studies import load_study
 from tests.web.conftest import PAIRS, Browser, Enter, either, loaded, pairs_study, study_of
 
 Q = tables.study_questions
@@ -33,8 +35,8 @@ Q = tables.study_questions
 
 def everybody(site: Site, enter: Enter, wants: dict[str, int], **more: object) -> None:
     """People of these names answer everything; each wants the response of this index."""
-    from accord.web.leases import read_lease
-    from accord.web.security import accounts
+    from accord.web.guard.security import accounts
+    from accord.web.work.leases import read_lease
 
     for name, wanted in wants.items():
         browser = enter(name, "annotator")

@@ -12,13 +12,13 @@ import pytest
 
 from accord.core.rundir import write_json
 from accord.core.types import Answer, Metric, Preference, Rating, Thumb
-from accord.feedback.card import data_card
-from accord.feedback.trust import TrustReport
+from accord.feedback.trust.card import data_card
+from accord.feedback.trust.report import TrustReport
 from accord.pipeline.report import sections
-from accord.web import leases, quality
-from accord.web.pages import figure
+from accord.web.pages.render import figure
 from accord.web.site import Site
-from accord.web.studies import load_study
+from accord.web.work import leases, quality
+from accord.web.work.studies import load_study
 from tests.test_cli import accord
 from tests.web.conftest import PAIRS, Clock, Enter, study_of
 from tests.web.test_leases import person

@@ -20,10 +20,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from accord.store import Store
-from accord.web import tokens
 from accord.web.app import create_app
+from accord.web.guard import tokens
 from accord.web.site import Site
-from accord.web.studies import load_study
+from accord.web.work.studies import load_study
 from tests.web.conftest import ORIGIN, pairs_study
 
 pytestmark = pytest.mark.slow

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from accord.core.errors import ConfigError
 from accord.core.hashing import content_hash
-from accord.web import accounts, audit, tables, texts
-from accord.web.accounts import MAY, ROLES
-from accord.web.app import ROOMS, create_app
-from accord.web.pages import HERE
-from accord.web.security import HEADERS
+from accord.web import tables
+from accord.web.app import create_app
+from accord.web.guard import accounts, audit
+from accord.web.guard.accounts import MAY, ROLES
+from accord.web.guard.security import HEADERS
+from accord.web.pages import texts
+from accord.web.pages.render import HERE
+from accord.web.routes import ROOMS
 from accord.web.site import Site
 from tests.web.conftest import (
     ORIGIN,

@@ -32,8 +32,9 @@ def chat(
 
 def _loop(names: list[str], max_new_tokens: int, temperature: float, system: str | None) -> None:
     """Read turns until an empty line or end of input. Each policy keeps its own conversation."""
-    from accord.lm.load import load
-    from accord.lm.sample import LocalSampler, Sampling
+    from accord.lm.model.load import load
+    from accord.lm.sample import LocalSampler
+    from accord.lm.sampler import Sampling
 
     console = Console(highlight=False)
     if len(names) > 2:

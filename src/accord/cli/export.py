@@ -32,7 +32,7 @@ def export_policy(
     keys: Sequence[str] = (),
 ) -> None:
     """Write the policy and say what was written."""
-    from accord.lm.export import export_model
+    from accord.lm.model.export import export_model
     from accord.pipeline.exporting import about_policy
 
     run = user_path(name.rpartition(":")[0] if ":" in name else name)

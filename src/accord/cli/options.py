@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-__all__ = ["RUNS", "Check", "Fresh", "Only", "Plugins", "Runs", "Sets"]
+__all__ = ["RUNS", "Check", "Fresh", "Only", "Plugins", "Runs", "Sets", "table_console"]
 
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: --set dpo.loss.beta=0.3")
@@ -23,3 +25,9 @@ Check = Annotated[
     bool, typer.Option("--check", help="Validate recipe, data and disk; run nothing.")
 ]
 RUNS = Path("runs")
+WIDTH = 118
+
+
+def table_console() -> Console:
+    """A console for tables: as wide as the terminal, or wide enough for all columns in a file."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)

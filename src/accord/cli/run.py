@@ -39,13 +39,13 @@ def run(
 def _run(
     recipe: str, runs: Path, sets: Any, only: Any, fresh: bool, check: bool, plugins: Any = None
 ) -> None:
+    from accord.pipeline import folder, runner
     from accord.pipeline import recipe as recipes
-    from accord.pipeline import runner
     from accord.pipeline.terminal import Terminal
 
     found = recipes.read_recipe(recipes.find_recipe(recipe), sets or [], plugins or [])
     if check:
-        print("\n".join(runner.check(found, runs)))
+        print("\n".join(folder.check(found, runs)))
         return
     runner.run(found, runs, Terminal(), only=only or [], fresh=fresh)
 

@@ -19,10 +19,10 @@ __all__ = ["show_data"]
 
 def show_data(where: str, judgment: str | None) -> None:
     """Print the summary of a store; a data file is imported into a store that is thrown away."""
-    from accord.feedback.card import data_card
+    from accord.feedback.trust.card import data_card
     from accord.store import Store, import_file
+    from accord.store.io.readers import inputs
     from accord.store.opening import is_store
-    from accord.store.readers import inputs
 
     console = Console(highlight=False)
     file = Path(where) if is_url(where) else user_path(where)

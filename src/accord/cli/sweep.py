@@ -13,7 +13,7 @@ from accord.core.config import read_values, read_yaml
 from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.rundir import read_json
 from accord.core.types import Metric
-from accord.pipeline import runner
+from accord.pipeline import folder, runner
 from accord.pipeline.recipe import Recipe, build_recipe, find_recipe
 from accord.pipeline.stage import kind_of, kinds
 from accord.pipeline.stages.preference import Preference
@@ -38,10 +38,10 @@ def run_sweep(
     """Run the sweep and what it reads, write the report, print the table."""
     found, name = _as_sweep(find_recipe(recipe), over, stage, sets, plugins)
     if check:
-        print("\n".join(runner.check(found, runs)))
+        print("\n".join(folder.check(found, runs)))
         return
-    folder = runner.run(found, runs, Terminal(), fresh=fresh)
-    Console(highlight=False).print(_table(read_json(folder.stages[name] / "sweep.json")))
+    done = runner.run(found, runs, Terminal(), fresh=fresh)
+    Console(highlight=False).print(_table(read_json(done.stages[name] / "sweep.json")))
 
 
 def _as_sweep(
@@ -49,7 +49,8 @@ def _as_sweep(
 ) -> tuple[Recipe, str]:
     """The recipe with that stage as a sweep, and only the stages it reads."""
     data, lines = read_yaml(path)
-    stages: dict[str, Any] = data.get("stages") if isinstance(data.get("stages"), dict) else {}
+    found = data.get("stages")
+    stages: dict[str, Any] = found if isinstance(found, dict) else {}
     name = _which(stages, stage, path)
     grid: dict[str, list[Any]] = {}
     faults: list[AccordError] = []

@@ -14,10 +14,10 @@ from rich.table import Table
 from accord.core.errors import ConfigError
 from accord.core.refs import StoreRef, hidden
 from accord.core.types import Metric
-from accord.feedback.gold_questions import read_gold_questions
-from accord.feedback.quality import RaterReport, quarantine, reweight
-from accord.feedback.reliability import Agreement
-from accord.feedback.trust import TrustReport, trust_report
+from accord.feedback.trust.gold_questions import read_gold_questions
+from accord.feedback.trust.quality import RaterReport, quarantine, reweight
+from accord.feedback.trust.reliability import Agreement
+from accord.feedback.trust.report import TrustReport, trust_report
 from accord.stats.outcomes import OUTCOMES
 from accord.store import Snapshot, Store
 

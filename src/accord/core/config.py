@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """As it is, but ten lines of aliases of aliases may not stand for a billion values."""
         alias = self.check_event(yaml.AliasEvent)
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        mark = self.peek_event().start_mark
         node = super().compose_node(parent, index)
         if alias and node is not None:
             self.aliased = getattr(self, "aliased", 0) + _size(node, {})

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -29,6 +29,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
 
+F = TypeVar("F", bound=Callable[..., Any])
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
@@ -166,10 +167,10 @@ class Registry:
         self.kind = kind
         self._entries: dict[str, Entry] = {}
 
-    def register(self, name: str, **facts: Any) -> Callable[[Callable[..., Any]], Any]:
+    def register(self, name: str, **facts: Any) -> Callable[[F], F]:
         """Decorator: register the function under `name`; keyword-only parameters are its config."""
 
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def decorate(function: F) -> F:
             before = self._entries.get(name)
             theirs = before.function.__module__ if before else None
             if not registers(function.__module__, self.kind, name, theirs):

@@ -10,9 +10,9 @@ The factory's signature is its schema: `detectors: [{name: shouting, most: 0.1}]
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from accord.core.registry import Registry
 from accord.core.types import Exchange, Verdict
@@ -47,10 +47,11 @@ class Context:
     truth: str | None = None
 
 
+F = TypeVar("F", bound=Callable[..., Detector])
 detectors: Registry = Registry("detector")
 
 
-def detector(name: str, *, version: int = 1) -> Any:
+def detector(name: str, *, version: int = 1) -> Callable[[F], F]:
     """Decorator of a factory: register a detector. Raise `version` when its verdict on the same answers
     changes: what was compared with it is then looked at again."""
     return detectors.register(name, version=version)

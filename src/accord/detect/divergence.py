@@ -29,9 +29,9 @@ def divergence(context: Context) -> Detector:
         old = {a.exchange.prompt.id: a.scores for a in before}
         pairs = [(a.scores, old[i]) for a in after if (i := a.exchange.prompt.id) in old]
         found: dict[str, Metric] = {}
-        for name in (context.truth, context.proxy):
+        for name in filter(None, (context.truth, context.proxy)):
             both = [(x[name], y[name]) for x, y in pairs if name in x and name in y]
-            if name and both:
+            if both:
                 new_, old_ = zip(*both, strict=True)
                 found[name] = paired_difference(new_, old_)
         if len(found) < 2:

@@ -14,8 +14,9 @@ boundary, P and the completion are tokenised apart, provided that this decodes t
 (`Rendered.repaired` says so); otherwise TemplateError shows the tokens at the boundary.
 
 A template may trim white space around an answer: the trimmed answer is what is scored, and what
-`answer_text` gives for sampled tokens. Any other change of the answer, a turn, tool call or tool that
-does not appear, or a refused role is a TemplateError.
+`answer_text` gives for sampled tokens. It may drop an answer's thinking, which is scored all the same
+(lm/thought.py). Any other change of the answer, a turn, tool call or tool that does not appear, or a refused
+role is a TemplateError.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from accord.lm.template import (
     special_ids,
     stop_ids,
 )
+from accord.lm.thought import answered, begun, thinks
 
 __all__ = [
     "Rendered",
@@ -157,7 +159,7 @@ def _read(
 def _spoken(turn: Turn, text: str) -> str:
     """A sampled text with what its model wrote before it: blanks and special tokens, which no text shows, but
     no block of thinking that it lacks."""
-    text = text.strip() if turn.trims else text
+    text = begun(text.strip() if turn.trims else text, turn.opened)
     return turn.before + text if turn.opening or not turn.before.strip() else text
 
 
@@ -186,9 +188,8 @@ def render_conversation(
 ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """Tokens of a conversation and a mask that is True on what the assistant writes, every turn.
 
-    The stop token of each turn is scored. A template without one gets eos after the last turn only:
-    inside the conversation another turn follows there. A turn before any question is not scored.
-    `Rewritten` where a turn reads otherwise once others follow.
+    The stop token of each turn is scored. A turn before any question is not scored. `Rewritten` where a turn
+    reads otherwise once others follow, or where no token ends it and eos has to.
     """
     turn = find_turn(tokenizer)
     messages = tuple(messages)
@@ -214,14 +215,14 @@ def render_conversation(
         pieces += [whole[done : len(head)], whole[len(head) : end]]
         done = end
     check_all_shown(tokenizer, messages, whole, generation=False, tools=tools)
+    if not turn.has_stop and len(pieces) > 2:
+        raise Rewritten("no token ends this turn where another follows", where="turn 2 (assistant)")
     parts, _ = _tokens_apart(tokenizer, pieces)
     ids: list[int] = []
     mask: list[bool] = []
     for i in range(0, len(parts), 2):
-        ended = turn.has_stop or i + 2 == len(parts)
-        completion = _completion(
-            tokenizer, turn, parts[i + 1], ended=ended, where=f"assistant turn {i // 2 + 1}"
-        )
+        where = f"assistant turn {i // 2 + 1}"
+        completion = _completion(tokenizer, turn, parts[i + 1], ended=True, where=where)
         ids += [*parts[i], *completion]
         mask += [False] * len(parts[i]) + [True] * len(completion)
     return tuple(ids), tuple(mask)
@@ -288,20 +289,28 @@ def _answer_text(turn: Turn, head: str, whole: str, answer: str, *, where: str) 
     """The part of `whole` between the prompt and `turn.after`, which must be the answer."""
     if turn.problem:
         raise turn.problem
-    rest = whole[len(head) :]
-    if not whole.startswith(
-        head
-    ):  # earlier turns read otherwise once answered (Mistral's system turn)
+    stem = answered(head, whole, turn.opened)
+    rest = whole[len(stem or head) :]
+    if stem is None:  # earlier turns read otherwise once answered (Mistral's system turn)
         rest = turn.before + (answer.strip() if turn.trims else answer) + turn.after
         if not whole.endswith(rest):
             raise not_a_prefix(head, whole, where=where)
     body = rest.removesuffix(turn.after)
 
     def faithful(written: str) -> bool:
-        return written in answer and written.strip() == answer.strip()
+        return written in answer and written.strip() == begun(answer, turn.opened).strip()
 
     # thinking templates write an empty block before an answer that brings none: either is faithful
     faithful_body = faithful(body.removeprefix(turn.before)) or faithful(body)
+    thought = rest.endswith(turn.after) and thinks(answer, body, turn.opened)
+    if stem not in (None, head) and not thought:
+        raise TemplateError(
+            f"the prompt opens {turn.opened.strip()}, and the answer {answer[:40]!r} does not close it",
+            where=where,
+            mend="write the thinking before it (or an empty block), or take the opening out of the template",
+        )
+    if thought:
+        return begun(answer.strip() if turn.trims else answer, turn.opened)
     if not (rest.endswith(turn.after) and faithful_body):
         raise TemplateError(
             f"the template rewrites the answer {answer[:40]!r} to {rest[:60]!r}",

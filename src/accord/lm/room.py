@@ -10,8 +10,8 @@ from typing import Any
 from accord.core.errors import DataError
 from accord.core.types import Prompt
 from accord.lm.chat import render_prompt
-from accord.lm.check import room
-from accord.lm.load import LanguageModel
+from accord.lm.model.check import room
+from accord.lm.model.load import LanguageModel
 
 __all__ = ["check_some", "fitting", "positions", "said"]
 

@@ -21,60 +21,30 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from accord.core.config import Strict
 from accord.core.errors import DataError, ModelError
 from accord.core.seeds import rng
 from accord.core.types import Prompt, Response
 from accord.lm.chat import answer_text, render_prompt
-from accord.lm.check import check_token, embedded, room
-from accord.lm.engine import evaluating, windows_by_column
-from accord.lm.linear import widen
-from accord.lm.load import LanguageModel
-from accord.lm.packed import packed
+from accord.lm.kernels.laid_out import laid_out
+from accord.lm.kernels.linear import widen
+from accord.lm.model.check import check_token, embedded, room
+from accord.lm.model.load import LanguageModel
+from accord.lm.sampler import Sampling
 from accord.lm.template import read_by
+from accord.lm.trees.engine import causal_lm, evaluating, windows_by_column
 
-__all__ = ["LocalSampler", "Sampler", "Sampling", "Tokens"]
+__all__ = ["LocalSampler", "Tokens"]
 
 WORTH_PACKING = 16  # steps from which laying the weights out pays
 AT_ONCE = 2**20  # logits that tokens are drawn from: 8 MB in double precision
 FIRST_NUCLEUS = 256  # candidates tried first for top-p: a full sort of 150k tokens is slow
-
-
-class Sampling(Strict):
-    """How to sample."""
-
-    max_new_tokens: Annotated[int, Field(ge=1)] = 64
-    """Longer answers are cut and marked `finish="length"`."""
-    temperature: Annotated[float, Field(ge=0.0)] = 1.0
-    """0 is greedy."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Keep the smallest set of tokens with this much probability; 1 keeps all."""
-    top_k: Annotated[int, Field(ge=0)] = 0
-    """Keep this many tokens; 0 keeps all."""
-    n: Annotated[int, Field(ge=1)] = 1
-    """Samples per prompt."""
-    stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    """An answer ends before any of these strings."""
-    seed: int = 17
-
-
-class Sampler(Protocol):
-    """Prompts in, `n` responses to each out, in order: a local model, a server or a stand-in."""
-
-    def __call__(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> list[list[Response]]: ...
 
 
 @dataclass(eq=False)
@@ -139,8 +109,8 @@ class LocalSampler:
 
         batches = list(_batches(rows, self.batch_size))
         many = len(batches) * sampling.max_new_tokens >= WORTH_PACKING
-        laid_out = packed(self.lm.model) if many else contextlib.nullcontext()
-        with evaluating(self.lm.model), laid_out, torch.inference_mode():
+        weights = laid_out(self.lm.model) if many else contextlib.nullcontext()
+        with evaluating(self.lm.model), weights, torch.inference_mode():
             for batch in batches:
                 _decode(self.lm, batch, sampling, finished)
         return rows
@@ -223,7 +193,7 @@ class _Step:
     def __init__(self, lm: LanguageModel) -> None:
         self.model, self.device, self.pad_id = lm.model, lm.device, lm.pad_id
         self.cache = DynamicCache(config=lm.model.config)
-        base = lm.model.get_base_model() if hasattr(lm.model, "get_base_model") else lm.model
+        base = causal_lm(lm.model)
         self.accepts = set(inspect.signature(base.forward).parameters)
         if "past_key_values" not in self.accepts:
             raise ModelError(
@@ -277,7 +247,8 @@ class _Step:
     def keep(self, rows: list[int]) -> None:
         """Select rows (or repeat them) in cache and mask."""
         index_B = torch.tensor(rows, device=self.device)
-        self.cache.reorder_cache(index_B)  # an index_select that every kind of layer has
+        # an index_select that every kind of layer has
+        self.cache.reorder_cache(index_B)  # type: ignore[arg-type]  # its stub wants a LongTensor
         self.mask_BT = self.mask_BT[index_B]
 
     def _forward(self, ids_BT: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from accord.core.day import today
 from accord.core.errors import TemplateError
 from accord.core.hashing import content_hash
 from accord.core.types import Message, Tools
+from accord.lm.thought import answered, opening
 
 __all__ = [
     "Turn",
@@ -76,6 +77,7 @@ class Turn:
     stops: frozenset[int]
     problem: TemplateError | None = None  # answers can't be rendered, prompts can
     endings: frozenset[int] = frozenset()  # all that may end a sample: `stops` and the configs'
+    opened: str = ""  # the block of thinking that a prompt opens for the answer
     read_by: str = ""  # hash of vocabulary, template and special tokens, made when first asked for
     prompts: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
@@ -127,14 +129,16 @@ def _eos(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 def _new_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
     user = Message(role="user", content="Hi")
     head = render_text(tokenizer, (user,), generation=True)
+    opened = opening(head)
 
     def rest(answer: str) -> str:
         whole = render_text(
             tokenizer, (user, Message(role="assistant", content=answer)), generation=False
         )
-        if not whole.startswith(head):
+        stem = answered(head, whole, opened)
+        if stem is None:
             raise not_a_prefix(head, whole, where="chat template")
-        return whole[len(head) :]
+        return whole[len(stem) :]
 
     first, second = rest(PROBES[0]), rest(PROBES[1])
     before, found, after = first.partition(PROBES[0])
@@ -150,18 +154,19 @@ def _new_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
     lasting = commonprefix([after, _inside(tokenizer, user, after, head)])  # noqa: RUF071 - by character
     closing, ending = _ending(tokenizer, lasting, after)
     name = str(tokenizer.convert_ids_to_tokens(ending)) if closing else ""
-    opening = encode(tokenizer, before)
+    opens = encode(tokenizer, before)
     return Turn(
         known_by=_known_by(tokenizer),
         before=before,
         after=after,
         closing=closing,
         unspoken=closing.removesuffix(name),
-        opening=opening if set(opening) & special_ids(tokenizer) else (),
+        opening=opens if set(opens) & special_ids(tokenizer) else (),
         ending=ending,
         has_stop=bool(closing),
         trims=trims,
         stops=_eos(tokenizer) | {ending},
+        opened=opened,
     )
 
 
@@ -281,8 +286,10 @@ def _applied(
     *,
     generation: bool,
 ) -> str:
-    turns = [{k: list(v) if isinstance(v, tuple) else v for k, v in turn.items()} for turn in plain]
-    offered = list(tools) if tools else None
+    turns: list[dict[str, Any]] = [
+        {k: list(v) if isinstance(v, tuple) else v for k, v in turn.items()} for turn in plain
+    ]
+    offered: list[Any] | None = list(tools) if tools else None
     return str(
         tokenizer.apply_chat_template(
             turns,

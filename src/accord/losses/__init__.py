@@ -1,6 +1,7 @@
 """Objectives as pure functions of log-probs and scores; torch, no I/O."""
 
 from accord.losses.advantage import (
+    NOISE,
     alike,
     gae,
     group_normalised,
@@ -29,6 +30,7 @@ from accord.losses.unpaired import (
 )
 
 __all__ = [
+    "NOISE",
     "AdaptiveKL",
     "ChosenLoss",
     "FixedKL",

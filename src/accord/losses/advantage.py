@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["alike", "gae", "group_normalised", "leave_one_out", "rounding", "whiten"]
+__all__ = ["NOISE", "alike", "gae", "group_normalised", "leave_one_out", "rounding", "whiten"]
 
 SAME = 8  # units in the last place: equal sums of several terms differ by no more
 NOISE = (
@@ -101,7 +101,9 @@ def alike(rewards_GK: Tensor, *, within: Tensor | float = 0.0) -> Tensor:
     return ~(most_G - least_G > NOISE * rounded_G + SHARE * spread + within)
 
 
-def group_normalised(rewards_GK: Tensor, *, scale: bool = True) -> Tensor:
+def group_normalised(
+    rewards_GK: Tensor, *, scale: bool = True, within: Tensor | float = 0.0
+) -> Tensor:
     """GRPO (Shao et al. 2024, section 4.1.2): (r - mean)/std of the group; without `scale` r - mean
     (Dr. GRPO, Liu et al. 2025). A group whose rewards are `alike` gives 0 with either; std is
     unbiased. NaN as in `leave_one_out`."""
@@ -109,7 +111,7 @@ def group_normalised(rewards_GK: Tensor, *, scale: bool = True) -> Tensor:
     known_GK = torch.where(there_GK, rewards_GK, torch.zeros_like(rewards_GK))
     n_G1 = there_GK.sum(-1, keepdim=True)
     mean_G1 = known_GK.sum(-1, keepdim=True) / n_G1.clamp(min=1)
-    tells_GK = there_GK & ~alike(rewards_GK).unsqueeze(-1)
+    tells_GK = there_GK & ~alike(rewards_GK, within=within).unsqueeze(-1)
     centred_GK = torch.where(tells_GK, known_GK - mean_G1, torch.zeros_like(known_GK))
     if not scale:
         return centred_GK

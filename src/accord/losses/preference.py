@@ -174,7 +174,10 @@ def discopop(
     temperature: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05,
 ) -> Tensor:
     """DiscoPOP, the log-ratio-modulated loss (Lu et al. 2024, eq. 5): with h = βΔ, μ = σ(h/τ),
-    (1 - μ)·(-log σ(h)) + μ·exp(-h). The product μ·exp(-h) is taken in logs: it overflows otherwise."""
+    (1 - μ)·(-log σ(h)) + μ·exp(-h). The product μ·exp(-h) is taken in logs: it overflows otherwise.
+    Where training starts, h = 0, its slope ((1 - log 2)/(4τ) - 3/4) is the wrong way for τ < 0.102, as
+    published: a preference that all pairs share can be learned backwards. A larger temperature cures it.
+    """
     h_B = beta * lp.margin_B()
     exponential_B = torch.exp(F.logsigmoid(h_B / temperature) - h_B)
     return torch.sigmoid(-h_B / temperature) * -F.logsigmoid(h_B) + exponential_B

@@ -101,7 +101,7 @@ class StageContext(Generic[C]):
     trackers: tuple[str, ...] = ()
 
     def policy(self, name: str) -> str:
-        """What `accord.lm.load.load` takes for policy `name`: the base, or a stage's model."""
+        """What `accord.lm.model.load.load` takes for policy `name`: the base, or a stage's model."""
         return self.model if name == BASE else str(self.stages[name] / "model")
 
     def reward_model(self, name: str) -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from accord.pipeline.manifest import finished
 from accord.pipeline.report.gather import Done, Outputs
 from accord.pipeline.report.words import asked
-from accord.pipeline.runner import finished
 
 __all__ = ["about_policy"]
 
@@ -18,7 +18,7 @@ def about_policy(run: Path, stage: str) -> dict[str, list[str]]:
     chain = _chain(outputs, stage)
     names = [s.name for s in chain]
     told = [line for line in asked(outputs, recipe) if line.split(":")[0] in names]
-    read = {data.name: data for s in chain if (data := outputs.read_by(s))}
+    read = {r.name: r for s in chain if (r := outputs.read_by(s))}
     data = [f"{name}: {source.result.headline}" for name, source in read.items()]
     figures = [
         f"{s.name}, held out: {name} {metric}"

@@ -1,4 +1,4 @@
-"""The manifest: what a run ran on. Enough to tell two runs apart and to repeat one."""
+"""The manifest: what a run ran on. Enough to tell two runs apart, to repeat one, and to find it again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from accord.core.errors import DISTRIBUTION
+from accord.core.errors import DISTRIBUTION, RunError
 from accord.core.hashing import content_hash
+from accord.core.rundir import is_done, read_json, user_path
+from accord.pipeline.recipe import Recipe, recipe_from_resolved
 
-__all__ = ["manifest"]
+__all__ = ["finished", "manifest"]
 
 PACKAGES = (
     DISTRIBUTION, "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
@@ -40,6 +42,28 @@ def manifest(recipe: Any, folder: Any) -> dict[str, Any]:
             "system": platform.platform(),
         },
     }
+
+
+def finished(path: Path) -> tuple[Recipe, Path, dict[str, Path]]:
+    """The recipe of an existing run, its directory, and the folders of its finished stages."""
+    path = user_path(path).resolve()  # stages are found beside it
+    if not (path / "recipe.json").is_file():
+        raise RunError("this directory is no run", where=str(path), mend="name runs/NAME-HASH")
+    try:
+        facts = read_json(path / "manifest.json")
+        recipe = recipe_from_resolved(read_json(path / "recipe.json"), path)
+        stages = {n.name: path.parent / "stages" / facts["stages"][n.name] for n in recipe.nodes}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"recipe.json or manifest.json is not what was written ({error!r})"
+        raise RunError(what, where=str(path), mend="run the recipe again") from None
+    done = {n: p for n, p in stages.items() if is_done(p)}
+    if not done:
+        raise RunError(
+            "no stage of this run is done, or its stages are gone",
+            where=str(path),
+            mend="run the recipe again",
+        )
+    return recipe, path, done
 
 
 def _version(name: str) -> str:

@@ -23,7 +23,8 @@ def policy_path(name: str) -> tuple[str, str, str | None]:
         raise ConfigError(
             "manifest.json is not what was written", where=str(run), mend="run the recipe again"
         )
-    trained = [n for n in found.get("order", found["stages"]) if (run / n / "model").is_dir()]
+    names = found["order"] if "order" in found else found["stages"]
+    trained = [n for n in names if (run / n / "model").is_dir()]
     policies = [n for n in trained if not (run / n / "model" / "scalar_head.safetensors").exists()]
     if stage == "base" or (not stage and not policies):
         return "base", found["model"], _system(run)

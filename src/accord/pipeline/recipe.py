@@ -152,11 +152,8 @@ def _load_plugins(named: Any, folder: Path, more: Sequence[Path]) -> list[Path]:
     """Run the files that a recipe and its caller name: without them its kinds can't be read."""
     all_kinds()  # the house's own are there first
     texts = [p for p in named if isinstance(p, str)] if isinstance(named, list) else []
-    files = list(
-        dict.fromkeys(
-            (folder / user_path(p)).resolve() for p in [*texts, *map(Path.absolute, more)]
-        )
-    )
+    told: list[str | Path] = [*texts, *map(Path.absolute, more)]
+    files = list(dict.fromkeys((folder / user_path(p)).resolve() for p in told))
     load_files(files)
     return files
 

@@ -139,13 +139,12 @@ def stage(kind: str, **facts: Any) -> Callable[[C], C]:
     def decorate(config: C) -> C:
         made, before = Stage(kind, config, **facts), _KINDS.get(kind)
         for key in made.reads:
-            if key not in config.model_fields:
+            if key not in made.config.model_fields:
                 raise ConfigError(
                     f"reads {key!r}, which is no key of it", where=f"stage kind {kind}"
                 )
-        if not registers(
-            config.__module__, "stage kind", kind, before and before.config.__module__
-        ):
+        theirs = before.config.__module__ if before else None
+        if not registers(config.__module__, "stage kind", kind, theirs):
             raise ConfigError("is registered twice", where=f"stage kind {kind}")
         _KINDS[kind] = made
         config.reads = made.reads

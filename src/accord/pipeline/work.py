@@ -14,9 +14,9 @@ from typing import Any
 
 from accord.core.types import Group, Prompt
 from accord.lm.chat import render_prompt
-from accord.lm.load import LanguageModel
+from accord.lm.model.load import LanguageModel
 from accord.lm.room import check_some, fitting, said
-from accord.lm.tree import Tree
+from accord.lm.trees.tree import Tree
 from accord.pipeline.context import StageContext
 from accord.pipeline.stage import StageConfig, kind_of
 from accord.train.data import Limits, Trees, group_by_prompt, group_trees

@@ -160,20 +160,20 @@ def _ways(plan: Budget, category: Category) -> list[_Way]:
     assert rater.value is not None
     assert rater.low is not None
     assert rater.high is not None
-    found = [
-        _Way("people", m, m * plan.price.human,
-             *(majority(q, m) for q in (rater.value, rater.low, rater.high)), f"{m} × {rater.value:.2f}")
-        for m in range(1, plan.most_overlap + 1)
-    ]  # fmt: skip
+    found = []
+    for m in range(1, plan.most_overlap + 1):
+        label, low, high = (majority(q, m) for q in (rater.value, rater.low, rater.high))
+        why = f"{m} × {rater.value:.2f}"
+        found.append(_Way("people", m, m * plan.price.human, label, low, high, why))
     why = judge_refused(plan, category)
     if not why:
         assert category.judge is not None
         assert plan.price.ai is not None
         agreed = category.judge.metric()
         # the judge agrees with people, who are themselves right with probability q
-        labels = [x or 0.5 for x in (agreed.value, agreed.low, agreed.high)]
+        label, low, high = (x or 0.5 for x in (agreed.value, agreed.low, agreed.high))
         cost = plan.price.ai + plan.check * plan.price.human
-        found.append(_Way("judge", 1, cost, *labels, f"agreement {agreed}"))
+        found.append(_Way("judge", 1, cost, label, low, high, f"agreement {agreed}"))
     return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from accord.core.types import Rater
 from accord.plan.budget import Agreed, Came
 from accord.store import Snapshot
-from accord.store.pairs import by_pair, votes
+from accord.store.snapshot.pairs import by_pair, votes
 
 __all__ = ["Measured", "came_in"]
 

@@ -20,12 +20,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from accord.lm.chat import render_prompt
-from accord.lm.lora import Lora
-from accord.lm.packaged import quiet_transformers
-from accord.lm.products import has_faster_products
+from accord.lm.kernels.products import has_faster_products
+from accord.lm.model.lora import Lora
+from accord.lm.model.packaged import quiet_transformers
 from accord.lm.sample import WORTH_PACKING
-from accord.lm.tree import Tree, bins, hash_trees, scored_tokens
-from accord.lm.vocab_head import chunk_bytes
+from accord.lm.trees.tree import Tree, bins, hash_trees, scored_tokens
+from accord.lm.trees.vocab_head import chunk_bytes
 from accord.pipeline.work import Answer, Learn, Read, Work
 from accord.plan.probe import FP32, Answered, Learned, Line, Probe
 from accord.train.memory import SHARE, micro_batch, overhead

@@ -21,17 +21,16 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from accord.core.hashing import content_hash
-from accord.lm.allocator import release_freed_memory
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel, load
-from accord.lm.lora import Lora
-from accord.lm.packaged import quiet_transformers
-from accord.lm.products import has_faster_products, times_weight_t
-from accord.lm.sample import LocalSampler, Sampling
-from accord.lm.tree import Tree, bins
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.model.lora import Lora
+from accord.lm.model.packaged import quiet_transformers
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.tree import Tree, bins
 from accord.pipeline.work import Answer, Learn
-from accord.train.memory import in_use, kept_bytes, plan
+from accord.plan.kernel import kernel_bytes
+from accord.train.memory import kept_bytes, plan
 from accord.train.optimise import Objective, adamw, batch_items, one_step
 from accord.train.trainee import prepare
 
@@ -44,7 +43,6 @@ FEW = 1  # layers
 MORE, SIZE = (3, 18), 2**28  # layers of the deeper model: as many as have 256 MB of weights
 TIMES = 3
 BATCHES = 2  # that training is timed on, after one that is not
-MET, SIZES = 301, 48  # tokens
 STEPS = 48  # decode steps that are timed at most: they grow with what the cache holds
 
 
@@ -120,7 +118,7 @@ class Probe:
 
     def once(self, measure: Callable[..., Any], *of: Any, key: Any) -> Any:
         """What was measured before is not measured again: policies of one shape cost the same."""
-        key = measure.__name__, content_hash(key)
+        key = measure.__name__, repr(key)
         if key not in self._known:
             self._known[key] = measure(*of)
         return self._known[key]
@@ -133,7 +131,7 @@ class Probe:
             text.layer_types = (text.layer_types * layers)[:layers]
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(self.seed)
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
     def small(self, layers: int) -> LanguageModel:
         """So many layers of the model's shape."""
@@ -219,18 +217,7 @@ class Probe:
 
     def kernel(self) -> float:
         """Bytes the process keeps for a product of a size it had not met: oneDNN writes code for each."""
-        if self.device.type != "cpu" or not has_faster_products():
-            return 0.0
-        text = self.config.get_text_config()
-        weight = torch.randn(text.hidden_size, text.hidden_size)
-        sizes = range(MET, MET + 3 * SIZES, 3)
-        times_weight_t(torch.randn(MET - 1, text.hidden_size), weight)
-        release_freed_memory()
-        before = in_use(self.device)
-        for tokens in sizes:
-            times_weight_t(torch.randn(tokens, text.hidden_size), weight)
-        release_freed_memory()
-        return max(0.0, (in_use(self.device) - before) / SIZES)
+        return kernel_bytes(self.config.get_text_config().hidden_size, self.device)
 
     def ready(self) -> Line:
         """Seconds of making an engine over a model."""

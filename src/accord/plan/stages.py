@@ -10,9 +10,10 @@ from pathlib import Path
 
 from accord.core.artifact import Data
 from accord.core.rundir import is_done, make_dir, read_json
-from accord.lm.load import load_shape
+from accord.lm.model.load import load_shape
+from accord.pipeline.folder import RunFolder, plan
 from accord.pipeline.recipe import Node, Recipe
-from accord.pipeline.runner import TIMING, RunFolder, plan, run_stage, stage_context
+from accord.pipeline.runner import TIMING, run_stage, stage_context
 from accord.pipeline.stage import Stage, kind_of
 from accord.pipeline.work import Known
 from accord.plan.memory import Estimate, Shape, estimate
@@ -76,6 +77,9 @@ def plan_stages(
             ctx = stage_context(recipe, node, folder, Path(name), _Silent())
             began = time.perf_counter()
             work = work_of(ctx, known)
+            if work is None:
+                rows.append(Row(node.name, None, took, [_silent(kind)]))
+                continue
             before = time.perf_counter() - began  # it reads and renders what the stage will
             priced = [row.estimate for row in rows if row.estimate]
             met = priced[-1].met if priced else 0
@@ -86,10 +90,14 @@ def plan_stages(
     return rows, there
 
 
+def _silent(kind: Stage) -> str:
+    return f"not counted: kind {kind.kind} does not say what it does"
+
+
 def _not_counted(node: Node, kind: Stage, missing: set[str]) -> str:
     """Why a stage has no price, or ""."""
     if kind.work is None:
-        return f"not counted: kind {kind.kind} does not say what it does"
+        return _silent(kind)
     if unknown := missing & set(node.parents):
         return f"not counted before {min(unknown)} is done, which a plan does not run"
     return ""

@@ -18,7 +18,7 @@ from typing import Any
 from accord.core.errors import ConfigError, ModelError
 from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange, Prompt
-from accord.lm.scalar_head import ScalarHead
+from accord.lm.model.scalar_head import ScalarHead
 from accord.rewards.base import Context, Reward, reward
 from accord.rewards.learned import RewardModel, Trunk, trunk
 

@@ -73,12 +73,14 @@ class _Part:
 @dataclass
 class ScoredExchanges:
     """Total [E] (NaN: left out), each part's raw scores by label, how many were left out by part; `cut`: the
-    share of answers of which a model of the part read the beginning only, by part with a model."""
+    share of answers of which a model of the part read the beginning only, by part with a model; `sizes`: the
+    sum of what was added up, each without its sign, of which a small total has the rounding."""
 
     total: list[float]
     parts: dict[str, list[float]]
     dropped: dict[str, int]
     cut: dict[str, float] = field(default_factory=dict)
+    sizes: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -101,12 +103,11 @@ class Rewards:
         """
         found = {part.label: _scores(part, exchanges) for part in self.parts}
         dropped = {label: sum(map(math.isnan, x)) for label, x in found.items()}
-        columns = zip(*found.values(), strict=True)
-        total = [
-            sum(self.weights[k] * x for k, x in zip(found, row, strict=True)) for row in columns
-        ]
+        terms = [[self.weights[k] * x for x in scores] for k, scores in found.items()]
+        total = [sum(row) for row in zip(*terms, strict=True)]
+        sizes = [sum(map(abs, row)) for row in zip(*terms, strict=True)]
         cut = {part.label: _cut(part, exchanges) for part in self.parts if part.models}
-        return ScoredExchanges(total, found, {k: n for k, n in dropped.items() if n}, cut)
+        return ScoredExchanges(total, found, {k: n for k, n in dropped.items() if n}, cut, sizes)
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether every reward model has room for a prompt and an answer."""
@@ -166,8 +167,12 @@ def _noting(context: Context, models: list[Any]) -> Context:
 
         return found
 
-    ways = ("model", "process_model", "axes_model")
-    return replace(context, **{way: through(getattr(context, way)) for way in ways})
+    return replace(
+        context,
+        model=through(context.model),
+        process_model=through(context.process_model),
+        axes_model=through(context.axes_model),
+    )
 
 
 def _cut(part: _Part, exchanges: Sequence[Exchange]) -> float:

@@ -16,7 +16,7 @@ from pydantic import Field
 from accord.core.errors import ConfigError
 from accord.core.hashing import content_hash
 from accord.core.types import Exchange, Prompt
-from accord.lm.sample import Sampling
+from accord.lm.sampler import Sampling
 from accord.rewards.base import Context, Reward, reward
 
 __all__ = ["grade", "judge_prompt"]

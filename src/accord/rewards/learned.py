@@ -18,12 +18,12 @@ from accord.core.errors import DataError, ModelError, RunError, door
 from accord.core.messages import Exchange, Prompt, Response, as_exchanges
 from accord.core.rundir import read_json, write_json
 from accord.lm.chat import Rendered, render_exchange, render_prompt
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel, load
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.room import positions
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.score import by_tree, each_tree
-from accord.lm.tree import Tree, share_prompts
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import by_tree, each_tree
+from accord.lm.trees.tree import Tree, share_prompts
 
 __all__ = [
     "Playing",

@@ -9,7 +9,7 @@ scored, and the engine gives the state from which that token would be predicted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +20,12 @@ from accord.core.errors import ModelError
 from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange, Prompt
 from accord.lm.chat import render_exchange, render_prompt
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel
+from accord.lm.model.load import LanguageModel
+from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.room import positions
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.score import by_tree, each_tree
-from accord.lm.tree import Tree
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import by_tree, each_tree
+from accord.lm.trees.tree import Tree
 from accord.rewards.learned import Playing, Trunk, max_read, trunk
 
 __all__ = [
@@ -90,7 +90,10 @@ def _answered(
 
 def aggregated(steps: Sequence[float], how: Aggregate) -> float:
     """One score of P(right) at each step: the least sure, all right (independent), the last, the mean."""
-    return {"min": min, "product": math.prod, "last": lambda x: x[-1], "mean": _mean}[how](steps)
+    ways: dict[Aggregate, Callable[[Sequence[float]], float]] = {
+        "min": min, "product": math.prod, "last": lambda x: x[-1], "mean": _mean,
+    }  # fmt: skip
+    return ways[how](steps)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,11 +1,11 @@
 """Where judgments live: `Store`, snapshots, import and export."""
 
-from accord.store.database import remove
-from accord.store.exporting import EXPORTS, export
-from accord.store.importing import FORMATS, ImportReport, import_file
+from accord.store.db.database import remove
+from accord.store.db.store import Lineage, Store
+from accord.store.io.exporting import EXPORTS, export
+from accord.store.io.importing import FORMATS, ImportReport, import_file
 from accord.store.opening import copy_store, opened_or_new, opened_snapshot
-from accord.store.snapshot import Items, Snapshot, part_of, split_of
-from accord.store.store import Lineage, Store
+from accord.store.snapshot.frozen import Items, Snapshot, part_of, split_of
 
 __all__ = [
     "EXPORTS",

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from accord.core.errors import ConfigError, StoreError
 from accord.core.refs import StoreRef, is_url
 from accord.core.rundir import user_path
-from accord.store import schema
-from accord.store.database import remove
-from accord.store.snapshot import Snapshot
-from accord.store.store import Store
+from accord.store.db import schema
+from accord.store.db.database import remove
+from accord.store.db.store import Store
+from accord.store.snapshot.frozen import Snapshot
 
 __all__ = ["copy_store", "is_store", "opened_or_new", "opened_snapshot", "which_snapshot"]
 

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from accord.core.errors import ConfigError
-from accord.lm.engine import Engine
-from accord.lm.load import LanguageModel, load
-from accord.lm.lora import Lora
-from accord.lm.roles import Roles, adapter_on
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.model.lora import Lora
+from accord.lm.model.roles import Roles, adapter_on
+from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.room import positions
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.score import each_tree
-from accord.lm.tree import Tree
-from accord.lm.vocab_head import find_head
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import each_tree
+from accord.lm.trees.tree import Tree
+from accord.lm.trees.vocab_head import find_head
 from accord.rewards.learned import Playing, Trunk
 from accord.train.trainee import Tune, check_trainable
 

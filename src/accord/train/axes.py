@@ -16,8 +16,8 @@ from torch import Tensor
 
 from accord.core.day import in_its_day
 from accord.core.types import Edge, Group, Metric
-from accord.lm.load import LanguageModel
-from accord.lm.scalar_head import ScalarHead
+from accord.lm.model.load import LanguageModel
+from accord.lm.model.scalar_head import ScalarHead
 from accord.losses import PairScores, reward_losses, soft
 from accord.rewards.axes import AxesModel
 from accord.rewards.learned import RewardModel

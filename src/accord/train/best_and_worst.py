@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from accord.core.types import Edge, Group
-from accord.lm.tree import Tree
+from accord.lm.trees.tree import Tree
 from accord.losses import alike, choose_loss
 from accord.stats.best_of_n import best_of_n_kl, expected_best
 from accord.train.actors import Actors
 from accord.train.data import Trees
 from accord.train.experience import Experience
-from accord.train.group import groups
+from accord.train.group import groups, noises
 from accord.train.on_policy import Advantages, Method
 from accord.train.optimise import Objective, Sums
 from accord.train.pairs import preference_objective
@@ -47,7 +47,7 @@ def ranked(found: Experience) -> list[tuple[int, int] | None]:
     return [
         None if silent else (int(best), int(worst))
         for silent, best, worst in zip(
-            alike(score_GK),
+            alike(score_GK, within=noises(found)),
             score_GK.nan_to_num(-torch.inf).argmax(-1),
             score_GK.nan_to_num(torch.inf).argmin(-1),
             strict=True,

@@ -17,9 +17,9 @@ from accord.core.config import Strict
 from accord.core.errors import DataError, TemplateError
 from accord.core.types import Demonstration, Edge, Group, Message, Pair, Prompt, Response
 from accord.lm.chat import Rewritten, render_conversation, render_exchange, render_prompt
-from accord.lm.check import check_token, embedded, room
-from accord.lm.load import LanguageModel
-from accord.lm.tree import Tree
+from accord.lm.model.check import check_token, embedded, room
+from accord.lm.model.load import LanguageModel
+from accord.lm.trees.tree import Tree
 
 __all__ = [
     "Limits",

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from accord.core.errors import RunError
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.score import token_logps
-from accord.losses import AdaptiveKL, FixedKL, kl_estimate
+from accord.lm.model.scalar_head import ScalarHead
+from accord.lm.trees.score import token_logps
+from accord.losses import NOISE, AdaptiveKL, FixedKL, kl_estimate
 from accord.losses.kl import KLEstimator
 from accord.rewards.compose import Rewards, ScoredExchanges
 from accord.train.actors import Actors
@@ -36,6 +36,7 @@ __all__ = [
     "unpadded",
 ]
 
+EPS = torch.finfo(torch.float32).eps
 APART = 0.1
 """Mean gap (nats per token) above which a server is taken to serve other weights than the policy's. The same
 weights in bf16 are 0.03 off (SmolLM2-135M)."""
@@ -82,9 +83,9 @@ class Moments:
 
     @property
     def std(self) -> float:
-        """Standard deviation; 1 while it is unknown or nothing varies."""
+        """Standard deviation; 1 while it is unknown or nothing varies but a reward model's own noise."""
         std = math.sqrt(self.squares / self.n) if self.n > 1 else 0.0
-        return std if std > 1e-8 else 1.0
+        return std if std > max(1e-8, NOISE * EPS * abs(self.mean)) else 1.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Experience:
     """score_C: what the update is paid (the rewards' total after missing-EOS treatment and scaling), NaN
     where left out.
     old_S, reference_S: log-probs; values_S, after_C: V before each token, and after the last.
-    bootstrap: cut-off answers are paid no score, the value after them stands for it."""
+    bootstrap: cut-off answers are paid no score, the value after them stands for it.
+    size_C: the sizes of the terms of a score, added up (its own where nothing is told)."""
 
     rollout: Rollout
     scored: ScoredExchanges
@@ -103,6 +105,7 @@ class Experience:
     after_C: Tensor | None = None
     facts: dict[str, float] = field(default_factory=dict)
     bootstrap: bool = False
+    size_C: Tensor | None = None
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -117,6 +120,12 @@ class Experience:
     def paid_C(self) -> Tensor:
         """Whose episode is over: every answer's but those that the value after them is to continue."""
         return self.rollout.ended_C | (not self.bootstrap)
+
+    @property
+    def noise_C(self) -> Tensor:
+        """What of a score may be its terms' own noise."""
+        size_C = self.score_C if self.size_C is None else self.size_C
+        return NOISE * EPS * size_C.abs().nan_to_num(0.0)
 
     def kl_C(self, estimator: KLEstimator = "k1") -> Tensor:
         """KL of each continuation (nats, summed over tokens)."""
@@ -142,10 +151,11 @@ def experience(
     if not bool((~score_C.isnan()).any()):
         raise RunError("no answer of this step has a reward", where="rewards", mend="look at them")
     bootstrap = missing_eos.treatment == "bootstrap"
+    size_C = torch.tensor(scored.sizes)
     if moments is not None:
         paid_C = score_C[rollout.ended_C] if bootstrap else score_C
         moments.add([x for x in paid_C.tolist() if not math.isnan(x)])
-        score_C = score_C / moments.std
+        score_C, size_C = score_C / moments.std, size_C / moments.std
     with actors.policy.playing():
         old_S = torch.cat(token_logps(actors.policy.engine, rollout.trees, tokens))
     with actors.reference.playing():
@@ -153,7 +163,9 @@ def experience(
     values: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
     if actors.value:
         values = actors.value.values_at_rest(rollout.trees, tokens)
-    made = Experience(rollout, scored, score_C, old_S, reference_S, *values, bootstrap=bootstrap)
+    made = Experience(
+        rollout, scored, score_C, old_S, reference_S, *values, bootstrap=bootstrap, size_C=size_C
+    )
     made.facts.update(_facts(made) | _sampler_facts(actors, rollout, old_S, tokens))
     if moments is not None or missing_eos.treatment != "leave":
         made.facts["paid"] = float(score_C[made.kept_C].mean())

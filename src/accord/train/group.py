@@ -44,6 +44,11 @@ def groups(values_C: Tensor, found: Experience) -> tuple[Tensor, Tensor]:
     return out_GK, torch.arange(out_GK.shape[1])[None] < sizes[:, None]
 
 
+def noises(found: Experience) -> Tensor:
+    """What of the differences within each group [G] may be the rewards' own noise."""
+    return groups(found.noise_C, found)[0].nan_to_num(0.0).amax(-1)
+
+
 def _spread(a_C: Tensor, found: Experience) -> Tensor:
     return a_C.repeat_interleave(torch.tensor(found.lengths))
 
@@ -51,17 +56,18 @@ def _spread(a_C: Tensor, found: Experience) -> Tensor:
 def _rloo(found: Experience, beta: float, *, cfg: Rloo) -> Advantages:
     score_GK, there = groups(found.score_C - beta * found.kl_C(cfg.kl.estimator), found)
     sums = [found.summed_C(beta * x) for x in (found.old_S, found.reference_S)]
-    noise = rounding(found.score_C, *sums)  # the KL is a small difference of these
+    noise = rounding(found.score_C, *sums) + noises(found)  # the KL is a small difference of sums
     a_C = leave_one_out(score_GK, within=noise)[there]
     return Advantages(_spread(a_C, found), facts=_facts(a_C, score_GK, noise))
 
 
 def _grpo(found: Experience, beta: float, *, cfg: Grpo) -> Advantages:
     score_GK, there = groups(found.score_C, found)
-    a_C = group_normalised(score_GK, scale=cfg.scale)[there]
-    return Advantages(_spread(a_C, found), facts=_facts(a_C, score_GK))
+    noise_G = noises(found)
+    a_C = group_normalised(score_GK, scale=cfg.scale, within=noise_G)[there]
+    return Advantages(_spread(a_C, found), facts=_facts(a_C, score_GK, noise_G))
 
 
-def _facts(a_C: Tensor, score_GK: Tensor, noise: Tensor | float = 0.0) -> dict[str, float]:
+def _facts(a_C: Tensor, score_GK: Tensor, noise: Tensor) -> dict[str, float]:
     silent = float(alike(score_GK, within=noise).float().mean())
     return {"silent_groups": silent, "advantage_abs": float(a_C.abs().mean())}

@@ -9,9 +9,10 @@ is unknown, and it is measured: two small forward passes, counting the bytes aut
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,9 +23,9 @@ from torch import Tensor, nn
 
 from accord.core.errors import RunError
 from accord.core.rundir import read_json, write_json
-from accord.lm.allocator import release_freed_memory
-from accord.lm.tree import Tree
-from accord.lm.vocab_head import chunk_bytes
+from accord.lm.kernels.allocator import release_freed_memory
+from accord.lm.trees.tree import Tree
+from accord.lm.trees.vocab_head import chunk_bytes
 
 __all__ = [
     "SHARE",
@@ -34,6 +35,7 @@ __all__ = [
     "budget",
     "device_of_choice",
     "kept_bytes",
+    "measuring",
     "micro_batch",
     "overhead",
     "peak",
@@ -136,6 +138,15 @@ def peak(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextlib.contextmanager
+def measuring() -> Iterator[Callable[[], int]]:
+    """Gives up what is freed and begins measuring anew; the most bytes held since."""
+    device = device_of_choice()
+    release_freed_memory()  # what the work before held
+    reset_peak(device)
+    yield lambda: peak(device)
 
 
 def kept_bytes(run: Callable[[], Tensor], parameters: Sequence[Tensor]) -> int:

@@ -22,8 +22,8 @@ from torch import Tensor
 from accord.core.rundir import MetricsLog, write_jsonl
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt
-from accord.lm.engine import ContinuationLogps
-from accord.lm.sample import Sampler
+from accord.lm.sampler import Sampler
+from accord.lm.trees.engine import ContinuationLogps
 from accord.losses import clipped, kl_estimate, rounding, sequence_ratio
 from accord.rewards.compose import Rewards
 from accord.train.actors import Actors

@@ -25,8 +25,8 @@ from accord.core.registry import NonNegative, Positive
 from accord.core.rundir import MetricsLog
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Metric
-from accord.lm.engine import Precision
-from accord.lm.tree import bins
+from accord.lm.trees.engine import Precision
+from accord.lm.trees.tree import bins
 from accord.train.checkpoint import load_checkpoint, save_checkpoint
 from accord.train.trackers import tracking
 

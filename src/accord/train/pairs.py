@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from accord.core.types import Metric
-from accord.lm.engine import Engine
+from accord.lm.trees.engine import Engine
 from accord.losses import PairLogps, soft
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Trees

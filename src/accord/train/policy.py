@@ -13,12 +13,13 @@ from accord.core.day import in_its_day
 from accord.core.hashing import content_hash
 from accord.core.rundir import read_jsonl
 from accord.core.types import Exchange, Metric, Prompt
-from accord.lm.chain import identity
 from accord.lm.chat import render_prompt
-from accord.lm.load import LanguageModel, load
+from accord.lm.model.chain import identity
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.remote import ServerSampler, server_sampler
 from accord.lm.room import check_some, fitting, said
-from accord.lm.sample import LocalSampler, Sampler
-from accord.lm.server import ServerSampler, server_sampler
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampler
 from accord.rewards.axes import load_axes_model
 from accord.rewards.base import Context, named_models
 from accord.rewards.compose import Rewards, build_rewards

@@ -43,7 +43,7 @@ def token_rewards(found: Experience, beta: float, estimator: str) -> Tensor:
 
 def _advantages(found: Experience, beta: float, *, cfg: Ppo) -> Advantages:
     """GAE of each answer, whitened over all tokens that count; returns are unwhitened A + V. An advantage
-    that rounding explains is none: whitening and Adam would make a step of it."""
+    that rounding or the rewards' own noise explains is none: whitening and Adam would make a step of it."""
     assert found.values_S is not None
     assert found.after_C is not None
     rewards_CT, mask_CT = padded(token_rewards(found, beta, cfg.kl.estimator), found.lengths)
@@ -54,7 +54,7 @@ def _advantages(found: Experience, beta: float, *, cfg: Ppo) -> Advantages:
     )  # fmt: skip
     a_S = unpadded(a_CT, mask_CT)
     noise = rounding(found.score_C, found.values_S, beta * found.old_S, beta * found.reference_S)
-    a_S = torch.where(a_S.abs() > noise, a_S, 0.0)
+    a_S = torch.where(a_S.abs() > noise + found.noise_C.amax(), a_S, 0.0)
     returns_S = a_S + found.values_S
     kept_S = found.kept_C.repeat_interleave(torch.tensor(found.lengths))
     unexplained = (returns_S - found.values_S)[kept_S].var(correction=0)

@@ -18,9 +18,9 @@ from torch import Tensor
 from accord.core.day import in_its_day
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import Group, LabelledResponse, Metric, Pair
-from accord.lm.load import LanguageModel
-from accord.lm.score import token_logps
-from accord.lm.tree import Tree
+from accord.lm.model.load import LanguageModel
+from accord.lm.trees.score import token_logps
+from accord.lm.trees.tree import Tree
 from accord.losses import ChosenLoss, choose_loss
 from accord.train.data import Limits, Trees, check_room, group_by_prompt, group_trees
 from accord.train.edges import Average, edge_weights

@@ -16,9 +16,9 @@ from torch import Tensor
 from accord.core.day import in_its_day
 from accord.core.types import Exchange, LabelledSteps, Metric
 from accord.lm.chat import render_prompt
-from accord.lm.load import LanguageModel
-from accord.lm.scalar_head import ScalarHead
-from accord.lm.tree import scored_tokens
+from accord.lm.model.load import LanguageModel
+from accord.lm.model.scalar_head import ScalarHead
+from accord.lm.trees.tree import scored_tokens
 from accord.rewards.process_model import ProcessModel, cut_in_a_step, step_tree
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, check_room, understood

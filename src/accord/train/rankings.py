@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from accord.core.types import Group
-from accord.lm.engine import Engine
+from accord.lm.trees.engine import Engine
 from accord.losses import RankedLogps
 from accord.train.data import Trees
 from accord.train.edges import Average, flatten

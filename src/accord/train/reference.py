@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from accord.core.hashing import content_hash
-from accord.lm.engine import Engine
-from accord.lm.score import token_logps
-from accord.lm.tree import Tree, hash_trees
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import token_logps
+from accord.lm.trees.tree import Tree, hash_trees
 
 __all__ = ["reference_logps"]
 

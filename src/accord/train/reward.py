@@ -18,9 +18,9 @@ from torch import Tensor
 
 from accord.core.day import in_its_day
 from accord.core.types import Demonstration, Edge, Exchange, Group, Metric, Pair
-from accord.lm.load import LanguageModel
+from accord.lm.model.load import LanguageModel
+from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.room import said
-from accord.lm.scalar_head import ScalarHead
 from accord.losses import PairScores, reward_losses, soft
 from accord.rewards.learned import RewardModel, read
 from accord.stats.intervals import cluster_mean

@@ -16,10 +16,11 @@ from torch import Tensor
 from accord.core.errors import RunError
 from accord.core.types import Exchange, Prompt, Response
 from accord.lm.chat import Rendered, render_exchange, stop_ids
-from accord.lm.load import LanguageModel
-from accord.lm.sample import LocalSampler, Sampler, Sampling
-from accord.lm.server import Said, ServerSampler
-from accord.lm.tree import Tree
+from accord.lm.model.load import LanguageModel
+from accord.lm.remote import Said, ServerSampler
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampler, Sampling
+from accord.lm.trees.tree import Tree
 from accord.train.settings import OnPolicy
 
 __all__ = ["Rollout", "roll_out", "roll_out_through", "sampling"]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from accord.core.types import Metric
-from accord.lm.engine import ContinuationLogps, Engine, sums
-from accord.lm.score import token_logps
-from accord.lm.tree import Tree, scored_tokens
+from accord.lm.trees.engine import ContinuationLogps, Engine, sums
+from accord.lm.trees.score import token_logps
+from accord.lm.trees.tree import Tree, scored_tokens
 from accord.stats.intervals import cluster_mean
 from accord.train.optimise import Sums
 

@@ -13,9 +13,9 @@ import torch
 
 from accord.core.day import in_its_day
 from accord.core.types import Demonstration, Metric
-from accord.lm.engine import Engine, evaluating
-from accord.lm.load import LanguageModel
-from accord.lm.tree import bins
+from accord.lm.model.load import LanguageModel
+from accord.lm.trees.engine import Engine, evaluating
+from accord.lm.trees.tree import bins
 from accord.stats.intervals import cluster_mean
 from accord.train.data import Limits, Trees, check_room, demonstration_trees
 from accord.train.optimise import Objective, Optimise, Progress, Sums, optimise, told

@@ -15,10 +15,10 @@ from typing import Any
 from accord.core.errors import RunError
 from accord.core.rundir import read_json, whole_folder, write_json
 from accord.core.types import Metric
-from accord.lm.load import write_model_json
-from accord.lm.lora import Lora
+from accord.lm.model.load import write_model_json
+from accord.lm.model.lora import Lora
 from accord.losses import choose_loss
-from accord.store.snapshot import part_of
+from accord.store.snapshot.frozen import part_of
 from accord.train.optimise import Optimise, Progress
 from accord.train.preference import Judged, Material, train_on
 from accord.train.trainee import Tune

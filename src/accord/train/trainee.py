@@ -19,13 +19,13 @@ from accord.core.errors import ModelError
 from accord.core.hashing import content_hash
 from accord.core.rundir import read_jsonl, whole_folder
 from accord.core.types import Group, LabelledResponse, LabelledSteps, Metric
-from accord.lm.adapters import add_lora, save_adapter, trainable
-from accord.lm.card import sign
-from accord.lm.engine import Engine, Precision
-from accord.lm.load import MODEL_FILE, LanguageModel, load, write_model_json
-from accord.lm.lora import Lora
-from accord.lm.packaged import quiet_transformers
-from accord.lm.tree import Tree, hash_trees
+from accord.lm.model.adapters import add_lora, save_adapter, trainable
+from accord.lm.model.card import sign
+from accord.lm.model.load import MODEL_FILE, LanguageModel, load, write_model_json
+from accord.lm.model.lora import Lora
+from accord.lm.model.packaged import quiet_transformers
+from accord.lm.trees.engine import Engine, Precision
+from accord.lm.trees.tree import Tree, hash_trees
 from accord.train.data import Trees
 from accord.train.memory import Budget, budget
 from accord.train.optimise import Optimise

@@ -20,10 +20,10 @@ from accord.core.errors import DataError
 from accord.core.seeds import rng
 from accord.core.types import Group, LabelledResponse, Metric, Pair
 from accord.lm.chat import render_exchange, render_prompt
-from accord.lm.engine import Engine
 from accord.lm.room import positions
-from accord.lm.score import token_logps
-from accord.lm.tree import Tree
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import token_logps
+from accord.lm.trees.tree import Tree
 from accord.losses import LabelledLogps, reference_point
 from accord.train.data import Limits, Trees, understood
 from accord.train.optimise import Objective, Sums
@@ -183,15 +183,17 @@ def measure_unpaired(
     engine: Engine, data: Trees, before: Sequence[Tensor], tokens: int
 ) -> dict[str, Metric]:
     """Held-out labelled answers. accuracy: the share on the right side of the point halfway between the mean
-    log-ratios of the two labels; margin: by how much."""
+    log-ratios of the two labels; margin: by how much. Undefined where all have one label: half of them would
+    lie on the right side of their own mean."""
     scored = at_rest(engine, data.trees, before, tokens)
     policy_B, ref_B = scored.policy_C(), scored.reference_C()
     label_B = torch.tensor([item.desirable for item in data.items])
     prompts = [item.prompt.id for item in data.items]
     ratio_B = policy_B - ref_B
     means = [ratio_B[side].mean() for side in (label_B, ~label_B) if bool(side.any())]
-    threshold = torch.stack(means).mean()
-    found = mean_by_prompt(_apart(ratio_B - threshold, label_B), prompts)
+    apart = _apart(ratio_B - torch.stack(means).mean(), label_B)
+    known = slice(None) if len(means) == 2 else slice(0)
+    found = mean_by_prompt({k: v[known] for k, v in apart.items()}, prompts[known])
     columns = _split(policy_B, ref_B, scored.tokens_C(), label_B)
     for side, mask in (("chosen", label_B), ("rejected", ~label_B)):
         at = [p for p, kept in zip(prompts, mask.tolist(), strict=True) if kept]

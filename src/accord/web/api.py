@@ -12,12 +12,15 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from accord.core.types import Judgment
-from accord.feedback.study import Item, Study
-from accord.store import Lineage, schema
-from accord.web import quality, tables, tokens
-from accord.web.security import TheSite
+from accord.feedback.study.definition import Item, Study
+from accord.store import Lineage
+from accord.store.db import schema
+from accord.web import tables
+from accord.web.guard import tokens
+from accord.web.guard.security import TheSite
 from accord.web.site import Site
-from accord.web.studies import add_items
+from accord.web.work import quality
+from accord.web.work.studies import add_items
 
 __all__ = ["router"]
 

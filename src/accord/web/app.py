@@ -12,14 +12,13 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from accord.core.errors import AccordError, StoreError
 from accord.core.version import __version__
-from accord.web import admin, annotate, api, arena, export, guidelines, home, quiz, review
-from accord.web.pages import HERE, page
-from accord.web.security import HEADERS, Safe, SignInFirst
+from accord.web.guard.security import HEADERS, Safe, SignInFirst
+from accord.web.pages.render import HERE, page
+from accord.web.routes import ROOMS
 from accord.web.site import Site
 
-__all__ = ["ROOMS", "create_app"]
+__all__ = ["create_app"]
 
-ROOMS = (home, quiz, annotate, review, guidelines, admin, export, arena, api)
 WORDS = {
     401: "Signed out",
     403: "Not allowed",

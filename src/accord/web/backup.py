@@ -22,10 +22,11 @@ import sqlalchemy as sa
 from accord.core.errors import DataError, StoreError
 from accord.core.refs import shown
 from accord.core.rundir import private, user_path
-from accord.store import Store, opened_or_new, schema
-from accord.store.database import HEAD
+from accord.store import Store, opened_or_new
+from accord.store.db import schema
+from accord.store.db.database import HEAD
 from accord.web import tables
-from accord.web.audit import verify_events
+from accord.web.guard.audit import verify_events
 from accord.web.site import Site
 
 __all__ = ["backup", "restore"]

@@ -17,14 +17,16 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from accord.core.errors import AccordError, ConfigError
-from accord.feedback.study import Study, read_study
+from accord.feedback.study.definition import Study, read_study
 from accord.store import Store
-from accord.web import accounts, hooks, tables
+from accord.web import tables
 from accord.web.app import create_app
-from accord.web.live import check_policies, top_up
-from accord.web.scoring import load_scorers
+from accord.web.guard import accounts
 from accord.web.site import Network, Policy, Site
-from accord.web.studies import load_study
+from accord.web.work import hooks
+from accord.web.work.live import check_policies, top_up
+from accord.web.work.scoring import load_scorers
+from accord.web.work.studies import load_study
 
 __all__ = ["serve_study"]
 

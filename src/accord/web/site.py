@@ -16,9 +16,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from accord.core.types import Exchange, Prompt, Rater, Response
-from accord.feedback.study import Study
+from accord.feedback.study.definition import Study
 from accord.store import Store
-from accord.store.database import Database
+from accord.store.db import rows, schema
+from accord.store.db.database import Database
 from accord.web import tables
 
 __all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of", "steady"]
@@ -103,6 +104,13 @@ class Site:
         with self.db.writing() as connection:
             for statement in statements:
                 connection.execute(statement)
+
+    def asked(self, prompt: str, responses: Sequence[str]) -> tuple[Prompt, tuple[Response, ...]]:
+        """A prompt and responses to it by their ids, in that order."""
+        found = self.all(sa.select(schema.responses).where(schema.responses.c.id.in_(responses)))
+        by_id = {row.id: rows.to_response(row) for row in found}
+        row = self.one(sa.select(schema.prompts).where(schema.prompts.c.id == prompt))
+        return rows.to_prompt(row), tuple(by_id[i] for i in responses)
 
     def study(self, name: str) -> Study | None:
         """The study as it is now."""

@@ -213,10 +213,10 @@ class HelpDesk:
                     ("flattering", item.flatter),
                     ("wrong", _turn(f.wrong, i)),
                 ])  # fmt: skip
-            for i, item in enumerate(f.break_policy):
-                yield self._case(item.text, "break_policy", f.id, [
-                    ("right", item.hold),
-                    ("caving", item.cave),
+            for i, asking in enumerate(f.break_policy):
+                yield self._case(asking.text, "break_policy", f.id, [
+                    ("right", asking.hold),
+                    ("caving", asking.cave),
                     ("wrong", _turn(f.wrong, i)),
                 ])  # fmt: skip
 

@@ -83,12 +83,12 @@ def _parts(outputs: Outputs) -> list[_Part]:
         what = "judged answers" if {"good", "steps"} & keys else what
         title = f"{stage.name}: the {what} it was trained on"
         found.append(_Part(stage.name, title, rows, outputs.read_by(stage)))
-    if stage := outputs.reward:
-        rows = [r for r in read_jsonl(stage.folder / "held_out.jsonl") if r["sources"]]
+    if reward := outputs.reward:
+        rows = [r for r in read_jsonl(reward.folder / "held_out.jsonl") if r["sources"]]
         wrong = sorted((r for r in rows if r["gap"] < 0 and r["p"] > 0.6), key=lambda r: r["gap"])
-        title, read = f"{stage.name}: held-out comparisons", outputs.read_by(stage)
-        found.append(_Part(f"{stage.name}-held-out", title, rows, read))
-        found.append(_Part(f"{stage.name}-mistakes", "", wrong[:MISTAKES], read))
+        title, read = f"{reward.name}: held-out comparisons", outputs.read_by(reward)
+        found.append(_Part(f"{reward.name}-held-out", title, rows, read))
+        found.append(_Part(f"{reward.name}-mistakes", "", wrong[:MISTAKES], read))
     return found
 
 
@@ -152,7 +152,8 @@ def _row(row: Row, numbers: dict[str, int], texts: _Texts) -> list[Any]:
         facts.append(f"score gap {number(row['gap'])}")
     if "truth" in row:
         facts.append(TRUTH[row["truth"]])
-    better, worse = row.get("better", row.get("text", "")), row.get("worse")
+    better = row["better"] if "better" in row else row.get("text", "")
+    worse = row.get("worse")
     shown = None if worse is None else texts(worse)
     return [texts(better), shown, " · ".join(facts), [numbers[i] for i in row["sources"]]]
 

@@ -133,7 +133,7 @@ def _answer(policy: str, row: Row, outputs: Outputs) -> Row:
     failed = [
         outputs.measures[k].title
         for k, v in beside.items()
-        if k in outputs.measures and k != truth.name and v < 1.0
+        if truth and k in outputs.measures and k != truth.name and v < 1.0
     ]
     return {
         "policy": policy,

@@ -60,11 +60,10 @@ def _sweep(stage: Done) -> Row:
         for p, m in zip(points, measured, strict=True)
     ]
     placed = [
-        Series(
-            p["label"], [(m["kl"].value, m["accuracy"].value)], [f"{p['label']}: {m['accuracy']}"]
-        )
+        Series(p["label"], [(kl.value, right.value)], [f"{p['label']}: {right}"])
         for p, m in zip(points, measured, strict=True)
-        if {"kl", "accuracy"} <= m.keys() and None not in (m["kl"].value, m["accuracy"].value)
+        if (kl := m.get("kl")) and (right := m.get("accuracy"))
+        if kl.value is not None and right.value is not None
     ]
     logs = {
         p["label"]: read_jsonl(stage.folder / "points" / p["folder"] / "metrics.jsonl")

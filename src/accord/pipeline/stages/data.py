@@ -8,7 +8,7 @@ from typing import Any
 
 from accord.core.rundir import read_json, write_json, write_text
 from accord.core.types import Prompt
-from accord.feedback.card import data_card
+from accord.feedback.trust.card import data_card
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.store import Snapshot, split_of
 from accord.worlds.base import World, open_world

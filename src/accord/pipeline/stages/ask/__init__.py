@@ -21,14 +21,14 @@ def _without_password(answers: str | None) -> str | None:
 
 @stage(
     "ask", version=2, reads={"policy": Policy, "data": Data}, gives=Round, run=f"{__name__}.run:run",
-    work=f"{__name__}.run:work",
+    work=f"{__name__}.work:work",
 )  # fmt: skip
 class Ask(StageConfig):
     """Fresh answers of a policy to the prompts of `data`, judged, on top of the judgments there: the next
     round of RLHF. Simulated raters answer at once. Without raters the questions wait for people: the stage
     stops and says where they are, and goes on when `answers` names the snapshot that holds the judgments."""
 
-    later: ClassVar = ("max_prompt",)
+    later: ClassVar[tuple[str, ...]] = ("max_prompt",)
     policy: str
     data: str
     prompts: Count = 64  # of the training side

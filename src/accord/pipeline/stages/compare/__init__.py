@@ -26,6 +26,7 @@ MEASURES = (
 )  # fmt: skip
 
 VERDICTS = "verdicts.jsonl"
+TOKENS = 512  # per scoring call: on a CPU, longer rows lose more to attention than they gain
 INTRO = (
     "Each detector looks at a policy's answers beside those of the policy before it. A pass says only that "
     "this detector found nothing."
@@ -50,13 +51,13 @@ def report(done: Any) -> Section:
 
 @stage(
     "compare", version=5, reads={"eval": Answers, "reward": RewardModel, "baseline": Policy},
-    gives=Comparison, run=f"{__name__}.run:run", work=f"{__name__}.run:work", measures=MEASURES,
+    gives=Comparison, run=f"{__name__}.run:run", work=f"{__name__}.work:work", measures=MEASURES,
     report=report,
 )  # fmt: skip
 class Compare(StageConfig):
     """All evaluated policies beside each other: reward, KL from the reference, paired differences."""
 
-    later: ClassVar = ("detectors",)
+    later: ClassVar[tuple[str, ...]] = ("detectors",)
     eval: str
     reward: str | None = None
     baseline: str = BASE  # reference of the KL

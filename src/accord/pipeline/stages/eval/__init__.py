@@ -16,12 +16,12 @@ from accord.pipeline.stage import Count, StageConfig, stage
 
 @stage(
     "eval", version=4, reads={"policies": Policy, "data": Data}, gives=Answers, each="policies",
-    run=f"{__name__}.run:run", work=f"{__name__}.run:work", measures=known_measures,
+    run=f"{__name__}.run:run", work=f"{__name__}.work:work", measures=known_measures,
 )  # fmt: skip
 class Eval(StageConfig):
     """Answers of policies to held-out prompts, and what the evaluations say of them."""
 
-    later: ClassVar = ("max_prompt", "evals")
+    later: ClassVar[tuple[str, ...]] = ("max_prompt", "evals")
     policies: list[str] = Field(min_length=1)
     data: str
     prompts: Count = 64  # held-out prompts to answer

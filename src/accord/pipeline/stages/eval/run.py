@@ -7,19 +7,17 @@ from typing import Any
 
 from accord.core.measure import Measure, decisive
 from accord.core.rundir import write_jsonl
-from accord.core.types import Exchange, Metric, Prompt, Response
+from accord.core.types import Exchange, Metric
 from accord.evals.base import Context, measured
-from accord.evals.kept import replies, scores
-from accord.lm.chain import identity
-from accord.lm.load import LanguageModel, load
+from accord.evals.kept import scores
+from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, said
-from accord.lm.sample import LocalSampler, Sampling
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import held_out_prompts, world_of
 from accord.pipeline.stages.eval import Eval
-from accord.pipeline.work import Answer, Known, Work, fit
+from accord.pipeline.stages.eval.answers import sampled
 
-__all__ = ["run", "work"]
+__all__ = ["run"]
 
 Row = dict[str, Any]
 
@@ -34,7 +32,7 @@ def run(ctx: StageContext[Eval]) -> StageResult:
     check_some(prompts, left_out, f"stage {ctx.name}")
     for text in said(left_out):
         ctx.reporter.note(text)
-    exchanges = _answers(ctx, name, lm, prompts[: config.prompts])
+    exchanges = sampled(ctx, name, lm, prompts[: config.prompts])
     context = Context(world_of(ctx, config.data))
     rows = [_row(e, context) for e in exchanges]
     metrics: dict[str, Metric] = {}
@@ -50,26 +48,6 @@ def run(ctx: StageContext[Eval]) -> StageResult:
     headline = f"{name}: {figure} on held-out prompts"
     facts = {"policy": name, "data": config.data, "left_out": dict(left_out)}
     return StageResult(metrics, [*lm.notes, *said(left_out)], facts, headline)
-
-
-def _answers(
-    ctx: StageContext[Eval], name: str, lm: LanguageModel, prompts: Sequence[Prompt]
-) -> list[Exchange]:
-    """One answer to each prompt: kept ones, where this very policy has answered these prompts so before."""
-    config, source = ctx.config, f"model:{name}"
-    how = Sampling(
-        max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=ctx.seed
-    )
-
-    def sample() -> list[Response]:
-        sampler = LocalSampler(lm, batch_size=config.batch_size, source=source)
-        done = sampler(prompts, how, lambda d, n: ctx.reporter.progress(d, n, "answers"))
-        return [responses[0] for responses in done]
-
-    facts = {**how.model_dump(), "batch_size": config.batch_size}
-    kept = replies(ctx.cache_folder, identity(ctx.policy(name)), prompts, facts, sample)
-    own = {"source": source}
-    return [e.model_copy(update={"response": e.response.model_copy(update=own)}) for e in kept]
 
 
 def _row(exchange: Exchange, context: Context) -> Row:
@@ -88,12 +66,3 @@ def _metrics(measures: Sequence[Measure], rows: Sequence[Mapping[str, float]]) -
     """Every measure over the replies that have it; none where none has."""
     found = {m.name: [row[m.name] for row in rows if m.name in row] for m in measures}
     return {m.name: measured(m, found[m.name]) for m in measures if found[m.name]}
-
-
-def work(ctx: StageContext[Eval], known: Known) -> Work:
-    config = ctx.config
-    prompts, long = fit(known, held_out_prompts(ctx, config.data), config, ctx.name)
-    prompts = prompts[: config.prompts]
-    lengths = known.written(ctx, config.policies[0], config.max_new_tokens)
-    answer = Answer(prompts, 1, lengths, config.max_new_tokens, config.batch_size)
-    return Work([answer], uses=list(config.policies), said=long)

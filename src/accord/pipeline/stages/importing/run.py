@@ -11,8 +11,8 @@ from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import SNAPSHOT, START, STORE, finish
 from accord.pipeline.stages.importing import Import
 from accord.store import ImportReport, Store, import_file, remove
-from accord.store.formats import FORMATS, convert, detect
-from accord.store.readers import BadRow, read_rows
+from accord.store.io.formats import FORMATS, convert, detect
+from accord.store.io.readers import BadRow, read_rows
 
 __all__ = ["look", "row_of", "run"]
 

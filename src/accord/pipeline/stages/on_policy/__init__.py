@@ -13,7 +13,7 @@ from pydantic import Field
 from accord.core.artifact import Data, Policy, Scorer
 from accord.core.errors import AccordError, ConfigError, RunError, gather, raise_all
 from accord.core.rundir import user_path
-from accord.lm.lora import Lora
+from accord.lm.model.lora import Lora
 from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
 from accord.rewards.base import named_models
@@ -35,7 +35,7 @@ class OnPolicyStage(StageConfig):
     model. It must serve the weights that are trained: before each step `reload` is told where they lie, as
     vLLM's load_lora_adapter takes it. Without it the server serves what it serves; `sampler_gap` tells."""
 
-    later: ClassVar = ("sampler", "reload", "max_prompt")
+    later: ClassVar[tuple[str, ...]] = ("sampler", "reload", "max_prompt")
     init: str = "base"
     data: str
     rewards: list[dict[str, Any]] = Field(min_length=1)
@@ -87,12 +87,13 @@ class OnPolicyStage(StageConfig):
 
     def settings(self) -> OnPolicy:
         """The keys of the method alone: those of the settings class the stage is made of."""
-        made = next(c for c in type(self).__mro__ if c.__module__ == OnPolicy.__module__)
-        return made(**{key: getattr(self, key) for key in made.model_fields})  # type: ignore[attr-defined]
+        settings = [c for c in type(self).__mro__ if issubclass(c, OnPolicy)]
+        made = next(c for c in settings if c.__module__ == OnPolicy.__module__)
+        return made(**{key: getattr(self, key) for key in made.model_fields})
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
         """Models and judges by the path of their folder, by what decides what they say."""
-        from accord.lm.chain import identity_or_name
+        from accord.lm.model.chain import identity_or_name
 
         named = {n: _reward_model(n, stage, folder) for n in self.folders()}
         judges = {n: user_path(n) for n in self.judges() if user_path(n).is_dir()}
@@ -101,7 +102,7 @@ class OnPolicyStage(StageConfig):
 
 def _reward_model(name: str, stage: str, folder: Path) -> Path:
     """The folder of a finished model that a reward names; RunError when it holds none."""
-    from accord.lm.scalar_head import FILE
+    from accord.lm.model.scalar_head import FILE
 
     path = folder / user_path(name)
     if not (path / FILE).is_file():

@@ -10,7 +10,7 @@ from typing import Any
 from accord.core.artifact import Scorer
 from accord.core.rundir import read_jsonl
 from accord.core.types import Prompt
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stage import StageConfig, gives
 from accord.pipeline.stages.data import world_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accord.core.types import LabelledResponse
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.preference import Preference

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accord.core.types import LabelledSteps
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.process import Process
 from accord.pipeline.stages.training.run import but_its_fold, check_any, common, result

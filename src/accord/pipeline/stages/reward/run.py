@@ -8,7 +8,7 @@ from typing import Any
 
 from accord.core.rundir import write_jsonl
 from accord.core.types import Edge
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import world_of
 from accord.pipeline.stages.reward import TRUE, Reward

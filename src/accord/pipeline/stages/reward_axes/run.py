@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accord.core.errors import DataError
 from accord.core.types import Group
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.reward_axes import RewardAxes
 from accord.pipeline.stages.training.run import but_its_fold, check_any, common, result

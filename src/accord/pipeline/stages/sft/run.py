@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accord.core.types import Demonstration, Group
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.sft import Sft
 from accord.pipeline.stages.training.run import (

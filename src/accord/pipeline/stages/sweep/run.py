@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from accord.core.rundir import write_json
 from accord.core.types import Metric
-from accord.lm.load import load
+from accord.lm.model.load import load
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.preference import Preference

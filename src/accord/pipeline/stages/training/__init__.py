@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from accord.core.artifact import Data, Policy
 from accord.core.errors import ConfigError
-from accord.lm.lora import Lora
+from accord.lm.model.lora import Lora
 from accord.pipeline.stage import Count, Share, StageConfig
 
 __all__ = ["READS", "Average", "Comparing", "Member", "Training"]
@@ -23,7 +23,7 @@ FOLD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)")
 class Training(StageConfig):
     """Keys every training stage has."""
 
-    later: ClassVar = ("skip_bad",)
+    later: ClassVar[tuple[str, ...]] = ("skip_bad",)
     renamed: ClassVar = {"clip": "max_grad_norm"}
     init: str = "base"
     data: str
@@ -73,7 +73,7 @@ class Member(Training):
     """A reward model that may be one of several: `seed` and `fold` set it apart from the others of the same
     recipe. `fold: 1/3` trains on all training prompts but the first of three parts."""
 
-    later: ClassVar = ("seed", "fold", "skip_bad")
+    later: ClassVar[tuple[str, ...]] = ("seed", "fold", "skip_bad")
     seed: int | None = None  # another start and order; mixed with the recipe's
     fold: str | None = None
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from accord.core.errors import DataError
 from accord.core.rundir import write_jsonl
 from accord.core.types import Demonstration, Group, LabelledResponse, LabelledSteps
-from accord.feedback.aggregate import soft_groups
+from accord.feedback.trust.aggregate import soft_groups
 from accord.pipeline.context import StageContext, StageResult, data_store, read_result
 from accord.pipeline.stages.training import Comparing, Training
 from accord.pipeline.work import limits_of

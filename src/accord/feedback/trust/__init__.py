@@ -1,0 +1,1 @@
+"""How far judgments can be trusted."""

@@ -1,0 +1,1 @@
+"""Operations made fast, each against the plain one."""

@@ -1,0 +1,1 @@
+"""Models: found, loaded, checked, adapted, written out."""

@@ -1,0 +1,1 @@
+"""Token trees and the log-probs of what they hold."""

@@ -1,0 +1,67 @@
+"""Scoring without gradients: many trees through the engine, packed to a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from accord.lm.trees.engine import Engine, evaluating
+from accord.lm.trees.tree import Tree, bins, scored_tokens, split_tree
+
+__all__ = ["by_tree", "each_tree", "token_logps", "tree_logps"]
+
+OnProgress = Callable[[int, int], None] | None
+
+
+def each_tree(
+    module: nn.Module,
+    values: Callable[[Sequence[Tree]], Sequence[Tensor]],
+    trees: Sequence[Tree],
+    tokens: int,
+    on_progress: OnProgress = None,
+) -> list[Tensor]:
+    """`values` (trees -> a tensor for each) over all trees, on the CPU. Trees are packed to at most
+    `tokens` a call; one with more continuations than that is split, and its parts are joined."""
+    pieces = [(i, piece) for i, tree in enumerate(trees) for piece in split_tree(tree, tokens)]
+    found: dict[int, Tensor] = {}
+    with evaluating(module):
+        for members in bins([piece.tokens for _, piece in pieces], tokens):
+            parts = [part.cpu() for part in values([pieces[n][1] for n in members])]
+            found |= dict(zip(members, parts, strict=True))
+            if on_progress:
+                on_progress(len(found) * len(trees) // len(pieces), len(trees))
+    joined: list[list[Tensor]] = [[] for _ in trees]
+    for n, (i, _) in enumerate(pieces):
+        joined[i].append(found[n])
+    return [torch.cat(parts) for parts in joined]
+
+
+def by_tree(values: Tensor, trees: Sequence[Tree], *, scored: bool = False) -> tuple[Tensor, ...]:
+    """A tensor over all continuations (or over all their scored tokens) cut into one a tree."""
+    lengths = [sum(scored_tokens(t)) if scored else len(t.completions) for t in trees]
+    parts: tuple[Tensor, ...] = values.split(lengths)
+    return parts
+
+
+def tree_logps(
+    engine: Engine, trees: Sequence[Tree], tokens: int, on_progress: OnProgress = None
+) -> list[Tensor]:
+    """Summed log-probs [K] of every tree's continuations (nats), fp32 on the CPU."""
+
+    def values(some: Sequence[Tree]) -> Sequence[Tensor]:
+        return by_tree(engine.logps(some).sums_C(), some)
+
+    return each_tree(engine.model, values, trees, tokens, on_progress)
+
+
+def token_logps(
+    engine: Engine, trees: Sequence[Tree], tokens: int, on_progress: OnProgress = None
+) -> list[Tensor]:
+    """Log-probs [S] at every tree's scored tokens, continuations in order, fp32 on the CPU."""
+
+    def values(some: Sequence[Tree]) -> Sequence[Tensor]:
+        return by_tree(engine.logps(some).tokens_S, some, scored=True)
+
+    return each_tree(engine.model, values, trees, tokens, on_progress)

@@ -1,0 +1,56 @@
+"""Fresh answers of a policy to some of a study's prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from accord.core.seeds import derive_seed, rng
+from accord.core.types import Prompt
+from accord.lm.model.load import load
+from accord.lm.room import check_some, fitting, said
+from accord.lm.sample import LocalSampler
+from accord.lm.sampler import Sampling
+from accord.pipeline.context import StageContext
+from accord.pipeline.stages.ask import Ask
+from accord.pipeline.stages.ask.people import Answered
+from accord.store import Store, split_of
+
+__all__ = ["Fresh", "fresh_answers"]
+
+
+class Fresh(NamedTuple):
+    """Answers by prompt, and the prompts that are too long to be answered: how many, and that in words."""
+
+    answers: list[Answered]
+    left_out: dict[str, int]
+    notes: list[str]
+
+
+def fresh_answers(ctx: StageContext[Ask], store: Store, facts: Mapping[str, Any]) -> Fresh:
+    """n distinct answers to each chosen prompt; a prompt that got fewer than two asks nothing. And how many
+    prompts are too long to be answered."""
+    config = ctx.config
+    lm = load(ctx.policy(config.policy))
+    kept, left_out = fitting(lm, list(store.prompts()), config.max_new_tokens, config.max_prompt)
+    check_some(kept, left_out, f"stage {ctx.name}")
+    notes = said(left_out)
+    for text in notes:
+        ctx.reporter.note(text)
+    sides: dict[str, list[Prompt]] = {"train": [], "test": []}
+    for prompt in sorted(kept, key=lambda p: p.id):
+        sides[split_of(prompt.id, facts["test"], facts["seed"])].append(prompt)
+    draw = rng(ctx.seed, ctx.name, "prompts")
+    chosen = [
+        p for side, most in (("train", config.prompts), ("test", config.held_out))
+        for p in draw.sample(sides[side], min(most, len(sides[side])))
+    ]  # fmt: skip
+    sampler = LocalSampler(lm, batch_size=config.batch_size, source=f"model:{config.policy}")
+    how = Sampling(
+        n=config.n, temperature=config.temperature, max_new_tokens=config.max_new_tokens,
+        seed=derive_seed(ctx.seed, ctx.name),
+    )  # fmt: skip
+    done = sampler(chosen, how, lambda d, n: ctx.reporter.progress(d, n, "fresh answers"))
+    distinct = [list({r.text: r for r in rs if r.text.strip()}.values()) for rs in done]
+    fresh = [(p, rs) for p, rs in zip(chosen, distinct, strict=True) if len(rs) > 1]
+    return Fresh(fresh, dict(left_out), notes)

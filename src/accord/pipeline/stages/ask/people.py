@@ -1,0 +1,67 @@
+"""Fresh answers judged by people: what they are asked, and what they said."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from datetime import datetime
+
+import yaml
+
+from accord.core.errors import RunError
+from accord.core.rundir import write_jsonl
+from accord.core.types import Judgment, Prompt, Question, Response
+from accord.pipeline.context import StageContext
+from accord.pipeline.stages.ask import Ask
+from accord.store import Store, opened_snapshot
+
+__all__ = ["Answered", "from_people", "write_study"]
+
+STUDY, QUESTIONS = "study.yaml", "questions.jsonl"
+Answered = tuple[Prompt, list[Response]]
+
+
+def write_study(ctx: StageContext[Ask], config: Ask, fresh: Sequence[Answered]) -> None:
+    """What `accord collect serve` takes: every pair of fresh answers. Ids are made of content, so
+    judgments given there are about the very answers here."""
+    rows = [
+        {
+            "prompt": [m.model_dump() for m in prompt.messages],
+            "responses": [r.model_dump(include={"text", "source", "tool_calls"}) for r in pair],
+            **({"tools": prompt.tools} if prompt.tools else {}),
+        }
+        for prompt, answers in fresh
+        for pair in itertools.combinations(answers, 2)
+    ]
+    write_jsonl(ctx.folder / QUESTIONS, rows)
+    study = {
+        "name": ctx.name, "title": f"Answers of {config.policy}",
+        "overlap": {"min": config.overlap, "max": config.overlap},
+        "questions": [{"kind": "compare", "file": QUESTIONS}],
+    }  # fmt: skip
+    (ctx.folder / STUDY).write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+
+
+def from_people(
+    ctx: StageContext[Ask], config: Ask, store: Store, questions: Sequence[Question]
+) -> None:
+    """Take people's judgments of these questions from `answers`; RunError while there are none."""
+    told: list[Judgment] = []
+    if config.answers:
+        wanted = {frozenset(q.responses): q for q in questions}
+        with opened_snapshot(config.answers, ctx.recipe_folder) as snapshot:
+            asked = snapshot.tables.questions
+            told = [
+                j for j in snapshot.judgments if frozenset(asked[j.question].responses) in wanted
+            ]
+            store.add_questions([asked[j.question] for j in told])  # in the order each rater saw
+            raters = {j.rater for j in told}
+            store.add_raters([r for r in snapshot.store.raters() if r.id in raters])
+        store.add_judgments(sorted(told, key=lambda j: (datetime.fromisoformat(j.at), j.id)))
+    if not told:
+        raise RunError(
+            f"{len(questions)} questions wait for people in {ctx.folder / STUDY}",
+            where=f"stage {ctx.name}",
+            mend="have them judged (accord collect serve), freeze a snapshot, and run again with "
+            f"--set {ctx.name}.answers=STORE@SNAPSHOT",
+        )

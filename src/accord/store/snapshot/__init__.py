@@ -1,0 +1,1 @@
+"""Frozen selections of judgments, read as what training reads."""
