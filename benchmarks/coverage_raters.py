@@ -1,4 +1,4 @@
-"""Worlds of benchmarks.coverage with raters in them: their model, what pages show, what labels are worth.
+"""Worlds of benchmarks.coverage with raters in them: their model, what is seen of them, and labels.
 
 Legend: K prompts, units or questions of a world.
 """
@@ -6,7 +6,6 @@ Legend: K prompts, units or questions of a world.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
 
 import numpy as np
 from scipy.special import expit
@@ -16,14 +15,13 @@ from accord.feedback.trust.aggregate import flip_rate, majority_noise
 from accord.feedback.trust.observed import _median as median_of
 from accord.stats.agreement import agreement_by_difficulty, percent_agreement
 from accord.stats.dawid_skene import dawid_skene
+from accord.stats.intervals import cluster_mean
 from accord.stats.raters import Skills, rater_skills, reliability_of
-from accord.web.work import quality
 
 __all__ = ["RATERS"]
 
 Draw = np.random.Generator
 World = Callable[[int, Draw], Iterable[tuple[Metric, float]]]  # K -> figures and their truths
-JUDGED = SimpleNamespace(answer=SimpleNamespace(kind="rating"))
 # pairs agree with probability a, 0.905 of easy and 0.58 of hard ones: E a²/E a and E a(1-a)/E(1-a)
 DIFFICULTY = (0.7782, 0.6400)
 MAJORITY = 0.1335  # of a million pairs
@@ -83,32 +81,15 @@ def noisy(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
     yield majority_noise(y.mean(1), np.repeat(np.arange(k), 2), fit, 0.95), MAJORITY
 
 
-def web(figure: str) -> World:
-    """The pages' tables: three raters' ratings 1 to 3 on K questions, right in 0.8."""
-
-    def said(k: int, draw: Draw) -> np.ndarray:
-        truth = draw.choice(3, k, p=[0.5, 0.3, 0.2])[:, None]
-        return np.where(draw.random((k, 3)) < 0.8, truth, draw.integers(0, 3, (k, 3))) + 1.0
-
-    def found(x: np.ndarray) -> Metric:
-        given = [
-            SimpleNamespace(
-                question=str(q), rater=str(r), kind="rate", said={"help": str(v)}, gold=False,
-                right=v == x[q, 0], seconds=None, judgment=JUDGED,
-            )
-            for q, row in enumerate(x) for r, v in enumerate(row)
-        ]  # fmt: skip
-        if figure == "rater":
-            others = {str(q): given[3 * q : 3 * q + 3] for q in range(len(x))}
-            return quality._rater("1", given, others, 0)["agreement"]
-        return quality._row("rate", given, "help")[figure]
-
-    truth = float(found(said(20_000, np.random.default_rng(0))).value or 0.0)
-
-    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
-        yield found(said(k, draw)), truth
-
-    return world
+def with_others(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+    """A rater's agreement with two others on three values, one or two things a prompt: of each thing the
+    share of the others who say the same (feedback.trust.observed)."""
+    own = np.repeat(np.arange(k), draw.integers(1, 3, k))
+    truth = draw.choice(3, len(own), p=[0.5, 0.3, 0.2])[:, None]
+    given = np.where(draw.random((len(own), 3)) < 0.8, truth, draw.integers(0, 3, (len(own), 3)))
+    same = (given[:, 1:] == given[:, :1]).mean(1)
+    # both know it, or one guesses it, or two guess alike: 0.64 + 0.32/3 + 0.04/3
+    yield cluster_mean(same, own.tolist(), share=True), 0.64 + 0.36 / 3
 
 
 def difficulty(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
@@ -140,7 +121,5 @@ RATERS: dict[str, World] = {
     "noise of a vote": errors,
     "agreement on easy and hard units, 4 raters": difficulty,
     "median of seconds": medians,
-    "page: percent agreement": web("percent"),
-    "page: α of ratings": web("alpha"),
-    "page: a rater's agreement with others": web("rater"),
+    "a rater's agreement with others": with_others,
 }

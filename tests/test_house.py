@@ -129,6 +129,23 @@ def test_sizes(path: Path) -> None:
             assert lines <= FUNCTION_LINES, f"{node.name} has {lines} lines"
 
 
+def test_names_of_what_is_measured_are_one_thing_s() -> None:
+    """No two modules of stats and feedback (and what they stand on) give the same name to two things."""
+    found: dict[str, list[str]] = {}
+    for path in FILES:
+        if layer(path) in ("core", "stats", "feedback"):
+            for node in ast.parse(path.read_text()).body:
+                name = getattr(node, "name", None)
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    name = node.targets[0].id
+                if (
+                    name
+                    and f'"{name}"' in path.read_text().partition("__all__ = ")[2].partition("]")[0]
+                ):
+                    found.setdefault(name, []).append(str(path.relative_to(HOUSE)))
+    assert {n: at for n, at in found.items() if len(at) > 1} == {}
+
+
 @pytest.mark.parametrize("module", ["accord", "accord.cli", "accord.pipeline.recipe"])
 def test_imports_stay_light(module: str) -> None:
     assert _loaded([module], HEAVY) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,19 @@ from typing import Any
 import pytest
 
 from accord.core.errors import ConfigError, DataError, StoreError
-from accord.core.types import Judgment, Preference, Ranking, Rater, Rating, Thumb
+from accord.core.types import (
+    Judgment,
+    Preference,
+    Prompt,
+    Question,
+    Ranking,
+    Rater,
+    Rating,
+    Response,
+    Thumb,
+)
 from accord.feedback.trust.ballots import ballots, style_of
-from accord.feedback.trust.gold import GoldAnswer, gold_shares, read_gold
+from accord.feedback.trust.gold_questions import GoldAnswer, gold_shares, read_gold_questions
 from accord.feedback.trust.quality import quarantine, rater_reports, reweight
 from accord.store import Snapshot, Store
 from tests.feedback.study import START, simulate
@@ -177,6 +189,7 @@ def test_a_taste_for_lists_is_named(store: Store) -> None:
     lister = reports["lister"].style["lists"]
     # the lister gives 1 where the others give 1/2: +1/2. They give 1/2 where 2/3: -1/6, the median
     assert lister.value == pytest.approx(1 / 2 + 1 / 6)
+    assert lister.low < 1 / 2 < lister.value < lister.high  # with the median and without
     assert reports["x"].style["lists"].value == pytest.approx(0.0)
     assert "prefers lists" in reports["lister"].concerns
     assert reports["lister"].style["bold"].note == "fewer than 20 pairs that differ in it"
@@ -195,6 +208,31 @@ def test_few_prompts_raise_no_concern(store: Store) -> None:
     ask_left = [ask("compare", A, B), ask("compare", B, A), ask("compare", A, C)]
     judged = [says(r, q, Preference(better=0)) for q in ask_left for r in (ANNA, BEN)]
     assert all(not r.concerns for r in rater_reports(three(store, *judged, questions=ask_left[2:])))
+
+
+def test_other_prompts_do_not_make_comparisons_on_few_prompts_many(store: Store) -> None:
+    """Twelve prompts of thumbs and three of 28 comparisons each, of which all but some go to the left."""
+    store.add_raters([ANNA, BEN])
+    questions, said, draw = [], [], random.Random(2)
+    for n in range(15):
+        prompt = Prompt.user(f"question {n}")
+        shown = [Response(text=f"answer {n} {i} " + "word " * i) for i in range(8)]
+        store.add_prompts([prompt])
+        store.add_responses(prompt, shown)
+        ids = [r.id_for(prompt) for r in shown]
+        pairs = list(itertools.combinations(ids, 2)) if n < 3 else [(ids[0],)]
+        for at in pairs:
+            kind = "compare" if n < 3 else "thumb"
+            asked = Question(prompt=prompt.id, responses=tuple(draw.sample(at, len(at))), kind=kind)
+            questions.append(asked)
+            for rater in (ANNA, BEN):
+                left = Preference(better=int(draw.random() < 0.1))
+                said.append(says(rater, asked, left if n < 3 else Thumb(up=True)))
+    store.add_questions(questions)
+    store.add_judgments(said)
+    reports = rater_reports(Snapshot.now(store))
+    assert all(r.left.value > 0.8 for r in reports)
+    assert [r.concerns for r in reports] == [(), ()]
 
 
 def test_gold_by_hand(store: Store) -> None:
@@ -233,7 +271,7 @@ def test_gold_by_hand(store: Store) -> None:
 def test_gold_is_read_from_a_file_that_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "gold.yaml"
     file.write_text("q1: {better: r1}\nq2: {scores: {help: [4, 5]}}\n")
-    assert read_gold(file)["q2"].scores == {"help": [4, 5]}
+    assert read_gold_questions(file)["q2"].scores == {"help": [4, 5]}
     for text, said in (
         (
             "q1: {better: r1}\nq2: {best: r1}\n",
@@ -244,7 +282,7 @@ def test_gold_is_read_from_a_file_that_is_checked(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=said):
-            read_gold(file)
+            read_gold_questions(file)
 
 
 def test_a_quarantine_deletes_nothing_and_says_why(store: Store) -> None:

@@ -101,14 +101,14 @@ def test_calibrated_predictions_have_a_small_error() -> None:
 
 
 def test_correlation_by_hand() -> None:
-    """r of (1,2,3,4,5) and (2,1,4,3,5) is 0.8; Fisher: tanh(atanh 0.8 -+ 1.96/sqrt 2)."""
+    """r of (1,2,3,4,5) and (2,1,4,3,5) is 0.8; tanh(atanh 0.8 -+ 4.30/sqrt 2), by t with 2."""
     found = correlation([1, 2, 3, 4, 5], [2, 1, 4, 3, 5])
     assert found.value == pytest.approx(0.8)
     assert found.low == pytest.approx(
-        math.tanh(math.atanh(0.8) - 1.959964 / math.sqrt(2)), abs=1e-6
+        math.tanh(math.atanh(0.8) - 4.302653 / math.sqrt(2)), abs=1e-6
     )
     assert found.high == pytest.approx(
-        math.tanh(math.atanh(0.8) + 1.959964 / math.sqrt(2)), abs=1e-6
+        math.tanh(math.atanh(0.8) + 4.302653 / math.sqrt(2)), abs=1e-6
     )
     assert correlation([1, 2, 3, 4], [2, 4, 6, 8]).value == pytest.approx(1.0)
     assert correlation([1, 1, 1, 1], [2, 4, 6, 8]).value is None

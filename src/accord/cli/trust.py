@@ -14,7 +14,7 @@ from rich.table import Table
 from accord.core.errors import ConfigError
 from accord.core.refs import StoreRef, hidden
 from accord.core.types import Metric
-from accord.feedback.trust.gold import read_gold
+from accord.feedback.trust.gold_questions import read_gold_questions
 from accord.feedback.trust.quality import RaterReport, quarantine, reweight
 from accord.feedback.trust.reliability import Agreement
 from accord.feedback.trust.report import TrustReport, trust_report
@@ -50,7 +50,7 @@ def show_trust(
             _decide(console, snapshot, list(without), weigh, because, name, hidden(ref.where))
             return
         report = trust_report(
-            snapshot, read_gold(gold) if gold else None, ties=ties, style=style
+            snapshot, read_gold_questions(gold) if gold else None, ties=ties, style=style
         )  # fmt: skip
     if json:
         print(report.model_dump_json(indent=2))

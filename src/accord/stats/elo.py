@@ -85,6 +85,13 @@ def elo(
     # of so few draws the usual quantiles hold less than `level` (Hyndman & Fan 1996, type 6)
     ends = [0.5 - level / 2, 0.5 + level / 2]
     low_N, high_N = np.quantile(spread_BN, ends, axis=0, method="weibull")
+    if (
+        theta_BN is not None
+    ):  # who won or lost nearly all may be off by more than likely strengths differ
+        won_BC = (generator.random(outcome_BC.shape) < outcome_BC).astype(float)
+        chance_BN = play(a[drawn], b[drawn], won_BC, items, k=k) - spread_BN
+        below_N, above_N = np.quantile(chance_BN, ends, axis=0, method="weibull")
+        low_N, high_N = np.minimum(low_N, value_N - above_N), np.maximum(high_N, value_N - below_N)
     return [
         Metric(
             value=float(value_N[i]),

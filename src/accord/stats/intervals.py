@@ -191,7 +191,8 @@ def paired_difference(
 def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) -> Metric:
     """Pearson's r with Fisher's z interval (Fisher 1921), which is for normal values and holds skewed ones'
     as seldom as 0.73: from 8 values on it is no narrower than the jackknife's, with degrees of freedom by its
-    own kurtosis. Undefined for a constant side."""
+    own kurtosis; with fewer, which can't show their tail, it is by t with n - 3: wide for normal values.
+    Undefined for a constant side."""
     n = len(x)
     a, b = _finite(x), _finite(y)
     if n < 4 or a.std() == 0 or b.std() == 0:
@@ -200,7 +201,7 @@ def correlation(x: Sequence[float], y: Sequence[float], *, level: float = 0.95) 
     r = float(np.clip(np.corrcoef(a, b)[0, 1], -1.0, 1.0))
     if abs(r) == 1.0:
         return Metric(value=r, low=r, high=r, n=n, level=level, method="fisher z")
-    half = quantile(level) / math.sqrt(n - 3)
+    half = quantile(level, n - 3 if n < JACKKNIFED else math.inf) / math.sqrt(n - 3)
     if n >= JACKKNIFED:
         half = max(half, _jackknifed(a, b, math.atanh(r), level))
     low, high = (math.tanh(math.atanh(r) + h) for h in (-half, half))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
-from accord.stats.outcomes import OUTCOMES, Outcome, Ties
+from accord.stats.outcomes import OUTCOMES, Outcome, TieModel
 from accord.stats.resampling import Floats
 
 __all__ = ["Problem", "centred", "maximise"]
@@ -29,7 +29,7 @@ class Problem:
     loss: Floats
     tie: Floats
     n_items: int
-    ties: Ties
+    ties: TieModel
     ridge: float
     component_N: NDArray[np.int64]
     lowest_tau: float

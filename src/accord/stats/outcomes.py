@@ -18,9 +18,9 @@ from scipy.special import expit, log_expit
 
 from accord.stats.resampling import Floats
 
-__all__ = ["OUTCOMES", "Outcome", "Ties", "tie_range"]
+__all__ = ["OUTCOMES", "Outcome", "TieModel", "tie_range"]
 
-Ties = Literal["half", "davidson", "rao_kupper"]
+TieModel = Literal["half", "davidson", "rao_kupper"]
 
 
 class Outcome(NamedTuple):
@@ -70,13 +70,13 @@ def _rao_kupper(eta: Floats, tau: float, win: Floats, loss: Floats, tie: Floats)
     )
 
 
-OUTCOMES: dict[Ties, Callable[[Floats, float, Floats, Floats, Floats], Outcome]] = {
+OUTCOMES: dict[TieModel, Callable[[Floats, float, Floats, Floats, Floats], Outcome]] = {
     "half": _half,
     "davidson": _davidson,
     "rao_kupper": _rao_kupper,
 }
 
 
-def tie_range(ties: Ties) -> float:
+def tie_range(ties: TieModel) -> float:
     """What τ must stay above."""
     return 0.0 if ties == "rao_kupper" else -np.inf

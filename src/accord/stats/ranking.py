@@ -25,7 +25,7 @@ from scipy.sparse import csgraph
 from accord.core.errors import DataError
 from accord.core.types import Metric
 from accord.stats.newton import Problem, maximise
-from accord.stats.outcomes import Ties, tie_range
+from accord.stats.outcomes import TieModel, tie_range
 from accord.stats.posterior import draws
 from accord.stats.resampling import Floats, quantile
 from accord.stats.spread import Spread, covariances
@@ -154,7 +154,7 @@ def bradley_terry(
     weight: ArrayLike | None = None,
     covariates: ArrayLike | None = None,
     clusters: Sequence[Any] | None = None,
-    ties: Ties = "half",
+    ties: TieModel = "half",
     ridge: float = 0.0,
     level: float = 0.95,
 ) -> Strengths:
@@ -319,7 +319,7 @@ def _problem(
     items: int,
     scale_F: Floats,
     cluster_C: Ints | None,
-    ties: Ties,
+    ties: TieModel,
     ridge: float,
     component_N: Ints,
 ) -> tuple[Problem, Ints | None]:

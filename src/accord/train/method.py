@@ -23,7 +23,7 @@ from pydantic import model_validator
 
 from accord.core.errors import ConfigError
 from accord.core.plugins import load_installed, registers
-from accord.train.settings import Average, OnPolicy, Ratio, Several
+from accord.train.settings import OnPolicy, Ratio, Several, TokenAverage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,15 @@ if TYPE_CHECKING:
     from accord.train.optimise import Objective
 
 __all__ = [
-    "Advantages", "Average", "Method", "Ratio", "Several", "Surrogate", "each_method", "method", "methods",
+    "Advantages",
+    "Method",
+    "Ratio",
+    "Several",
+    "Surrogate",
+    "TokenAverage",
+    "each_method",
+    "method",
+    "methods",
 ]  # fmt: skip
 
 
@@ -55,7 +63,7 @@ class Surrogate:
     kl: β times k2 is part of the loss instead of the reward."""
 
     loss: Callable[[Tensor, Tensor, Tensor], Tensor]
-    average: Average = "token"
+    average: TokenAverage = "token"
     ratio: Ratio = "token"
     kl: bool = False
 

@@ -9,12 +9,12 @@ from pydantic import Field, model_validator
 from accord.core.config import Strict
 from accord.core.registry import NonNegative, Positive
 
-__all__ = ["Average", "Kl", "MissingEos", "OnPolicy", "Optimise", "Ratio", "Several"]
+__all__ = ["Kl", "MissingEos", "OnPolicy", "Optimise", "Ratio", "Several", "TokenAverage"]
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
-Average = Literal["token", "sequence", "sum", "constant"]
+TokenAverage = Literal["token", "sequence", "sum", "constant"]
 Ratio = Literal["token", "sequence"]
 
 

@@ -43,7 +43,7 @@ __all__ = [
     "Rate",
     "Steps",
     "Study",
-    "Thumb",
+    "Thumbs",
     "Write",
     "check_item",
     "read_items",
@@ -201,7 +201,7 @@ class Rank(_Asked):
     ties: bool = True
 
 
-class Thumb(_Asked):
+class Thumbs(_Asked):
     """Up or down."""
 
     kind: Literal["thumb"]
@@ -221,7 +221,7 @@ class Write(_Asked):
     """Shortest text that is taken, in characters."""
 
 
-Ask = Annotated[Compare | Rate | Rank | Thumb | Steps | Write, Field(discriminator="kind")]
+Ask = Annotated[Compare | Rate | Rank | Thumbs | Steps | Write, Field(discriminator="kind")]
 COUNTS = {  # responses a question of each kind shows
     "compare": (2, 2), "rate": (1, 1), "rank": (2, MOST_RESPONSES), "thumb": (1, 1),
     "steps": (1, 1), "write": (0, 1),

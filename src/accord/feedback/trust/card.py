@@ -1,5 +1,5 @@
 """The data card: what is in a store or snapshot, who said it, and how far they agree. Counts are the store's,
-figures those of feedback.reliability and feedback.observed."""
+figures those of feedback.trust.reliability and feedback.trust.observed."""
 
 from __future__ import annotations
 

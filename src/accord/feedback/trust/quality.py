@@ -2,7 +2,7 @@
 
 Every figure is a Metric with its interval. Comparisons with *the other raters on the same pairs* need no
 truth and no model: a pair is as hard, and its responses as long, for all who judged it. What is seen without
-a model (agreement, left, longer, consistency, seconds) is of feedback.observed.
+a model (agreement, left, longer, consistency, seconds) is of feedback.trust.observed.
 
     reliability   sides with the better response of a random pair   (stats.raters)
     right         of thumbs, step labels and ratings: how often it says the true one  (stats.dawid_skene)
@@ -29,9 +29,9 @@ import numpy as np
 from scipy import stats
 
 from accord.core.errors import DataError
-from accord.core.types import Judgment, Metric, Question
+from accord.core.types import Metric
 from accord.feedback.trust.ballots import STYLES, Ballots, ballots
-from accord.feedback.trust.gold import Gold, gold_shares
+from accord.feedback.trust.gold_questions import GoldQuestions, gold_shares
 from accord.feedback.trust.observed import Observed, observed
 from accord.feedback.trust.reliability import Answered, answered
 from accord.stats.dawid_skene import dawid_skene
@@ -89,7 +89,7 @@ def fit_skills(cast: Ballots, *, level: float = 0.95) -> Skills | None:
 
 def rater_reports(
     snapshot: Snapshot,
-    gold: Gold | None = None,
+    gold: GoldQuestions | None = None,
     *,
     cast: Ballots | None = None,
     skills: Skills | None = None,
@@ -100,10 +100,7 @@ def rater_reports(
     skills = skills or fit_skills(cast, level=level)
     shares = gold_shares(snapshot, gold or {}, level=level)
     right = _right(snapshot, level)
-    own: dict[str, list[Judgment]] = defaultdict(list)
-    for j in snapshot.judgments:
-        own[j.rater].append(j)
-    questions = snapshot.tables.questions
+    met = _prompts(snapshot, cast)
 
     def reports(
         shares: Mapping[str, Metric], fit: Skills | None, level: float
@@ -116,29 +113,35 @@ def rater_reports(
         ])  # fmt: skip
 
     made = reports(shares, skills, level)
-    prompts = {r.name: _prompts(own[r.id], questions) for r in cast.raters if r.id in own}
-    tests = sum(
-        prompts[r.name] >= LEAST and metric.low is not None
-        for r in made
-        for metric, *_ in _questions(r)
-    )
+    asked = [_questions(r, *n) for r, n in zip(made, met, strict=True)]
+    tests = sum(metric.low is not None for questions in asked for metric, *_ in questions)
     if tests:  # what is clear at 95% over all tests of all raters together (Bonferroni)
         one = 1 - 0.05 / tests
         fit = skills and replace(skills, level=one)
         strict = reports(gold_shares(snapshot, gold or {}, level=one), fit, one)
         made = [
-            r.model_copy(update={"concerns": _concerns(wide)}) if prompts[r.name] >= LEAST else r
-            for r, wide in zip(made, strict, strict=True)
+            r.model_copy(update={"concerns": _concerns(_questions(wide, *n))})
+            for r, wide, n in zip(made, strict, met, strict=True)
         ]
     return sorted(made, key=lambda r: -(r.reliability.value or -1.0))
 
 
-def _prompts(own: Sequence[Judgment], questions: Mapping[str, Question]) -> int:
-    return len({questions[j.question].prompt for j in own})
+def _prompts(snapshot: Snapshot, cast: Ballots) -> list[tuple[int, int]]:
+    """Of each rater with a judgment, in the order of `cast`: prompts it judged, and with comparisons."""
+    questions = snapshot.tables.questions
+    met: dict[str, set[str]] = defaultdict(set)
+    for j in snapshot.judgments:
+        met[j.rater].add(questions[j.question].prompt)
+    return [
+        (len(met[r.id]), len(np.unique(cast.prompt_R[cast.rater_R == number])))
+        for number, r in enumerate(cast.raters)
+        if r.id in met
+    ]
 
 
 def _recentred(reports: Sequence[RaterReport]) -> list[RaterReport]:
-    """Tastes for style less the median rater's, where three or more are known."""
+    """Tastes for style less the median rater's, where three or more are known. The interval holds that with
+    and without: the median is as uncertain as a figure of its own, and a concern needs both."""
     middle = {}
     for name in STYLES:
         values = [v for r in reports if (v := r.style[name].value) is not None]
@@ -150,8 +153,10 @@ def _recentred(reports: Sequence[RaterReport]) -> list[RaterReport]:
 
 
 def _less(metric: Metric, by: float) -> Metric:
-    moved = {k: v - by for k in ("value", "low", "high") if (v := getattr(metric, k)) is not None}
-    return metric.model_copy(update=moved)
+    if metric.value is None or metric.low is None or metric.high is None:
+        return metric
+    moved = {"low": metric.low - max(by, 0.0), "high": metric.high - min(by, 0.0)}
+    return metric.model_copy(update={"value": metric.value - by, **moved})
 
 
 def _report(
@@ -254,9 +259,13 @@ def _enough(n: int, of: str, level: float) -> Metric | None:
     return Metric(value=None, n=n, level=level, note=f"fewer than {FEW} {of}")
 
 
-def _questions(r: RaterReport) -> list[tuple[Metric, float, str, str]]:
-    """What is asked of a rater: the figure, what it should be, and what it means to be above or below."""
-    return [
+Asked = tuple[Metric, float, str, str]
+
+
+def _questions(r: RaterReport, prompts: int, compared: int) -> list[Asked]:
+    """What is asked of a rater of enough prompts, and of enough with comparisons: the figure, what it should
+    be, and what it means to be above or below."""
+    of_comparisons = [
         (r.left, 0.5, "prefers the left side", "prefers the right side"),
         (r.side, 0.0, "prefers the left side", "prefers the right side"),
         (r.length, 0.0, "prefers longer answers", "prefers shorter answers"),
@@ -264,15 +273,18 @@ def _questions(r: RaterReport) -> list[tuple[Metric, float, str, str]]:
         (r.drift, 0.0, "", "less reliable over time"),
         *((m, 0.0, f"prefers {name}", f"dislikes {name}") for name, m in r.style.items()),
         (r.reliability, 0.6, "", "close to answering at random"),
+    ]
+    of_any = [
         (r.consistency, 0.7, "", "contradicts itself"),
         (r.gold, 0.7, "", "misses gold questions"),
     ]
+    return [*(of_comparisons if compared >= LEAST else []), *(of_any if prompts >= LEAST else [])]
 
 
-def _concerns(report: RaterReport) -> tuple[str, ...]:
-    """What the report's own intervals are clear of."""
+def _concerns(asked: Sequence[Asked]) -> tuple[str, ...]:
+    """What the figures' intervals are clear of."""
     found = []
-    for metric, norm, above, below in _questions(report):
+    for metric, norm, above, below in asked:
         if metric.low is None or metric.high is None:
             continue
         said = above if metric.low > norm else below if metric.high < norm else ""

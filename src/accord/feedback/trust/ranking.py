@@ -12,7 +12,7 @@ from accord.feedback.trust.ballots import STYLES, Ballots, ballots
 from accord.feedback.trust.quality import fit_skills
 from accord.stats.elo import elo
 from accord.stats.intervals import robust_mean
-from accord.stats.outcomes import Ties
+from accord.stats.outcomes import TieModel
 from accord.stats.ranking import Strengths, bradley_terry
 from accord.stats.raters import Skills
 from accord.store import Snapshot
@@ -46,7 +46,7 @@ class ModelRanking(Frozen):
 def rank_models(
     snapshot: Snapshot,
     *,
-    ties: Ties = "davidson",
+    ties: TieModel = "davidson",
     style: bool = True,
     weighted: bool = True,
     cast: Ballots | None = None,
@@ -153,7 +153,7 @@ def _fit_models(
     games: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]],
     columns: NDArray[np.float64],
     items: int,
-    ties: Ties,
+    ties: TieModel,
     weighted: bool,
     level: float,
 ) -> Strengths:

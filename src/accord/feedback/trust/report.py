@@ -5,11 +5,11 @@ from __future__ import annotations
 from accord.core.types import Frozen, Metric
 from accord.feedback.trust.aggregate import Noise, noise
 from accord.feedback.trust.ballots import ballots
-from accord.feedback.trust.gold import Gold
+from accord.feedback.trust.gold_questions import GoldQuestions
 from accord.feedback.trust.quality import RaterReport, fit_skills, rater_reports
 from accord.feedback.trust.ranking import ModelRanking, rank_models
 from accord.feedback.trust.reliability import Agreement, agreement_rows
-from accord.stats.outcomes import Ties
+from accord.stats.outcomes import TieModel
 from accord.store import Snapshot
 
 __all__ = ["TrustReport", "trust_report"]
@@ -34,9 +34,9 @@ class TrustReport(Frozen):
 
 def trust_report(
     snapshot: Snapshot,
-    gold: Gold | None = None,
+    gold: GoldQuestions | None = None,
     *,
-    ties: Ties = "davidson",
+    ties: TieModel = "davidson",
     style: bool = True,
     level: float = 0.95,
 ) -> TrustReport:

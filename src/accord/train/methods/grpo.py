@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from accord.train.method import Advantages, Average, Method, Ratio, Several, Surrogate, method
+from accord.train.method import Advantages, Method, Ratio, Several, Surrogate, TokenAverage, method
 
 if TYPE_CHECKING:
     from accord.train.experience import Experience
@@ -26,7 +26,7 @@ class Grpo(Method):
 
     n: Several = 4
     ratio: Ratio = "token"
-    average: Average = "sequence"
+    average: TokenAverage = "sequence"
     scale: bool = True
     """Divide by the group's standard deviation."""
 

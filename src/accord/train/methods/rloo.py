@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from accord.train.method import Advantages, Average, Method, Ratio, Several, Surrogate, method
+from accord.train.method import Advantages, Method, Ratio, Several, Surrogate, TokenAverage, method
 
 if TYPE_CHECKING:
     from accord.train.experience import Experience
@@ -28,7 +28,7 @@ class Rloo(Method):
 
     n: Several = 4
     ratio: Ratio = "token"
-    average: Average = "sum"
+    average: TokenAverage = "sum"
 
     def surrogate(self) -> Surrogate:
         return replace(super().surrogate(), average=self.average, ratio=self.ratio)

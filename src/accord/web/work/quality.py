@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from accord.core.types import Judgment, Metric
 from accord.feedback.study import assignment
-from accord.feedback.trust.gold import share_right
+from accord.feedback.trust.gold_questions import share_right
 from accord.feedback.trust.observed import observed
 from accord.feedback.trust.quality import RaterReport, rater_reports
 from accord.feedback.trust.reliability import agreement_rows

@@ -23,7 +23,7 @@ from accord.core.types import Judgment, Metric, Preference, Question, Ranking, R
 from accord.stats.intervals import cluster_mean
 from accord.store import Snapshot
 
-__all__ = ["Gold", "GoldAnswer", "gold_shares", "read_gold", "share_right"]
+__all__ = ["GoldAnswer", "GoldQuestions", "gold_shares", "read_gold_questions", "share_right"]
 
 
 class GoldAnswer(Strict):
@@ -37,10 +37,10 @@ class GoldAnswer(Strict):
     up: bool | None = None  # of a thumb
 
 
-Gold = Mapping[str, GoldAnswer]  # question id, or prompt id
+GoldQuestions = Mapping[str, GoldAnswer]  # question id, or prompt id
 
 
-def read_gold(path: Path) -> dict[str, GoldAnswer]:
+def read_gold_questions(path: Path) -> dict[str, GoldAnswer]:
     """Gold answers from YAML: `ID: {better: RESPONSE}`, `{order: [...]}`, `{scores: {axis: [low, high]}}` or
     `{up: true}`, where ID is a question's or a prompt's. ConfigError names the line that is wrong."""
     data, lines = read_yaml(path)
@@ -79,7 +79,9 @@ def _right(j: Judgment, q: Question, expected: GoldAnswer) -> bool | None:
     return None
 
 
-def gold_shares(snapshot: Snapshot, gold: Gold, *, level: float = 0.95) -> dict[str, Metric]:
+def gold_shares(
+    snapshot: Snapshot, gold: GoldQuestions, *, level: float = 0.95
+) -> dict[str, Metric]:
     """Share of gold questions each rater (by id) answered as expected, by its last answer to each. A
     question's own entry goes before its prompt's."""
     right: dict[str, dict[str, tuple[bool, str]]] = defaultdict(dict)
