@@ -375,6 +375,9 @@ SAID = [
     "stages.ppo.rewards[0]",
     "length_penalty",
     "r.yaml:8 stages.more.kind: unknown kind 'sfd'",
+    "r.yaml:5 stages.rm.loss.name: unknown reward loss 'dop'",
+    "r.yaml:6 stages.dpo.loss: required key name is missing",
+    "r.yaml:5 stages.rm.data: there is no stage 'stud'",
 ]
 
 
@@ -392,6 +395,25 @@ def test_all_faults_of_a_recipe_in_one_answer(
         assert sum(said in line for line in lines) == 1, (said, error)
     assert "r.yaml:2 modle" in lines[2]
     assert "required key is missing" not in error  # that model is missing the typo explains
+
+
+def test_one_fault_of_a_stage_hides_no_other_of_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = """\
+  dpo: {kind: preference, init: sfd, data: study, loss: {name: dpoo}, lrr: 1}
+  ppo: {kind: ppo, init: base, data: studdy, n: 0, rewards: [{name: learned, model: rn}, {name: lerned}]}
+  rl: {kind: rloo, data: study, rewards: [{name: pattern}], missing_eos: {treatment: bootstrap}}
+"""
+    (here / "r.yaml").write_text(RECIPE + stages)
+    code, _, error = accord(capsys, "run", "r.yaml")
+    said = ["dpo.lrr", "dpo.loss.name", "no stage 'sfd'", "ppo.n", "no stage 'studdy'", "no stage 'rn'",
+            "rewards[1].name: unknown reward 'lerned'", "rl: missing_eos.treatment",
+            "rewards[0].regex"]  # fmt: skip
+    assert code == 2
+    assert len(error.splitlines()) == len(said), error
+    for words in said:
+        assert words in error, (words, error)
 
 
 def test_references_to_a_faulty_stage_are_no_faults(

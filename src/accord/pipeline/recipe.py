@@ -124,7 +124,7 @@ def build_recipe(
         unread = False
     for name, raw in {**made, **stages}.items():
         with gather(faults):
-            expanded = _expand(name, _stage(name, raw, source, lines))
+            expanded = _expand(name, _stage(name, raw, source, lines, faults))
             nodes += [replace(node, implied=name in made) for node in expanded]
     kinds = {name: raw.get("kind") for name, raw in {**made, **stages}.items()}
     # where a `data` is told already, that nothing is called so is no other fault
@@ -214,7 +214,11 @@ def _with_data_stages(
     return made, found
 
 
-def _stage(name: str, raw: dict[str, Any], source: str, lines: Lines) -> StageConfig:
+def _stage(
+    name: str, raw: dict[str, Any], source: str, lines: Lines, faults: list[AccordError]
+) -> StageConfig:
+    """The keys of a stage; of one with faults what is right of it, so that the rest is checked in the same
+    answer."""
     place = f"stages.{name}"
     if name == BASE or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ConfigError(
@@ -223,8 +227,19 @@ def _stage(name: str, raw: dict[str, Any], source: str, lines: Lines) -> StageCo
         )  # fmt: skip
     kind = raw.get("kind")
     schema = kind_of(kind, locate(source, f"{place}.kind" if kind else place, lines)).config
-    config: StageConfig = validate(schema, raw, where=place, source=source, lines=lines)
-    config.check_names(lambda key: locate(source, f"{place}.{key}", lines))
+    told: list[AccordError] = []
+    config = None
+    with gather(told):
+        config = validate(schema, raw, where=place, source=source, lines=lines)
+    if config is None:
+        wrong = {re.split(r"[.\[]", e.where.partition(f"{place}.")[2])[0] for e in told}
+        right = {k: v for k, v in raw.items() if k in schema.model_fields and k not in wrong}
+        config = schema.model_construct(**right)
+    needed = {k for k, field in schema.model_fields.items() if field.is_required()}
+    if needed <= config.model_fields_set:
+        with gather(told):
+            config.check_names(lambda key: locate(source, f"{place}.{key}", lines))
+    faults += told
     return config
 
 

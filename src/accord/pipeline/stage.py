@@ -43,7 +43,7 @@ class StageConfig(Strict):
 
     def named(self, key: str) -> list[str]:
         """The stages that one of `reads` names."""
-        value = getattr(self, key)
+        value = getattr(self, key, None)
         return list(value) if isinstance(value, list) else [value] if value else []
 
     def parents(self) -> tuple[str, ...]:

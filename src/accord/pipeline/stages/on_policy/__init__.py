@@ -87,8 +87,9 @@ class OnPolicyStage(StageConfig):
         self.settings().check_names(place)
 
     def settings(self) -> Method:
-        """The method with its keys alone."""
-        return self.method(**{key: getattr(self, key) for key in self.method.model_fields})
+        """The method with its keys alone, which are checked already, or told of."""
+        keys = {key: getattr(self, key) for key in self.method.model_fields}
+        return self.method.model_construct(**keys)
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
         """Models and judges by the path of their folder, by what decides what they say."""
