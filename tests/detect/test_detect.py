@@ -7,13 +7,13 @@ import random
 import pytest
 
 from accord.core.types import Exchange, Metric, Prompt, Response
-from accord.detect.base import Answered, Context, configured
+from accord.detect.base import DetectorContext, Reply, configured
 from accord.detect.divergence import diverges
 
-CONTEXT = Context(proxy="reward", truth="gold")
+CONTEXT = DetectorContext(proxy="reward", truth="gold")
 
 
-def answers(reward: float, gold: float, per_word: float = 0.0, seed: int = 1) -> list[Answered]:
+def answers(reward: float, gold: float, per_word: float = 0.0, seed: int = 1) -> list[Reply]:
     draw, found = random.Random(seed), []
     for i in range(40):
         words = draw.randrange(3, 40)
@@ -22,7 +22,7 @@ def answers(reward: float, gold: float, per_word: float = 0.0, seed: int = 1) ->
             "reward": reward + per_word * words + draw.gauss(0, 0.2),
             "gold": gold + draw.gauss(0, 0.2),
         }
-        found.append(Answered(exchange, scores))
+        found.append(Reply(exchange, scores))
     return found
 
 
@@ -35,7 +35,7 @@ def test_divergence(after: tuple[float, float], outcome: str) -> None:
     found = make(CONTEXT)(answers(*after), answers(0.0, 0.0, seed=2))
     assert found.outcome == outcome
     assert found.metrics["gold"].value == pytest.approx(after[1], abs=0.2)
-    assert make(Context())(answers(*after), []).outcome == "undefined"
+    assert make(DetectorContext())(answers(*after), []).outcome == "undefined"
 
 
 def test_an_interval_that_holds_0_is_no_side() -> None:

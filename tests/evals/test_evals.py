@@ -15,7 +15,7 @@ from accord.core.measure import Measure, column_order, decisive
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Exchange, Metric, Prompt, Response
 from accord.evals.base import (
-    Context,
+    EvaluationContext,
     configured,
     evaluation,
     evaluations,
@@ -43,7 +43,7 @@ def two() -> Iterator[None]:
     """Two evaluations that count how often they are asked."""
 
     @evaluation("vowels", measures=[VOWELS])
-    def vowels(context: Context) -> Any:
+    def vowels(context: EvaluationContext) -> Any:
         def score(found: Any) -> Any:
             CALLS["vowels"] += 1
             return [{"vowels": sum(c in "aeiou" for c in r.response.text)} for r in found]
@@ -51,7 +51,7 @@ def two() -> Iterator[None]:
         return score
 
     @evaluation("long", measures=[LONG])
-    def long(context: Context, *, most: int = 3) -> Any:
+    def long(context: EvaluationContext, *, most: int = 3) -> Any:
         def score(found: Any) -> Any:
             CALLS["long"] += 1
             return [{"long": len(r.response.text) > most} for r in found]
@@ -79,7 +79,7 @@ EXCHANGES = [
 def test_another_version_leaves_the_other_s_scores(two: None, tmp_path: Path) -> None:
     def ask(most: int = 3) -> list[Any]:
         found = configured(["vowels", {"name": "long", "most": most}])
-        return [scores(tmp_path, e, Context(), EXCHANGES) for e in found]
+        return [scores(tmp_path, e, EvaluationContext(), EXCHANGES) for e in found]
 
     first = ask()
     assert first[0] == [{"vowels": float(i)} for i in range(6)]
@@ -151,13 +151,15 @@ def test_a_version_of_scoring_samples_nothing(
 def test_a_wrong_scorer_is_told(two: None, give: Any, match: str) -> None:
     (found,) = configured(["vowels"])
     with pytest.raises(DataError, match=match):
-        scored(replace(found, make=lambda context: lambda r: give), Context(), EXCHANGES)
+        scored(replace(found, make=lambda context: lambda r: give), EvaluationContext(), EXCHANGES)
 
 
 def test_what_does_not_apply_counts_nowhere(two: None) -> None:
     (found,) = configured(["vowels"])
     give = [{"vowels": 1.0}, {"vowels": float("nan")}, {}, {}, {}, {}]
-    rows = scored(replace(found, make=lambda context: lambda r: give), Context(), EXCHANGES)
+    rows = scored(
+        replace(found, make=lambda context: lambda r: give), EvaluationContext(), EXCHANGES
+    )
     assert rows == [{"vowels": 1.0}, {}, {}, {}, {}, {}]
 
 

@@ -12,8 +12,8 @@ from accord.pipeline.context import data_store
 from accord.pipeline.folder import plan
 from accord.pipeline.recipe import Recipe, build_recipe
 from accord.pipeline.runner import run
-from accord.pipeline.stages.ask import Ask
-from accord.pipeline.stages.opening import Open
+from accord.pipeline.stages.ask import AskStage
+from accord.pipeline.stages.opening import OpenStage
 from accord.store import Store, copy_store, opened_snapshot
 from tests.pipeline.test_runner import Heard
 from tests.store.conftest import postgres
@@ -43,7 +43,7 @@ def judged(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_a_recipe_opens_a_store_by_url(judged: str, tmp_path: Path) -> None:
     url = judged if "://" in judged else f"sqlite:///{judged}"
     made = recipe(f"{url}@v1", tmp_path)
-    opened = next(n for n in made.nodes if isinstance(n.config, Open))
+    opened = next(n for n in made.nodes if isinstance(n.config, OpenStage))
     run(made, tmp_path / "runs", Heard(), only=[opened.name])
     folder = plan(made, tmp_path / "runs").stages[opened.name]
     store, facts = data_store(folder)
@@ -93,7 +93,7 @@ def test_a_database_needs_its_snapshot(tmp_path: Path) -> None:
             recipe(data, tmp_path)
         assert "S3CRET" not in str(error.value)
     with pytest.raises(ConfigError, match="is no STORE@SNAPSHOT"):
-        Ask.model_validate(
+        AskStage.model_validate(
             {"kind": "ask", "policy": "base", "data": "d", "answers": "postgresql://user@host/db"}
         ).check_names(str)
 
@@ -101,11 +101,11 @@ def test_a_database_needs_its_snapshot(tmp_path: Path) -> None:
 def test_no_password_in_what_a_recipe_leaves(tmp_path: Path) -> None:
     made = recipe(f"{SECRET}@v1", tmp_path)
     assert "S3CRET" not in repr(made)
-    asked = Ask.model_validate(
+    asked = AskStage.model_validate(
         {"kind": "ask", "policy": "base", "data": "d", "answers": f"{SECRET}@people"}
     )
     assert "S3CRET" not in asked.model_dump_json()
-    opened = next(n.config for n in made.nodes if isinstance(n.config, Open))
+    opened = next(n.config for n in made.nodes if isinstance(n.config, OpenStage))
     assert opened.store == hidden(SECRET) == SECRET.replace(":S3CRET", "")
 
 

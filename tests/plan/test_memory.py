@@ -26,7 +26,7 @@ from accord.pipeline.runner import run, stage_context
 from accord.pipeline.stage import _KINDS, StageConfig, kind_of
 from accord.pipeline.stages.sft import Sft
 from accord.pipeline.stages.sft.run import read_demonstrations
-from accord.pipeline.work import Answer, Known, Learn, Read, Work
+from accord.pipeline.work import Known, Learn, Read, Sample, Work
 from accord.plan import probe
 from accord.plan.memory import KERNELS, Shape, _forward, _going, _sizes, estimate
 from accord.plan.probe import Line, Probe
@@ -217,8 +217,8 @@ def test_adapters_that_are_merged_are_those_since_the_last_whole_model() -> None
 
 def test_answers_are_priced_by_their_length_and_a_rate_replaces_the_clock(model: Path) -> None:
     prompts = [Prompt.user(f"question {n}") for n in range(6)]
-    short = priced(Work([Answer(prompts, 2, [4], 8, 8)]), model, rate=1e9)
-    twice = priced(Work([Answer(prompts, 2, [4], 8, 8, times=2.0)]), model, rate=1e9)
+    short = priced(Work([Sample(prompts, 2, [4], 8, 8)]), model, rate=1e9)
+    twice = priced(Work([Sample(prompts, 2, [4], 8, 8, times=2.0)]), model, rate=1e9)
     assert twice["flop"] == pytest.approx(2 * short["flop"])
     assert short["seconds"] == short["flop"] / 1e9
     assert short["key-value cache"] > 0
@@ -230,7 +230,7 @@ def test_rows_leave_the_cache_as_their_answers_end(model: Path) -> None:
     prompts = [Prompt.user("a question")] * 8
 
     def cache(lengths: list[int]) -> float:
-        return priced(Work([Answer(prompts, 1, lengths, 100, 8)]), model)["key-value cache"]
+        return priced(Work([Sample(prompts, 1, lengths, 100, 8)]), model)["key-value cache"]
 
     prompt = len(render_prompt(load_shape(model)[1], prompts[0]))
     assert cache([1, 100]) / cache([100]) == pytest.approx(max((prompt + 1) / (prompt + 100), 0.5))

@@ -12,14 +12,14 @@ from accord.core.messages import as_prompts
 from accord.core.types import Exchange, Metric, Prompt
 from accord.lm.model.load import LanguageModel
 from accord.rewards.axes import load_axes_model
-from accord.rewards.base import Context
+from accord.rewards.base import RewardContext
 from accord.rewards.compose import ScoredExchanges, build_rewards
 from accord.rewards.learned import load_reward_model
 from accord.rewards.process_model import load_process_model
 from accord.stats.intervals import cluster_mean
 from accord.train.scorers import sampler_of, token_counter
 
-__all__ = ["Evaluation", "evaluate", "score"]
+__all__ = ["Evaluated", "evaluate", "score"]
 
 
 @door
@@ -57,7 +57,7 @@ def score(
 
         return find
 
-    context = Context(
+    context = RewardContext(
         model=loaded("score", load_reward_model), process_model=loaded("steps", load_process_model),
         axes_model=loaded("axes", load_axes_model), sampler=sampler_of,
     )  # fmt: skip
@@ -67,7 +67,7 @@ def score(
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluated:
     """What was answered, and what rewards say of it: `metrics` holds the composed `reward`, every reward by
     its label, `words`, and `cut off`, the share of answers that reached the limit; intervals allow for
     several answers to a prompt."""
@@ -88,7 +88,7 @@ def evaluate(
     batch_size: int = 32,
     on_progress: Callable[[int, int], None] | None = None,
     **sampling: Unpack[SamplingKeys],
-) -> Evaluation:
+) -> Evaluated:
     """Let a policy answer prompts and measure its answers.
 
     Args:
@@ -115,7 +115,7 @@ def evaluate(
         "words": [float(len(e.response.text.split())) for e in exchanges],
         "cut off": [float(e.response.finish == "length") for e in exchanges],
     }
-    return Evaluation(
+    return Evaluated(
         policy, exchanges, scored, {k: _mean(x, exchanges) for k, x in columns.items()}
     )
 

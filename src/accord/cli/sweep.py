@@ -16,7 +16,7 @@ from accord.core.types import Metric
 from accord.pipeline import folder, runner
 from accord.pipeline.recipe import Recipe, build_recipe, find_recipe
 from accord.pipeline.stage import kind_of, kinds
-from accord.pipeline.stages.preference import Preference
+from accord.pipeline.stages.preference import PreferenceStage
 from accord.pipeline.terminal import Terminal
 
 __all__ = ["run_sweep"]
@@ -78,7 +78,7 @@ def _as_sweep(
 
 
 def _which(stages: dict[str, Any], stage: str | None, path: Path) -> str:
-    grids = [kind for kind, known in kinds().items() if issubclass(known.config, Preference)]
+    grids = [kind for kind, known in kinds().items() if issubclass(known.config, PreferenceStage)]
     fitting = [n for n, s in stages.items() if isinstance(s, dict) and s.get("kind") in grids]
     if stage is None and len(fitting) == 1:
         return fitting[0]

@@ -17,11 +17,11 @@ from typing import Any, Protocol, TypeVar
 from accord.core.registry import Registry
 from accord.core.types import Exchange, Verdict
 
-__all__ = ["Answered", "Context", "Detector", "configured", "detector", "detectors"]
+__all__ = ["Detector", "DetectorContext", "Reply", "configured", "detector", "detectors"]
 
 
 @dataclass(frozen=True)
-class Answered:
+class Reply:
     """An answer, and every score that was measured of it, by the measure's name."""
 
     exchange: Exchange
@@ -35,11 +35,11 @@ class Answered:
 class Detector(Protocol):
     """A policy's answers and those of the one before it (none, for the first), to its verdict."""
 
-    def __call__(self, after: Sequence[Answered], before: Sequence[Answered]) -> Verdict: ...
+    def __call__(self, after: Sequence[Reply], before: Sequence[Reply]) -> Verdict: ...
 
 
 @dataclass(frozen=True)
-class Context:
+class DetectorContext:
     """What a detector may need of the run: the names of the measures that are a learned model's word, and
     the truth, where they are known."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accord.core.types import Metric, Verdict
-from accord.detect.base import Answered, Context, Detector, detector
+from accord.detect.base import Detector, DetectorContext, Reply, detector
 
 __all__ = ["divergence", "diverges"]
 
@@ -21,11 +21,11 @@ def _side(m: Metric) -> int:
 
 
 @detector("divergence")
-def divergence(context: Context) -> Detector:
+def divergence(context: DetectorContext) -> Detector:
     """Differences of both on the same prompts."""
     from accord.stats.intervals import paired_difference
 
-    def look(after: Sequence[Answered], before: Sequence[Answered]) -> Verdict:
+    def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
         old = {a.exchange.prompt.id: a.scores for a in before}
         pairs = [(a.scores, old[i]) for a in after if (i := a.exchange.prompt.id) in old]
         found: dict[str, Metric] = {}

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accord.core.types import Verdict
-from accord.detect.base import Answered, Context, Detector, detector
+from accord.detect.base import Detector, DetectorContext, Reply, detector
 
 __all__ = ["reward_length"]
 
 
 @detector("reward_length")
-def reward_length(context: Context) -> Detector:
+def reward_length(context: DetectorContext) -> Detector:
     """Pearson's correlation of words and reward over one policy's answers."""
     from accord.stats.intervals import correlation
 
-    def look(after: Sequence[Answered], before: Sequence[Answered]) -> Verdict:
+    def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
         known = [a for a in after if context.proxy in a.scores]
         words = [len(a.text.split()) for a in known]
         found = correlation(words, [a.scores[str(context.proxy)] for a in known])

@@ -25,8 +25,8 @@ from accord.worlds.base import World, code_behind
 
 __all__ = [
     "DEFAULT",
-    "Context",
     "Evaluation",
+    "EvaluationContext",
     "Scorer",
     "Scores",
     "configured",
@@ -50,7 +50,7 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
-class Context:
+class EvaluationContext:
     """What an evaluation may need of the run: the world, where the truth is known."""
 
     world: World | None = None
@@ -70,7 +70,7 @@ def evaluation(
     name: str,
     *,
     version: int = 1,
-    measures: Sequence[Measure] | Callable[[Context], Sequence[Measure]],
+    measures: Sequence[Measure] | Callable[[EvaluationContext], Sequence[Measure]],
 ) -> Callable[[Callable[..., Any]], Any]:
     """Decorator of a factory: register an evaluation.
 
@@ -81,7 +81,7 @@ def evaluation(
         measures: what it measures, in the order of the report's columns; or a function of the context.
     """
 
-    def given(context: Context) -> Sequence[Measure]:
+    def given(context: EvaluationContext) -> Sequence[Measure]:
         return measures(context) if callable(measures) else measures
 
     # a fact that is a function would be called with hyperparameters (Entry.known)
@@ -101,8 +101,8 @@ class Evaluation:
     name: str
     config: Mapping[str, Any]  # with defaults filled in
     version: int
-    make: Callable[[Context], Scorer | None]
-    measures: Callable[[Context], Sequence[Measure]]
+    make: Callable[[EvaluationContext], Scorer | None]
+    measures: Callable[[EvaluationContext], Sequence[Measure]]
 
 
 def configured(entries: Sequence[str | Mapping[str, Any]], where: str = "") -> list[Evaluation]:
@@ -125,11 +125,11 @@ def known_measures() -> list[Measure]:
     found: list[Measure] = []
     for name in evaluations.names():
         (measures,) = evaluations.entry(name).facts["measures"]
-        found += measures(Context())
+        found += measures(EvaluationContext())
     return found
 
 
-def identity(evaluation: Evaluation, context: Context) -> str:
+def identity(evaluation: Evaluation, context: EvaluationContext) -> str:
     """What decides its scores of given replies."""
     files = files_behind({"name": evaluation.name})
     facts = [
@@ -143,7 +143,7 @@ def identity(evaluation: Evaluation, context: Context) -> str:
 
 
 def scored(
-    evaluation: Evaluation, context: Context, replies: Sequence[Exchange]
+    evaluation: Evaluation, context: EvaluationContext, replies: Sequence[Exchange]
 ) -> list[dict[str, float]] | None:
     """The scores of each reply; None where the evaluation has nothing to say here. DataError for one that
     leaves replies out or scores what it did not declare."""

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from accord.core.measure import Measure
 from accord.core.types import Exchange
-from accord.evals.base import Context, Scorer, Scores, evaluation
+from accord.evals.base import EvaluationContext, Scorer, Scores, evaluation
 from accord.worlds.help_desk import MEASURES
 
 __all__ = ["gold"]
 
 
-def _measures(context: Context) -> Sequence[Measure]:
+def _measures(context: EvaluationContext) -> Sequence[Measure]:
     return context.world.measures if context.world else MEASURES
 
 
 @evaluation("gold", measures=_measures)
-def gold(context: Context) -> Scorer | None:
+def gold(context: EvaluationContext) -> Scorer | None:
     """A reply's true scores by the world's own rules; nothing of data without a world."""
     world = context.world
     if world is None:

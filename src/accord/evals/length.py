@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accord.core.measure import Measure
-from accord.evals.base import Context, Scorer, evaluation
+from accord.evals.base import EvaluationContext, Scorer, evaluation
 
 __all__ = ["MEASURES", "length"]
 
@@ -17,7 +17,7 @@ MEASURES = (
 
 
 @evaluation("length", measures=MEASURES)
-def length(context: Context) -> Scorer:
+def length(context: EvaluationContext) -> Scorer:
     """Words and cut-off answers."""
     return lambda replies: [
         {

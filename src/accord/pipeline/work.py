@@ -24,8 +24,19 @@ from accord.train.optimise import Optimise, total_steps
 from accord.train.trainee import Tune
 
 __all__ = [
-    "Answer", "Known", "Learn", "Read", "Work", "answered", "evaluations", "fit", "learnt", "limits_of",
-    "read", "scored", "together",
+    "Known",
+    "Learn",
+    "Read",
+    "Sample",
+    "Work",
+    "answered",
+    "evaluations",
+    "fit",
+    "learnt",
+    "limits_of",
+    "read",
+    "scored",
+    "together",
 ]  # fmt: skip
 
 
@@ -51,7 +62,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Sample:
     """Sampling: `n` answers to each prompt, as long as `lengths` (tokens; any number of them, all equally
     likely) and at most `most`, `times` over, by a model that trains an adapter as `tune` says: its products
     come on top."""
@@ -73,7 +84,7 @@ class Work:
     beside the file that the base is mapped from. `loads`: how often a model is loaded; `stacked`: the layers
     of each adapter that is then merged."""
 
-    parts: list[Learn | Read | Answer] = field(default_factory=list)
+    parts: list[Learn | Read | Sample] = field(default_factory=list)
     uses: list[str] = field(default_factory=list)
     models: int = 1
     adapters: int = 0
@@ -164,7 +175,7 @@ def scored(config: Any, known: Known, sides: Sequence[Sequence[Group]]) -> tuple
         group_trees(known.lm.tokenizer, group_by_prompt(part), limits_of(config)) for part in sides
     )
     times = evaluations(config, len(train.trees))
-    parts: list[Learn | Read | Answer] = [
+    parts: list[Learn | Read | Sample] = [
         learnt(config, train.for_training().trees, scalar=True),
         read(config, held.trees, times, scalar=True),
     ]

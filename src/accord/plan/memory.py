@@ -26,8 +26,8 @@ from accord.lm.model.packaged import quiet_transformers
 from accord.lm.sample import WORTH_PACKING
 from accord.lm.trees.tree import Tree, bins, hash_trees, scored_tokens
 from accord.lm.trees.vocab_head import chunk_bytes
-from accord.pipeline.work import Answer, Learn, Read, Work
-from accord.plan.probe import FP32, Answered, Learned, Line, Probe
+from accord.pipeline.work import Learn, Read, Sample, Work
+from accord.plan.probe import FP32, LearnCost, Line, Probe, SampleCost
 from accord.train.memory import SHARE, micro_batch, overhead
 from accord.train.optimise import batch_items
 
@@ -164,7 +164,7 @@ def _learn(part: Learn, shape: Shape, probe: Probe, room: float) -> _Cost:
     asked = part.cfg.tokens
     asked_now = 1024 if asked == "auto" else asked
     key = [hash_trees(part.trees), part.cfg, part.tune, part.scalar]
-    found: Learned = probe.once(probe.learn, part, asked_now, key=key)
+    found: LearnCost = probe.once(probe.learn, part, asked_now, key=key)
     per_token = found.kept.at(moved) * overhead(probe.device)
     space = 3.0 * chunk_bytes(probe.device)
     left = SHARE * room - 3 * FP32 * trained - space
@@ -214,11 +214,11 @@ def _read(part: Read, shape: Shape, probe: Probe, room: float) -> _Cost:
     return _Cost(flop * part.times, seconds, passing, products)
 
 
-def _answer(part: Answer, shape: Shape, probe: Probe, room: float) -> _Cost:
+def _answer(part: Sample, shape: Shape, probe: Probe, room: float) -> _Cost:
     if not part.prompts or not part.times:
         return _Cost(0.0, 0.0, {})
     key = [[p.id for p in part.prompts], part.n, part.batch, part.tune]
-    found: Answered = probe.once(probe.answer, part, key=key)
+    found: SampleCost = probe.once(probe.answer, part, key=key)
     answers = len(part.prompts) * part.n * part.times
     tokens = answers * sum(part.lengths) / len(part.lengths)
     read = sum(len(render_prompt(probe.tokenizer, p)) for p in part.prompts) * part.times
@@ -245,4 +245,4 @@ def _going(lengths: Sequence[int]) -> list[float]:
     return [1 - n / len(lengths) for n in before]
 
 
-_COSTS: dict[Any, Any] = {Learn: _learn, Read: _read, Answer: _answer}
+_COSTS: dict[Any, Any] = {Learn: _learn, Read: _read, Sample: _answer}

@@ -28,13 +28,13 @@ from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree, bins
-from accord.pipeline.work import Answer, Learn
+from accord.pipeline.work import Learn, Sample
 from accord.plan.kernel import kernel_bytes
 from accord.train.memory import kept_bytes, plan
 from accord.train.optimise import Objective, adamw, batch_items, one_step
 from accord.train.trainee import prepare
 
-__all__ = ["FP32", "Answered", "Learned", "Line", "Probe"]
+__all__ = ["FP32", "LearnCost", "Line", "Probe", "SampleCost"]
 
 Values = Callable[[Sequence[Tree]], Tensor]
 
@@ -59,7 +59,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnCost:
     """Seconds before the first step; of steps over `tokens` in all: seconds by layers that train, seconds of
     each layer below those; bytes that autograd keeps a token."""
 
@@ -71,7 +71,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Answered:
+class SampleCost:
     """Seconds of reading a batch's prompts, of a decode step of `fewer` rows and of `rows`."""
 
     first: Line
@@ -140,7 +140,7 @@ class Probe:
         lm.eos_ids = ()  # nothing ends early: every step is timed
         return lm
 
-    def learn(self, part: Learn, tokens: int) -> Learned:
+    def learn(self, part: Learn, tokens: int) -> LearnCost:
         """What optimiser steps cost, by the number of layers that train, each of a size that is new: oneDNN
         writes code for every one."""
         trees, cfg, tune = part.trees, part.cfg, part.tune
@@ -190,7 +190,7 @@ class Probe:
             seconds.append(median_seconds(steps))
             below.append(median_seconds(forward))
         first = max(0.0, new[0] - seconds[0])  # at the second depth the sizes are met already
-        return Learned(
+        return LearnCost(
             self.line(*ready),
             self.line(*(s + first for s in seconds)),
             self.line(*below).each,
@@ -242,7 +242,7 @@ class Probe:
             found.append(median_seconds(run))
         return self.line(*found)
 
-    def answer(self, part: Answer) -> Answered:
+    def answer(self, part: Sample) -> SampleCost:
         """What a batch of prompts costs to read, and a decode step of all its rows and of a quarter."""
         many = max(1, part.batch // part.n)
         few = max(1, many // 4)
@@ -257,9 +257,9 @@ class Probe:
         rows = min(many, len(part.prompts)) * part.n
         fewer = min(few, len(part.prompts)) * part.n
         some, every = (self.line(*costs) for costs in zip(*steps, strict=True))
-        return Answered(self.line(*first), some, every, fewer, rows)
+        return SampleCost(self.line(*first), some, every, fewer, rows)
 
-    def _decode(self, lm: LanguageModel, part: Answer, prompts: int) -> tuple[float, float]:
+    def _decode(self, lm: LanguageModel, part: Sample, prompts: int) -> tuple[float, float]:
         """Seconds of the first token and of each next one."""
         some = list(part.prompts[:prompts])
 

@@ -5,7 +5,7 @@ the processes *before* it divides, and gradients are then summed, not averaged: 
 give the gradient of the whole batch. Statistics of a step (KL, moments, whitening) are taken over all shares,
 the first process writes logs and models, and every one keeps a checkpoint of its own.
 
-A `Group` moves values between processes; `Alone`, one process, moves nothing. `joined` enters another.
+A `Processes` moves values between processes; `Alone`, one process, moves nothing. `joined` enters another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from accord.core.seeds import derive_seed
 
 __all__ = [
     "Alone",
-    "Group",
+    "Processes",
     "Sums",
     "add_gradients",
     "as_one",
@@ -44,7 +44,7 @@ Sums = dict[str, tuple[float, float]]  # metric -> (sum, count), averaged over t
 T = TypeVar("T")
 
 
-class Group(Protocol):
+class Processes(Protocol):
     """The processes of a training, this one being number `rank` of `size`."""
 
     rank: int
@@ -69,11 +69,11 @@ class Alone:
         pass
 
 
-_group: ContextVar[Group] = ContextVar("group", default=Alone())  # noqa: B039 - holds nothing
+_group: ContextVar[Processes] = ContextVar("group", default=Alone())  # noqa: B039 - holds nothing
 
 
 @contextlib.contextmanager
-def joined(group: Group) -> Iterator[None]:
+def joined(group: Processes) -> Iterator[None]:
     """Trainings inside are a part of this group's."""
     token = _group.set(group)
     try:

@@ -30,8 +30,8 @@ from accord.train import dist
 
 __all__ = [
     "SHARE",
-    "Budget",
     "Plan",
+    "TokenBudget",
     "Tokens",
     "budget",
     "device_of_choice",
@@ -220,7 +220,7 @@ def micro_batch(
 
 
 @dataclass
-class Budget:
+class TokenBudget:
     """A stage's plan, and how it was kept: told before training, checked after it."""
 
     plan: Plan
@@ -250,7 +250,7 @@ def budget(
     device: torch.device,
     folder: Path,
     tell: Callable[[str], None] | None = None,
-) -> Budget:
+) -> TokenBudget:
     """Plan a stage, say what it will take, and begin to measure. A resumed run keeps the micro-batch that
     "auto" chose at first: another would round otherwise, and not end with the same bytes."""
     if tokens == "auto":
@@ -264,7 +264,7 @@ def budget(
     tell(f"{made}{'; more than is free: lower tokens, or tune fewer layers' if short else ''}")
     release_freed_memory()
     reset_peak(device)
-    return Budget(made, folder, device, tell)
+    return TokenBudget(made, folder, device, tell)
 
 
 def _chosen_before(folder: Path) -> int | None:

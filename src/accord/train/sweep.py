@@ -51,10 +51,10 @@ class Outcome:
     failed: str = ""
 
 
-Measured = tuple[dict[str, Metric], dict[str, Metric], str]
+PointMeasured = tuple[dict[str, Metric], dict[str, Metric], str]
 
 
-def _done_before(folder: Path) -> Measured | None:
+def _done_before(folder: Path) -> PointMeasured | None:
     try:
         raw = read_json(folder / FILE)
         metrics, reported = (
@@ -119,7 +119,7 @@ def _train(
     trackers: Sequence[str],
     on_step: Progress | None,
     tell: Callable[[str], None] | None,
-) -> Measured:
+) -> PointMeasured:
     try:
         trained = train_on(
             material,

@@ -17,7 +17,7 @@ from accord.lm.model.lora import Lora
 from accord.lm.trees.engine import Engine, Precision
 from accord.lm.trees.tree import Tree
 from accord.train.data import Trees
-from accord.train.memory import Budget, budget
+from accord.train.memory import TokenBudget, budget
 from accord.train.optimise import Optimise
 from accord.train.saved import save_model
 
@@ -51,7 +51,7 @@ class Trainee:
         folder: Path,
         tell: Callable[[str], None] | None,
         values: Callable[[Sequence[Tree]], Tensor] | None = None,
-    ) -> tuple[Optimise, Budget]:
+    ) -> tuple[Optimise, TokenBudget]:
         """The settings with a number for `tokens`, and the memory plan, told through `tell`."""
         forward = values or (lambda trees: self.engine.logps(trees).tokens_S)
         device = self.engine.device

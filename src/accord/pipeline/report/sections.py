@@ -12,7 +12,7 @@ from accord.core.artifact import Answers
 from accord.core.measure import Measure
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Exchange, Message, Metric
-from accord.detect.base import Answered, Context
+from accord.detect.base import DetectorContext, Reply
 from accord.detect.reward_length import reward_length
 from accord.evals.base import scores_of
 from accord.pipeline.report import charts
@@ -294,7 +294,7 @@ def length(outputs: Outputs) -> Row | None:
         )
         for p, rows in found.items()
     ]
-    look = reward_length(Context(proxy=name))
+    look = reward_length(DetectorContext(proxy=name))
     rows = [
         (p, str(look([_answered(r) for r in rows], []).metrics["correlation"]))
         for p, rows in found.items()
@@ -302,9 +302,9 @@ def length(outputs: Outputs) -> Row | None:
     return {"chart": charts.scatter(series, "words", proxy.title), "rows": rows}
 
 
-def _answered(row: Row) -> Answered:
+def _answered(row: Row) -> Reply:
     parts = {k: row[k] for k in ("prompt", "response")}
-    return Answered(Exchange.model_validate(parts), scores_of(row))
+    return Reply(Exchange.model_validate(parts), scores_of(row))
 
 
 def _clip(row: Row) -> str:

@@ -14,7 +14,7 @@ from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stage import Share, StageConfig, stage
 
 
-def run(ctx: StageContext[Open]) -> StageResult:
+def run(ctx: StageContext[OpenStage]) -> StageResult:
     from accord.pipeline.stages.data import finish
     from accord.store import Store
 
@@ -27,7 +27,7 @@ def run(ctx: StageContext[Open]) -> StageResult:
 
 
 @stage("open", gives=Data, run=run, uses_model=False, free=True)
-class Open(StageConfig):
+class OpenStage(StageConfig):
     """A snapshot of a store that exists already (`data: study.db@v3` is short for it)."""
 
     store: Annotated[str, AfterValidator(hidden)]  # a file or URL

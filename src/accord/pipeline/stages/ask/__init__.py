@@ -23,7 +23,7 @@ def _without_password(answers: str | None) -> str | None:
     "ask", version=2, reads={"policy": Policy, "data": Data}, gives=Round, run=f"{__name__}.run:run",
     work=f"{__name__}.work:work",
 )  # fmt: skip
-class Ask(StageConfig):
+class AskStage(StageConfig):
     """Fresh answers of a policy to the prompts of `data`, judged, on top of the judgments there: the next
     round of RLHF. Simulated raters answer at once. Without raters the questions wait for people: the stage
     stops and says where they are, and goes on when `answers` names the snapshot that holds the judgments."""

@@ -12,8 +12,8 @@ from accord.lm.room import check_some, fitting, said
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
-from accord.pipeline.stages.ask import Ask
-from accord.pipeline.stages.ask.people import Answered
+from accord.pipeline.stages.ask import AskStage
+from accord.pipeline.stages.ask.people import AnsweredPrompt
 from accord.store import Store, split_of
 
 __all__ = ["Fresh", "fresh_answers"]
@@ -22,12 +22,12 @@ __all__ = ["Fresh", "fresh_answers"]
 class Fresh(NamedTuple):
     """Answers by prompt, and the prompts that are too long to be answered: how many, and that in words."""
 
-    answers: list[Answered]
+    answers: list[AnsweredPrompt]
     left_out: dict[str, int]
     notes: list[str]
 
 
-def fresh_answers(ctx: StageContext[Ask], store: Store, facts: Mapping[str, Any]) -> Fresh:
+def fresh_answers(ctx: StageContext[AskStage], store: Store, facts: Mapping[str, Any]) -> Fresh:
     """n distinct answers to each chosen prompt; a prompt that got fewer than two asks nothing. And how many
     prompts are too long to be answered."""
     config = ctx.config

@@ -12,16 +12,18 @@ from accord.core.errors import RunError
 from accord.core.rundir import write_jsonl
 from accord.core.types import Judgment, Prompt, Question, Response
 from accord.pipeline.context import StageContext
-from accord.pipeline.stages.ask import Ask
+from accord.pipeline.stages.ask import AskStage
 from accord.store import Store, opened_snapshot
 
-__all__ = ["Answered", "from_people", "write_study"]
+__all__ = ["AnsweredPrompt", "from_people", "write_study"]
 
 STUDY, QUESTIONS = "study.yaml", "questions.jsonl"
-Answered = tuple[Prompt, list[Response]]
+AnsweredPrompt = tuple[Prompt, list[Response]]
 
 
-def write_study(ctx: StageContext[Ask], config: Ask, fresh: Sequence[Answered]) -> None:
+def write_study(
+    ctx: StageContext[AskStage], config: AskStage, fresh: Sequence[AnsweredPrompt]
+) -> None:
     """What `accord collect serve` takes: every pair of fresh answers. Ids are made of content, so
     judgments given there are about the very answers here."""
     rows = [
@@ -43,7 +45,7 @@ def write_study(ctx: StageContext[Ask], config: Ask, fresh: Sequence[Answered]) 
 
 
 def from_people(
-    ctx: StageContext[Ask], config: Ask, store: Store, questions: Sequence[Question]
+    ctx: StageContext[AskStage], config: AskStage, store: Store, questions: Sequence[Question]
 ) -> None:
     """Take people's judgments of these questions from `answers`; RunError while there are none."""
     told: list[Judgment] = []

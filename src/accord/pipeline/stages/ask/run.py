@@ -11,9 +11,9 @@ from accord.core.seeds import rng
 from accord.core.types import Judgment, Prompt, Question, Response
 from accord.feedback.simulated import compare
 from accord.pipeline.context import StageContext, StageResult, data_store
-from accord.pipeline.stages.ask import Ask
+from accord.pipeline.stages.ask import AskStage
 from accord.pipeline.stages.ask.fresh import fresh_answers
-from accord.pipeline.stages.ask.people import Answered, from_people, write_study
+from accord.pipeline.stages.ask.people import AnsweredPrompt, from_people, write_study
 from accord.pipeline.stages.data import (
     START,
     STORE,
@@ -28,7 +28,7 @@ from accord.worlds.base import World, truth
 __all__ = ["run"]
 
 
-def run(ctx: StageContext[Ask]) -> StageResult:
+def run(ctx: StageContext[AskStage]) -> StageResult:
     """Sample, ask, and freeze a snapshot of all rounds so far, in a copy of the parent's store: a file here,
     also where the parent's is a database."""
     config = ctx.config
@@ -83,10 +83,10 @@ def _questions(prompt: Prompt, answers: Sequence[Response]) -> list[Question]:
 
 
 def _simulated(
-    ctx: StageContext[Ask],
-    config: Ask,
+    ctx: StageContext[AskStage],
+    config: AskStage,
     world: World,
-    fresh: Sequence[Answered],
+    fresh: Sequence[AnsweredPrompt],
     earlier: Sequence[Judgment],
 ) -> tuple[list[Question], list[Judgment]]:
     """What the simulated raters say of every pair, each seeing its sides in an order of their own, from

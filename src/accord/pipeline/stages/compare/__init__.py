@@ -54,7 +54,7 @@ def report(done: Any) -> Section:
     gives=Comparison, run=f"{__name__}.run:run", work=f"{__name__}.work:work", measures=MEASURES,
     report=report,
 )  # fmt: skip
-class Compare(StageConfig):
+class CompareStage(StageConfig):
     """All evaluated policies beside each other: reward, KL from the reference, paired differences."""
 
     later: ClassVar[tuple[str, ...]] = ("detectors",)

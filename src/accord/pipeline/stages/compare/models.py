@@ -13,7 +13,7 @@ from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import tree_logps
 from accord.lm.trees.tree import share_prompts
 from accord.pipeline.context import StageContext
-from accord.pipeline.stages.compare import TOKENS, Compare
+from accord.pipeline.stages.compare import TOKENS, CompareStage
 from accord.rewards.learned import load_reward_model
 
 __all__ = ["add_kl", "add_rewards", "exchanges"]
@@ -31,7 +31,9 @@ def exchanges(rows: Sequence[Row]) -> list[Exchange]:
     ]
 
 
-def add_rewards(ctx: StageContext[Compare], name: str, answers: dict[str, list[Row]]) -> list[str]:
+def add_rewards(
+    ctx: StageContext[CompareStage], name: str, answers: dict[str, list[Row]]
+) -> list[str]:
     """The reward of every answer; a note where the model did not read answers to their end."""
     model = load_reward_model(ctx.stages[name] / "model")
     rows = [row for part in answers.values() for row in part]
@@ -46,7 +48,7 @@ def add_rewards(ctx: StageContext[Compare], name: str, answers: dict[str, list[R
     )
 
 
-def add_kl(ctx: StageContext[Compare], baseline: str, answers: dict[str, list[Row]]) -> None:
+def add_kl(ctx: StageContext[CompareStage], baseline: str, answers: dict[str, list[Row]]) -> None:
     """log π(y|x) - log π_ref(y|x) of each policy's own answers, per sequence: for sampled answers an
     unbiased estimate of KL(π‖π_ref); for greedy ones the log-ratio of the mode. Policies listed
     before the baseline came before it in training: they get none."""
@@ -63,7 +65,7 @@ def add_kl(ctx: StageContext[Compare], baseline: str, answers: dict[str, list[Ro
             row["kl"] += value
 
 
-def _logps(ctx: StageContext[Compare], policy: str, rows: Sequence[Row]) -> list[float]:
+def _logps(ctx: StageContext[CompareStage], policy: str, rows: Sequence[Row]) -> list[float]:
     """log π(y|x) of each row's answer (nats); 0 for one that was cut off before its first token."""
     if not rows:
         return []

@@ -13,7 +13,7 @@ from accord.core.types import Metric
 from accord.detect import base as detect
 from accord.evals.base import measured, scores_of
 from accord.pipeline.context import StageContext, StageResult, read_result
-from accord.pipeline.stages.compare import MEASURES, VERDICTS, Compare
+from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
 from accord.pipeline.stages.compare.models import add_kl, add_rewards, exchanges
 from accord.stats.intervals import paired_difference
 
@@ -22,7 +22,7 @@ __all__ = ["run"]
 Row = dict[str, Any]
 
 
-def run(ctx: StageContext[Compare]) -> StageResult:
+def run(ctx: StageContext[CompareStage]) -> StageResult:
     """Learned reward, KL from the baseline and paired differences for all evaluated policies."""
     config = ctx.config
     folders = {
@@ -93,15 +93,15 @@ def _differences(
 
 
 def _verdicts(
-    config: Compare, answers: Mapping[str, Sequence[Row]], known: Mapping[str, Measure]
+    config: CompareStage, answers: Mapping[str, Sequence[Row]], known: Mapping[str, Measure]
 ) -> list[Row]:
     """What each detector says of each policy beside the one before it."""
     roles = {m.role: m.name for m in known.values() if m.role}
-    context = detect.Context(proxy=roles.get("proxy"), truth=roles.get("truth"))
+    context = detect.DetectorContext(proxy=roles.get("proxy"), truth=roles.get("truth"))
     looks = [make(context) for _, _, make in detect.configured(config.detectors or ())]
     seen = {
         policy: [
-            detect.Answered(e, scores_of(row)) for e, row in zip(exchanges(rows), rows, strict=True)
+            detect.Reply(e, scores_of(row)) for e, row in zip(exchanges(rows), rows, strict=True)
         ]
         for policy, rows in answers.items()
     }

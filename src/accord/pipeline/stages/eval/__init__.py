@@ -18,7 +18,7 @@ from accord.pipeline.stage import Count, StageConfig, stage
     "eval", version=4, reads={"policies": Policy, "data": Data}, gives=Answers, each="policies",
     run=f"{__name__}.run:run", work=f"{__name__}.work:work", measures=known_measures,
 )  # fmt: skip
-class Eval(StageConfig):
+class EvalStage(StageConfig):
     """Answers of policies to held-out prompts, and what the evaluations say of them."""
 
     later: ClassVar[tuple[str, ...]] = ("max_prompt", "evals")

@@ -11,13 +11,13 @@ from accord.lm.model.load import LanguageModel
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
-from accord.pipeline.stages.eval import Eval
+from accord.pipeline.stages.eval import EvalStage
 
 __all__ = ["sampled"]
 
 
 def sampled(
-    ctx: StageContext[Eval], name: str, lm: LanguageModel, prompts: Sequence[Prompt]
+    ctx: StageContext[EvalStage], name: str, lm: LanguageModel, prompts: Sequence[Prompt]
 ) -> list[Exchange]:
     """One answer to each prompt: kept ones, where this very policy has answered these prompts so before."""
     config, source = ctx.config, f"model:{name}"

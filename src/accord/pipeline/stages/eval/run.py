@@ -8,13 +8,13 @@ from typing import Any
 from accord.core.measure import Measure, decisive
 from accord.core.rundir import write_jsonl
 from accord.core.types import Exchange, Metric
-from accord.evals.base import Context, measured
+from accord.evals.base import EvaluationContext, measured
 from accord.evals.kept import scores
 from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, said
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import held_out_prompts, world_of
-from accord.pipeline.stages.eval import Eval
+from accord.pipeline.stages.eval import EvalStage
 from accord.pipeline.stages.eval.answers import sampled
 
 __all__ = ["run"]
@@ -22,7 +22,7 @@ __all__ = ["run"]
 Row = dict[str, Any]
 
 
-def run(ctx: StageContext[Eval]) -> StageResult:
+def run(ctx: StageContext[EvalStage]) -> StageResult:
     """Answer the held-out prompts, and score the answers by every evaluation."""
     config = ctx.config
     name = config.policies[0]
@@ -33,7 +33,7 @@ def run(ctx: StageContext[Eval]) -> StageResult:
     for text in said(left_out):
         ctx.reporter.note(text)
     exchanges = sampled(ctx, name, lm, prompts[: config.prompts])
-    context = Context(world_of(ctx, config.data))
+    context = EvaluationContext(world_of(ctx, config.data))
     rows = [_row(e, context) for e in exchanges]
     metrics: dict[str, Metric] = {}
     for evaluation in config.evaluations():
@@ -50,7 +50,7 @@ def run(ctx: StageContext[Eval]) -> StageResult:
     return StageResult(metrics, [*lm.notes, *said(left_out)], facts, headline)
 
 
-def _row(exchange: Exchange, context: Context) -> Row:
+def _row(exchange: Exchange, context: EvaluationContext) -> Row:
     row: Row = {
         "prompt_id": exchange.prompt.id,
         "prompt": exchange.prompt.model_dump(mode="json"),

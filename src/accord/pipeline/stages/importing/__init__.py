@@ -9,7 +9,7 @@ from accord.pipeline.stage import Count, Share, StageConfig, stage
 
 
 @stage("import", gives=Data, file="file", run=f"{__name__}.run:run", uses_model=False, free=True)
-class Import(StageConfig):
+class ImportStage(StageConfig):
     """Judgments from a file."""
 
     file: str

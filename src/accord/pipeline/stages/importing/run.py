@@ -9,7 +9,7 @@ from typing import Any
 
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import SNAPSHOT, START, STORE, finish
-from accord.pipeline.stages.importing import Import
+from accord.pipeline.stages.importing import ImportStage
 from accord.store import ImportReport, Store, import_file, remove
 from accord.store.io.formats import FORMATS, convert, detect
 from accord.store.io.readers import BadRow, read_rows
@@ -17,7 +17,7 @@ from accord.store.io.readers import BadRow, read_rows
 __all__ = ["look", "row_of", "run"]
 
 
-def run(ctx: StageContext[Import]) -> StageResult:
+def run(ctx: StageContext[ImportStage]) -> StageResult:
     """Import a file and freeze what came in."""
     config = ctx.config
     path = ctx.path(config.file)
@@ -37,7 +37,7 @@ def run(ctx: StageContext[Import]) -> StageResult:
         return result
 
 
-def bring_in(store: Store, config: Import, path: Path, **more: Any) -> ImportReport:
+def bring_in(store: Store, config: ImportStage, path: Path, **more: Any) -> ImportReport:
     return import_file(
         store,
         path,
@@ -51,7 +51,7 @@ def bring_in(store: Store, config: Import, path: Path, **more: Any) -> ImportRep
     )
 
 
-def look(config: Import, path: Path) -> list[str]:
+def look(config: ImportStage, path: Path) -> list[str]:
     """What the import would say; nothing stays."""
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / STORE) as store:
         report = bring_in(store, config, path, rejects_path=Path(folder) / "rejects.jsonl")
@@ -59,7 +59,7 @@ def look(config: Import, path: Path) -> list[str]:
     return str(report).splitlines()
 
 
-def row_of(config: Import, path: Path, prompt: str) -> str:
+def row_of(config: ImportStage, path: Path, prompt: str) -> str:
     """Where in an imported file the first row of a prompt (its id) stands: `file:line `, or "" where it isn't
     found."""
     format = config.format

@@ -13,7 +13,7 @@ from accord.pipeline.stage import StageConfig, gives
 from accord.pipeline.stages.on_policy import OnPolicyStage
 from accord.pipeline.stages.on_policy.run import read_prompts
 from accord.pipeline.stages.training import Training
-from accord.pipeline.work import Answer, Known, Learn, Read, Work, answered, fit
+from accord.pipeline.work import Known, Learn, Read, Sample, Work, answered, fit
 from accord.rewards.compose import UNREAD
 from accord.train.settings import Optimise
 
@@ -49,9 +49,9 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
     items = how.steps * step * how.epochs
     models = config.models()
     evaluations = math.ceil(how.steps / how.eval_every) if how.eval_every else 1
-    parts: list[Learn | Read | Answer] = [
-        Answer(train, how.n, lengths, how.max_new_tokens, how.rollout_batch, rounds, config.tune),
-        Answer(held, 1, lengths, how.max_new_tokens, how.rollout_batch, evaluations, config.tune),
+    parts: list[Learn | Read | Sample] = [
+        Sample(train, how.n, lengths, how.max_new_tokens, how.rollout_batch, rounds, config.tune),
+        Sample(held, 1, lengths, how.max_new_tokens, how.rollout_batch, evaluations, config.tune),
         Read(trees, how.tokens, 2 * rounds),  # policy and reference
         Read(trees, how.tokens, rounds * (len(models) + how.valued), scalar=True),
         Read(

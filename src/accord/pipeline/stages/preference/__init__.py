@@ -59,7 +59,7 @@ def report(done: Any) -> Section:
     "preference", version=7, reads=READS, gives=Policy, run=f"{__name__}.run:run",
     work=f"{__name__}.run:work", report=report, measures=MEASURES,
 )  # fmt: skip
-class Preference(Comparing):
+class PreferenceStage(Comparing):
     """DPO and its family on the snapshot's comparisons."""
 
     loss: dict[str, Any] = Field(default={"name": "dpo"})

@@ -9,7 +9,7 @@ from accord.core.types import LabelledResponse
 from accord.lm.model.load import load
 from accord.losses import choose_loss
 from accord.pipeline.context import StageContext, StageResult, data_store
-from accord.pipeline.stages.preference import Preference
+from accord.pipeline.stages.preference import PreferenceStage
 from accord.pipeline.stages.training.run import check_any, common, read_groups, result
 from accord.pipeline.work import Known, Work, evaluations, learnt, limits_of, read
 from accord.train.data import best_against_rest
@@ -18,7 +18,7 @@ from accord.train.preference import Judged, Material, train_preference
 __all__ = ["read_judged", "run", "work", "work_at"]
 
 
-def run(ctx: StageContext[Preference]) -> StageResult:
+def run(ctx: StageContext[PreferenceStage]) -> StageResult:
     """DPO and its family."""
     config = ctx.config
     train, held, left_out = read_judged(ctx, config)
@@ -40,7 +40,7 @@ def run(ctx: StageContext[Preference]) -> StageResult:
 
 
 def read_judged(
-    ctx: StageContext[Any], config: Preference, losses: Sequence[Mapping[str, Any]] = ()
+    ctx: StageContext[Any], config: PreferenceStage, losses: Sequence[Mapping[str, Any]] = ()
 ) -> tuple[list[Judged], list[Judged], dict[str, int]]:
     """What policy losses (the stage's own by default) learn from, training and held out: comparisons, and
     where one is a loss of single answers thumbs as well."""
@@ -58,7 +58,7 @@ def read_judged(
 
 
 def _snapshot_thumbs(
-    ctx: StageContext[Any], config: Preference
+    ctx: StageContext[Any], config: PreferenceStage
 ) -> tuple[list[LabelledResponse], list[LabelledResponse]]:
     store, facts = data_store(ctx.stages[config.data])
     with store:
@@ -69,11 +69,11 @@ def _snapshot_thumbs(
     return list(train)[: config.limit], list(held)[: config.eval_limit]
 
 
-def work(ctx: StageContext[Preference], known: Known) -> Work:
+def work(ctx: StageContext[PreferenceStage], known: Known) -> Work:
     return work_at(ctx, known, [ctx.config])
 
 
-def work_at(ctx: StageContext[Any], known: Known, points: Sequence[Preference]) -> Work:
+def work_at(ctx: StageContext[Any], known: Known, points: Sequence[PreferenceStage]) -> Work:
     """A reference is read once; held-out answers are measured at the end."""
     config = ctx.config
     train, held, _ = read_judged(ctx, points[0], [point.loss for point in points])

@@ -50,7 +50,7 @@ def _sentence(name: str, m: Metric) -> dict[str, str]:
     "reward", version=8, reads=READS, gives=RewardModel, run=f"{__name__}.run:run",
     work=f"{__name__}.run:work", report=report, measures=MEASURES,
 )  # fmt: skip
-class Reward(Comparing, Member):
+class RewardStage(Comparing, Member):
     """A reward model fitted to the snapshot's comparisons."""
 
     loss: dict[str, Any] = Field(default={"name": "bradley_terry"})

@@ -11,7 +11,7 @@ from accord.core.types import Edge
 from accord.lm.model.load import load
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import world_of
-from accord.pipeline.stages.reward import TRUE, Reward
+from accord.pipeline.stages.reward import TRUE, RewardStage
 from accord.pipeline.stages.training.run import (
     check_any,
     common,
@@ -28,7 +28,7 @@ from accord.worlds.base import World, truth
 __all__ = ["run", "work"]
 
 
-def run(ctx: StageContext[Reward]) -> StageResult:
+def run(ctx: StageContext[RewardStage]) -> StageResult:
     """Fit a reward model; centre it on the demonstrations."""
     config = ctx.config
     train, held, left_out = read_groups(ctx, config)
@@ -82,7 +82,7 @@ def _pair_rows(held: Sequence[HeldOut], world: World | None) -> list[dict[str, A
     return rows
 
 
-def work(ctx: StageContext[Reward], known: Known) -> Work:
+def work(ctx: StageContext[RewardStage], known: Known) -> Work:
     """What it is centred on, the demonstrations or what it learnt from, is read once more."""
     config = ctx.config
     made, train = scored(config, known, read_groups(ctx, config)[:2])

@@ -33,7 +33,7 @@ def report(done: Any) -> Section:
     "rm_check", version=2, reads={"models": RewardModel, "data": Round}, run=f"{__name__}.run:run",
     work=f"{__name__}.run:work", report=report,
 )  # fmt: skip
-class RmCheck(StageConfig):
+class RmCheckStage(StageConfig):
     """Reward models on the fresh answers of a round: how far each orders them as the raters do."""
 
     models: list[str] = Field(min_length=1)

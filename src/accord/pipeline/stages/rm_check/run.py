@@ -8,9 +8,9 @@ from typing import cast
 from accord.core.rundir import read_json
 from accord.core.types import Edge, Exchange, Group
 from accord.pipeline.context import StageContext, StageResult, data_store, read_result
-from accord.pipeline.stages.ask import Ask
+from accord.pipeline.stages.ask import AskStage
 from accord.pipeline.stages.data import held_out_prompts, world_of
-from accord.pipeline.stages.rm_check import RmCheck
+from accord.pipeline.stages.rm_check import RmCheckStage
 from accord.pipeline.work import Known, Read, Work, answered, fit
 from accord.rewards.learned import load_reward_model
 from accord.train.reward import HeldOut, accuracy
@@ -19,7 +19,7 @@ from accord.worlds.base import World, truth
 __all__ = ["run", "work"]
 
 
-def run(ctx: StageContext[RmCheck]) -> StageResult:
+def run(ctx: StageContext[RmCheckStage]) -> StageResult:
     """Accuracy of each reward model on comparisons of fresh answers to held-out prompts."""
     config = ctx.config
     folder = ctx.stages[config.data]
@@ -69,9 +69,9 @@ def _by_truth(held: HeldOut, world: World) -> HeldOut:
     return HeldOut(held.group.model_copy(update={"edges": tuple(edges)}), held.scores)
 
 
-def work(ctx: StageContext[RmCheck], known: Known) -> Work:
+def work(ctx: StageContext[RmCheckStage], known: Known) -> Work:
     config = ctx.config
-    asked = cast(Ask, known.configs[config.data])
+    asked = cast(AskStage, known.configs[config.data])
     lengths = known.written(ctx, asked.policy, asked.max_new_tokens)
     prompts = fit(known, held_out_prompts(ctx, config.data), asked, ctx.name)[0][: asked.held_out]
     trees = answered(known.lm, prompts, asked.n, lengths)

@@ -15,7 +15,7 @@ from accord.worlds.base import World, code_behind, open_world
 
 
 @stage("simulate", gives=Data, file="world", run=f"{__name__}.run:run", uses_model=False, free=True)
-class Simulate(StageConfig):
+class SimulateStage(StageConfig):
     """A study in a world whose truth is known: prompts, candidate responses, simulated raters."""
 
     world: str = "support/world.yaml"

@@ -7,7 +7,7 @@ from accord.core.types import Judgment, Question, Rater, Response, Writing
 from accord.feedback.simulated import compare, rank
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import SNAPSHOT, STORE, Clock, finish, keep_world
-from accord.pipeline.stages.simulate import Simulate
+from accord.pipeline.stages.simulate import SimulateStage
 from accord.store import Store, remove, split_of
 from accord.worlds.base import Case, World, open_world, truth
 
@@ -16,7 +16,7 @@ __all__ = ["run"]
 HELD_OUT = 1  # demonstrations per fact on held-out prompts, to measure SFT on
 
 
-def run(ctx: StageContext[Simulate]) -> StageResult:
+def run(ctx: StageContext[SimulateStage]) -> StageResult:
     """Ask the simulated raters about every case; demonstrations come from its old team."""
     config = ctx.config
     world = open_world(ctx.path(config.world))
@@ -31,7 +31,7 @@ def run(ctx: StageContext[Simulate]) -> StageResult:
 
 
 def _ask(
-    store: Store, world: World, config: Simulate, ctx: StageContext[Simulate]
+    store: Store, world: World, config: SimulateStage, ctx: StageContext[SimulateStage]
 ) -> list[Judgment]:
     raters = {r.name: r for r in config.asked(world)}
     store.add_raters([r.rater() for r in raters.values()])
@@ -81,7 +81,7 @@ def _all_pairs(k: int) -> list[list[int]]:
 
 
 def _demonstrate(
-    store: Store, world: World, config: Simulate, ctx: StageContext[Simulate]
+    store: Store, world: World, config: SimulateStage, ctx: StageContext[SimulateStage]
 ) -> list[Judgment]:
     """Demonstrations as real ones are: from the team's book of canned replies, right on policy, some
     padded, to plain questions only."""

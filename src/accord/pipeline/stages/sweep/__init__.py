@@ -13,7 +13,7 @@ from accord.core.config import validate
 from accord.core.errors import ConfigError
 from accord.pipeline.section import Section
 from accord.pipeline.stage import stage
-from accord.pipeline.stages.preference import MEASURES, Preference
+from accord.pipeline.stages.preference import MEASURES, PreferenceStage
 from accord.pipeline.stages.training import READS
 
 SWEPT = (
@@ -33,7 +33,7 @@ def report(done: Any) -> Section:
     "sweep", version=5, reads=READS, gives=Policy, run=f"{__name__}.run:run",
     work=f"{__name__}.run:work", report=report, measures=MEASURES,
 )  # fmt: skip
-class Sweep(Preference):
+class Sweep(PreferenceStage):
     """Preference training at every point of a grid; later stages see the point with the best held-out
     accuracy. What decides which rows are read can't be swept: the points share them."""
 
@@ -45,7 +45,7 @@ class Sweep(Preference):
             dict(zip(self.over, v, strict=True)) for v in itertools.product(*self.over.values())
         ]
 
-    def at(self, point: dict[str, Any], where: str = "over") -> Preference:
+    def at(self, point: dict[str, Any], where: str = "over") -> PreferenceStage:
         """The preference stage of one point; ConfigError names a wrong key or value."""
         plain = self.model_dump(exclude={"over"}) | {"kind": "preference"}
         for path, value in point.items():
@@ -56,7 +56,7 @@ class Sweep(Preference):
             if not isinstance(target, dict):
                 raise ConfigError(f"{path!r} is no key of the stage", where=where)
             target[key] = value
-        return validate(Preference, plain, where=where)
+        return validate(PreferenceStage, plain, where=where)
 
     def check_names(self, place: Callable[[str], str]) -> None:
         for key, values in self.over.items():

@@ -8,7 +8,7 @@ from typing import Any
 from accord.core.rundir import write_json
 from accord.lm.model.load import load
 from accord.pipeline.context import StageContext, StageResult
-from accord.pipeline.stages.preference import Preference
+from accord.pipeline.stages.preference import PreferenceStage
 from accord.pipeline.stages.preference.run import read_judged, work_at
 from accord.pipeline.stages.sweep import Sweep
 from accord.pipeline.stages.sweep.told import headline
@@ -93,5 +93,5 @@ def _plain(metrics: Mapping[str, Any]) -> dict[str, object]:
     return {name: m.model_dump(mode="json") for name, m in metrics.items()}
 
 
-def _point(label: str, config: Preference) -> Point:
+def _point(label: str, config: PreferenceStage) -> Point:
     return Point(label, config.tune, Optimise(**config.optimise_keys()), config.loss)

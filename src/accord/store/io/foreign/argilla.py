@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from accord.store.io.foreign.task import NULL, OWN, Said, Task, Value
+from accord.store.io.foreign.task import NULL, OWN, ForeignTask, Said, Value
 
 __all__ = ["is_argilla", "read_argilla"]
 
@@ -49,7 +49,7 @@ def _question(value: Any) -> bool:
     return isinstance(first, Mapping) and set(first) >= ANSWER
 
 
-def read_argilla(row: Row) -> Task:
+def read_argilla(row: Row) -> ForeignTask:
     skipped: Counter[str] = Counter()
     if "fields" in row:
         fields, told = row["fields"], list(_nested(row["responses"]))
@@ -73,7 +73,7 @@ def read_argilla(row: Row) -> Task:
         else:
             by_user.setdefault(who, Said(who, [])).values.append(_value(name, value))
     skipped["suggestions"] += _suggestions(row)
-    return Task(fields, facts, list(by_user.values()), +skipped)
+    return ForeignTask(fields, facts, list(by_user.values()), +skipped)
 
 
 def _nested(responses: Any) -> Iterator[Told]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from accord.store.io.foreign.names import words
-from accord.store.io.foreign.task import MAIL, Kind, Said, Task, Value
+from accord.store.io.foreign.task import MAIL, ForeignTask, Kind, Said, Value
 
 __all__ = ["is_label_studio", "read_label_studio"]
 
@@ -84,7 +84,7 @@ def is_label_studio(row: Row) -> bool:
     return whole or {"annotator", "annotation_id"} <= set(row)
 
 
-def read_label_studio(row: Row) -> Task:
+def read_label_studio(row: Row) -> ForeignTask:
     if "data" not in row:
         return _of_one(row)
     skipped: Counter[str] = Counter()
@@ -102,7 +102,7 @@ def read_label_studio(row: Row) -> Task:
         said.append(
             Said(_who(a.get("completed_by")), values, a.get("created_at"), a.get("lead_time"))
         )
-    return Task(row["data"], row["data"], said, +skipped)
+    return ForeignTask(row["data"], row["data"], said, +skipped)
 
 
 def _who(by: Any) -> str:
@@ -166,7 +166,7 @@ def _rank(bucket: str) -> int | None:
     return next((n for n, tier in enumerate(TIERS, 1) if said[0] in tier), None)
 
 
-def _of_one(row: Row) -> Task:
+def _of_one(row: Row) -> ForeignTask:
     """A row that is one annotation: the data, and a column a control, of which only values tell which is
     which. In CSV cells lists are JSON; `_data_NAME` is a field that is called as a control is."""
     cells = {str(k): _parsed(v) for k, v in row.items() if v not in (None, "")}
@@ -191,7 +191,7 @@ def _of_one(row: Row) -> Task:
                 values.append(Value(name.removeprefix("_data_"), cell, "label"))
     who, seconds = _who(row["annotator"]), row.get("lead_time")
     seconds = float(seconds) if seconds not in (None, "") else None
-    return Task(
+    return ForeignTask(
         fields, fields, [Said(who, values, row.get("created_at") or None, seconds)], loose=True
     )
 

@@ -14,7 +14,7 @@ from accord.store.io.foreign.answers import answers_of
 from accord.store.io.foreign.argilla import is_argilla, read_argilla
 from accord.store.io.foreign.label_studio import KEPT, is_label_studio, read_label_studio
 from accord.store.io.foreign.names import Shown, question_of
-from accord.store.io.foreign.task import NULL, OWN, Task
+from accord.store.io.foreign.task import NULL, OWN, ForeignTask
 from accord.store.io.native import Native
 from accord.store.io.readers import BadRow
 
@@ -60,7 +60,7 @@ def read_foreign(row: Mapping[str, Any], format: str, at: str) -> Foreign:
         raise BadRow("", f"is no {format} row that can be read ({first})") from None
 
 
-def _read(task: Task, at: str) -> Foreign:
+def _read(task: ForeignTask, at: str) -> Foreign:
     prompt, shown, used = question_of(task.fields, task.facts)
     responses = [
         Response(text=t, source=s, tool_calls=c)
@@ -99,7 +99,7 @@ def _read(task: Task, at: str) -> Foreign:
     return made
 
 
-def _unused(task: Task, shown: Shown, used: set[str]) -> list[str]:
+def _unused(task: ForeignTask, shown: Shown, used: set[str]) -> list[str]:
     kept = used | OWN | KEPT
     found = [k for k, v in task.fields.items() if k not in kept and v not in (None, "", [], {})]
     if task.facts is not task.fields:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["MAIL", "NULL", "OWN", "STEPS", "Kind", "Said", "Task", "Value"]
+__all__ = ["MAIL", "NULL", "OWN", "STEPS", "ForeignTask", "Kind", "Said", "Value"]
 
 Kind = Literal["pair", "choice", "number", "rank", "text", "label", "other"]
 MAIL = "@accord.invalid"  # Label Studio names people by address
@@ -38,7 +38,7 @@ class Said:
 
 
 @dataclass
-class Task:
+class ForeignTask:
     """Texts by field, facts, everybody's answers; `names` of all questions, and what was skipped and why."""
 
     fields: Mapping[str, Any]
