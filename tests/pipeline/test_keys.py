@@ -95,8 +95,8 @@ def test_keys_are_those_they_were(
 ) -> None:
     """The model left out, for it depends on the machine; the versions as they were."""
     monkeypatch.setattr(folder, "_model_identity", lambda model: model)
-    for kind, known in kinds().items():
-        monkeypatch.setitem(stage._KINDS, kind, replace(known, version=VERSIONS[kind]))
+    for kind, version in VERSIONS.items():
+        monkeypatch.setitem(stage._KINDS, kind, replace(kinds()[kind], version=version))
     path = RECIPES / f"{name}.yaml"
     if name == "every":
         (tmp_path / "demo.jsonl").write_text("{}\n")

@@ -218,7 +218,7 @@ def _stage(
     name: str, raw: dict[str, Any], source: str, lines: Lines, faults: list[AccordError]
 ) -> StageConfig:
     """The keys of a stage; of one with faults what is right of it, so that the rest is checked in the same
-    answer."""
+    answer. Without a required key nothing else can be said of it."""
     place = f"stages.{name}"
     if name == BASE or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ConfigError(
@@ -235,10 +235,12 @@ def _stage(
         wrong = {re.split(r"[.\[]", e.where.partition(f"{place}.")[2])[0] for e in told}
         right = {k: v for k, v in raw.items() if k in schema.model_fields and k not in wrong}
         config = schema.model_construct(**right)
-    needed = {k for k, field in schema.model_fields.items() if field.is_required()}
-    if needed <= config.model_fields_set:
-        with gather(told):
-            config.check_names(lambda key: locate(source, f"{place}.{key}", lines))
+    if any(
+        f.is_required() and k not in config.model_fields_set for k, f in schema.model_fields.items()
+    ):
+        raise_all(told)
+    with gather(told):
+        config.check_names(lambda key: locate(source, f"{place}.{key}", lines))
     faults += told
     return config
 
