@@ -46,7 +46,7 @@ __all__ = [  # spelled out, and imported below, for type checkers and editors; a
     "ConfigError",
     "DataError",
     "Demonstration",
-    "Evaluated",
+    "Evaluation",
     "Exchange",
     "Faults",
     "Finished",
@@ -102,7 +102,7 @@ __all__ = [  # spelled out, and imported below, for type checkers and editors; a
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from accord.api.evaluating import Evaluated, evaluate, score
+    from accord.api.evaluating import Evaluation, evaluate, score
     from accord.api.policy import train_policy
     from accord.api.run import Finished, Run, run
     from accord.api.training import (

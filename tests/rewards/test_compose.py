@@ -327,14 +327,14 @@ def test_a_reward_that_hangs_does_not_keep_the_process_from_ending() -> None:
     code = """
 import time
 from accord.core.types import Exchange, Prompt, Response
-from accord.rewards.base import Context, reward
+from accord.rewards.base import RewardContext, reward
 from accord.rewards.compose import build_rewards
 
 @reward("forever")
 def forever(_: Context):
     return lambda exchanges: time.sleep(3600)
 
-made = build_rewards([{"name": "forever", "timeout": 0.2, "on_failure": "drop"}], Context(), "rewards")
+made = build_rewards([{"name": "forever", "timeout": 0.2, "on_failure": "drop"}], RewardContext(), "rewards")
 print(made([Exchange(prompt=Prompt.user("x"), response=Response(text="y"))]).dropped)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

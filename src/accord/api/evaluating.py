@@ -19,7 +19,7 @@ from accord.rewards.process_model import load_process_model
 from accord.stats.intervals import cluster_mean
 from accord.train.scorers import sampler_of, token_counter
 
-__all__ = ["Evaluated", "evaluate", "score"]
+__all__ = ["Evaluation", "evaluate", "score"]
 
 
 @door
@@ -67,7 +67,7 @@ def score(
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluation:
     """What was answered, and what rewards say of it: `metrics` holds the composed `reward`, every reward by
     its label, `words`, and `cut off`, the share of answers that reached the limit; intervals allow for
     several answers to a prompt."""
@@ -88,7 +88,7 @@ def evaluate(
     batch_size: int = 32,
     on_progress: Callable[[int, int], None] | None = None,
     **sampling: Unpack[SamplingKeys],
-) -> Evaluated:
+) -> Evaluation:
     """Let a policy answer prompts and measure its answers.
 
     Args:
@@ -115,7 +115,7 @@ def evaluate(
         "words": [float(len(e.response.text.split())) for e in exchanges],
         "cut off": [float(e.response.finish == "length") for e in exchanges],
     }
-    return Evaluated(
+    return Evaluation(
         policy, exchanges, scored, {k: _mean(x, exchanges) for k, x in columns.items()}
     )
 

@@ -25,7 +25,7 @@ from accord.worlds.base import World, code_behind
 
 __all__ = [
     "DEFAULT",
-    "Evaluation",
+    "ChosenEvaluation",
     "EvaluationContext",
     "Scorer",
     "Scores",
@@ -95,7 +95,7 @@ def _house() -> None:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ChosenEvaluation:
     """An evaluation as a recipe configures it."""
 
     name: str
@@ -105,7 +105,9 @@ class Evaluation:
     measures: Callable[[EvaluationContext], Sequence[Measure]]
 
 
-def configured(entries: Sequence[str | Mapping[str, Any]], where: str = "") -> list[Evaluation]:
+def configured(
+    entries: Sequence[str | Mapping[str, Any]], where: str = ""
+) -> list[ChosenEvaluation]:
     """Evaluations by `name` or `{name: …, hyperparameters}`; ConfigError names a wrong name or key."""
     _house()
     found = []
@@ -115,7 +117,7 @@ def configured(entries: Sequence[str | Mapping[str, Any]], where: str = "") -> l
         facts = entry_.facts
         (measures,) = facts["measures"]
         hyper = dict(make.keywords)
-        found.append(Evaluation(entry_.name, hyper, facts["version"], make, measures))
+        found.append(ChosenEvaluation(entry_.name, hyper, facts["version"], make, measures))
     return found
 
 
@@ -129,7 +131,7 @@ def known_measures() -> list[Measure]:
     return found
 
 
-def identity(evaluation: Evaluation, context: EvaluationContext) -> str:
+def identity(evaluation: ChosenEvaluation, context: EvaluationContext) -> str:
     """What decides its scores of given replies."""
     files = files_behind({"name": evaluation.name})
     facts = [
@@ -143,7 +145,7 @@ def identity(evaluation: Evaluation, context: EvaluationContext) -> str:
 
 
 def scored(
-    evaluation: Evaluation, context: EvaluationContext, replies: Sequence[Exchange]
+    evaluation: ChosenEvaluation, context: EvaluationContext, replies: Sequence[Exchange]
 ) -> list[dict[str, float]] | None:
     """The scores of each reply; None where the evaluation has nothing to say here. DataError for one that
     leaves replies out or scores what it did not declare."""

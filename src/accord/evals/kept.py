@@ -14,7 +14,7 @@ from accord.core.errors import AccordError
 from accord.core.hashing import content_hash
 from accord.core.rundir import read_jsonl, write_jsonl
 from accord.core.types import Exchange, Prompt, Response
-from accord.evals.base import Evaluation, EvaluationContext, identity, scored
+from accord.evals.base import ChosenEvaluation, EvaluationContext, identity, scored
 
 __all__ = ["replies", "scores"]
 
@@ -48,7 +48,10 @@ def replies(
 
 
 def scores(
-    folder: Path, evaluation: Evaluation, context: EvaluationContext, exchanges: Sequence[Exchange]
+    folder: Path,
+    evaluation: ChosenEvaluation,
+    context: EvaluationContext,
+    exchanges: Sequence[Exchange],
 ) -> list[dict[str, float]] | None:
     """The kept scores of these replies, or new ones; None where the evaluation has nothing to say."""
     said = [

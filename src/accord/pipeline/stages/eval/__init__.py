@@ -10,7 +10,7 @@ from pydantic import Field
 
 from accord.core.artifact import Answers, Data, Policy
 from accord.core.errors import ConfigError
-from accord.evals.base import DEFAULT, Evaluation, configured, known_measures
+from accord.evals.base import DEFAULT, ChosenEvaluation, configured, known_measures
 from accord.pipeline.stage import Count, StageConfig, stage
 
 
@@ -35,7 +35,7 @@ class EvalStage(StageConfig):
         None  # by default the truth where it is known, and length
     )
 
-    def evaluations(self, where: str = "evals") -> list[Evaluation]:
+    def evaluations(self, where: str = "evals") -> list[ChosenEvaluation]:
         return configured(DEFAULT if self.evals is None else self.evals, where)
 
     def check_names(self, place: Callable[[str], str]) -> None:
