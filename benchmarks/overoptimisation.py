@@ -29,7 +29,7 @@ from accord.core.seeds import rng
 from accord.core.types import Exchange, Pair, Prompt
 from accord.lm.model.load import load
 from accord.pipeline.report.charts import Series
-from accord.rewards.base import RewardContext, reward
+from accord.rewards.base import Context, reward
 from accord.rewards.learned import RewardModel, load_reward_model
 from accord.stats.best_of_n import best_of_n_kl, expected_best
 from accord.train.policy import train_policy
@@ -63,7 +63,7 @@ TRUTH: dict[str, Gold] = {}
 
 
 @reward("gold_model")
-def gold_model(_: RewardContext) -> Any:
+def gold_model(_: Context) -> Any:
     """What the proxies stand for; logged beside them with weight 0."""
     return lambda exchanges: TRUTH["gold"](exchanges)
 

@@ -33,7 +33,7 @@ from accord.lm.chat import render_prompt
 from accord.lm.model.load import LanguageModel, load
 from accord.lm.model.lora import Lora
 from accord.lm.model.packaged import packaged_path
-from accord.rewards.base import RewardContext, reward
+from accord.rewards.base import Context, reward
 from accord.train import on_policy as loop
 from accord.train.memory import peak
 from accord.train.policy import train_policy
@@ -56,7 +56,7 @@ NEW = {"grpo": 32, "ppo": 64}
 
 
 @reward("vowels")
-def vowels(_: RewardContext) -> Any:
+def vowels(_: Context) -> Any:
     """Share of vowels: something to score that costs nothing."""
 
     def score(exchanges: Any) -> list[float]:

@@ -40,7 +40,7 @@ from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import token_logps
 from accord.pipeline.report.charts import Series
-from accord.rewards.base import RewardContext, reward
+from accord.rewards.base import Context, reward
 from accord.stats.best_of_n import best_of_n_kl, expected_best
 from accord.train.data import Limits
 from accord.train.optimise import Optimise
@@ -70,7 +70,7 @@ GOLD = SentimentIntensityAnalyzer()
 
 
 @reward("vader")
-def vader(_: RewardContext) -> Any:
+def vader(_: Context) -> Any:
     """The compound score of prompt and answer together."""
     return lambda exchanges: [gold(e) for e in exchanges]
 

@@ -13,7 +13,7 @@ from accord.core.types import Exchange
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
 from accord.pipeline.stage import kind_of
-from accord.rewards.base import RewardContext
+from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.rewards.learned import load_reward_model
 from accord.store import part_of
@@ -49,7 +49,7 @@ def test_members_differ_and_their_minimum_is_below_their_mean(tmp_path: Path) ->
     held = {n: (p / "held_out.jsonl").read_text().count("\n") for n, p in places.items()}
     assert len(set(held.values())) == 1  # all are measured on the same
 
-    context = RewardContext(
+    context = Context(
         model=lambda name: load_reward_model(places[name] / "model", device="cpu")
     )
     exchanges = [Exchange(prompt=prompt(i), response=answer(i)) for i in range(4)]

@@ -14,7 +14,7 @@ import torch
 
 from accord.core.errors import ConfigError, DataError, ModelError, RunError
 from accord.core.types import Exchange, Prompt, Response
-from accord.rewards.base import RewardContext, reward
+from accord.rewards.base import Context, reward
 from accord.rewards.compose import build_rewards
 from accord.rewards.models import combined
 
@@ -26,12 +26,12 @@ def exchange(text: str, question: str = "Why?", **tags: str) -> Exchange:
 
 
 def scores(config: dict[str, Any], *texts: str, **tags: str) -> list[float]:
-    made = build_rewards([config], RewardContext(), "rewards")
+    made = build_rewards([config], Context(), "rewards")
     return made([exchange(text, **tags) for text in texts]).total
 
 
 @reward("fails_on")
-def fails_on(_: RewardContext, *, word: str, how: str = "nan") -> Any:
+def fails_on(_: Context, *, word: str, how: str = "nan") -> Any:
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         bad = [word in e.response.text for e in exchanges]
         if how == "raises" and any(bad):
@@ -62,7 +62,7 @@ def test_parts_are_weighted_and_kept_apart() -> None:
             {"name": "length_penalty", "per_token": 0.1, "budget": 2},
             {"name": "pattern", "regex": "please", "label": "polite", "weight": -1.0},
         ],
-        RewardContext(),
+        Context(),
         "rewards",
     )
     found = made([exchange("Yes please do so"), exchange("no")])
@@ -85,7 +85,7 @@ def test_a_failure_stops_with_its_exchange_or_leaves_it_out(how: str) -> None:
         config["timeout"] = 0.2
     with pytest.raises(RunError, match=r"reward fails_on: no score.*'the bad one' to 'Why\?'"):
         scores(config, *texts)
-    made = build_rewards([{**config, "on_failure": "drop"}], RewardContext(), "rewards")
+    made = build_rewards([{**config, "on_failure": "drop"}], Context(), "rewards")
     found = made([exchange(t) for t in texts])
     assert found.total[0] == found.total[2] == 2.0
     assert math.isnan(found.total[1])
@@ -97,7 +97,7 @@ def test_a_part_that_is_dropped_drops_the_whole_answer() -> None:
         {"name": "pattern", "regex": "."},
         {"name": "fails_on", "word": "bad", "on_failure": "drop"},
     ]
-    found = build_rewards(parts, RewardContext(), "rewards")([exchange("bad"), exchange("ok")])
+    found = build_rewards(parts, Context(), "rewards")([exchange("bad"), exchange("ok")])
     assert math.isnan(found.total[0])
     assert found.total[1] == 3.0
 
@@ -119,7 +119,7 @@ def test_what_fails_for_every_exchange_ends_the_run_as_it_is(on_failure: str) ->
 
 
 @reward("wrong_set_up")
-def wrong_set_up(_: RewardContext) -> Any:
+def wrong_set_up(_: Context) -> Any:
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         raise ConfigError("no such axis")
 
@@ -139,13 +139,13 @@ def test_a_time_out_of_the_rewards_own_is_told_as_such() -> None:
         {"name": "learned", "model": "rm"},
         {"name": "fails_on", "word": "a", "how": "times out"},
     ):
-        made = build_rewards([config], RewardContext(model=lambda _: late), "rewards")
+        made = build_rewards([config], Context(model=lambda _: late), "rewards")
         with pytest.raises(RunError, match=r"no score \(TimeoutError: the socket's\)"):
             made([exchange("a"), exchange("b")])
 
 
 def test_only_what_runs_elsewhere_has_a_limit_by_default() -> None:
-    context = RewardContext(model=lambda _: None, sampler=lambda _: None)
+    context = Context(model=lambda _: None, sampler=lambda _: None)
     limits = {
         config.get("judge", config["name"]): build_rewards([config], context, "").parts[0].timeout
         for config in (
@@ -172,7 +172,7 @@ def test_only_what_runs_elsewhere_has_a_limit_by_default() -> None:
 )
 def test_a_pattern_that_backtracks_without_end_is_stopped(config: dict[str, Any]) -> None:
     made = build_rewards(
-        [{**config, "timeout": 0.2, "on_failure": "drop"}], RewardContext(), "rewards"
+        [{**config, "timeout": 0.2, "on_failure": "drop"}], Context(), "rewards"
     )
     begun = time.monotonic()
     texts = ("no", "a" * 40 + "!")
@@ -198,7 +198,7 @@ def test_a_pattern_that_backtracks_without_end_is_stopped(config: dict[str, Any]
 )
 def test_wrong_entries_are_named(configs: list[dict[str, Any]], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        build_rewards(configs, RewardContext(), "rewards")
+        build_rewards(configs, Context(), "rewards")
 
 
 def test_rules() -> None:
@@ -265,7 +265,7 @@ def test_ensembles_by_hand() -> None:
 
 def test_an_ensemble_of_models_is_asked_by_name() -> None:
     members = {"a": lambda es: [1.0] * len(es), "b": lambda es: [3.0] * len(es)}
-    context = RewardContext(model=members.__getitem__)
+    context = Context(model=members.__getitem__)
     made = build_rewards(
         [{"name": "ensemble", "models": ["a", "b"], "combine": "minimum"}], context, "rewards"
     )
@@ -279,7 +279,7 @@ def test_a_constraint_finds_the_weight_that_just_meets_it() -> None:
             {"name": "pattern", "regex": "a", "label": "quality"},
             {"name": "pattern", "regex": "b", "label": "care", "at_least": 0.5, "weight": 0.0},
         ],
-        RewardContext(),
+        Context(),
         "rewards",
     )
     for _ in range(4):
@@ -293,7 +293,7 @@ def test_a_constraint_finds_the_weight_that_just_meets_it() -> None:
 
 def test_the_length_residual_takes_out_what_length_foretells() -> None:
     lengths = {"x": 1, "x x": 2, "x x x": 3, "x x x x": 4}
-    context = RewardContext(
+    context = Context(
         model=lambda _: lambda es: [3.0 * lengths[e.response.text] + 1 for e in es]
     )
     made = build_rewards([{"name": "length_residual", "model": "rm"}], context, "rewards")
@@ -313,7 +313,7 @@ def test_the_length_residual_is_that_of_the_answers_with_a_score(how: str) -> No
 
     def total(on_failure: str) -> list[float]:
         config = {"name": "length_residual", "model": "rm", "on_failure": on_failure}
-        made = build_rewards([config], RewardContext(model=lambda _: model), "rewards")
+        made = build_rewards([config], Context(model=lambda _: model), "rewards")
         return made([exchange(t) for t in texts]).total
 
     found = total("drop")
@@ -327,14 +327,14 @@ def test_a_reward_that_hangs_does_not_keep_the_process_from_ending() -> None:
     code = """
 import time
 from accord.core.types import Exchange, Prompt, Response
-from accord.rewards.base import RewardContext, reward
+from accord.rewards.base import Context, reward
 from accord.rewards.compose import build_rewards
 
 @reward("forever")
 def forever(_: Context):
     return lambda exchanges: time.sleep(3600)
 
-made = build_rewards([{"name": "forever", "timeout": 0.2, "on_failure": "drop"}], RewardContext(), "rewards")
+made = build_rewards([{"name": "forever", "timeout": 0.2, "on_failure": "drop"}], Context(), "rewards")
 print(made([Exchange(prompt=Prompt.user("x"), response=Response(text="y"))]).dropped)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -16,7 +16,7 @@ from accord.core.types import Exchange, Prompt, Response
 from accord.lm import remote as server
 from accord.lm.remote import ServerSampler, server_sampler
 from accord.lm.sampler import Sampling
-from accord.rewards.base import RewardContext
+from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.rewards.judged import grade, judge_prompt
 
@@ -28,7 +28,7 @@ def scored(replies: list[str], **config: Any) -> Any:
         assert how.temperature == 0.0
         return [[Response(text=replies[i % len(replies)])] for i in range(len(prompts))]
 
-    context = RewardContext(sampler=lambda name: sampler)
+    context = Context(sampler=lambda name: sampler)
     made = build_rewards([{"name": "judged", "judge": "j", **config}], context, "rewards")
     return made([
         EXCHANGE.model_copy(update={"prompt": Prompt.user("Is it open" + "?" * (i + 1))})
@@ -43,7 +43,7 @@ def test_equal_answers_are_judged_once() -> None:
         asked.append(len(prompts))
         return [[Response(text=f"Grade: {i + 1}")] for i in range(len(prompts))]
 
-    context = RewardContext(sampler=lambda name: sampler)
+    context = Context(sampler=lambda name: sampler)
     made = build_rewards([{"name": "judged", "judge": "j"}], context, "rewards")
     other = Exchange(prompt=EXCHANGE.prompt, response=Response(text="No."))
     assert made([EXCHANGE, other, EXCHANGE]).total == pytest.approx([0.0, 1 / 9, 0.0])

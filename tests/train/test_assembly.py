@@ -15,7 +15,7 @@ from torch import Tensor
 from accord.core.types import Prompt, Response
 from accord.lm.trees.engine import ContinuationLogps
 from accord.lm.trees.tree import Tree
-from accord.rewards.base import RewardContext
+from accord.rewards.base import Context
 from accord.rewards.compose import ScoredExchanges, build_rewards
 from accord.stats.best_of_n import best_of_n_kl
 from accord.train.actors import Actor, Actors
@@ -270,7 +270,7 @@ def test_scores_are_scaled_by_the_spread_of_all_seen_and_logged_as_they_came(
     given[1][2] = math.nan
     for scores in given:
         made = build_rewards(
-            [{"name": "pattern", "regex": "x", "on_failure": "drop"}], RewardContext(), ""
+            [{"name": "pattern", "regex": "x", "on_failure": "drop"}], Context(), ""
         )
         made.parts[0].function = lambda _, scores=scores: scores  # type: ignore[misc]
         how = MissingEos(treatment="penalty", value=0.5)

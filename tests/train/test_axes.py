@@ -24,7 +24,7 @@ from accord.core.types import (
 from accord.lm.model.lora import Lora
 from accord.rewards import learned
 from accord.rewards.axes import AxesModel, load_axes_model
-from accord.rewards.base import RewardContext
+from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.store import Store
 from accord.train.axes import merged, train_axes
@@ -73,7 +73,7 @@ def test_each_head_learns_its_axis_and_they_are_weighed(model: Any) -> None:
     tone, accuracy = ([row[a] for row in rows] for a in ("tone", "accuracy"))
     assert min(tone[0], tone[1]) > max(tone[2], tone[3])
     assert min(accuracy[0], accuracy[2]) > max(accuracy[1], accuracy[3])
-    context = RewardContext(axes_model=lambda name: model)
+    context = Context(axes_model=lambda name: model)
     weights = {"tone": 0.5, "accuracy": 2.0}
     fixed = build_rewards([{"name": "axes", "model": "rm", "weights": weights}], context, "")
     told = fixed([exchange(k) for k in range(4)]).total
@@ -134,7 +134,7 @@ def test_axes_that_are_not_there_are_refused(keys: dict[str, Any], match: str) -
     class Known:
         axes = ("accuracy", "tone")
 
-    context = RewardContext(axes_model=lambda name: Known())
+    context = Context(axes_model=lambda name: Known())
     with pytest.raises(ConfigError, match=match):
         build_rewards([{"name": "axes", "model": "rm", **keys}], context, "rewards")
 

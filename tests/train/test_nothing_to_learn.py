@@ -14,7 +14,7 @@ import torch
 from accord.core.config import validate
 from accord.core.errors import ConfigError
 from accord.losses import gae
-from accord.rewards.base import RewardContext, reward
+from accord.rewards.base import Context, reward
 from accord.train.methods.best_of_n import BestOfN
 from accord.train.methods.grpo import Grpo
 from accord.train.methods.online_dpo import OnlineDpo
@@ -29,13 +29,13 @@ ALL = pytest.mark.parametrize("method", METHODS)
 
 
 @reward("planted")
-def planted(context: RewardContext, *, ended: float, cut: float) -> Any:
+def planted(context: Context, *, ended: float, cut: float) -> Any:
     """What an answer is paid that ended by itself, and one that was cut off."""
     return lambda exchanges: [cut if e.response.finish == "length" else ended for e in exchanges]
 
 
 @reward("of_the_prompt")
-def of_the_prompt(context: RewardContext) -> Any:
+def of_the_prompt(context: Context) -> Any:
     return lambda exchanges: [float(len(e.prompt.last)) for e in exchanges]
 
 
@@ -87,7 +87,7 @@ def test_a_constant_reward_moves_no_weight(
 
 
 @reward("uncertain")
-def uncertain(context: RewardContext, *, about: float) -> Any:
+def uncertain(context: Context, *, about: float) -> Any:
     """The same worth always, give or take what a reward model's own rounding is."""
     draw = random.Random(1)
     return lambda exchanges: [about * (1 + 3e-6 * draw.uniform(-1, 1)) for _ in exchanges]
@@ -126,7 +126,7 @@ def test_nothing_to_learn_under_other_settings(
 
 
 @reward("by_length")
-def by_length(context: RewardContext, *, each: float) -> Any:
+def by_length(context: Context, *, each: float) -> Any:
     return lambda exchanges: [each * len(e.response.text) for e in exchanges]
 
 

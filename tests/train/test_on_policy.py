@@ -20,7 +20,7 @@ from accord.lm.model.lora import Lora
 from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
-from accord.rewards.base import RewardContext, reward
+from accord.rewards.base import Context, reward
 from accord.rewards.learned import load_reward_model
 from accord.train.actors import cast
 from accord.train.checkpoint import checkpoint_step
@@ -180,7 +180,7 @@ def test_a_reward_is_learned_and_the_kl_penalty_holds_it_back(tiny: Path, tmp_pa
 
 
 @reward("no_score_for")
-def no_score_for(_: RewardContext, *, letter: str, how: str) -> Any:
+def no_score_for(_: Context, *, letter: str, how: str) -> Any:
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         wrong = [letter in e.response.text for e in exchanges]
         if how == "raises" and any(wrong):

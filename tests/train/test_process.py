@@ -14,7 +14,7 @@ from accord.lm.model.lora import Lora
 from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
-from accord.rewards.base import RewardContext
+from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.rewards.process_model import (
     ProcessModel,
@@ -101,7 +101,7 @@ def test_it_learns_which_steps_are_right_and_rewards_them(base: Path, tmp_path: 
     assert trained.metrics["accuracy"].value == pytest.approx(1.0)
     assert trained.metrics["accuracy of wrong steps"].value == pytest.approx(1.0)
     model = load_process_model(trained.model)
-    context = RewardContext(process_model=lambda name: model)
+    context = Context(process_model=lambda name: model)
     rewards = build_rewards([{"name": "process", "model": "prm"}], context, "rewards")
     texts = [f"{GOOD}\n{GOOD}", f"{GOOD}\n{BAD}"]
     told = rewards(

@@ -12,7 +12,7 @@ from accord.core.messages import as_prompts
 from accord.core.types import Exchange, Metric, Prompt
 from accord.lm.model.load import LanguageModel
 from accord.rewards.axes import load_axes_model
-from accord.rewards.base import RewardContext
+from accord.rewards.base import Context
 from accord.rewards.compose import ScoredExchanges, build_rewards
 from accord.rewards.learned import load_reward_model
 from accord.rewards.process_model import load_process_model
@@ -57,7 +57,7 @@ def score(
 
         return find
 
-    context = RewardContext(
+    context = Context(
         model=loaded("score", load_reward_model), process_model=loaded("steps", load_process_model),
         axes_model=loaded("axes", load_axes_model), sampler=sampler_of,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from accord.core.errors import ConfigError, ModelError
 from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange, Prompt
 from accord.lm.model.scalar_head import ScalarHead
-from accord.rewards.base import Reward, RewardContext, reward
+from accord.rewards.base import Reward, Context, reward
 from accord.rewards.learned import RewardModel, Trunk, trunk
 
 __all__ = ["AxesModel", "load_axes_model"]
@@ -81,7 +81,7 @@ def _checked(weights: Mapping[str, float], axes: Sequence[str], where: str) -> M
 
 @reward("axes")
 def axes(
-    context: RewardContext, *, model: str, weights: Weights, by: str | None = None,
+    context: Context, *, model: str, weights: Weights, by: str | None = None,
     where: dict[str, Weights] = {},  # noqa: B006
 ) -> Reward:  # fmt: skip
     """Weighted sum of a reward model's axes. `by` names a tag of the prompt, `where` gives the weights for
@@ -104,7 +104,7 @@ def axes(
 
 
 @reward("axis")
-def axis(context: RewardContext, *, model: str, axis: str) -> Reward:
+def axis(context: Context, *, model: str, axis: str) -> Reward:
     """One axis alone; with `at_least` it is a constraint on the others."""
     found = context.axes_model(model)
     _checked({axis: 1.0}, found.axes, "rewards.axis")

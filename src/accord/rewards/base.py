@@ -17,7 +17,7 @@ from accord.core.errors import ConfigError
 from accord.core.registry import Registry
 from accord.core.types import Exchange
 
-__all__ = ["Reward", "RewardContext", "Together", "named_models", "reward", "rewards", "runs_here"]
+__all__ = ["Reward", "Context", "Together", "named_models", "reward", "rewards", "runs_here"]
 
 
 class Reward(Protocol):
@@ -43,7 +43,7 @@ def _no_models(name: str) -> Any:
 
 
 @dataclass(frozen=True)
-class RewardContext:
+class Context:
     """What a reward may need of the run: how to count tokens, the models its names mean, and how many
     seconds a call may take, where that is limited."""
 

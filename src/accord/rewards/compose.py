@@ -26,7 +26,7 @@ from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
 from accord.core.types import Exchange, Prompt
 from accord.rewards import axes, judged, models, process, rules
-from accord.rewards.base import Reward, RewardContext, Together, rewards, runs_here
+from accord.rewards.base import Reward, Context, Together, rewards, runs_here
 
 __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward", "reward_registry"]
 
@@ -138,7 +138,7 @@ class Rewards:
 
 
 def build_rewards(
-    configs: Sequence[Mapping[str, Any]], context: RewardContext, where: str
+    configs: Sequence[Mapping[str, Any]], context: Context, where: str
 ) -> Rewards:
     """The parts a recipe lists; ConfigError for an unknown reward, key or value, or a label used twice."""
     parts: list[_Part] = []
@@ -158,7 +158,7 @@ def build_rewards(
     return Rewards(parts, {part.label: part.common.weight for part in parts})
 
 
-def _noting(context: RewardContext, models: list[Any]) -> RewardContext:
+def _noting(context: Context, models: list[Any]) -> Context:
     """The context, with the reward models that are asked of it noted."""
 
     def through(find: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -14,20 +14,20 @@ from torch import Tensor
 
 from accord.core.registry import NonNegative, UnitInterval
 from accord.core.types import Exchange
-from accord.rewards.base import Reward, RewardContext, Together, reward
+from accord.rewards.base import Reward, Context, Together, reward
 
 __all__ = ["combined"]
 
 
 @reward("learned")
-def learned(context: RewardContext, *, model: str) -> Reward:
+def learned(context: Context, *, model: str) -> Reward:
     """The score of a reward model: a reward stage of the recipe, or a folder by its path (./folder)."""
     found: Reward = context.model(model)
     return found
 
 
 @reward("length_residual")
-def length_residual(context: RewardContext, *, model: str) -> Reward:
+def length_residual(context: Context, *, model: str) -> Reward:
     """A reward model's score less what the answer's length foretells: the slope is fitted by least squares to
     the answers scored together that have a score (the policy's tokens), and their mean score stays."""
 
@@ -48,7 +48,7 @@ Combine = Literal["mean", "minimum", "lcb", "quantile"]
 
 @reward("ensemble")
 def ensemble(
-    context: RewardContext,
+    context: Context,
     *,
     models: Annotated[list[str], Field(min_length=2)],
     combine: Combine = "lcb",

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 from accord.core.types import Exchange
-from accord.rewards.base import Reward, RewardContext, reward
+from accord.rewards.base import Reward, Context, reward
 from accord.rewards.process_model import Aggregate, aggregated
 
 __all__: list[str] = []
 
 
 @reward("process")
-def process(context: RewardContext, *, model: str, aggregate: Aggregate = "min") -> Reward:
+def process(context: Context, *, model: str, aggregate: Aggregate = "min") -> Reward:
     """P(right) of an answer's steps (lines) as one number in [0, 1]: `min` its weakest step, `product` all
     right if steps were independent (Lightman et al. 2023), `last` the final one, `mean`. NaN for an answer
     without a step."""

@@ -17,7 +17,7 @@ from pydantic import Field
 from accord.core.errors import ConfigError
 from accord.core.registry import NonNegative, Positive
 from accord.core.types import Exchange
-from accord.rewards.base import Reward, RewardContext, reward
+from accord.rewards.base import Reward, Context, reward
 
 __all__: list[str] = []
 
@@ -36,7 +36,7 @@ def _pattern(pattern: str, where: str, seconds: float | None) -> Matches:
 
 
 @reward("pattern")
-def pattern(context: RewardContext, *, regex: str, hit: float = 1.0, miss: float = 0.0) -> Reward:
+def pattern(context: Context, *, regex: str, hit: float = 1.0, miss: float = 0.0) -> Reward:
     """`hit` where the answer matches the regular expression (case ignored), else `miss`."""
     matches = _pattern(regex, "rewards.regex", context.seconds)
 
@@ -48,7 +48,7 @@ def pattern(context: RewardContext, *, regex: str, hit: float = 1.0, miss: float
 
 @reward("statements")
 def statements(
-    context: RewardContext, *, required: list[str] = [], forbidden: list[str] = [],  # noqa: B006
+    context: Context, *, required: list[str] = [], forbidden: list[str] = [],  # noqa: B006
 ) -> Reward:  # fmt: skip
     """Share of the required statements an answer makes minus share of the forbidden ones it makes.
     Each is a regular expression; case is ignored."""
@@ -68,7 +68,7 @@ def statements(
 
 @reward("length_penalty")
 def length_penalty(
-    context: RewardContext, *, per_token: Positive = 0.01, budget: NonNegative = 0.0
+    context: Context, *, per_token: Positive = 0.01, budget: NonNegative = 0.0
 ) -> Reward:
     """-per_token for each token of the answer over `budget` (the policy's tokens)."""
 
@@ -81,7 +81,7 @@ def length_penalty(
 
 @reward("exact_answer")
 def exact_answer(
-    context: RewardContext,
+    context: Context,
     *,
     after: str = r"####\s*",
     tag: str = "answer",

@@ -13,7 +13,7 @@ from accord.lm.remote import server_sampler
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampler
 from accord.rewards.axes import load_axes_model
-from accord.rewards.base import RewardContext, named_models
+from accord.rewards.base import Context, named_models
 from accord.rewards.compose import Rewards, build_rewards
 from accord.rewards.learned import is_reward_model, load_reward_model
 from accord.rewards.process_model import load_process_model
@@ -36,7 +36,7 @@ def rewards_of(
     """What a run is paid. `weights` are those the policy starts from; `where` gives the folder of a model
     that an entry names."""
     models = partial(_finder, actors, weights, where)
-    context = RewardContext(
+    context = Context(
         token_counter(actors.lm), models(load_reward_model), process_model=models(load_process_model),
         axes_model=models(load_axes_model), sampler=sampler_of,
     )  # fmt: skip
