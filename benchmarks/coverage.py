@@ -83,6 +83,19 @@ def paired(p: float, gain: float) -> World:
     return world
 
 
+def brief(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+    """Four of five answers score 1, the others anything below: as brevity does."""
+    values = np.where(draw.random(k) < 0.8, 1.0, draw.random(k))
+    yield cluster_mean(values, range(k), share=True), 0.9
+
+
+def few_rise(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+    """Scores in [0, 1], one in ten of which rises by a half."""
+    before = draw.random(k) * 0.5
+    after = before + 0.5 * (draw.random(k) < 0.1)
+    yield paired_difference(after.tolist(), before.tolist(), bounded=True), 0.05
+
+
 def slopes(p: float) -> World:
     def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
         own = _rows(k, draw, False)
@@ -251,6 +264,8 @@ WORLDS: dict[str, World] = {
     "share by clusters of 1 to 11, p 0.3, ρ 0.2": shares(0.3, 0.2, False),
     "paired difference of shares, 0.5 and 0.6": paired(0.5, 0.1),
     "paired difference of shares, 0.95 and 0.95": paired(0.95, 0.0),
+    "mean of values in [0, 1], most of them 1": brief,
+    "paired difference of values in [0, 1], few change": few_rise,
     "difference of shares by clusters, p 0.5": slopes(0.5),
     "difference of shares by clusters, p 0.95": slopes(0.95),
     "correlation of normal values": correlations(False),

@@ -122,7 +122,10 @@ def _own(registry: Registry) -> list[str]:
 
 NAMED = {
     "losses.md": lambda: [n for r in LOSSES for n in _own(r)],
-    "rlhf.md": lambda: [*_own(reward_registry), *methods()],
+    "rlhf.md": lambda: [
+        *_own(reward_registry),
+        *(name for name, kind in methods().items() if kind.__module__.startswith("accord.")),
+    ],
     "data.md": lambda: [*FORMATS, *EXPORTS],
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from accord.core import moved as _moved  # old names of modules
 from accord.core.version import __version__
 
 _WHERE = {

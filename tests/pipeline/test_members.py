@@ -49,9 +49,7 @@ def test_members_differ_and_their_minimum_is_below_their_mean(tmp_path: Path) ->
     held = {n: (p / "held_out.jsonl").read_text().count("\n") for n, p in places.items()}
     assert len(set(held.values())) == 1  # all are measured on the same
 
-    context = Context(
-        model=lambda name: load_reward_model(places[name] / "model", device="cpu")
-    )
+    context = Context(model=lambda name: load_reward_model(places[name] / "model", device="cpu"))
     exchanges = [Exchange(prompt=prompt(i), response=answer(i)) for i in range(4)]
     least, mean = (
         build_rewards(

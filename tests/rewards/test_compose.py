@@ -171,9 +171,7 @@ def test_only_what_runs_elsewhere_has_a_limit_by_default() -> None:
     ids=lambda config: config["name"],
 )
 def test_a_pattern_that_backtracks_without_end_is_stopped(config: dict[str, Any]) -> None:
-    made = build_rewards(
-        [{**config, "timeout": 0.2, "on_failure": "drop"}], Context(), "rewards"
-    )
+    made = build_rewards([{**config, "timeout": 0.2, "on_failure": "drop"}], Context(), "rewards")
     begun = time.monotonic()
     texts = ("no", "a" * 40 + "!")
     found = made([exchange(text, answer="1") for text in texts]).total
@@ -293,9 +291,7 @@ def test_a_constraint_finds_the_weight_that_just_meets_it() -> None:
 
 def test_the_length_residual_takes_out_what_length_foretells() -> None:
     lengths = {"x": 1, "x x": 2, "x x x": 3, "x x x x": 4}
-    context = Context(
-        model=lambda _: lambda es: [3.0 * lengths[e.response.text] + 1 for e in es]
-    )
+    context = Context(model=lambda _: lambda es: [3.0 * lengths[e.response.text] + 1 for e in es])
     made = build_rewards([{"name": "length_residual", "model": "rm"}], context, "rewards")
     assert made([exchange(t) for t in lengths]).total == pytest.approx([8.5] * 4)
     assert made([exchange("x")]).total == pytest.approx([4.0])

@@ -18,6 +18,7 @@ class Measure(BaseModel):
     role: truth (known without a model), proxy (a learned model's word for it), distance (from a reference),
         fidelity (how far a proxy can be believed).
     compared: whether differences of it between policies are told.
+    bounded: whether every value of a mean lies in [0, 1]; its interval then does too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,10 +31,11 @@ class Measure(BaseModel):
     unit: str = ""
     role: Literal["truth", "proxy", "distance", "fidelity"] | None = None
     compared: bool = True
+    bounded: bool = False
 
     def difference(self) -> Measure:
         """The same of a difference of it."""
-        return self.model_copy(update={"kind": "difference"})
+        return self.model_copy(update={"kind": "difference", "bounded": False})
 
     def way(self, change: float) -> Literal["better", "worse", "changed"]:
         """What a change of it by so much is."""

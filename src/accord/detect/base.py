@@ -10,7 +10,7 @@ The factory's signature is its schema: `detectors: [{name: shouting, most: 0.1}]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -41,10 +41,11 @@ class Detector(Protocol):
 @dataclass(frozen=True)
 class DetectorContext:
     """What a detector may need of the run: the names of the measures that are a learned model's word, and
-    the truth, where they are known."""
+    the truth, where they are known; and of those whose values lie in [0, 1]."""
 
     proxy: str | None = None
     truth: str | None = None
+    bounded: Collection[str] = ()
 
 
 F = TypeVar("F", bound=Callable[..., Detector])

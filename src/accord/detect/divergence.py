@@ -33,7 +33,7 @@ def divergence(context: DetectorContext) -> Detector:
             both = [(x[name], y[name]) for x, y in pairs if name in x and name in y]
             if both:
                 new_, old_ = zip(*both, strict=True)
-                found[name] = paired_difference(new_, old_)
+                found[name] = paired_difference(new_, old_, bounded=name in context.bounded)
         if len(found) < 2:
             summary = "the truth or the learned reward is not known"
             return Verdict(detector="divergence", outcome="undefined", summary=summary)

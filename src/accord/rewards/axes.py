@@ -19,7 +19,7 @@ from accord.core.errors import ConfigError, ModelError
 from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange, Prompt
 from accord.lm.model.scalar_head import ScalarHead
-from accord.rewards.base import Reward, Context, reward
+from accord.rewards.base import Context, Reward, reward
 from accord.rewards.learned import RewardModel, Trunk, trunk
 
 __all__ = ["AxesModel", "load_axes_model"]

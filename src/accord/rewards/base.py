@@ -17,7 +17,7 @@ from accord.core.errors import ConfigError
 from accord.core.registry import Registry
 from accord.core.types import Exchange
 
-__all__ = ["Reward", "Context", "Together", "named_models", "reward", "rewards", "runs_here"]
+__all__ = ["Context", "Reward", "Together", "named_models", "reward", "rewards", "runs_here"]
 
 
 class Reward(Protocol):

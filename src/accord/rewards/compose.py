@@ -26,7 +26,7 @@ from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
 from accord.core.types import Exchange, Prompt
 from accord.rewards import axes, judged, models, process, rules
-from accord.rewards.base import Reward, Context, Together, rewards, runs_here
+from accord.rewards.base import Context, Reward, Together, rewards, runs_here
 
 __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward", "reward_registry"]
 
@@ -137,9 +137,7 @@ class Rewards:
         return moved
 
 
-def build_rewards(
-    configs: Sequence[Mapping[str, Any]], context: Context, where: str
-) -> Rewards:
+def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where: str) -> Rewards:
     """The parts a recipe lists; ConfigError for an unknown reward, key or value, or a label used twice."""
     parts: list[_Part] = []
     for number, config in enumerate(configs):

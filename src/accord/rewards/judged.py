@@ -17,7 +17,7 @@ from accord.core.errors import ConfigError
 from accord.core.hashing import content_hash
 from accord.core.types import Exchange, Prompt
 from accord.lm.sampler import Sampling
-from accord.rewards.base import Reward, Context, reward
+from accord.rewards.base import Context, Reward, reward
 
 __all__ = ["grade", "judge_prompt"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from accord.core.registry import NonNegative, UnitInterval
 from accord.core.types import Exchange
-from accord.rewards.base import Reward, Context, Together, reward
+from accord.rewards.base import Context, Reward, Together, reward
 
 __all__ = ["combined"]
 

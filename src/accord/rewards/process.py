@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from accord.core.types import Exchange
-from accord.rewards.base import Reward, Context, reward
+from accord.rewards.base import Context, Reward, reward
 from accord.rewards.process_model import Aggregate, aggregated
 
 __all__: list[str] = []

@@ -17,7 +17,7 @@ from pydantic import Field
 from accord.core.errors import ConfigError
 from accord.core.registry import NonNegative, Positive
 from accord.core.types import Exchange
-from accord.rewards.base import Reward, Context, reward
+from accord.rewards.base import Context, Reward, reward
 
 __all__: list[str] = []
 

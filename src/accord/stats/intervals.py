@@ -167,15 +167,22 @@ def robust_mean(
 
 
 def paired_difference(
-    after: Sequence[float], before: Sequence[float], *, level: float = 0.95
+    after: Sequence[float], before: Sequence[float], *, level: float = 0.95, bounded: bool = False
 ) -> Metric:
     """Mean of after - before on the same prompts, with Student's t interval of the differences; of yes and no
-    with that of Bonett & Price (2012), which stays wide where few or none changed."""
+    with that of Bonett & Price (2012), which stays wide where few or none changed. `bounded`: all values lie
+    in [0, 1]; then (1 + difference) / 2 is a share, whose interval stays wide likewise."""
     if len(after) != len(before):
         raise ValueError(f"paired values differ in number: {len(after)} and {len(before)}")
     apart = _finite(after) - _finite(before)
     if len(apart) < 2 or not np.isin([*after, *before], (0.0, 1.0)).all():
-        return mean(apart.tolist(), level=level)
+        if not bounded:
+            return mean(apart.tolist(), level=level)
+        found = cluster_mean((1 + apart) / 2, range(len(apart)), level=level, share=True)
+        ends = {
+            k: 2 * v - 1 for k in ("value", "low", "high") if (v := getattr(found, k)) is not None
+        }
+        return found.model_copy(update={**ends, "method": "paired, bounded"})
     n = len(apart)
     up, down = (float((apart == way).sum() + 1) / (n + 2) for way in (1, -1))
     z = quantile(level)

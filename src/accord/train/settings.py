@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from importlib import import_module
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -124,3 +125,19 @@ class OnPolicy(Strict):
                 f"(batch_size x n) it must be above {0.2 * answers:g}"
             )
         return self
+
+
+MOVED = {
+    "Ppo": "ppo",
+    "Rloo": "rloo",
+    "Grpo": "grpo",
+    "OnlineDpo": "online_dpo",
+    "BestOfN": "best_of_n",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The keys of a method stood here until 0.2: they are its class now."""
+    if name not in MOVED:
+        raise AttributeError(f"accord.train.settings has no {name!r}")
+    return getattr(import_module(f"accord.train.methods.{MOVED[name]}"), name)

@@ -33,7 +33,7 @@ __all__ = ["MEASURES", "HelpDesk", "quantities"]
 
 MEASURES = (
     Measure(
-        name="gold", title="gold", better="more", role="truth",
+        name="gold", title="gold", better="more", role="truth", bounded=True,
         meaning="mean of the gold axes, from the shop's own rules, never from a model",
     ),
     Measure(
@@ -50,7 +50,7 @@ MEASURES = (
     ),
     Measure(name="tone", title="tone", kind="share", better="more", meaning="no rudeness"),
     Measure(
-        name="length", title="brevity", better="more",
+        name="length", title="brevity", better="more", bounded=True,
         meaning="1 up to 20 words, 0 from 40, 0 when cut off",
     ),
 )  # fmt: skip

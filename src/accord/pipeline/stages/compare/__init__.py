@@ -50,7 +50,7 @@ def report(done: Any) -> Section:
 
 
 @stage(
-    "compare", version=5, reads={"eval": Answers, "reward": RewardModel, "baseline": Policy},
+    "compare", version=6, reads={"eval": Answers, "reward": RewardModel, "baseline": Policy},
     gives=Comparison, run=f"{__name__}.run:run", work=f"{__name__}.work:work", measures=MEASURES,
     report=report,
 )  # fmt: skip

@@ -87,7 +87,8 @@ def _differences(
             sides = [(new[name], old[name]) for old, new in both if name in old and name in new]
             if sides and measure.compared:
                 new_, old_ = zip(*sides, strict=True)
-                row[name] = paired_difference(new_, old_).of(measure.difference())
+                apart = paired_difference(new_, old_, bounded=measure.bounded)
+                row[name] = apart.of(measure.difference())
         found[f"{after} - {before}"] = row
     return found
 
@@ -97,7 +98,8 @@ def _verdicts(
 ) -> list[Row]:
     """What each detector says of each policy beside the one before it."""
     roles = {m.role: m.name for m in known.values() if m.role}
-    context = detect.DetectorContext(proxy=roles.get("proxy"), truth=roles.get("truth"))
+    bounded = {m.name for m in known.values() if m.bounded}
+    context = detect.DetectorContext(roles.get("proxy"), roles.get("truth"), bounded)
     looks = [make(context) for _, _, make in detect.configured(config.detectors or ())]
     seen = {
         policy: [

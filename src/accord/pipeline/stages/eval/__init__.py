@@ -15,7 +15,7 @@ from accord.pipeline.stage import Count, StageConfig, stage
 
 
 @stage(
-    "eval", version=4, reads={"policies": Policy, "data": Data}, gives=Answers, each="policies",
+    "eval", version=5, reads={"policies": Policy, "data": Data}, gives=Answers, each="policies",
     run=f"{__name__}.run:run", work=f"{__name__}.work:work", measures=known_measures,
 )  # fmt: skip
 class EvalStage(StageConfig):
