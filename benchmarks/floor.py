@@ -22,9 +22,9 @@ from accord.lm.model.lora import Lora
 from accord.lm.trees.score import token_logps
 from accord.lm.trees.tree import bins, pack
 from accord.losses import get_preference_loss
-from accord.train.optimise import Optimise, _accumulate
-from accord.train.pairs import preference_objective
-from accord.train.trainee import prepare
+from accord.train.loop.optimise import Optimise, _accumulate
+from accord.train.loop.trainee import prepare
+from accord.train.offline.pairs import preference_objective
 from benchmarks.cases import CASES, rows_of
 from benchmarks.quiet import alone
 from benchmarks.worker import MODEL, pair_trees

@@ -24,8 +24,8 @@ from torch import nn
 from accord.lm.model.load import load
 from accord.lm.trees import tree_attention
 from accord.lm.trees.vocab_head import VocabHead
-from accord.train.memory import in_use, peak, reset_peak
-from accord.train.trainee import prepare
+from accord.train.loop.memory import in_use, peak, reset_peak
+from accord.train.loop.trainee import prepare
 from benchmarks.cases import CASES, rows_of
 from benchmarks.quiet import alone
 from benchmarks.worker import MODEL, pair_trees

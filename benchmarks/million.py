@@ -20,7 +20,7 @@ from accord.core.hashing import canonical_json
 from accord.core.seeds import rng
 from accord.core.types import Judgment, Preference, Prompt, Question, Rater, Response
 from accord.store import Store, import_file
-from accord.train.memory import device_of_choice, peak
+from accord.train.loop.memory import device_of_choice, peak
 from benchmarks.quiet import alone
 
 RATERS, ORDERS = 10, 2

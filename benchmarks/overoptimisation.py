@@ -32,10 +32,10 @@ from accord.pipeline.report.charts import Series
 from accord.rewards.base import Context, reward
 from accord.rewards.learned import RewardModel, load_reward_model
 from accord.stats.best_of_n import best_of_n_kl, expected_best
-from accord.train.policy import train_policy
-from accord.train.reward import train_reward
+from accord.train.offline.reward import train_reward
+from accord.train.offline.sft import train_sft
+from accord.train.online.policy import train_policy
 from accord.train.settings import Kl, Ppo
-from accord.train.sft import train_sft
 from benchmarks.plot import save_lines
 from benchmarks.quiet import alone
 from benchmarks.sentiment import LIMITS, NEW, answers, gold, how, small_model, snippets

@@ -26,9 +26,9 @@ from accord.lm.model.load import load
 from accord.lm.model.lora import Lora
 from accord.rewards.process_model import Aggregate, aggregated, load_process_model
 from accord.stats.intervals import mean
-from accord.train.data import Limits
-from accord.train.optimise import Optimise
-from accord.train.process import train_process
+from accord.train.loop.data import Limits
+from accord.train.loop.optimise import Optimise
+from accord.train.offline.process import train_process
 from benchmarks.cases import SHARED
 from benchmarks.quiet import alone
 

@@ -34,9 +34,9 @@ from accord.lm.model.load import LanguageModel, load
 from accord.lm.model.lora import Lora
 from accord.lm.model.packaged import packaged_path
 from accord.rewards.base import Context, reward
-from accord.train import on_policy as loop
-from accord.train.memory import peak
-from accord.train.policy import train_policy
+from accord.train.loop.memory import peak
+from accord.train.online import on_policy as loop
+from accord.train.online.policy import train_policy
 from accord.train.settings import Grpo, OnPolicy, Ppo
 from benchmarks.cases import CASES
 from benchmarks.floor import plain_rates, rate, shapes_of

@@ -24,9 +24,9 @@ from accord.lm.model.load import load
 from accord.lm.model.lora import Lora
 from accord.lm.model.scalar_head import ScalarHead
 from accord.rewards.learned import RewardModel, load_reward_model
-from accord.train.actors import cast, on_the_base
-from accord.train.memory import in_use
-from accord.train.trainee import prepare
+from accord.train.loop.memory import in_use
+from accord.train.loop.trainee import prepare
+from accord.train.online.actors import cast, on_the_base
 from benchmarks.quiet import alone
 from benchmarks.worker import MODEL
 

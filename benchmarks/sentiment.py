@@ -42,13 +42,13 @@ from accord.lm.trees.score import token_logps
 from accord.pipeline.report.charts import Series
 from accord.rewards.base import Context, reward
 from accord.stats.best_of_n import best_of_n_kl, expected_best
-from accord.train.data import Limits
-from accord.train.optimise import Optimise
-from accord.train.policy import train_policy
-from accord.train.preference import train_preference
-from accord.train.rollout import roll_out
+from accord.train.loop.data import Limits
+from accord.train.loop.optimise import Optimise
+from accord.train.offline.preference import train_preference
+from accord.train.offline.sft import train_sft
+from accord.train.online.policy import train_policy
+from accord.train.online.rollout import roll_out
 from accord.train.settings import Kl, Ppo
-from accord.train.sft import train_sft
 from benchmarks.cases import SHARED
 from benchmarks.plot import save_lines
 from benchmarks.quiet import alone

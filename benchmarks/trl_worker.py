@@ -21,7 +21,7 @@ from accord.lm.model.adapters import add_lora
 from accord.lm.model.load import load
 from accord.lm.model.lora import Lora
 from accord.lm.model.scalar_head import ScalarHead
-from accord.train.memory import in_use, peak, reset_peak
+from accord.train.loop.memory import in_use, peak, reset_peak
 from benchmarks.cases import CASES, rows_of
 from benchmarks.worker import batch_of, four_answers
 

@@ -26,14 +26,14 @@ from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.trees.tree import Tree
 from accord.losses import choose_loss, get_reward_loss
 from accord.rewards.learned import RewardModel
-from accord.train.data import Trees
-from accord.train.memory import in_use, peak, reset_peak
-from accord.train.optimise import Objective, Optimise, batch_items, optimise
-from accord.train.pairs import preference_objective
-from accord.train.reference import reference_logps
-from accord.train.reward import reward_objective
-from accord.train.trainee import prepare
-from accord.train.unpaired import unpaired_objective
+from accord.train.loop.data import Trees
+from accord.train.loop.memory import in_use, peak, reset_peak
+from accord.train.loop.optimise import Objective, Optimise, batch_items, optimise
+from accord.train.loop.trainee import prepare
+from accord.train.offline.pairs import preference_objective
+from accord.train.offline.reference import reference_logps
+from accord.train.offline.reward import reward_objective
+from accord.train.offline.unpaired import unpaired_objective
 from benchmarks.cases import CASES, Row, rows_of
 
 MODEL = "packaged/SmolLM2-135M-Instruct"

@@ -17,13 +17,13 @@ from accord.core.messages import Frozen
 from accord.lm.model.lora import Lora
 from accord.lm.sampler import Sampling
 from accord.rewards.compose import Common
-from accord.train.data import Limits
-from accord.train.methods.best_of_n import BestOfN
-from accord.train.methods.grpo import Grpo
-from accord.train.methods.online_dpo import OnlineDpo
-from accord.train.methods.ppo import Ppo
-from accord.train.methods.rloo import Rloo
-from accord.train.optimise import Optimise
+from accord.train.loop.data import Limits
+from accord.train.loop.optimise import Optimise
+from accord.train.online.methods.best_of_n import BestOfN
+from accord.train.online.methods.grpo import Grpo
+from accord.train.online.methods.online_dpo import OnlineDpo
+from accord.train.online.methods.ppo import Ppo
+from accord.train.online.methods.rloo import Rloo
 from accord.train.settings import Kl, MissingEos, OnPolicy
 
 PAGE = Path(__file__).parent / "api.md"

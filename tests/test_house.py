@@ -75,6 +75,16 @@ def test_rooms_without_torch(room: str) -> None:
     assert _loaded(modules, OWN_TORCH) == []
 
 
+def test_training_s_rooms_stand_on_each_other() -> None:
+    """What every training does knows no objective; trainings on data know no sampling."""
+    order = ("loop", "offline", "online")
+    for path in (p for p in FILES if layer(p) == "train" and len(p.relative_to(HOUSE).parts) > 2):
+        allowed = order[: order.index(path.relative_to(HOUSE).parts[1]) + 1]
+        for module in imports(path):
+            room = module.removeprefix("accord.train.").split(".")[0]
+            assert room in allowed or room not in order, f"{path} imports {module}"
+
+
 def at_import(node: ast.AST) -> Iterator[ast.AST]:
     """What runs, or is only there for types, when a module is imported: functions wait until called."""
     for child in ast.iter_child_nodes(node):

@@ -19,13 +19,13 @@ from accord.core.errors import ConfigError, RunError
 from accord.lm.model.lora import Lora
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
-from accord.train.data import Limits
-from accord.train.methods.best_of_n import BestOfN
-from accord.train.methods.grpo import Grpo
-from accord.train.methods.online_dpo import OnlineDpo
-from accord.train.methods.ppo import Ppo
-from accord.train.methods.rloo import Rloo
-from accord.train.optimise import Optimise
+from accord.train.loop.data import Limits
+from accord.train.loop.optimise import Optimise
+from accord.train.online.methods.best_of_n import BestOfN
+from accord.train.online.methods.grpo import Grpo
+from accord.train.online.methods.online_dpo import OnlineDpo
+from accord.train.online.methods.ppo import Ppo
+from accord.train.online.methods.rloo import Rloo
 from accord.train.settings import Kl, MissingEos
 from tests.train.small import fresh, many_pairs, prompt, save_tiny
 

@@ -18,7 +18,7 @@ from accord.losses import preference_losses, ranking_losses, reward_losses, unpa
 from accord.pipeline.recipe import read_recipe
 from accord.rewards.compose import reward_registry
 from accord.store import EXPORTS, FORMATS, Store, import_file
-from accord.train.method import methods
+from accord.train.online.method import methods
 from docs import api
 from tests.train.small import save_tiny
 

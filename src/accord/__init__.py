@@ -37,8 +37,8 @@ _WHERE = {
     "accord.rewards.learned": ("RewardModel", "load_reward_model"),
     "accord.rewards.process_model": ("load_process_model",),
     "accord.store": ("Snapshot", "Store", "export", "import_file", "opened_snapshot"),
-    "accord.train.policy": ("PolicyTrained",),
-    "accord.train.saved": ("Trained",),
+    "accord.train.online.policy": ("PolicyTrained",),
+    "accord.train.loop.saved": ("Trained",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -155,8 +155,8 @@ if TYPE_CHECKING:
     from accord.rewards.learned import RewardModel, load_reward_model
     from accord.rewards.process_model import load_process_model
     from accord.store import Snapshot, Store, export, import_file, opened_snapshot
-    from accord.train.policy import PolicyTrained
-    from accord.train.saved import Trained
+    from accord.train.loop.saved import Trained
+    from accord.train.online.policy import PolicyTrained
 
 
 def __getattr__(name: str) -> Any:

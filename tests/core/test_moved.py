@@ -8,7 +8,7 @@ import pytest
 
 from accord.core.moved import MOVED
 from accord.train import settings
-from accord.train.methods.rloo import Rloo
+from accord.train.online.methods.rloo import Rloo
 
 
 @pytest.mark.parametrize("old", MOVED)

@@ -15,15 +15,15 @@ from typing import Any
 
 from accord.core.types import Edge, Group, LabelledSteps, Response
 from accord.lm.model.lora import Lora
-from accord.train.axes import train_axes
-from accord.train.methods.best_of_n import BestOfN
-from accord.train.methods.grpo import Grpo
-from accord.train.methods.online_dpo import OnlineDpo
-from accord.train.methods.ppo import Ppo
-from accord.train.methods.rloo import Rloo
-from accord.train.policy import train_policy
-from accord.train.preference import train_preference
-from accord.train.process import train_process
+from accord.train.offline.axes import train_axes
+from accord.train.offline.preference import train_preference
+from accord.train.offline.process import train_process
+from accord.train.online.methods.best_of_n import BestOfN
+from accord.train.online.methods.grpo import Grpo
+from accord.train.online.methods.online_dpo import OnlineDpo
+from accord.train.online.methods.ppo import Ppo
+from accord.train.online.methods.rloo import Rloo
+from accord.train.online.policy import train_policy
 from accord.train.settings import OnPolicy
 from tests.train.small import (
     ANSWERS,

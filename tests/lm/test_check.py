@@ -23,7 +23,7 @@ from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
-from accord.train.data import Limits, check_room, demonstration_trees
+from accord.train.loop.data import Limits, check_room, demonstration_trees
 from tests.lm.tiny import tiny_config, tiny_model, tiny_tokenizer
 
 SHORT = 24  # positions of the short factors

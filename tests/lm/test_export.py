@@ -19,7 +19,7 @@ from accord.core.errors import ConfigError, ModelError
 from accord.lm.model.load import load, write_model_json
 from accord.lm.model.packaged import SOURCE_FILE, quiet_transformers
 from accord.lm.model.scalar_head import FILE, ScalarHead
-from accord.train.trainee import prepare
+from accord.train.loop.trainee import prepare
 from tests.lm.test_load import logits, own_caches, save, stages
 from tests.lm.tiny import ARCHITECTURES, CHATML, tiny_model, tiny_tokenizer
 from tests.train.small import LORA

@@ -18,9 +18,9 @@ from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.lm.template import find_turn, read_by
 from accord.store import Store
-from accord.train.data import Limits, demonstration_trees, group_trees
-from accord.train.preference import train_preference
-from accord.train.sft import train_sft
+from accord.train.loop.data import Limits, demonstration_trees, group_trees
+from accord.train.offline.preference import train_preference
+from accord.train.offline.sft import train_sft
 from tests.lm.templates import R1, STYLES, TOOL, VOCABULARY, Style, asks
 from tests.lm.tiny import CHATML, tiny_model, tiny_tokenizer
 from tests.train.small import LORA, how

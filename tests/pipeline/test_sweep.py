@@ -20,7 +20,7 @@ from accord.pipeline.recipe import read_recipe
 from accord.pipeline.report.training import CURVES
 from accord.pipeline.stages.sweep import Sweep
 from accord.store import Store, import_file
-from accord.train import sweep as module
+from accord.train.offline import sweep as module
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
 

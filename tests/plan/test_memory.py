@@ -32,9 +32,9 @@ from accord.plan.memory import KERNELS, Shape, _forward, _going, _sizes, estimat
 from accord.plan.probe import Line, Probe
 from accord.plan.stages import _data, plan_stages
 from accord.plan.work import EVERY, _behind
-from accord.train import memory
-from accord.train.optimise import Optimise
-from accord.train.trainee import prepare
+from accord.train.loop import memory
+from accord.train.loop.optimise import Optimise
+from accord.train.loop.trainee import prepare
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
 

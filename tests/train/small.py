@@ -15,15 +15,15 @@ from accord.lm.model.load import LanguageModel, load
 from accord.lm.model.lora import Lora
 from accord.lm.trees.engine import Engine
 from accord.losses import preference_losses
-from accord.train.data import Limits, Trees, group_by_prompt, group_trees
-from accord.train.edges import Average
-from accord.train.optimise import Objective, Optimise
-from accord.train.pairs import preference_objective
-from accord.train.preference import train_preference
-from accord.train.reward import train_reward
-from accord.train.saved import Trained
-from accord.train.sft import train_sft
-from accord.train.trainee import Tune
+from accord.train.loop.data import Limits, Trees, group_by_prompt, group_trees
+from accord.train.loop.optimise import Objective, Optimise
+from accord.train.loop.saved import Trained
+from accord.train.loop.trainee import Tune
+from accord.train.offline.edges import Average
+from accord.train.offline.pairs import preference_objective
+from accord.train.offline.preference import train_preference
+from accord.train.offline.reward import train_reward
+from accord.train.offline.sft import train_sft
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 
 LORA = Lora(r=4, alpha=8)

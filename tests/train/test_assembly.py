@@ -18,15 +18,15 @@ from accord.lm.trees.tree import Tree
 from accord.rewards.base import Context
 from accord.rewards.compose import ScoredExchanges, build_rewards
 from accord.stats.best_of_n import best_of_n_kl
-from accord.train.actors import Actor, Actors
-from accord.train.experience import Experience, Moments, cut_off, experience
-from accord.train.groups import ranked
-from accord.train.method import Method
-from accord.train.methods.best_of_n import BestOfN
-from accord.train.methods.grpo import Grpo
-from accord.train.methods.ppo import Ppo, token_rewards
-from accord.train.methods.rloo import Rloo
-from accord.train.rollout import Rollout
+from accord.train.online.actors import Actor, Actors
+from accord.train.online.experience import Experience, Moments, cut_off, experience
+from accord.train.online.groups import ranked
+from accord.train.online.method import Method
+from accord.train.online.methods.best_of_n import BestOfN
+from accord.train.online.methods.grpo import Grpo
+from accord.train.online.methods.ppo import Ppo, token_rewards
+from accord.train.online.methods.rloo import Rloo
+from accord.train.online.rollout import Rollout
 from accord.train.settings import Kl, MissingEos
 
 F64 = torch.float64
@@ -264,7 +264,7 @@ def test_cut_off_answers_by_hand() -> None:
 def test_scores_are_scaled_by_the_spread_of_all_seen_and_logged_as_they_came(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("accord.train.experience.token_logps", lambda *_: [torch.zeros(S)])
+    monkeypatch.setattr("accord.train.online.experience.token_logps", lambda *_: [torch.zeros(S)])
     actors, moments, all_seen = replace(Stand().actors(), value=None), Moments(), []
     given = random(3, len(LENGTHS), seed=7, scale=3.0).tolist()
     given[1][2] = math.nan

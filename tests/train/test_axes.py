@@ -27,11 +27,11 @@ from accord.rewards.axes import AxesModel, load_axes_model
 from accord.rewards.base import Context
 from accord.rewards.compose import build_rewards
 from accord.store import Store
-from accord.train.axes import merged, train_axes
-from accord.train.data import Limits
-from accord.train.methods.ppo import Ppo
-from accord.train.optimise import Optimise
-from accord.train.policy import train_policy
+from accord.train.loop.data import Limits
+from accord.train.loop.optimise import Optimise
+from accord.train.offline.axes import merged, train_axes
+from accord.train.online.methods.ppo import Ppo
+from accord.train.online.policy import train_policy
 from tests.train.small import fresh, save_tiny
 
 KIND, RIGHT = "dear friend", "tuesday"

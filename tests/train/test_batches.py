@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from accord.lm.trees.tree import bins
-from accord.train.trainee import Tune
+from accord.train.loop.trainee import Tune
 from tests.train.small import (
     LORA,
     NARROW,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from accord.core.types import Pair, Prompt, Response
-from accord.train.optimise import Optimise
-from accord.train.preference import train_preference
+from accord.train.loop.optimise import Optimise
+from accord.train.offline.preference import train_preference
 from tests.train.small import LIMITS, LORA, fresh
 
 WORDS = [

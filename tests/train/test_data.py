@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accord.core.types import Demonstration, Edge, Group, Pair, Prompt, Response
-from accord.train.data import (
+from accord.train.loop.data import (
     Limits,
     best_against_rest,
     best_response,
@@ -16,7 +16,7 @@ from accord.train.data import (
     group_by_prompt,
     group_trees,
 )
-from accord.train.edges import edge_weights, flatten
+from accord.train.offline.edges import edge_weights, flatten
 from tests.lm.tiny import tiny_tokenizer
 from tests.train.small import LIMITS, answer, group, pair, pairs, prompt
 

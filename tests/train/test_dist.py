@@ -17,15 +17,15 @@ from torch import Tensor
 from accord.core.errors import RunError
 from accord.lm.trees.tree import Tree
 from accord.rewards.compose import ScoredExchanges
-from accord.train import dist
-from accord.train.checkpoint import checkpoint_step
-from accord.train.experience import Experience, Moments, _facts
-from accord.train.method import Method
-from accord.train.methods.grpo import Grpo
-from accord.train.methods.ppo import Ppo
-from accord.train.methods.rloo import Rloo
-from accord.train.optimise import Optimise, one_step, optimise
-from accord.train.policy import train_policy
+from accord.train.loop import dist
+from accord.train.loop.checkpoint import checkpoint_step
+from accord.train.loop.optimise import Optimise, one_step, optimise
+from accord.train.online.experience import Experience, Moments, _facts
+from accord.train.online.method import Method
+from accord.train.online.methods.grpo import Grpo
+from accord.train.online.methods.ppo import Ppo
+from accord.train.online.methods.rloo import Rloo
+from accord.train.online.policy import train_policy
 from tests.train.small import LORA, Killed, fresh, how, preference, prompt, saved_tensors
 from tests.train.test_assembly import BETA, SCORES, SIZES, Stand, rollout, seen
 from tests.train.test_optimise import problem

@@ -14,14 +14,14 @@ from accord.core.types import LabelledResponse, Prompt, Response
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import token_logps
 from accord.losses import choose_loss, get_preference_loss, get_ranking_loss, get_unpaired_loss
-from accord.train.data import Limits, Trees
-from accord.train.edges import flatten
-from accord.train.optimise import Objective, _accumulate
-from accord.train.pairs import pair_logps
-from accord.train.preference import train_preference
-from accord.train.rankings import only_ranked, order_of, ranking_objective
-from accord.train.scored import Scored, score
-from accord.train.unpaired import (
+from accord.train.loop.data import Limits, Trees
+from accord.train.loop.optimise import Objective, _accumulate
+from accord.train.offline.edges import flatten
+from accord.train.offline.pairs import pair_logps
+from accord.train.offline.preference import train_preference
+from accord.train.offline.rankings import only_ranked, order_of, ranking_objective
+from accord.train.offline.scored import Scored, score
+from accord.train.offline.unpaired import (
     labelled_trees,
     measure_unpaired,
     mismatched,
@@ -215,7 +215,7 @@ def test_a_batch_of_one_is_refused_and_a_last_item_alone_is_left_out(
 ) -> None:
     with pytest.raises(ConfigError, match="batch_size: must be at least 2"):
         preference(tiny, tmp_path / "a", how(batch_size=1), loss={"name": "kto"})
-    from accord.train.preference import train_preference
+    from accord.train.offline.preference import train_preference
 
     done = train_preference(
         fresh(tiny), labelled(7), run_dir=tmp_path / "b", tune="full", optimise_with=how(max_steps=3),
@@ -239,7 +239,7 @@ def test_pairs_become_single_answers() -> None:
 
 
 def test_single_answers_do_not_go_into_a_loss_of_pairs(tiny: Path, tmp_path: Path) -> None:
-    from accord.train.preference import train_preference
+    from accord.train.offline.preference import train_preference
 
     with pytest.raises(
         DataError, match=r"dpo learns from comparisons, and 3 items .* use kto or bco"
@@ -338,7 +338,7 @@ def test_k3_is_nought_at_the_reference_and_above_it_elsewhere() -> None:
 def test_every_family_trains_from_one_line(tiny: Path, tmp_path: Path) -> None:
     for name in ("kto", "bco", "plackett_luce", "orpo", "f_dpo", "exo"):
         items = [pair(i, *best) for i in range(4) for best in ((0, 1), (1, 2), (0, 2))]
-        from accord.train.preference import train_preference
+        from accord.train.offline.preference import train_preference
 
         done = train_preference(
             fresh(tiny), items, run_dir=tmp_path / name, tune="full", optimise_with=how(max_steps=2),
@@ -372,7 +372,7 @@ def test_an_unpaired_loss_has_no_gradient_through_its_mean() -> None:
 @pytest.mark.parametrize("tune", ["full", "lora"])
 def test_a_borrowed_model_is_given_back_as_it_was(tune: str, tiny: Path, tmp_path: Path) -> None:
     """Two trainings in a row from one loaded model are those of two loaded models."""
-    from accord.train.preference import Material, train_on
+    from accord.train.offline.preference import Material, train_on
     from tests.train.small import LORA, saved_tensors
 
     how_to = LORA if tune == "lora" else "full"

@@ -17,8 +17,8 @@ from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree, pack
 from accord.lm.trees.vocab_head import VocabHead
-from accord.train.actors import cast
-from accord.train.trainee import Tune, check_trainable, prepare
+from accord.train.loop.trainee import Tune, check_trainable, prepare
+from accord.train.online.actors import cast
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import LORA, demonstrations, how, preference, reward, sft
 

@@ -18,16 +18,16 @@ from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.rewards.learned import load_reward_model
 from accord.rewards.process_model import step_tree
-from accord.train.data import Limits
-from accord.train.methods.best_of_n import BestOfN
-from accord.train.methods.grpo import Grpo
-from accord.train.methods.online_dpo import OnlineDpo
-from accord.train.methods.ppo import Ppo
-from accord.train.methods.rloo import Rloo
-from accord.train.policy import train_policy
-from accord.train.process import step_trees
-from accord.train.reward import train_reward
-from accord.train.rollout import roll_out_through
+from accord.train.loop.data import Limits
+from accord.train.offline.process import step_trees
+from accord.train.offline.reward import train_reward
+from accord.train.online.methods.best_of_n import BestOfN
+from accord.train.online.methods.grpo import Grpo
+from accord.train.online.methods.online_dpo import OnlineDpo
+from accord.train.online.methods.ppo import Ppo
+from accord.train.online.methods.rloo import Rloo
+from accord.train.online.policy import train_policy
+from accord.train.online.rollout import roll_out_through
 from tests.lm.tiny import CHATML, tiny_model, tiny_tokenizer
 from tests.train.small import (
     LIMITS,

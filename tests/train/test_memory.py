@@ -12,7 +12,7 @@ import torch
 from accord.core.rundir import read_json
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
-from accord.train import memory
+from accord.train.loop import memory
 from tests.lm.tiny import tiny_model
 from tests.train.small import LORA, how, made, preference, reward, saved_tensors, sft
 

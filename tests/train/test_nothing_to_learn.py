@@ -15,12 +15,12 @@ from accord.core.config import validate
 from accord.core.errors import ConfigError
 from accord.losses import gae
 from accord.rewards.base import Context, reward
-from accord.train.methods.best_of_n import BestOfN
-from accord.train.methods.grpo import Grpo
-from accord.train.methods.online_dpo import OnlineDpo
-from accord.train.methods.ppo import Ppo
-from accord.train.methods.rloo import Rloo
-from accord.train.policy import train_policy
+from accord.train.online.methods.best_of_n import BestOfN
+from accord.train.online.methods.grpo import Grpo
+from accord.train.online.methods.online_dpo import OnlineDpo
+from accord.train.online.methods.ppo import Ppo
+from accord.train.online.methods.rloo import Rloo
+from accord.train.online.policy import train_policy
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import LORA, fresh, prompt, saved_tensors
 

@@ -22,14 +22,14 @@ from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
 from accord.rewards.base import Context, reward
 from accord.rewards.learned import load_reward_model
-from accord.train.actors import cast
-from accord.train.checkpoint import checkpoint_step
-from accord.train.methods.best_of_n import BestOfN
-from accord.train.methods.grpo import Grpo
-from accord.train.methods.online_dpo import OnlineDpo
-from accord.train.methods.ppo import Ppo
-from accord.train.methods.rloo import Rloo
-from accord.train.policy import PolicyTrained, train_policy
+from accord.train.loop.checkpoint import checkpoint_step
+from accord.train.online.actors import cast
+from accord.train.online.methods.best_of_n import BestOfN
+from accord.train.online.methods.grpo import Grpo
+from accord.train.online.methods.online_dpo import OnlineDpo
+from accord.train.online.methods.ppo import Ppo
+from accord.train.online.methods.rloo import Rloo
+from accord.train.online.policy import PolicyTrained, train_policy
 from accord.train.settings import Kl
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import Killed, fresh, prompt, reward_model, saved_tensors

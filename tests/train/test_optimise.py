@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from accord.core.errors import RunError
-from accord.train.checkpoint import checkpoint_step
-from accord.train.optimise import (
+from accord.train.loop.checkpoint import checkpoint_step
+from accord.train.loop.optimise import (
     Objective,
     Optimise,
     Sums,

@@ -15,8 +15,8 @@ from torch import Tensor
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import token_logps, tree_logps
 from accord.losses import PairLogps, choose_loss
-from accord.train.data import Trees
-from accord.train.pairs import margin as margin_of
+from accord.train.loop.data import Trees
+from accord.train.offline.pairs import margin as margin_of
 from tests.lm.test_engine import exact_norms
 from tests.lm.tiny import tiny_model
 from tests.train.small import (

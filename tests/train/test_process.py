@@ -23,10 +23,10 @@ from accord.rewards.process_model import (
     step_ends,
     step_tree,
 )
-from accord.train.actors import cast, on_the_base
-from accord.train.data import Limits
-from accord.train.optimise import Optimise
-from accord.train.process import process_objective, step_trees, train_process
+from accord.train.loop.data import Limits
+from accord.train.loop.optimise import Optimise
+from accord.train.offline.process import process_objective, step_trees, train_process
+from accord.train.online.actors import cast, on_the_base
 from tests.lm.tiny import tiny_tokenizer
 from tests.train.small import fresh, save_tiny
 

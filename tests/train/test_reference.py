@@ -17,10 +17,10 @@ from accord.lm.model.load import load
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import token_logps
 from accord.lm.trees.tree import Tree
-from accord.train import family as module
-from accord.train import reference as cache_module
-from accord.train.preference import train_preference
-from accord.train.reference import reference_logps
+from accord.train.offline import family as module
+from accord.train.offline import reference as cache_module
+from accord.train.offline.preference import train_preference
+from accord.train.offline.reference import reference_logps
 from tests.lm.tiny import tiny_model
 from tests.train.small import (
     LORA,

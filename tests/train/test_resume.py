@@ -14,8 +14,8 @@ from torch import nn
 from accord.core.errors import RunError
 from accord.lm.model.load import load
 from accord.lm.model.lora import Lora
-from accord.train.checkpoint import checkpoint_step, load_checkpoint, save_checkpoint
-from accord.train.sft import train_sft
+from accord.train.loop.checkpoint import checkpoint_step, load_checkpoint, save_checkpoint
+from accord.train.offline.sft import train_sft
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import (
     LIMITS,

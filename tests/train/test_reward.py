@@ -16,9 +16,9 @@ from accord.lm.model.load import load
 from accord.lm.trees.tree import Tree
 from accord.losses import reward_losses
 from accord.rewards.learned import RewardModel, load_reward_model
-from accord.train.data import Limits, Trees
-from accord.train.edges import Average, flatten
-from accord.train.reward import HeldOut, accuracy, reward_objective, train_reward
+from accord.train.loop.data import Limits, Trees
+from accord.train.offline.edges import Average, flatten
+from accord.train.offline.reward import HeldOut, accuracy, reward_objective, train_reward
 from tests.train.small import (
     LIMITS,
     LORA,

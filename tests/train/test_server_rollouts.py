@@ -20,8 +20,8 @@ from accord.lm.remote import ServerSampler
 from accord.lm.sampler import Sampling
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
-from accord.train.experience import APART
-from accord.train.rollout import _matched
+from accord.train.online.experience import APART
+from accord.train.online.rollout import _matched
 from tests.lm.tiny import tiny_tokenizer
 from tests.train.served import answering
 from tests.train.small import ANSWERS, fresh, prompt

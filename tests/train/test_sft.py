@@ -13,12 +13,12 @@ from accord.core.errors import DataError
 from accord.core.types import Demonstration, Message, Prompt, Response
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
-from accord.train.data import Limits, demonstration_trees
-from accord.train.optimise import Optimise
-from accord.train.preference import train_preference
-from accord.train.reward import train_reward
-from accord.train.saved import Trained
-from accord.train.sft import held_out_nll, sft_objective, train_sft
+from accord.train.loop.data import Limits, demonstration_trees
+from accord.train.loop.optimise import Optimise
+from accord.train.loop.saved import Trained
+from accord.train.offline.preference import train_preference
+from accord.train.offline.reward import train_reward
+from accord.train.offline.sft import held_out_nll, sft_objective, train_sft
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import (
     LIMITS,

@@ -11,8 +11,8 @@ import pytest
 from accord.core.types import Metric, Pair
 from accord.pipeline.stages.sweep.told import headline
 from accord.stats.intervals import cluster_mean
-from accord.train.preference import Material
-from accord.train.sweep import LEAST, Outcome, Point, best, parts, sweep
+from accord.train.offline.preference import Material
+from accord.train.offline.sweep import LEAST, Outcome, Point, best, parts, sweep
 from tests.train.small import LIMITS, answer, fresh, how, many_pairs, prompt
 
 LR = (3e-4, 3e-3, 3e-2)

@@ -16,8 +16,8 @@ from accord.lm.chat import render_prompt
 from accord.lm.model.load import load, load_shape
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
-from accord.train.methods.grpo import Grpo
-from accord.train.policy import train_policy
+from accord.train.online.methods.grpo import Grpo
+from accord.train.online.policy import train_policy
 from tests.lm.templates import STYLES, TOOL, VOCABULARY
 from tests.lm.tiny import CHATML, tiny_model, tiny_tokenizer
 from tests.pipeline.test_runner import Heard

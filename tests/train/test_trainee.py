@@ -17,11 +17,11 @@ from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree
 from accord.rewards.learned import load_reward_model
-from accord.train.actors import cast
-from accord.train.data import Limits
-from accord.train.reference import reference_logps
-from accord.train.sft import train_sft
-from accord.train.trainee import prepare
+from accord.train.loop.data import Limits
+from accord.train.loop.trainee import prepare
+from accord.train.offline.reference import reference_logps
+from accord.train.offline.sft import train_sft
+from accord.train.online.actors import cast
 from tests.lm.tiny import CHATML, tiny_model, tiny_tokenizer
 from tests.train.small import (
     LORA,

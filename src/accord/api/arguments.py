@@ -12,9 +12,9 @@ from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.keys import LoraKeys
 from accord.core.rundir import hold, make_dir
 from accord.lm.model.lora import Lora
-from accord.train.data import Limits
-from accord.train.edges import Average
-from accord.train.optimise import Optimise, Progress
+from accord.train.loop.data import Limits
+from accord.train.loop.optimise import Optimise, Progress
+from accord.train.offline.edges import Average
 
 __all__ = ["Average", "Progress", "TuneLike", "one_of", "shared", "tuning"]
 

@@ -17,7 +17,7 @@ from accord.rewards.compose import ScoredExchanges, build_rewards
 from accord.rewards.learned import load_reward_model
 from accord.rewards.process_model import load_process_model
 from accord.stats.intervals import cluster_mean
-from accord.train.scorers import sampler_of, token_counter
+from accord.train.online.scorers import sampler_of, token_counter
 
 __all__ = ["Evaluation", "evaluate", "score"]
 

@@ -14,8 +14,8 @@ from accord.core.rundir import hold, make_dir
 from accord.core.types import Prompt
 from accord.lm.model.load import LanguageModel
 from accord.lm.sampler import Sampler
-from accord.train import policy as own_answers
-from accord.train.method import methods
+from accord.train.online import policy as own_answers
+from accord.train.online.method import methods
 
 __all__ = ["train_policy"]
 

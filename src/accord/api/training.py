@@ -17,8 +17,8 @@ from accord.core.errors import door
 from accord.core.keys import OptimiseKeys
 from accord.core.types import Demonstration, Group, LabelledResponse, LabelledSteps, Pair
 from accord.lm.model.load import LanguageModel
-from accord.train import axes, preference, process, reward, sft
-from accord.train.saved import Trained
+from accord.train.loop.saved import Trained
+from accord.train.offline import axes, preference, process, reward, sft
 
 __all__ = ["train_axes", "train_preference", "train_process", "train_reward", "train_sft"]
 

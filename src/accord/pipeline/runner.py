@@ -118,7 +118,7 @@ def run_stage(
                 mend=f"run without --only, or with --only {parent} first",
             )
     from accord.lm.model.find import bases_at
-    from accord.train.memory import measuring
+    from accord.train.loop.memory import measuring
 
     ctx = stage_context(recipe, node, folder, runs, reporter)
     reporter.start(node.name)

@@ -19,9 +19,9 @@ from accord.lm.room import check_some, fitting, said
 from accord.lm.trees.tree import Tree
 from accord.pipeline.context import StageContext
 from accord.pipeline.stage import StageConfig, kind_of
-from accord.train.data import Limits, Trees, group_by_prompt, group_trees
-from accord.train.optimise import Optimise, total_steps
-from accord.train.trainee import Tune
+from accord.train.loop.data import Limits, Trees, group_by_prompt, group_trees
+from accord.train.loop.optimise import Optimise, total_steps
+from accord.train.loop.trainee import Tune
 
 __all__ = [
     "Known",

@@ -6,7 +6,7 @@ import torch
 
 from accord.lm.kernels.allocator import release_freed_memory
 from accord.lm.kernels.products import has_faster_products, times_weight_t
-from accord.train.memory import in_use
+from accord.train.loop.memory import in_use
 
 __all__ = ["kernel_bytes"]
 

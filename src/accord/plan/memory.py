@@ -28,8 +28,8 @@ from accord.lm.trees.tree import Tree, bins, hash_trees, scored_tokens
 from accord.lm.trees.vocab_head import chunk_bytes
 from accord.pipeline.work import Learn, Read, Sample, Work
 from accord.plan.probe import FP32, LearnCost, Line, Probe, SampleCost
-from accord.train.memory import SHARE, micro_batch, overhead
-from accord.train.optimise import batch_items
+from accord.train.loop.memory import SHARE, micro_batch, overhead
+from accord.train.loop.optimise import batch_items
 
 __all__ = ["Estimate", "Shape", "estimate"]
 

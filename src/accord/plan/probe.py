@@ -30,9 +30,9 @@ from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import Tree, bins
 from accord.pipeline.work import Learn, Sample
 from accord.plan.kernel import kernel_bytes
-from accord.train.memory import kept_bytes, plan
-from accord.train.optimise import Objective, adamw, batch_items, one_step
-from accord.train.trainee import prepare
+from accord.train.loop.memory import kept_bytes, plan
+from accord.train.loop.optimise import Objective, adamw, batch_items, one_step
+from accord.train.loop.trainee import prepare
 
 __all__ = ["FP32", "LearnCost", "Line", "Probe", "SampleCost"]
 

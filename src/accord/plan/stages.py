@@ -19,7 +19,7 @@ from accord.pipeline.work import Known
 from accord.plan.memory import Estimate, Shape, estimate
 from accord.plan.probe import Probe
 from accord.plan.work import work_of
-from accord.train.memory import available, device_of_choice, in_use
+from accord.train.loop.memory import available, device_of_choice, in_use
 
 __all__ = ["Row", "plan_stages"]
 

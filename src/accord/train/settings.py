@@ -140,4 +140,4 @@ def __getattr__(name: str) -> Any:
     """The keys of a method stood here until 0.2: they are its class now."""
     if name not in MOVED:
         raise AttributeError(f"accord.train.settings has no {name!r}")
-    return getattr(import_module(f"accord.train.methods.{MOVED[name]}"), name)
+    return getattr(import_module(f"accord.train.online.methods.{MOVED[name]}"), name)

@@ -1,4 +1,4 @@
-"""The kinds that train a policy on rewards of its own answers: one for each method (accord.train.method)."""
+"""The kinds that train a policy on rewards of its own answers: one for each `accord.train.online.method`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from accord.lm.model.lora import Lora
 from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
 from accord.rewards.base import named_models
-from accord.train.method import Known, Method, each_method
+from accord.train.online.method import Known, Method, each_method
 
 __all__ = ["OnPolicyStage"]
 

@@ -13,9 +13,9 @@ from accord.pipeline.stages.data import world_of
 from accord.pipeline.stages.on_policy import OnPolicyStage
 from accord.stats.intervals import mean
 from accord.store import split_of
-from accord.train.experience import sampler_notes
-from accord.train.policy import train_policy
-from accord.train.rollout import Rollout
+from accord.train.online.experience import sampler_notes
+from accord.train.online.policy import train_policy
+from accord.train.online.rollout import Rollout
 
 __all__ = ["read_prompts", "run"]
 

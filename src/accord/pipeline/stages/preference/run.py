@@ -12,8 +12,8 @@ from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.preference import PreferenceStage
 from accord.pipeline.stages.training.run import check_any, common, read_groups, result
 from accord.pipeline.work import Known, Work, evaluations, learnt, limits_of, read
-from accord.train.data import best_against_rest
-from accord.train.preference import Judged, Material, train_preference
+from accord.train.loop.data import best_against_rest
+from accord.train.offline.preference import Judged, Material, train_preference
 
 __all__ = ["read_judged", "run", "work", "work_at"]
 

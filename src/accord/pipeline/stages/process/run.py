@@ -8,7 +8,7 @@ from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.process import Process
 from accord.pipeline.stages.training.run import but_its_fold, check_any, common, result
 from accord.pipeline.work import Known, Work, learnt, limits_of, read
-from accord.train.process import step_trees, train_process
+from accord.train.offline.process import step_trees, train_process
 
 __all__ = ["run", "work"]
 

@@ -21,8 +21,8 @@ from accord.pipeline.stages.training.run import (
 )
 from accord.pipeline.work import Known, Work, limits_of, read, scored
 from accord.stats.intervals import cluster_mean
-from accord.train.data import demonstration_trees
-from accord.train.reward import HeldOut, train_reward
+from accord.train.loop.data import demonstration_trees
+from accord.train.offline.reward import HeldOut, train_reward
 from accord.worlds.base import World, truth
 
 __all__ = ["run", "work"]

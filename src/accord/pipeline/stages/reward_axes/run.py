@@ -9,7 +9,7 @@ from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.reward_axes import RewardAxes
 from accord.pipeline.stages.training.run import but_its_fold, check_any, common, result
 from accord.pipeline.work import Known, Work, scored
-from accord.train.axes import merged, train_axes
+from accord.train.offline.axes import merged, train_axes
 
 __all__ = ["run", "work"]
 

@@ -13,7 +13,7 @@ from accord.pipeline.stages.data import held_out_prompts, world_of
 from accord.pipeline.stages.rm_check import RmCheckStage
 from accord.pipeline.work import Known, Read, Work, answered, fit
 from accord.rewards.learned import load_reward_model
-from accord.train.reward import HeldOut, accuracy
+from accord.train.offline.reward import HeldOut, accuracy
 from accord.worlds.base import World, truth
 
 __all__ = ["run", "work"]

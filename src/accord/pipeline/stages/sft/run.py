@@ -16,8 +16,8 @@ from accord.pipeline.stages.training.run import (
     snapshot_demonstrations,
 )
 from accord.pipeline.work import Known, Work, evaluations, learnt, limits_of, read
-from accord.train.data import best_response, demonstration_trees
-from accord.train.sft import train_sft
+from accord.train.loop.data import best_response, demonstration_trees
+from accord.train.offline.sft import train_sft
 
 __all__ = ["read_demonstrations", "run", "work", "writes"]
 

@@ -14,9 +14,9 @@ from accord.pipeline.stages.sweep import Sweep
 from accord.pipeline.stages.sweep.told import headline
 from accord.pipeline.stages.training.run import write_rows
 from accord.pipeline.work import Known, Work, limits_of
-from accord.train.optimise import Optimise, Progress
-from accord.train.preference import Material
-from accord.train.sweep import Point, best, label_of, learnt_from, parts, sweep, use
+from accord.train.loop.optimise import Optimise, Progress
+from accord.train.offline.preference import Material
+from accord.train.offline.sweep import Point, best, label_of, learnt_from, parts, sweep, use
 
 __all__ = ["run", "work"]
 

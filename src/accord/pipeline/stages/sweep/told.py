@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accord.core.types import Metric
 from accord.losses import choose_loss
-from accord.train.sweep import LEAST, Outcome
+from accord.train.offline.sweep import LEAST, Outcome
 
 __all__ = ["headline"]
 

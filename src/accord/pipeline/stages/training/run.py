@@ -13,9 +13,9 @@ from accord.pipeline.context import StageContext, StageResult, data_store, read_
 from accord.pipeline.stages.training import Comparing, Training
 from accord.pipeline.work import limits_of
 from accord.store import part_of
-from accord.train.data import comparisons
-from accord.train.optimise import Optimise
-from accord.train.saved import Trained
+from accord.train.loop.data import comparisons
+from accord.train.loop.optimise import Optimise
+from accord.train.loop.saved import Trained
 
 __all__ = [
     "but_its_fold",

@@ -1,0 +1,1 @@
+"""What every training does: steps, checkpoints, what is saved, several processes."""

@@ -1,0 +1,1 @@
+"""Trainings on data: demonstrations, comparisons, labels."""

@@ -1,0 +1,1 @@
+"""Trainings on a policy's own answers, a method a file."""

@@ -1,0 +1,75 @@
+"""Who and what a run on own answers needs: actors, rewards, prompts that all of them have room for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accord.core.hashing import content_hash
+from accord.core.types import Prompt
+from accord.lm.chat import render_prompt
+from accord.lm.model.chain import identity
+from accord.lm.model.load import LanguageModel
+from accord.lm.room import check_some, fitting, said
+from accord.rewards.compose import Rewards
+from accord.train.loop.trainee import Tune
+from accord.train.online.actors import FRESH, Actors, cast
+from accord.train.online.method import Method
+from accord.train.online.scorers import models_of, rewards_of
+
+__all__ = ["Assembled", "Tune", "assemble"]
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """`run` is a fingerprint of what decides the weights; `told` is what is said before the first step."""
+
+    actors: Actors
+    rewards: Rewards
+    prompts: list[Prompt]
+    held: list[Prompt]
+    left_out: Counter[str]
+    told: list[str]
+    run: str
+
+
+def assemble(
+    lm: LanguageModel, prompts: Sequence[Prompt], rewards: Sequence[Mapping[str, Any]],
+    held: Sequence[Prompt], settings: Method, tune: Tune, seed: int, where: Callable[[str], Path],
+) -> Assembled:  # fmt: skip
+    """The value model starts from the first reward model that gives an answer one score."""
+    weights = lm.weights
+    named, starts = models_of(rewards, where)
+    actors = cast(
+        lm, tune, seed, value=settings.valued, temperature=settings.temperature,
+        reward_model=starts[0] if starts and settings.valued else None,
+    )  # fmt: skip
+    if settings.valued and named and not starts:
+        actors.notes.append(FRESH.format("axes and process models do not give an answer one score"))
+    made = rewards_of(rewards, actors, weights, where)
+    prompts, held, left_out = _fitting(actors, prompts, held, made, settings)
+    run = content_hash([
+        weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every", "max_prompt"}),
+        seed, [render_prompt(lm.tokenizer, p) for p in prompts], lm.eos_ids,
+        [dict(c) for c in rewards], [identity(str(f)) for f in named],
+    ])  # fmt: skip
+    told = [*said(left_out), *made.unread(settings.max_new_tokens)]
+    return Assembled(actors, made, prompts, held, left_out, told, run)
+
+
+def _fitting(
+    actors: Actors, prompts: Sequence[Prompt], held: Sequence[Prompt], rewards: Rewards, settings: Method
+) -> tuple[list[Prompt], list[Prompt], Counter[str]]:  # fmt: skip
+    """The prompts that everyone who takes part has room for, those held out too, and what is left out."""
+    fits = partial(
+        fitting, actors.lm, max_new_tokens=settings.max_new_tokens, max_prompt=settings.max_prompt,
+        most=actors.positions(), read_by=rewards.fits,
+    )  # fmt: skip
+    kept, left_out = fits(prompts)
+    check_some(kept, left_out, actors.lm.name)
+    kept_held, others = fits(held)
+    return kept, kept_held, left_out + Counter({f"held out: {k}": n for k, n in others.items()})

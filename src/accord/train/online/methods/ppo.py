@@ -1,0 +1,112 @@
+"""Proximal policy optimisation under a KL constraint (Schulman et al. 2017; Ziegler et al. 2019).
+
+Reward of a token: -β·(log π - log π_ref); the score is added to the *last action* of the answer (TRL puts it
+on the slot after it: with λ < 1 that discounts it once more). Where a score is paid the episode is over,
+cut off or not: a value after it would pay for the same answer again. It stands for the rest only where
+`missing_eos: bootstrap` leaves the score of a cut-off answer out.
+
+Legend: C continuations, S their tokens, contiguous; T the longest continuation.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from accord.core.registry import Positive, UnitInterval
+from accord.train.online.method import Advantages, Method, Surrogate, method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from accord.losses.kl import KLEstimator
+    from accord.train.online.experience import Experience
+
+__all__ = ["Ppo", "token_rewards"]
+
+Passes = Annotated[int, Field(ge=1)]
+
+
+@method("ppo", "PPO")
+class Ppo(Method):
+    """PPO's own keys."""
+
+    valued: ClassVar = True
+    epochs: Passes = 4
+    gamma: UnitInterval = 1.0
+    lam: UnitInterval = 0.95
+    dual_clip: Annotated[float, Field(gt=1.0)] | None = None
+    clip_value: Positive | None = 0.2
+    """In units of the reward."""
+    value_lr: Positive | None = None
+    """The policy's by default."""
+    whiten: bool = True
+
+    def surrogate(self) -> Surrogate:
+        from accord.losses import ppo_clip
+
+        low, high = self.clip_ratio, self.clip_ratio_high
+        return Surrogate(partial(ppo_clip, clip=low, clip_high=high, dual_clip=self.dual_clip))
+
+    def value_loss(self, values_S: Tensor, old_S: Tensor, returns_S: Tensor) -> Tensor:
+        from accord.losses import value_clip
+
+        return value_clip(values_S, old_S, returns_S, clip=self.clip_value)
+
+    def value_rate(self) -> float:
+        return self.value_lr or self.lr
+
+    def advantages(self, found: Experience, beta: float) -> Advantages:
+        """GAE of each answer, whitened over all tokens that count; returns are unwhitened A + V. An advantage
+        that rounding or noise of rewards explains is none: whitening and Adam would make a step of it."""
+        from accord.losses import rounding, whiten
+        from accord.train.loop import dist
+
+        assert found.values_S is not None
+        a_S = self._gae(found, beta)
+        noise = rounding(
+            found.score_C, found.values_S, beta * found.old_S, beta * found.reference_S
+        )
+        a_S = a_S.where(a_S.abs() > noise + dist.values_of_all(found.noise_C).amax(), 0.0)
+        returns_S, kept_S = a_S + found.values_S, found.kept_S
+        facts = _fit(*(dist.values_of_all(x_S[kept_S]) for x_S in (found.values_S, returns_S)))
+        worth_S = dist.as_one(whiten, a_S, kept_S) if self.whiten else a_S
+        return Advantages(worth_S, returns_S, facts)
+
+    def _gae(self, found: Experience, beta: float) -> Tensor:
+        from accord.losses import gae
+        from accord.train.online.experience import padded, unpadded
+
+        assert found.values_S is not None
+        assert found.after_C is not None
+        rewards_CT, mask_CT = padded(token_rewards(found, beta, self.kl.estimator), found.lengths)
+        values_CT, _ = padded(found.values_S, found.lengths)
+        a_CT = gae(
+            rewards_CT, values_CT, gamma=self.gamma, lam=self.lam, mask=mask_CT,
+            terminated=found.paid_C, bootstrap_value=found.after_C,
+        )  # fmt: skip
+        return unpadded(a_CT, mask_CT)
+
+
+def token_rewards(found: Experience, beta: float, estimator: KLEstimator) -> Tensor:
+    """Rewards [S]: the KL penalty at every token, the score at the last of each answer."""
+    import torch
+
+    from accord.losses import kl_estimate
+
+    kl_S = kl_estimate(found.old_S, found.reference_S, estimator=estimator)
+    last_C = torch.tensor(found.lengths).cumsum(0) - 1
+    return (-beta * kl_S).index_add(0, last_C, found.score_C.nan_to_num(0.0))
+
+
+def _fit(values_S: Tensor, returns_S: Tensor) -> dict[str, float]:
+    """How well the value model foretells the returns of the tokens that count."""
+    unexplained = (returns_S - values_S).var(correction=0)
+    spread = returns_S.var(correction=0)
+    return {
+        "explained_variance": float(1 - unexplained / spread.clamp(min=1e-12)),
+        "value": float(values_S.mean()),
+        "returns": float(returns_S.mean()),
+    }

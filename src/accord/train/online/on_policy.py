@@ -1,0 +1,221 @@
+"""The outer loop of RLHF: sample, score, update, again; what PPO, RLOO and GRPO share.
+
+Legend: C continuations, S their tokens, contiguous.
+
+A method says what an answer's tokens were worth (`advantages`) and how the surrogate is formed; the loop
+owns rollouts, roles, minibatches, KL control, logging, samples, checkpoints and resume. Everything random
+is derived from (seed, step), so a run that was killed goes on to the same bits on one machine's CPU. On CUDA
+(`accord.train.loop.optimise`) it goes on as one of the same distribution: rounding may draw another token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from accord.core.seeds import rng
+from accord.core.types import Prompt
+from accord.lm.sampler import Sampler
+from accord.rewards.compose import Rewards
+from accord.train.loop import dist
+from accord.train.loop.loop import Loop, Progress
+from accord.train.loop.optimise import (
+    Optimise,
+    adamw,
+    batch_items,
+    lr_scale,
+    one_step,
+)  # fmt: skip
+from accord.train.online.actors import Actor, Actors
+from accord.train.online.experience import Experience, Moments, centred, experience, kl_control
+from accord.train.online.held_out import answer_held
+from accord.train.online.method import Advantages, Method
+from accord.train.online.rollout import Rollout, roll_out, roll_out_through, sampling
+
+__all__ = ["on_policy"]
+
+
+@dataclass
+class _State:
+    """What moves from step to step beside the weights."""
+
+    beta: float
+    moments: Moments
+    weights: dict[str, float]  # of the rewards: those of constraints move
+    ended: str = ""
+    centre: float | None = None  # of the value model's head: set by the first step's scores
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """A network that trains, and what its metrics begin with."""
+
+    actor: Actor
+    settings: Optimise
+    optimiser: torch.optim.AdamW
+    prefix: str = ""
+
+
+def on_policy(
+    actors: Actors,
+    prompts: Sequence[Prompt],
+    rewards: Rewards,
+    cfg: Method,
+    *,
+    seed: int,
+    folder: Path,
+    run: str = "",
+    sampler: Sampler | None = None,
+    publish: Callable[[], None] = lambda: None,
+    evaluate: Callable[[Rollout], Mapping[str, float]] | None = None,
+    held: Sequence[Prompt] = (),
+    trackers: Sequence[str] = (),
+    on_step: Progress | None = None,
+) -> str:
+    """Train the policy (and value model) of `actors` in place; why it ended before `steps`, or "".
+
+    `sampler` answers instead of the policy's own model (a server that serves the same weights); `publish`
+    gives it the weights before each step. `held` prompts are answered every `eval_every` steps and at the
+    end; the answers are kept in folder/samples, and `evaluate` says what else is measured on them.
+    """
+    made = _Run(actors, prompts, rewards, cfg, seed, folder, sampler, publish)
+    optimiser = made.learners[0].optimiser
+    measured = answer_held(actors, rewards, cfg, seed, folder, held, evaluate) if held else None
+    loop = Loop(folder, cfg.steps, cfg.save_every, cfg.eval_every, run, trackers, on_step)
+    loop.go(actors.parameters(), optimiser, made.step, measured, made)
+    return made.ended
+
+
+class _Run:
+    """One run's parts; each step is rollout, experience, update, control."""
+
+    def __init__(
+        self, actors: Actors, prompts: Sequence[Prompt], rewards: Rewards, cfg: Method,
+        seed: int, folder: Path, sampler: Sampler | None, publish: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.actors, self.prompts, self.rewards, self.cfg = actors, prompts, rewards, cfg
+        self.seed, self.folder, self.sampler, self.publish = seed, folder, sampler, publish
+        self.control = kl_control(cfg.kl)
+        self.state = _State(cfg.kl.beta, Moments(), rewards.weights)
+        self.learners = [_learner(actors.policy, cfg, cfg.lr)]
+        if actors.value:
+            self.learners.append(_learner(actors.value, cfg, cfg.value_rate(), "value_"))
+
+    @property
+    def ended(self) -> str:
+        return self.state.ended
+
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint holds beside weights and the policy's optimiser."""
+        value = self.learners[1].optimiser.state_dict() if self.actors.value else None
+        return {"state": asdict(self.state), "value_optimiser": value}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        if not saved:
+            return
+        state = saved["state"]
+        self.rewards.weights.update(state["weights"])
+        self.state = _State(**{
+            **state, "moments": Moments(**state["moments"]), "weights": self.rewards.weights,
+        })  # fmt: skip
+        self.control.beta = self.state.beta
+        value = self.actors.value
+        if value and value.head and self.state.centre is not None:
+            value.head.centre.fill_(self.state.centre)
+        if value:
+            self.learners[1].optimiser.load_state_dict(saved["value_optimiser"])
+
+    def step(self, step: int) -> dict[str, float]:
+        """One step: what it measured."""
+        cfg = self.cfg
+        torch.manual_seed(dist.seed(self.seed, "step", step))  # dropout
+        for one in self.learners:
+            for group in one.optimiser.param_groups:
+                group["lr"] = one.settings.lr * lr_scale(step, cfg.steps, one.settings)
+        rollout = self._rollout(step)
+        moments = self.state.moments if cfg.scale_rewards else None
+        found = experience(
+            self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
+            moments=moments,
+        )  # fmt: skip
+        if self.state.centre is None and self.actors.value:
+            found, self.state.centre = centred(found, self.actors.value.head)
+        row = {**found.facts, "beta": self.state.beta}
+        if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
+            reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
+            self.state.ended = f"{reached} at step {step + 1}, which made no update"
+            return row  # what is saved is the policy that was measured
+        worth = cfg.advantages(found, self.state.beta)
+        row |= {**worth.facts, **self._update(found, worth, step)}
+        row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored_by_all()).items()}
+        answers = sum(dist.everyone_s(len(found.lengths)))
+        self.state.beta = self.control.update(found.facts["kl"], answers)
+        return row
+
+    def _rollout(self, step: int) -> Rollout:
+        """This process's share of the step's prompts, answered."""
+        batch = batch_items(len(self.prompts), step, self.learners[0].settings, self.seed)
+        prompts = [self.prompts[i] for i in dist.share(batch)]
+        how = sampling(self.cfg, dist.seed(self.seed, "rollout", step))
+        if self.sampler:
+            self.publish()
+            tokenizer, room = self.actors.lm.tokenizer, self.actors.positions()
+            return roll_out_through(self.sampler, tokenizer, prompts, how, positions=room)
+        with self.actors.policy.playing():
+            return roll_out(self.actors.lm, prompts, how, batch_size=self.cfg.rollout_batch)
+
+    def _update(self, found: Experience, worth: Advantages, step: int) -> dict[str, float]:
+        """Minibatches over the rollout's trees; the mean of what each measured."""
+        cfg, rows = self.cfg, []
+        gaps: list[float] = []  # the largest |ratio - 1| of each micro-batch
+        first: dict[str, float] = {}
+        objectives = [cfg.objective(self.actors, found, worth, self.state.beta, gaps)]
+        if self.actors.value:
+            objectives.append(cfg.value_objective(self.actors, found, worth))
+        for part in self._minibatches(len(found.rollout.trees), step):
+            row: dict[str, float] = {}
+            for objective, one in zip(objectives, self.learners, strict=True):
+                items = [i for i in part if objective.counts[i]]  # the rest has nothing to teach
+                if not any(dist.everyone_s(bool(items))):
+                    continue
+                told = one_step(
+                    one.actor.parameters, objective, one.optimiser, items, one.settings, self.folder
+                )
+                row |= {f"{one.prefix}{name}": x for name, x in told.items()}
+            if row:
+                rows.append(row)
+            if not first and (seen := [x for some in dist.everyone_s(gaps) for x in some]):
+                first = {"first_ratio_gap": max(seen)}
+            if cfg.stop_kl is not None and row.get("approx_kl", 0.0) > cfg.stop_kl:
+                break
+        names = {name for row in rows for name in row}
+        means = {n: _mean([row[n] for row in rows if n in row]) for n in sorted(names)}
+        return means | first | {"minibatches": float(len(rows))}
+
+    def _minibatches(self, n: int, step: int) -> list[list[int]]:
+        """This process's trees, minibatch by minibatch; all processes have equally many, the last may be
+        empty."""
+        found, size = [], -(-self.cfg.minibatch // dist.size())
+        most = dist.most(-(-n // size))
+        for epoch in range(self.cfg.epochs):
+            order = list(range(n))
+            rng(self.seed, "minibatch", step, epoch).shuffle(order)
+            found += [order[at * size : (at + 1) * size] for at in range(most)]
+        return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _learner(actor: Actor, cfg: Method, lr: float, prefix: str = "") -> _Learner:
+    settings = Optimise(
+        lr=lr, schedule=cfg.schedule, warmup=cfg.warmup, batch_size=cfg.batch_size,
+        tokens=cfg.tokens, weight_decay=cfg.weight_decay, max_grad_norm=cfg.max_grad_norm,
+    )  # fmt: skip
+    return _Learner(actor, settings, adamw(actor.parameters, settings), prefix)
