@@ -41,7 +41,7 @@ def test_kept_bytes_by_hand() -> None:
         assert memory.kept_bytes(run, [w]) == 0
 
 
-def planned(tokens: memory.Tokens, **free: int) -> memory.Plan:
+def planned(tokens: memory.MicroBatch, **free: int) -> memory.Plan:
     engine = Engine(tiny_model("llama"))
     model = engine.model.requires_grad_(True)
     return memory.plan(model, lambda t: engine.logps(t).tokens_S, TREES, tokens, 30, CPU)

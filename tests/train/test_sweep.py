@@ -12,7 +12,7 @@ from accord.core.types import Metric, Pair
 from accord.pipeline.stages.sweep.told import headline
 from accord.stats.intervals import cluster_mean
 from accord.train.offline.preference import Material
-from accord.train.offline.sweep import LEAST, Outcome, Point, best, parts, sweep
+from accord.train.offline.sweep import LEAST, GridPoint, SweepOutcome, best, parts, sweep
 from tests.train.small import LIMITS, answer, fresh, how, many_pairs, prompt
 
 LR = (3e-4, 3e-3, 3e-2)
@@ -44,9 +44,9 @@ def test_with_too_few_prompts_all_are_to_choose_by() -> None:
         assert parts(held, seed=0) == (held, [])
 
 
-def outcome(label: str, chosen: Metric, reported: Metric | None) -> Outcome:
-    point = Point(label, "full", how(max_steps=1), {"name": "dpo"})
-    return Outcome(point, Path(label), {"accuracy": chosen},
+def outcome(label: str, chosen: Metric, reported: Metric | None) -> SweepOutcome:
+    point = GridPoint(label, "full", how(max_steps=1), {"name": "dpo"})
+    return SweepOutcome(point, Path(label), {"accuracy": chosen},
                    {} if reported is None else {"accuracy": reported})  # fmt: skip
 
 
@@ -89,7 +89,9 @@ def test_what_is_reported_has_no_say_in_the_choice(tiny: Path, tmp_path: Path) -
     the reported accuracy turns round."""
     choose, report = parts(many_pairs(60), seed=1)
     turned = [replace_pair(p) for p in report]
-    points = [Point(f"lr {lr:g}", "full", how(max_steps=2, lr=lr), {"name": "dpo"}) for lr in LR]
+    points = [
+        GridPoint(f"lr {lr:g}", "full", how(max_steps=2, lr=lr), {"name": "dpo"}) for lr in LR
+    ]
     found = []
     for name, reported in (("as is", report), ("turned", turned)):
         material = Material(fresh(tiny), many_pairs(), choose, LIMITS, reported=reported)

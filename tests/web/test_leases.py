@@ -20,7 +20,7 @@ from accord.feedback.study.definition import Item, Study
 from accord.web import tables
 from accord.web.guard.accounts import Who
 from accord.web.pages.export import study_snapshot
-from accord.web.site import Scorer, Site
+from accord.web.site import PairScorer, Site
 from accord.web.work import leases, quality
 from accord.web.work.live import top_up
 from accord.web.work.queue import APART, _open_to, left_for, tell_gains
@@ -254,7 +254,7 @@ def test_the_study_s_reward_models_score_what_comes_without_scores(
     """Two that disagree the more, the higher a tent's number."""
     heard: list[int] = []
 
-    def model(sign: int) -> Scorer:
+    def model(sign: int) -> PairScorer:
         def score(exchanges: Sequence[Exchange]) -> list[float]:
             heard.append(len(exchanges))
             return [

@@ -9,14 +9,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-__all__ = ["RUNS", "Check", "Fresh", "Only", "Plugins", "Runs", "Sets", "table_console"]
+__all__ = ["RUNS", "Check", "FreshOption", "Only", "Plugins", "Runs", "Sets", "table_console"]
 
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: --set dpo.loss.beta=0.3")
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run this stage only (repeatable).")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Forget earlier outputs of these stages.")]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Forget earlier outputs of these stages.")
+]
 Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help="A Python file that registers things of your own (repeatable)."),

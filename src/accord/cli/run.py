@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from accord.cli.options import RUNS, Check, Fresh, Only, Plugins, Runs, Sets
+from accord.cli.options import RUNS, Check, FreshOption, Only, Plugins, Runs, Sets
 
 __all__ = ["app"]
 
@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    runs: Runs = RUNS, sets: Sets = None, fresh: Fresh = False, plugins: Plugins = None
+    runs: Runs = RUNS, sets: Sets = None, fresh: FreshOption = False, plugins: Plugins = None
 ) -> None:
     """Run the embedded default: Harbor & Pine, from judgments to a report."""
     _run("support", runs, sets, None, fresh, False, plugins)
@@ -27,7 +27,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")],
     sets: Sets = None,
     only: Only = None,
-    fresh: Fresh = False,
+    fresh: FreshOption = False,
     check: Check = False,
     runs: Runs = RUNS,
     plugins: Plugins = None,
@@ -58,7 +58,7 @@ def sweep(
     ] = None,
     stage: Annotated[str | None, typer.Option(help="Which preference stage.")] = None,
     sets: Sets = None,
-    fresh: Fresh = False,
+    fresh: FreshOption = False,
     check: Check = False,
     runs: Runs = RUNS,
     plugins: Plugins = None,

@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from accord.cli.options import RUNS, Fresh, Plugins, Runs
+from accord.cli.options import RUNS, FreshOption, Plugins, Runs
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Train one stage without a recipe.", no_args_is_help=True)
 
 
-Data = Annotated[str, typer.Option("--data", help="STORE@SNAPSHOT, or a file to import.")]
+DataOption = Annotated[str, typer.Option("--data", help="STORE@SNAPSHOT, or a file to import.")]
 Model = Annotated[
     str, typer.Option("--model", help="Hub id, directory, or a stage's model folder.")
 ]
-Name = Annotated[str | None, typer.Option(help="Name of the run; the command's by default.")]
+RunName = Annotated[str | None, typer.Option(help="Name of the run; the command's by default.")]
 Keys = Annotated[list[str] | None, typer.Option("--set", help="A key of the stage: --set lr=1e-4")]
 
 
@@ -27,8 +27,8 @@ def _command(kind: str, stage: str, help: str) -> None:
 
     @app.command(kind, help=help)
     def train(
-        data: Data, model: Model, name: Name = None, sets: Keys = None, runs: Runs = RUNS,
-        fresh: Fresh = False, plugins: Plugins = None,
+        data: DataOption, model: Model, name: RunName = None, sets: Keys = None, runs: Runs = RUNS,
+        fresh: FreshOption = False, plugins: Plugins = None,
     ) -> None:  # fmt: skip
         from accord.pipeline import runner
         from accord.pipeline.recipe import build_recipe

@@ -19,11 +19,11 @@ from accord.core.hashing import content_hash, file_hash
 
 __all__ = ["files_behind", "load_files", "load_installed", "registers"]
 
-Name = tuple[str, str]  # of a registry, and in it
+Registered = tuple[str, str]  # of a registry, and in it
 PREFIX = "accord_plugin_"  # of the module that a plain file becomes
 _loaded: dict[str, str] = {}  # module -> hash of the file it was made from
-_names: dict[str, set[Name]] = {}  # module -> what it registered
-_owners: dict[Name, str] = {}  # what is registered -> the module whose it is now
+_names: dict[str, set[Registered]] = {}  # module -> what it registered
+_owners: dict[Registered, str] = {}  # what is registered -> the module whose it is now
 _installed: list[str] = []
 
 
@@ -43,7 +43,7 @@ def load_files(paths: Sequence[Path]) -> None:
     """Run files for what they register; again where one has changed, or another file has taken its names.
     ConfigError for one that fails, and for two that register the same."""
     faults: list[AccordError] = []
-    taken: dict[Name, Path] = {}
+    taken: dict[Registered, Path] = {}
     for path in paths:
         with gather(faults):
             for name in _load(path):
@@ -53,7 +53,7 @@ def load_files(paths: Sequence[Path]) -> None:
     raise_all(faults)
 
 
-def _load(path: Path) -> set[Name]:
+def _load(path: Path) -> set[Registered]:
     if not path.is_file():
         raise ConfigError("no such file", where=f"plugins: {path}", mend="check the path")
     path = path.resolve()

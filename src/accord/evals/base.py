@@ -1,7 +1,7 @@
 """What an evaluation is, and where evaluations are registered.
 
     @evaluation("questions", measures=[Measure(name="asks", title="asks", meaning="…", kind="share")])
-    def questions(context: Context) -> Scorer:
+    def questions(context: Context) -> ReplyScorer:
         return lambda replies: [{"asks": "?" in r.response.text} for r in replies]
 
 The factory's signature is its schema: `evals: [gold, {name: questions}]` works in an eval stage. It scores
@@ -27,7 +27,7 @@ __all__ = [
     "DEFAULT",
     "ChosenEvaluation",
     "EvaluationContext",
-    "Scorer",
+    "ReplyScorer",
     "Scores",
     "configured",
     "evaluation",
@@ -43,7 +43,7 @@ Scores = Mapping[str, float]
 DEFAULT = ("gold", "length")
 
 
-class Scorer(Protocol):
+class ReplyScorer(Protocol):
     """Replies in; for each, in order, its scores by measure. One that does not apply is left out (or NaN)."""
 
     def __call__(self, replies: Sequence[Exchange]) -> Sequence[Scores]: ...
@@ -101,7 +101,7 @@ class ChosenEvaluation:
     name: str
     config: Mapping[str, Any]  # with defaults filled in
     version: int
-    make: Callable[[EvaluationContext], Scorer | None]
+    make: Callable[[EvaluationContext], ReplyScorer | None]
     measures: Callable[[EvaluationContext], Sequence[Measure]]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from accord.core.measure import Measure
 from accord.core.types import Exchange
-from accord.evals.base import EvaluationContext, Scorer, Scores, evaluation
+from accord.evals.base import EvaluationContext, ReplyScorer, Scores, evaluation
 from accord.worlds.help_desk import MEASURES
 
 __all__ = ["gold"]
@@ -17,7 +17,7 @@ def _measures(context: EvaluationContext) -> Sequence[Measure]:
 
 
 @evaluation("gold", measures=_measures)
-def gold(context: EvaluationContext) -> Scorer | None:
+def gold(context: EvaluationContext) -> ReplyScorer | None:
     """A reply's true scores by the world's own rules; nothing of data without a world."""
     world = context.world
     if world is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accord.core.measure import Measure
-from accord.evals.base import EvaluationContext, Scorer, evaluation
+from accord.evals.base import EvaluationContext, ReplyScorer, evaluation
 
 __all__ = ["MEASURES", "length"]
 
@@ -17,7 +17,7 @@ MEASURES = (
 
 
 @evaluation("length", measures=MEASURES)
-def length(context: EvaluationContext) -> Scorer:
+def length(context: EvaluationContext) -> ReplyScorer:
     """Words and cut-off answers."""
     return lambda replies: [
         {

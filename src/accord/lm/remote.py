@@ -19,11 +19,11 @@ from accord.core.seeds import derive_seed
 from accord.core.types import Message, Prompt, Response
 from accord.lm.sampler import Sampling
 
-__all__ = ["Said", "ServerSampler", "server_sampler"]
+__all__ = ["SampledTokens", "ServerSampler", "server_sampler"]
 
 BUSY = (408, 409, 429, 500, 502, 503, 504)  # worth asking again
 
-Said = tuple[
+SampledTokens = tuple[
     tuple[str, float], ...
 ]  # of each token an answer was sampled as: its text, its log-prob
 
@@ -70,7 +70,7 @@ class ServerSampler:
 
     def told(
         self, prompts: Sequence[Prompt], sampling: Sampling
-    ) -> list[list[tuple[Response, Said | None]]]:
+    ) -> list[list[tuple[Response, SampledTokens | None]]]:
         """Answers with what the server says of the tokens it sampled: log-probs of the model itself, before
         temperature. None where it tells none."""
         return self._all(prompts, sampling, True, None)
@@ -81,8 +81,8 @@ class ServerSampler:
         sampling: Sampling,
         logps: bool,
         on_progress: Callable[[int, int], None] | None,
-    ) -> list[list[tuple[Response, Said | None]]]:
-        found: list[list[tuple[Response, Said | None]]] = []
+    ) -> list[list[tuple[Response, SampledTokens | None]]]:
+        found: list[list[tuple[Response, SampledTokens | None]]] = []
         with ThreadPoolExecutor(self.at_once) as pool:
             for answers in pool.map(lambda p: self._ask(p, sampling, logps), prompts):
                 found.append(answers)
@@ -92,7 +92,7 @@ class ServerSampler:
 
     def _ask(
         self, prompt: Prompt, sampling: Sampling, logps: bool
-    ) -> list[tuple[Response, Said | None]]:
+    ) -> list[tuple[Response, SampledTokens | None]]:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [_sent(m) for m in prompt.messages],
@@ -216,7 +216,7 @@ def _ended(choice: Any, stop: Sequence[str]) -> tuple[str, Finish, str]:
     return text, FINISH.get(reason), ""
 
 
-def _said(choice: Any) -> Said | None:
+def _said(choice: Any) -> SampledTokens | None:
     """The tokens of a choice with their log-probs, or None. `bytes` are the token, where they are given."""
     told = (choice.get("logprobs") or {}).get("content")
     if told is None:

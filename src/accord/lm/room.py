@@ -13,7 +13,7 @@ from accord.lm.chat import render_prompt
 from accord.lm.model.check import room
 from accord.lm.model.load import LanguageModel
 
-__all__ = ["check_some", "fitting", "positions", "said"]
+__all__ = ["check_some", "fitting", "left_out_notes", "positions"]
 
 
 def positions(model: Any) -> float:
@@ -54,12 +54,12 @@ def check_some(kept: Sequence[Prompt], left_out: Mapping[str, int], where: str) 
     """DataError where no prompt is left to answer."""
     if left_out and not kept:
         raise DataError(
-            f"no prompt is left to answer: {'; '.join(said(left_out))}",
+            f"no prompt is left to answer: {'; '.join(left_out_notes(left_out))}",
             where=where,
             mend="raise max_prompt, lower max_new_tokens, or shorten the prompts",
         )
 
 
-def said(left_out: Mapping[str, int], what: str = "prompts") -> list[str]:
+def left_out_notes(left_out: Mapping[str, int], what: str = "prompts") -> list[str]:
     """What was left out, a line a reason."""
     return [f"{what} left out: {n} ({reason})" for reason, n in sorted(left_out.items())]

@@ -307,7 +307,7 @@ def _checked(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return parts
 
 
-Parts = Annotated[list[dict[str, Any]], Field(min_length=1), AfterValidator(_checked)]
+MixtureParts = Annotated[list[dict[str, Any]], Field(min_length=1), AfterValidator(_checked)]
 
 
 @preference_loss(
@@ -316,7 +316,7 @@ Parts = Annotated[list[dict[str, Any]], Field(min_length=1), AfterValidator(_che
     per_token=lambda h: _part(h["parts"][0])[1]["per_token"],
     collision=lambda h: any(_part(p)[1]["collision"] for p in h["parts"]),
 )
-def mix(lp: PairLogps, *, parts: Parts) -> Tensor:
+def mix(lp: PairLogps, *, parts: MixtureParts) -> Tensor:
     """Weighted sum of losses: `parts: [{name: dpo, beta: 0.1}, {name: sft, weight: 0.2}]`. Margin and
     accuracy are the first part's."""
     terms = [weight * loss(lp) for weight, _, loss in map(_part, parts)]

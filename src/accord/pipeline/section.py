@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["Section"]
 
-Curve = tuple[tuple[str, ...], str, str]  # keys of metrics.jsonl, name, how to read it
+Plotted = tuple[tuple[str, ...], str, str]  # keys of metrics.jsonl, name, how to read it
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Section:
 
     asked: str = ""  # one sentence: what the recipe wanted of it
     came_out: Sequence[dict[str, str]] = ()  # text, and its tone: better, worse, changed or unclear
-    curves: Sequence[Curve] | None = None  # of a stage that trains
+    curves: Sequence[Plotted] | None = None  # of a stage that trains
     title: str = ""  # of a part of the page of its own, with all that follows
     nav: str = ""  # the same in one word
     intro: str = ""

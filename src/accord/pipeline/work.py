@@ -15,7 +15,7 @@ from typing import Any
 from accord.core.types import Group, Prompt
 from accord.lm.chat import render_prompt
 from accord.lm.model.load import LanguageModel
-from accord.lm.room import check_some, fitting, said
+from accord.lm.room import check_some, fitting, left_out_notes
 from accord.lm.trees.tree import Tree
 from accord.pipeline.context import StageContext
 from accord.pipeline.stage import StageConfig, kind_of
@@ -166,7 +166,7 @@ def fit(
     """The prompts that a stage will answer, and what is said of those that are too long for it."""
     kept, left_out = fitting(known.lm, prompts, how.max_new_tokens, how.max_prompt)
     check_some(kept, left_out, f"stage {stage}")
-    return kept, said(left_out)
+    return kept, left_out_notes(left_out)
 
 
 def scored(config: Any, known: Known, sides: Sequence[Sequence[Group]]) -> tuple[Work, Trees]:

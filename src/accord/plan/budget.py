@@ -55,7 +55,7 @@ class Agreed(Strict):
         return proportion(self.right, self.of)
 
 
-class Curve(Strict):
+class AccuracyCurve(Strict):
     """accuracy = c - a·N^-b."""
 
     c: Share = 0.9
@@ -73,7 +73,7 @@ class Category(Strict):
     judge: Agreed | None = None
     human_only: bool = False
     at_least: Share = 0.0
-    curve: Curve = Curve()
+    curve: AccuracyCurve = AccuracyCurve()
 
 
 class Price(Strict):
@@ -194,7 +194,7 @@ def judge_refused(plan: Budget, category: Category) -> str:
     return ""
 
 
-def _accuracy(curve: Curve, right: float) -> float:
+def _accuracy(curve: AccuracyCurve, right: float) -> float:
     return max(0.5, curve.c - curve.a * right**-curve.b) if right > 0 else 0.5
 
 

@@ -21,11 +21,11 @@ from accord.plan.probe import Probe
 from accord.plan.work import work_of
 from accord.train.loop.memory import available, device_of_choice, in_use
 
-__all__ = ["Row", "plan_stages"]
+__all__ = ["PlanRow", "plan_stages"]
 
 
 @dataclass(frozen=True)
-class Row:
+class PlanRow:
     """A stage's estimate, None of one that can't be counted; `took`: bytes and seconds of the finished stage,
     where there is one."""
 
@@ -48,7 +48,7 @@ def plan_stages(
     *,
     rate: float | None = None,
     tell: Callable[[str], None] = lambda text: None,
-) -> tuple[list[Row], float]:
+) -> tuple[list[PlanRow], float]:
     """Every stage that uses a model, in order, and the bytes there are. Data stages are taken from `runs`
     where they are done, and made in a temporary folder otherwise, if that asks, judges and spends nothing:
     nothing else runs, nothing is left."""
@@ -62,7 +62,7 @@ def plan_stages(
     shape, probe = Shape.of(config), Probe(config, tokenizer, device)
     lm = probe.small(1)
     first = time.perf_counter() - began  # imports, which a run's first stage waits for as well
-    real, rows = plan(recipe, runs), list[Row]()
+    real, rows = plan(recipe, runs), list[PlanRow]()
     with tempfile.TemporaryDirectory() as name:
         folder, missing = _data(recipe, real, Path(name), tell)
         known = Known({n.name: n.config for n in recipe.nodes}, lm)
@@ -71,14 +71,14 @@ def plan_stages(
             if kind.free:
                 continue
             if why := _not_counted(node, kind, missing):
-                rows.append(Row(node.name, None, took, [why]))
+                rows.append(PlanRow(node.name, None, took, [why]))
                 continue
             tell(f"pricing {node.name}")
             ctx = stage_context(recipe, node, folder, Path(name), _Silent())
             began = time.perf_counter()
             work = work_of(ctx, known)
             if work is None:
-                rows.append(Row(node.name, None, took, [_silent(kind)]))
+                rows.append(PlanRow(node.name, None, took, [_silent(kind)]))
                 continue
             before = time.perf_counter() - began  # it reads and renders what the stage will
             priced = [row.estimate for row in rows if row.estimate]
@@ -86,7 +86,7 @@ def plan_stages(
             found = estimate(work, shape, probe, base, there - base, rate, met)
             if not rate:
                 found = replace(found, seconds=found.seconds + before + (0.0 if priced else first))
-            rows.append(Row(node.name, found, took, work.said))
+            rows.append(PlanRow(node.name, found, took, work.said))
     return rows, there
 
 

@@ -48,7 +48,7 @@ class Pushed(BaseModel):
     """Items that were there already are not added twice."""
 
 
-class Progress(BaseModel):
+class StudyProgress(BaseModel):
     """`votes` are those in the arena: no question waits for them, and `judgments` leaves them out."""
 
     questions: int
@@ -62,7 +62,7 @@ class Progress(BaseModel):
     at_work: int
 
 
-class Asked(BaseModel):
+class AskedQuestion(BaseModel):
     """A question as it stands. `tally`: answers by axis and category."""
 
     id: str
@@ -78,11 +78,11 @@ class Asked(BaseModel):
 class Pulled(BaseModel):
     """Some judgments; go on with `next` as `after` until it is null."""
 
-    judgments: list[Answered]
+    judgments: list[AnsweredQuestion]
     next: int | None
 
 
-class Answered(BaseModel):
+class AnsweredQuestion(BaseModel):
     """A judgment with all it is about. `responses` and the answer's indices are in the order shown. A vote in
     the arena answers no `study_question`."""
 
@@ -145,14 +145,14 @@ def scope(name: str) -> Callable[..., tuple[Site, Study]]:
     return check
 
 
-Writing = Annotated[tuple[Site, Study], Depends(scope("questions:write"))]
+MayWrite = Annotated[tuple[Site, Study], Depends(scope("questions:write"))]
 Looking = Annotated[tuple[Site, Study], Depends(scope("questions:read"))]
 Pulling = Annotated[tuple[Site, Study], Depends(scope("judgments:read"))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 @router.post("/questions", operation_id="push_questions")
-def push(at: Writing, body: Push) -> Pushed:
+def push(at: MayWrite, body: Push) -> Pushed:
     """Push questions: of every item the prompt, the responses and, if known, scores and gold answer."""
     site, study = at
     if body.block >= len(study.questions):
@@ -164,14 +164,14 @@ def push(at: Writing, body: Push) -> Pushed:
 @router.get("/questions", operation_id="list_questions")
 def questions(
     at: Looking, after: Annotated[str, Query(max_length=40)] = "", limit: Limit = 100
-) -> list[Asked]:
+) -> list[AskedQuestion]:
     """Questions by id; go on with the last one's id as `after`."""
     site, study = at
     query = (
         sa.select(Q).where(Q.c.study == study.name, Q.c.id > after).order_by(Q.c.id).limit(limit)
     )
     return [
-        Asked(
+        AskedQuestion(
             id=r.id, kind=r.kind, category=r.category, state=r.state, answered=r.answered,
             wanted=r.wanted, gold=r.gold is not None, tally=json.loads(r.tally),
         )
@@ -180,10 +180,10 @@ def questions(
 
 
 @router.get("/progress", operation_id="progress")
-def progress(at: Looking) -> Progress:
+def progress(at: Looking) -> StudyProgress:
     """How far the study is."""
     site, study = at
-    return Progress(**quality.progress(site, study.name))
+    return StudyProgress(**quality.progress(site, study.name))
 
 
 @router.get("/judgments", operation_id="pull_judgments")
@@ -209,8 +209,8 @@ def judgments(
     return Pulled(judgments=made, next=found[-1].seq if len(found) == limit else None)
 
 
-def _answered(row: Any, line: Lineage, superseded: bool) -> Answered:
-    return Answered(
+def _answered(row: Any, line: Lineage, superseded: bool) -> AnsweredQuestion:
+    return AnsweredQuestion(
         seq=row.seq, id=row.id, hash=line.hash, judgment=line.judgment, rater=line.rater.name,
         prompt=[m.model_dump() for m in line.prompt.messages],
         responses=[{"id": i, **r.model_dump(mode="json")}

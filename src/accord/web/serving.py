@@ -22,7 +22,7 @@ from accord.store import Store
 from accord.web import tables
 from accord.web.app import create_app
 from accord.web.guard import accounts
-from accord.web.site import Network, Policy, Site
+from accord.web.site import Answerer, Network, Site
 from accord.web.work import hooks
 from accord.web.work.live import check_policies, top_up
 from accord.web.work.scoring import load_scorers
@@ -36,7 +36,7 @@ EVERY, AFTER_FAULT = 2.0, 30.0  # seconds between looks at what is due, and afte
 
 def serve_study(
     path: Path, store: str, host: str, port: int, origin: str | None, sets: list[str],
-    policies: Mapping[str, Policy] | None = None, hook_hosts: Sequence[str] = (),
+    policies: Mapping[str, Answerer] | None = None, hook_hosts: Sequence[str] = (),
     proxies: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Load the study into the store and serve until stopped. The first start makes an administrator."""

@@ -22,13 +22,13 @@ from accord.store.db import rows, schema
 from accord.store.db.database import Database
 from accord.web import tables
 
-__all__ = ["Policy", "Scorer", "Site", "new_id", "parse_study", "rater_of", "steady"]
+__all__ = ["Answerer", "PairScorer", "Site", "new_id", "parse_study", "rater_of", "steady"]
 
 Row: TypeAlias = "sa.Row[*tuple[Any, ...]]"  # a string: SQLAlchemy 2.0 takes one parameter
 Network = IPv4Network | IPv6Network
-Policy = Callable[[Sequence[Prompt]], list[Response]]
+Answerer = Callable[[Sequence[Prompt]], list[Response]]
 """Prompts in, one response to each out, in order."""
-Scorer = Callable[[Sequence[Exchange]], Sequence[float]]
+PairScorer = Callable[[Sequence[Exchange]], Sequence[float]]
 """A reward model: a score for each exchange, in order."""
 
 
@@ -38,13 +38,13 @@ class Site:
 
     store: Store
     origin: str = "http://localhost:8000"
-    policies: Mapping[str, Policy] = field(default_factory=dict)
+    policies: Mapping[str, Answerer] = field(default_factory=dict)
     now: Callable[[], float] = field(default_factory=lambda: steady())
     hooks_allowed: Sequence[str] = ()
     proxied: bool = False
     """Whether browsers come through a proxy; what those in `proxies` say of an address is believed."""
     proxies: Sequence[Network] = ()
-    scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    scorers: Mapping[str, PairScorer] = field(default_factory=dict)
     fruitless: set[tuple[str, int, str]] = field(default_factory=set)
     """(study, block, prompt) whose answers compare nothing: not sampled again until a restart."""
     left: dict[tuple[str, str], tuple[float, int, int]] = field(default_factory=dict)

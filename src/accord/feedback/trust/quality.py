@@ -259,10 +259,10 @@ def _enough(n: int, of: str, level: float) -> Metric | None:
     return Metric(value=None, n=n, level=level, note=f"fewer than {FEW} {of}")
 
 
-Asked = tuple[Metric, float, str, str]
+Check = tuple[Metric, float, str, str]
 
 
-def _questions(r: RaterReport, prompts: int, compared: int) -> list[Asked]:
+def _questions(r: RaterReport, prompts: int, compared: int) -> list[Check]:
     """What is asked of a rater of enough prompts, and of enough with comparisons: the figure, what it should
     be, and what it means to be above or below."""
     of_comparisons = [
@@ -281,7 +281,7 @@ def _questions(r: RaterReport, prompts: int, compared: int) -> list[Asked]:
     return [*(of_comparisons if compared >= LEAST else []), *(of_any if prompts >= LEAST else [])]
 
 
-def _concerns(asked: Sequence[Asked]) -> tuple[str, ...]:
+def _concerns(asked: Sequence[Check]) -> tuple[str, ...]:
     """What the figures' intervals are clear of."""
     found = []
     for metric, norm, above, below in asked:

@@ -30,7 +30,7 @@ __all__ = ["export_model", "exporter", "exporters"]
 exporters: Registry = Registry("exporter")
 exporter = exporters.register  # f(lm, folder, *, keys) -> how to load it, for the model card
 
-About = Mapping[str, Sequence[str]]
+CardFacts = Mapping[str, Sequence[str]]
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tekken.json",
@@ -60,7 +60,7 @@ def export_model(
     merged: bool = True,
     dtype: str = "float32",
     base: str | Path | None = None,
-    about: About = {},  # noqa: B006
+    about: CardFacts = {},  # noqa: B006
     format: str | Mapping[str, Any] | None = None,
     push_to_hub: str | None = None,
 ) -> Path:
@@ -217,7 +217,7 @@ def adapters_alone(lm: LanguageModel, out: Path) -> str:
     return HOW_ADAPTERS.format(base=bottom, names=names)
 
 
-def _card(lm: LanguageModel, title: str, weights: str, about: About, how: str) -> str:
+def _card(lm: LanguageModel, title: str, weights: str, about: CardFacts, how: str) -> str:
     bottom, _ = layers(str(lm.path))
     for name in bases():  # whole weights know of no base; a run does
         with contextlib.suppress(ModelError):

@@ -15,7 +15,7 @@ __all__ = ["Series", "intervals", "lines", "reliability", "scatter"]
 
 WIDTH, HEIGHT = 460, 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 44
-Point = tuple[float, float]
+XY = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Series:
     """Points of one name; `titles` are the tooltips of the points, if any."""
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[XY]
     titles: Sequence[str] = ()
 
     def finite(self) -> list[tuple[float, float, str]]:
@@ -146,7 +146,7 @@ def lines(series: Sequence[Series], xlabel: str, ylabel: str) -> Markup:
 
 def _dots(
     found: Sequence[tuple[float, float, str]],
-    at: Callable[[float, float], Point],
+    at: Callable[[float, float], XY],
     colour: int,
     radius: float,
 ) -> list[str]:

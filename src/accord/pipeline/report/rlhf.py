@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["curves", "told"]
+__all__ = ["curves", "rlhf_sentences"]
 
 CURVES: tuple[tuple[tuple[str, ...], str, str], ...] = (  # keys, name, how to read it
     (
@@ -129,7 +129,9 @@ def curves(present: Iterable[str]) -> list[tuple[tuple[str, ...], str, str]]:
     return found
 
 
-def told(name: str, config: Mapping[str, Any], facts: Mapping[str, Any], named: str) -> str:
+def rlhf_sentences(
+    name: str, config: Mapping[str, Any], facts: Mapping[str, Any], named: str
+) -> str:
     """The stage in a sentence; `named` is its method."""
     tune = "all weights" if config["tune"] == "full" else f"LoRA of rank {config['tune']['r']}"
     rewards = " + ".join(_reward(entry) for entry in config["rewards"])

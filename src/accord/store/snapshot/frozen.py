@@ -39,7 +39,7 @@ class HasPrompt(Protocol):
     def prompt(self) -> Prompt: ...
 
 
-Item = TypeVar("Item", bound=HasPrompt)
+Prompted = TypeVar("Prompted", bound=HasPrompt)
 
 
 def split_of(prompt_id: str, test: float, seed: int) -> Literal["train", "test"]:
@@ -77,18 +77,20 @@ class Ledger(Protocol):
     ) -> Snapshot: ...
 
 
-class Items(list[Item]):
+class Items(list[Prompted]):
     """What a snapshot yields. `notes` counts what was left out and why."""
 
-    def __init__(self, items: Iterable[Item] = (), notes: dict[str, int] | None = None) -> None:
+    def __init__(self, items: Iterable[Prompted] = (), notes: dict[str, int] | None = None) -> None:
         super().__init__(items)
         self.notes = dict(notes or {})
 
-    def split(self, *, test: float = 0.1, seed: int = 17) -> tuple[Items[Item], Items[Item]]:
+    def split(
+        self, *, test: float = 0.1, seed: int = 17
+    ) -> tuple[Items[Prompted], Items[Prompted]]:
         """(train, held out), by prompt and never by row; `test` is the expected share of prompts."""
         if not 0.0 <= test < 1.0:
             raise ConfigError("is out of range", where=f"test={test}", allowed="[0, 1)")
-        sides: dict[str, Items[Item]] = {"train": Items(), "test": Items()}
+        sides: dict[str, Items[Prompted]] = {"train": Items(), "test": Items()}
         for item in self:
             sides[split_of(item.prompt.id, test, seed)].append(item)
         return sides["train"], sides["test"]

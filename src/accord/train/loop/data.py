@@ -35,7 +35,7 @@ __all__ = [
     "understood",
 ]
 
-Tokens = Annotated[int, Field(ge=1)]
+TokenCount = Annotated[int, Field(ge=1)]
 
 
 class Limits(Strict):
@@ -43,8 +43,8 @@ class Limits(Strict):
     completion over it is cut and, being truncated, gets no end-of-turn token. A conversation whose
     every turn is scored (SFT) must fit the sum of both."""
 
-    max_prompt: Tokens = 512
-    max_completion: Tokens = 256
+    max_prompt: TokenCount = 512
+    max_completion: TokenCount = 256
     skip_bad: bool = False
     """Leave out and count what the chat template can't say, instead of refusing it by its prompt."""
 
@@ -109,10 +109,10 @@ def understood(out: Trees, prompt: Prompt, limits: Limits) -> Iterator[None]:
         raise told from None
 
 
-Comparison = tuple[Response, Response, Edge]  # better, worse, and what was said of them
+JudgedPair = tuple[Response, Response, Edge]  # better, worse, and what was said of them
 
 
-def comparisons(item: Pair | Group) -> Iterator[Comparison]:
+def comparisons(item: Pair | Group) -> Iterator[JudgedPair]:
     """What a judgment compares, as it stands in it."""
     if isinstance(item, Group):
         yield from ((item.responses[e.better], item.responses[e.worse], e) for e in item.edges)
@@ -121,7 +121,7 @@ def comparisons(item: Pair | Group) -> Iterator[Comparison]:
     yield item.chosen, item.rejected, Edge(better=0, worse=1, **said, sources=item.sources)
 
 
-def group_of(prompt: Prompt, compared: Iterable[Comparison]) -> Group:
+def group_of(prompt: Prompt, compared: Iterable[JudgedPair]) -> Group:
     """Comparisons of a prompt as one group: distinct responses in the order they come in, an edge each."""
     known: list[Response] = []
     edges = []
@@ -135,7 +135,7 @@ def group_of(prompt: Prompt, compared: Iterable[Comparison]) -> Group:
 def group_by_prompt(items: Iterable[Pair | Group]) -> list[Group]:
     """All comparisons of one prompt as one group."""
     prompts: dict[str, Prompt] = {}
-    found: dict[str, list[Comparison]] = {}
+    found: dict[str, list[JudgedPair]] = {}
     for item in items:
         for comparison in comparisons(item):
             prompts.setdefault(item.prompt.id, item.prompt)

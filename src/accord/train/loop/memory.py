@@ -30,9 +30,9 @@ from accord.train.loop import dist
 
 __all__ = [
     "SHARE",
+    "MicroBatch",
     "Plan",
     "TokenBudget",
-    "Tokens",
     "budget",
     "device_of_choice",
     "kept_bytes",
@@ -44,7 +44,7 @@ __all__ = [
     "reset_peak",
 ]
 
-Tokens = int | Literal["auto"]
+MicroBatch = int | Literal["auto"]
 
 FILE = "memory.json"
 MOST = 8192  # tokens: larger micro-batches are no faster, on CPU nor on a GPU
@@ -171,7 +171,7 @@ def plan(
     module: nn.Module,
     values: Callable[[Sequence[Tree]], Tensor],
     trees: Sequence[Tree],
-    tokens: Tokens,
+    tokens: MicroBatch,
     batch_size: int,
     device: torch.device,
 ) -> Plan:
@@ -209,7 +209,7 @@ def overhead(device: torch.device) -> float:
 
 
 def micro_batch(
-    tokens: Tokens, per_token: float, room: float, sizes: Sequence[int], batch_size: int
+    tokens: MicroBatch, per_token: float, room: float, sizes: Sequence[int], batch_size: int
 ) -> tuple[int, int]:
     """The budget of a micro-batch (tokens), and the largest one there will be. `sizes` of the trees
     fall; "auto" takes what `room` (bytes) holds at `per_token` bytes each."""
@@ -245,7 +245,7 @@ def budget(
     module: nn.Module,
     values: Callable[[Sequence[Tree]], Tensor],
     trees: Sequence[Tree],
-    tokens: Tokens,
+    tokens: MicroBatch,
     batch_size: int,
     device: torch.device,
     folder: Path,

@@ -30,7 +30,7 @@ __all__ = [
     "Objective", "Optimise", "Progress", "Sums", "adamw", "one_step", "optimise", "total_steps",
 ]  # fmt: skip
 
-Evaluate = Callable[[], Mapping[str, float]]
+Held = Callable[[], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def optimise(
     seed: int,
     folder: Path,
     run: str = "",
-    evaluate: Evaluate | None = None,
+    evaluate: Held | None = None,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
 ) -> int:

@@ -19,13 +19,13 @@ from accord.train.offline.pairs import measure_pairs, preference_objective
 from accord.train.offline.rankings import ranking_objective
 from accord.train.offline.unpaired import measure_unpaired, unpaired_objective
 
-__all__ = ["Family"]
+__all__ = ["PreferenceFamily"]
 
 References = Callable[[Sequence[Tree]], list[Tensor]]
 
 
 @dataclass(frozen=True)
-class Family:
+class PreferenceFamily:
     """A loss over pairs, single answers or rankings, with what it is to be measured by."""
 
     engine: Engine

@@ -28,10 +28,10 @@ from accord.train.offline.edges import Average, edge_weights
 from accord.train.offline.rankings import only_ranked
 from accord.train.offline.unpaired import labelled_trees, one_by_one
 
-__all__ = ["Judged", "Material", "Share"]
+__all__ = ["Judged", "Material", "Weighting"]
 
 Judged = Pair | Group | LabelledResponse
-Share = Literal["prompt", "pair"]
+Weighting = Literal["prompt", "pair"]
 
 
 def _one_pair_each(groups: Sequence[Group], average: Average) -> list[Group]:
@@ -54,7 +54,7 @@ class Material:
     held: Sequence[Judged] = ()
     limits: Limits = Limits()  # noqa: RUF009 - frozen
     average: Average = "pair"
-    share: Share = "prompt"
+    share: Weighting = "prompt"
     assorted: bool = False  # a loss of comparisons leaves single answers to those that read them
     reported: Sequence[Judged] = ()  # measured once, at the end: what nothing was chosen by
     _made: dict[str, tuple[Trees, Trees]] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Material:
             data = _batches_of_two(data, batch_size)
         return chosen, data, held
 
-    def _render(self, items: Sequence[Judged], loss: ChosenLoss, share: Share) -> Trees:
+    def _render(self, items: Sequence[Judged], loss: ChosenLoss, share: Weighting) -> Trees:
         if loss.family == "unpaired":
             return labelled_trees(self.lm.tokenizer, one_by_one(items), self.limits)
         pairs = [x for x in items if not isinstance(x, LabelledResponse)]

@@ -16,9 +16,9 @@ from accord.lm.model.load import LanguageModel
 from accord.train.loop.data import Limits
 from accord.train.loop.optimise import Objective
 from accord.train.offline.edges import Average
-from accord.train.offline.family import Family
+from accord.train.offline.family import PreferenceFamily
 from accord.train.offline.fit import How, Task, Trained, Trainee, fit
-from accord.train.offline.material import Judged, Material, Share
+from accord.train.offline.material import Judged, Material, Weighting
 from accord.train.offline.reference import reference_logps
 
 __all__ = ["Judged", "Material", "train_on", "train_preference"]
@@ -35,7 +35,7 @@ def train_preference(
     *,
     loss: dict[str, Any] | None = None,
     average: Average = "pair",
-    share: Share = "prompt",
+    share: Weighting = "prompt",
     limits: Limits = Limits(),
     eval_on: Sequence[Judged] = (),
     cache: Path | None = None,
@@ -69,7 +69,7 @@ def train_on(
             reference_logps, trainee.engine, weights=lm.weights, tokens=REFERENCE_TOKENS, cache=kept,
             on_progress=on_reference,
         )  # fmt: skip
-        run = Family(trainee.engine, chosen, references, average)
+        run = PreferenceFamily(trainee.engine, chosen, references, average)
         reported = material.last_word(chosen)
         before: dict[str, Sequence[Tensor]] = {}
 

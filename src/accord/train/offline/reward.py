@@ -19,7 +19,7 @@ from accord.core.day import in_its_day
 from accord.core.types import Demonstration, Edge, Exchange, Group, Metric, Pair
 from accord.lm.model.load import LanguageModel
 from accord.lm.model.scalar_head import ScalarHead
-from accord.lm.room import said
+from accord.lm.room import left_out_notes
 from accord.losses import PairScores, reward_losses, soft
 from accord.rewards.learned import RewardModel, read
 from accord.stats.intervals import cluster_mean
@@ -133,7 +133,7 @@ def _to_centre_on(
             else:
                 found.append(exchange)
     data.left_out.update(left_out)
-    for text in said(left_out, "answers"):
+    for text in left_out_notes(left_out, "answers"):
         if tell:
             tell(text)
     return found or [Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses]

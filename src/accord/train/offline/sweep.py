@@ -23,14 +23,14 @@ from accord.train.loop.optimise import Optimise, Progress
 from accord.train.loop.trainee import Tune
 from accord.train.offline.preference import Judged, Material, train_on
 
-__all__ = ["Outcome", "Point", "best", "learnt_from", "parts", "sweep", "use"]
+__all__ = ["GridPoint", "SweepOutcome", "best", "learnt_from", "parts", "sweep", "use"]
 
 FILE = "point.json"
 LEAST = 10  # prompts to choose by, and as many to report on
 
 
 @dataclass(frozen=True)
-class Point:
+class GridPoint:
     """One place of the grid: what is said of it, and how it trains."""
 
     label: str
@@ -40,11 +40,11 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepOutcome:
     """What a point came to: its metrics on the held-out comparisons that points are chosen by, and on those
     that nothing is chosen by (none where there are too few); or why it failed."""
 
-    point: Point
+    point: GridPoint
     folder: Path
     metrics: dict[str, Metric]
     reported: dict[str, Metric]
@@ -68,15 +68,15 @@ def _done_before(folder: Path) -> PointMeasured | None:
 
 def sweep(
     material: Material,
-    points: Sequence[Point],
+    points: Sequence[GridPoint],
     folder: Path,
     *,
     seed: int,
     cache: Path | None = None,
     trackers: Sequence[str] = (),
-    on_point: Callable[[int, Point], Progress | None] | None = None,
+    on_point: Callable[[int, GridPoint], Progress | None] | None = None,
     tell: Callable[[str], None] | None = None,
-) -> list[Outcome]:
+) -> list[SweepOutcome]:
     """Train every point. `on_point` is told which begins, and gives what to call after its steps.
 
     DataError or ConfigError, before the first trains, where a point's loss can't read the data; RunError when
@@ -102,7 +102,7 @@ def sweep(
                 at / FILE,
                 {"label": point.label, "metrics": kept, "reported": told, "failed": done[2]},
             )
-        found.append(Outcome(point, at, *done))
+        found.append(SweepOutcome(point, at, *done))
     if all(outcome.failed for outcome in found):
         raise RunError(
             f"every point failed; the first: {found[0].failed}", where=str(folder), mend="lower lr"
@@ -112,7 +112,7 @@ def sweep(
 
 def _train(
     material: Material,
-    point: Point,
+    point: GridPoint,
     folder: Path,
     seed: int,
     cache: Path,
@@ -145,11 +145,11 @@ def _train(
     return trained.metrics, trained.reported, ""
 
 
-def best(outcomes: Sequence[Outcome]) -> Outcome:
+def best(outcomes: Sequence[SweepOutcome]) -> SweepOutcome:
     """The point with the highest accuracy on what points are chosen by; of equal ones the one that moved
     least (kl)."""
 
-    def rank(outcome: Outcome) -> tuple[float, float]:
+    def rank(outcome: SweepOutcome) -> tuple[float, float]:
         accuracy, kl = outcome.metrics.get("accuracy"), outcome.metrics.get("kl")
         return (
             -1.0 if accuracy is None or accuracy.value is None else accuracy.value,
@@ -170,12 +170,12 @@ def parts(held: Sequence[Judged], seed: int) -> tuple[list[Judged], list[Judged]
     return sides
 
 
-def learnt_from(outcome: Outcome, material: Material) -> list[Any]:
+def learnt_from(outcome: SweepOutcome, material: Material) -> list[Any]:
     """The items that the point trained on."""
     return material.trees(choose_loss(outcome.point.loss))[0].items
 
 
-def use(outcome: Outcome, material: Material, folder: Path) -> None:
+def use(outcome: SweepOutcome, material: Material, folder: Path) -> None:
     """Make folder/model load as the point's policy: by its adapter, or with a copy of its weights."""
     lm, model = material.lm, outcome.folder / "model"
     if isinstance(outcome.point.tune, Lora):

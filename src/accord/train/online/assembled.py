@@ -14,7 +14,7 @@ from accord.core.types import Prompt
 from accord.lm.chat import render_prompt
 from accord.lm.model.chain import identity
 from accord.lm.model.load import LanguageModel
-from accord.lm.room import check_some, fitting, said
+from accord.lm.room import check_some, fitting, left_out_notes
 from accord.rewards.compose import Rewards
 from accord.train.loop.trainee import Tune
 from accord.train.online.actors import FRESH, Actors, cast
@@ -57,7 +57,7 @@ def assemble(
         seed, [render_prompt(lm.tokenizer, p) for p in prompts], lm.eos_ids,
         [dict(c) for c in rewards], [identity(str(f)) for f in named],
     ])  # fmt: skip
-    told = [*said(left_out), *made.unread(settings.max_new_tokens)]
+    told = [*left_out_notes(left_out), *made.unread(settings.max_new_tokens)]
     return Assembled(actors, made, prompts, held, left_out, told, run)
 
 

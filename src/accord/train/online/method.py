@@ -124,7 +124,7 @@ class Method(OnPolicy):
 
 
 @dataclass(frozen=True)
-class Known:
+class Registration:
     """A registered method and what the report calls it."""
 
     name: str
@@ -133,8 +133,8 @@ class Known:
 
 
 M = TypeVar("M", bound=type[Method])
-_known: dict[str, Known] = {}
-_told: list[Callable[[Known], Any]] = []
+_known: dict[str, Registration] = {}
+_told: list[Callable[[Registration], Any]] = []
 
 
 def method(name: str, title: str = "") -> Callable[[M], M]:
@@ -145,7 +145,7 @@ def method(name: str, title: str = "") -> Callable[[M], M]:
         theirs = before.method.__module__ if before else None
         if not registers(made.__module__, "method", name, theirs):
             raise ConfigError(f"method {name!r} is registered twice", where=name)
-        _known[name] = Known(name, title or name, made)
+        _known[name] = Registration(name, title or name, made)
         for tell in _told:
             tell(_known[name])
         return made
@@ -153,7 +153,7 @@ def method(name: str, title: str = "") -> Callable[[M], M]:
     return decorate
 
 
-def each_method(tell: Callable[[Known], Any]) -> None:
+def each_method(tell: Callable[[Registration], Any]) -> None:
     """Call this with every method there is, and with every one that comes."""
     import accord.train.online.methods  # noqa: F401 - its modules register theirs
 

@@ -17,7 +17,7 @@ from accord.core.errors import RunError
 from accord.core.types import Exchange, Prompt, Response
 from accord.lm.chat import Rendered, render_exchange, stop_ids
 from accord.lm.model.load import LanguageModel
-from accord.lm.remote import Said, ServerSampler
+from accord.lm.remote import SampledTokens, ServerSampler
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampler, Sampling
 from accord.lm.trees.tree import Tree
@@ -142,7 +142,7 @@ def _tokens(tokenizer: Any, prompt: Prompt, response: Response, sampling: Sampli
 
 def _told(
     sampler: Sampler, prompts: Sequence[Prompt], sampling: Sampling
-) -> list[list[tuple[Response, Said | None]]]:
+) -> list[list[tuple[Response, SampledTokens | None]]]:
     if isinstance(sampler, ServerSampler):
         return sampler.told(prompts, sampling)
     how = sampling.model_dump(exclude={"n"})
@@ -153,7 +153,7 @@ def _told(
 
 
 def _matched(
-    tokenizer: Any, rendered: Rendered, said: Said, finish: str | None = None
+    tokenizer: Any, rendered: Rendered, said: SampledTokens, finish: str | None = None
 ) -> list[float] | None:
     """The sampler's log-prob of each token of the completion; None where it sampled others. Of the token
     that ends the turn many servers tell nothing: NaN. Leading blanks don't count, for some show a token

@@ -43,8 +43,8 @@ __all__ = [
     "unlock",
 ]
 
-Role = Literal["owner", "manager", "adjudicator", "annotator", "reader"]
-ROLES: tuple[Role, ...] = ("owner", "manager", "adjudicator", "annotator", "reader")
+AccountRole = Literal["owner", "manager", "adjudicator", "annotator", "reader"]
+ROLES: tuple[AccountRole, ...] = ("owner", "manager", "adjudicator", "annotator", "reader")
 MAY: dict[str, frozenset[str]] = {
     "annotate": frozenset({"owner", "manager", "adjudicator", "annotator"}),
     "look": frozenset({"owner", "manager", "adjudicator", "reader"}),

@@ -213,7 +213,7 @@ def read_form(who: Signed, form: RawForm) -> Form:
     return form
 
 
-Checked = Annotated[Form, Depends(read_form)]
+CheckedForm = Annotated[Form, Depends(read_form)]
 
 
 def before_form(request: Request, form: RawForm, site: TheSite) -> Form:

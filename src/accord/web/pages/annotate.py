@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 from accord.core.errors import DataError
 from accord.core.types import Answer
 from accord.web import tables
-from accord.web.guard.security import Checked, Form, Here
+from accord.web.guard.security import CheckedForm, Form, Here
 from accord.web.pages import texts
 from accord.web.pages.answers import answer_of, said_in
 from accord.web.pages.question import LOST, NOTICES, Annotator, lease_of, show
@@ -40,7 +40,7 @@ BOTH = (
 
 
 @router.post("/studies/{study}/annotate/{lease}")
-def submit(request: Request, here: Annotator, form: Checked, lease: str) -> Response:
+def submit(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Response:
     """Keep an answer and go on to the next question."""
     found = lease_of(here, lease)
     try:
@@ -112,7 +112,7 @@ def _seconds(text: str) -> float | None:
 
 
 @router.post("/studies/{study}/annotate/{lease}/draft")
-def draft(here: Annotator, form: Checked, lease: str) -> Response:
+def draft(here: Annotator, form: CheckedForm, lease: str) -> Response:
     """Autosave; holds the lease as long again."""
     try:
         if leases.save_draft(here.site, here.study, here.who, lease, fields_in(form)):
@@ -126,7 +126,7 @@ def draft(here: Annotator, form: Checked, lease: str) -> Response:
 
 
 @router.post("/studies/{study}/annotate/{lease}/skip")
-def skip(request: Request, here: Annotator, form: Checked, lease: str) -> Response:
+def skip(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Response:
     """Leave the question to others."""
     _keep(here, lease, form)
     try:
@@ -137,7 +137,7 @@ def skip(request: Request, here: Annotator, form: Checked, lease: str) -> Respon
 
 
 @router.post("/studies/{study}/annotate/{lease}/flag")
-def flag(request: Request, here: Annotator, form: Checked, lease: str) -> Response:
+def flag(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Response:
     """Tell the reviewers; the question stays where it is."""
     found = lease_of(here, lease)
     _keep(here, lease, form)
@@ -163,7 +163,7 @@ def _not_told(
 
 
 @router.post("/studies/{study}/annotate/{lease}/preview")
-def preview(request: Request, here: Annotator, form: Checked, lease: str) -> Response:
+def preview(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Response:
     """What is written, rendered, and its difference from the response it edits."""
     found = lease_of(here, lease)
     text = form.get("text", "")
@@ -173,7 +173,7 @@ def preview(request: Request, here: Annotator, form: Checked, lease: str) -> Res
 
 
 @router.post("/studies/{study}/undo")
-def undo(here: Annotator, form: Checked) -> Response:
+def undo(here: Annotator, form: CheckedForm) -> Response:
     """Back to the last submission; a new answer to it will supersede the old one."""
     if "lease" in form:
         _keep(here, form["lease"], form)

@@ -20,13 +20,13 @@ from accord.feedback.study.definition import Ask, Compare, Rank, Rate, Steps, Wr
 from accord.web.guard.security import Form
 
 __all__ = [
+    "answer_line",
     "answer_of",
     "choices",
     "fields_of",
     "groups_of",
     "in_words",
     "options_of",
-    "said",
     "said_in",
 ]
 
@@ -185,7 +185,7 @@ def fields_of(answer: Answer, ask: Ask) -> Form:
     return {"text": answer.text}
 
 
-def said(answer: Answer) -> str:
+def answer_line(answer: Answer) -> str:
     """An answer in words, for reviewers."""
     if isinstance(answer, Preference):
         if answer.better is None:

@@ -22,7 +22,7 @@ from accord.core.types import Judgment, Message, Preference, Prompt, Question
 from accord.core.types import Response as Answer
 from accord.feedback.study.definition import Compare
 from accord.web import tables
-from accord.web.guard.security import Checked, Form, Here, may, wanted
+from accord.web.guard.security import CheckedForm, Form, Here, may, wanted
 from accord.web.pages.answers import answer_of, choices, said_in
 from accord.web.pages.quiz import qualified
 from accord.web.pages.render import page
@@ -95,7 +95,7 @@ def _current(here: Here) -> Any:
 
 
 @router.post("")
-def say(request: Request, here: Chatter, form: Checked) -> Response:
+def say(request: Request, here: Chatter, form: CheckedForm) -> Response:
     """A message to both policies."""
     arena = here.study.arena
     if arena is None:
@@ -160,7 +160,7 @@ def _messages(system: str | None, turns: list[Any]) -> tuple[Message, ...]:
 
 
 @router.post("/vote")
-def vote(request: Request, here: Chatter, form: Checked) -> Response:
+def vote(request: Request, here: Chatter, form: CheckedForm) -> Response:
     """Keep a vote on the last turn; another one corrects it."""
     row = _current(here)
     turns = [] if row is None else json.loads(row.turns)
@@ -209,7 +209,7 @@ def vote(request: Request, here: Chatter, form: Checked) -> Response:
 
 
 @router.post("/new")
-def start_again(here: Chatter, form: Checked) -> Response:
+def start_again(here: Chatter, form: CheckedForm) -> Response:
     """End this chat; the next message starts another, with policies drawn anew."""
     row = _current(here)
     if row is not None:

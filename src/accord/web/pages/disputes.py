@@ -15,9 +15,16 @@ from accord.core.types import Judgment, Prompt, Question
 from accord.store.db import schema
 from accord.web import tables
 from accord.web.guard import audit
-from accord.web.guard.security import Checked, Form, Here, may
+from accord.web.guard.security import CheckedForm, Form, Here, may
 from accord.web.pages import texts
-from accord.web.pages.answers import answer_of, fields_of, groups_of, options_of, said, said_in
+from accord.web.pages.answers import (
+    answer_line,
+    answer_of,
+    fields_of,
+    groups_of,
+    options_of,
+    said_in,
+)
 from accord.web.pages.render import page
 from accord.web.site import rater_of
 from accord.web.work import quality
@@ -119,7 +126,7 @@ def _base(here: Here, row: Any) -> str:
     return here.site.opaque(row.verdict) if row.verdict else ""
 
 
-def _turned(given: quality.Given) -> str:
+def _turned(given: quality.GivenAnswer) -> str:
     """An answer in the study's letters, whatever order its rater saw."""
     answer, order = given.judgment.answer, given.order
     if answer.kind == "preference" and answer.better is not None:
@@ -128,11 +135,11 @@ def _turned(given: quality.Given) -> str:
     if answer.kind == "ranking":
         ranks = {order[k]: rank for k, rank in enumerate(answer.ranks)}
         return ", ".join(f"{'ABCDEFGHI'[i]} {ranks[i]}" for i in sorted(ranks))
-    return said(answer)
+    return answer_line(answer)
 
 
 @router.post("/disputes/{question}")
-def adjudicate(request: Request, here: Adjudicator, form: Checked, question: str) -> Response:
+def adjudicate(request: Request, here: Adjudicator, form: CheckedForm, question: str) -> Response:
     """Keep the adjudicator's judgment; the question is closed by it."""
     row = _asked(here, question)
     prompt, shown = _shown(here, row)
@@ -177,7 +184,7 @@ def adjudicate(request: Request, here: Adjudicator, form: Checked, question: str
 
 
 @router.post("/disputes/{question}/close")
-def close_flags(here: Adjudicator, form: Checked, question: str) -> Response:
+def close_flags(here: Adjudicator, form: CheckedForm, question: str) -> Response:
     """The flags on a question are seen; the question stays as it is."""
     _asked(here, question)
     here.site.run(

@@ -20,8 +20,8 @@ from accord.store.db import schema
 from accord.store.io.readers import guarded
 from accord.web import tables
 from accord.web.guard import audit
-from accord.web.guard.security import Checked, Here, may
-from accord.web.pages.answers import said
+from accord.web.guard.security import CheckedForm, Here, may
+from accord.web.pages.answers import answer_line
 from accord.web.pages.render import page
 from accord.web.site import Site
 from accord.web.work import quality
@@ -91,7 +91,7 @@ def table(site: Site, study: str) -> bytes:
     for g in quality.answers(site, study, repeats=True):
         order = "".join("ABCDEFGHI"[i] for i in g.order)
         row = (
-            g.question, g.kind, g.category, g.rater, said(g.judgment.answer), g.seconds, g.judgment.at,
+            g.question, g.kind, g.category, g.rater, answer_line(g.judgment.answer), g.seconds, g.judgment.at,
             g.guideline, order, g.gold, g.right, g.repeat, g.judgment.rationale or "", g.judgment.id,
         )  # fmt: skip
         writer.writerow(["" if v is None else guarded(str(v)) for v in row])
@@ -128,7 +128,7 @@ def download(here: Exporter, file: str) -> Response:
 
 
 @router.post("/export/freeze")
-def freeze(request: Request, here: Exporter, form: Checked) -> Response:
+def freeze(request: Request, here: Exporter, form: CheckedForm) -> Response:
     """Freeze the study's judgments, as its exports have them, under a name: what training reads."""
     name = form.get("name", "").strip()
     if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:

@@ -16,7 +16,7 @@ from accord.core.errors import ConfigError
 from accord.core.hashing import canonical_json, content_hash
 from accord.feedback.study.definition import Study
 from accord.web import tables
-from accord.web.guard.security import Checked, Form, Here, may
+from accord.web.guard.security import CheckedForm, Form, Here, may
 from accord.web.pages.render import letter, page
 from accord.web.site import document
 from accord.web.work.studies import add_guideline, save_study, what_changed
@@ -74,7 +74,7 @@ def _with_room(lists: dict[str, Any]) -> dict[str, Any]:
 
 
 @router.post("/guidelines")
-def publish(request: Request, here: Manager, form: Checked) -> Response:
+def publish(request: Request, here: Manager, form: CheckedForm) -> Response:
     """A new version; questions given out from now on name it."""
     written = {
         "text": form.get("text", "").strip(),
@@ -113,7 +113,7 @@ RESPONSES = tuple(f"response{letter(k)}" for k in range(100))
 
 
 @router.post("/quiz-questions")
-def save_quiz(request: Request, here: Manager, form: Checked) -> Response:
+def save_quiz(request: Request, here: Manager, form: CheckedForm) -> Response:
     """The quiz's questions; without any there is no quiz. Who passed before has passed."""
     questions = [
         {

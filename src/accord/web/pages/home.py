@@ -11,7 +11,7 @@ from accord.web import tables
 from accord.web.guard import accounts
 from accord.web.guard.accounts import MAY
 from accord.web.guard.security import (
-    Checked,
+    CheckedForm,
     Form,
     Signed,
     TheSite,
@@ -74,7 +74,7 @@ def sign_in(request: Request, site: TheSite, form: Form = Depends(before_form)) 
 
 
 @router.post("/sign-out")
-def sign_out(site: TheSite, who: Signed, form: Checked) -> Response:
+def sign_out(site: TheSite, who: Signed, form: CheckedForm) -> Response:
     accounts.sign_out(site, who)
     done = RedirectResponse("/sign-in?notice=out", status_code=303)
     done.delete_cookie(cookie_name(site), secure=site.https, httponly=True, path="/")
@@ -104,7 +104,7 @@ def account(request: Request, who: Signed, notice: str = "") -> Response:
 
 
 @router.post("/account")
-def change(request: Request, site: TheSite, who: Signed, form: Checked) -> Response:
+def change(request: Request, site: TheSite, who: Signed, form: CheckedForm) -> Response:
     """A new password ends every session; this browser gets a new one."""
     if not accounts.right_password(site, who.id, form.get("old", "")):
         return page(request, "account.html", who, notice="The old password is wrong.", status=403)

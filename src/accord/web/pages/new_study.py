@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 from accord.core.config import parse_yaml, validate
 from accord.core.errors import ConfigError, DataError
 from accord.feedback.study.definition import Study
-from accord.web.guard.security import Checked, Signed, TheSite
+from accord.web.guard.security import CheckedForm, Signed, TheSite
 from accord.web.pages.render import page
 from accord.web.work.studies import load_study
 
@@ -41,7 +41,7 @@ def new_study(request: Request, who: Signed) -> Response:
 
 
 @router.post("/studies", dependencies=[Depends(_administrator)])
-def make_study(request: Request, site: TheSite, who: Signed, form: Checked) -> Response:
+def make_study(request: Request, site: TheSite, who: Signed, form: CheckedForm) -> Response:
     """A study from YAML; it may hold items, and name no file of this machine."""
     text = form.get("text", "")
     try:

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from accord.core.errors import ConfigError, DataError
 from accord.web import tables
 from accord.web.guard import accounts, throttle
-from accord.web.guard.security import Checked, Here, may, wanted
+from accord.web.guard.security import CheckedForm, Here, may, wanted
 from accord.web.pages.render import page
 
 __all__ = ["router"]
@@ -50,7 +50,7 @@ def _people_page(
 
 
 @router.post("/studies/{study}/people")
-def set_person(request: Request, here: Manager, form: Checked) -> Response:
+def set_person(request: Request, here: Manager, form: CheckedForm) -> Response:
     """Give somebody a role, or take it; a new name gets an account with a password shown once."""
     try:
         name, role = wanted(form, "name", 64), form.get("role") or None
@@ -74,7 +74,7 @@ def _new_account(here: Here, name: str) -> str:
 
 
 @router.post("/studies/{study}/people/password")
-def new_password(request: Request, here: Manager, form: Checked) -> Response:
+def new_password(request: Request, here: Manager, form: CheckedForm) -> Response:
     """A new password for somebody who forgot theirs, shown once. 403 for an account that reaches further than
     this study, or than what this person may give."""
     name = form.get("name", "")[:64]
@@ -90,7 +90,7 @@ def new_password(request: Request, here: Manager, form: Checked) -> Response:
 
 
 @router.post("/studies/{study}/people/unlock")
-def unlock(request: Request, here: Manager, form: Checked) -> Response:
+def unlock(request: Request, here: Manager, form: CheckedForm) -> Response:
     """Somebody with a role here need not wait after wrong passwords any more."""
     name = form.get("name", "")[:64]
     r, a = tables.roles, tables.accounts

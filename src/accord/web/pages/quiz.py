@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from accord.web import tables
-from accord.web.guard.security import Checked, Form, Here, may
+from accord.web.guard.security import CheckedForm, Form, Here, may
 from accord.web.pages.render import page
 from accord.web.site import document, new_id
 
@@ -47,7 +47,7 @@ def _quiz_page(request: Request, here: Here, said: Form, right: int | None) -> H
 
 
 @router.post("/studies/{study}/quiz")
-def answer_quiz(request: Request, here: Annotator, form: Checked) -> Response:
+def answer_quiz(request: Request, here: Annotator, form: CheckedForm) -> Response:
     """Count what is right; go on when it is enough, else show why."""
     found = here.study.quiz
     if found is None:

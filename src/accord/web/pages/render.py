@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from accord.core.types import Metric
 from accord.web.guard.accounts import Who
 from accord.web.pages import texts
-from accord.web.pages.answers import said
+from accord.web.pages.answers import answer_line
 from accord.web.work.drafts import written
 
 __all__ = ["HERE", "letter", "page"]
@@ -58,7 +58,7 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "figure": figure, "letter": letter, "markdown": texts.markdown,
-        "moment": moment, "plain": texts.plain, "raw": texts.raw, "said": said, "why": why,
+        "moment": moment, "plain": texts.plain, "raw": texts.raw, "said": answer_line, "why": why,
         "written": written,
     }  # fmt: skip
     return made

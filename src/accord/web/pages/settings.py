@@ -14,7 +14,7 @@ from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import content_hash
 from accord.feedback.study.definition import Arms, Item, Overlap, Study
 from accord.web.guard import audit, tokens
-from accord.web.guard.security import Checked, Here, may, wanted
+from accord.web.guard.security import CheckedForm, Here, may, wanted
 from accord.web.pages.render import page
 from accord.web.work import hooks
 from accord.web.work.scoring import check_arm
@@ -54,7 +54,7 @@ def _settings_page(
 
 
 @router.post("/studies/{study}/settings")
-def save_settings(request: Request, here: Manager, form: Checked) -> Response:
+def save_settings(request: Request, here: Manager, form: CheckedForm) -> Response:
     """Change how questions are given out; what is out already stays as it was."""
     try:
         changed = validate(
@@ -87,7 +87,7 @@ def _settings(form: dict[str, str]) -> dict[str, Any]:
 
 
 @router.post("/studies/{study}/questions")
-def add_questions(request: Request, here: Manager, form: Checked) -> Response:
+def add_questions(request: Request, here: Manager, form: CheckedForm) -> Response:
     """Questions as JSON lines, for one of the study's blocks."""
     try:
         block = int(form.get("block", "0"))
@@ -105,7 +105,7 @@ def add_questions(request: Request, here: Manager, form: Checked) -> Response:
 
 
 @router.post("/studies/{study}/tokens")
-def add_token(request: Request, here: Owner, form: Checked) -> Response:
+def add_token(request: Request, here: Owner, form: CheckedForm) -> Response:
     """A new API token, shown once."""
     scopes = [s for s in tokens.SCOPES if form.get(f"scope-{s}")]
 
@@ -117,13 +117,13 @@ def add_token(request: Request, here: Owner, form: Checked) -> Response:
 
 
 @router.post("/studies/{study}/tokens/{token}/revoke")
-def revoke_token(here: Owner, form: Checked, token: str) -> Response:
+def revoke_token(here: Owner, form: CheckedForm, token: str) -> Response:
     tokens.revoke(here.site, here.study.name, token, here.who.name)
     return _back(here, "settings")
 
 
 @router.post("/studies/{study}/webhooks")
-def add_webhook(request: Request, here: Owner, form: Checked) -> Response:
+def add_webhook(request: Request, here: Owner, form: CheckedForm) -> Response:
     """A webhook to an allowed host; its signing secret is shown once."""
 
     def add() -> str:
@@ -142,7 +142,7 @@ def _shown_once(request: Request, here: Here, what: str, add: Callable[[], str])
 
 
 @router.post("/studies/{study}/webhooks/{hook}/close")
-def close_webhook(here: Owner, form: Checked, hook: str) -> Response:
+def close_webhook(here: Owner, form: CheckedForm, hook: str) -> Response:
     hooks.close(here.site, here.study.name, hook, here.who.name)
     return _back(here, "settings")
 

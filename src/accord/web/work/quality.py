@@ -25,14 +25,14 @@ from accord.web import tables
 from accord.web.site import Site, rater_of
 from accord.web.work.queue import GOLD, REPEAT
 
-__all__ = ["Given", "agreement", "answers", "progress", "rater_rows", "reports", "votes"]
+__all__ = ["GivenAnswer", "agreement", "answers", "progress", "rater_rows", "reports", "votes"]
 
 L, Q, A, S = tables.leases, tables.study_questions, tables.accounts, tables.study_judgments
 STATES = ("open", "settled", "disputed", "adjudicated")
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenAnswer:
     """One answer as it stands now. `said`: its categories in the study's order of responses."""
 
     question: str
@@ -53,7 +53,7 @@ class Given:
 
 def answers(
     site: Site, study: str, question: str | None = None, *, repeats: bool = False
-) -> list[Given]:
+) -> list[GivenAnswer]:
     """Every answer of a study, votes in the arena among them (or on one question), the corrected ones left
     out, oldest first. Of a rater who was asked again the last one, on request all (`repeats`)."""
     j = schema.judgments
@@ -72,7 +72,7 @@ def answers(
         judgment, order = Judgment.model_validate_json(row.body), tuple(json.loads(row.shown))
         said = assignment.categories(judgment.answer, order)
         found.append(
-            Given(
+            GivenAnswer(
                 row.question, row.name, row.kind, row.category, row.guideline, order, judgment,
                 said, row.prompt, row.gold is not None, row.right, row.seconds, row.ended_at,
                 row.arm == REPEAT,
@@ -82,12 +82,12 @@ def answers(
     return found if repeats else _last(found)
 
 
-def _last(given: Sequence[Given]) -> list[Given]:
+def _last(given: Sequence[GivenAnswer]) -> list[GivenAnswer]:
     """The last answer of each rater to each question: that is what `snapshot.pairs.votes` pools."""
     return list({(g.question, g.rater): g for g in given}.values())
 
 
-def votes(site: Site, study: str) -> list[Given]:
+def votes(site: Site, study: str) -> list[GivenAnswer]:
     """Votes in the arena, the corrected ones left out. Each is about answers of its own."""
     mine, j, asked, r = S, schema.judgments, schema.questions, schema.raters
     rows = site.all(
@@ -100,7 +100,7 @@ def votes(site: Site, study: str) -> list[Given]:
     cast = [(row, Judgment.model_validate_json(row.body)) for row in rows]
     corrected = {judgment.supersedes for _, judgment in cast}
     return [
-        Given(
+        GivenAnswer(
             row.question, row.name, "compare", "arena", row.guideline, (0, 1), judgment,
             assignment.categories(judgment.answer, (0, 1)), row.prompt, False, None, judgment.seconds,
             datetime.fromisoformat(judgment.at).timestamp(), False,
@@ -138,7 +138,7 @@ def progress(site: Site, study: str) -> dict[str, Any]:
         }
 
 
-def agreement(site: Site, study: str, given: Sequence[Given]) -> list[dict[str, Any]]:
+def agreement(site: Site, study: str, given: Sequence[GivenAnswer]) -> list[dict[str, Any]]:
     """Percent and α by kind and axis, and of each by category and guideline version where there are several:
     the rows of `accord trust` that a page has room for."""
     rows = []
@@ -156,12 +156,12 @@ def agreement(site: Site, study: str, given: Sequence[Given]) -> list[dict[str, 
     return rows
 
 
-def _asked(site: Site, study: str, given: Sequence[Given]) -> Snapshot:
+def _asked(site: Site, study: str, given: Sequence[GivenAnswer]) -> Snapshot:
     """What was said of questions whose answer is not known."""
     return Snapshot(site.store, study, [g.judgment for g in given if not g.gold])
 
 
-def rater_rows(site: Site, study: str, given: Sequence[Given]) -> list[dict[str, Any]]:
+def rater_rows(site: Site, study: str, given: Sequence[GivenAnswer]) -> list[dict[str, Any]]:
     """One row per rater: amount, pace, gold, side, agreement with the others, and with themselves where
     `given` holds repeats (accord.feedback.trust.observed)."""
     seen = observed(_asked(site, study, given))
@@ -193,7 +193,7 @@ def rater_rows(site: Site, study: str, given: Sequence[Given]) -> list[dict[str,
     return rows
 
 
-def reports(site: Site, study: str, given: Sequence[Given]) -> list[RaterReport]:
+def reports(site: Site, study: str, given: Sequence[GivenAnswer]) -> list[RaterReport]:
     """What a model of all answers says of each rater: reliability and biases (accord.feedback.trust.quality).
     Takes seconds for tens of thousands of answers."""
     asked = _asked(site, study, given)

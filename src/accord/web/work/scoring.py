@@ -14,7 +14,7 @@ from accord.core.types import Exchange, Prompt, Response
 from accord.feedback.study.assignment import disagreement
 from accord.feedback.study.definition import Study
 from accord.web import tables
-from accord.web.site import Scorer, Site
+from accord.web.site import PairScorer, Site
 
 __all__ = ["check_arm", "load_scorers", "score"]
 
@@ -22,7 +22,7 @@ Q = tables.study_questions
 KINDS = ("compare", "rank")  # of which reward models can disagree
 
 
-def load_scorers(study: Study) -> dict[str, Scorer]:
+def load_scorers(study: Study) -> dict[str, PairScorer]:
     """The reward models in the folders a study names, by these names; they score one batch at a time."""
     if not study.scorers:
         return {}
@@ -30,7 +30,7 @@ def load_scorers(study: Study) -> dict[str, Scorer]:
 
     turn = threading.Lock()
 
-    def scorer(name: str) -> Scorer:
+    def scorer(name: str) -> PairScorer:
         model = load_reward_model(Path(study.folder or ".") / name)
 
         def scores(exchanges: Sequence[Exchange]) -> list[float]:

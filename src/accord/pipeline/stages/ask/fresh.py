@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt
 from accord.lm.model.load import load
-from accord.lm.room import check_some, fitting, said
+from accord.lm.room import check_some, fitting, left_out_notes
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
@@ -34,7 +34,7 @@ def fresh_answers(ctx: StageContext[AskStage], store: Store, facts: Mapping[str,
     lm = load(ctx.policy(config.policy))
     kept, left_out = fitting(lm, list(store.prompts()), config.max_new_tokens, config.max_prompt)
     check_some(kept, left_out, f"stage {ctx.name}")
-    notes = said(left_out)
+    notes = left_out_notes(left_out)
     for text in notes:
         ctx.reporter.note(text)
     sides: dict[str, list[Prompt]] = {"train": [], "test": []}

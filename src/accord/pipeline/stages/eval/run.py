@@ -11,7 +11,7 @@ from accord.core.types import Exchange, Metric
 from accord.evals.base import EvaluationContext, measured
 from accord.evals.kept import scores
 from accord.lm.model.load import load
-from accord.lm.room import check_some, fitting, said
+from accord.lm.room import check_some, fitting, left_out_notes
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import held_out_prompts, world_of
 from accord.pipeline.stages.eval import EvalStage
@@ -30,7 +30,7 @@ def run(ctx: StageContext[EvalStage]) -> StageResult:
     every = held_out_prompts(ctx, config.data)
     prompts, left_out = fitting(lm, every, config.max_new_tokens, config.max_prompt)
     check_some(prompts, left_out, f"stage {ctx.name}")
-    for text in said(left_out):
+    for text in left_out_notes(left_out):
         ctx.reporter.note(text)
     exchanges = sampled(ctx, name, lm, prompts[: config.prompts])
     context = EvaluationContext(world_of(ctx, config.data))
@@ -47,7 +47,7 @@ def run(ctx: StageContext[EvalStage]) -> StageResult:
     figure = f"{shown.name} {metrics[shown.name]}" if shown else f"{len(rows)} answers"
     headline = f"{name}: {figure} on held-out prompts"
     facts = {"policy": name, "data": config.data, "left_out": dict(left_out)}
-    return StageResult(metrics, [*lm.notes, *said(left_out)], facts, headline)
+    return StageResult(metrics, [*lm.notes, *left_out_notes(left_out)], facts, headline)
 
 
 def _row(exchange: Exchange, context: EvaluationContext) -> Row:

@@ -17,7 +17,7 @@ from accord.lm.model.lora import Lora
 from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
 from accord.rewards.base import named_models
-from accord.train.online.method import Known, Method, each_method
+from accord.train.online.method import Method, Registration, each_method
 
 __all__ = ["OnPolicyStage"]
 
@@ -118,11 +118,11 @@ def _reward_model(name: str, stage: str, folder: Path) -> Path:
 def report(named: str, done: Any) -> Section:
     from accord.pipeline.report import rlhf
 
-    told = rlhf.told(done.name, done.config, done.result.facts, named)
+    told = rlhf.rlhf_sentences(done.name, done.config, done.result.facts, named)
     return Section(asked=told, curves=rlhf.curves(k for row in done.metrics_rows for k in row))
 
 
-def make_kind(known: Known) -> None:
+def make_kind(known: Registration) -> None:
     """Register the stage kind of a method; the report calls it by its title."""
     made = known.method
     facts = {"method": made, "__doc__": made.__doc__, "__module__": made.__module__,

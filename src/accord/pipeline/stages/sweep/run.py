@@ -16,7 +16,7 @@ from accord.pipeline.stages.training.run import write_rows
 from accord.pipeline.work import Known, Work, limits_of
 from accord.train.loop.optimise import Optimise, Progress
 from accord.train.offline.preference import Material
-from accord.train.offline.sweep import Point, best, label_of, learnt_from, parts, sweep, use
+from accord.train.offline.sweep import GridPoint, best, label_of, learnt_from, parts, sweep, use
 
 __all__ = ["run", "work"]
 
@@ -40,7 +40,7 @@ def run(ctx: StageContext[Sweep]) -> StageResult:
     )
     points = [_point(label_of(g), stage) for g, stage in zip(grid, at, strict=True)]
 
-    def on_point(number: int, point: Point) -> Progress:
+    def on_point(number: int, point: GridPoint) -> Progress:
         def on_step(done: int, total: int, row: Mapping[str, float]) -> None:
             ctx.reporter.progress(done, total, f"point {number + 1}/{len(points)} {point.label}")
 
@@ -93,5 +93,5 @@ def _plain(metrics: Mapping[str, Any]) -> dict[str, object]:
     return {name: m.model_dump(mode="json") for name, m in metrics.items()}
 
 
-def _point(label: str, config: PreferenceStage) -> Point:
-    return Point(label, config.tune, Optimise(**config.optimise_keys()), config.loss)
+def _point(label: str, config: PreferenceStage) -> GridPoint:
+    return GridPoint(label, config.tune, Optimise(**config.optimise_keys()), config.loss)

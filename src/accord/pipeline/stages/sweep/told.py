@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from accord.core.types import Metric
 from accord.losses import choose_loss
-from accord.train.offline.sweep import LEAST, Outcome
+from accord.train.offline.sweep import LEAST, SweepOutcome
 
 __all__ = ["headline"]
 
 
-def headline(outcomes: list[Outcome], picked: Outcome) -> str:
+def headline(outcomes: list[SweepOutcome], picked: SweepOutcome) -> str:
     """Which point is used, whether the data can tell it from the next, and whether all measure the same."""
     m = picked.metrics.get("accuracy")
     if m is None:
@@ -31,7 +31,7 @@ def headline(outcomes: list[Outcome], picked: Outcome) -> str:
     return told
 
 
-def _measure(outcome: Outcome) -> str:
+def _measure(outcome: SweepOutcome) -> str:
     """What the accuracy of the point's loss is taken of."""
     loss = choose_loss(outcome.point.loss)
     if loss.family == "unpaired":

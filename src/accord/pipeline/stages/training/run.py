@@ -27,7 +27,7 @@ __all__ = [
     "write_rows",
 ]
 
-Item = Demonstration | LabelledResponse | LabelledSteps | Group
+TrainingItem = Demonstration | LabelledResponse | LabelledSteps | Group
 T = TypeVar("T", Group, LabelledSteps)
 
 
@@ -75,12 +75,12 @@ def result(ctx: StageContext[Any], trained: Trained, metric: str, of: str) -> St
     return StageResult(trained.metrics, list(trained.notes), facts, headline)
 
 
-def write_rows(ctx: StageContext[Any], items: Iterable[Item]) -> None:
+def write_rows(ctx: StageContext[Any], items: Iterable[TrainingItem]) -> None:
     """What a stage trained on, for the way back to the judgments."""
     write_jsonl(ctx.folder / "trained_on.jsonl", (row for x in items for row in rows_of(x)))
 
 
-def rows_of(item: Item) -> Iterator[dict[str, Any]]:
+def rows_of(item: TrainingItem) -> Iterator[dict[str, Any]]:
     """A single answer as one row, a group as one a comparison, with the judgments behind it."""
     if not isinstance(item, Group):
         row: dict[str, Any] = {

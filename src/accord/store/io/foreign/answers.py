@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from accord.core.types import Answer, Preference, Ranking, Rating, StepLabels, Thumb, Writing
 from accord.store.io.foreign.names import Shown, key, side, words
-from accord.store.io.foreign.task import STEPS, Said, Value
+from accord.store.io.foreign.task import STEPS, ForeignAnswer, Value
 from accord.store.io.readers import BadRow
 
 __all__ = ["About", "answers_of"]
@@ -60,7 +60,11 @@ class _Heard:
 
 
 def answers_of(
-    said: Said, shown: Shown, facts: Mapping[str, Any], names: set[str], unread: Counter[str]
+    said: ForeignAnswer,
+    shown: Shown,
+    facts: Mapping[str, Any],
+    names: set[str],
+    unread: Counter[str],
 ) -> list[About]:
     """What one rater said, as answers. BadRow for a value that is wrong; others are counted in `unread`."""
     heard = _Heard(shown, facts, names)

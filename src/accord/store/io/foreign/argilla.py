@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from accord.store.io.foreign.task import NULL, OWN, ForeignTask, Said, Value
+from accord.store.io.foreign.task import NULL, OWN, ForeignAnswer, ForeignTask, Value
 
 __all__ = ["is_argilla", "read_argilla"]
 
@@ -63,7 +63,7 @@ def read_argilla(row: Row) -> ForeignTask:
     facts = row.get("metadata") or {}
     facts = json.loads(facts) if isinstance(facts, str) else dict(facts)
     facts |= {k: fields[k] for k in OWN & set(fields)}
-    by_user: dict[str, Said] = {}
+    by_user: dict[str, ForeignAnswer] = {}
     for name, value, user, status in told:
         who = "unknown" if user is None else str(user)
         if status in ("discarded", "draft", "pending"):
@@ -71,7 +71,7 @@ def read_argilla(row: Row) -> ForeignTask:
         elif value is None or value in ([], {}):
             skipped[NULL] += 1
         else:
-            by_user.setdefault(who, Said(who, [])).values.append(_value(name, value))
+            by_user.setdefault(who, ForeignAnswer(who, [])).values.append(_value(name, value))
     skipped["suggestions"] += _suggestions(row)
     return ForeignTask(fields, facts, list(by_user.values()), +skipped)
 

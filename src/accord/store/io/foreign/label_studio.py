@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from accord.store.io.foreign.names import words
-from accord.store.io.foreign.task import MAIL, ForeignTask, Kind, Said, Value
+from accord.store.io.foreign.task import MAIL, ForeignAnswer, ForeignTask, Kind, Value
 
 __all__ = ["is_label_studio", "read_label_studio"]
 
@@ -100,7 +100,9 @@ def read_label_studio(row: Row) -> ForeignTask:
         if not results:
             skipped["annotations without a result"] += 1
         said.append(
-            Said(_who(a.get("completed_by")), values, a.get("created_at"), a.get("lead_time"))
+            ForeignAnswer(
+                _who(a.get("completed_by")), values, a.get("created_at"), a.get("lead_time")
+            )
         )
     return ForeignTask(row["data"], row["data"], said, +skipped)
 
@@ -192,7 +194,10 @@ def _of_one(row: Row) -> ForeignTask:
     who, seconds = _who(row["annotator"]), row.get("lead_time")
     seconds = float(seconds) if seconds not in (None, "") else None
     return ForeignTask(
-        fields, fields, [Said(who, values, row.get("created_at") or None, seconds)], loose=True
+        fields,
+        fields,
+        [ForeignAnswer(who, values, row.get("created_at") or None, seconds)],
+        loose=True,
     )
 
 

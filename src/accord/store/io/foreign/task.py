@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["MAIL", "NULL", "OWN", "STEPS", "ForeignTask", "Kind", "Said", "Value"]
+__all__ = ["MAIL", "NULL", "OWN", "STEPS", "ForeignAnswer", "ForeignTask", "Kind", "Value"]
 
 Kind = Literal["pair", "choice", "number", "rank", "text", "label", "other"]
 MAIL = "@accord.invalid"  # Label Studio names people by address
@@ -28,7 +28,7 @@ class Value:
 
 
 @dataclass
-class Said:
+class ForeignAnswer:
     """All of one rater's values; `at` None where the tool keeps no time."""
 
     rater: str
@@ -43,6 +43,6 @@ class ForeignTask:
 
     fields: Mapping[str, Any]
     facts: Mapping[str, Any]
-    said: list[Said]
+    said: list[ForeignAnswer]
     skipped: Counter[str] = field(default_factory=Counter)
     loose: bool = False  # fields and answers share the row: a value that says nothing is a column
