@@ -17,7 +17,7 @@ from accord.core.registry import Registry
 from accord.losses import preference_losses, ranking_losses, reward_losses, unpaired_losses
 from accord.pipeline.recipe import read_recipe
 from accord.rewards.compose import reward_registry
-from accord.store import EXPORTS, FORMATS, Store, import_file
+from accord.store import FORMATS, Store, import_file, row_formats
 from accord.train.online.method import methods
 from docs import api
 from tests.train.small import save_tiny
@@ -126,7 +126,7 @@ NAMED = {
         *_own(reward_registry),
         *(name for name, kind in methods().items() if kind.__module__.startswith("accord.")),
     ],
-    "data.md": lambda: [*FORMATS, *EXPORTS],
+    "data.md": lambda: [*FORMATS, *row_formats.names()],
 }
 
 

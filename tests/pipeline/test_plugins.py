@@ -37,7 +37,7 @@ def recipe(folder: Path, *files: str, more: str = "", loss: str = "dpo") -> Path
 
 
 def test_an_example_is_short() -> None:
-    kinds = ("stage", "loss", "reward", "method", "eval", "detector", "exporter")
+    kinds = ("stage", "loss", "reward", "method", "eval", "detector", "exporter", "format")
     assert set(EXAMPLES) == {f"my_{kind}.py" for kind in kinds}
     for code in EXAMPLES.values():
         assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
@@ -194,6 +194,24 @@ def test_an_exporter_of_a_file_writes_a_policy(
     assert (code, error) == (0, "")
     assert list((tmp_path / "out").glob("w.*.npy"))
     assert "`numpy.load` reads each file." in (tmp_path / "out/README.md").read_text()
+
+
+def test_a_format_of_a_file_writes_a_snapshot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, file = tmp_path / "pairs.jsonl", tmp_path / "my_format.py"
+    pairs.write_text('{"prompt": "How long?", "chosen": "30 days.", "rejected": "No idea."}\n')
+    file.write_text(EXAMPLES["my_format.py"])
+    store, out = str(tmp_path / "study.db"), tmp_path / "out.jsonl"
+    assert accord(capsys, "import", str(pairs), "--store", store, "--snapshot", "v1")[0] == 0
+    words = ["export", f"{store}@v1", str(out), "--format", "sides", "--plugin", str(file)]
+    code, _, error = accord(capsys, *words, "--set", "shure=0.8")
+    assert (code, out.exists()) == (2, False)
+    assert "unknown key 'shure'; allowed: sure; did you mean sure?" in error
+    code, _, error = accord(capsys, *words, "--set", "sure=1.5")
+    assert (code, error) == (0, "")
+    (row,) = read_jsonl(out)
+    assert (row["better"], row["worse"], row["sure"]) == ("30 days.", "No idea.", False)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import Message, Pair, Preference, Prompt, Response, Thumb, Writing
-from accord.store import EXPORTS, Snapshot, Store, export, import_file
+from accord.store import Snapshot, Store, export, import_file, row_formats
 from tests.store.words import ANNA, BEN, BOOT, COMPARE, E, ask, every, fill, says
 
 HARD = [
@@ -29,7 +29,9 @@ HARD = [
     "  spaces around  ",
 ]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".parquet", "")
-FLAT = [f for f in EXPORTS if f not in ("accord", "stepwise", "argilla", "label_studio")]
+FLAT = [
+    f for f in row_formats.names() if f not in ("accord", "stepwise", "argilla", "label_studio")
+]
 PAIRS = ("preference", "preference_text", "implicit")
 
 
@@ -206,10 +208,14 @@ def test_what_has_no_text_form_is_not_written_as_text(
 
 
 WRONG = {
-    "unknown format": ("a.jsonl", "dpo", "unknown format 'dpo'; allowed: accord, preference"),
+    "unknown format": ("a.jsonl", "dpo", "unknown format 'dpo'; allowed: accord, argilla"),
     "unknown suffix": ("a.xlsx", "preference", "can't write .xlsx files; allowed: .jsonl, .json"),
-    "types in CSV": ("a.csv", "accord", "need JSON lines; allowed: .jsonl, .jsonl.gz"),
-    "types in CSV by another name": ("a.jsonl.csv", "accord", "need JSON lines"),
+    "types in CSV": (
+        "a.csv",
+        "accord",
+        "can't hold rows of format accord; allowed: .jsonl, .jsonl.gz",
+    ),
+    "types in CSV by another name": ("a.jsonl.csv", "accord", "can't hold rows of format accord"),
     "nothing of it": ("a.jsonl", "messages", "holds nothing of format messages"),
     "a folder": ("folder.jsonl", "preference", "can't be written (Is a directory)"),
     "a file for a folder": ("file", "preference", "can't be written ("),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,13 +71,14 @@ def export(
         typer.Option("--push-to-hub", help="Of a policy: upload to this repository too."),
     ] = None,
     keys: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of the exporter: --set dtype=float16")
+        list[str] | None, typer.Option("--set", help="A key of the format: --set dtype=float16")
     ] = None,
     plugins: Plugins = None,
 ) -> None:
     """Write a snapshot for other tools, with the judgment ids each row came from; or a policy, as its
     adapters or as plain weights that transformers, vLLM and others read."""
     from accord.cli.export import export_policy, is_policy
+    from accord.core.config import apply_sets
     from accord.core.plugins import load_files
 
     load_files([path.absolute() for path in plugins or []])
@@ -90,7 +91,9 @@ def export(
     from accord.store import opened_snapshot
 
     with opened_snapshot(store) as snapshot:
-        done = export_items(snapshot, out, format=format or "preference")
+        config: dict[str, Any] = {"name": format or "preference"}
+        apply_sets(config, keys or [])
+        done = export_items(snapshot, out, format=config)
     print(f"{done.rows} rows written to {out}")
     for reason, n in done.left_out.items():
         print(f"  left out: {n} {reason}")

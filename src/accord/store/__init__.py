@@ -2,13 +2,12 @@
 
 from accord.store.db.database import remove
 from accord.store.db.store import Lineage, Store
-from accord.store.io.exporting import EXPORTS, export
+from accord.store.io.exporting import export, row_format, row_formats
 from accord.store.io.importing import FORMATS, ImportReport, import_file
 from accord.store.opening import copy_store, opened_or_new, opened_snapshot
 from accord.store.snapshot.frozen import Items, Snapshot, part_of, split_of
 
 __all__ = [
-    "EXPORTS",
     "FORMATS",
     "ImportReport",
     "Items",
@@ -22,5 +21,7 @@ __all__ = [
     "opened_snapshot",
     "part_of",
     "remove",
+    "row_format",
+    "row_formats",
     "split_of",
 ]

@@ -24,12 +24,13 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
+from accord.core.registry import Registry
 from accord.core.rundir import make_dir, private, user_path
 from accord.core.types import (
     Demonstration,
@@ -48,8 +49,14 @@ from accord.store.io.native import native_rows
 from accord.store.io.readers import guarded
 from accord.store.snapshot.frozen import Items, Snapshot
 
-__all__ = ["EXPORTS", "Exported", "export"]
+__all__ = ["Exported", "export", "row_format", "row_formats"]
 
+row_formats: Registry = Registry("format")
+row_format = row_formats.register
+"""f(item, *, keys) -> a row. `read`: what of a snapshot its items are, f(snapshot) -> Items; `files`: the
+endings that can hold such rows, where not all can."""
+
+NESTED = {".json", ".jsonl", ".json.gz", ".jsonl.gz"}
 NAMES = {"user": "Human", "assistant": "Assistant", "system": "System"}
 Row = dict[str, Any]
 
@@ -113,6 +120,7 @@ def _facts(pair: Pair) -> Row:
     }
 
 
+@row_format("preference", read=Snapshot.pairs)
 def _preference(p: Pair) -> Row:
     chosen, rejected = _said(p.chosen), _said(p.rejected)
     prompt = _turns(p.prompt.messages)
@@ -120,16 +128,19 @@ def _preference(p: Pair) -> Row:
     return {**told, **_tools(p.prompt), **_facts(p)}
 
 
+@row_format("preference_text", read=Snapshot.pairs)
 def _preference_text(p: Pair) -> Row:
     chosen, rejected = (_alone(p.prompt, r) for r in (p.chosen, p.rejected))
     return {"prompt": _text(p.prompt), "chosen": chosen, "rejected": rejected, **_facts(p)}
 
 
+@row_format("implicit", read=Snapshot.pairs)
 def _implicit(p: Pair) -> Row:
     chosen, rejected = ([*_turns(p.prompt.messages), *_said(r)] for r in (p.chosen, p.rejected))
     return {"chosen": chosen, "rejected": rejected, **_tools(p.prompt), **_facts(p)}
 
 
+@row_format("unpaired", read=Snapshot.labelled)
 def _unpaired(r: LabelledResponse) -> Row:
     return {
         "prompt": _turns(r.prompt.messages),
@@ -141,6 +152,7 @@ def _unpaired(r: LabelledResponse) -> Row:
     }
 
 
+@row_format("prompt_completion", read=Snapshot.demonstrations)
 def _prompt_completion(d: Demonstration) -> Row:
     prompt, said = _turns(d.prompt.messages), _said(d.response)
     return {
@@ -151,15 +163,13 @@ def _prompt_completion(d: Demonstration) -> Row:
     }
 
 
+@row_format("messages", read=Snapshot.demonstrations)
 def _messages(d: Demonstration) -> Row:
     said = [*_turns(d.prompt.messages), *_said(d.response)]
     return {"messages": said, **_tools(d.prompt), "sources": list(d.sources)}
 
 
-def _native(snapshot: Snapshot) -> Items[Any]:
-    return Items(native_rows(snapshot))
-
-
+@row_format("stepwise", read=Snapshot.stepped)
 def _stepwise(x: LabelledSteps) -> Row:
     """A step is right unless more raters marked it bad than good; neutral counts as right (Lightman et
     al. 2023, appendix)."""
@@ -168,18 +178,11 @@ def _stepwise(x: LabelledSteps) -> Row:
     return {"prompt": _text(x.prompt), "completions": steps, "labels": right, "sources": sources}
 
 
-EXPORTS: dict[str, tuple[Callable[[Snapshot], Items[Any]], Callable[[Any], Row]]] = {
-    "accord": (_native, dict),
-    "preference": (Snapshot.pairs, _preference),
-    "preference_text": (Snapshot.pairs, _preference_text),
-    "implicit": (Snapshot.pairs, _implicit),
-    "unpaired": (Snapshot.labelled, _unpaired),
-    "prompt_completion": (Snapshot.demonstrations, _prompt_completion),
-    "messages": (Snapshot.demonstrations, _messages),
-    "stepwise": (Snapshot.stepped, _stepwise),
-    "argilla": (lambda s: Items(argilla_rows(s)), dict),
-    "label_studio": (lambda s: Items(label_studio_rows(s)), dict),
-}
+@row_format("accord", read=lambda s: Items[Any](native_rows(s)), files={".jsonl", ".jsonl.gz"})
+@row_format("argilla", read=lambda s: Items[Any](argilla_rows(s)), files=NESTED)
+@row_format("label_studio", read=lambda s: Items[Any](label_studio_rows(s)), files=NESTED)
+def _as_it_is(row: Row) -> Row:
+    return row
 
 
 class Exported(NamedTuple):
@@ -189,38 +192,41 @@ class Exported(NamedTuple):
     left_out: dict[str, int]
 
 
-def export(snapshot: Snapshot, path: str | Path, *, format: str = "preference") -> Exported:
+def export(
+    snapshot: Snapshot, path: str | Path, *, format: str | Mapping[str, Any] = "preference"
+) -> Exported:
     """Write the snapshot's rows. A file appears whole or not at all.
 
     Args:
         snapshot: of a store.
         path: a .jsonl or .parquet file.
-        format: "preference", or another that docs/data.md lists.
+        format: "preference", or another that docs/data.md lists; {name: …, its keys} for one that has keys.
 
     Raises:
-        ConfigError: an unknown format. DataError: the snapshot holds nothing of it.
+        ConfigError: an unknown format, or a file that can't hold its rows.
+        DataError: the snapshot holds nothing of it.
     """
     path = user_path(path)
-    if format not in EXPORTS:
-        raise ConfigError(f"unknown format {format!r}", where="format", allowed=", ".join(EXPORTS))
-    read, row_of = EXPORTS[format]
-    items = read(snapshot)
+    config = {"name": format} if isinstance(format, str) else format
+    entry, row_of = row_formats.configured(config, "format")
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    files = entry.facts.get("files")
+    if files and suffix not in files:
+        raise ConfigError(
+            f"can't hold rows of format {entry.name}",
+            where=str(path),
+            allowed=", ".join(sorted(files)),
+        )
+    items = entry.facts["read"](snapshot)
     rows = [row_of(item) for item in items]
     left_out = {reason: n for reason, n in items.notes.items() if n}
     if not rows:
         but = "".join(f"; left out: {n} {reason}" for reason, n in left_out.items())
         raise DataError(
-            f"snapshot {snapshot.name} holds nothing of format {format}{but}",
+            f"snapshot {snapshot.name} holds nothing of format {entry.name}{but}",
             where=snapshot.store.name,
             mend="accord data STORE tells what is in it",
         )
-    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-    if format == "accord" and suffix not in {".jsonl", ".jsonl.gz"}:
-        raise ConfigError(
-            "rows of several types need JSON lines", where=str(path), allowed=".jsonl, .jsonl.gz"
-        )
-    if format in ("argilla", "label_studio") and not suffix.startswith(".json"):
-        raise ConfigError("its rows are nested", where=str(path), allowed=".json, .jsonl, .gz")
     _check_target(path)
     write = WRITERS.get(suffix)
     if write is None and suffix:
