@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from accord.core.measure import Measure
 from accord.core.rundir import read_json, write_json, write_jsonl
 from accord.core.types import Metric
 from accord.pipeline.report import charts, write_report
@@ -19,6 +20,7 @@ from accord.pipeline.report.charts import Series
 from accord.pipeline.report.gather import Outputs
 from accord.pipeline.report.lineage import _draw
 from accord.pipeline.report.sections import table
+from accord.pipeline.report.ship import advice, pick
 from accord.pipeline.report.words import came_out, verdict
 from accord.pipeline.stage import kind_of
 
@@ -207,7 +209,9 @@ def test_the_same_outputs_give_the_same_page(stages: dict[str, Path], tmp_path: 
 
 def test_no_figure_of_the_table_without_n(stages: dict[str, Path], tmp_path: Path) -> None:
     page = write_report(RECIPE, tmp_path, stages).read_text()
-    cells = re.findall(r'<td class="num"><b>([^<]+)</b>.*?<small>([^<]*)</small>', page)
+    cells = re.findall(
+        r'<td class="num"><span class="figure[^"]*">([^<]+)</span>.*?<small>([^<]*)</small>', page
+    )
     assert len(cells) >= 6
     assert all(re.search(r"n=\d+", detail) for _, detail in cells)
 
@@ -307,3 +311,68 @@ def test_the_reward_model_that_compare_names_is_the_one_trusted(
     assert outputs.reward is not None
     assert outputs.reward.name == (named or "rm")
     assert outputs.trusted == trusted
+
+
+GOLD = Measure(name="gold", title="gold", meaning="", role="truth", better="more")
+INVENTED = Measure(name="invented", title="invented", meaning="", kind="share", better="less")
+
+
+def figure(value: float) -> Metric:
+    return Metric(value=value, low=value - 0.05, high=value + 0.05, n=8)
+
+
+def held(**pairs: tuple[float, float]) -> Outputs:
+    """Policies a, b, c with differences of gold and of invention, each ± 0.05; d_of_b is b's from a."""
+    rows = {
+        f"{name[0]} - {name[2]}": {
+            m.name: figure(v).of(m.difference())
+            for m, v in zip((GOLD, INVENTED), values, strict=True)
+        }
+        for name, values in pairs.items()
+    }
+    table = {p: {m.name: figure(0.5).of(m) for m in (GOLD, INVENTED)} for p in "abc"}
+    return Outputs([], table=table, differences={k: rows[k] for k in rows}, pairs=rows)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "chosen", "says"),
+    [
+        (
+            {"b_a": (0.2, 0), "c_a": (0.1, 0), "c_b": (-0.1, 0)},
+            ("b", "a"),
+            ["Ship b: gold +0.2 [0.15, 0.25], n=8 against a. No other figure is worse.",
+             "Not c: worse in gold, −0.1"],
+        ),
+        (
+            {"b_a": (0.2, 0), "c_a": (0.4, 0.3), "c_b": (0.2, 0.3)},
+            ("c", "b"),
+            ["Worse: invented +0.3 [0.25, 0.35], n=8; read those answers first.", "Not b: c has gold +0.2"],
+        ),
+        (
+            {"b_a": (0.01, 0), "c_a": (0.2, -0.2), "c_b": (0.19, -0.2)},
+            ("c", "a"),
+            ["Ship c: gold +0.2 [0.15, 0.25], n=8 against a. Also better: invented −0.2"],
+        ),
+        (
+            {"b_a": (0.01, 0), "c_a": (-0.2, 0), "c_b": (-0.2, 0)},
+            ("a", "a"),
+            ["Ship none of these in place of a", "Not b: no clear gain in gold, +0.01"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_to_ship_is_the_policy_that_is_better_by_the_truth(
+    pairs: dict[str, tuple[float, float]], chosen: tuple[str, str], says: list[str]
+) -> None:
+    outputs = held(**pairs)
+    assert pick(outputs) == chosen
+    told = advice(outputs)
+    for words in says:
+        assert any(words in line for line in told), told
+
+
+def test_a_learned_model_alone_ships_nothing() -> None:
+    reward = GOLD.model_copy(update={"role": "proxy"})
+    row = {"gold": figure(0.2).of(reward)}
+    outputs = Outputs([], table={"a": row, "b": row}, pairs={"b - a": row})
+    assert pick(outputs) is None
+    assert advice(outputs) == []

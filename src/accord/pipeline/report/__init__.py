@@ -13,6 +13,7 @@ from accord.pipeline.report import sections
 from accord.pipeline.report.gather import Outputs
 from accord.pipeline.report.lineage import trace
 from accord.pipeline.report.page import render
+from accord.pipeline.report.ship import advice
 from accord.pipeline.report.words import asked, came_out
 
 __all__ = ["write_report"]
@@ -27,6 +28,7 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "recipe": recipe,
         "run": folder.name,
         "waiting": [n for n in manifest["stages"] if n not in stages],
+        "advice": advice(outputs),
         "asked": asked(outputs, recipe),
         "came_out": came_out(outputs),
         "table": sections.table(outputs),

@@ -53,12 +53,14 @@ class Done:
 
 @dataclass
 class Outputs:
-    """Everything finished in a run. `answers` by policy, in the order of the recipe."""
+    """Everything finished in a run. `answers` by policy, in the order of the recipe; `differences` of each
+    policy from the one it started from, `pairs` of each from every one before it."""
 
     stages: list[Done]
     answers: dict[str, list[Row]] = field(default_factory=dict)
     table: dict[str, dict[str, Metric]] = field(default_factory=dict)
     differences: dict[str, dict[str, Metric]] = field(default_factory=dict)
+    pairs: dict[str, dict[str, Metric]] = field(default_factory=dict)
     baseline: str = "base"
 
     @classmethod
@@ -76,6 +78,7 @@ class Outputs:
             found.differences = dict(
                 sorted(steps.items(), key=lambda step: places[step[0].partition(" - ")[0]])
             )
+            found.pairs |= _metrics(told.get("pairs", told["differences"]))
             for policy, row in _metrics(told["table"]).items():
                 found.table.setdefault(policy, {}).update(row)
                 found.answers[policy] = read_jsonl(stage.folder / f"{policy}.jsonl")

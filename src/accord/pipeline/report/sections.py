@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accord.core.artifact import Answers
@@ -42,23 +42,27 @@ def _cell(m: Metric | None, measure: Measure, change: Metric | None, trusted: bo
     return {"value": number(m.value), "detail": detail.strip(), "mark": MARKS[found], "tone": found}
 
 
+def _row(measure: Measure, change: Mapping[str, Mapping[str, Metric]], outputs: Outputs) -> Row:
+    """A measure of every policy; the best in bold, where one way is better."""
+    found = {policy: row.get(measure.name) for policy, row in outputs.table.items()}
+    values = [m.value for m in found.values() if m and m.value is not None]
+    best = (max if measure.better == "more" else min)(values, default=None)
+    cells = []
+    for policy, m in found.items():
+        cell = _cell(m, measure, change.get(policy, {}).get(measure.name), outputs.trusted)
+        shown = m is not None and m.value == best and measure.better and measure.role != "proxy"
+        cells.append({**cell, "best": bool(shown and len(set(values)) > 1)})
+    return {"title": measure.title, "meaning": measure.meaning, "cells": cells}
+
+
 def table(outputs: Outputs) -> Row | None:
-    """Policies by measures, and the main figure as a picture."""
+    """Measures by policies, and the main figure as a picture."""
     if not outputs.table:
         return None
     present = {key for row in outputs.table.values() for key in row}
     columns = [m for m in outputs.measures.values() if m.name in present]
     change = {pair.partition(" - ")[0]: row for pair, row in outputs.differences.items()}
-    rows = [
-        {
-            "policy": policy,
-            "cells": [
-                _cell(row.get(c.name), c, change.get(policy, {}).get(c.name), outputs.trusted)
-                for c in columns
-            ],
-        }
-        for policy, row in outputs.table.items()
-    ]
+    rows = [_row(c, change, outputs) for c in columns]
     main = outputs.main
     dots = [
         (policy, m.value, m.low, m.high, f"{policy}: {m}")
@@ -72,7 +76,7 @@ def table(outputs: Outputs) -> Row | None:
     ]
     name = main.title
     return {
-        "columns": [(c.title, c.meaning) for c in columns],
+        "policies": list(outputs.table),
         "rows": rows,
         "chart": charts.intervals(dots, f"{name}, mean with 95% interval") if dots else "",
         "steps": charts.intervals(steps, f"difference in {name}, paired by prompt", zero=True)

@@ -28,8 +28,8 @@ MEASURES = (
 VERDICTS = "verdicts.jsonl"
 TOKENS = 512  # per scoring call: on a CPU, longer rows lose more to attention than they gain
 INTRO = (
-    "Each detector looks at a policy's answers beside those of the policy before it. A pass says only that "
-    "this detector found nothing."
+    "Each detector looks at a policy's answers beside those of the policy it started from. A pass says "
+    "only that this detector found nothing."
 )
 
 
@@ -50,7 +50,7 @@ def report(done: Any) -> Section:
 
 
 @stage(
-    "compare", version=6, reads={"eval": Answers, "reward": RewardModel, "baseline": Policy},
+    "compare", version=7, reads={"eval": Answers, "reward": RewardModel, "baseline": Policy},
     gives=Comparison, run=f"{__name__}.run:run", work=f"{__name__}.work:work", measures=MEASURES,
     report=report,
 )  # fmt: skip
@@ -61,7 +61,9 @@ class CompareStage(StageConfig):
     eval: str
     reward: str | None = None
     baseline: str = BASE  # reference of the KL
-    detectors: list[str | dict[str, Any]] | None = None  # of each policy against the one before it
+    detectors: list[str | dict[str, Any]] | None = (
+        None  # of each policy beside the one it started from
+    )
 
     def check_names(self, place: Callable[[str], str]) -> None:
         configured(self.detectors or (), place("detectors"))

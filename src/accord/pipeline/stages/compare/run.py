@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from accord.core.measure import Measure, by_name, decisive
-from accord.core.rundir import read_jsonl, write_json, write_jsonl
+from accord.core.rundir import read_json, read_jsonl, write_json, write_jsonl
 from accord.core.types import Metric
 from accord.detect import base as detect
 from accord.evals.base import measured, scores_of
 from accord.pipeline.context import StageContext, StageResult, read_result
+from accord.pipeline.stage import BASE
 from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
 from accord.pipeline.stages.compare.models import add_kl, add_rewards, exchanges
 from accord.stats.intervals import paired_difference
@@ -35,17 +36,20 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
         write_jsonl(ctx.folder / f"{policy}.jsonl", rows)
     known = _measures(list(folders.values()))
     table = {policy: _table_row(rows, known) for policy, rows in answers.items()}
-    steps = _differences(answers, known)
+    before = _befores(ctx, list(answers))
+    pairs = _pairs(answers, known)
+    steps = {f"{p} - {b}": pairs[f"{p} - {b}"] for p, b in before.items()}
     if config.detectors:
-        write_jsonl(ctx.folder / VERDICTS, _verdicts(config, answers, known))
+        write_jsonl(ctx.folder / VERDICTS, _verdicts(config, answers, known, before))
     plain = {p: {k: m.model_dump(mode="json") for k, m in row.items()} for p, row in table.items()}
-    told = {s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in steps.items()}
+    told = {s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in pairs.items()}
     write_json(
         ctx.folder / "compare.json",
         {
             "policies": list(answers),
             "table": plain,
-            "differences": told,
+            "differences": {step: told[step] for step in steps},
+            "pairs": told,
             "baseline": config.baseline,
         },
     )
@@ -73,30 +77,52 @@ def _table_row(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, M
     return {name: measured(known[name], values) for name, values in _values(rows, known).items()}
 
 
-def _differences(
-    answers: Mapping[str, Sequence[Row]], known: Mapping[str, Measure]
-) -> dict[str, dict[str, Metric]]:
-    """Each policy against the one before it, paired by the prompts on which both have a score."""
-    found: dict[str, dict[str, Metric]] = {}
-    for before, after in itertools.pairwise(answers):
-        old_by = {row["prompt_id"]: scores_of(row) for row in answers[before]}
-        new_by = {row["prompt_id"]: scores_of(row) for row in answers[after]}
-        both = [(old_by[i], new) for i, new in new_by.items() if i in old_by]
-        row = {}
-        for name, measure in known.items():
-            sides = [(new[name], old[name]) for old, new in both if name in old and name in new]
-            if sides and measure.compared:
-                new_, old_ = zip(*sides, strict=True)
-                apart = paired_difference(new_, old_, bounded=measure.bounded)
-                row[name] = apart.of(measure.difference())
-        found[f"{after} - {before}"] = row
+def _befores(ctx: StageContext[CompareStage], policies: Sequence[str]) -> dict[str, str]:
+    """Each policy but the first -> the one it is held against: the one its training started from, the nearest
+    that is among them; else the one before it."""
+    found = {}
+    for at, policy in enumerate(policies[1:], start=1):
+        start = policy
+        while start in ctx.stages and start not in policies[:at]:
+            start = str(read_json(ctx.stages[start] / "config.json").get("init", BASE))
+        found[policy] = start if start in policies[:at] else policies[at - 1]
     return found
 
 
+def _pairs(
+    answers: Mapping[str, Sequence[Row]], known: Mapping[str, Measure]
+) -> dict[str, dict[str, Metric]]:
+    """Each policy against each before it, paired by the prompts on which both have a score."""
+    by_id = {p: {row["prompt_id"]: scores_of(row) for row in rows} for p, rows in answers.items()}
+    return {
+        f"{after} - {before}": _difference(by_id[after], by_id[before], known)
+        for before, after in itertools.combinations(answers, 2)
+    }
+
+
+def _difference(
+    after: Mapping[str, Mapping[str, float]],
+    before: Mapping[str, Mapping[str, float]],
+    known: Mapping[str, Measure],
+) -> dict[str, Metric]:
+    both = [(new, before[i]) for i, new in after.items() if i in before]
+    row = {}
+    for name, measure in known.items():
+        sides = [(new[name], old[name]) for new, old in both if name in old and name in new]
+        if sides and measure.compared:
+            new_, old_ = zip(*sides, strict=True)
+            apart = paired_difference(new_, old_, bounded=measure.bounded)
+            row[name] = apart.of(measure.difference())
+    return row
+
+
 def _verdicts(
-    config: CompareStage, answers: Mapping[str, Sequence[Row]], known: Mapping[str, Measure]
+    config: CompareStage,
+    answers: Mapping[str, Sequence[Row]],
+    known: Mapping[str, Measure],
+    before: Mapping[str, str],
 ) -> list[Row]:
-    """What each detector says of each policy beside the one before it."""
+    """What each detector says of each policy beside the one it is held against."""
     roles = {m.role: m.name for m in known.values() if m.role}
     bounded = {m.name for m in known.values() if m.bounded}
     context = detect.DetectorContext(roles.get("proxy"), roles.get("truth"), bounded)
@@ -109,10 +135,10 @@ def _verdicts(
     }
     return [
         {
-            "policy": after,
-            "before": before,
-            "verdict": look(seen[after], seen[before]).model_dump(mode="json"),
+            "policy": policy,
+            "before": start,
+            "verdict": look(seen[policy], seen[start]).model_dump(mode="json"),
         }
-        for before, after in itertools.pairwise(answers)
+        for policy, start in before.items()
         for look in looks
     ]
