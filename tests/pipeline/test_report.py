@@ -23,6 +23,7 @@ from accord.pipeline.report.sections import table
 from accord.pipeline.report.ship import advice, pick
 from accord.pipeline.report.words import came_out, verdict
 from accord.pipeline.stage import kind_of
+from accord.pipeline.stages.compare.run import befores
 
 HOSTILE = "</script><script>alert('x')</script> \" onload=alert(1) \x00 \u202eabc & <b>"
 RECIPE = SimpleNamespace(
@@ -376,3 +377,19 @@ def test_a_learned_model_alone_ships_nothing() -> None:
     outputs = Outputs([], table={"a": row, "b": row}, pairs={"b - a": row})
     assert pick(outputs) is None
     assert advice(outputs) == []
+
+
+def test_a_policy_is_held_against_the_one_it_started_from(tmp_path: Path) -> None:
+    """Nearest first, past what is not compared; one that started from none of them against the one before."""
+    starts = {"sft": "base", "more": "sft", "dpo": "sft", "ppo": "more", "own": None}
+    folders = {}
+    for name, init in starts.items():
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        write_json(folders[name] / "config.json", {"init": init} if init else {})
+    ctx: Any = SimpleNamespace(stages=folders)
+    assert befores(ctx, ["base", "sft", "dpo", "ppo", "own"]) == {
+        "sft": "base", "dpo": "sft", "ppo": "sft", "own": "base",
+    }  # fmt: skip
+    assert befores(ctx, ["sft", "own", "ppo"]) == {"own": "sft", "ppo": "sft"}
+    assert befores(ctx, ["dpo", "sft"]) == {"sft": "dpo"}

@@ -33,7 +33,7 @@ class Reply:
 
 
 class Detector(Protocol):
-    """A policy's answers and those of the one before it (none, for the first), to its verdict."""
+    """A policy's answers and those of the one it started from (none, for the first), to its verdict."""
 
     def __call__(self, after: Sequence[Reply], before: Sequence[Reply]) -> Verdict: ...
 

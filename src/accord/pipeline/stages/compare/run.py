@@ -18,7 +18,7 @@ from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
 from accord.pipeline.stages.compare.models import add_kl, add_rewards, exchanges
 from accord.stats.intervals import paired_difference
 
-__all__ = ["run"]
+__all__ = ["befores", "run"]
 
 Row = dict[str, Any]
 
@@ -36,7 +36,7 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
         write_jsonl(ctx.folder / f"{policy}.jsonl", rows)
     known = _measures(list(folders.values()))
     table = {policy: _table_row(rows, known) for policy, rows in answers.items()}
-    before = _befores(ctx, list(answers))
+    before = befores(ctx, list(answers))
     pairs = _pairs(answers, known)
     steps = {f"{p} - {b}": pairs[f"{p} - {b}"] for p, b in before.items()}
     if config.detectors:
@@ -77,7 +77,7 @@ def _table_row(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, M
     return {name: measured(known[name], values) for name, values in _values(rows, known).items()}
 
 
-def _befores(ctx: StageContext[CompareStage], policies: Sequence[str]) -> dict[str, str]:
+def befores(ctx: StageContext[CompareStage], policies: Sequence[str]) -> dict[str, str]:
     """Each policy but the first -> the one it is held against: the one its training started from, the nearest
     that is among them; else the one before it."""
     found = {}
