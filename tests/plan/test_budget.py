@@ -33,6 +33,35 @@ def test_majorities_by_hand() -> None:
     assert worth(1.0) == 1.0
     assert worth(0.5) == 0.0
     assert worth(0.8) == pytest.approx(0.36)
+    assert worth(0.2) == worth(0.0) == 0.0  # nobody turns them round
+
+
+def test_people_who_were_never_right_are_worth_nothing_and_a_judge_that_never_agreed_no_coin() -> (
+    None
+):
+    never = {"right": 0, "of": 100}
+    came = {"a": Came(prompts=100, overlap=1.0)}
+    (bought,) = allocate(plan(a={"prompts": 10_000, "rater": never, "judge": never}), came)
+    assert (bought.by, bought.prompts, bought.worth) == ("nobody", 0, 0.0)
+    assert bought.accuracy.value == 0.5
+    told = judge_refused(
+        plan(a={"prompts": 1}),
+        Budget.model_validate(
+            {
+                "budget": 1,
+                "price": {"human": 1, "ai": 1},
+                "categories": {"a": {"prompts": 1, "judge": never}},
+            }
+        ).categories["a"],
+    )
+    assert "the judge agrees with people at least 0.00" in told
+
+
+def test_a_label_is_worth_no_more_than_its_upper_end_and_no_less_than_its_lower() -> None:
+    """Raters who may well be worse than a coin: an interval about the accuracy, not a fold in it."""
+    (bought,) = allocate(plan(a={"prompts": 1000, "rater": {"right": 5, "of": 9}}))
+    assert bought.accuracy.low == 0.5
+    assert bought.accuracy.low < bought.accuracy.value < bought.accuracy.high
 
 
 def test_breadth_beats_overlap_while_there_are_prompts_and_then_overlap_is_bought() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import torch
 
 from accord.core.config import validate
 from accord.core.errors import ConfigError
+from accord.core.rundir import write_json
+from accord.lm.model.scalar_head import ScalarHead
 from accord.losses import gae
 from accord.rewards.base import Context, reward
 from accord.train.online.methods.best_of_n import BestOfN
@@ -69,6 +73,12 @@ def run(
     return done.model, rows
 
 
+def unmoved(model: Path, trained: Path) -> bool:
+    before, after = saved_tensors(model), saved_tensors(trained)
+    assert before.keys() == after.keys()
+    return all(torch.equal(before[name], after[name]) for name in before)
+
+
 @ALL
 @pytest.mark.parametrize("worth", [1.0, 0.7, -3.0, 0.0])
 def test_a_constant_reward_moves_no_weight(
@@ -77,9 +87,7 @@ def test_a_constant_reward_moves_no_weight(
     rewards = [{"name": "planted", "ended": worth, "cut": worth}]
     model, rows = run(stopping, tmp_path, method, rewards)
     assert 0.2 < rows[0]["eos_rate"] < 0.98  # answers of both kinds
-    before, after = saved_tensors(stopping), saved_tensors(model)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert unmoved(stopping, model)
     for row in rows if method is Ppo else ():
         assert row["value"] == pytest.approx(worth, abs=1e-6)
         assert row["returns"] == pytest.approx(worth, abs=1e-6)
@@ -147,9 +155,70 @@ def test_a_reward_that_only_its_rounding_varies_moves_no_weight(
     stopping: Path, tmp_path: Path, method: Any, rewards: Any, scaled: bool
 ) -> None:
     model, rows = run(stopping, tmp_path, method, rewards, steps=3, scale_rewards=scaled)
-    before, after = saved_tensors(stopping), saved_tensors(model)
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert unmoved(stopping, model)
     assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
+
+
+def speaking(model: Path, folder: Path, kind: str, *worth: float) -> str:
+    """A reward model whose centre alone speaks, but for what is lost in its last places."""
+    shutil.copytree(model, folder)
+    axes = [f"axis{i}" for i in range(len(worth))] if kind == "reward_axes" else None
+    head = ScalarHead(32, 1, axes and len(axes))
+    with torch.no_grad():
+        head.weight *= 3e-7
+        head.centre.copy_(-torch.tensor(worth if axes else worth[0]))
+    head.save(folder)
+    write_json(folder / f"{kind}.json", {"max_completion": 30, **({"axes": axes} if axes else {})})
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def certain(stopping: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Every kind of learned reward, each of which says the same of all answers."""
+    made = partial(speaking, stopping)
+    folder = tmp_path_factory.mktemp("certain")
+    members = [made(folder / str(worth), "reward_model", worth) for worth in (0.7, 40.3)]
+    axes = made(folder / "axes", "reward_axes", 0.7, -3.1)
+    steps = made(folder / "steps", "process_model", -0.4)
+    return [
+        {"name": "ensemble", "models": members},
+        {"name": "learned", "model": members[0]},
+        {"name": "length_residual", "model": members[0]},
+        {"name": "axes", "model": axes, "weights": {"axis0": 1.0, "axis1": 0.3}},
+        {"name": "process", "model": steps, "on_failure": "drop"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "rewards"),
+    [*((method, slice(None)) for method in METHODS), (Ppo, slice(1)), (Ppo, slice(4, 5))],
+)
+def test_a_learned_reward_that_is_the_same_for_all_answers_moves_no_weight(
+    stopping: Path, tmp_path: Path, certain: list[dict[str, Any]], method: Any, rewards: slice
+) -> None:
+    """Nor does it move the value model, which starts from the reward model."""
+    model, rows = run(stopping, tmp_path, method, certain[rewards], steps=3)
+    assert unmoved(stopping, model)
+    assert rows[0]["eos_rate"] < 0.98
+    about = pytest.approx(rows[0]["score"], rel=1e-5)
+    assert all(row["value"] == about == row["returns"] for row in rows if method is Ppo)
+    assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("cut", "how"),
+    [(1.7, {"treatment": "penalty", "value": 1.0}), (9.0, {"treatment": "score", "value": 0.7})],
+)
+def test_what_a_cut_off_answer_costs_is_paid_once(
+    stopping: Path, tmp_path: Path, method: Any, cut: float, how: dict[str, Any]
+) -> None:
+    """Answers that were cut off come to what the others earn: there is nothing to learn."""
+    rewards = [{"name": "planted", "ended": 0.7, "cut": cut}]
+    model, rows = run(stopping, tmp_path, method, rewards, steps=3, missing_eos=how)
+    assert unmoved(stopping, model)
+    assert all(row["paid"] == pytest.approx(0.7, abs=1e-6) for row in rows)
+    assert rows[0]["score"] > 0.75  # what the rewards said is logged as it was
 
 
 @pytest.mark.parametrize("method", [Rloo, Grpo, OnlineDpo, BestOfN])
@@ -157,8 +226,7 @@ def test_a_reward_of_the_prompt_alone_moves_no_weight(
     stopping: Path, tmp_path: Path, method: Any
 ) -> None:
     model, _ = run(stopping, tmp_path, method, [{"name": "of_the_prompt"}])
-    before, after = saved_tensors(stopping), saved_tensors(model)
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert unmoved(stopping, model)
 
 
 @ALL

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from accord.core.hashing import canonical_json
 
 __all__ = [
     "MetricsLog",
+    "beside",
+    "drop_abandoned",
     "hold",
     "is_done",
     "make_dir",
@@ -72,17 +75,43 @@ def private(path: Path) -> None:
     path.chmod(0o600)
 
 
+def beside(path: Path, token: str = "") -> Path:
+    """The name to write under what then takes the place of `path`: the process is in it, so that what it
+    leaves when it is killed can be told (`token`: of one that writes several at a time)."""
+    return path.with_name(f".{path.name}.{os.getpid()}{token and '-'}{token}.tmp")
+
+
+def drop_abandoned(path: Path) -> None:
+    """Remove what processes that are gone began to write in the place of `path`."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(-\w+)?\.tmp(-wal|-shm|-journal)?")
+    for left in path.parent.glob(".*.tmp*"):
+        found = name.fullmatch(left.name)
+        if found and not _lives(int(found[1])):
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
+
+
 def write_text(path: Path, text: str, *, secret: bool = False) -> None:
     """Write a file whole or not at all, flushed to disk; a `secret` one for its owner alone."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    new = beside(path)
     try:
+        drop_abandoned(path)
         if secret:
-            private(beside)
-        with beside.open("w", encoding="utf-8") as file:
+            private(new)
+        with new.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        new.replace(path)
     except OSError as error:
         raise RunError(f"can't be written ({error.strerror})", where=str(path)) from None
 
@@ -90,13 +119,13 @@ def write_text(path: Path, text: str, *, secret: bool = False) -> None:
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into that takes the place of `folder` when all is written."""
-    beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
+    new = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(new, ignore_errors=True)
     try:
-        beside.mkdir(parents=True)
-        yield beside
+        new.mkdir(parents=True)
+        yield new
         shutil.rmtree(folder, ignore_errors=True)
-        beside.replace(folder)
+        new.replace(folder)
     except OSError as error:
         raise RunError(f"can't be written ({error.strerror})", where=str(folder)) from None
 

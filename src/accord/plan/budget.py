@@ -5,7 +5,8 @@ What is assumed, so that it can be argued with:
 - m raters, each right with probability q, decide by majority, ties by a coin (Sheng et al. 2008, eq. 1):
   p(m) = sum over k > m/2 of C(m,k) q^k (1-q)^(m-k), plus half of the tie.
 - A label that is right with probability p is worth (2p-1)² of a right one: the information that a flipped
-  coin leaves of it (to first order; Natarajan et al. 2013 have the same factor in their bounds).
+  coin leaves of it (to first order; Natarajan et al. 2013 have the same factor in their bounds), and nothing
+  below one half.
 - A category's accuracy after the worth of N right labels is c - a·N^-b, the curve `accord plan data` fits.
 - A judge may stand in for people where the lower end of its measured agreement with people is at least
   people's with each other, never in a category that is `human_only`; a share of what it labels goes to people
@@ -131,8 +132,9 @@ def majority(q: float, m: int) -> float:
 
 
 def worth(p: float) -> float:
-    """Right labels that one label is worth which is right with probability p."""
-    return (2 * p - 1) ** 2
+    """Right labels that one label is worth which is right with probability p: nothing where it is wrong more
+    often than right, for nobody turns it round."""
+    return max(0.0, 2 * p - 1) ** 2
 
 
 def read_budget(path: Path) -> Budget:
@@ -156,14 +158,11 @@ class _Way:
 
 def _ways(plan: Budget, category: Category) -> list[_Way]:
     """People at every overlap, and the judge where it may."""
-    rater = category.rater.metric()
-    assert rater.value is not None
-    assert rater.low is not None
-    assert rater.high is not None
+    rates = _rates(category.rater.metric())
     found = []
     for m in range(1, plan.most_overlap + 1):
-        label, low, high = (majority(q, m) for q in (rater.value, rater.low, rater.high))
-        why = f"{m} × {rater.value:.2f}"
+        label, low, high = (majority(q, m) for q in rates)
+        why = f"{m} × {rates[0]:.2f}"
         found.append(_Way("people", m, m * plan.price.human, label, low, high, why))
     why = judge_refused(plan, category)
     if not why:
@@ -171,7 +170,7 @@ def _ways(plan: Budget, category: Category) -> list[_Way]:
         assert plan.price.ai is not None
         agreed = category.judge.metric()
         # the judge agrees with people, who are themselves right with probability q
-        label, low, high = (x or 0.5 for x in (agreed.value, agreed.low, agreed.high))
+        label, low, high = _rates(agreed)
         cost = plan.price.ai + plan.check * plan.price.human
         found.append(_Way("judge", 1, cost, label, low, high, f"agreement {agreed}"))
     return found
@@ -184,9 +183,9 @@ def judge_refused(plan: Budget, category: Category) -> str:
     if category.judge is None or plan.price.ai is None:
         return "no judge was measured"
     # two people who are right with probability q each agree with probability q² + (1-q)²
-    rater = category.rater.metric().value or 0.0
+    rater, *_ = _rates(category.rater.metric())
     people = rater**2 + (1 - rater) ** 2
-    low = category.judge.metric().low or 0.0
+    _, low, _ = _rates(category.judge.metric())
     if low < people:
         return (
             f"the judge agrees with people at least {low:.2f}, people with each other {people:.2f}"
@@ -208,8 +207,7 @@ def _best(
     plan: Budget, category: Category, there: Came
 ) -> tuple[np.ndarray, list[tuple[_Way, int]]]:
     """Weighted accuracy for each amount 0..STEPS of the grid, and the way and prompts that reach it."""
-    q = category.rater.metric().value or 0.5
-    before = _before(there, q, _judge(category).value or 0.5)
+    before = _before(there, _rates(category.rater.metric())[0], _judge(category)[0])
     left = max(0, category.prompts - there.prompts - there.judged)
     values, chosen = [], []
     ways = _ways(plan, category)
@@ -227,9 +225,17 @@ def _best(
     return np.array(values), chosen
 
 
-def _judge(category: Category) -> Metric:
+def _judge(category: Category) -> tuple[float, float, float]:
     """How often the judge agrees with people; unmeasured it is a coin."""
-    return category.judge.metric() if category.judge else Metric(value=0.5, low=0.5, high=0.5, n=0)
+    return _rates(category.judge.metric()) if category.judge else (0.5, 0.5, 0.5)
+
+
+def _rates(share: Metric) -> tuple[float, float, float]:
+    """A measured share and its interval."""
+    assert share.value is not None
+    assert share.low is not None
+    assert share.high is not None
+    return share.value, share.low, share.high
 
 
 def _counted(plan: Budget, name: str, there: Mapping[str, Came]) -> Came:
@@ -279,26 +285,18 @@ def _unreachable(plan: Budget, tables: list[tuple[np.ndarray, list[tuple[_Way, i
 
 def _purchase(plan: Budget, name: str, way: _Way, n: int, there: Came) -> Purchase:
     category = plan.categories[name]
-    rater = category.rater.metric()
-    judge = _judge(category)
+    rater, judge = _rates(category.rater.metric()), _judge(category)
 
-    def reached(label: float, q: float | None, agreed: float | None) -> float:
-        before = _before(there, q or 0.5, agreed or 0.5)
+    def reached(label: float, q: float, agreed: float) -> float:
+        before = _before(there, q, agreed)
         return _accuracy(category.curve, before + n * worth(label))
 
-    low, value, high = (
-        reached(*rates)
-        for rates in (
-            (way.low, rater.low, judge.low),
-            (way.label, rater.value, judge.value),
-            (way.high, rater.high, judge.high),
-        )
-    )
+    value, low, high = map(reached, (way.label, way.low, way.high), rater, judge)
     accuracy = Metric(
         value=value, low=min(low, value), high=max(high, value), n=category.rater.of,
         method="from the interval of how often raters are right",
     )  # fmt: skip
-    before = _before(there, rater.value or 0.5, judge.value or 0.5)
+    before = _before(there, rater[0], judge[0])
     why = way.why if way.by == "judge" else judge_refused(plan, category) or "the better buy"
     return Purchase(
         name, way.by if n else "nobody", n, way.overlap, n * way.cost, way.label,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from accord.core.errors import ConfigError, StoreError
 from accord.core.refs import StoreRef, is_url
-from accord.core.rundir import user_path
+from accord.core.rundir import beside, drop_abandoned, user_path
 from accord.store.db import schema
 from accord.store.db.database import remove
 from accord.store.db.store import Store
@@ -74,11 +74,12 @@ def opened_or_new(where: str | Path) -> Iterator[Store]:
         with Store(where) as store:
             yield store
         return
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    drop_abandoned(path)
+    new = beside(path, secrets.token_hex(4))
     try:
-        with Store(beside, name=str(where)) as store:
+        with Store(new, name=str(where)) as store:
             yield store
-        _appear(beside, path)
+        _appear(new, path)
     except FileExistsError:
         raise StoreError(
             "another process made this store meanwhile", where=str(where), mend="run it again"
@@ -89,16 +90,16 @@ def opened_or_new(where: str | Path) -> Iterator[Store]:
             what, where=str(where), mend="check the path and its permissions"
         ) from None
     finally:
-        remove(beside)
+        remove(new)
 
 
-def _appear(beside: Path, path: Path) -> None:
+def _appear(new: Path, path: Path) -> None:
     """Give a file its name; FileExistsError when that is taken."""
     try:
-        os.link(beside, path)
+        os.link(new, path)
     except FileExistsError:
         raise
     except OSError:  # a file system without links
         if path.exists():
             raise FileExistsError from None
-        beside.rename(path)
+        new.rename(path)

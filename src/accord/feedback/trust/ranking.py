@@ -159,7 +159,8 @@ def _fit_models(
 ) -> Strengths:
     weight = np.ones(len(rows))
     if weighted:
-        reliable = [skills.reliability(j).value or 0.5 for j in range(len(cast.raters))]
+        told = [skills.reliability(j).value for j in range(len(cast.raters))]
+        reliable = [0.5 if share is None else share for share in told]
         weight = np.clip(2 * np.array(reliable) - 1, 0.01, 1.0)[cast.rater_R[rows]]
         weight /= weight.mean()
     first, second, value = games

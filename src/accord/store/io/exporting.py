@@ -23,7 +23,6 @@ import csv
 import gzip
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ from typing import Any, NamedTuple
 from accord.core.errors import ConfigError, DataError
 from accord.core.hashing import canonical_json
 from accord.core.registry import Registry
-from accord.core.rundir import make_dir, private, user_path
+from accord.core.rundir import beside, drop_abandoned, make_dir, private, user_path
 from accord.core.types import (
     Demonstration,
     LabelledResponse,
@@ -235,17 +234,18 @@ def export(
             where=str(path),
             allowed=", ".join(WRITERS) + ", or a folder",
         )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    new = beside(path)
     try:
+        drop_abandoned(path)
         if write is None:
             _write_dataset(path, rows)
         else:
-            private(beside)
-            beside.write_bytes(write(rows))
-            beside.replace(path)
+            private(new)
+            new.write_bytes(write(rows))
+            new.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
         raise DataError(f"can't be written ({error.strerror})", where=str(path)) from None
     return Exported(len(rows), left_out)
 

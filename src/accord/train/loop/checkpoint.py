@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from accord.core.errors import RunError
+from accord.core.rundir import beside, drop_abandoned
 from accord.train.loop import dist
 
 __all__ = ["checkpoint_step", "load_checkpoint", "save_checkpoint"]
@@ -49,16 +50,16 @@ def save_checkpoint(
     if torch.cuda.is_available():
         state["cuda_rng"] = torch.cuda.get_rng_state_all()
     path = _path(folder)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    new = beside(path)
     try:
-        with beside.open("wb") as file:
+        with new.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
         dist.everyone_s(step)  # no process takes its old one away before all have the new one
-        beside.replace(path)
+        new.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise RunError(
             f"the checkpoint can't be written ({error.strerror})",
             where=str(folder),
@@ -77,6 +78,7 @@ def load_checkpoint(
     is filled with what was saved so. RunError when it is of another run: then its weights are not what
     was asked for."""
     path = _path(folder)
+    drop_abandoned(path)
     if not path.exists():
         _agree(0, folder)
         return 0

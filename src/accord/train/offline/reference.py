@@ -7,7 +7,6 @@ sweep over beta all read the same file, and a trained policy can never be taken 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from accord.core.hashing import content_hash
+from accord.core.rundir import beside, drop_abandoned
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import token_logps
 from accord.lm.trees.tree import Tree, hash_trees
@@ -56,9 +56,9 @@ def reference_logps(
         if shard is None:
             values = token_logps(engine, [trees[i] for i in part], tokens, told)
             shard = {str(i): v.clone() for i, v in zip(part, values, strict=True)}
-            beside = path.with_suffix(f".{os.getpid()}.tmp")
-            save_file(shard, beside)
-            beside.replace(path)
+            drop_abandoned(path)
+            save_file(shard, beside(path))
+            beside(path).replace(path)
         found |= {i: shard[str(i)] for i in part}
         told(0, 0)
     return [found[i] for i in range(len(trees))]

@@ -81,10 +81,12 @@ def _watched(
 def value_objective(
     actors: Actors, found: Experience, worth: Advantages, method: Method
 ) -> Objective:
-    """The value model's loss over the same trees, a mean over tokens."""
+    """The value model's loss over the same trees, a mean over tokens. A value that is off by no more than
+    rounding and the rewards' own noise is right: Adam would make a step of it."""
     assert actors.value
     assert found.values_S is not None
     assert worth.returns_S is not None
+    noise = float(rounding(found.values_S, worth.returns_S) + found.noise_C.amax())
     value, value_loss, trees = actors.value, method.value_loss, found.rollout.trees
     sizes = [sum(map(len, tree.completions)) for tree in trees]
     kept_S = found.kept_C.float().repeat_interleave(torch.tensor(found.lengths))
@@ -94,6 +96,7 @@ def value_objective(
         with value.playing():
             now_S, _ = value.values([trees[i] for i in items])
         old_S, returns_S, kept = torch.cat([by_tree[i] for i in items], 1).to(now_S.device)
+        now_S = now_S.where((now_S - returns_S).abs() > noise, returns_S)
         return (value_loss(now_S, old_S, returns_S) * kept).sum(), {}
 
     counts = [float(x[2].sum()) for x in by_tree]
