@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import psutil
 import pytest
@@ -26,7 +31,8 @@ from accord.core.errors import ConfigError, DataError
 from accord.store import Store
 from accord.web import serving, tables
 from accord.web.app import create_app
-from accord.web.guard import accounts, throttle, tokens
+from accord.web.guard import accounts, security, throttle, tokens
+from accord.web.guard.connections import MOST
 from accord.web.guard.throttle import FREE_BY_ADDRESS, FREE_BY_NAME, Throttled
 from accord.web.site import Site
 from accord.web.work import hooks
@@ -67,6 +73,25 @@ def alone(tmp_path: Path) -> Iterator[tuple[int, psutil.Process]]:
         process.communicate(timeout=20)
 
 
+@contextlib.contextmanager
+def _cheap(server: psutil.Process) -> Iterator[None]:
+    """What happens inside costs the server less than 50 MB at any time."""
+    before, peak, over = server.memory_info().rss, [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            peak[0] = max(peak[0], server.memory_info().rss)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+    assert max(peak[0], server.memory_info().rss) - before < 50 << 20
+
+
 def _ask(port: int, method: str, path: str, body: bytes, **headers: str) -> int:
     """The status; 0 where the server hung up in the middle of what it did not want."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -96,23 +121,67 @@ def test_bodies_of_nobody_cost_nothing(alone: tuple[int, psutil.Process]) -> Non
         ("/sign-in", b"x", {"content_type": form, "cookie": "accord=" + "y" * 60_000}),
     ]
     assert _ask(port, "GET", "/sign-in", b"") == 200
-    before, peak, over = server.memory_info().rss, [0], threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.01):
-            peak[0] = max(peak[0], server.memory_info().rss)
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    try:
-        with ThreadPoolExecutor(6) as pool:
-            told = list(pool.map(lambda t: _ask(port, "POST", t[0], t[1], **t[2]), tries * 4))
-    finally:
-        over.set()
-        watching.join()
+    with _cheap(server), ThreadPoolExecutor(6) as pool:
+        told = list(pool.map(lambda t: _ask(port, "POST", t[0], t[1], **t[2]), tries * 4))
     assert set(told) <= {0, 303, 400, 401, 403, 413, 431}
-    assert max(peak[0], server.memory_info().rss) - before < 50 << 20
     assert _ask(port, "GET", "/sign-in", b"") == 200
+
+
+def test_guesses_at_the_same_time_share_the_memory_of_one(
+    alone: tuple[int, psutil.Process],
+) -> None:
+    """Malloc keeps a hash's megabytes for each thread that ever hashed."""
+    port, server = alone
+    asked = http.client.HTTPConnection("localhost", port)
+    asked.request("GET", "/sign-in")
+    page = asked.getresponse()
+    cookie = page.getheader("set-cookie", "").partition(";")[0]
+    csrf = re.search(r'name="csrf" value="([^"]+)"', page.read().decode())
+    asked.close()
+    assert csrf
+    form = {"content_type": "application/x-www-form-urlencoded", "cookie": cookie}
+
+    def guess(n: int) -> int:
+        body = urlencode({"csrf": csrf[1], "name": f"rater {n}", "password": "x" * 100})
+        return _ask(port, "POST", "/sign-in", body.encode(), **form)
+
+    with _cheap(server), ThreadPoolExecutor(60) as pool:
+        told = list(pool.map(guess, range(60)))
+    assert sorted(told) == [403] * FREE_BY_ADDRESS + [429] * (60 - FREE_BY_ADDRESS)
+
+
+def test_connections_of_nobody_are_so_many_and_shut_nobody_out(
+    alone: tuple[int, psutil.Process],
+) -> None:
+    port, server = alone
+    with contextlib.ExitStack() as held:
+        for _ in range(MOST + 40):
+            half = held.enter_context(socket.create_connection(("127.0.0.1", port)))
+            half.sendall(b"GET / HTTP/1.1\r\nx: ")
+        assert _ask(port, "GET", "/sign-in", b"") == 200
+        there = [c for c in server.net_connections() if c.status == "ESTABLISHED"]
+        assert len(there) <= MOST
+
+
+def test_a_form_that_never_ends_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "PATIENCE", 0.05)
+    headers = {"host": ORIGIN.partition("//")[2], "origin": ORIGIN, "content-length": "100"}
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "path": "/sign-in",
+        "query_string": b"", "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+    }  # fmt: skip
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(create_app(site)(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
 
 
 def test_the_token_is_looked_at_before_the_body(site: Site) -> None:

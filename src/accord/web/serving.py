@@ -22,6 +22,7 @@ from accord.store import Store
 from accord.web import tables
 from accord.web.app import create_app
 from accord.web.guard import accounts
+from accord.web.guard.connections import LONGEST_HEAD, Bounded
 from accord.web.site import Answerer, Network, Site
 from accord.web.work import hooks
 from accord.web.work.live import check_policies, top_up
@@ -66,7 +67,7 @@ def serve_study(
             config = uvicorn.Config(
                 create_app(site), log_level="warning", server_header=False, timeout_keep_alive=60,
                 proxy_headers=False,  # see security.address_of
-                http="h11",  # it bounds what a header may hold
+                http=Bounded, h11_max_incomplete_event_size=LONGEST_HEAD,
             )  # fmt: skip
             uvicorn.Server(config).run(sockets=[door])
 

@@ -7,6 +7,7 @@ page            CSP without anything inline; no framing, no referrer, no sniffin
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Callable, MutableMapping
@@ -38,7 +39,8 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 LONGEST_BODY = 2 << 20  # bytes of a form
-LONGEST_UNKNOWN = 16 << 10  # bytes of a form of nobody: a sign-in
+LONGEST_UNKNOWN = 8 << 10  # bytes of a form of nobody: a sign-in
+PATIENCE = 30  # seconds until it must be here whole
 MOST = 8 << 20  # bytes of anything
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 Form = dict[str, str]
@@ -177,10 +179,13 @@ async def raw_form(request: Request, who: Annotated[Who | None, Depends(current)
         raise HTTPException(413, "That is too long.")
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                raise HTTPException(413, "That is too long.")
+        async with asyncio.timeout(PATIENCE if who is None else None):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise HTTPException(413, "That is too long.")
+    except TimeoutError:
+        raise HTTPException(408, "The form took too long.", {"connection": "close"}) from None
     except ClientDisconnect:  # the page was left while it sent
         raise HTTPException(400, "The form did not come whole.") from None
     kind = request.headers.get("content-type", "").partition(";")[0]

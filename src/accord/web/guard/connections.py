@@ -1,0 +1,36 @@
+"""Connections: each costs memory before it says who it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+__all__ = ["LONGEST_HEAD", "MOST", "Bounded"]
+
+MOST = 500  # at a time
+LONGEST_HEAD = 16 << 10  # bytes of a request line and its headers
+UNSENT = 16 << 10  # bytes of answers kept for who doesn't read them
+
+
+class Bounded(H11Protocol):
+    """HTTP/1.1 for so many at a time: one more takes the place of who has asked nothing for longest."""
+
+    opened = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(UNSENT)
+        self.opened = time.monotonic()
+        there: list[Any] = [c for c in self.connections if not c.transport.is_closing()]
+        if len(there) > MOST:
+            oldest = min(
+                filter(_idle, there), key=lambda c: c.opened
+            )  # at the least this one is idle
+            oldest.transport.abort()
+
+
+def _idle(connection: Any) -> bool:
+    return connection.cycle is None or connection.cycle.response_complete
