@@ -42,8 +42,8 @@ def corrected_share(
     *,
     level: float = 0.95,
 ) -> Metric:
-    """Share of wins, from what a judge says of n comparisons and how often it was right on `n_wins` that people
-    call wins and `n_losses` that they call losses. Undefined where q0 + q1 - 1 may be 0 or less."""
+    """Share of wins, from what a judge says of n comparisons and how often it was right on `n_wins` that
+    people call wins and `n_losses` that they call losses. Undefined where q0 + q1 - 1 may be 0 or less."""
     if not (0 <= wins <= n and 0 <= right_wins <= n_wins and 0 <= right_losses <= n_losses):
         raise DataError("more successes than trials", where="corrected_share")
     whole = n + n_wins + n_losses
