@@ -19,10 +19,21 @@ HOUSE = ROOT / "src" / "accord"
 FILES = sorted(HOUSE.rglob("*.py"))
 
 LAYERS = (  # each may import from those before it
-    "core", "losses", "stats", "lm", "store", "feedback", "worlds", "rewards", "train", "detect", "evals",
-    "pipeline", "plan", "web", "serve",
+    "core", "losses", "stats", "lm", "store", "feedback", "worlds", "judges", "rewards", "train", "detect",
+    "evals", "pipeline", "plan", "web", "serve",
 )  # fmt: skip
-NO_TORCH = ("core", "stats", "store", "feedback", "worlds", "detect", "evals", "web", "cli")
+NO_TORCH = (
+    "core",
+    "stats",
+    "store",
+    "feedback",
+    "worlds",
+    "judges",
+    "detect",
+    "evals",
+    "web",
+    "cli",
+)
 SIBLINGS = {"train", "detect", "evals"}  # none imports another
 OWN_TORCH = {"torch", "transformers", "peft", "accelerate"}
 HEAVY = {

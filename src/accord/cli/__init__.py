@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from accord.cli import chat, collect, data, plan, run, train, world
+from accord.cli import chat, collect, data, judge, plan, run, train, world
 from accord.core.errors import AccordError
 
 __all__ = ["app", "main"]
@@ -21,7 +21,13 @@ app = typer.Typer(
 )
 for commands in (run, data, chat):
     app.add_typer(commands.app)
-for name, group in {"train": train, "collect": collect, "plan": plan, "world": world}.items():
+for name, group in {
+    "train": train,
+    "collect": collect,
+    "judge": judge,
+    "plan": plan,
+    "world": world,
+}.items():
     app.add_typer(group.app, name=name)
 
 

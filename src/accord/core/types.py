@@ -102,12 +102,20 @@ def _not_empty(answer: A, said: Collection[Any], info: ValidationInfo) -> A:
 
 
 class Preference(Frozen):
-    """Answer to `compare`: index of the better response as shown; None is a tie."""
+    """Answer to `compare`: index of the better response as shown; None is a tie. `p` is the probability that
+    the first shown is better, of a rater that tells one (a model); its vote is then a soft one."""
 
     kind: Literal["preference"] = "preference"
     better: Literal[0, 1] | None
     strength: Annotated[int, Field(ge=1, le=3)] = 1
     both_bad: bool = False
+    p: Annotated[Probability | None, Field(exclude_if=lambda p: p is None)] = None
+
+    @model_validator(mode="after")
+    def _p_says_the_same(self) -> Preference:
+        if self.p is not None and self.better != (None if self.p == 0.5 else int(self.p < 0.5)):
+            raise ValueError(f"p={self.p:g} and better={self.better} say different things")
+        return self
 
 
 class Rating(Frozen):

@@ -21,6 +21,7 @@ from accord.lm.sampler import Sampling
 
 __all__ = ["SampledTokens", "ServerSampler", "server_sampler"]
 
+LONGEST = 30.0  # seconds between two tries
 BUSY = (408, 409, 429, 500, 502, 503, 504)  # worth asking again
 
 SampledTokens = tuple[
@@ -93,19 +94,9 @@ class ServerSampler:
     def _ask(
         self, prompt: Prompt, sampling: Sampling, logps: bool
     ) -> list[tuple[Response, SampledTokens | None]]:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": [_sent(m) for m in prompt.messages],
-            "n": sampling.n,
-            "max_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": derive_seed(sampling.seed, prompt.id) % 2**31,
-        }
-        body |= {"tools": prompt.tools} if prompt.tools else {}
         here = self._cut_here.is_set()
+        body = self._body(prompt, sampling)
         body |= {"stop": sampling.stop} if sampling.stop and not here else {}
-        body |= {"top_k": sampling.top_k} if sampling.top_k else {}
         logps = logps and not self._silent.is_set()
         try:
             told = self._answered({**body, "logprobs": True} if logps else body)
@@ -115,7 +106,7 @@ class ServerSampler:
             told = self._answered(body)  # it may know no such key
             self._silent.set()  # it was that: not asked of it again
         try:
-            choices = sorted(told["choices"], key=lambda c: c["index"])
+            choices = _in_order(told["choices"])
             ends = [_ended(c, sampling.stop) for c in choices]
             calls = [_answer(c["message"]).tool_calls for c in choices]
             said = [_said(c) if logps else None for c in choices]
@@ -148,6 +139,32 @@ class ServerSampler:
         body = {"lora_name": self.model, "lora_path": str(folder.resolve()), "load_inplace": True}
         self._post(self.reload, body, bytes)
 
+    def reply(self, prompt: Prompt, sampling: Sampling, **more: Any) -> dict[str, Any]:
+        """The server's own words on one prompt, `choices` in order; `more` is sent along (top_logprobs)."""
+        told = self._answered({**self._body(prompt, sampling), **more})
+        try:
+            choices = _in_order(told["choices"])
+            for choice in choices:
+                _answer(choice["message"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise self._failed(f"answered {str(told)[:200]}") from None
+        if len(choices) != sampling.n:
+            raise self._failed(f"gave {len(choices)} answers where {sampling.n} were asked for")
+        return {**told, "choices": choices}
+
+    def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [_sent(m) for m in prompt.messages],
+            "n": sampling.n,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": derive_seed(sampling.seed, prompt.id) % 2**31,
+        }
+        body |= {"tools": prompt.tools} if prompt.tools else {}
+        return body | ({"top_k": sampling.top_k} if sampling.top_k else {})
+
     def _answered(self, body: dict[str, Any]) -> Any:
         return self._post(f"{self.url.rstrip('/')}/chat/completions", body, json.loads)
 
@@ -157,10 +174,10 @@ class ServerSampler:
             {"Authorization": f"Bearer {key}"} if key else {}
         )
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-        why = ""
+        why, pause = "", 0.0
         for attempt in range(self.tries):
             if attempt:
-                time.sleep(min(30.0, 0.5 * 2**attempt))
+                time.sleep(min(LONGEST, max(pause, 0.5 * 2**attempt)))
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout) as reply:
                     return read(reply.read())
@@ -168,6 +185,7 @@ class ServerSampler:
                 why = f"{error.code} {error.read(300).decode(errors='replace')}"
                 if error.code not in BUSY:
                     raise self._failed(why, _Refused) from None
+                pause = _asked_to_wait(error.headers.get("Retry-After"))
             except (OSError, ValueError) as error:
                 why = f"{type(error).__name__}: {error}"
         raise self._failed(why)
@@ -175,6 +193,19 @@ class ServerSampler:
     def _failed(self, why: str, kind: type[ModelError] = ModelError) -> ModelError:
         mend = "check the address, the model's name and OPENAI_API_KEY"
         return kind(f"the server did not answer as expected ({why})", where=self.url, mend=mend)
+
+
+def _asked_to_wait(told: str | None) -> float:
+    """Seconds of a Retry-After; one that gives a date is left to the back-off."""
+    return float(told) if told and told.strip().isdigit() else 0.0
+
+
+def _in_order(choices: Any) -> list[Any]:
+    """A reply's choices by index; ValueError where two have the same, for one of them is another's answer."""
+    found = sorted(choices, key=lambda c: c["index"])
+    if [c["index"] for c in found] != list(range(len(found))):
+        raise ValueError("choices are not numbered 0, 1, …")
+    return found
 
 
 def _sent(message: Message) -> dict[str, Any]:

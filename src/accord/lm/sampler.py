@@ -11,7 +11,7 @@ from accord.core.config import Strict, validate
 from accord.core.errors import ConfigError
 from accord.core.types import Prompt, Response
 
-__all__ = ["Sampler", "Sampling", "sampling_of"]
+__all__ = ["OptionScorer", "Sampler", "Sampling", "sampling_of"]
 
 
 class Sampling(Strict):
@@ -41,6 +41,15 @@ class Sampler(Protocol):
         sampling: Sampling,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[list[Response]]: ...
+
+
+class OptionScorer(Protocol):
+    """What a sampler may also be: for each prompt the log-prob (nats) of each option as the whole beginning
+    of its answer, and how many tokens were read for it."""
+
+    def option_logps(
+        self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]
+    ) -> list[tuple[tuple[float, ...], int]]: ...
 
 
 def sampling_of(keys: Mapping[str, Any], batch_size: int = 1) -> Sampling:

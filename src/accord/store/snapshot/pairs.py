@@ -1,7 +1,7 @@
 """From judgments to comparisons: rankings, preferences, ratings and edits become votes on pairs.
 
 A vote is one judgment's word on two responses to one prompt: 1 for the first, 0 for the second, 1/2
-for a tie. The votes on a pair become one edge with
+for a tie, or the probability that a judge gave (`Preference.p`). The votes on a pair become one edge with
 
     p = share of votes for the better side      weight = number of votes      agreement = p
 
@@ -105,7 +105,7 @@ def votes(
         if axis is not None and not (isinstance(answer, Rating) and axis in answer.scores):
             continue
         if isinstance(answer, Preference):
-            value = {0: 1.0, 1: 0.0, None: 0.5}[answer.better]
+            value = {0: 1.0, 1: 0.0, None: 0.5}[answer.better] if answer.p is None else answer.p
             a, b = q.responses
             found.append(Vote(q.prompt, a, b, value, j.rater, (j.id,), answer.strength))
         elif isinstance(answer, Ranking):

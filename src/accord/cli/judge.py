@@ -1,0 +1,222 @@
+"""`accord judge`: models that judge, measured before they are believed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from accord.cli.options import Plugins, table_console
+from accord.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accord.judges.ask import Budget, Judge
+    from accord.judges.check import CheckReport
+    from accord.store import Snapshot, Store
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Models that judge, measured before they are believed.", no_args_is_help=True
+)
+
+Where = Annotated[str, typer.Argument(help="STORE@SNAPSHOT")]
+Who = Annotated[
+    str,
+    typer.Option(
+        "--judge", help="A folder, a hub name, http://host:8000/v1#model, or stand-in:longest."
+    ),
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="A key of the judge: --set rationale=true")
+]
+CacheFile = Annotated[
+    Path, typer.Option("--cache", help="Replies are kept here: nothing is asked twice.")
+]
+AtOnce = Annotated[
+    int, typer.Option("--at-once", min=1, help="Requests to a server under way together.")
+]
+Rate = Annotated[
+    float, typer.Option("--per-second", min=0, help="Most requests that begin in a second.")
+]
+Tokens = Annotated[
+    int | None, typer.Option("--tokens", min=1, help="Stop after so many; run again to go on.")
+]
+CACHE = Path("judged.cache")
+
+
+@contextlib.contextmanager
+def _opened(where: str) -> Iterator[tuple[Store, Snapshot]]:
+    from accord.core.refs import StoreRef
+    from accord.store import Store
+    from accord.store.opening import which_snapshot
+
+    ref = StoreRef.parse(where)
+    if not ref.snapshot:
+        raise which_snapshot(ref, Path(), "accord judge")
+    with Store(ref.where, create=False) as store:
+        yield store, store.snapshot(ref.snapshot)
+
+
+def _judge(sets: list[str] | None, plugins: list[Path] | None) -> Judge:
+    import yaml
+
+    from accord.core.config import validate
+    from accord.core.plugins import load_files
+    from accord.judges.ask import Judge
+
+    load_files([path.absolute() for path in plugins or []])
+    keys: dict[str, Any] = {}
+    for text in sets or []:
+        key, is_one, value = text.partition("=")
+        if not is_one:
+            raise ConfigError(f"is {text!r}", where="--set", allowed="KEY=VALUE")
+        keys[key] = yaml.safe_load(value)
+    judge = validate(Judge, keys)
+    judge.check("--set")
+    return judge
+
+
+def _budget(tokens: int | None) -> Budget:
+    from accord.judges.ask import Budget
+
+    return Budget(tokens=tokens)
+
+
+@app.command("run")
+def run(
+    where: Where,
+    judge: Who,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Freeze a snapshot with its judgments.")
+    ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option("--gate", help="What judge check wrote: label only what that allows."),
+    ] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option("--axis", help="Of a rating or a rubric.")
+    ] = None,
+    sets: Sets = None,
+    cache: CacheFile = CACHE,
+    at_once: AtOnce = 16,
+    per_second: Rate = 0.0,
+    tokens: Tokens = None,
+    plugins: Plugins = None,
+) -> None:
+    """Have a judge answer a snapshot's questions; its judgments land in the store beside people's."""
+    from accord.judges.backends import backend_of
+    from accord.judges.cache import Cache
+    from accord.judges.gate import gate_of
+    from accord.judges.run import run_judge
+
+    settings = _judge(sets, plugins)
+    with _opened(where) as (store, snapshot), Cache(cache) as kept:
+        backend = backend_of(judge, at_once=at_once, per_second=per_second)
+        allowed = gate_of(gate, settings.rater(backend.name).name, snapshot) if gate else None
+        done = run_judge(
+            store,
+            snapshot,
+            settings,
+            backend,
+            kept,
+            axes=axis or (),
+            budget=_budget(tokens),
+            allowed=allowed,
+        )
+        frozen = store.freeze(name) if name else None
+    print(done)
+    for reason, n in done.missing.items():
+        print(f"  missing, {n}: {' '.join(reason.split())[:160]}")
+    if done.spent.failed:
+        print("  what was not answered is asked when the same command is run again")
+    if frozen:
+        print(f"snapshot {frozen.name}: {len(frozen)} judgments, sha256 {frozen.sha256}")
+
+
+@app.command("check")
+def check(
+    where: Where,
+    judge: Who,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the report (JSON), for --gate.")
+    ] = None,
+    gold: Annotated[Path | None, typer.Option("--gold", help="Gold answers (YAML).")] = None,
+    own: Annotated[
+        list[str] | None, typer.Option("--own", help="A source that is the judge itself.")
+    ] = None,
+    retest: Annotated[
+        int, typer.Option("--retest", min=0, help="Ask so many pairs again, by another seed.")
+    ] = 0,
+    thresholds: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", help="accuracy=0.6, kappa=0.2, pairs=30, risk=0.1"),
+    ] = None,
+    sets: Sets = None,
+    cache: CacheFile = CACHE,
+    at_once: AtOnce = 16,
+    per_second: Rate = 0.0,
+    tokens: Tokens = None,
+    plugins: Plugins = None,
+) -> None:
+    """Measure a judge on what people judged: accuracy, κ, biases, calibration, and what it may label."""
+    import yaml
+
+    from accord.core.config import validate
+    from accord.core.rundir import write_text
+    from accord.feedback.trust.gold_questions import read_gold_questions
+    from accord.judges.backends import backend_of
+    from accord.judges.cache import Cache
+    from accord.judges.check import Thresholds
+    from accord.judges.gate import measured
+
+    least = validate(
+        Thresholds,
+        dict(yaml.safe_load(t.replace("=", ": ", 1)).popitem() for t in thresholds or []),
+    )
+    settings = _judge(sets, plugins)
+    with _opened(where) as (_, snapshot), Cache(cache) as kept:
+        backend = backend_of(judge, at_once=at_once, per_second=per_second)
+        report, spent = measured(
+            snapshot, settings, backend, kept, least, budget=_budget(tokens), retest=retest, own=own or (),
+            gold=read_gold_questions(gold) if gold else None,
+        )  # fmt: skip
+    _show(report)
+    if spent.failed:
+        print(
+            f"{len(spent.failed)} requests were not answered; run the same command again to ask them"
+        )
+    if out:
+        write_text(out, report.model_dump_json(indent=2))
+
+
+def _show(report: CheckReport) -> None:
+    from rich.table import Table
+
+    console = table_console()
+    stand_in = "stand-in:" in report.judge
+    console.print(
+        f"Judge {report.judge} on {report.snapshot}{' (a stand-in, no judge)' if stand_in else ''}"
+    )
+    lost = sum(report.missing.values())
+    console.print(f"Missing verdicts: {lost}. Rule: {report.rule}.")
+    table = Table("part", "accuracy", "κ", "missing", "may label")
+    for part in report.parts:
+        table.add_row(part.within, str(part.accuracy), str(part.kappa), str(part.missing),
+                      "yes" if part.passes else f"no: {part.why}")  # fmt: skip
+    console.print(table)
+    for name, metric in (
+        ("accuracy in one order", report.one_order), ("both orders say the same", report.consistency),
+        ("drawn to the first place", report.place), ("drawn to the longer answer", report.length),
+        ("drawn to its own answers", report.own), ("says the same asked again", report.retest),
+        ("calibration error", report.calibration),
+    ):  # fmt: skip
+        console.print(f"{name}: {metric}")
+    for step in report.diagram:
+        console.print(
+            f"  confidence {step.low:.2f}-{step.high:.2f}: said {step.predicted:.2f}, right {step.observed}"
+        )
+    console.print(report.alone)

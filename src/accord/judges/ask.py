@@ -1,0 +1,238 @@
+"""A judge: a model, a template, and how it is asked. Items in, verdicts out, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from accord.core.config import Strict
+from accord.core.errors import ConfigError
+from accord.core.hashing import content_hash
+from accord.core.types import Message, Prompt, Rater
+from accord.judges.backends import Backend, Job
+from accord.judges.cache import Cache, Reply
+from accord.judges.templates import (
+    Ask,
+    Example,
+    Item,
+    ask_of,
+    check_template,
+    options_of,
+    versioned,
+)
+from accord.judges.verdict import Verdict, combined
+from accord.lm.sampler import Sampling
+
+__all__ = ["Budget", "Judge", "Spent", "judge_items"]
+
+Progress = Callable[[int, int], None]
+Least = Annotated[int, Field(ge=1)]
+NO_MONEY = "the budget is spent"
+THEN = "Now reply with the verdict alone: {said}."
+
+
+class Judge(Strict):
+    """How a judge is asked."""
+
+    template: str = "pairwise"
+    """One of the registered templates."""
+    read: Literal["logprobs", "text"] = "logprobs"
+    """By log-probs of the options (by the text where a server tells none), or by the text."""
+    orders: Literal["both", "one"] = "both"
+    """Both orders (of K answers: K rotations), averaged; or the one that was shown."""
+    samples: Least = 1
+    """Replies to each question, where verdicts are read from texts."""
+    rationale: bool = False
+    """First a reason is sampled, then the verdict is asked behind it."""
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    max_new_tokens: Least = 256
+    least: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
+    """A judge that gives the options less probability than this together says something else: no verdict."""
+    seed: int = 17
+
+    def check(self, where: str = "judge") -> None:
+        """ConfigError for a template that is not there, or keys that don't go together."""
+        check_template(self.template)
+        if self.samples > 1 and self.read == "logprobs":
+            raise ConfigError(
+                "a log-prob is no sample", where=f"{where}.samples", mend="with read: text"
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise ConfigError(
+                "all samples would be the same", where=f"{where}.temperature", allowed="above 0"
+            )
+
+    def rater(self, model: str) -> Rater:
+        """This judge as stores know it: another template, version or setting is another rater."""
+        facts = {**self.model_dump(), "template": versioned(self.template), "model": model}
+        if model.startswith("stand-in:"):
+            facts["stand_in"] = True
+        tail = content_hash(facts)[:6]
+        return Rater(name=f"{model} {versioned(self.template)} {tail}", kind="model", facts=facts)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Where to stop: tokens, or cost by the prices of a million tokens read and written."""
+
+    tokens: int | None = None
+    cost: float | None = None
+    prices: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if self.cost is not None and not any(self.prices):
+            raise ConfigError(
+                "a cost needs prices", where="budget", mend="say what a million tokens cost"
+            )
+
+    def spent(self, spent: Spent) -> bool:
+        """Whether nothing may be asked any more."""
+        tokens = self.tokens is not None and spent.read + spent.written >= self.tokens
+        return tokens or (self.cost is not None and spent.cost(self.prices) >= self.cost)
+
+
+@dataclass
+class Spent:
+    """What this run asked (`asked`), found in the cache, could not get (by reason), and its tokens."""
+
+    asked: int = 0
+    cached: int = 0
+    read: int = 0
+    written: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def cost(self, prices: tuple[float, float]) -> float:
+        """In the prices' currency."""
+        return (self.read * prices[0] + self.written * prices[1]) / 1e6
+
+
+def judge_items(
+    judge: Judge,
+    backend: Backend,
+    items: Sequence[Item],
+    cache: Cache,
+    *,
+    budget: Budget | None = None,
+    examples: Sequence[Example] = (),
+    on_progress: Progress | None = None,
+) -> tuple[list[Verdict], Spent]:
+    """A verdict of every item, in order. One whose requests failed, or that the budget did not reach, is
+    missing and says so; asked again, it alone is asked."""
+    judge.check()
+    asking = _Asking(judge, backend, cache, budget or Budget(), on_progress)
+    orders = [_orders(judge, item) for item in items]
+    by_text = judge.read == "text"
+    asks = [
+        [
+            ask_of(judge.template, item, order, examples, marked=by_text or judge.rationale)
+            for order in some
+        ]
+        for item, some in zip(items, orders, strict=True)
+    ]
+    flat = [ask for some in asks for ask in some]
+    reasons: list[Reply | str] = [Reply()] * len(flat)
+    if judge.rationale and not by_text:
+        reasons = asking([Job(a.prompt, _sampling(judge, 1)) for a in flat])
+    behind = zip(flat, reasons, strict=True)
+    told = iter(asking([_verdict_job(judge, a, r) for a, r in behind if isinstance(r, Reply)]))
+    both = iter([(r if isinstance(r, str) else next(told), r) for r in reasons])
+    verdicts = []
+    for item, some in zip(items, orders, strict=True):
+        mine = [next(both) for _ in some]
+        options = options_of(judge.template, item)
+        verdicts.append(
+            combined([reply for reply, _ in mine], some, options, _said(mine), judge.least)
+        )
+    return verdicts, asking.spent
+
+
+def _orders(judge: Judge, item: Item) -> list[tuple[int, ...]]:
+    n = len(item.responses)
+    turns = n if judge.orders == "both" else 1
+    return [tuple((k + turn) % n for k in range(n)) for turn in range(turns)]
+
+
+def _sampling(judge: Judge, n: int) -> Sampling:
+    return Sampling(
+        n=n, temperature=judge.temperature, max_new_tokens=judge.max_new_tokens, seed=judge.seed
+    )
+
+
+def _verdict_job(judge: Judge, ask: Ask, reason: Reply) -> Job:
+    """The verdict: as a text, as log-probs, or as log-probs behind the reason that was given."""
+    if judge.read == "text":
+        return Job(ask.prompt, _sampling(judge, judge.samples))
+    talk = ask.prompt.messages
+    if judge.rationale:
+        then = THEN.format(said=", ".join(ask.options))
+        said = reason.texts[0]
+        talk = (*talk, Message(role="assistant", content=said), Message(role="user", content=then))
+    return Job(Prompt(messages=talk), _sampling(judge, 1), ask.options)
+
+
+def _said(both: Iterable[tuple[Reply | str, Reply | str]]) -> str:
+    """The first reason given, as the judgment's rationale."""
+    for reply, reason in both:
+        for told in (reason, reply):
+            if isinstance(told, Reply) and told.texts and len(told.texts[0].split()) > 2:
+                return told.texts[0]
+    return ""
+
+
+@dataclass
+class _Asking:
+    """Jobs through the cache; what has come is kept before the next is asked."""
+
+    judge: Judge
+    backend: Backend
+    cache: Cache
+    budget: Budget
+    on_progress: Progress | None
+    spent: Spent = field(default_factory=Spent)
+
+    def __call__(self, jobs: Sequence[Job]) -> list[Reply | str]:
+        keys = [self._key(job) for job in jobs]
+        once = dict(zip(keys, jobs, strict=True))
+        found: dict[str, Reply | str] = dict(self.cache.found(once))
+        self.spent.cached += len(found)
+        left = [key for key in once if key not in found]
+        for at in range(0, len(left), self.backend.chunk):
+            some = left[at : at + self.backend.chunk]
+            if self.budget.spent(self.spent):
+                found |= dict.fromkeys(left[at:], NO_MONEY)
+                self.spent.failed |= dict.fromkeys(left[at:], NO_MONEY)
+                break
+            found |= self._chunk(some, once)
+            if self.on_progress:
+                self.on_progress(len(found), len(once))
+        return [found[key] for key in keys]
+
+    def _chunk(self, keys: Sequence[str], jobs: Mapping[str, Job]) -> dict[str, Reply | str]:
+        came: dict[str, Reply | str] = {}
+        fresh: dict[str, Reply] = {}
+        try:
+            for at, reply in self.backend([jobs[key] for key in keys]):
+                came[keys[at]] = reply
+                if isinstance(reply, str):
+                    self.spent.failed[keys[at]] = reply
+                    continue
+                fresh[keys[at]] = reply
+                self.spent.asked += 1
+                self.spent.read, self.spent.written = (
+                    self.spent.read + reply.read,
+                    self.spent.written + reply.written,
+                )
+        finally:
+            self.cache.keep(fresh)  # also where the rest was interrupted
+        return came
+
+    def _key(self, job: Job) -> str:
+        body: dict[str, Any] = {
+            "model": self.backend.name, "template": versioned(self.judge.template), "options": job.options,
+            "messages": [m.model_dump(mode="json") for m in job.prompt.messages],
+            "sampling": job.sampling.model_dump(),
+        }  # fmt: skip
+        return content_hash(body)

@@ -1,0 +1,280 @@
+"""The gate: a judge is measured against people and gold questions before its labels count.
+
+People's word on a pair is the majority of their votes (ties and even splits are left out); where a gold
+question says what is right, that is. A judge's word is the side its verdict gives more than half; a verdict
+of exactly one half is wrong (it chose nothing), a missing one counts nowhere and is counted beside.
+
+    accuracy    share of pairs on which the judge says what people say; in one order: the mean over orders
+    consistency share of pairs on which both orders say the same
+    place       mean P(first shown wins) over both orders, less 1/2
+    length, own `stats.judged.lean` to the longer answer, to the judge's own
+    retest      share of pairs on which it says the same asked again with another seed
+    calibration mean gap between its confidence and how often it is right (ECE)
+
+A part (a category, a difficulty) passes where the lower ends of accuracy and κ reach the thresholds on enough
+pairs. Easy pairs are those on which people were of one mind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from accord.core.config import Strict
+from accord.core.errors import DataError
+from accord.core.types import Frozen, Metric, Question
+from accord.feedback.trust.gold_questions import GoldAnswer
+from accord.judges.templates import Item
+from accord.judges.verdict import RULE, Verdict
+from accord.stats.agreement import cohen_kappa
+from accord.stats.calibration import Bin, calibration_error, reliability
+from accord.stats.intervals import cluster_mean
+from accord.stats.judged import Alone, decides_alone, lean
+from accord.store import Snapshot
+from accord.store.snapshot.pairs import by_pair, votes
+
+__all__ = ["CheckReport", "Part", "Thresholds", "Tried", "check_judge", "tried", "truths"]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+ALL = "all"
+
+
+class Thresholds(Strict):
+    """What a judge must reach in a part before it may label there."""
+
+    accuracy: Share = 0.6
+    """The lower end of its accuracy's interval."""
+    kappa: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.2
+    """The lower end of κ's."""
+    pairs: Annotated[int, Field(ge=1)] = 30
+    """Judged by both."""
+    risk: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """The error rate that it may have where it decides alone."""
+
+
+class Part(Frozen):
+    """A part of what was judged, and whether the judge may label it."""
+
+    within: str
+    accuracy: Metric
+    kappa: Metric
+    missing: int
+    passes: bool
+    why: str
+
+
+class CheckReport(Frozen):
+    """What is known of a judge. `confidence`: from which it may decide alone with an error rate of at most
+    `thresholds.risk`; None where no confidence could be shown to be enough."""
+
+    judge: str
+    snapshot: str
+    sha256: str
+    rule: str = RULE
+    thresholds: dict[str, float]
+    missing: dict[str, int]
+    parts: tuple[Part, ...]
+    one_order: Metric
+    consistency: Metric
+    place: Metric
+    length: Metric
+    own: Metric
+    retest: Metric
+    calibration: Metric
+    diagram: tuple[Bin, ...]
+    confidence: float | None
+    alone: str
+
+    def may_label(self, within: Collection[str]) -> bool:
+        """Whether every part a question is in passes; a part that was never measured does not."""
+        passed = {p.within for p in self.parts if p.passes}
+        return {ALL, *within} <= passed
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A pair that judge and people judged. `first` whether people say the first is better; `longer`, `own` 1
+    where the first is the longer, the judge's own, -1 where the second is, else 0; `within` its parts."""
+
+    prompt: str
+    first: bool
+    verdict: Verdict
+    longer: int = 0
+    own: int = 0
+    within: tuple[str, ...] = ()
+    again: Verdict | None = None
+
+    @property
+    def right(self) -> bool:
+        """Whether the judge says what people say."""
+        return _says(self.verdict.probs) == self.first
+
+
+def _says(probs: Sequence[float] | None) -> bool | None:
+    return None if not probs or probs[0] == 0.5 else probs[0] > 0.5
+
+
+def truths(
+    snapshot: Snapshot, gold: Mapping[str, GoldAnswer] | None = None
+) -> dict[frozenset[str], tuple[str, bool]]:
+    """Of each pair that people (or a gold question) decide: the better response, and whether all were of one
+    mind. Model raters are no people."""
+    models = {i for i, r in snapshot.tables.raters.items() if r.kind == "model"}
+    cast = votes([j for j in snapshot.judgments if j.rater not in models], snapshot.tables)[0]
+    found: dict[frozenset[str], tuple[str, bool]] = {}
+    for pairs in by_pair(cast).values():
+        for (a, b), some in pairs.items():
+            share = sum(v.value for v in some) / len(some)
+            if share != 0.5:
+                found[frozenset((a, b))] = (a if share > 0.5 else b, share in (0.0, 1.0))
+    for q in snapshot.tables.questions.values() if gold else ():
+        known = gold and (gold.get(q.id) or gold.get(q.prompt))
+        if known and known.better in q.responses and len(q.responses) == 2:
+            found[frozenset(q.responses)] = (str(known.better), True)
+    return found
+
+
+def tried(
+    items: Mapping[Question, Item],
+    verdicts: Sequence[Verdict],
+    known: Mapping[frozenset[str], tuple[str, bool]],
+    *,
+    again: Sequence[Verdict] | None = None,
+    own: Collection[str] = (),
+) -> list[Tried]:
+    """The pairs on which the truth is known, with what the judge said. `own`: sources that are the judge."""
+    found = []
+    for at, ((q, item), verdict) in enumerate(zip(items.items(), verdicts, strict=True)):
+        truth = known.get(frozenset(q.responses))
+        if truth is None or len(q.responses) != 2:
+            continue
+        one, two = item.responses
+        a, b = len(one.shown.split()), len(two.shown.split())
+        mine = [r.source in own for r in item.responses]
+        found.append(
+            Tried(q.prompt, q.responses[0] == truth[0], verdict, (a > b) - (a < b), mine[0] - mine[1],
+                  parts_of(item, easy=truth[1]), again[at] if again and at < len(again) else None)
+        )  # fmt: skip
+    return found
+
+
+def parts_of(item: Item, easy: bool | None = None) -> tuple[str, ...]:
+    """The parts a pair is in: its prompt's tags, and how hard it was for people, where that is known."""
+    tags = tuple(f"{key}={value}" for key, value in sorted(item.prompt.tags.items()))
+    return tags if easy is None else (*tags, f"difficulty={'easy' if easy else 'hard'}")
+
+
+def check_judge(
+    judge: str,
+    rows: Sequence[Tried],
+    thresholds: Thresholds,
+    *,
+    snapshot: str = "",
+    sha256: str = "",
+) -> CheckReport:
+    """Every figure of a judge; DataError where people and judge have no pair in common."""
+    if not rows:
+        raise DataError(
+            "no pair is judged by people or gold", where=snapshot, mend="collect some first"
+        )
+    read = [t for t in rows if t.verdict.probs]
+    by_part: dict[str, list[Tried]] = defaultdict(list)
+    for t in rows:
+        for name in (ALL, *t.within):
+            by_part[name].append(t)
+    names = [ALL, *sorted(by_part.keys() - {ALL})]
+    orders = [(t, o) for t in read for o in t.verdict.by_order if len(t.verdict.by_order) == 2]
+    two = [t for t in read if len(t.verdict.by_order) == 2]
+    sure = [max(t.verdict.probs or ()) for t in read]
+    right = [t.right for t in read]
+    alone = decides_alone(*_one_a_prompt(read), risk=thresholds.risk)
+    return CheckReport(
+        judge=judge, snapshot=snapshot, sha256=sha256, thresholds=thresholds.model_dump(),
+        missing=dict(Counter(t.verdict.missing for t in rows if not t.verdict.probs)),
+        parts=tuple(_part(name, by_part[name], thresholds) for name in names),
+        one_order=_share([float(_says(o) == t.first) for t, o in orders], [t for t, _ in orders]),
+        consistency=_share([float(len(set(map(_says, t.verdict.by_order))) == 1) for t in two], two),
+        place=_place(two),
+        length=_lean(read, [t.longer for t in read]),
+        own=_lean(read, [t.own for t in read]),
+        retest=_retest(read),
+        calibration=calibration_error(sure, right, [t.prompt for t in read]),
+        diagram=tuple(reliability(sure, right)) if read else (),
+        confidence=alone.confidence,
+        alone=_alone(alone),
+    )  # fmt: skip
+
+
+def _alone(found: Alone) -> str:
+    """In words."""
+    if found.confidence is None:
+        return f"no confidence is shown to keep its errors to {found.risk:.0%}: it decides nothing alone"
+    return (
+        f"from confidence {found.confidence:.3f} on it may decide alone: {found.errors} errors of {found.n}, "
+        f"at most {found.risk:.0%} with probability {found.level:.0%}; {found.share:.0%} of pairs"
+    )
+
+
+def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> Part:
+    read = [t for t in rows if t.verdict.probs]
+    accuracy = _share([float(t.right) for t in read], read)
+    kappa = cohen_kappa(
+        [(t.first, _says(t.verdict.probs)) for t in read if _says(t.verdict.probs) is not None]
+    )
+    faults = [
+        f"{name} {metric} is not shown to be {bound:g} or more"
+        for name, metric, bound in (
+            ("accuracy", accuracy, least.accuracy),
+            ("κ", kappa, least.kappa),
+        )
+        if metric.low is None or metric.low < bound
+    ]
+    if len(read) < least.pairs:
+        faults = [f"{len(read)} pairs, {least.pairs} are needed"]
+    return Part(within=within, accuracy=accuracy, kappa=kappa, missing=len(rows) - len(read),
+                passes=not faults, why="; ".join(faults))  # fmt: skip
+
+
+def _share(values: Sequence[float], rows: Sequence[Tried]) -> Metric:
+    return cluster_mean(values, [t.prompt for t in rows], share=True)
+
+
+def _place(rows: Sequence[Tried]) -> Metric:
+    """Mean P(the place shown first wins) - 1/2: what each response is worth cancels."""
+    values = []
+    for t in rows:
+        ab, ba = t.verdict.by_order
+        if ab and ba:
+            values.append((ab[0] + 1 - ba[0]) / 2 - 0.5)
+    return cluster_mean(values, [t.prompt for t in rows], share=False)
+
+
+def _lean(rows: Sequence[Tried], signs: Sequence[int]) -> Metric:
+    kept = [(t, s) for t, s in zip(rows, signs, strict=True) if s]
+    if not kept:
+        return Metric(value=None, n=0, note="no pair differs in it")
+    drawn = [
+        (t.verdict.probs or (0.5,))[0] if s > 0 else 1 - (t.verdict.probs or (0.5,))[0]
+        for t, s in kept
+    ]
+    return lean(drawn, [t.first == (s > 0) for t, s in kept], [t.prompt for t, _ in kept])
+
+
+def _retest(rows: Sequence[Tried]) -> Metric:
+    kept = [t for t in rows if t.again and t.again.probs]
+    if not kept:
+        return Metric(value=None, n=0, note="not asked again")
+    same = [float(_says(t.verdict.probs) == _says(t.again.probs)) for t in kept if t.again]
+    return _share(same, kept)
+
+
+def _one_a_prompt(rows: Sequence[Tried]) -> tuple[list[float], list[bool]]:
+    """The first pair of each prompt: what a guarantee is calibrated on must be independent."""
+    once: dict[str, Any] = {}
+    for t in rows:
+        once.setdefault(t.prompt, t)
+    return [max(t.verdict.probs) for t in once.values()], [t.right for t in once.values()]

@@ -1,0 +1,78 @@
+"""A judge measured on a snapshot, and the gate that its report is for its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from accord.core.errors import ConfigError
+from accord.core.types import Question
+from accord.feedback.trust.gold_questions import GoldAnswer
+from accord.judges.ask import Budget, Judge, Spent, judge_items
+from accord.judges.backends import Backend
+from accord.judges.cache import Cache
+from accord.judges.check import CheckReport, Thresholds, check_judge, parts_of, tried, truths
+from accord.judges.run import Allowed, items_of
+from accord.judges.templates import Item, check_template
+from accord.judges.verdict import Verdict
+from accord.store import Snapshot
+
+__all__ = ["gate_of", "measured"]
+
+
+def measured(
+    snapshot: Snapshot,
+    judge: Judge,
+    backend: Backend,
+    cache: Cache,
+    thresholds: Thresholds,
+    *,
+    gold: Mapping[str, GoldAnswer] | None = None,
+    own: Collection[str] = (),
+    retest: int = 0,
+    budget: Budget | None = None,
+) -> tuple[CheckReport, Spent]:
+    """Ask a judge every pair that people or gold decide, and measure it. Nothing is written to the store."""
+    if check_template(judge.template).facts["kind"] != "compare":
+        raise ConfigError(
+            "is measured on comparisons", where="template", allowed="a template of pairs"
+        )
+    known = truths(snapshot, gold)
+    items = {
+        q: i
+        for q, i in items_of(snapshot, judge.template).items()
+        if frozenset(q.responses) in known
+    }
+    verdicts, spent = judge_items(judge, backend, list(items.values()), cache, budget=budget)
+    again = None
+    if retest:
+        other = judge.model_copy(update={"seed": judge.seed + 1})
+        again, _ = judge_items(other, backend, list(items.values())[:retest], cache, budget=budget)
+    rows = tried(items, verdicts, known, again=again, own=own)
+    name = judge.rater(backend.name).name
+    report = check_judge(name, rows, thresholds, snapshot=snapshot.name, sha256=snapshot.sha256)
+    return report, spent
+
+
+def gate_of(path: Path, judge: str, snapshot: Snapshot) -> Allowed:
+    """Whether a verdict may become a label, by what `judge check` wrote of this very judge: every part of its
+    question passes, and the judge is sure enough to decide alone. How hard a new pair is for people is not
+    known, so it is not asked."""
+    try:
+        report = CheckReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ConfigError(
+            "is no report of judge check", where=str(path), mend="write one: --out"
+        ) from None
+    if report.judge != judge:
+        raise ConfigError(
+            f"is of another judge, {report.judge}", where=str(path), mend=f"check {judge} first"
+        )
+    prompts = snapshot.tables.prompts
+
+    def allowed(question: Question, verdict: Verdict) -> bool:
+        within = parts_of(Item(prompts[question.prompt], ()))
+        sure = verdict.probs is not None and max(verdict.probs) >= (report.confidence or 2)
+        return sure and report.may_label(within)
+
+    return allowed

@@ -1,0 +1,157 @@
+"""A judge on a snapshot: its judgments land in the store beside people's, as a rater of kind model.
+
+Every comparison, rating and ranking of the snapshot that the template can answer is judged once; what is
+judged already by this judge (same model, template, version, settings) is not judged again. A missing verdict
+leaves no judgment. With a gate, only what the judge may label is labelled; the rest waits for people.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from accord.core.errors import ConfigError, DataError
+from accord.core.types import Answer, Judgment, Preference, Question, Ranking, Rating
+from accord.judges.ask import Budget, Judge, Spent, judge_items
+from accord.judges.backends import Backend
+from accord.judges.cache import Cache
+from accord.judges.templates import Example, Item, check_template, options_of, versioned
+from accord.judges.verdict import Verdict
+from accord.store import Snapshot, Store
+
+__all__ = ["Judged", "answer_of", "items_of", "run_judge"]
+
+Allowed = Callable[[Question, Verdict], bool]
+
+
+@dataclass
+class Judged:
+    """Judgments written, verdicts by question, missing ones by reason, questions left to people, what was
+    asked."""
+
+    rater: str
+    written: int
+    verdicts: dict[str, Verdict]
+    missing: dict[str, int]
+    to_people: list[str]
+    already: int
+    spent: Spent = field(default_factory=Spent)
+
+    def __str__(self) -> str:
+        lost = sum(self.missing.values())
+        return (
+            f"{self.written} judgments by {self.rater}; {lost} missing, {len(self.to_people)} for people, "
+            f"{self.already} judged before; {self.spent.asked} asked, {self.spent.cached} from the cache, "
+            f"{self.spent.read} tokens read, {self.spent.written} written"
+        )
+
+
+def items_of(
+    snapshot: Snapshot,
+    template: str,
+    axes: Sequence[str] = (),
+    references: Mapping[str, str] | None = None,
+) -> dict[Question, Item]:
+    """What a template asks of a snapshot: its questions of that kind, each set of responses once; of a rating
+    one question an axis, each response once. `references` by prompt id."""
+    kind = check_template(template).facts["kind"]
+    tables, known = snapshot.tables, references or {}
+    found: dict[Any, tuple[Question, Item]] = {}
+    for j in snapshot.judgments:
+        asked = tables.questions[j.question]
+        prompt = tables.prompts[asked.prompt]
+        reference = known.get(asked.prompt, "")
+        if kind == "rate":
+            for shown in asked.responses:
+                for axis in axes or ("overall",):
+                    q = _question(prompt.id, (shown,), "rate", template, axis)
+                    found.setdefault(
+                        (shown, axis),
+                        (q, Item(prompt, (tables.responses[shown],), axis, reference)),
+                    )
+        elif asked.kind == kind:
+            q = _question(prompt.id, asked.responses, kind, template, "")
+            responses = tuple(tables.responses[i] for i in asked.responses)
+            found.setdefault(
+                (prompt.id, frozenset(asked.responses)), (q, Item(prompt, responses, "", reference))
+            )
+    return dict(found.values())
+
+
+def _question(prompt: str, shown: tuple[str, ...], kind: Any, template: str, axis: str) -> Question:
+    guideline = versioned(template) + (f" {axis}" if axis else "")
+    return Question(prompt=prompt, responses=shown, kind=kind, guideline=guideline)
+
+
+def answer_of(template: str, item: Item, verdict: Verdict) -> Answer:
+    """A verdict as an answer: a preference with its p, ranks by P(best), the mean of a scale."""
+    probs = verdict.probs
+    if probs is None:
+        raise DataError(f"a missing verdict is no answer ({verdict.missing})")
+    kind = check_template(template).facts["kind"]
+    if kind == "compare":
+        p = min(1.0, max(0.0, probs[0]))
+        return Preference(better=None if p == 0.5 else 0 if p > 0.5 else 1, p=p)
+    if kind == "rank":
+        return Ranking(ranks=tuple(1 + sum(other > p for other in probs) for p in probs))
+    options = options_of(template, item)
+    steps = [float(o) if o.isdigit() else float(k) for k, o in enumerate(options)]
+    mean = sum(p * s for p, s in zip(probs, steps, strict=True))
+    mean = min(max(mean, steps[0]), steps[-1])
+    return Rating(scores={item.axis or "overall": mean}, lowest=steps[0], highest=steps[-1])
+
+
+def run_judge(
+    store: Store,
+    snapshot: Snapshot,
+    judge: Judge,
+    backend: Backend,
+    cache: Cache,
+    *,
+    axes: Sequence[str] = (),
+    references: Mapping[str, str] | None = None,
+    budget: Budget | None = None,
+    examples: Sequence[Example] = (),
+    allowed: Allowed | None = None,
+    now: Callable[[], str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Judged:
+    """Judge a snapshot's questions and write the judgments to its store."""
+    rater = judge.rater(backend.name)
+    items = items_of(snapshot, judge.template, axes, references)
+    if not items:
+        raise ConfigError(f"{snapshot.name} has no question for template {judge.template}", where="judge",
+                          mend="choose another template or snapshot")  # fmt: skip
+    done = {j.question for j in store.judgments_on([q.id for q in items]) if j.rater == rater.id}
+    left = {q: item for q, item in items.items() if q.id not in done}
+    verdicts, spent = judge_items(
+        judge,
+        backend,
+        list(left.values()),
+        cache,
+        budget=budget,
+        examples=examples,
+        on_progress=on_progress,
+    )
+    told = dict(zip(left, verdicts, strict=True))
+    kept = {
+        q: v for q, v in told.items() if v.probs is not None and (allowed is None or allowed(q, v))
+    }
+    clock = now or (lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    judgments = [
+        Judgment(question=q.id, rater=rater.id, at=clock(), rationale=v.rationale or None,
+                 answer=answer_of(judge.template, left[q], v))
+        for q, v in kept.items()
+    ]  # fmt: skip
+    with store.transaction():
+        store.add_raters([rater])
+        store.add_questions(kept)
+        store.add_judgments(judgments)
+    return Judged(
+        rater.name, len(judgments), {q.id: v for q, v in told.items()},
+        dict(Counter(v.missing for v in told.values() if v.probs is None)),
+        [q.id for q, v in told.items() if q not in kept], len(done), spent,
+    )  # fmt: skip

@@ -1,0 +1,100 @@
+"""From replies to a verdict: probabilities over responses (or the steps of a scale), or why there is none.
+
+    one order    p(option) = softmax of the options' log-probs, or its share among the k replies that parse
+    all orders   the mean over orders, each turned back: what favours a place cancels
+    missing      a reply without exactly one marked verdict; an order of which nothing parses; options that
+                 together have less than `least` of the probability (the judge says something else)
+
+A missing verdict is counted and never replaced by a default.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from accord.judges.cache import Reply
+
+__all__ = ["RULE", "Verdict", "combined", "marked", "shares"]
+
+VERDICT = re.compile(
+    r"^[\s*_#>-]*(?:final\s+)?verdict[*_]*\s*[:=]\s*[*_`\"'(\[]*([A-Za-z]+|\d+)[*_`\"')\].]*\s*$",
+    re.IGNORECASE,
+)  # the option alone: "A or B" is none
+RULE = (
+    "a reply without one verdict is a missing judgment: it counts in no accuracy, and how many there are "
+    "stands beside it"
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`probs` over responses (compare, rank) or over the scale's steps (rate), None where `missing` says why;
+    `by_order` the same of each order; `unread` replies that did not parse, of `replies`."""
+
+    probs: tuple[float, ...] | None
+    by_order: tuple[tuple[float, ...] | None, ...] = ()
+    missing: str = ""
+    rationale: str = ""
+    unread: int = 0
+    replies: int = 0
+
+
+def marked(text: str, options: Sequence[str]) -> str | None:
+    """The verdict of a reply: the whole of it, or what its last line marks. None where there is none, or
+    where it is no option: an option that is named on the way to it is not the verdict."""
+    said = text.strip().strip("*_`\"'().[] ")
+    whole = [o for o in options if o.lower() == said.lower()]
+    if whole:
+        return whole[0]
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = VERDICT.match(lines[-1]) if lines else None
+    told = [o for o in options if found and o.lower() == found[1].lower()]
+    return told[0] if told else None
+
+
+def shares(
+    reply: Reply, options: Sequence[str], least: float = 0.01
+) -> tuple[tuple[float, ...] | None, str, int, int]:
+    """Probabilities over the options, why there are none, replies that did not parse, replies."""
+    if reply.logps is not None:
+        most = max(reply.logps)
+        weights = [math.exp(x - most) for x in reply.logps] if most > -math.inf else []
+        if not weights or math.exp(most) * sum(weights) < least:
+            return None, "says none of the options", 1, 1
+        return tuple(w / sum(weights) for w in weights), "", 0, 1
+    said = [marked(text, options) for text in reply.texts]
+    read = [s for s in said if s is not None]
+    unread = len(said) - len(read)
+    if not read:
+        return None, "no verdict in the reply", unread, len(said)
+    return tuple(read.count(o) / len(read) for o in options), "", unread, len(said)
+
+
+def combined(
+    replies: Sequence[Reply | str],
+    orders: Sequence[Sequence[int]],
+    options: Sequence[str],
+    rationale: str = "",
+    least: float = 0.01,
+) -> Verdict:
+    """The verdict of an item asked in these orders; a reply that never came is its reason. A scale has one
+    order and no places to turn back."""
+    found: list[tuple[float, ...] | None] = []
+    missing, unread, told = "", 0, 0
+    for reply, order in zip(replies, orders, strict=True):
+        if isinstance(reply, str):
+            probs, why, bad, n = None, reply, 0, 0
+        else:
+            probs, why, bad, n = shares(reply, options, least)
+        unread, told, missing = unread + bad, told + n, missing or why
+        if probs is not None and len(order) == len(options):
+            probs = tuple(probs[list(order).index(k)] for k in range(len(order)))
+        found.append(probs)
+    kept = [p for p in found if p is not None]
+    if len(kept) < len(found):
+        return Verdict(None, tuple(found), missing, rationale, unread, told)
+    mean = tuple(sum(column) / len(kept) for column in zip(*kept, strict=True))
+    return Verdict(mean, tuple(found), "", rationale, unread, told)

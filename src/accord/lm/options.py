@@ -1,0 +1,136 @@
+"""How likely each of some options is as the beginning of a model's answer, over token trees.
+
+Prompts that stand next to each other and begin alike (the two orders of a pair, the same instruction) are one
+tree: what they share is read once. Where every option is one token, a prompt is read once for all of them.
+
+Legend: S (and T) scored positions, H hidden size, O options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from torch import Tensor
+
+from accord.core.errors import DataError
+from accord.core.types import Prompt
+from accord.lm.chat import render_prompt
+from accord.lm.model.load import LanguageModel
+from accord.lm.trees.engine import Engine
+from accord.lm.trees.score import by_tree, each_tree
+from accord.lm.trees.tree import Tree
+
+__all__ = ["option_logps"]
+
+Ids = tuple[int, ...]
+TOKENS = 4096  # of a packed row
+SOME = 64  # positions whose logits exist together
+WORTH = 16  # tokens shared, from which two prompts are one tree
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A prompt as tokens, its options as tokens, its number in the call."""
+
+    at: int
+    prompt: Ids
+    options: tuple[Ids, ...]
+
+
+def option_logps(
+    lm: LanguageModel,
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    options: Sequence[Sequence[str]],
+    tokens: int = TOKENS,
+) -> list[tuple[tuple[float, ...], int]]:
+    """For each prompt the log-probs (nats) of its options, and how many tokens it and they have."""
+    reads = [
+        _Read(at, render_prompt(lm.tokenizer, prompt), tuple(_ids(lm, o) for o in some))
+        for at, (prompt, some) in enumerate(zip(prompts, options, strict=True))
+    ]
+    found: dict[int, tuple[float, ...]] = {}
+    for asked in dict.fromkeys(r.options for r in reads):
+        groups = list(_together([r for r in reads if r.options == asked]))
+        single = all(len(o) == 1 for o in asked)
+        trees = [_tree(group, shared, single) for group, shared in groups]
+        values = _at_once(engine, asked) if single else _summed(engine)
+        scored = each_tree(engine.model, values, trees, tokens)
+        for (group, _), told in zip(groups, scored, strict=True):
+            for read, logps_O in zip(
+                group, told.view(len(group), len(asked)).tolist(), strict=True
+            ):
+                found[read.at] = tuple(logps_O)
+    return [(found[r.at], len(r.prompt) + sum(map(len, r.options))) for r in reads]
+
+
+def _ids(lm: LanguageModel, option: str) -> Ids:
+    ids = tuple(lm.tokenizer.encode(option, add_special_tokens=False))
+    if not ids:
+        raise DataError("has no token", where=f"option {option!r}", mend="name another")
+    return ids
+
+
+def _together(reads: Sequence[_Read]) -> Iterator[tuple[list[_Read], int]]:
+    """Neighbours whose prompts share more than they differ by, and how many tokens they share."""
+    at = 0
+    while at < len(reads):
+        group, shared = [reads[at]], len(reads[at].prompt) - 1
+        for other in reads[at + 1 :]:
+            same = min(shared, _same(group[0].prompt, other.prompt), len(other.prompt) - 1)
+            if same < WORTH or same * (len(group) + 1) < shared * len(group):
+                break
+            group.append(other)
+            shared = same
+        yield group, shared
+        at += len(group)
+
+
+def _same(a: Ids, b: Ids) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def _tree(group: Sequence[_Read], shared: int, single: bool) -> Tree:
+    """What the prompts share, then the rest of each with its options behind it; only options are scored."""
+    rests = [
+        (r.prompt[shared:], option)
+        for r in group
+        for option in (r.options[:1] if single else r.options)
+    ]
+    return Tree(
+        prompt=group[0].prompt[:shared],
+        completions=tuple(rest + option for rest, option in rests),
+        scored=tuple((False,) * len(rest) + (True,) * len(option) for rest, option in rests),
+    )
+
+
+Values = Callable[[Sequence[Tree]], Sequence[Tensor]]
+
+
+def _at_once(engine: Engine, options: tuple[Ids, ...]) -> Values:
+    """Options of one token each: one position a prompt, and the whole distribution there."""
+    first_O = torch.tensor([o[0] for o in options], device=engine.device)
+
+    def values(trees: Sequence[Tree]) -> Sequence[Tensor]:
+        hidden_SH = engine.states(trees)[0]
+        logps_SO = torch.cat(
+            [
+                engine.head.logits(part_TH).log_softmax(-1)[:, first_O]
+                for part_TH in hidden_SH.split(SOME)
+            ]
+        )
+        return by_tree(logps_SO, trees)
+
+    return values
+
+
+def _summed(engine: Engine) -> Values:
+    """Options of several tokens: the sum of each."""
+
+    def values(trees: Sequence[Tree]) -> Sequence[Tensor]:
+        return by_tree(engine.logps(trees).sums_C(), trees)
+
+    return values

@@ -1,0 +1,142 @@
+"""What a judge with measured errors is worth: its win rate corrected, and where it may decide alone.
+
+corrected   θ = (p + q0 - 1) / (q0 + q1 - 1)      (Rogan & Gladen 1978; Lee et al. 2025, arXiv 2511.21140)
+    p the share of wins the judge reports, q1 = P(it says win | people say win), q0 the same of losses.
+    Interval: delta method over all three, each share with z²/2 successes and z² trials added
+    (Agresti & Coull 1998), so that a share of 0 or 1 has an error too.
+alone       the lowest confidence from which the judge's error rate is at most `risk` with probability
+    `level`: thresholds are tested from the highest down and the first that fails ends it (fixed-sequence
+    testing, no correction needed), each by Clopper & Pearson's upper bound (1934).
+lean        P(judge is drawn to a feature | the answer without it is better)
+    - P(judge is drawn away from it | the answer with it is better):
+    0 for a judge whose errors don't depend on the feature, however many it makes and however often the
+    answers with the feature are the better ones. Interval by square-and-add (Newcombe 1998).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from accord.core.errors import DataError
+from accord.core.types import Metric
+from accord.stats.intervals import cluster_mean
+from accord.stats.resampling import quantile
+
+__all__ = ["Alone", "corrected_share", "decides_alone", "lean"]
+
+TELLS_NOTHING = "the judge tells nothing: it says win as often where people say loss"
+
+
+def corrected_share(
+    wins: int,
+    n: int,
+    right_wins: int,
+    n_wins: int,
+    right_losses: int,
+    n_losses: int,
+    *,
+    level: float = 0.95,
+) -> Metric:
+    """Share of wins, from what a judge says of n comparisons and how often it was right on `n_wins` that
+    people call wins and `n_losses` that they call losses. Undefined where q0 + q1 - 1 may be 0 or less."""
+    if not (0 <= wins <= n and 0 <= right_wins <= n_wins and 0 <= right_losses <= n_losses):
+        raise DataError("more successes than trials", where="corrected_share")
+    whole = n + n_wins + n_losses
+    if not min(n, n_wins, n_losses):
+        return Metric(
+            value=None, n=whole, level=level, note="needs wins and losses that people judged too"
+        )
+    q1, q0 = right_wins / n_wins, right_losses / n_losses
+    z = quantile(level)
+    p_, q1_, q0_ = (
+        (x + z * z / 2) / (m + z * z)
+        for x, m in ((wins, n), (right_wins, n_wins), (right_losses, n_losses))
+    )
+    tells = q0_ + q1_ - 1
+    var_p, var_1, var_0 = (
+        s * (1 - s) / (m + z * z) for s, m in ((p_, n), (q1_, n_wins), (q0_, n_losses))
+    )
+    if q0 + q1 - 1 <= z * math.sqrt(var_1 + var_0):
+        return Metric(value=None, n=whole, level=level, note=TELLS_NOTHING)
+    centre = (p_ + q0_ - 1) / tells
+    error = math.sqrt(var_p + (1 - centre) ** 2 * var_0 + centre**2 * var_1) / tells
+    value = min(1.0, max(0.0, (wins / n + q0 - 1) / (q0 + q1 - 1)))
+    low, high = max(0.0, centre - z * error), min(1.0, centre + z * error)
+    return Metric(
+        value=value, low=min(low, value), high=max(high, value), n=whole, level=level,
+        method=f"corrected for errors on {n_wins + n_losses} judged by both",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Alone:
+    """From which confidence on a judge decides alone: its error rate there is at most `risk`, with
+    probability `level` over calibration sets of this kind. None where no threshold could be shown to hold."""
+
+    confidence: float | None
+    risk: float
+    level: float
+    n: int
+    errors: int
+    share: float
+    """Of the calibration set, decided by the judge."""
+
+
+def decides_alone(
+    confidence: Sequence[float], right: Sequence[bool], *, risk: float = 0.1, level: float = 0.95
+) -> Alone:
+    """`Alone` by calibration questions that are independent of each other (one a prompt)."""
+    if not 0 < risk < 1 or not 0 < level < 1:
+        raise DataError("must lie between 0 and 1", where="risk, level")
+    c, ok = np.asarray(confidence, float), np.asarray(right, bool)
+    enough = math.ceil(
+        math.log(1 - level) / math.log(1 - risk)
+    )  # with fewer, no errors show nothing
+    found = Alone(None, risk, level, 0, 0, 0.0)
+    for threshold in sorted(set(np.round(c, 3).tolist()), reverse=True):
+        kept = c >= threshold - 5e-4
+        n, errors = int(kept.sum()), int((~ok[kept]).sum())
+        if n < enough:
+            continue
+        if stats.beta.ppf(level, errors + 1, n - errors) > risk:
+            break
+        found = Alone(float(threshold), risk, level, n, errors, n / len(c))
+    return found
+
+
+def lean(
+    drawn: Sequence[float],
+    deserved: Sequence[bool],
+    clusters: Sequence[Hashable],
+    *,
+    level: float = 0.95,
+) -> Metric:
+    """How far a judge is drawn to a feature: `drawn` its P(the answer with more of it), `deserved` whether
+    that answer is the better one."""
+    toward, true = np.asarray(drawn, float), np.asarray(deserved, bool)
+    own = np.asarray([str(c) for c in clusters])
+    n = len(toward)
+    if true.all() or not true.any():
+        return Metric(
+            value=None, n=n, level=level, note="the feature is always right or always wrong"
+        )
+    wrongly = cluster_mean(toward[~true], own[~true].tolist(), level=level, share=True)
+    missed = cluster_mean(1 - toward[true], own[true].tolist(), level=level, share=True)
+    assert wrongly.value is not None
+    assert missed.value is not None
+    value = wrongly.value - missed.value
+    if None in (wrongly.low, wrongly.high, missed.low, missed.high):
+        return Metric(value=value, n=n, level=level, note="one prompt on a side: no interval")
+    down = math.hypot(
+        wrongly.value - float(wrongly.low or 0), float(missed.high or 0) - missed.value
+    )
+    up = math.hypot(float(wrongly.high or 0) - wrongly.value, missed.value - float(missed.low or 0))
+    return Metric(
+        value=value, low=max(-1.0, value - down), high=min(1.0, value + up), n=n, level=level,
+        method="difference of two shares, square-and-add",
+    )  # fmt: skip
