@@ -14,7 +14,8 @@ class Measure(BaseModel):
     """A figure's name, and all a reader must know of it.
 
     better: which way is better; None: neither, by itself. unit: of its values, "" for a plain number.
-    kind: how values become one figure: a share of yes among yes and no, a mean, or a difference of two.
+    kind: how values become one figure: a share of yes among yes and no, a mean, F1 (of what is found or to be
+        found, whether it is both), or a difference of two.
     role: truth (known without a model), proxy (a learned model's word for it), distance (from a reference),
         fidelity (how far a proxy can be believed).
     compared: whether differences of it between policies are told.
@@ -26,7 +27,7 @@ class Measure(BaseModel):
     name: str
     title: str
     meaning: str
-    kind: Literal["share", "mean", "difference"] = "mean"
+    kind: Literal["share", "mean", "f1", "difference"] = "mean"
     better: Literal["more", "less"] | None = None
     unit: str = ""
     role: Literal["truth", "proxy", "distance", "fidelity"] | None = None

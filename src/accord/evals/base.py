@@ -177,8 +177,18 @@ def measured(measure: Measure, values: Sequence[float]) -> Metric:
     nothing bounds it (of values in [0, 1] that held 0.54 at 4 answers and 0.91 at 30)."""
     from accord.stats.intervals import cluster_mean, mean, proportion
 
+    if measure.kind == "f1":
+        both = proportion(sum(values), len(values))
+        return both.model_copy(
+            update={k: _f1(getattr(both, k)) for k in ("value", "low", "high")}
+        ).of(measure)
     if measure.kind == "share":
         return proportion(sum(values), len(values)).of(measure)
     if measure.bounded:
         return cluster_mean(values, range(len(values)), share=True).of(measure)
     return mean(values).of(measure)
+
+
+def _f1(share: float | None) -> float | None:
+    """F1 = 2tp/(2tp + fp + fn) of the share tp/(tp + fp + fn)."""
+    return None if share is None else 2 * share / (1 + share)

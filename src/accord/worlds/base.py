@@ -42,6 +42,10 @@ class Case(Frozen):
     kind: str
     fact: str | None  # what it is about; None: nothing the assistant may decide
     candidates: tuple[Candidate, ...]
+    group: str = (
+        ""  # what is held out together: other draws of a message, all of a fact; "": its prompt
+    )
+    held_out: bool = False  # no training sees it
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class World(Protocol):
         ...
 
     def gold(self, case: Case, response: Response) -> dict[str, float]:
-        """The true scores of a response, one of each of `measures`."""
+        """The true scores of a response: of those of `measures` that apply to it, the first always."""
         ...
 
     def about(self) -> str:
@@ -101,7 +105,8 @@ form = forms.register
 
 def open_world(path: Path) -> World:
     """The world of a file; ConfigError with a line for each fault of its form."""
-    import accord.worlds.help_desk  # noqa: F401 - registers the house's own
+    import accord.worlds.help_desk
+    import accord.worlds.open_book  # noqa: F401 - they register the house's own
 
     data, lines = read_yaml(path)
     name = data.pop("form", DEFAULT)

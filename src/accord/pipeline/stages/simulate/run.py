@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from accord.core.seeds import rng
 from accord.core.types import Judgment, Question, Rater, Response, Writing
 from accord.feedback.simulated import compare, rank
@@ -22,7 +24,8 @@ def run(ctx: StageContext[SimulateStage]) -> StageResult:
     world = open_world(ctx.path(config.world))
     remove(ctx.folder / STORE)
     with Store(ctx.folder / STORE) as store:
-        judgments = _ask(store, world, config, ctx)
+        cases = [case for case in world.cases if _kept(case, config.test, ctx.seed)]
+        judgments = _ask(store, world, cases, config, ctx)
         judgments += _demonstrate(store, world, config, ctx)
         store.add_judgments(judgments)
         snapshot = store.freeze(SNAPSHOT)
@@ -30,16 +33,27 @@ def run(ctx: StageContext[SimulateStage]) -> StageResult:
         return finish(ctx, snapshot, config.test)
 
 
+def _kept(case: Case, test: float, seed: int) -> bool:
+    """Whether a prompt falls on the side of the split where its group is: nothing that is held out has a
+    twin among what is learned from."""
+    side = "test" if case.held_out else split_of(case.group or case.prompt.id, test, seed)
+    return split_of(case.prompt.id, test, seed) == side
+
+
 def _ask(
-    store: Store, world: World, config: SimulateStage, ctx: StageContext[SimulateStage]
+    store: Store,
+    world: World,
+    cases: Sequence[Case],
+    config: SimulateStage,
+    ctx: StageContext[SimulateStage],
 ) -> list[Judgment]:
     raters = {r.name: r for r in config.asked(world)}
     store.add_raters([r.rater() for r in raters.values()])
-    store.add_prompts([case.prompt for case in world.cases])
+    store.add_prompts([case.prompt for case in cases])
     draw, clock = rng(ctx.seed, "simulate"), Clock()
     questions: list[Question] = []
     judgments: list[Judgment] = []
-    for number, case in enumerate(world.cases):
+    for number, case in enumerate(cases):
         shown = [_response(c.kind, c.text) for c in case.candidates]
         store.add_responses(case.prompt, shown)
         quality = [truth(world, case, r) for r in shown]
@@ -67,7 +81,7 @@ def _ask(
                     )
                 )
         if number % 50 == 0:
-            ctx.reporter.progress(number, len(world.cases), "asking the raters")
+            ctx.reporter.progress(number, len(cases), "asking the raters")
     store.add_questions(questions)
     return judgments
 
@@ -90,7 +104,7 @@ def _demonstrate(
     draw, clock = rng(ctx.seed, "demonstrations"), Clock()
     judgments: list[Judgment] = []
     for lesson in world.lessons:
-        cases = list(lesson.cases)
+        cases = [c for c in lesson.cases if _kept(c, config.test, ctx.seed)]
         draw.shuffle(cases)
         sides: dict[str, list[Case]] = {"train": [], "test": []}
         for case in cases:
