@@ -1,4 +1,4 @@
-"""kill -9 at every file operation of a training, and inside a write: what is resumed leaves the same bytes."""
+"""kill -9 at changes of files of a training, and inside a write: what is resumed leaves the same bytes."""
 
 from __future__ import annotations
 
