@@ -44,16 +44,8 @@ def test_people_who_were_never_right_are_worth_nothing_and_a_judge_that_never_ag
     (bought,) = allocate(plan(a={"prompts": 10_000, "rater": never, "judge": never}), came)
     assert (bought.by, bought.prompts, bought.worth) == ("nobody", 0, 0.0)
     assert bought.accuracy.value == 0.5
-    told = judge_refused(
-        plan(a={"prompts": 1}),
-        Budget.model_validate(
-            {
-                "budget": 1,
-                "price": {"human": 1, "ai": 1},
-                "categories": {"a": {"prompts": 1, "judge": never}},
-            }
-        ).categories["a"],
-    )
+    asked = plan(a={"prompts": 1, "judge": never})
+    told = judge_refused(asked, asked.categories["a"])
     assert "the judge agrees with people at least 0.00" in told
 
 
