@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 import accord
 from accord.core.errors import ConfigError, ModelError
@@ -20,6 +21,7 @@ from accord.lm.model.load import load, write_model_json
 from accord.lm.model.packaged import SOURCE_FILE, quiet_transformers
 from accord.lm.model.scalar_head import FILE, ScalarHead
 from accord.train.loop.trainee import prepare
+from tests.lm.test_families import build, gemma3, llava, qwen2_vl
 from tests.lm.test_load import logits, own_caches, save, stages
 from tests.lm.tiny import ARCHITECTURES, CHATML, tiny_model, tiny_tokenizer
 from tests.train.small import LORA
@@ -27,10 +29,10 @@ from tests.train.small import LORA
 __all__ = ["own_caches"]
 
 
-def plain(folder: Path) -> Any:
+def plain(folder: Path, auto: Any = AutoModelForCausalLM) -> Any:
     """As any other tool loads it; every weight must be in the files."""
     with quiet_transformers():
-        model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        model, info = auto.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     return model.eval()
@@ -215,6 +217,30 @@ def test_the_hub_is_asked_before_the_work_and_told_after(
     with pytest.raises(ModelError, match="it is whole in"):
         accord.export_model(base, tmp_path / "two", push_to_hub="me/mine")
     assert (tmp_path / "two/config.json").is_file()
+
+
+@pytest.mark.parametrize("make", [gemma3, llava, qwen2_vl])
+def test_a_model_with_an_image_encoder_leaves_whole(
+    make: Callable[[], Any], tmp_path: Path
+) -> None:
+    model = build(make)
+    model.resize_token_embeddings(408)
+    model.save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    (tmp_path / "base/preprocessor_config.json").write_text("{}")
+    trainee = prepare(load(tmp_path / "base"), LORA, seed=1)
+    with torch.no_grad():
+        for weight in trainee.parameters().values():
+            weight.normal_(std=0.2)
+    trainee.save(tmp_path / "sft")
+    lm = load(tmp_path / "sft")
+    assert lm.answer(["Hi"], max_new_tokens=2)[0].text
+    out = lm.export(tmp_path / "out")
+    torch.testing.assert_close(logits(plain(out, AutoModelForImageTextToText)), logits(lm.model))
+    assert (logits(lm.model) - logits(load(tmp_path / "base").model)).abs().max() > 0.1
+    assert (out / "preprocessor_config.json").is_file()
+    named = "AutoModelForCausalLM" if make is gemma3 else "AutoModelForImageTextToText"
+    assert f"model = {named}.from_pretrained" in (out / "README.md").read_text()
 
 
 def test_lm_eval_loads_it(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from accord.lm.chat import render_prompt
 from accord.lm.kernels.products import has_faster_products
+from accord.lm.model.load import auto_model
 from accord.lm.model.lora import Lora
 from accord.lm.model.packaged import quiet_transformers
 from accord.lm.sample import WORTH_PACKING
@@ -54,7 +54,7 @@ class Shape:
     def of(cls, config: Any) -> Shape:
         """Counted on a model without weights."""
         with torch.device("meta"), quiet_transformers():
-            model = AutoModelForCausalLM.from_config(config)
+            model = auto_model(config).from_config(config)
         text = config.get_text_config()
         head = model.get_output_embeddings()
         linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]

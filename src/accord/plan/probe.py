@@ -19,9 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
-from accord.lm.model.load import LanguageModel, load
+from accord.lm.model.load import LanguageModel, auto_model, load
 from accord.lm.model.lora import Lora
 from accord.lm.model.packaged import quiet_transformers
 from accord.lm.sample import LocalSampler
@@ -131,7 +130,7 @@ class Probe:
             text.layer_types = (text.layer_types * layers)[:layers]
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(self.seed)
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            return auto_model(config).from_config(config, dtype=torch.float32)
 
     def small(self, layers: int) -> LanguageModel:
         """So many layers of the model's shape."""

@@ -20,7 +20,7 @@ from accord.core.version import __version__
 from accord.lm.model.card import licence_of, model_card
 from accord.lm.model.chain import adapter_hash, layers, stands_on, weights_of, write_model_json
 from accord.lm.model.find import bases, bases_at, resolve
-from accord.lm.model.load import DTYPES, LanguageModel, load
+from accord.lm.model.load import DTYPES, LanguageModel, auto_model, load
 from accord.lm.model.packaged import SOURCE_FILE, quiet_transformers
 from accord.lm.model.scalar_head import FILE as SCALAR_HEAD
 from accord.lm.template import write_templates
@@ -34,11 +34,12 @@ CardFacts = Mapping[str, Sequence[str]]
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tekken.json",
+    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",  # images
 )  # fmt: skip
 HOW_PLAIN = """```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")
+model = {auto}.from_pretrained("THIS_FOLDER")
 ```
 """
 HOW_ADAPTERS = """`accord.load("THIS_FOLDER")` puts it together. With peft, each adapter is merged before
@@ -143,7 +144,7 @@ def merged_weights(
     plain, _ = resolve(bottom)
     _keep_tokenizer(lm, plain, out)
     _keep_config(lm, plain, out, dtype)
-    return HOW_PLAIN
+    return HOW_PLAIN.format(auto=auto_model(lm.model.config).__name__)
 
 
 def _keep_config(lm: LanguageModel, plain: Path, out: Path, dtype: str) -> None:

@@ -25,7 +25,13 @@ from typing import Any, Unpack, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 
 from accord.core.errors import ModelError, door
 from accord.core.hashing import content_hash
@@ -57,6 +63,7 @@ __all__ = [
     "MODEL_FILE",
     "LanguageModel",
     "adapter_hash",
+    "auto_model",
     "load",
     "load_shape",
     "read_model_json",
@@ -201,9 +208,10 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
     """A transformers directory: weights, tokenizer, hash, notes."""
     with quiet_transformers():
         try:
-            found: Any = AutoModelForCausalLM.from_pretrained(  # of a pair its stubs don't know
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            found: Any = auto_model(config).from_pretrained(  # of a pair its stubs don't know
                 path, dtype=DTYPES[dtype], output_loading_info=True, trust_remote_code=False,
-                ignore_mismatched_sizes=True, **_attention(path),
+                ignore_mismatched_sizes=True, **_attention(config),
             )  # fmt: skip
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
@@ -242,11 +250,21 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
     return LanguageModel(model.eval(), tokenizer, str(path), path, weights_hash(path), tuple(notes))
 
 
-def _attention(path: Path) -> dict[str, str]:
+def auto_model(config: Any) -> Any:
+    """What builds the model: a language model, or one with an image encoder (LLaVA, Qwen2-VL), whose text
+    is all that is read here. ModelError for other kinds."""
+    for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if type(config) in kind._model_mapping:
+            return kind
+    raise ModelError(
+        f"a {config.model_type} model writes no text that follows a text", where="config.json"
+    )
+
+
+def _attention(config: Any) -> dict[str, str]:
     """SDPA where the architecture has it; transformers refuses the wish elsewhere."""
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    architecture = AutoModelForCausalLM._model_mapping.get(type(config), None)
-    sdpa = architecture is not None and getattr(architecture, "_supports_sdpa", False)
+    architecture = auto_model(config)._model_mapping[type(config)]
+    sdpa = getattr(architecture, "_supports_sdpa", False)
     return {"attn_implementation": "sdpa"} if sdpa else {}
 
 
