@@ -14,6 +14,8 @@ from pydantic import BaseModel
 
 import accord
 from accord.core.messages import Frozen
+from accord.judges.ask import Judge
+from accord.judges.check import Thresholds
 from accord.lm.model.lora import Lora
 from accord.lm.sampler import Sampling
 from accord.rewards.compose import Common
@@ -37,6 +39,7 @@ in use.
 PARTS = {
     "Models": "load LanguageModel export_model Lora",
     "Judgments": "Store import_file export opened_snapshot Snapshot data_card",
+    "Judges": "judge check_judge",
     "Training": (
         "train_sft train_reward train_preference train_process train_axes train_policy Trained PolicyTrained"
     ),
@@ -57,6 +60,7 @@ PARTS = {
 }
 SETTINGS: tuple[type[BaseModel], ...] = (
     Optimise, Limits, Lora, Sampling, OnPolicy, Ppo, Rloo, Grpo, OnlineDpo, BestOfN, Kl, MissingEos, Common,
+    Judge, Thresholds,
 )  # fmt: skip
 TITLES = {Common: "Common keys of a reward"}
 OF_REGISTRIES = (

@@ -24,6 +24,7 @@ _WHERE = {
         "Pair", "Prompt", "Response",
     ),
     "accord.feedback.trust.card": ("data_card",),
+    "accord.judges.door": ("check_judge", "judge"),
     "accord.lm.model.export": ("export_model",),
     "accord.lm.model.load": ("LanguageModel", "load"),
     "accord.lm.model.lora": ("Lora",),
@@ -72,11 +73,13 @@ __all__ = [  # spelled out, and imported below, for type checkers and editors; a
     "TemplateError",
     "Trained",
     "__version__",
+    "check_judge",
     "data_card",
     "evaluate",
     "export",
     "export_model",
     "import_file",
+    "judge",
     "load",
     "load_axes_model",
     "load_process_model",
@@ -136,6 +139,7 @@ if TYPE_CHECKING:
         Response,
     )
     from accord.feedback.trust.card import data_card
+    from accord.judges.door import check_judge, judge
     from accord.lm.model.export import export_model
     from accord.lm.model.load import LanguageModel, load
     from accord.lm.model.lora import Lora

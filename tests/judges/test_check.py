@@ -89,8 +89,8 @@ def _judged(
     ("planted", "figure"), [("place", "place"), ("length", "length"), ("own", "own")]
 )
 def test_a_planted_bias_is_found_and_the_others_are_not(planted: str, figure: str) -> None:
-    """Each of six judges with the bias shows it; the figures of what was not planted hold 0 (in 200 and more:
-    tests/stats/test_judged.py, benchmarks/judging.py)."""
+    """Each of six judges with the bias shows it; the figures of what was not planted hold 0 (in 200:
+    tests/stats/test_judged.py)."""
     seen = strange = 0
     for seed in range(6):
         found = _judged(seed, **{planted: 0.8})

@@ -14,7 +14,7 @@ from accord.judges.cache import Cache
 from accord.judges.templates import Item, ask_of
 from accord.lm.chat import render_prompt
 from accord.lm.model.load import LanguageModel
-from accord.lm.sample import LocalSampler
+from accord.lm.options import ScoringSampler
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 
 
@@ -42,7 +42,7 @@ def test_options_over_trees_are_those_of_single_sequences(architecture: str) -> 
     prompts = [ask_of("pairwise", i, order).prompt for i in items for order in ((0, 1), (1, 0))]
     prompts.append(Prompt.user("Hi"))
     options = [("A", "B"), ("A", "B"), ("A", "refund", "B"), ("A", "B"), ("A", "B")]
-    found = LocalSampler(lm).option_logps(prompts, options)
+    found = ScoringSampler(lm).option_logps(prompts, options)
     for prompt, some, (logps, _) in zip(prompts, options, found, strict=True):
         assert logps == pytest.approx([plain(lm, prompt, o) for o in some], abs=2e-4)
 
@@ -53,7 +53,7 @@ def test_a_local_judge_averages_its_orders() -> None:
     with Cache(":memory:") as cache:
         judge = Judge(least=0.0)
         (one, two), _ = judge_items(
-            judge, SamplerBackend(LocalSampler(lm), "tiny"),
+            judge, SamplerBackend(ScoringSampler(lm), "tiny"),
             [Item(Prompt.user("q"), pair), Item(Prompt.user("q"), pair[::-1])], cache,
         )  # fmt: skip
     assert one.probs

@@ -140,7 +140,7 @@ def test_check_then_run_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     )
     assert code == 0
     assert "60 judgments by stand-in:longest pairwise@1" in out
-    assert "snapshot v2: 360 judgments" in out
+    assert "snapshot v2 is frozen" in out
 
 
 @pytest.mark.parametrize(

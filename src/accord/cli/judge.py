@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +11,7 @@ from accord.cli.options import Plugins, table_console
 from accord.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from accord.judges.ask import Budget, Judge
     from accord.judges.check import CheckReport
-    from accord.store import Snapshot, Store
 
 __all__ = ["app"]
 
@@ -48,42 +44,25 @@ Tokens = Annotated[
 CACHE = Path("judged.cache")
 
 
-@contextlib.contextmanager
-def _opened(where: str) -> Iterator[tuple[Store, Snapshot]]:
-    from accord.core.refs import StoreRef
-    from accord.store import Store
-    from accord.store.opening import which_snapshot
-
-    ref = StoreRef.parse(where)
-    if not ref.snapshot:
-        raise which_snapshot(ref, Path(), "accord judge")
-    with Store(ref.where, create=False) as store:
-        yield store, store.snapshot(ref.snapshot)
-
-
-def _judge(sets: list[str] | None, plugins: list[Path] | None) -> Judge:
+def _keys(
+    texts: list[str] | None, option: str, plugins: list[Path] | None = None
+) -> dict[str, Any]:
+    """KEY=VALUE as keys; values are YAML."""
     import yaml
 
-    from accord.core.config import validate
     from accord.core.plugins import load_files
-    from accord.judges.ask import Judge
 
     load_files([path.absolute() for path in plugins or []])
     keys: dict[str, Any] = {}
-    for text in sets or []:
+    for text in texts or []:
         key, is_one, value = text.partition("=")
+        try:
+            keys[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            is_one = ""
         if not is_one:
-            raise ConfigError(f"is {text!r}", where="--set", allowed="KEY=VALUE")
-        keys[key] = yaml.safe_load(value)
-    judge = validate(Judge, keys)
-    judge.check("--set")
-    return judge
-
-
-def _budget(tokens: int | None) -> Budget:
-    from accord.judges.ask import Budget
-
-    return Budget(tokens=tokens)
+            raise ConfigError(f"is {text!r}", where=option, allowed="KEY=VALUE")
+    return keys
 
 
 @app.command("run")
@@ -108,33 +87,21 @@ def run(
     plugins: Plugins = None,
 ) -> None:
     """Have a judge answer a snapshot's questions; its judgments land in the store beside people's."""
-    from accord.judges.backends import backend_of
-    from accord.judges.cache import Cache
-    from accord.judges.gate import gate_of
-    from accord.judges.run import run_judge
+    from accord.judges import door
 
-    settings = _judge(sets, plugins)
-    with _opened(where) as (store, snapshot), Cache(cache) as kept:
-        backend = backend_of(judge, at_once=at_once, per_second=per_second)
-        allowed = gate_of(gate, settings.rater(backend.name).name, snapshot) if gate else None
-        done = run_judge(
-            store,
-            snapshot,
-            settings,
-            backend,
-            kept,
-            axes=axis or (),
-            budget=_budget(tokens),
-            allowed=allowed,
-        )
-        frozen = store.freeze(name) if name else None
+    done = door.judge(
+        where, judge, how=_keys(sets, "--set", plugins), name=name, gate=gate, axes=axis or (), cache=cache,
+        tokens=tokens, at_once=at_once, per_second=per_second,
+    )  # fmt: skip
     print(done)
     for reason, n in done.missing.items():
         print(f"  missing, {n}: {' '.join(reason.split())[:160]}")
     if done.spent.failed:
         print("  what was not answered is asked when the same command is run again")
-    if frozen:
-        print(f"snapshot {frozen.name}: {len(frozen)} judgments, sha256 {frozen.sha256}")
+    if name:
+        print(
+            f"snapshot {name} is frozen; train on it with data: {where.rpartition('@')[0]}@{name}"
+        )
 
 
 @app.command("check")
@@ -163,34 +130,18 @@ def check(
     plugins: Plugins = None,
 ) -> None:
     """Measure a judge on what people judged: accuracy, κ, biases, calibration, and what it may label."""
-    import yaml
+    from accord.judges import door
 
-    from accord.core.config import validate
-    from accord.core.rundir import write_text
-    from accord.feedback.trust.gold_questions import read_gold_questions
-    from accord.judges.backends import backend_of
-    from accord.judges.cache import Cache
-    from accord.judges.check import Thresholds
-    from accord.judges.gate import measured
-
-    least = validate(
-        Thresholds,
-        dict(yaml.safe_load(t.replace("=", ": ", 1)).popitem() for t in thresholds or []),
-    )
-    settings = _judge(sets, plugins)
-    with _opened(where) as (_, snapshot), Cache(cache) as kept:
-        backend = backend_of(judge, at_once=at_once, per_second=per_second)
-        report, spent = measured(
-            snapshot, settings, backend, kept, least, budget=_budget(tokens), retest=retest, own=own or (),
-            gold=read_gold_questions(gold) if gold else None,
-        )  # fmt: skip
+    report, spent = door.check_judge(
+        where, judge, how=_keys(sets, "--set", plugins), thresholds=_keys(thresholds, "--threshold"),
+        gold=gold, own=own or (), retest=retest, out=out, cache=cache, tokens=tokens, at_once=at_once,
+        per_second=per_second,
+    )  # fmt: skip
     _show(report)
     if spent.failed:
         print(
             f"{len(spent.failed)} requests were not answered; run the same command again to ask them"
         )
-    if out:
-        write_text(out, report.model_dump_json(indent=2))
 
 
 def _show(report: CheckReport) -> None:

@@ -194,7 +194,7 @@ def backend_of(
             ServerSampler(known.url, known.model, at_once, tries=tries), per_second
         )
     from accord.lm.model.load import load
-    from accord.lm.sample import LocalSampler
+    from accord.lm.options import ScoringSampler
 
     lm = load(judge)
-    return SamplerBackend(LocalSampler(lm), f"{lm.name}#{lm.weights[:12]}")
+    return SamplerBackend(ScoringSampler(lm), f"{lm.name}#{lm.weights[:12]}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 
 import torch
@@ -19,16 +20,31 @@ from accord.core.errors import DataError
 from accord.core.types import Prompt
 from accord.lm.chat import render_prompt
 from accord.lm.model.load import LanguageModel
+from accord.lm.sample import LocalSampler
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.score import by_tree, each_tree
 from accord.lm.trees.tree import Tree
 
-__all__ = ["option_logps"]
+__all__ = ["ScoringSampler", "option_logps"]
 
 Ids = tuple[int, ...]
 TOKENS = 4096  # of a packed row
 SOME = 64  # positions whose logits exist together
 WORTH = 16  # tokens shared, from which two prompts are one tree
+
+
+class ScoringSampler(LocalSampler):
+    """A local model that is an `OptionScorer` too."""
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine(self.lm.model)
+
+    def option_logps(
+        self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]
+    ) -> list[tuple[tuple[float, ...], int]]:
+        """See `OptionScorer`."""
+        return option_logps(self.lm, self._engine, prompts, options)
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,9 @@ from accord.lm.kernels.laid_out import laid_out
 from accord.lm.kernels.linear import widen
 from accord.lm.model.check import check_token, embedded, room
 from accord.lm.model.load import LanguageModel
-from accord.lm.options import option_logps
 from accord.lm.sampler import Sampling
 from accord.lm.template import read_by
-from accord.lm.trees.engine import Engine, evaluating, windows_by_column
+from accord.lm.trees.engine import evaluating, windows_by_column
 from accord.lm.trees.forward import causal_lm
 
 __all__ = ["LocalSampler", "Tokens"]
@@ -67,7 +66,6 @@ class LocalSampler:
     def __init__(self, lm: LanguageModel, *, batch_size: int = 32, source: str | None = None):
         self.lm, self.batch_size = lm, batch_size
         self.source = source or f"model:{lm.name}"
-        self._engine: Engine | None = None  # made, and proved, when options are first scored
         widen(
             lm.model.get_output_embeddings()
         )  # so that it draws from the probabilities that training works with
@@ -83,13 +81,6 @@ class LocalSampler:
             [self.response(row, sampling, index) for index, row in enumerate(rows)]
             for rows in samples
         ]
-
-    def option_logps(
-        self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]
-    ) -> list[tuple[tuple[float, ...], int]]:
-        """See `OptionScorer`."""
-        self._engine = self._engine or Engine(self.lm.model)
-        return option_logps(self.lm, self._engine, prompts, options)
 
     def tokens(
         self,

@@ -1,0 +1,152 @@
+"""Judges from the outside: what `accord judge` and Python's `accord.judge` and `accord.check_judge` do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accord.core.config import validate
+from accord.core.errors import door
+from accord.core.refs import StoreRef
+from accord.feedback.trust.gold_questions import read_gold_questions
+from accord.judges.ask import Budget, Judge, Spent
+from accord.judges.backends import Backend, backend_of
+from accord.judges.cache import Cache
+from accord.judges.check import CheckReport, Thresholds
+from accord.judges.gate import gate_of, measured
+from accord.judges.run import Judged, run_judge
+from accord.store import Snapshot, Store
+from accord.store.opening import which_snapshot
+
+__all__ = ["CACHE", "check_judge", "judge"]
+
+CACHE = "judged.cache"
+Progress = Callable[[int, int], None]
+
+
+@door
+def judge(
+    data: str,
+    judge: str | Backend,
+    *,
+    how: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    gate: str | Path | None = None,
+    axes: Sequence[str] = (),
+    cache: str | Path = CACHE,
+    tokens: int | None = None,
+    at_once: int = 16,
+    per_second: float = 0.0,
+    on_progress: Progress | None = None,
+) -> Judged:
+    """Have a judge answer a snapshot's questions; its judgments land in the store beside people's.
+
+        accord.judge("study.db@v3", "http://localhost:8000/v1#qwen", how={"rationale": True}, name="v4")
+
+    Args:
+        data: STORE@SNAPSHOT.
+        judge: a model's folder or hub name, a server ("http://host:8000/v1#model"), "stand-in:longest".
+        how: keys of a judge (`Judge`, below).
+        name: freeze a snapshot of all there is afterwards.
+        gate: what `check_judge` wrote: label only what that allows; the rest waits for people.
+        axes: of a rating, or the criteria of a rubric.
+        cache: replies are kept in this file, so that nothing is asked twice; ":memory:" keeps none.
+        tokens: stop after so many; called again it goes on.
+        at_once: requests to a server under way together.
+        per_second: most requests that begin in a second; 0 is no limit.
+        on_progress: called with (done, all).
+
+    Returns:
+        `written`, `missing` (by reason), `to_people`, `verdicts` by question id, `spent`.
+
+    Raises:
+        ConfigError: a wrong key, no question for the template, a gate of another judge.
+        ModelError: no such model, a judge that can't be addressed.
+    """
+    settings = settings_of(how)
+    with _opened(data) as (store, snapshot), Cache(cache) as kept:
+        backend = _backend(judge, at_once, per_second)
+        allowed = gate_of(Path(gate), settings.rater(backend.name).name, snapshot) if gate else None
+        done = run_judge(
+            store, snapshot, settings, backend, kept, axes=axes, budget=Budget(tokens=tokens),
+            allowed=allowed, on_progress=on_progress,
+        )  # fmt: skip
+        if name:
+            store.freeze(name)
+    return done
+
+
+@door
+def check_judge(
+    data: str,
+    judge: str | Backend,
+    *,
+    how: Mapping[str, Any] | None = None,
+    thresholds: Mapping[str, Any] | None = None,
+    gold: str | Path | None = None,
+    own: Sequence[str] = (),
+    retest: int = 0,
+    out: str | Path | None = None,
+    cache: str | Path = CACHE,
+    tokens: int | None = None,
+    at_once: int = 16,
+    per_second: float = 0.0,
+) -> tuple[CheckReport, Spent]:
+    """Measure a judge on the pairs that people (or gold questions) decided. Nothing is written to the store.
+
+    Args:
+        data: STORE@SNAPSHOT.
+        judge: as `judge` takes it.
+        how: as `judge` takes it.
+        thresholds: accuracy, kappa (lower ends of their intervals), pairs, risk.
+        gold: a YAML file of gold answers.
+        own: sources of responses that are the judge itself.
+        retest: so many pairs are asked again, by another seed.
+        out: write the report there, for `gate`.
+        cache, tokens, at_once, per_second: as `judge` takes them.
+
+    Returns:
+        The report, and what was spent.
+
+    Raises:
+        ConfigError: a wrong key or threshold.
+        DataError: no pair is decided by people or gold.
+        ModelError: no such model, a judge that can't be addressed.
+    """
+    settings, least = settings_of(how), validate(Thresholds, dict(thresholds or {}))
+    known = read_gold_questions(Path(gold)) if gold else None
+    with _opened(data) as (_, snapshot), Cache(cache) as kept:
+        backend = _backend(judge, at_once, per_second)
+        report, spent = measured(
+            snapshot, settings, backend, kept, least, gold=known, own=own, retest=retest,
+            budget=Budget(tokens=tokens),
+        )  # fmt: skip
+    if out:
+        Path(out).write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    return report, spent
+
+
+def settings_of(how: Mapping[str, Any] | None) -> Judge:
+    """Keys of a judge, checked."""
+    settings = validate(Judge, dict(how or {}))
+    settings.check()
+    return settings
+
+
+def _backend(judge: str | Backend, at_once: int, per_second: float) -> Backend:
+    return (
+        backend_of(judge, at_once=at_once, per_second=per_second)
+        if isinstance(judge, str)
+        else judge
+    )
+
+
+@contextlib.contextmanager
+def _opened(where: str) -> Iterator[tuple[Store, Snapshot]]:
+    ref = StoreRef.parse(where)
+    if not ref.snapshot:
+        raise which_snapshot(ref, Path(), "judge")
+    with Store(ref.where, create=False) as store:
+        yield store, store.snapshot(ref.snapshot)
