@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from accord.core.config import Lines, Strict, locate, validate
-from accord.core.errors import AccordError, ConfigError, DataError, raise_all
+from accord.core.errors import DISTRIBUTION, AccordError, ConfigError, DataError, raise_all
 from accord.core.measure import Measure
 from accord.core.types import Prompt, Response
 from accord.feedback.simulated import SimulatedRater
@@ -248,7 +248,12 @@ def _blank(fact: Policy) -> str:
 
 def _nearest(messages: list[str], lines: list[str]) -> list[list[int]]:
     """For each message the lines' numbers, the nearest first."""
-    import bm25s
+    try:
+        import bm25s
+    except ImportError as error:
+        raise ConfigError(
+            "an open book needs the bm25s package", mend=f"pip install '{DISTRIBUTION}[worlds]'"
+        ) from error
 
     def tokens(texts: list[str]) -> Any:
         return bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
