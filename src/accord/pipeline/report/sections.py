@@ -57,7 +57,7 @@ def table(outputs: Outputs) -> Row | None:
                 for c in columns
             ],
         }
-        for policy, row in outputs.table.items()
+        for policy, row in (outputs.floors | outputs.table).items()
     ]
     main = outputs.main
     dots = [

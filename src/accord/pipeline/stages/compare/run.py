@@ -15,7 +15,7 @@ from accord.evals.base import measured, scores_of
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
 from accord.pipeline.stages.compare.models import add_kl, add_rewards, exchanges
-from accord.stats.intervals import paired_difference
+from accord.stats.intervals import cluster_mean, paired_difference
 
 __all__ = ["run"]
 
@@ -62,15 +62,15 @@ def _measures(folders: Sequence[Path]) -> dict[str, Measure]:
     return by_name([*MEASURES, *told])
 
 
-def _values(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, list[float]]:
-    """Every declared score of the answers that have it."""
-    each = [scores_of(row) for row in rows]
-    found = {k: [row[k] for row in each if k in row] for k in known}
-    return {k: values for k, values in found.items() if values}
-
-
 def _table_row(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, Metric]:
-    return {name: measured(known[name], values) for name, values in _values(rows, known).items()}
+    """Every declared score of the answers that have it."""
+    each = [(scores_of(row), row.get("cluster", row["prompt_id"])) for row in rows]
+    found = {k: [(scores[k], own) for scores, own in each if k in scores] for k in known}
+    return {
+        k: measured(known[k], [v for v, _ in there], [own for _, own in there])
+        for k, there in found.items()
+        if there
+    }
 
 
 def _differences(
@@ -81,13 +81,20 @@ def _differences(
     for before, after in itertools.pairwise(answers):
         old_by = {row["prompt_id"]: scores_of(row) for row in answers[before]}
         new_by = {row["prompt_id"]: scores_of(row) for row in answers[after]}
-        both = [(old_by[i], new) for i, new in new_by.items() if i in old_by]
+        own = {row["prompt_id"]: row.get("cluster", row["prompt_id"]) for row in answers[after]}
+        both = [(old_by[i], new, own[i]) for i, new in new_by.items() if i in old_by]
         row = {}
         for name, measure in known.items():
-            sides = [(new[name], old[name]) for old, new in both if name in old and name in new]
+            sides = [
+                (new[name], old[name], c) for old, new, c in both if name in old and name in new
+            ]
             if sides and measure.compared:
-                new_, old_ = zip(*sides, strict=True)
-                apart = paired_difference(new_, old_, bounded=measure.bounded)
+                new_, old_, clusters = zip(*sides, strict=True)
+                if len(set(clusters)) == len(clusters):
+                    apart = paired_difference(new_, old_, bounded=measure.bounded)
+                else:
+                    gains = [a - b for a, b in zip(new_, old_, strict=True)]
+                    apart = cluster_mean(gains, clusters, share=False)
                 row[name] = apart.of(measure.difference())
         found[f"{after} - {before}"] = row
     return found
