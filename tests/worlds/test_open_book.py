@@ -9,8 +9,12 @@ import pytest
 
 from accord.core.errors import ConfigError
 from accord.core.measure import Measure
-from accord.core.types import Response
-from accord.evals.base import measured
+from accord.core.types import Metric, Response
+from accord.evals.base import EvaluationContext, measured
+from accord.pipeline.report import sections
+from accord.pipeline.report.gather import Outputs
+from accord.pipeline.stages.eval import EvalStage
+from accord.pipeline.stages.eval.run import _floors
 from accord.pipeline.stages.simulate.run import _kept
 from accord.store import split_of
 from accord.worlds.base import Case, open_world, truth
@@ -36,7 +40,7 @@ def given(case: Case) -> list[str]:
 
 
 def test_the_shipped_world_is_without_fault() -> None:
-    assert WORLD.faults() == []
+    assert [fault for case in WORLD.cases[::8] if (fault := WORLD.fault(case))] == []  # type: ignore[attr-defined]
     assert sum(f.held_out for f in WORLD.facts.values()) == 8  # type: ignore[attr-defined]
 
 
@@ -156,7 +160,7 @@ def test_nothing_held_out_has_a_twin_in_training() -> None:
 
 
 def floor(name: str, measure: str) -> float:
-    each = [WORLD.gold(c, Response(text=WORLD.floors(c)[name])) for c in WORLD.cases]  # type: ignore[attr-defined]
+    each = [WORLD.gold(c, Response(text=WORLD.floors(c)[name])) for c in WORLD.cases[::6]]  # type: ignore[attr-defined]
     found = [row[measure] for row in each if measure in row]
     return sum(found) / len(found)
 
@@ -167,7 +171,7 @@ def test_what_needs_no_reading_earns_little() -> None:
     assert floor("never hand over", "recall") == 0
     assert floor("copy the first passage", "resolution") < 0.45
     assert floor("copy the first passage", "invented") > 0.4
-    every = [WORLD.gold(c, Response(text=" ".join(given(c)))) for c in WORLD.cases]
+    every = [WORLD.gold(c, Response(text=" ".join(given(c)))) for c in WORLD.cases[::6]]
     assert sum(row.get("resolution", 0) for row in every) < 0.05 * len(every)
 
 
@@ -175,7 +179,6 @@ def test_a_closed_book_shows_nothing(tmp_path: Path) -> None:
     path = tmp_path / "world.yaml"
     path.write_text(SHOP.read_text().replace("passages: 4 ", "passages: 0 "))
     world = open_world(path)
-    assert world.faults() == []
     assert not any(given(c) for c in world.cases)
     assert len({c.prompt.last for c in world.cases}) == len(world.cases)
     assert not any(c.kind == "unknown" for c in world.cases)
@@ -194,3 +197,34 @@ def test_a_fault_is_a_line_with_its_place(tmp_path: Path, old: str, new: str, to
     path.write_text(SHOP.read_text().replace(old, new, 1))
     with pytest.raises(ConfigError, match=told):
         open_world(path)
+
+
+def test_draws_of_one_message_are_no_trials_of_their_own() -> None:
+    share = Measure(name="s", title="s", meaning="s", kind="share")
+    values = [1.0] * 10 + [0.0] * 10
+    alone, twice = measured(share, values), measured(share, values, [i // 2 for i in range(20)])
+    fives = measured(share, values, [i // 5 for i in range(20)])
+    assert alone == measured(share, values, list(range(20)))
+    assert alone.value == twice.value == fives.value == 0.5
+
+    def width(m: Metric) -> float:
+        assert m.low is not None
+        assert m.high is not None
+        return m.high - m.low
+
+    assert width(alone) < width(twice) < width(fives)
+
+
+def test_floors_stand_in_the_table() -> None:
+    config = EvalStage(kind="eval", policies=["sft"], data="study")
+    prompts = [c.prompt for c in WORLD.cases[::40]]
+    found = _floors(config, EvaluationContext(WORLD), prompts)
+    assert list(found) == ["always hand over", "never hand over", "copy the first passage"]
+    told = {k: {m: Metric.model_validate(v) for m, v in row.items()} for k, row in found.items()}
+    assert told["always hand over"]["resolution"].value == 0
+    assert told["always hand over"]["recall"].value == 1
+    assert told["never hand over"]["resolution"].value == 1
+    table = sections.table(Outputs([], table={"sft": told["never hand over"]}, floors=told))
+    assert table is not None
+    assert [row["policy"] for row in table["rows"]] == [*found, "sft"]
+    assert "always hand over" not in table["chart"]

@@ -132,21 +132,23 @@ class OpenBook:
             "copy the first passage": given[0] if given else "",
         }
 
+    def fault(self, case: Case) -> AccordError | None:
+        """The first candidate that does not score as what it is said to be."""
+        for c in case.candidates:
+            right = self.gold(case, Response(text=c.text))["gold"] == 1
+            if right != (c.kind == "right"):
+                scores = "as a right one" if right else "below 1"
+                return DataError(
+                    f"the {c.kind} answer {c.text!r} scores {scores}",
+                    where=f"{self.path} {case.fact or case.kind}: {case.prompt.last!r}",
+                    mend="change the answer, or the values and patterns that judge it",
+                )
+        return None
+
     def faults(self) -> list[AccordError]:
-        """Candidates that do not score as what they are said to be."""
-        found: dict[tuple[str, str, str], AccordError] = {}
-        for case in self.cases:
-            for c in case.candidates:
-                right = self.gold(case, Response(text=c.text))["gold"] == 1
-                if right != (c.kind == "right"):
-                    what = f"the {c.kind} answer {c.text!r} scores {'as a right one' if right else 'below 1'}"
-                    where = f"{self.path} {case.fact or case.kind}: {case.prompt.last!r}"
-                    mend = "change the answer, or the values and patterns that judge it"
-                    found.setdefault(
-                        (case.kind, c.kind, case.prompt.last),
-                        DataError(what, where=where, mend=mend),
-                    )
-        return list(found.values())
+        """One for each text with a candidate that does not score as what it is said to be."""
+        found = [error for case in self.cases if (error := self.fault(case))]
+        return list({str(error): error for error in found}.values())
 
     def _items(self) -> Iterator[tuple[str, Policy | None, str, list[str], list[str]]]:
         """Kind, fact, message, right answers, bad ones of its own."""
