@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,7 @@ def test_figures_differ_between_prompts_of_one_message() -> None:
 
 
 def test_nothing_held_out_has_a_twin_in_training() -> None:
-    kept = [c for c in WORLD.cases if _kept(c, 0.2, 17)]
+    kept = _kept(WORLD.cases, 0.2, 17)
     sides = {c.prompt.id: split_of(c.prompt.id, 0.2, 17) for c in kept}
     train, test = ([c for c in kept if sides[c.prompt.id] == s] for s in ("train", "test"))
     assert not {c.group for c in train} & {c.group for c in test}
@@ -154,6 +155,9 @@ def test_nothing_held_out_has_a_twin_in_training() -> None:
     assert {c.group for c in test if c.held_out} == {
         f.id for f in WORLD.facts.values() if f.held_out  # type: ignore[attr-defined]
     }  # fmt: skip
+    kinds = Counter(c.group.partition("/")[0] for c in test)
+    assert kinds["escalation"] >= 5
+    assert kinds["lookalike"] >= 2
     stems = [f.policy.split("{n}")[0] for f in WORLD.facts.values() if f.held_out]  # type: ignore[attr-defined]
     shown = " ".join(line for c in train for line in given(c))
     assert not [stem for stem in stems if stem in shown]

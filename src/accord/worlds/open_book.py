@@ -195,7 +195,7 @@ class OpenBook:
         answer = (
             _fill(draw.choice(answers), own) if found or fact is None else draw.choice(file.unknown)
         )
-        kind = kind if found or fact is None else "unknown"
+        asked_as, kind = kind, kind if found or fact is None else "unknown"
         sheet = Sheet(
             asked, _fill(fact.policy, own) if fact and found else None, tuple(own.values()) if found else (),
             tuple(v for k in own for v in fact.values[k] if v != own[k]) if fact else (),
@@ -221,9 +221,8 @@ class OpenBook:
         prompt = Prompt.user(
             asked, system="\n".join([file.system, *lines]), kind=kind, fact=about or "none"
         )
-        group = (
-            fact.id if fact and fact.held_out else f"{kind if fact is None else fact.id}/{message}"
-        )
+        sort = asked_as if fact is None or asked_as == "lookalike" else fact.id
+        group = fact.id if fact and new else f"{sort}/{message}"
         return Case(
             prompt=prompt, kind=kind, fact=about, group=group, held_out=new,
             candidates=tuple(Candidate(kind=k, text=t) for k, t in candidates),
