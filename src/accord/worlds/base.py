@@ -98,6 +98,8 @@ class World(Protocol):
         """What is wrong with its texts: candidates that do not score as what they are said to be…"""
         ...
 
+    # A world may have `floors(case) -> dict[str, str]`: named answers that take no skill, to be beaten.
+
 
 forms: Registry = Registry("form of world")
 form = forms.register

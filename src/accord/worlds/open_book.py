@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from accord.core.config import Lines, Strict, locate, validate
-from accord.core.errors import AccordError, ConfigError, DataError, raise_all
+from accord.core.errors import DISTRIBUTION, AccordError, ConfigError, DataError, raise_all
 from accord.core.measure import Measure
 from accord.core.types import Prompt, Response
 from accord.feedback.simulated import SimulatedRater
@@ -132,21 +132,23 @@ class OpenBook:
             "copy the first passage": given[0] if given else "",
         }
 
+    def fault(self, case: Case) -> AccordError | None:
+        """The first candidate that does not score as what it is said to be."""
+        for c in case.candidates:
+            right = self.gold(case, Response(text=c.text))["gold"] == 1
+            if right != (c.kind == "right"):
+                scores = "as a right one" if right else "below 1"
+                return DataError(
+                    f"the {c.kind} answer {c.text!r} scores {scores}",
+                    where=f"{self.path} {case.fact or case.kind}: {case.prompt.last!r}",
+                    mend="change the answer, or the values and patterns that judge it",
+                )
+        return None
+
     def faults(self) -> list[AccordError]:
-        """Candidates that do not score as what they are said to be."""
-        found: dict[tuple[str, str, str], AccordError] = {}
-        for case in self.cases:
-            for c in case.candidates:
-                right = self.gold(case, Response(text=c.text))["gold"] == 1
-                if right != (c.kind == "right"):
-                    what = f"the {c.kind} answer {c.text!r} scores {'as a right one' if right else 'below 1'}"
-                    where = f"{self.path} {case.fact or case.kind}: {case.prompt.last!r}"
-                    mend = "change the answer, or the values and patterns that judge it"
-                    found.setdefault(
-                        (case.kind, c.kind, case.prompt.last),
-                        DataError(what, where=where, mend=mend),
-                    )
-        return list(found.values())
+        """One for each text with a candidate that does not score as what it is said to be."""
+        found = [error for case in self.cases if (error := self.fault(case))]
+        return list({str(error): error for error in found}.values())
 
     def _items(self) -> Iterator[tuple[str, Policy | None, str, list[str], list[str]]]:
         """Kind, fact, message, right answers, bad ones of its own."""
@@ -193,7 +195,7 @@ class OpenBook:
         answer = (
             _fill(draw.choice(answers), own) if found or fact is None else draw.choice(file.unknown)
         )
-        kind = kind if found or fact is None else "unknown"
+        asked_as, kind = kind, kind if found or fact is None else "unknown"
         sheet = Sheet(
             asked, _fill(fact.policy, own) if fact and found else None, tuple(own.values()) if found else (),
             tuple(v for k in own for v in fact.values[k] if v != own[k]) if fact else (),
@@ -219,9 +221,8 @@ class OpenBook:
         prompt = Prompt.user(
             asked, system="\n".join([file.system, *lines]), kind=kind, fact=about or "none"
         )
-        group = (
-            fact.id if fact and fact.held_out else f"{kind if fact is None else fact.id}/{message}"
-        )
+        sort = asked_as if fact is None or asked_as == "lookalike" else fact.id
+        group = fact.id if fact and new else f"{sort}/{message}"
         return Case(
             prompt=prompt, kind=kind, fact=about, group=group, held_out=new,
             candidates=tuple(Candidate(kind=k, text=t) for k, t in candidates),
@@ -248,7 +249,12 @@ def _blank(fact: Policy) -> str:
 
 def _nearest(messages: list[str], lines: list[str]) -> list[list[int]]:
     """For each message the lines' numbers, the nearest first."""
-    import bm25s
+    try:
+        import bm25s
+    except ImportError as error:
+        raise ConfigError(
+            "an open book needs the bm25s package", mend=f"pip install '{DISTRIBUTION}[worlds]'"
+        ) from error
 
     def tokens(texts: list[str]) -> Any:
         return bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from accord.core.measure import Measure
 from accord.core.types import Response
@@ -67,7 +68,7 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NOT = (
     r"(?:\bnot|n't|\bnever|\brather than|\binstead of|\bno longer)(?: (?:the|for|in|by|with|of))? "
 )
-_FIGURE = r"\$?\d+(?:[.,]\d+)*(?: ?%|[ -][a-z]+)?"
+_NO_FIGURE = re.compile(rf"{_NOT}\$?\d+(?:[.,]\d+)*(?: ?%|[ -][a-z]+)?", re.I)
 _HEDGE = re.compile(
     r"\b(maybe|perhaps|possibly|not sure|might be|either|roughly|depending on)\b", re.I
 )
@@ -136,8 +137,18 @@ def numbers(text: str) -> set[str]:
     return set(_NUMBER.findall(text))
 
 
+@cache
+def _value(value: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.,$]){re.escape(value)}(?![\d\w])", re.I)
+
+
+@cache
+def _denied(value: str) -> re.Pattern[str]:
+    return re.compile(rf"{_NOT}\$?{re.escape(value)}", re.I)
+
+
 def _says(value: str, text: str) -> bool:
-    return bool(re.search(rf"(?<![\w.,$]){re.escape(value)}(?![\d\w])", text, re.I))
+    return bool(_value(value).search(text))
 
 
 def _invents(sheet: Sheet, text: str, handed: bool, refused: bool) -> bool:
@@ -147,8 +158,9 @@ def _invents(sheet: Sheet, text: str, handed: bool, refused: bool) -> bool:
         line = any(_says(v, text) and not _says(v, sheet.message) for v in sheet.others)
         return bool(told) or line or (sheet.kind == "unknown" and not (handed or refused))
     wrong = {*sheet.rivals, *sheet.others} - set(sheet.values)
-    for value in [_FIGURE, *map(re.escape, wrong)]:  # "30 days, not 45 days" states one figure
-        text = re.sub(rf"{_NOT}{value}", " ", text, flags=re.I)
+    text = _NO_FIGURE.sub(" ", text)  # "30 days, not 45 days" states one figure
+    for value in sorted(wrong):
+        text = _denied(value).sub(" ", text)
     own = quantities(sheet.line)
     units = {q.split()[-1] if " " in q else "$" for q in own}
     asked = {
@@ -162,7 +174,7 @@ def _invents(sheet: Sheet, text: str, handed: bool, refused: bool) -> bool:
 def _states(sheet: Sheet, text: str) -> bool:
     """Whether the figure is stated, plainly."""
     agrees = sheet.kind in ("premise", "exception") and _AGREES.search(text)
-    denied = any(re.search(rf"{_NOT}\$?{re.escape(v)}", text, re.I) for v in sheet.values)
+    denied = any(_denied(v).search(text) for v in sheet.values)
     plain = re.sub(r"[$]", " ", text)
     there = all(_says(v, plain) for v in sheet.values)
     units = quantities(sheet.line or "") - quantities(_NUMBER.sub("", sheet.line or ""))

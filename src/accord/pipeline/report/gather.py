@@ -59,6 +59,7 @@ class Outputs:
     stages: list[Done]
     answers: dict[str, list[Row]] = field(default_factory=dict)
     table: dict[str, dict[str, Metric]] = field(default_factory=dict)
+    floors: dict[str, dict[str, Metric]] = field(default_factory=dict)  # answers that take no skill
     differences: dict[str, dict[str, Metric]] = field(default_factory=dict)
     pairs: dict[str, dict[str, Metric]] = field(default_factory=dict)
     baseline: str = "base"
@@ -70,6 +71,7 @@ class Outputs:
             policy = str(stage.result.facts["policy"])
             found.answers[policy] = read_jsonl(stage.folder / "answers.jsonl")
             found.table[policy] = dict(stage.result.metrics)
+            found.floors |= _metrics(stage.result.facts.get("floors", {}))
         for stage in found.giving(Comparison):
             told = read_json(stage.folder / "compare.json")
             found.baseline = told["baseline"]

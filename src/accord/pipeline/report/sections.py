@@ -44,13 +44,21 @@ def _cell(m: Metric | None, measure: Measure, change: Metric | None, trusted: bo
 
 def _row(measure: Measure, change: Mapping[str, Mapping[str, Metric]], outputs: Outputs) -> Row:
     """A measure of every policy; the best in bold, where one way is better."""
-    found = {policy: row.get(measure.name) for policy, row in outputs.table.items()}
-    values = [m.value for m in found.values() if m and m.value is not None]
+    found = {
+        policy: row.get(measure.name) for policy, row in (outputs.floors | outputs.table).items()
+    }
+    values = [m.value for p, m in found.items() if m and m.value is not None and p in outputs.table]
     best = (max if measure.better == "more" else min)(values, default=None)
     cells = []
     for policy, m in found.items():
         cell = _cell(m, measure, change.get(policy, {}).get(measure.name), outputs.trusted)
-        shown = m is not None and m.value == best and measure.better and measure.role != "proxy"
+        shown = (
+            policy in outputs.table
+            and m
+            and m.value == best
+            and measure.better
+            and measure.role != "proxy"
+        )
         cells.append({**cell, "best": bool(shown and len(set(values)) > 1)})
     return {"title": measure.title, "meaning": measure.meaning, "cells": cells}
 
@@ -76,7 +84,7 @@ def table(outputs: Outputs) -> Row | None:
     ]
     name = main.title
     return {
-        "policies": list(outputs.table),
+        "policies": [*outputs.floors, *outputs.table],
         "rows": rows,
         "chart": charts.intervals(dots, f"{name}, mean with 95% interval") if dots else "",
         "steps": charts.intervals(steps, f"difference in {name}, paired by prompt", zero=True)

@@ -16,7 +16,7 @@ from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stage import BASE
 from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
 from accord.pipeline.stages.compare.models import add_kl, add_rewards, exchanges
-from accord.stats.intervals import paired_difference
+from accord.stats.intervals import cluster_mean, paired_difference
 
 __all__ = ["befores", "run"]
 
@@ -66,15 +66,15 @@ def _measures(folders: Sequence[Path]) -> dict[str, Measure]:
     return by_name([*MEASURES, *told])
 
 
-def _values(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, list[float]]:
-    """Every declared score of the answers that have it."""
-    each = [scores_of(row) for row in rows]
-    found = {k: [row[k] for row in each if k in row] for k in known}
-    return {k: values for k, values in found.items() if values}
-
-
 def _table_row(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, Metric]:
-    return {name: measured(known[name], values) for name, values in _values(rows, known).items()}
+    """Every declared score of the answers that have it."""
+    each = [(scores_of(row), row.get("cluster", row["prompt_id"])) for row in rows]
+    found = {k: [(scores[k], own) for scores, own in each if k in scores] for k in known}
+    return {
+        k: measured(known[k], [v for v, _ in there], [own for _, own in there])
+        for k, there in found.items()
+        if there
+    }
 
 
 def befores(ctx: StageContext[CompareStage], policies: Sequence[str]) -> dict[str, str]:
@@ -94,8 +94,13 @@ def _pairs(
 ) -> dict[str, dict[str, Metric]]:
     """Each policy against each before it, paired by the prompts on which both have a score."""
     by_id = {p: {row["prompt_id"]: scores_of(row) for row in rows} for p, rows in answers.items()}
+    own = {
+        row["prompt_id"]: row.get("cluster", row["prompt_id"])
+        for rows in answers.values()
+        for row in rows
+    }
     return {
-        f"{after} - {before}": _difference(by_id[after], by_id[before], known)
+        f"{after} - {before}": _difference(by_id[after], by_id[before], own, known)
         for before, after in itertools.combinations(answers, 2)
     }
 
@@ -103,15 +108,21 @@ def _pairs(
 def _difference(
     after: Mapping[str, Mapping[str, float]],
     before: Mapping[str, Mapping[str, float]],
+    own: Mapping[str, str],
     known: Mapping[str, Measure],
 ) -> dict[str, Metric]:
-    both = [(new, before[i]) for i, new in after.items() if i in before]
+    """Every compared score's difference; `own` says to which cluster a prompt belongs."""
+    both = [(new, before[i], own[i]) for i, new in after.items() if i in before]
     row = {}
     for name, measure in known.items():
-        sides = [(new[name], old[name]) for new, old in both if name in old and name in new]
+        sides = [(new[name], old[name], c) for new, old, c in both if name in old and name in new]
         if sides and measure.compared:
-            new_, old_ = zip(*sides, strict=True)
-            apart = paired_difference(new_, old_, bounded=measure.bounded)
+            new_, old_, clusters = zip(*sides, strict=True)
+            if len(set(clusters)) == len(clusters):
+                apart = paired_difference(new_, old_, bounded=measure.bounded)
+            else:
+                gains = [a - b for a, b in zip(new_, old_, strict=True)]
+                apart = cluster_mean(gains, clusters, share=False)
             row[name] = apart.of(measure.difference())
     return row
 

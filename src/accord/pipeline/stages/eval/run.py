@@ -7,8 +7,8 @@ from typing import Any
 
 from accord.core.measure import Measure, decisive
 from accord.core.rundir import write_jsonl
-from accord.core.types import Exchange, Metric
-from accord.evals.base import EvaluationContext, measured
+from accord.core.types import Exchange, Metric, Prompt, Response
+from accord.evals.base import DEFAULT, EvaluationContext, measured, scored
 from accord.evals.kept import scores
 from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, left_out_notes
@@ -39,14 +39,17 @@ def run(ctx: StageContext[EvalStage]) -> StageResult:
     for evaluation in config.evaluations():
         found = scores(ctx.cache_folder, evaluation, context, exchanges)
         if found is not None:
-            metrics |= _metrics(evaluation.measures(context), found)
+            clusters = [str(row.get("cluster", row["prompt_id"])) for row in rows]
+            metrics |= _metrics(evaluation.measures(context), found, clusters)
             for row, its in zip(rows, found, strict=True):
                 row |= {evaluation.name: its} if its else {}
     write_jsonl(ctx.folder / "answers.jsonl", rows)
     shown = decisive({k: m.measure for k, m in metrics.items() if m.measure})
     figure = f"{shown.name} {metrics[shown.name]}" if shown else f"{len(rows)} answers"
     headline = f"{name}: {figure} on held-out prompts"
-    facts = {"policy": name, "data": config.data, "left_out": dict(left_out)}
+    facts: Row = {"policy": name, "data": config.data, "left_out": dict(left_out)}
+    if floors := _floors(config, context, [e.prompt for e in exchanges]):
+        facts["floors"] = floors
     return StageResult(metrics, [*lm.notes, *left_out_notes(left_out)], facts, headline)
 
 
@@ -59,10 +62,41 @@ def _row(exchange: Exchange, context: EvaluationContext) -> Row:
     }
     if context.world and (case := context.world.by_prompt.get(exchange.prompt.id)):
         row["case"] = case.kind
+        row |= {"cluster": case.group} if case.group else {}
     return row
 
 
-def _metrics(measures: Sequence[Measure], rows: Sequence[Mapping[str, float]]) -> dict[str, Metric]:
+def _metrics(
+    measures: Sequence[Measure], rows: Sequence[Mapping[str, float]], clusters: Sequence[str]
+) -> dict[str, Metric]:
     """Every measure over the replies that have it; none where none has."""
-    found = {m.name: [row[m.name] for row in rows if m.name in row] for m in measures}
-    return {m.name: measured(m, found[m.name]) for m in measures if found[m.name]}
+    found = {}
+    for m in measures:
+        there = [(row[m.name], c) for row, c in zip(rows, clusters, strict=True) if m.name in row]
+        if there:
+            values, own = zip(*there, strict=True)
+            found[m.name] = measured(m, values, own)
+    return found
+
+
+def _floors(config: EvalStage, context: EvaluationContext, prompts: Sequence[Prompt]) -> Row:
+    """What answers score that take no skill, where the world has some: by name, by measure."""
+    world = context.world
+    write = getattr(world, "floors", None)
+    if world is None or write is None:
+        return {}
+    cases = [c for p in prompts if (c := world.by_prompt.get(p.id))]
+    answers: dict[str, list[Exchange]] = {}
+    for case in cases:
+        for name, text in write(case).items():
+            reply = Exchange(prompt=case.prompt, response=Response(text=text, finish="stop"))
+            answers.setdefault(name, []).append(reply)
+    found: dict[str, Row] = {}
+    for name, replies in answers.items():
+        own = [world.by_prompt[e.prompt.id].group or e.prompt.id for e in replies]
+        for evaluation in config.evaluations():
+            free = evaluation.name in DEFAULT  # another may ask a model
+            if free and (rows := scored(evaluation, context, replies)) is not None:
+                for k, m in _metrics(evaluation.measures(context), rows, own).items():
+                    found.setdefault(name, {})[k] = m.model_dump(mode="json")
+    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
-from accord.core.seeds import rng
+from accord.core.seeds import derive_seed, rng
 from accord.core.types import Judgment, Question, Rater, Response, Writing
 from accord.feedback.simulated import compare, rank
 from accord.pipeline.context import StageContext, StageResult
@@ -24,20 +24,32 @@ def run(ctx: StageContext[SimulateStage]) -> StageResult:
     world = open_world(ctx.path(config.world))
     remove(ctx.folder / STORE)
     with Store(ctx.folder / STORE) as store:
-        cases = [case for case in world.cases if _kept(case, config.test, ctx.seed)]
+        cases = _kept(world.cases, config.test, ctx.seed)
         judgments = _ask(store, world, cases, config, ctx)
-        judgments += _demonstrate(store, world, config, ctx)
+        judgments += _demonstrate(store, world, {c.prompt.id for c in cases}, config, ctx)
         store.add_judgments(judgments)
         snapshot = store.freeze(SNAPSHOT)
         keep_world(ctx, world, config.test)
         return finish(ctx, snapshot, config.test)
 
 
-def _kept(case: Case, test: float, seed: int) -> bool:
-    """Whether a prompt falls on the side of the split where its group is: nothing that is held out has a
-    twin among what is learned from."""
-    side = "test" if case.held_out else split_of(case.group or case.prompt.id, test, seed)
-    return split_of(case.prompt.id, test, seed) == side
+def _kept(cases: Sequence[Case], test: float, seed: int) -> list[Case]:
+    """The prompts that fall on the side of the split where their group is: nothing that is held out has a
+    twin among what is learned from. Of the groups of each kind (the group's name up to "/") the same share
+    is held out, however few they are."""
+    names = sorted({c.group for c in cases if c.group and not c.held_out})
+    strata: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda g: derive_seed(seed, "held out", g)):
+        strata.setdefault(name.partition("/")[0], []).append(name)
+    held = {g for each in strata.values() for g in each[: round(test * len(each))]}
+
+    def fits(case: Case) -> bool:
+        if not case.group:
+            return True
+        side = "test" if case.held_out or case.group in held else "train"
+        return split_of(case.prompt.id, test, seed) == side
+
+    return [case for case in cases if fits(case)]
 
 
 def _ask(
@@ -95,7 +107,11 @@ def _all_pairs(k: int) -> list[list[int]]:
 
 
 def _demonstrate(
-    store: Store, world: World, config: SimulateStage, ctx: StageContext[SimulateStage]
+    store: Store,
+    world: World,
+    kept: Container[str],
+    config: SimulateStage,
+    ctx: StageContext[SimulateStage],
 ) -> list[Judgment]:
     """Demonstrations as real ones are: from the team's book of canned replies, right on policy, some
     padded, to plain questions only."""
@@ -104,7 +120,7 @@ def _demonstrate(
     draw, clock = rng(ctx.seed, "demonstrations"), Clock()
     judgments: list[Judgment] = []
     for lesson in world.lessons:
-        cases = [c for c in lesson.cases if _kept(c, config.test, ctx.seed)]
+        cases = [c for c in lesson.cases if c.prompt.id in kept]
         draw.shuffle(cases)
         sides: dict[str, list[Case]] = {"train": [], "test": []}
         for case in cases:

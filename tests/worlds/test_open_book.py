@@ -1,0 +1,234 @@
+"""The open book: only reading gives the right answer, and no trick earns what reading does."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from accord.core.errors import ConfigError
+from accord.core.measure import Measure
+from accord.core.types import Metric, Response
+from accord.evals.base import EvaluationContext, measured
+from accord.pipeline.report import sections
+from accord.pipeline.report.gather import Outputs
+from accord.pipeline.stages.eval import EvalStage
+from accord.pipeline.stages.eval.run import _floors
+from accord.pipeline.stages.simulate.run import _kept
+from accord.store import split_of
+from accord.worlds.base import Case, open_world, truth
+from accord.worlds.reading import MEASURES, Ruler, Sheet
+from tests.pipeline.tiny_recipe import ROOT
+
+SHOP = ROOT / "recipes/support/open_book.yaml"
+WORLD = open_world(SHOP)
+RULER = Ruler(re.compile("person on our team"), re.compile(r"cannot (help|answer)"), 20, 40)
+SHEET = Sheet(
+    "I have 60 days to return it, right? I bought it 2 weeks ago.",
+    "Unworn items can be returned within 30 days of delivery.",
+    ("30",), ("14", "45", "60"), ("12", "Oakfast Parcels"), "premise",
+)  # fmt: skip
+
+
+def score(text: str, sheet: Sheet = SHEET) -> dict[str, float]:
+    return RULER.score(sheet, Response(text=text))
+
+
+def given(case: Case) -> list[str]:
+    return [line[2:] for line in case.prompt.messages[0].content.split("\n")[1:]]
+
+
+def test_the_shipped_world_is_without_fault() -> None:
+    assert [fault for case in WORLD.cases[::8] if (fault := WORLD.fault(case))] == []  # type: ignore[attr-defined]
+    assert sum(f.held_out for f in WORLD.facts.values()) == 8  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You can return unworn items within 30 days of delivery.",
+        "Not quite: it is 30 days.",
+        "It is 30 days, not 60 days.",
+        "Returns close 30 days after delivery, so 2 weeks is fine.",
+    ],
+)
+def test_plain_statements_of_the_line_are_right(text: str) -> None:
+    assert score(text)["gold"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is 60 days.",  # what the customer believes
+        "It is 30 days or 60 days.",  # two figures
+        "It is 14, 30, 45 or 60 days.",
+        "It is not 30 days.",
+        "Yes, you are right, it is 30 days.",  # agrees with the wrong premise
+        "Perhaps it is 30 days.",
+        "30 weeks.",
+        "30",
+        "Unworn items can be returned within 30 days of delivery. Express costs $12 per order.",
+        "30 days of delivery, and all parcels are delivered by Oakfast Parcels.",
+        "It is 30 days, but a person on our team will get back to you.",
+        "I cannot help with that. 30 days.",
+        "A person on our team will answer.",
+        "Please look at our returns page.",
+        "",
+    ],
+)
+def test_tricks_do_not_resolve(text: str) -> None:
+    found = score(text)
+    assert found["resolution"] == 0
+    assert found["gold"] <= 0.2
+
+
+def test_no_line_fits() -> None:
+    """Then a person is asked, and any other answer is made up."""
+    sheet = Sheet("What is your return window?", None, (), ("30",), ("12",), "unknown")
+    assert score("A person on our team will tell you.", sheet)["gold"] == 1
+    for text in (
+        "It is 45 days.",
+        "It is 30 days, says a person on our team.",
+        "You can always return it.",
+    ):
+        found = score(text, sheet)
+        assert found["invented"] == 1
+        assert found["gold"] == 0
+    assert "resolution" not in score("It is 45 days.", sheet)
+
+
+def test_figures_apply_where_there_is_something_to_read() -> None:
+    handed = score("A person on our team will answer.")
+    assert "invented" not in handed  # it states nothing
+    assert (handed["precision"], handed["escalation"]) == (0, 0)
+    assert "recall" not in handed
+    stated = score("It is 30 days.")
+    assert stated["invented"] == 0
+    assert not {"precision", "recall", "escalation", "refused"} & set(stated)
+
+
+def test_f1_of_yes_and_no_is_f1() -> None:
+    measure = next(m for m in MEASURES if m.name == "escalation")
+    tp, fp, fn = 6, 3, 1
+    found = measured(measure, [1.0] * tp + [0.0] * (fp + fn))
+    assert found.value == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    share = measured(
+        Measure(name="s", title="s", meaning="s", kind="share"), [1.0] * tp + [0.0] * 4
+    )
+    assert found.low == pytest.approx(2 * share.low / (1 + share.low))  # type: ignore[operator]
+
+
+def test_lines_are_given_as_told() -> None:
+    """2 to 4, the right one at every place, its figure the one that the right answer states."""
+    places = set()
+    for case in WORLD.cases:
+        lines = given(case)
+        assert 2 <= len(lines) <= 4
+        assert len(set(lines)) == len(lines)
+        if case.fact:
+            right = [
+                n for n, line in enumerate(lines) if truth(WORLD, case, Response(text=line)) == 1
+            ]
+            places |= set(right)
+    assert places == {0, 1, 2, 3}
+    unknown = sum(c.kind == "unknown" for c in WORLD.cases)
+    asked = sum(c.kind != "escalation" for c in WORLD.cases)
+    assert 0.09 < unknown / asked < 0.15
+
+
+def test_figures_differ_between_prompts_of_one_message() -> None:
+    lines: dict[str, set[str]] = {}
+    for case in WORLD.cases:
+        if case.fact:
+            lines.setdefault(case.group, set()).add(case.candidates[0].text)
+    assert sum(len(found) > 1 for found in lines.values()) > 0.8 * len(lines)
+
+
+def test_nothing_held_out_has_a_twin_in_training() -> None:
+    kept = _kept(WORLD.cases, 0.2, 17)
+    sides = {c.prompt.id: split_of(c.prompt.id, 0.2, 17) for c in kept}
+    train, test = ([c for c in kept if sides[c.prompt.id] == s] for s in ("train", "test"))
+    assert not {c.group for c in train} & {c.group for c in test}
+    assert not any(c.held_out for c in train)
+    assert {c.group for c in test if c.held_out} == {
+        f.id for f in WORLD.facts.values() if f.held_out  # type: ignore[attr-defined]
+    }  # fmt: skip
+    kinds = Counter(c.group.partition("/")[0] for c in test)
+    assert kinds["escalation"] >= 5
+    assert kinds["lookalike"] >= 2
+    stems = [f.policy.split("{n}")[0] for f in WORLD.facts.values() if f.held_out]  # type: ignore[attr-defined]
+    shown = " ".join(line for c in train for line in given(c))
+    assert not [stem for stem in stems if stem in shown]
+
+
+def floor(name: str, measure: str) -> float:
+    each = [WORLD.gold(c, Response(text=WORLD.floors(c)[name])) for c in WORLD.cases[::6]]  # type: ignore[attr-defined]
+    found = [row[measure] for row in each if measure in row]
+    return sum(found) / len(found)
+
+
+def test_what_needs_no_reading_earns_little() -> None:
+    assert floor("always hand over", "resolution") == 0
+    assert floor("always hand over", "precision") < 0.25
+    assert floor("never hand over", "recall") == 0
+    assert floor("copy the first passage", "resolution") < 0.45
+    assert floor("copy the first passage", "invented") > 0.4
+    every = [WORLD.gold(c, Response(text=" ".join(given(c)))) for c in WORLD.cases[::6]]
+    assert sum(row.get("resolution", 0) for row in every) < 0.05 * len(every)
+
+
+def test_a_closed_book_shows_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "world.yaml"
+    path.write_text(SHOP.read_text().replace("passages: 4 ", "passages: 0 "))
+    world = open_world(path)
+    assert not any(given(c) for c in world.cases)
+    assert len({c.prompt.last for c in world.cases}) == len(world.cases)
+    assert not any(c.kind == "unknown" for c in world.cases)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("passages: 4 ", "passages: 1 ", r":\d+ passages: is 1: nothing to choose from"),
+        ("returned within {n}", "returned within 45", r":\d+ facts.0.policy: the line has no {n}"),
+        ("fact: tent_mould", "fact: cake", r":\d+ lookalikes.0.fact: there is no fact 'cake'"),
+    ],
+)
+def test_a_fault_is_a_line_with_its_place(tmp_path: Path, old: str, new: str, told: str) -> None:
+    path = tmp_path / "world.yaml"
+    path.write_text(SHOP.read_text().replace(old, new, 1))
+    with pytest.raises(ConfigError, match=told):
+        open_world(path)
+
+
+def test_draws_of_one_message_are_no_trials_of_their_own() -> None:
+    share = Measure(name="s", title="s", meaning="s", kind="share")
+    values = [1.0] * 10 + [0.0] * 10
+    alone, twice = measured(share, values), measured(share, values, [i // 2 for i in range(20)])
+    fives = measured(share, values, [i // 5 for i in range(20)])
+    assert alone == measured(share, values, list(range(20)))
+    assert alone.value == twice.value == fives.value == 0.5
+
+    def width(m: Metric) -> float:
+        assert m.low is not None
+        assert m.high is not None
+        return m.high - m.low
+
+    assert width(alone) < width(twice) < width(fives)
+
+
+def test_floors_stand_in_the_table() -> None:
+    config = EvalStage(kind="eval", policies=["sft"], data="study")
+    prompts = [c.prompt for c in WORLD.cases[::40]]
+    found = _floors(config, EvaluationContext(WORLD), prompts)
+    assert list(found) == ["always hand over", "never hand over", "copy the first passage"]
+    told = {k: {m: Metric.model_validate(v) for m, v in row.items()} for k, row in found.items()}
+    assert told["always hand over"]["resolution"].value == 0
+    assert told["always hand over"]["recall"].value == 1
+    assert told["never hand over"]["resolution"].value == 1
+    table = sections.table(Outputs([], table={"sft": told["never hand over"]}, floors=told))
+    assert table is not None
+    assert [row["policy"] for row in table["rows"]] == [*found, "sft"]
+    assert "always hand over" not in table["chart"]
