@@ -91,7 +91,8 @@ def evaluation(
 def _house() -> None:
     """Register the house's own."""
     import accord.evals.gold
-    import accord.evals.length  # noqa: F401
+    import accord.evals.length
+    import accord.evals.refusal  # noqa: F401
 
 
 @dataclass(frozen=True)
