@@ -27,7 +27,7 @@ store store.io readers schemas suspects foreign
 feedback feedback.study assignment
 feedback feedback.trust aggregate ballots quality ranking reliability gold>gold_questions
 train train.loop checkpoint data memory optimise saved trackers trainee
-train train.offline axes family fit pairs preference process rankings
+train train.offline axes edges family fit pairs preference process rankings
 train train.offline reference reward scored sft sweep unpaired
 train train.online actors assembled experience held_out on_policy policy rollout scorers served surrogate
 train train.online group>groups
