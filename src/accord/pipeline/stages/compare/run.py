@@ -94,11 +94,8 @@ def _pairs(
 ) -> dict[str, dict[str, Metric]]:
     """Each policy against each before it, paired by the prompts on which both have a score."""
     by_id = {p: {row["prompt_id"]: scores_of(row) for row in rows} for p, rows in answers.items()}
-    own = {
-        row["prompt_id"]: row.get("cluster", row["prompt_id"])
-        for rows in answers.values()
-        for row in rows
-    }
+    every = [row for rows in answers.values() for row in rows]
+    own = {str(row["prompt_id"]): str(row.get("cluster", row["prompt_id"])) for row in every}
     return {
         f"{after} - {before}": _difference(by_id[after], by_id[before], own, known)
         for before, after in itertools.combinations(answers, 2)
