@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from accord.core.artifact import Answers, Comparison, Policy, RewardModel
 from accord.core.measure import Measure
@@ -29,7 +29,8 @@ VERDICTS = "verdicts.jsonl"
 TOKENS = 512  # per scoring call: on a CPU, longer rows lose more to attention than they gain
 INTRO = (
     "Each detector looks at a policy's answers beside those of the policy before it. A pass says only that "
-    "this detector found nothing."
+    "this detector found nothing. Where all are asked, two policies that are one raise an alarm in at most "
+    "one of 20 comparisons (Holm)."
 )
 
 
@@ -61,7 +62,9 @@ class CompareStage(StageConfig):
     eval: str
     reward: str | None = None
     baseline: str = BASE  # reference of the KL
-    detectors: list[str | dict[str, Any]] | None = None  # of each policy against the one before it
+    detectors: Literal["all"] | list[str | dict[str, Any]] | None = (
+        None  # each policy to the one before
+    )
 
     def check_names(self, place: Callable[[str], str]) -> None:
         configured(self.detectors or (), place("detectors"))
