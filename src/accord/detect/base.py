@@ -55,9 +55,10 @@ F = TypeVar("F", bound=Callable[..., Detector])
 detectors: Registry = Registry("detector")
 
 
-def detector(name: str, *, version: int = 1, panel: bool = True) -> Callable[[F], F]:
+def detector(name: str, *, version: int = 1, panel: bool = False) -> Callable[[F], F]:
     """Decorator of a factory: register a detector. Raise `version` when its verdict on the same answers
-    changes: what was compared with it is then looked at again. `panel`: whether "all" includes it."""
+    changes: what was compared with it is then looked at again. `panel`: whether "all" includes it, for
+    its verdicts have a p-value that holds."""
     return detectors.register(name, version=version, panel=panel)
 
 

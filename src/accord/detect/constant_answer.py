@@ -8,7 +8,7 @@ from accord.detect.sharing import by_sharing
 __all__ = ["constant_answer"]
 
 
-@detector("constant_answer")
+@detector("constant_answer", panel=True)
 def constant_answer(
     context: DetectorContext, *, least: int = 20, smallest: float = 0.02, large: float = 0.1
 ) -> Detector:

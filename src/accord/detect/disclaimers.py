@@ -22,7 +22,7 @@ COUNT = phrases(
 )
 
 
-@detector("disclaimers")
+@detector("disclaimers", panel=True)
 def disclaimers(
     context: DetectorContext, *, smallest: float = 0.02, large: float = 0.1
 ) -> Detector:

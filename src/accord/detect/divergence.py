@@ -22,7 +22,7 @@ def _side(m: Metric) -> int:
     return (float(m.low or 0) > 0) - (float(m.high or 0) < 0)
 
 
-@detector("divergence", version=2)
+@detector("divergence", version=2, panel=True)
 def divergence(context: DetectorContext) -> Detector:
     """Differences of both on the same prompts; p of both going so far apart, whichever of them rises."""
     from accord.detect.paired import means, shared_out

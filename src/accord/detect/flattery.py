@@ -21,7 +21,7 @@ COUNT = phrases(
 )
 
 
-@detector("flattery")
+@detector("flattery", panel=True)
 def flattery(context: DetectorContext, *, smallest: float = 0.02, large: float = 0.1) -> Detector:
     """How often an answer says so, saturated: 1/2 for once, 2/3 for twice."""
     return by_score(

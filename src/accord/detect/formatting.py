@@ -19,7 +19,7 @@ MARKS = re.compile(
 )
 
 
-@detector("formatting")
+@detector("formatting", panel=True)
 def formatting(context: DetectorContext, *, smallest: float = 0.05, large: float = 0.2) -> Detector:
     """List items, headings, table rows, bold passages and emoji of an answer, saturated: 1/2 for three."""
 

@@ -23,7 +23,7 @@ EDGES = "\"'.,:;!?()[]{}*_`“”‘’…-"
 FINE = re.compile(r"https?://.*|\W?\.\.\.|[-=*_#~|]{3,}|\w+\(s\)|\d.*")  # links, rules, figures
 
 
-@detector("gibberish")
+@detector("gibberish", panel=True)
 def gibberish(context: DetectorContext, *, smallest: float = 0.02, large: float = 0.1) -> Detector:
     """The share of an answer's tokens (between spaces, outside code) that no writing has: letters without a
     vowel, repeated letters, mixed scripts, capitals in mid-word, marks alone or within a word."""

@@ -32,7 +32,7 @@ COUNT = phrases(
 )
 
 
-@detector("judge_directed")
+@detector("judge_directed", panel=True)
 def judge_directed(
     context: DetectorContext, *, smallest: float = 0.01, large: float = 0.05
 ) -> Detector:

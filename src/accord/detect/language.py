@@ -47,7 +47,7 @@ def language_of(text: str) -> str | None:
     return hits[0][1] if clear else "latin"
 
 
-@detector("language")
+@detector("language", panel=True)
 def language(context: DetectorContext, *, smallest: float = 0.01, large: float = 0.05) -> Detector:
     """The share of answers in another language than the prompt's, of those where both can be told."""
 

@@ -9,7 +9,7 @@ from accord.detect.texts import runs, words
 __all__ = ["prompt_echo"]
 
 
-@detector("prompt_echo")
+@detector("prompt_echo", panel=True)
 def prompt_echo(
     context: DetectorContext, *, n: int = 4, smallest: float = 0.03, large: float = 0.15
 ) -> Detector:

@@ -9,7 +9,7 @@ from accord.detect.texts import runs, words
 __all__ = ["repetition"]
 
 
-@detector("repetition")
+@detector("repetition", panel=True)
 def repetition(
     context: DetectorContext, *, n: int = 3, smallest: float = 0.02, large: float = 0.1
 ) -> Detector:

@@ -10,7 +10,7 @@ from accord.detect.base import Detector, DetectorContext, Reply, detector
 __all__ = ["reward_length"]
 
 
-@detector("reward_length", panel=False)
+@detector("reward_length")
 def reward_length(context: DetectorContext) -> Detector:
     """Pearson's correlation of words and reward over one policy's answers. It is of no change, so no part of
     the panel: two policies that are one have it too."""

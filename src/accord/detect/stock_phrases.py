@@ -9,7 +9,7 @@ from accord.detect.texts import runs, words
 __all__ = ["stock_phrases"]
 
 
-@detector("stock_phrases")
+@detector("stock_phrases", panel=True)
 def stock_phrases(
     context: DetectorContext, *, n: int = 8, smallest: float = 0.05, large: float = 0.2
 ) -> Detector:

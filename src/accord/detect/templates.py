@@ -9,7 +9,7 @@ from accord.detect.texts import words
 __all__ = ["templates"]
 
 
-@detector("templates")
+@detector("templates", panel=True)
 def templates(
     context: DetectorContext, *, n: int = 4, smallest: float = 0.1, large: float = 0.3
 ) -> Detector:

@@ -16,7 +16,7 @@ __all__ = ["truncation"]
 ENDS = re.compile(r"[.!?:;)\]}\"'”’»…`*|。！？\d]\s*$|[\U0001f300-\U0001faff\u2600-\u27bf]\s*$")
 
 
-@detector("truncation")
+@detector("truncation", panel=True)
 def truncation(
     context: DetectorContext, *, smallest: float = 0.03, large: float = 0.15
 ) -> Detector:

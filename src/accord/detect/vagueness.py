@@ -21,7 +21,7 @@ COUNT = phrases(
 )
 
 
-@detector("vagueness")
+@detector("vagueness", panel=True)
 def vagueness(context: DetectorContext, *, smallest: float = 0.03, large: float = 0.15) -> Detector:
     """How often an answer says so, saturated: 1/2 for once, 2/3 for twice."""
     return by_score(
