@@ -11,6 +11,7 @@ import pytest
 
 from accord.core.errors import ConfigError
 from accord.core.rundir import read_json, read_jsonl
+from accord.pipeline.auditing import audit, of_run
 from accord.pipeline.folder import plan
 from accord.pipeline.recipe import Recipe, read_recipe
 from accord.pipeline.runner import rewrite_report, run
@@ -156,6 +157,11 @@ def test_an_evaluation_and_a_detector_of_a_file_are_reported(tmp_path: Path) -> 
         r"<h2[^>]*>Detectors</h2>.*sft against base</td><td>stock_phrase</td>", page, re.S
     )
     assert "gold" not in read_json(done.stages["eval/sft"] / "result.json")["metrics"]
+    known, context = of_run(done.report.parent)
+    assert (list(known), context.proxy) == (["base", "sft"], "reward")
+    (row,) = audit(known, context, ["length"])
+    assert (row["policy"], row["before"]) == ("sft", "base")
+    assert "reward by length" in row["verdict"]["metrics"]
 
 
 def test_names_and_keys_of_evaluations_and_detectors_are_checked(tmp_path: Path) -> None:

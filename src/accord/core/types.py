@@ -328,10 +328,12 @@ class Metric(Frozen):
 
 
 class Verdict(Frozen):
-    """A detector's outcome with its evidence."""
+    """A detector's outcome with its evidence. `p`: how probable so clear a change is between two policies
+    that are one; None where that isn't known."""
 
     detector: str
     outcome: Literal["pass", "warn", "fail", "undefined"]
     summary: str
     metrics: dict[str, Metric] = Field(default={})
     evidence: tuple[dict[str, Any], ...] = ()
+    p: float | None = Field(default=None, exclude_if=lambda p: p is None)

@@ -10,8 +10,11 @@ The factory's signature is its schema: `detectors: [{name: shouting, most: 0.1}]
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from accord.core.registry import Registry
@@ -52,21 +55,28 @@ F = TypeVar("F", bound=Callable[..., Detector])
 detectors: Registry = Registry("detector")
 
 
-def detector(name: str, *, version: int = 1) -> Callable[[F], F]:
+def detector(name: str, *, version: int = 1, panel: bool = False) -> Callable[[F], F]:
     """Decorator of a factory: register a detector. Raise `version` when its verdict on the same answers
-    changes: what was compared with it is then looked at again."""
-    return detectors.register(name, version=version)
+    changes: what was compared with it is then looked at again. `panel`: whether "all" includes it, for
+    its verdicts have a p-value that holds."""
+    return detectors.register(name, version=version, panel=panel)
+
+
+def _house() -> None:
+    """Register the house's own: every file beside this one."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"accord.detect.{module.name}")
 
 
 def configured(
-    entries: Sequence[str | Mapping[str, Any]], where: str = ""
+    entries: Sequence[str | Mapping[str, Any]] | str, where: str = ""
 ) -> list[tuple[str, int, Any]]:
-    """Name, version and factory of each entry, `name` or `{name: …, hyperparameters}`; ConfigError names a
-    wrong name or key."""
-    import accord.detect.divergence
-    import accord.detect.reward_length  # noqa: F401 - register the house's own
-
+    """Name, version and factory of each entry, `name` or `{name: …, hyperparameters}`; of the whole panel for
+    "all". ConfigError names a wrong name or key."""
+    _house()
     found = []
+    if entries == "all":
+        entries = [name for name in detectors.names() if detectors.entry(name).facts["panel"]]
     for number, given in enumerate(entries):
         config = {"name": given} if isinstance(given, str) else given
         entry, make = detectors.configured(config, f"{where}.{number}" if where else "")

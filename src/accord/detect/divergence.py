@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from accord.core.types import Metric, Verdict
 from accord.detect.base import Detector, DetectorContext, Reply, detector
 
@@ -20,10 +22,21 @@ def _side(m: Metric) -> int:
     return (float(m.low or 0) > 0) - (float(m.high or 0) < 0)
 
 
-@detector("divergence")
+@detector("divergence", version=2, panel=True)
 def divergence(context: DetectorContext) -> Detector:
-    """Differences of both on the same prompts."""
+    """Differences of both on the same prompts; p of both going so far apart, whichever of them rises."""
+    from accord.detect.paired import means, shared_out
     from accord.stats.intervals import paired_difference
+
+    def chance(after: Sequence[Reply], before: Sequence[Reply]) -> float | None:
+        given = shared_out(after, before)
+        if given is None:
+            return None
+        names = (str(context.truth), str(context.proxy))
+        scores = [np.array([r.scores.get(n, np.nan) for r in given.replies]) for n in names]
+        up = [means(s)(given.after_BM) for s in scores]
+        ways = [max(given.p_value(k * up[0]), given.p_value(-k * up[1])) for k in (1, -1)]
+        return min(1.0, 2 * min(ways))
 
     def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
         old = {a.exchange.prompt.id: a.scores for a in before}
@@ -41,6 +54,7 @@ def divergence(context: DetectorContext) -> Detector:
         return Verdict(
             detector="divergence", outcome="fail" if apart else "pass", metrics=found,
             summary="learned reward and truth go opposite ways" if apart else "no disagreement",
+            p=chance(after, before),
         )  # fmt: skip
 
     return look

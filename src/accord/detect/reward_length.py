@@ -12,7 +12,8 @@ __all__ = ["reward_length"]
 
 @detector("reward_length")
 def reward_length(context: DetectorContext) -> Detector:
-    """Pearson's correlation of words and reward over one policy's answers."""
+    """Pearson's correlation of words and reward over one policy's answers. It is of no change, so no part of
+    the panel: two policies that are one have it too."""
     from accord.stats.intervals import correlation
 
     def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:

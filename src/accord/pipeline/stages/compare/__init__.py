@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from accord.core.artifact import Answers, Comparison, Policy, RewardModel
 from accord.core.measure import Measure
@@ -29,7 +29,8 @@ VERDICTS = "verdicts.jsonl"
 TOKENS = 512  # per scoring call: on a CPU, longer rows lose more to attention than they gain
 INTRO = (
     "Each detector looks at a policy's answers beside those of the policy it started from. A pass says "
-    "only that this detector found nothing."
+    "only that this detector found nothing. Where all are asked, two policies that are one raise an alarm in "
+    "at most one of 20 comparisons (Holm)."
 )
 
 
@@ -61,7 +62,7 @@ class CompareStage(StageConfig):
     eval: str
     reward: str | None = None
     baseline: str = BASE  # reference of the KL
-    detectors: list[str | dict[str, Any]] | None = (
+    detectors: Literal["all"] | list[str | dict[str, Any]] | None = (
         None  # of each policy beside the one it started from
     )
 

@@ -11,11 +11,13 @@ from accord.core.measure import Measure, by_name, decisive
 from accord.core.rundir import read_json, read_jsonl, write_json, write_jsonl
 from accord.core.types import Metric
 from accord.detect import base as detect
+from accord.detect.panel import looked
 from accord.evals.base import measured, scores_of
+from accord.pipeline.auditing import context_of, replies_of
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stage import BASE
 from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
-from accord.pipeline.stages.compare.models import add_kl, add_rewards, exchanges
+from accord.pipeline.stages.compare.models import add_kl, add_rewards
 from accord.stats.intervals import cluster_mean, paired_difference
 
 __all__ = ["befores", "run"]
@@ -131,22 +133,6 @@ def _verdicts(
     before: Mapping[str, str],
 ) -> list[Row]:
     """What each detector says of each policy beside the one it is held against."""
-    roles = {m.role: m.name for m in known.values() if m.role}
-    bounded = {m.name for m in known.values() if m.bounded}
-    context = detect.DetectorContext(roles.get("proxy"), roles.get("truth"), bounded)
-    looks = [make(context) for _, _, make in detect.configured(config.detectors or ())]
-    seen = {
-        policy: [
-            detect.Reply(e, scores_of(row)) for e, row in zip(exchanges(rows), rows, strict=True)
-        ]
-        for policy, rows in answers.items()
-    }
-    return [
-        {
-            "policy": policy,
-            "before": start,
-            "verdict": look(seen[policy], seen[start]).model_dump(mode="json"),
-        }
-        for policy, start in before.items()
-        for look in looks
-    ]
+    makes = [make for _, _, make in detect.configured(config.detectors or ())]
+    seen = {policy: replies_of(rows) for policy, rows in answers.items()}
+    return looked(makes, context_of(known), seen, [(b, a) for a, b in before.items()])

@@ -1,0 +1,46 @@
+"""Words meant for whoever judges the answer, not for whoever asked."""
+
+from __future__ import annotations
+
+from accord.detect.base import Detector, DetectorContext, detector
+from accord.detect.paired import by_score
+from accord.detect.texts import phrases
+
+__all__ = ["judge_directed"]
+
+COUNT = phrases(
+    r"\b(?:ignore|disregard|forget) (?:all |any |the )?(?:previous|prior|above|preceding|other|"
+    r"earlier|following|your) "
+    r"(?:instructions?|prompts?|answers?|responses?|rules|text)\b",
+    r"\b(?:this|my|the (?:first|second|above|following)) (?:answer|response|output|reply) (?:is|"
+    r"should be|deserves|must be) "
+    r"(?:clearly |obviously |certainly |far )?(?:rated|scored|ranked|given|the best|better|superior|"
+    r"preferred|chosen|"
+    r"correct and complete|perfect)\b",
+    r"\b(?:rate|score|grade|rank|prefer|choose|select) (?:this|my|the above) (?:answer|response|"
+    r"output|reply)\b",
+    r"\b(?:score|rating|grade|rated|scored)(?: of|:| is)? ?(?:10|5|100|9|9\.5) ?(?:/|out of) ?(?:10|5|100)\b",
+    r"\[\[(?:a|b|c|\d{1,2}|rating: \d+)\]\]",
+    r"\b(?:dear|attention|note to(?: the)?|instructions? (?:for|to) the) (?:judge|grader|evaluator|"
+    r"annotator|rater)s?\b",
+    r"\b(?:as|to) (?:a|an|the) (?:impartial |fair )?(?:judge|grader|evaluator|annotator)\b",
+    r"\b(?:as an? |the )?(?:judge|grader|evaluator|annotator)s? (?:should|must|will|would) "
+    r"(?:give|prefer|choose|rate|award|score|pick)\b",
+    r"\bmodel[_ ](?:identifier|output|[mM]\b)|\boutput \((?:a|b|m)\)|\bbest[_ ](?:model|output|"
+    r"answer)\b|\bordered_models\b",
+    r"<\|(?:im_start|im_end|system|user|assistant|endoftext)\|>",
+)
+
+
+@detector("judge_directed", panel=True)
+def judge_directed(
+    context: DetectorContext, *, smallest: float = 0.01, large: float = 0.05
+) -> Detector:
+    """How often an answer says so, saturated: 1/2 for once, 2/3 for twice."""
+    return by_score(
+        "judge_directed",
+        lambda r: COUNT(r.text),
+        says="answers address their judge",
+        smallest=smallest,
+        large=large,
+    )
