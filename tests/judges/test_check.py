@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from accord.judges.check import CheckReport, Thresholds, Tried, check_judge
-from accord.judges.verdict import Verdict
+from accord.judges.verdict import JudgeVerdict
 
 
-def verdict(ab: float, ba: float | None = None) -> Verdict:
+def verdict(ab: float, ba: float | None = None) -> JudgeVerdict:
     """P(first better) in the order shown and in the other."""
     ba = ab if ba is None else ba
-    return Verdict(((ab + ba) / 2, 1 - (ab + ba) / 2), ((ab, 1 - ab), (ba, 1 - ba)))
+    return JudgeVerdict(((ab + ba) / 2, 1 - (ab + ba) / 2), ((ab, 1 - ab), (ba, 1 - ba)))
 
 
 def checked(rows: list[Tried], **least: float) -> CheckReport:
@@ -26,7 +26,7 @@ def checked(rows: list[Tried], **least: float) -> CheckReport:
 def test_figures_by_hand() -> None:
     rows = [
         Tried("1", True, verdict(0.9)), Tried("2", True, verdict(0.9, 0.2)), Tried("3", False, verdict(0.9)),
-        Tried("4", False, Verdict(None, (), "no verdict in the reply")),
+        Tried("4", False, JudgeVerdict(None, (), "no verdict in the reply")),
     ]  # fmt: skip
     found = checked(rows)
     whole = found.parts[0]
@@ -114,7 +114,7 @@ def _llmbar(path: Path) -> CheckReport:
         said = [row["results"][-1][f"swap = {swap}"]["winner"] for swap in (False, True)]
         orders = tuple({"1": (1.0, 0.0), "2": (0.0, 1.0), None: (0.5, 0.5)}[s] for s in said)
         mean = sum(o[0] for o in orders) / 2
-        rows.append(Tried(str(at), row["label"] == 1, Verdict((mean, 1 - mean), orders)))
+        rows.append(Tried(str(at), row["label"] == 1, JudgeVerdict((mean, 1 - mean), orders)))
     return check_judge(path.stem, rows, Thresholds())
 
 

@@ -23,7 +23,7 @@ from accord.judges.templates import (
     options_of,
     versioned,
 )
-from accord.judges.verdict import Verdict, combined
+from accord.judges.verdict import JudgeVerdict, combined
 from accord.lm.sampler import Sampling
 
 __all__ = ["Budget", "Judge", "Spent", "judge_items"]
@@ -118,7 +118,7 @@ def judge_items(
     budget: Budget | None = None,
     examples: Sequence[Example] = (),
     on_progress: Progress | None = None,
-) -> tuple[list[Verdict], Spent]:
+) -> tuple[list[JudgeVerdict], Spent]:
     """A verdict of every item, in order. One whose requests failed, or that the budget did not reach, is
     missing and says so; asked again, it alone is asked."""
     judge.check()

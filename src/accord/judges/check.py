@@ -29,7 +29,7 @@ from accord.core.errors import DataError
 from accord.core.types import Frozen, Metric, Question
 from accord.feedback.trust.gold_questions import GoldAnswer
 from accord.judges.templates import Item
-from accord.judges.verdict import RULE, Verdict
+from accord.judges.verdict import RULE, JudgeVerdict
 from accord.stats.agreement import cohen_kappa
 from accord.stats.calibration import Bin, calibration_error, reliability
 from accord.stats.intervals import cluster_mean
@@ -102,11 +102,11 @@ class Tried:
 
     prompt: str
     first: bool
-    verdict: Verdict
+    verdict: JudgeVerdict
     longer: int = 0
     own: int = 0
     within: tuple[str, ...] = ()
-    again: Verdict | None = None
+    again: JudgeVerdict | None = None
 
     @property
     def right(self) -> bool:
@@ -140,10 +140,10 @@ def truths(
 
 def tried(
     items: Mapping[Question, Item],
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[JudgeVerdict],
     known: Mapping[frozenset[str], tuple[str, bool]],
     *,
-    again: Sequence[Verdict] | None = None,
+    again: Sequence[JudgeVerdict] | None = None,
     own: Collection[str] = (),
 ) -> list[Tried]:
     """The pairs on which the truth is known, with what the judge said. `own`: sources that are the judge."""

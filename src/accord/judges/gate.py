@@ -14,7 +14,7 @@ from accord.judges.cache import Cache
 from accord.judges.check import CheckReport, Thresholds, check_judge, parts_of, tried, truths
 from accord.judges.run import Allowed, items_of
 from accord.judges.templates import Item, check_template
-from accord.judges.verdict import Verdict
+from accord.judges.verdict import JudgeVerdict
 from accord.store import Snapshot
 
 __all__ = ["gate_of", "measured"]
@@ -70,7 +70,7 @@ def gate_of(path: Path, judge: str, snapshot: Snapshot) -> Allowed:
         )
     prompts = snapshot.tables.prompts
 
-    def allowed(question: Question, verdict: Verdict) -> bool:
+    def allowed(question: Question, verdict: JudgeVerdict) -> bool:
         within = parts_of(Item(prompts[question.prompt], ()))
         sure = verdict.probs is not None and max(verdict.probs) >= (report.confidence or 2)
         return sure and report.may_label(within)

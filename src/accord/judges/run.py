@@ -19,12 +19,12 @@ from accord.judges.ask import Budget, Judge, Spent, judge_items
 from accord.judges.backends import Backend
 from accord.judges.cache import Cache
 from accord.judges.templates import Example, Item, check_template, options_of, versioned
-from accord.judges.verdict import Verdict
+from accord.judges.verdict import JudgeVerdict
 from accord.store import Snapshot, Store
 
 __all__ = ["Judged", "answer_of", "items_of", "run_judge"]
 
-Allowed = Callable[[Question, Verdict], bool]
+Allowed = Callable[[Question, JudgeVerdict], bool]
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Judged:
 
     rater: str
     written: int
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, JudgeVerdict]
     missing: dict[str, int]
     to_people: list[str]
     already: int
@@ -86,7 +86,7 @@ def _question(prompt: str, shown: tuple[str, ...], kind: Any, template: str, axi
     return Question(prompt=prompt, responses=shown, kind=kind, guideline=guideline)
 
 
-def answer_of(template: str, item: Item, verdict: Verdict) -> Answer:
+def answer_of(template: str, item: Item, verdict: JudgeVerdict) -> Answer:
     """A verdict as an answer: a preference with its p, ranks by P(best), the mean of a scale."""
     probs = verdict.probs
     if probs is None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from accord.judges.cache import Reply
 
-__all__ = ["RULE", "Verdict", "combined", "marked", "shares"]
+__all__ = ["RULE", "JudgeVerdict", "combined", "marked", "shares"]
 
 VERDICT = re.compile(
     r"^[\s*_#>-]*(?:final\s+)?verdict[*_]*\s*[:=]\s*[*_`\"'(\[]*([A-Za-z]+|\d+)[*_`\"')\].]*\s*$",
@@ -30,7 +30,7 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgeVerdict:
     """`probs` over responses (compare, rank) or over the scale's steps (rate), None where `missing` says why;
     `by_order` the same of each order; `unread` replies that did not parse, of `replies`."""
 
@@ -79,7 +79,7 @@ def combined(
     options: Sequence[str],
     rationale: str = "",
     least: float = 0.01,
-) -> Verdict:
+) -> JudgeVerdict:
     """The verdict of an item asked in these orders; a reply that never came is its reason. A scale has one
     order and no places to turn back."""
     found: list[tuple[float, ...] | None] = []
@@ -95,6 +95,6 @@ def combined(
         found.append(probs)
     kept = [p for p in found if p is not None]
     if len(kept) < len(found):
-        return Verdict(None, tuple(found), missing, rationale, unread, told)
+        return JudgeVerdict(None, tuple(found), missing, rationale, unread, told)
     mean = tuple(sum(column) / len(kept) for column in zip(*kept, strict=True))
-    return Verdict(mean, tuple(found), "", rationale, unread, told)
+    return JudgeVerdict(mean, tuple(found), "", rationale, unread, told)
