@@ -17,13 +17,13 @@ from accord.core.types import Prompt, Response
 from accord.judges.ask import Judge, judge_items
 from accord.judges.backends import ServerBackend
 from accord.judges.cache import Cache
-from accord.judges.templates import Item
+from accord.judges.templates import JudgedItem
 from accord.lm.remote import ServerSampler
 
 WORDS = ["tent", "jacket", "refund", "days", "order", "parcel", "boots", "return", "wash", "size"]
 
 
-def pairs(n: int, seed: int = 0) -> list[Item]:
+def pairs(n: int, seed: int = 0) -> list[JudgedItem]:
     """Made-up pairs: a prompt of 10 to 60 words, answers of 10 to 80."""
     draw = random.Random(seed)
 
@@ -31,7 +31,7 @@ def pairs(n: int, seed: int = 0) -> list[Item]:
         return " ".join(draw.choices(WORDS, k=draw.randint(low, high)))
 
     return [
-        Item(
+        JudgedItem(
             Prompt.user(f"{k} {text(10, 60)}"),
             tuple(Response(text=f"{s} {text(10, 80)}") for s in "xy"),
         )

@@ -11,7 +11,7 @@ from accord.core.types import Prompt, Response
 from accord.judges.ask import Judge, judge_items
 from accord.judges.backends import SamplerBackend
 from accord.judges.cache import Cache
-from accord.judges.templates import Item, ask_of
+from accord.judges.templates import JudgedItem, ask_of
 from accord.lm.chat import render_prompt
 from accord.lm.model.load import LanguageModel
 from accord.lm.options import ScoringSampler
@@ -36,7 +36,7 @@ def test_options_over_trees_are_those_of_single_sequences(architecture: str) -> 
     """Single tokens, several tokens, prompts that share much and nothing, in one call."""
     lm = lm_of(architecture)
     items = [
-        Item(Prompt.user("How do I return a jacket?"), tuple(Response(text=t) for t in pair))
+        JudgedItem(Prompt.user("How do I return a jacket?"), tuple(Response(text=t) for t in pair))
         for pair in [("Within 45 days.", "You can't."), ("x", "y " * 30)]
     ]
     prompts = [ask_of("pairwise", i, order).prompt for i in items for order in ((0, 1), (1, 0))]
@@ -54,7 +54,7 @@ def test_a_local_judge_averages_its_orders() -> None:
         judge = Judge(least=0.0)
         (one, two), _ = judge_items(
             judge, SamplerBackend(ScoringSampler(lm), "tiny"),
-            [Item(Prompt.user("q"), pair), Item(Prompt.user("q"), pair[::-1])], cache,
+            [JudgedItem(Prompt.user("q"), pair), JudgedItem(Prompt.user("q"), pair[::-1])], cache,
         )  # fmt: skip
     assert one.probs
     assert two.probs

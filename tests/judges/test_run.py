@@ -11,7 +11,7 @@ import pytest
 from accord.core.types import Preference, Rating
 from accord.judges.ask import Judge
 from accord.judges.backends import Job, StandIn
-from accord.judges.cache import Cache, Reply
+from accord.judges.cache import Cache, JudgeReply
 from accord.judges.check import truths
 from accord.judges.run import run_judge
 from accord.store import Store
@@ -66,9 +66,9 @@ def test_missing_verdicts_leave_no_judgment() -> None:
     class Mute:
         name, chunk = "mute", 1000
 
-        def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Reply | str]]:
+        def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
             for at, _ in enumerate(jobs):
-                yield at, Reply(None, ("I'd rather not.",)) if at % 2 else "the server is gone"
+                yield at, JudgeReply(None, ("I'd rather not.",)) if at % 2 else "the server is gone"
 
     with Store("s.db") as store, Cache(":memory:") as cache:
         before = store.counts()["judgments"]

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from accord.core.types import Prompt, Response
-from accord.judges.ask import NO_MONEY, Budget, Judge, judge_items
+from accord.judges.ask import NO_MONEY, Judge, JudgeBudget, judge_items
 from accord.judges.backends import SHOWN, ServerBackend
 from accord.judges.cache import Cache
-from accord.judges.templates import Item
+from accord.judges.templates import JudgedItem
 from accord.lm import remote
 from accord.lm.remote import ServerSampler
 
@@ -90,7 +90,7 @@ def good(
 
 
 ITEMS = [
-    Item(
+    JudgedItem(
         Prompt.user(f"question {n}"),
         (Response(text="word " * (1 + n % 4)), Response(text="term " * 2)),
     )
@@ -236,7 +236,7 @@ def test_a_budget_stops_and_goes_on(tmp_path: Path) -> None:
         while True:
             with Cache(tmp_path / "c.db") as cache:
                 verdicts, spent = judge_items(
-                    Judge(), small, ITEMS, cache, budget=Budget(tokens=100)
+                    Judge(), small, ITEMS, cache, budget=JudgeBudget(tokens=100)
                 )
             asked_in_all, runs = asked_in_all + spent.asked, runs + 1
             if not spent.failed:

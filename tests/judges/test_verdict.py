@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accord.core.types import Prompt, Response
-from accord.judges.cache import Reply
-from accord.judges.templates import Item, ask_of, versioned
+from accord.judges.cache import JudgeReply
+from accord.judges.templates import JudgedItem, ask_of, versioned
 from accord.judges.verdict import combined, marked, shares
 
 
-def item(*answers: str, **more: str) -> Item:
-    return Item(
+def item(*answers: str, **more: str) -> JudgedItem:
+    return JudgedItem(
         Prompt.user("How do I wash wool?"), tuple(Response(text=a) for a in answers), **more
     )
 
@@ -42,29 +42,29 @@ def test_ten_is_not_one() -> None:
 
 
 def test_logprobs_are_normalised_over_the_options() -> None:
-    probs, why, _, _ = shares(Reply((math.log(0.3), math.log(0.1))), ("A", "B"))
+    probs, why, _, _ = shares(JudgeReply((math.log(0.3), math.log(0.1))), ("A", "B"))
     assert probs == pytest.approx((0.75, 0.25))
     assert why == ""
-    nothing = Reply((math.log(0.004), math.log(0.004)))
+    nothing = JudgeReply((math.log(0.004), math.log(0.004)))
     assert shares(nothing, ("A", "B"))[:2] == (None, "says none of the options")
-    assert shares(Reply((-math.inf, -math.inf)), ("A", "B"))[0] is None
+    assert shares(JudgeReply((-math.inf, -math.inf)), ("A", "B"))[0] is None
 
 
 def test_samples_that_do_not_parse_are_counted_and_no_default() -> None:
-    reply = Reply(None, ("Verdict: A", "well", "Verdict: A", "Verdict: B"))
+    reply = JudgeReply(None, ("Verdict: A", "well", "Verdict: A", "Verdict: B"))
     probs, _, unread, told = shares(reply, ("A", "B"))
     assert probs == pytest.approx((2 / 3, 1 / 3))
     assert (unread, told) == (1, 4)
-    assert shares(Reply(None, ("well",)), ("A", "B"))[0] is None
+    assert shares(JudgeReply(None, ("well",)), ("A", "B"))[0] is None
 
 
 @given(st.floats(-5, 5), st.floats(-3, 3))
 def test_both_orders_cancel_a_place(quality: float, place: float) -> None:
     """A judge with a bias to the first place says, over both orders, the same of the pair turned round."""
 
-    def reply(first_better: float) -> Reply:
+    def reply(first_better: float) -> JudgeReply:
         p = 1 / (1 + math.exp(-(first_better + place)))
-        return Reply((math.log(p), math.log1p(-p)))
+        return JudgeReply((math.log(p), math.log1p(-p)))
 
     orders = [(0, 1), (1, 0)]
     one = combined([reply(quality), reply(-quality)], orders, ("A", "B"))
@@ -77,7 +77,7 @@ def test_both_orders_cancel_a_place(quality: float, place: float) -> None:
 
 def test_an_order_without_a_verdict_leaves_none() -> None:
     """One order alone would carry the place's favour into the label."""
-    both = [Reply((math.log(0.9), math.log(0.1))), Reply(None, ("no idea",))]
+    both = [JudgeReply((math.log(0.9), math.log(0.1))), JudgeReply(None, ("no idea",))]
     found = combined(both, [(0, 1), (1, 0)], ("A", "B"))
     assert found.probs is None
     assert found.missing == "no verdict in the reply"
@@ -85,7 +85,7 @@ def test_an_order_without_a_verdict_leaves_none() -> None:
 
 
 def test_rotations_turn_back() -> None:
-    sure = [Reply(tuple(0.0 if k == best else -50.0 for k in range(3))) for best in (2, 1, 0)]
+    sure = [JudgeReply(tuple(0.0 if k == best else -50.0 for k in range(3))) for best in (2, 1, 0)]
     found = combined(sure, [(0, 1, 2), (1, 2, 0), (2, 0, 1)], ("A", "B", "C"))
     assert found.probs == pytest.approx((0, 0, 1))
 

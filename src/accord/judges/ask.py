@@ -13,11 +13,11 @@ from accord.core.errors import ConfigError
 from accord.core.hashing import content_hash
 from accord.core.types import Message, Prompt, Rater
 from accord.judges.backends import Backend, Job
-from accord.judges.cache import Cache, Reply
+from accord.judges.cache import Cache, JudgeReply
 from accord.judges.templates import (
-    Ask,
-    Example,
-    Item,
+    JudgedExample,
+    JudgedItem,
+    JudgeQuestion,
     ask_of,
     check_template,
     options_of,
@@ -26,7 +26,7 @@ from accord.judges.templates import (
 from accord.judges.verdict import JudgeVerdict, combined
 from accord.lm.sampler import Sampling
 
-__all__ = ["Budget", "Judge", "Spent", "judge_items"]
+__all__ = ["Judge", "JudgeBudget", "Spent", "judge_items"]
 
 Progress = Callable[[int, int], None]
 Least = Annotated[int, Field(ge=1)]
@@ -75,7 +75,7 @@ class Judge(Strict):
 
 
 @dataclass(frozen=True)
-class Budget:
+class JudgeBudget:
     """Where to stop: tokens, or cost by the prices of a million tokens read and written."""
 
     tokens: int | None = None
@@ -112,17 +112,17 @@ class Spent:
 def judge_items(
     judge: Judge,
     backend: Backend,
-    items: Sequence[Item],
+    items: Sequence[JudgedItem],
     cache: Cache,
     *,
-    budget: Budget | None = None,
-    examples: Sequence[Example] = (),
+    budget: JudgeBudget | None = None,
+    examples: Sequence[JudgedExample] = (),
     on_progress: Progress | None = None,
 ) -> tuple[list[JudgeVerdict], Spent]:
     """A verdict of every item, in order. One whose requests failed, or that the budget did not reach, is
     missing and says so; asked again, it alone is asked."""
     judge.check()
-    asking = _Asking(judge, backend, cache, budget or Budget(), on_progress)
+    asking = _Asking(judge, backend, cache, budget or JudgeBudget(), on_progress)
     orders = [_orders(judge, item) for item in items]
     by_text = judge.read == "text"
     asks = [
@@ -133,11 +133,11 @@ def judge_items(
         for item, some in zip(items, orders, strict=True)
     ]
     flat = [ask for some in asks for ask in some]
-    reasons: list[Reply | str] = [Reply()] * len(flat)
+    reasons: list[JudgeReply | str] = [JudgeReply()] * len(flat)
     if judge.rationale and not by_text:
         reasons = asking([Job(a.prompt, _sampling(judge, 1)) for a in flat])
     behind = zip(flat, reasons, strict=True)
-    told = iter(asking([_verdict_job(judge, a, r) for a, r in behind if isinstance(r, Reply)]))
+    told = iter(asking([_verdict_job(judge, a, r) for a, r in behind if isinstance(r, JudgeReply)]))
     both = iter([(r if isinstance(r, str) else next(told), r) for r in reasons])
     verdicts = []
     for item, some in zip(items, orders, strict=True):
@@ -149,7 +149,7 @@ def judge_items(
     return verdicts, asking.spent
 
 
-def _orders(judge: Judge, item: Item) -> list[tuple[int, ...]]:
+def _orders(judge: Judge, item: JudgedItem) -> list[tuple[int, ...]]:
     n = len(item.responses)
     turns = n if judge.orders == "both" else 1
     return [tuple((k + turn) % n for k in range(n)) for turn in range(turns)]
@@ -161,7 +161,7 @@ def _sampling(judge: Judge, n: int) -> Sampling:
     )
 
 
-def _verdict_job(judge: Judge, ask: Ask, reason: Reply) -> Job:
+def _verdict_job(judge: Judge, ask: JudgeQuestion, reason: JudgeReply) -> Job:
     """The verdict: as a text, as log-probs, or as log-probs behind the reason that was given."""
     if judge.read == "text":
         return Job(ask.prompt, _sampling(judge, judge.samples))
@@ -173,11 +173,11 @@ def _verdict_job(judge: Judge, ask: Ask, reason: Reply) -> Job:
     return Job(Prompt(messages=talk), _sampling(judge, 1), ask.options)
 
 
-def _said(both: Iterable[tuple[Reply | str, Reply | str]]) -> str:
+def _said(both: Iterable[tuple[JudgeReply | str, JudgeReply | str]]) -> str:
     """The first reason given, as the judgment's rationale."""
     for reply, reason in both:
         for told in (reason, reply):
-            if isinstance(told, Reply) and told.texts and len(told.texts[0].split()) > 2:
+            if isinstance(told, JudgeReply) and told.texts and len(told.texts[0].split()) > 2:
                 return told.texts[0]
     return ""
 
@@ -189,14 +189,14 @@ class _Asking:
     judge: Judge
     backend: Backend
     cache: Cache
-    budget: Budget
+    budget: JudgeBudget
     on_progress: Progress | None
     spent: Spent = field(default_factory=Spent)
 
-    def __call__(self, jobs: Sequence[Job]) -> list[Reply | str]:
+    def __call__(self, jobs: Sequence[Job]) -> list[JudgeReply | str]:
         keys = [self._key(job) for job in jobs]
         once = dict(zip(keys, jobs, strict=True))
-        found: dict[str, Reply | str] = dict(self.cache.found(once))
+        found: dict[str, JudgeReply | str] = dict(self.cache.found(once))
         self.spent.cached += len(found)
         left = [key for key in once if key not in found]
         for at in range(0, len(left), self.backend.chunk):
@@ -210,9 +210,9 @@ class _Asking:
                 self.on_progress(len(found), len(once))
         return [found[key] for key in keys]
 
-    def _chunk(self, keys: Sequence[str], jobs: Mapping[str, Job]) -> dict[str, Reply | str]:
-        came: dict[str, Reply | str] = {}
-        fresh: dict[str, Reply] = {}
+    def _chunk(self, keys: Sequence[str], jobs: Mapping[str, Job]) -> dict[str, JudgeReply | str]:
+        came: dict[str, JudgeReply | str] = {}
+        fresh: dict[str, JudgeReply] = {}
         try:
             for at, reply in self.backend([jobs[key] for key in keys]):
                 came[keys[at]] = reply

@@ -1,6 +1,6 @@
 """Who answers a judge's questions: a server, a local model, any Sampler, a stand-in.
 
-A backend takes jobs and gives, in whatever order they come, each one's Reply, or in words why none came. One
+A backend takes jobs and gives, in whatever order they come, each one's reply, or in words why none came. One
 request that fails takes no other with it.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from accord.core.errors import ConfigError, ModelError
 from accord.core.types import Prompt, Response
-from accord.judges.cache import Reply
+from accord.judges.cache import JudgeReply
 from accord.lm.remote import ServerSampler, server_sampler
 from accord.lm.sampler import Sampler, Sampling
 
@@ -42,7 +42,7 @@ class Backend(Protocol):
     def name(self) -> str: ...
     @property
     def chunk(self) -> int: ...
-    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Reply | str]]: ...
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]: ...
 
 
 @dataclass
@@ -62,20 +62,20 @@ class ServerBackend:
     def chunk(self) -> int:
         return self.sampler.at_once * 16
 
-    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Reply | str]]:
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
         with ThreadPoolExecutor(self.sampler.at_once) as pool:
             waiting = {pool.submit(self._one, job): at for at, job in enumerate(jobs)}
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
 
-    def _one(self, job: Job) -> Reply | str:
+    def _one(self, job: Job) -> JudgeReply | str:
         self._wait()
         more: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP} if job.options else {}
         try:
             told = self.sampler.reply(job.prompt, job.sampling, **more)
         except ModelError as error:
             return str(error)
-        return Reply(
+        return JudgeReply(
             _top(told["choices"][0], job.options) if job.options else None,
             tuple(c["message"].get("content") or "" for c in told["choices"]),
             *_usage(told),
@@ -118,13 +118,13 @@ class SamplerBackend:
     name: str
     chunk: int = 64
 
-    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Reply | str]]:
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
         scorer = getattr(self.sampler, "option_logps", None)
         scored = [at for at, job in enumerate(jobs) if job.options and scorer]
         if scored and scorer:
             told = scorer([jobs[at].prompt for at in scored], [jobs[at].options for at in scored])
             for at, (logps, read) in zip(scored, told, strict=True):
-                yield at, Reply(tuple(logps), (), read)
+                yield at, JudgeReply(tuple(logps), (), read)
         left: dict[str, list[int]] = {}
         for at, job in enumerate(jobs):
             if not (job.options and scorer):
@@ -133,7 +133,7 @@ class SamplerBackend:
             answers = self.sampler([jobs[at].prompt for at in some], jobs[some[0]].sampling)
             for at, responses in zip(some, answers, strict=True):
                 written = sum(map(_written, responses))
-                yield at, Reply(None, tuple(r.text for r in responses), 0, written)
+                yield at, JudgeReply(None, tuple(r.text for r in responses), 0, written)
 
 
 def _written(response: Response) -> int:
@@ -152,7 +152,7 @@ class StandIn:
     decide: Callable[[Sequence[str]], Sequence[float]]
     chunk: int = 1024
 
-    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Reply | str]]:
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
         for at, job in enumerate(jobs):
             judged = job.prompt.last.rpartition("Now the one to judge:")[2]
             probs = self.decide([found[2] for found in SHOWN.findall(judged)])
@@ -161,7 +161,7 @@ class StandIn:
             letters = job.options or "ABCDEFGHI"
             yield (
                 at,
-                Reply(
+                JudgeReply(
                     logps if job.options else None, (f"Verdict: {letters[best]}",) * job.sampling.n
                 ),
             )

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from accord.core.errors import RunError
 
-__all__ = ["Cache", "Reply"]
+__all__ = ["Cache", "JudgeReply"]
 
 AT_ONCE = 500  # keys of a query
 
 
 @dataclass(frozen=True)
-class Reply:
+class JudgeReply:
     """What came back: the options' log-probs (None where none are told), texts; tokens read and written."""
 
     logps: tuple[float, ...] | None = None
@@ -55,10 +55,10 @@ class Cache:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def found(self, keys: Collection[str]) -> dict[str, Reply]:
+    def found(self, keys: Collection[str]) -> dict[str, JudgeReply]:
         """The replies known to these keys."""
         wanted = list(keys)
-        told: dict[str, Reply] = {}
+        told: dict[str, JudgeReply] = {}
         for at in range(0, len(wanted), AT_ONCE):
             some = wanted[at : at + AT_ONCE]
             marks = ",".join("?" * len(some))
@@ -69,14 +69,14 @@ class Cache:
             told |= {key: _reply(reply) for key, reply in rows}
         return told
 
-    def keep(self, replies: Mapping[str, Reply]) -> None:
+    def keep(self, replies: Mapping[str, JudgeReply]) -> None:
         """Kept when this returns; a key that has a reply keeps it."""
         rows = [(key, json.dumps(asdict(reply))) for key, reply in replies.items()]
         with self._lock, self._db:
             self._db.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", rows)
 
 
-def _reply(text: str) -> Reply:
+def _reply(text: str) -> JudgeReply:
     raw = json.loads(text)
     logps = None if raw["logps"] is None else tuple(raw["logps"])
-    return Reply(logps, tuple(raw["texts"]), raw["read"], raw["written"])
+    return JudgeReply(logps, tuple(raw["texts"]), raw["read"], raw["written"])

@@ -28,16 +28,16 @@ from accord.core.config import Strict
 from accord.core.errors import DataError
 from accord.core.types import Frozen, Metric, Question
 from accord.feedback.trust.gold_questions import GoldAnswer
-from accord.judges.templates import Item
+from accord.judges.templates import JudgedItem
 from accord.judges.verdict import RULE, JudgeVerdict
 from accord.stats.agreement import cohen_kappa
 from accord.stats.calibration import Bin, calibration_error, reliability
 from accord.stats.intervals import cluster_mean
-from accord.stats.judged import Alone, decides_alone, lean
+from accord.stats.judged import DecidesAlone, decides_alone, lean
 from accord.store import Snapshot
 from accord.store.snapshot.pairs import by_pair, votes
 
-__all__ = ["CheckReport", "Part", "Thresholds", "Tried", "check_judge", "tried", "truths"]
+__all__ = ["CheckReport", "CheckedPart", "Thresholds", "Tried", "check_judge", "tried", "truths"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 ALL = "all"
@@ -56,7 +56,7 @@ class Thresholds(Strict):
     """The error rate that it may have where it decides alone."""
 
 
-class Part(Frozen):
+class CheckedPart(Frozen):
     """A part of what was judged, and whether the judge may label it."""
 
     within: str
@@ -77,7 +77,7 @@ class CheckReport(Frozen):
     rule: str = RULE
     thresholds: dict[str, float]
     missing: dict[str, int]
-    parts: tuple[Part, ...]
+    parts: tuple[CheckedPart, ...]
     one_order: Metric
     consistency: Metric
     place: Metric
@@ -139,7 +139,7 @@ def truths(
 
 
 def tried(
-    items: Mapping[Question, Item],
+    items: Mapping[Question, JudgedItem],
     verdicts: Sequence[JudgeVerdict],
     known: Mapping[frozenset[str], tuple[str, bool]],
     *,
@@ -162,7 +162,7 @@ def tried(
     return found
 
 
-def parts_of(item: Item, easy: bool | None = None) -> tuple[str, ...]:
+def parts_of(item: JudgedItem, easy: bool | None = None) -> tuple[str, ...]:
     """The parts a pair is in: its prompt's tags, and how hard it was for people, where that is known."""
     tags = tuple(f"{key}={value}" for key, value in sorted(item.prompt.tags.items()))
     return tags if easy is None else (*tags, f"difficulty={'easy' if easy else 'hard'}")
@@ -209,7 +209,7 @@ def check_judge(
     )  # fmt: skip
 
 
-def _alone(found: Alone) -> str:
+def _alone(found: DecidesAlone) -> str:
     """In words."""
     if found.confidence is None:
         return f"no confidence is shown to keep its errors to {found.risk:.0%}: it decides nothing alone"
@@ -219,7 +219,7 @@ def _alone(found: Alone) -> str:
     )
 
 
-def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> Part:
+def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> CheckedPart:
     read = [t for t in rows if t.verdict.probs]
     accuracy = _share([float(t.right) for t in read], read)
     kappa = cohen_kappa(
@@ -235,7 +235,7 @@ def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> Part:
     ]
     if len(read) < least.pairs:
         faults = [f"{len(read)} pairs, {least.pairs} are needed"]
-    return Part(within=within, accuracy=accuracy, kappa=kappa, missing=len(rows) - len(read),
+    return CheckedPart(within=within, accuracy=accuracy, kappa=kappa, missing=len(rows) - len(read),
                 passes=not faults, why="; ".join(faults))  # fmt: skip
 
 

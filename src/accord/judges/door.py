@@ -11,12 +11,12 @@ from accord.core.config import validate
 from accord.core.errors import door
 from accord.core.refs import StoreRef
 from accord.feedback.trust.gold_questions import read_gold_questions
-from accord.judges.ask import Budget, Judge, Spent
+from accord.judges.ask import Judge, JudgeBudget, Spent
 from accord.judges.backends import Backend, backend_of
 from accord.judges.cache import Cache
 from accord.judges.check import CheckReport, Thresholds
 from accord.judges.gate import gate_of, measured
-from accord.judges.run import Judged, run_judge
+from accord.judges.run import JudgeRun, run_judge
 from accord.store import Snapshot, Store
 from accord.store.opening import which_snapshot
 
@@ -40,7 +40,7 @@ def judge(
     at_once: int = 16,
     per_second: float = 0.0,
     on_progress: Progress | None = None,
-) -> Judged:
+) -> JudgeRun:
     """Have a judge answer a snapshot's questions; its judgments land in the store beside people's.
 
         accord.judge("study.db@v3", "http://localhost:8000/v1#qwen", how={"rationale": True}, name="v4")
@@ -70,7 +70,7 @@ def judge(
         backend = _backend(judge, at_once, per_second)
         allowed = gate_of(Path(gate), settings.rater(backend.name).name, snapshot) if gate else None
         done = run_judge(
-            store, snapshot, settings, backend, kept, axes=axes, budget=Budget(tokens=tokens),
+            store, snapshot, settings, backend, kept, axes=axes, budget=JudgeBudget(tokens=tokens),
             allowed=allowed, on_progress=on_progress,
         )  # fmt: skip
         if name:
@@ -121,7 +121,7 @@ def check_judge(
         backend = _backend(judge, at_once, per_second)
         report, spent = measured(
             snapshot, settings, backend, kept, least, gold=known, own=own, retest=retest,
-            budget=Budget(tokens=tokens),
+            budget=JudgeBudget(tokens=tokens),
         )  # fmt: skip
     if out:
         Path(out).write_text(report.model_dump_json(indent=2), encoding="utf-8")

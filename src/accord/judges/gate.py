@@ -8,12 +8,12 @@ from pathlib import Path
 from accord.core.errors import ConfigError
 from accord.core.types import Question
 from accord.feedback.trust.gold_questions import GoldAnswer
-from accord.judges.ask import Budget, Judge, Spent, judge_items
+from accord.judges.ask import Judge, JudgeBudget, Spent, judge_items
 from accord.judges.backends import Backend
 from accord.judges.cache import Cache
 from accord.judges.check import CheckReport, Thresholds, check_judge, parts_of, tried, truths
 from accord.judges.run import Allowed, items_of
-from accord.judges.templates import Item, check_template
+from accord.judges.templates import JudgedItem, check_template
 from accord.judges.verdict import JudgeVerdict
 from accord.store import Snapshot
 
@@ -30,7 +30,7 @@ def measured(
     gold: Mapping[str, GoldAnswer] | None = None,
     own: Collection[str] = (),
     retest: int = 0,
-    budget: Budget | None = None,
+    budget: JudgeBudget | None = None,
 ) -> tuple[CheckReport, Spent]:
     """Ask a judge every pair that people or gold decide, and measure it. Nothing is written to the store."""
     if check_template(judge.template).facts["kind"] != "compare":
@@ -71,7 +71,7 @@ def gate_of(path: Path, judge: str, snapshot: Snapshot) -> Allowed:
     prompts = snapshot.tables.prompts
 
     def allowed(question: Question, verdict: JudgeVerdict) -> bool:
-        within = parts_of(Item(prompts[question.prompt], ()))
+        within = parts_of(JudgedItem(prompts[question.prompt], ()))
         sure = verdict.probs is not None and max(verdict.probs) >= (report.confidence or 2)
         return sure and report.may_label(within)
 

@@ -15,20 +15,20 @@ from typing import Any
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.types import Answer, Judgment, Preference, Question, Ranking, Rating
-from accord.judges.ask import Budget, Judge, Spent, judge_items
+from accord.judges.ask import Judge, JudgeBudget, Spent, judge_items
 from accord.judges.backends import Backend
 from accord.judges.cache import Cache
-from accord.judges.templates import Example, Item, check_template, options_of, versioned
+from accord.judges.templates import JudgedExample, JudgedItem, check_template, options_of, versioned
 from accord.judges.verdict import JudgeVerdict
 from accord.store import Snapshot, Store
 
-__all__ = ["Judged", "answer_of", "items_of", "run_judge"]
+__all__ = ["JudgeRun", "answer_of", "items_of", "run_judge"]
 
 Allowed = Callable[[Question, JudgeVerdict], bool]
 
 
 @dataclass
-class Judged:
+class JudgeRun:
     """Judgments written, verdicts by question, missing ones by reason, questions left to people, what was
     asked."""
 
@@ -54,12 +54,12 @@ def items_of(
     template: str,
     axes: Sequence[str] = (),
     references: Mapping[str, str] | None = None,
-) -> dict[Question, Item]:
+) -> dict[Question, JudgedItem]:
     """What a template asks of a snapshot: its questions of that kind, each set of responses once; of a rating
     one question an axis, each response once. `references` by prompt id."""
     kind = check_template(template).facts["kind"]
     tables, known = snapshot.tables, references or {}
-    found: dict[Any, tuple[Question, Item]] = {}
+    found: dict[Any, tuple[Question, JudgedItem]] = {}
     for j in snapshot.judgments:
         asked = tables.questions[j.question]
         prompt = tables.prompts[asked.prompt]
@@ -70,13 +70,14 @@ def items_of(
                     q = _question(prompt.id, (shown,), "rate", template, axis)
                     found.setdefault(
                         (shown, axis),
-                        (q, Item(prompt, (tables.responses[shown],), axis, reference)),
+                        (q, JudgedItem(prompt, (tables.responses[shown],), axis, reference)),
                     )
         elif asked.kind == kind:
             q = _question(prompt.id, asked.responses, kind, template, "")
             responses = tuple(tables.responses[i] for i in asked.responses)
             found.setdefault(
-                (prompt.id, frozenset(asked.responses)), (q, Item(prompt, responses, "", reference))
+                (prompt.id, frozenset(asked.responses)),
+                (q, JudgedItem(prompt, responses, "", reference)),
             )
     return dict(found.values())
 
@@ -86,7 +87,7 @@ def _question(prompt: str, shown: tuple[str, ...], kind: Any, template: str, axi
     return Question(prompt=prompt, responses=shown, kind=kind, guideline=guideline)
 
 
-def answer_of(template: str, item: Item, verdict: JudgeVerdict) -> Answer:
+def answer_of(template: str, item: JudgedItem, verdict: JudgeVerdict) -> Answer:
     """A verdict as an answer: a preference with its p, ranks by P(best), the mean of a scale."""
     probs = verdict.probs
     if probs is None:
@@ -113,12 +114,12 @@ def run_judge(
     *,
     axes: Sequence[str] = (),
     references: Mapping[str, str] | None = None,
-    budget: Budget | None = None,
-    examples: Sequence[Example] = (),
+    budget: JudgeBudget | None = None,
+    examples: Sequence[JudgedExample] = (),
     allowed: Allowed | None = None,
     now: Callable[[], str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Judged:
+) -> JudgeRun:
     """Judge a snapshot's questions and write the judgments to its store."""
     rater = judge.rater(backend.name)
     items = items_of(snapshot, judge.template, axes, references)
@@ -150,7 +151,7 @@ def run_judge(
         store.add_raters([rater])
         store.add_questions(kept)
         store.add_judgments(judgments)
-    return Judged(
+    return JudgeRun(
         rater.name, len(judgments), {q.id: v for q, v in told.items()},
         dict(Counter(v.missing for v in told.values() if v.probs is None)),
         [q.id for q, v in told.items() if q not in kept], len(done), spent,

@@ -18,9 +18,9 @@ from accord.core.registry import Entry, Registry
 from accord.core.types import Prompt, Response
 
 __all__ = [
-    "Ask",
-    "Example",
-    "Item",
+    "JudgeQuestion",
+    "JudgedExample",
+    "JudgedItem",
     "Kind",
     "ask_of",
     "options_of",
@@ -39,7 +39,7 @@ SYSTEM = (
 
 
 @dataclass(frozen=True)
-class Item:
+class JudgedItem:
     """What is judged: responses to a prompt, on an axis or by a criterion, beside a reference, if any."""
 
     prompt: Prompt
@@ -49,15 +49,15 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Example:
+class JudgedExample:
     """A judged item that the judge is shown: `verdict` is one of the template's options."""
 
-    item: Item
+    item: JudgedItem
     verdict: str
 
 
 @dataclass(frozen=True)
-class Ask:
+class JudgeQuestion:
     """One question to a judge: a prompt, the options, and which response each place holds (`order`)."""
 
     prompt: Prompt
@@ -88,7 +88,7 @@ def versioned(name: str) -> str:
 
 
 @template("pairwise", "compare", 1)
-def pairwise(item: Item) -> str:
+def pairwise(item: JudgedItem) -> str:
     """Which of two answers is better."""
     about = f" in this respect: {item.axis}" if item.axis else ""
     return (
@@ -98,7 +98,7 @@ def pairwise(item: Item) -> str:
 
 
 @template("reference", "compare", 1)
-def reference(item: Item) -> str:
+def reference(item: JudgedItem) -> str:
     """Which of two answers is better, held against one that is known to be good."""
     if not item.reference:
         raise DataError("needs a reference answer", where=f"prompt {item.prompt.id}",
@@ -110,7 +110,7 @@ def reference(item: Item) -> str:
 
 
 @template("rating", "rate", 1, options=("1", "2", "3", "4", "5"))
-def rating(item: Item) -> str:
+def rating(item: JudgedItem) -> str:
     """How good an answer is on an axis, from 1 to 5."""
     axis = item.axis or "overall"
     return (
@@ -119,13 +119,13 @@ def rating(item: Item) -> str:
 
 
 @template("rubric", "rate", 1, options=("No", "Yes"))
-def rubric(item: Item) -> str:
+def rubric(item: JudgedItem) -> str:
     """Whether an answer meets one criterion of a checklist."""
     return f"Does an answer to a conversation meet this criterion: {item.axis}"
 
 
 @template("ranking", "rank", 1)
-def ranking(item: Item) -> str:
+def ranking(item: JudgedItem) -> str:
     """Which of K answers, seen together, is best."""
     return (
         f"Which of {len(item.responses)} answers to a conversation is best? Judge whether it does what the "
@@ -133,19 +133,19 @@ def ranking(item: Item) -> str:
     )
 
 
-def options_of(name: str, item: Item) -> tuple[str, ...]:
+def options_of(name: str, item: JudgedItem) -> tuple[str, ...]:
     """What the judge may say of an item."""
     return tuple(_facts(name)["options"]) or tuple(LETTERS[: len(item.responses)])
 
 
 def ask_of(
     name: str,
-    item: Item,
+    item: JudgedItem,
     order: Sequence[int],
-    examples: Sequence[Example] = (),
+    examples: Sequence[JudgedExample] = (),
     *,
     marked: bool = False,
-) -> Ask:
+) -> JudgeQuestion:
     """The question of a template about an item whose responses stand in this order. `marked`: the verdict is
     asked for as a last line behind a reason, not as the whole reply."""
     options, entry = options_of(name, item), _registry.entry(name, "template")
@@ -161,7 +161,7 @@ def ask_of(
         else f"Reply with {said} alone."
     )
     text = f"{head}{before}\n\n{_conversation(item, mark)}{_answers(item, order, mark)}\n{end}"
-    return Ask(Prompt.user(text), options, tuple(order))
+    return JudgeQuestion(Prompt.user(text), options, tuple(order))
 
 
 def check_template(name: str) -> Entry:
@@ -173,7 +173,7 @@ def _facts(name: str) -> Any:
     return check_template(name).facts
 
 
-def _mark(items: Sequence[Item]) -> str:
+def _mark(items: Sequence[JudgedItem]) -> str:
     """A mark made from what is judged, which nothing of it contains."""
     texts = [r.shown for i in items for r in i.responses] + [i.reference for i in items]
     texts += [m.shown for i in items for m in i.prompt.messages]
@@ -188,13 +188,13 @@ def _data(text: str, mark: str) -> str:
     return f"{mark}\n{CHAT.sub(lambda found: found.group() + ' ', text)}\n{mark}\n"
 
 
-def _conversation(item: Item, mark: str) -> str:
+def _conversation(item: JudgedItem, mark: str) -> str:
     talk = "\n".join(f"{m.role}: {m.shown}" for m in item.prompt.messages)
     known = f"Reference answer:\n{_data(item.reference, mark)}" if item.reference else ""
     return f"Conversation:\n{_data(talk, mark)}{known}"
 
 
-def _answers(item: Item, order: Sequence[int], mark: str) -> str:
+def _answers(item: JudgedItem, order: Sequence[int], mark: str) -> str:
     if len(item.responses) == 1:
         return f"Answer:\n{_data(item.responses[0].shown, mark)}"
     return "".join(

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from accord.judges.cache import Reply
+from accord.judges.cache import JudgeReply
 
 __all__ = ["RULE", "JudgeVerdict", "combined", "marked", "shares"]
 
@@ -56,7 +56,7 @@ def marked(text: str, options: Sequence[str]) -> str | None:
 
 
 def shares(
-    reply: Reply, options: Sequence[str], least: float = 0.01
+    reply: JudgeReply, options: Sequence[str], least: float = 0.01
 ) -> tuple[tuple[float, ...] | None, str, int, int]:
     """Probabilities over the options, why there are none, replies that did not parse, replies."""
     if reply.logps is not None:
@@ -74,7 +74,7 @@ def shares(
 
 
 def combined(
-    replies: Sequence[Reply | str],
+    replies: Sequence[JudgeReply | str],
     orders: Sequence[Sequence[int]],
     options: Sequence[str],
     rationale: str = "",

@@ -27,7 +27,7 @@ from accord.core.types import Metric
 from accord.stats.intervals import cluster_mean
 from accord.stats.resampling import quantile
 
-__all__ = ["Alone", "corrected_share", "decides_alone", "lean"]
+__all__ = ["DecidesAlone", "corrected_share", "decides_alone", "lean"]
 
 TELLS_NOTHING = "the judge tells nothing: it says win as often where people say loss"
 
@@ -74,7 +74,7 @@ def corrected_share(
 
 
 @dataclass(frozen=True)
-class Alone:
+class DecidesAlone:
     """From which confidence on a judge decides alone: its error rate there is at most `risk`, with
     probability `level` over calibration sets of this kind. None where no threshold could be shown to hold."""
 
@@ -89,15 +89,15 @@ class Alone:
 
 def decides_alone(
     confidence: Sequence[float], right: Sequence[bool], *, risk: float = 0.1, level: float = 0.95
-) -> Alone:
-    """`Alone` by calibration questions that are independent of each other (one a prompt)."""
+) -> DecidesAlone:
+    """`DecidesAlone` by calibration questions that are independent of each other (one a prompt)."""
     if not 0 < risk < 1 or not 0 < level < 1:
         raise DataError("must lie between 0 and 1", where="risk, level")
     c, ok = np.asarray(confidence, float), np.asarray(right, bool)
     enough = math.ceil(
         math.log(1 - level) / math.log(1 - risk)
     )  # with fewer, no errors show nothing
-    found = Alone(None, risk, level, 0, 0, 0.0)
+    found = DecidesAlone(None, risk, level, 0, 0, 0.0)
     for threshold in sorted(set(np.round(c, 3).tolist()), reverse=True):
         kept = c >= threshold - 5e-4
         n, errors = int(kept.sum()), int((~ok[kept]).sum())
@@ -105,7 +105,7 @@ def decides_alone(
             continue
         if stats.beta.ppf(level, errors + 1, n - errors) > risk:
             break
-        found = Alone(float(threshold), risk, level, n, errors, n / len(c))
+        found = DecidesAlone(float(threshold), risk, level, n, errors, n / len(c))
     return found
 
 

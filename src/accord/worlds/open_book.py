@@ -30,7 +30,7 @@ __all__ = ["OpenBook"]
 Values = dict[str, str]
 
 
-class Turn(Strict):
+class WorldTurn(Strict):
     """A message and its right answer; `{n}` is the figure, `{not_n}` another one."""
 
     text: Text
@@ -46,8 +46,8 @@ class Policy(Strict):
     held_out: bool = False  # no training sees it
     answers: Texts
     ask: Texts
-    premise: list[Turn] = Field(default=[])  # takes something wrong for granted
-    exception: list[Turn] = Field(default=[])  # asks for more than the policy gives
+    premise: list[WorldTurn] = Field(default=[])  # takes something wrong for granted
+    exception: list[WorldTurn] = Field(default=[])  # asks for more than the policy gives
 
 
 class OpenBookFile(Strict):
