@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from accord.core.errors import DataError, StoreError
+from accord.core.errors import DataError, StoreError, door
 from accord.core.hashing import canonical_json, text_hash
 from accord.core.types import (
     ID_LENGTH,
@@ -57,6 +57,7 @@ class Store:
     """A file, or a database URL. With create=False it must exist; StoreError tells otherwise. Errors
     show `name`, by default where it is."""
 
+    @door
     def __init__(self, where: str | Path, *, create: bool = True, name: str | None = None) -> None:
         self._db = Database(where, create, name)
         self.name = self._db.name
@@ -243,6 +244,7 @@ class Store:
 
     # -- snapshots --------------------------------------------------------------------------------
 
+    @door
     def freeze(
         self,
         name: str,
@@ -304,6 +306,7 @@ class Store:
                 )
         return made
 
+    @door
     def snapshot(self, name: str) -> Snapshot:
         """The frozen selection; StoreError when it is not there or its judgments have changed."""
         with self._db.reading():
