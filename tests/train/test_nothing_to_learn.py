@@ -159,13 +159,14 @@ def test_a_reward_that_only_its_rounding_varies_moves_no_weight(
     assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
 
 
-def speaking(model: Path, folder: Path, kind: str, *worth: float) -> str:
-    """A reward model whose centre alone speaks, but for what is lost in its last places."""
+def speaking(model: Path, folder: Path, kind: str, *worth: float, loud: bool = False) -> str:
+    """A reward model whose centre alone speaks, but for what is lost in its last places; `loud`: its head
+    speaks too."""
     shutil.copytree(model, folder)
     axes = [f"axis{i}" for i in range(len(worth))] if kind == "reward_axes" else None
     head = ScalarHead(32, 1, axes and len(axes))
     with torch.no_grad():
-        head.weight *= 3e-7
+        head.weight *= 1.0 if loud else 3e-7
         head.centre.copy_(-torch.tensor(worth if axes else worth[0]))
     head.save(folder)
     write_json(folder / f"{kind}.json", {"max_completion": 30, **({"axes": axes} if axes else {})})
@@ -203,6 +204,20 @@ def test_a_learned_reward_that_is_the_same_for_all_answers_moves_no_weight(
     about = pytest.approx(rows[0]["score"], rel=1e-5)
     assert all(row["value"] == about == row["returns"] for row in rows if method is Ppo)
     assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
+
+
+def test_a_value_model_does_not_start_from_a_reward_model_that_is_not_paid(
+    stopping: Path, tmp_path: Path
+) -> None:
+    """It would say of a constant what that model says of answers, until it has unlearned it."""
+    model = speaking(stopping, tmp_path / "rm", "reward_model", 0.7, loud=True)
+    rewards = [
+        {"name": "planted", "ended": 0.7, "cut": 0.7},
+        {"name": "learned", "model": model, "weight": 0.0},
+    ]
+    model_, rows = run(stopping, tmp_path / "run", Ppo, rewards, steps=3)
+    assert len({row["reward/learned"] for row in rows}) > 1
+    assert unmoved(stopping, model_)
 
 
 @ALL

@@ -49,7 +49,7 @@ def assemble(
         reward_model=starts[0] if starts and settings.valued else None,
     )  # fmt: skip
     if settings.valued and named and not starts:
-        actors.notes.append(FRESH.format("axes and process models do not give an answer one score"))
+        actors.notes.append(FRESH.format("no reward model that is paid gives an answer one score"))
     made = rewards_of(rewards, actors, weights, where)
     prompts, held, left_out = _fitting(actors, prompts, held, made, settings)
     run = content_hash([

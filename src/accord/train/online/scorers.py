@@ -25,9 +25,14 @@ __all__ = ["models_of", "rewards_of", "sampler_of", "token_counter"]
 def models_of(
     rewards: Sequence[Mapping[str, Any]], where: Callable[[str], Path]
 ) -> tuple[list[Path], list[Path]]:
-    """Folders of the models that entries name, and of those that a value model can start from."""
-    named = [where(name) for config in rewards for name in named_models(dict(config))]
-    return named, [folder for folder in named if is_reward_model(folder)]
+    """Folders of the models that entries name, and of those that a value model can start from: what has no
+    weight says nothing of what answers are paid."""
+    named = [
+        (where(name), config.get("weight", 1.0))
+        for config in rewards
+        for name in named_models(dict(config))
+    ]
+    return [f for f, _ in named], [f for f, weight in named if weight and is_reward_model(f)]
 
 
 def rewards_of(
