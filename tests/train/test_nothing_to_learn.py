@@ -206,6 +206,18 @@ def test_a_learned_reward_that_is_the_same_for_all_answers_moves_no_weight(
     assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
 
 
+def test_a_constraints_moving_weight_moves_no_policy(stopping: Path, tmp_path: Path) -> None:
+    """The total grows from step to step, for all answers alike, and values with it."""
+    rewards = [
+        {"name": "planted", "ended": 0.7, "cut": 0.7},
+        {"name": "planted", "label": "floor", "ended": 0.2, "cut": 0.2, "at_least": 1.5},
+    ]
+    model, rows = run(stopping, tmp_path, Ppo, rewards, steps=4)
+    assert rows[-1]["weight/floor"] == pytest.approx(1 + 4 * 0.1 * 1.3)
+    assert rows[-1]["score"] > rows[0]["score"] + 0.07
+    assert unmoved(stopping, model)
+
+
 def test_a_value_model_does_not_start_from_a_reward_model_that_is_not_paid(
     stopping: Path, tmp_path: Path
 ) -> None:

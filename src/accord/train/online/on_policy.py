@@ -152,10 +152,22 @@ class _Run:
             return row  # what is saved is the policy that was measured
         worth = cfg.advantages(found, self.state.beta)
         row |= {**worth.facts, **self._update(found, worth, step)}
-        row |= {f"weight/{k}": w for k, w in self.rewards.adapt(found.scored_by_all()).items()}
+        row |= {f"weight/{k}": w for k, w in self._adapted(found).items()}
         answers = sum(dist.everyone_s(len(found.lengths)))
         self.state.beta = self.control.update(found.facts["kl"], answers)
         return row
+
+    def _adapted(self, found: Experience) -> dict[str, float]:
+        """Move the weights of constraints, and the values with them: a value model that lags behind calls
+        every answer better, or worse, than it is (see `centred`)."""
+        before = dict(self.rewards.weights)
+        moved = self.rewards.adapt(found.scored_by_all())
+        value = self.actors.value
+        if moved and value and value.head and self.state.centre is not None:
+            rise = sum((w - before[k]) * found.facts[f"reward/{k}"] for k, w in moved.items())
+            value.head.centre -= rise / (self.state.moments.std if self.cfg.scale_rewards else 1.0)
+            self.state.centre = float(value.head.centre)
+        return moved
 
     def _rollout(self, step: int) -> Rollout:
         """This process's share of the step's prompts, answered."""
