@@ -129,8 +129,8 @@ def make_kind(known: Registration) -> None:
              "__annotations__": {"method": ClassVar}}  # fmt: skip
     config = type(f"{made.__name__}Stage", (OnPolicyStage, made), facts)
     stage(
-        known.name, version=4 if made.valued else 3, gives=Policy, reads={"init": Policy, "data": Data, "rewards": Scorer},
-        run=f"{__name__}.run:run", work=f"{__name__}.work:work", writes=f"{__name__}.work:writes",
+        known.name, version=4 if made.valued else 3, gives=Policy,
+        reads={"init": Policy, "data": Data, "rewards": Scorer}, run=f"{__name__}.run:run", work=f"{__name__}.work:work", writes=f"{__name__}.work:writes",
         report=partial(report, known.title),
     )(config)  # fmt: skip
 
