@@ -151,8 +151,7 @@ def test_an_evaluation_and_a_detector_of_a_file_are_reported(tmp_path: Path) -> 
     wanted = ["study", "sft", "rm", "eval", "compare"]
     done = run(read_recipe(path), tmp_path / "runs", Heard(), only=wanted)
     page = done.report.read_text()
-    assert re.search(r'<th title="answers that end in a question">asks back</th>', page)
-    assert "<b>asks back</b>: answers that end in a question." in page
+    assert re.search(r"<td>asks back<small[^>]*>answers that end in a question</small>", page)
     assert re.search(
         r"<h2[^>]*>Detectors</h2>.*sft against base</td><td>stock_phrase</td>", page, re.S
     )

@@ -130,7 +130,8 @@ def make_kind(known: Registration) -> None:
     config = type(f"{made.__name__}Stage", (OnPolicyStage, made), facts)
     stage(
         known.name, version=4 if made.valued else 3, gives=Policy,
-        reads={"init": Policy, "data": Data, "rewards": Scorer}, run=f"{__name__}.run:run", work=f"{__name__}.work:work", writes=f"{__name__}.work:writes",
+        reads={"init": Policy, "data": Data, "rewards": Scorer}, run=f"{__name__}.run:run",
+        work=f"{__name__}.work:work", writes=f"{__name__}.work:writes",
         report=partial(report, known.title),
     )(config)  # fmt: skip
 
