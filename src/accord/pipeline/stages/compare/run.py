@@ -135,4 +135,4 @@ def _verdicts(
     """What each detector says of each policy beside the one it is held against."""
     makes = [make for _, _, make in detect.configured(config.detectors or ())]
     seen = {policy: replies_of(rows) for policy, rows in answers.items()}
-    return looked(makes, context_of(known), seen, [(b, a) for a, b in before.items()])
+    return looked(makes, context_of(known), seen, list(before.items()))
