@@ -126,7 +126,7 @@ NAMED = {
         *_own(reward_registry),
         *(name for name, kind in methods().items() if kind.__module__.startswith("accord.")),
     ],
-    "data.md": lambda: [*FORMATS, *row_formats.names()],
+    "data.md": lambda: [*FORMATS, *_own(row_formats)],
 }
 
 
