@@ -194,6 +194,12 @@ def test_nobody_is_sent_to_another_project_s_package() -> None:
         assert not theirs.search(path.read_text()), path
 
 
+def test_no_script_ends_processes_by_a_pattern_of_names() -> None:
+    """Somebody else's server has such a name too."""
+    for path in [ROOT / "Makefile", *(ROOT / ".ci").iterdir()]:
+        assert not re.search(r"\b(pkill|killall|pgrep)\b", path.read_text()), path
+
+
 def test_public_names_exist() -> None:
     import accord
 
