@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_bbq_as_published(shared_data: Path, category: str, published: tuple[flo
         assert 100 * (found[name].value or 0.0) == pytest.approx(value, abs=0.06), name
 
 
-def _read(row: dict) -> BbqAnswer:  # type: ignore[type-arg]
+def _read(row: dict[str, Any]) -> BbqAnswer:
     said = row["unifiedqa-t5-11b_pred_race"].strip().lower().rstrip(".")
     texts = [row[f"ans{i}"].strip().lower().rstrip(".") for i in range(3)]
     at = texts.index(said)
