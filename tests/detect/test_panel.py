@@ -186,6 +186,29 @@ def test_audit_of_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert accord(capsys, *both, *ci, "repetition")[0] == 0
 
 
+def test_policies_that_were_asked_other_prompts_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A space at the end of each prompt is another prompt: what differs may be the prompts."""
+    rows = [{"prompt": f"q{i}?", "response": f"It takes {i} days."} for i in range(16)]
+    before = write_rows(tmp_path / "plain.jsonl", rows)
+    spaced = write_rows(
+        tmp_path / "spaced.jsonl", [{**r, "prompt": r["prompt"] + " "} for r in rows]
+    )
+    both = ("audit", str(before), str(spaced))
+    assert "note: spaced and plain share 0 of 16 prompts" in accord(capsys, *both)[1]
+    same = write_rows(tmp_path / "same.jsonl", rows)
+    assert "note:" not in accord(capsys, "audit", str(before), str(same))[1]
+    code, shown, told = accord(capsys, *both, "--json")
+    assert (code, "share 0 of 16" in told) == (0, True)
+    assert json.loads(shown)
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

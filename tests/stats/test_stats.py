@@ -142,6 +142,18 @@ def test_no_figure_is_made_of_what_is_not_finite(wrong: float) -> None:
             measure([1.0, wrong, 2.0])
 
 
+def test_no_difference_of_shares_leaves_its_range() -> None:
+    """All of one side and none of the other; x may be any line."""
+    for unit in (1.0, 4.0):
+        x = [0.0, unit] * 20
+        got = robust_slope([0.0, 1.0] * 20, x, [i // 2 for i in range(40)], share=True)
+        assert (got.value, got.high) == (pytest.approx(1 / unit), pytest.approx(1 / unit))
+        down = robust_slope([1.0, 0.0] * 20, x, [i // 2 for i in range(40)], share=True)
+        assert down.low == pytest.approx(-1 / unit)
+        assert got.low is not None
+        assert 0.5 / unit < got.low < 1 / unit
+
+
 def test_a_robust_slope_by_hand() -> None:
     y, x = [1.0, 2.0, 4.0, 5.0], [0.0, 0.0, 1.0, 1.0]  # means 1.5 and 4.5
     got = robust_slope(y, x, [0, 1, 2, 3])

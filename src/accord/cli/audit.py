@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,6 +58,8 @@ def audit(
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
         _show(found, examples)
+    for note in auditing.notes(known, found):
+        print(f"note: {note}", file=sys.stderr if as_json else sys.stdout)
     gravest = worst([Verdict.model_validate(row["verdict"]) for row in found])
     if fail_on and ORDER.index(gravest) >= ORDER.index(fail_on):
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ from accord.store.io.formats import convert, detect
 from accord.store.io.readers import BadRow, read_rows
 from accord.store.io.schemas import question
 
-__all__ = ["audit", "context_of", "of_files", "of_run", "replies_of"]
+__all__ = ["audit", "context_of", "notes", "of_files", "of_run", "replies_of"]
 
 Row = dict[str, Any]
 Found = list[Row]
@@ -47,6 +47,19 @@ def audit(
         raise DataError(what, where="audit", mend=mend)
     makes = [make for _, _, make in configured(names, "--detector")]
     return looked(makes, context, answers, pairs)
+
+
+def notes(answers: Mapping[str, Sequence[Reply]], found: Found) -> list[str]:
+    """Of pairs of policies that share hardly any prompt: that what differs may be the prompts."""
+    told = []
+    for after, before in dict.fromkeys((row["policy"], row["before"]) for row in found):
+        own, other = ({r.exchange.prompt.id for r in answers[side]} for side in (after, before))
+        if 2 * len(own & other) < min(len(own), len(other)):
+            told.append(
+                f"{after} and {before} share {len(own & other)} of {min(len(own), len(other))} prompts: a "
+                "difference may be that of the prompts; are they spelt alike?"
+            )
+    return told
 
 
 def context_of(measures: Mapping[str, Measure]) -> DetectorContext:

@@ -259,8 +259,12 @@ def robust_slope(
         ends = along.mean() + along.std() * np.array([-1.0, -1.0, 1.0, 1.0])
         more = np.append(values, [0.0, 1.0, 0.0, 1.0]), np.append(along, ends)
         centre, wide, _ = _slope(*more, np.append(own, np.arange(k, k + 4)))
+        apart = along - along.mean()
+        most = float(apart[apart > 0].sum() / (apart @ apart))  # no shares at these x rise faster
+    else:
+        most = math.inf
     half = quantile(level, df if np.isfinite(df) else k - 1) * wide
-    low, high = min(centre - half, slope), max(centre + half, slope)
+    low, high = min(max(centre - half, -most), slope), max(min(centre + half, most), slope)
     method = f"robust over {k} prompts"
     return Metric(value=slope, low=low, high=high, n=n, level=level, method=method)
 
