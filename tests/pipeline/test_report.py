@@ -341,7 +341,7 @@ def held(**pairs: tuple[float, float]) -> Outputs:
         (
             {"b_a": (0.2, 0), "c_a": (0.1, 0), "c_b": (-0.1, 0)},
             ("b", "a"),
-            ["Ship b: gold +0.2 [0.15, 0.25], n=8 against a. No other figure is worse.",
+            ["Ship b: gold +0.2 [0.15, 0.25], n=8 against a. No other figure is clearly worse.",
              "Not c: worse in gold, −0.1"],
         ),
         (

@@ -55,7 +55,7 @@ def advice(outputs: Outputs) -> list[str]:
         told += (
             f" Worse: {', '.join(ways['worse'])}; read those answers first."
             if ways["worse"]
-            else (" No other figure is worse." if ways["better"] or ways["unclear"] else "")
+            else (" No other figure is clearly worse." if ways["better"] or ways["unclear"] else "")
         )
     return [told, *(_other(p, chosen, outputs) for p in others if p != chosen)]
 
