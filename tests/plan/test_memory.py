@@ -67,8 +67,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three layers are enough where times are not looked at."""
+    """Three layers timed once are enough where times are not looked at."""
     monkeypatch.setattr(probe, "SIZE", 1)
+    monkeypatch.setattr(probe, "TIMES", 1)
 
 
 def priced(work: Work, model: Path, rate: float | None = None) -> dict[str, float]:
