@@ -75,9 +75,9 @@ def train_on(
 
         def objective(tokens: int) -> Objective:
             """Log-probs of the start are computed here, before the first step."""
-            made = run.objective(data, tokens)
+            goal = run.objective(data, tokens)
             before["held"], before["reported"] = (run.before(x, tokens) for x in (held, reported))
-            return made
+            return goal
 
         def finish(tokens: int) -> None:
             if reported.trees:
