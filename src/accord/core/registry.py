@@ -40,8 +40,8 @@ def explain(
     first: a typo is often why another key is missing. `data` is what was validated."""
     faults = sorted(_of_unions(error.errors(), data), key=lambda e: e["type"] != "extra_forbidden")
     typos: set[str] = set()
-    lines = [line for e in faults if (line := _line(e, schema, where, data, typos))]
-    return lines[0] if len(lines) == 1 else Faults(lines)
+    explained = [line for e in faults if (line := _line(e, schema, where, data, typos))]
+    return explained[0] if len(explained) == 1 else Faults(explained)
 
 
 def _line(

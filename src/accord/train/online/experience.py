@@ -191,14 +191,14 @@ def centred(experience: Experience, head: ScalarHead | None) -> tuple[Experience
     """Values about the scores of the first step that has any, and the head's centre, None without a score.
     From 0 they would have to climb there, and until then GAE with λ < 1 takes what comes sooner for better:
     policies learn to end, or not to."""
-    told_C = experience.kept_C & experience.paid_C
+    scored_C = experience.kept_C & experience.paid_C
     if head is None or experience.values_S is None or experience.after_C is None:
         return experience, None
-    if not dist.total(int(told_C.sum())):
+    if not dist.total(int(scored_C.sum())):
         return experience, None
     lengths = torch.tensor(experience.lengths)
     gap_S = experience.score_C.repeat_interleave(lengths) - experience.values_S
-    shift = dist.values_of_all(gap_S[told_C.repeat_interleave(lengths)]).mean()
+    shift = dist.values_of_all(gap_S[scored_C.repeat_interleave(lengths)]).mean()
     head.centre -= shift.to(head.centre.device)
     moved = replace(
         experience, values_S=experience.values_S + shift, after_C=experience.after_C + shift
