@@ -292,7 +292,7 @@ def test_a_kind_that_says_nothing_of_its_work_is_not_counted(
     monkeypatch.setitem(_KINDS, "sft", silent)
     ((row,), _) = plan_stages(read_recipe(path), tmp_path / "runs")
     assert row.estimate is None
-    assert row.said == ["not counted: kind sft does not say what it does"]
+    assert row.notes == ["not counted: kind sft does not say what it does"]
 
 
 def test_a_plan_stands_beside_what_was_run(model: Path, tmp_path: Path) -> None:
