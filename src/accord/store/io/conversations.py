@@ -18,7 +18,7 @@ from accord.store.io.readers import BadRow, loads
 
 __all__ = [
     "TOLD",
-    "Reply",
+    "Completion",
     "Turns",
     "answered",
     "held",
@@ -53,7 +53,7 @@ BEGINS_AS_MESSAGES = re.compile(
 MAY_BEGIN = ("[", "{", "a", '"', "'")
 KEYS = ({"role", "content"}, {"from", "value"})
 Turns = tuple[Message, ...]
-Reply = str | Message  # an answer: a text, or a turn that calls tools
+Completion = str | Message  # an answer: a text, or a turn that calls tools
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -223,7 +223,7 @@ def kind_of(value: Any) -> str:
     return "an empty list" if value == [] else names.get(type(value), f"a {type(value).__name__}")
 
 
-def answered(before: Turns, value: Any, field: str) -> tuple[Turns, Reply]:
+def answered(before: Turns, value: Any, field: str) -> tuple[Turns, Completion]:
     """(prompt, answer) of a conversation that goes on from `before`, or that holds it already."""
     messages = turns(value, field, "assistant")
     if messages[0].role in ("system", "user") or (before and messages[: len(before)] == before):

@@ -32,7 +32,7 @@ from accord.core.types import (
     Response,
 )
 from accord.store.db.store import Store
-from accord.store.io.conversations import Reply
+from accord.store.io.conversations import Completion
 from accord.store.io.foreign.reading import Foreign, read_foreign
 from accord.store.io.formats import FORMATS, Record, check, detect, records, unused
 from accord.store.io.import_report import REASONS, ImportReport
@@ -343,7 +343,7 @@ def _responses(job: _Job, record: Record) -> list[Response]:
     return [_response(answer, s) for answer, s in zip(record.texts, sources, strict=True)]
 
 
-def _response(answer: Reply, source: str) -> Response:
+def _response(answer: Completion, source: str) -> Response:
     if isinstance(answer, str):
         return Response(text=answer, source=source)
     return Response(text=answer.content, source=source, tool_calls=answer.tool_calls)

@@ -13,7 +13,7 @@ from typing import Any
 
 from accord.core.types import Message, Preference, Prompt, Rating, Writing
 from accord.store.io.conversations import (
-    Reply,
+    Completion,
     Turns,
     answered,
     held,
@@ -91,7 +91,7 @@ def _inside(column: str, field: str) -> Part:
 def _arena(*columns: str) -> Part:
     """Conversations; in MT-Bench both questions are there, and `turn` says after which one was judged."""
 
-    def read(row: Row) -> list[tuple[Turns, Reply]]:
+    def read(row: Row) -> list[tuple[Turns, Completion]]:
         allowed, sides = "a whole number from 1", [answered((), row.get(c), c) for c in columns]
         if is_missing(row.get("turn")):
             return sides
@@ -103,7 +103,7 @@ def _arena(*columns: str) -> Part:
     return Part(columns, read, ("turn",))
 
 
-def _up_to(questions: int, prompt: Turns, answer: Reply) -> tuple[Turns, Reply]:
+def _up_to(questions: int, prompt: Turns, answer: Completion) -> tuple[Turns, Completion]:
     """A conversation up to the answer to its first, second, … question."""
     asked = [i for i, m in enumerate(prompt) if m.role == "user"]
     if questions >= len(asked):
@@ -243,7 +243,7 @@ def _talk(column: str) -> Part:
     """Messages, or rounds of a question and its answer ({human, assistant} of ms-swift, {input, output} of
     Capybara)."""
 
-    def read(row: Row) -> list[tuple[Turns, Reply]]:
+    def read(row: Row) -> list[tuple[Turns, Completion]]:
         given = row.get(column)
         rounds = listed(given, column) if given else []
         first = rounds[0] if rounds and isinstance(rounds[0], Mapping) else {}

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from accord.core.types import Answer, Message, Preference, Prompt, Ranking, Rating, Thumb, Writing
 from accord.store.io.conversations import (
-    Reply,
+    Completion,
     Turns,
     answered,
     held,
@@ -57,7 +57,7 @@ __all__ = [
 
 Row = Mapping[str, Any]
 Better = Literal[0, 1]
-Side = tuple[Turns, Reply]  # a conversation up to the answer, and the answer
+Side = tuple[Turns, Completion]  # a conversation up to the answer, and the answer
 QUOTED = re.compile(r"\s*\[\s*(['\"]).*\1\s*\]\s*", re.DOTALL)  # a list of texts, as JSON or Python
 
 
@@ -66,7 +66,7 @@ class Record:
     """A question understood: a prompt, its responses, who wrote these, what was said of them and by whom."""
 
     prompt: Prompt
-    texts: tuple[Reply, ...] = ()
+    texts: tuple[Completion, ...] = ()
     answer: Answer | None = None
     sources: tuple[str, ...] = ()
     rater: str = ""
@@ -362,7 +362,7 @@ def thumb(given: Any, field: str) -> Thumb:
     return Thumb(up=up)
 
 
-def _writing(answer: Reply) -> Writing:
+def _writing(answer: Completion) -> Writing:
     if isinstance(answer, str):
         return Writing(text=answer)
     return Writing(text=answer.content, tool_calls=answer.tool_calls)
