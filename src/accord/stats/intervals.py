@@ -122,13 +122,14 @@ def cluster_mean(
         return Metric(value=centre, n=n, level=level, note="one prompt: no interval")
     se, df = standard_error(np.full((n, 1), n**-0.5), np.array([n**-0.5]), x - centre, own)
     method = f"robust over {k} prompts"
+    half = quantile(level, df) * se if se > 0 else 0.0
+    low, high = centre - half, centre + half
     if share:
         trials = _worth(x, own, se, df, level, binary)
-        low, high = binomial_interval(centre, trials, level)
+        ends = binomial_interval(centre, trials, level)
+        # a binomial's ends lean to 1/2, which values of any size between 0 and 1 need not
+        low, high = ends if binary else (max(0.0, min(low, ends[0])), min(1.0, max(high, ends[1])))
         method = f"share, {method}"
-    else:
-        half = quantile(level, df) * se if se > 0 else 0.0
-        low, high = centre - half, centre + half
     return Metric(value=centre, low=low, high=high, n=n, level=level, method=method)
 
 
@@ -144,7 +145,8 @@ def _worth(
     level_by_chance = squares_K.sum() < 1e-18 and not (binary and np.ptp(x) > 0)
     if share in (0.0, 1.0) or level_by_chance:
         return n**2 / float((np.bincount(own) ** 2).sum())
-    most = 2.0 * n if binary else math.inf
+    k = len(squares_K)  # few values that are nearly alike may only have missed those that are far off
+    most = 2.0 * n if binary else k * k / 2 * max(1.0, k / 10)
     if squares_K.sum() < 1e-18:
         return most
     spread = float((squares_K**2).sum() / squares_K.sum() ** 2 - 1 / len(squares_K))
