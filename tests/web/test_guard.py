@@ -188,7 +188,7 @@ def test_attacks_after_each_other_cost_no_more_together(alone: tuple[int, psutil
 
     assert _ask(port, "GET", "/sign-in", b"") == 200
     with _cheap(server), ThreadPoolExecutor(40) as pool:
-        for n, sent in attacks * 4:
+        for n, sent in attacks * 2:
             for connection in list(pool.map(held, [sent] * n)):
                 connection.close()
         assert _ask(port, "GET", "/sign-in", b"") == 200

@@ -70,7 +70,7 @@ def serve_study(
             config = uvicorn.Config(
                 create_app(site), log_level="warning", server_header=False, timeout_keep_alive=60,
                 proxy_headers=False,  # see security.address_of
-                http=Bounded, h11_max_incomplete_event_size=LONGEST_HEAD,
+                http=Bounded, loop="asyncio", h11_max_incomplete_event_size=LONGEST_HEAD,
             )  # fmt: skip
             uvicorn.Server(config).run(sockets=[door])
 
