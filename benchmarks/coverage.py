@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from accord.core.types import Metric
 from accord.stats.agreement import cohen_kappa, krippendorff_alpha, percent_agreement
+from accord.stats.benchmarks import BbqAnswer, bbq
 from accord.stats.calibration import calibration_error
 from accord.stats.elo import elo, play
 from accord.stats.intervals import (
@@ -27,6 +28,7 @@ from accord.stats.intervals import (
     robust_mean,
     robust_slope,
 )
+from accord.stats.judged import corrected_share, lean
 from accord.stats.learning_curve import Point, fit_curve, power_law
 from accord.stats.ranking import bradley_terry
 from benchmarks.coverage_raters import RATERS
@@ -94,6 +96,68 @@ def few_rise(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
     before = draw.random(k) * 0.5
     after = before + 0.5 * (draw.random(k) < 0.1)
     yield paired_difference(after.tolist(), before.tolist(), bounded=True), 0.05
+
+
+def half_rise(p: float) -> World:
+    """Scores near 0, of which a share p rises to near 1 and the others move a little."""
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        before, after = 0.1 * draw.random((2, k))
+        after = after + 0.9 * (draw.random(k) < p)
+        yield paired_difference(after.tolist(), before.tolist(), bounded=True), 0.9 * p
+
+    return world
+
+
+def in_clusters(p: float) -> World:
+    """The same with two to four prompts of a kind, which rise together or not."""
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        own = np.repeat(np.arange(k), draw.integers(2, 5, k))
+        rise = draw.beta(p, 1 - p, k)[own]
+        before, after = 0.1 * draw.random((2, len(own)))
+        after = after + 0.9 * (draw.random(len(own)) < rise)
+        sides = after.tolist(), before.tolist()
+        yield paired_difference(*sides, bounded=True, clusters=own.tolist()), 0.9 * p
+
+    return world
+
+
+def stereotypes(named: float, biased: float) -> World:
+    """Ambiguous questions: a share is answered with a person, of these a share with the stereotype's."""
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        ways = np.where(draw.random(k) < named, draw.random(k) < biased, 2).tolist()
+        answers = [BbqAnswer(True, way == 2, None if way == 2 else way == 1) for way in ways]
+        yield bbq(answers)["s_amb"], named * (2 * biased - 1)
+
+    return world
+
+
+def judged(p: float, right: float) -> World:
+    """A judge's win rate of K comparisons, its errors known by as many that people judged too."""
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        wins = int(draw.binomial(k, p))
+        if 0 < wins < k:
+            says = int(draw.binomial(k, p * right + (1 - p) * (1 - right)))
+            knows = int(draw.binomial(wins, right)), int(draw.binomial(k - wins, right))
+            yield corrected_share(says, k, knows[0], wins, knows[1], k - wins), p
+
+    return world
+
+
+def leaning(toward: float, away: float) -> World:
+    """How far a judge is drawn to a feature, one to three comparisons a prompt."""
+
+    def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
+        own = np.repeat(np.arange(k), draw.integers(1, 4, k))
+        deserved = draw.random(len(own)) < 0.5
+        drawn = draw.random(len(own)) < np.where(deserved, 1 - away, toward)
+        if deserved.any() and not deserved.all():
+            yield lean(drawn.astype(float).tolist(), deserved.tolist(), own.tolist()), toward - away
+
+    return world
 
 
 def slopes(p: float) -> World:
@@ -266,6 +330,12 @@ WORLDS: dict[str, World] = {
     "paired difference of shares, 0.95 and 0.95": paired(0.95, 0.0),
     "mean of values in [0, 1], most of them 1": brief,
     "paired difference of values in [0, 1], few change": few_rise,
+    "paired difference of values in [0, 1], half rise far": half_rise(0.5),
+    "paired difference of values in [0, 1], a fifth rises far": half_rise(0.2),
+    "paired difference of values in [0, 1], by clusters": in_clusters(0.5),
+    "bias score of ambiguous questions": stereotypes(0.3, 0.9),
+    "win rate of a judge, corrected": judged(0.7, 0.85),
+    "lean of a judge": leaning(0.1, 0.3),
     "difference of shares by clusters, p 0.5": slopes(0.5),
     "difference of shares by clusters, p 0.95": slopes(0.95),
     "correlation of normal values": correlations(False),

@@ -14,7 +14,7 @@ import torch
 
 from accord.core.errors import ConfigError, DataError, ModelError, RunError
 from accord.core.types import Exchange, Prompt, Response
-from accord.rewards.base import Context, reward
+from accord.rewards.base import Context, Sum, reward
 from accord.rewards.compose import build_rewards
 from accord.rewards.models import combined
 
@@ -270,6 +270,43 @@ def test_an_ensemble_of_models_is_asked_by_name() -> None:
     assert made([exchange("x")]).total == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("config", "total", "size"),
+    [
+        ({"name": "axes", "model": "x", "weights": {"p": 0.7, "q": -0.7}}, 0.0, 4.34),
+        ({"name": "ensemble", "models": ["a", "b"], "combine": "mean"}, 0.0, 3.1),
+        ({"name": "ensemble", "models": ["a", "c"], "k": 0.5**0.5, "weight": -1}, -3.1, 10.584),
+        ({"name": "ensemble", "models": ["a", "b"], "combine": "quantile", "q": 0.5}, 0.0, 3.1),
+        ({"name": "length_residual", "model": "a"}, 3.1, 3.1),
+        ({"name": "learned", "model": "b", "weight": 2.0}, -6.2, 6.2),
+        ({"name": "two_terms", "timeout": 5.0}, 0.5, 8.0),
+    ],
+)
+def test_a_score_tells_the_size_of_its_own_terms(
+    config: dict[str, Any], total: float, size: float
+) -> None:
+    """Where they cancel, what is left is their rounding; by hand (the std of 3.1 and 9.3 is 6.2/√2)."""
+    worth = {"a": 3.1, "b": -3.1, "c": 9.3}
+    members = {k: lambda es, v=v: [v] * len(es) for k, v in worth.items()}
+    made = build_rewards([config], Context(model=members.__getitem__, axes_model=_axes), "rewards")
+    scored = made([exchange("x"), exchange("y y")])
+    assert scored.total == pytest.approx([total] * 2)
+    assert scored.sizes == pytest.approx([size] * 2, rel=0.001)
+
+
+def _axes(_: str) -> Any:
+    def score(exchanges: Sequence[Exchange]) -> list[dict[str, float]]:
+        return [{"p": 3.1, "q": 3.1} for _ in exchanges]
+
+    score.axes = ("p", "q")  # type: ignore[attr-defined]
+    return score
+
+
+@reward("two_terms")
+def two_terms(_: Context) -> Any:
+    return lambda exchanges: [Sum(0.5, 8.0) for _ in exchanges]
+
+
 def test_a_constraint_finds_the_weight_that_just_meets_it() -> None:
     """An answer's quality a costs b: the weight rises until b is worth it, and falls when b is plenty."""
     made = build_rewards(
@@ -323,7 +360,7 @@ def test_a_reward_that_hangs_does_not_keep_the_process_from_ending() -> None:
     code = """
 import time
 from accord.core.types import Exchange, Prompt, Response
-from accord.rewards.base import Context, reward
+from accord.rewards.base import Context, Sum, reward
 from accord.rewards.compose import build_rewards
 
 @reward("forever")

@@ -159,12 +159,14 @@ def test_a_reward_that_only_its_rounding_varies_moves_no_weight(
     assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
 
 
-def speaking(model: Path, folder: Path, kind: str, *worth: float, loud: bool = False) -> str:
+def speaking(
+    model: Path, folder: Path, kind: str, *worth: float, loud: bool = False, seed: int = 1
+) -> str:
     """A reward model whose centre alone speaks, but for what is lost in its last places; `loud`: its head
     speaks too."""
     shutil.copytree(model, folder)
     axes = [f"axis{i}" for i in range(len(worth))] if kind == "reward_axes" else None
-    head = ScalarHead(32, 1, axes and len(axes))
+    head = ScalarHead(32, seed, axes and len(axes))
     with torch.no_grad():
         head.weight *= 1.0 if loud else 3e-7
         head.centre.copy_(-torch.tensor(worth if axes else worth[0]))
@@ -203,6 +205,29 @@ def test_a_learned_reward_that_is_the_same_for_all_answers_moves_no_weight(
     assert rows[0]["eos_rate"] < 0.98
     about = pytest.approx(rows[0]["score"], rel=1e-5)
     assert all(row["value"] == about == row["returns"] for row in rows if method is Ppo)
+    assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
+
+
+@ALL
+def test_rewards_whose_own_terms_cancel_move_no_weight(
+    stopping: Path, tmp_path: Path, method: Any
+) -> None:
+    """They add up to 0 but for the last places of each term."""
+    made = partial(speaking, stopping)
+    up, down, high = (
+        made(tmp_path / str(seed), "reward_model", worth, seed=seed)
+        for seed, worth in enumerate((0.31, -0.31, 0.93))
+    )
+    axes = made(tmp_path / "axes", "reward_axes", 0.31, 0.31)
+    rewards = [
+        {"name": "axes", "model": axes, "weights": {"axis0": 0.7, "axis1": -0.7}},
+        {"name": "ensemble", "models": [up, down], "combine": "mean", "weight": 10.0},
+        {"name": "ensemble", "models": [up, high], "k": 2**0.5, "label": "lcb"},
+    ]
+    model, rows = run(stopping, tmp_path / "run", method, rewards, steps=2)
+    assert rows[0]["eos_rate"] < 0.98
+    assert abs(rows[0]["score"]) < 2e-6
+    assert unmoved(stopping, model)
     assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
 
 

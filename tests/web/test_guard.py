@@ -163,6 +163,37 @@ def test_connections_of_nobody_are_so_many_and_shut_nobody_out(
         assert len(there) <= MOST
 
 
+@pytest.mark.slow
+def test_attacks_after_each_other_cost_no_more_together(alone: tuple[int, psutil.Process]) -> None:
+    """Each leaves other holes in the memory that its threads kept: with glibc's settings, more each round."""
+    port, server = alone
+    get = f"GET /static/htmx.min.js HTTP/1.1\r\nHost: localhost:{port}\r\n"
+    post = f"POST /api/v1/studies/tents/questions HTTP/1.1\r\nHost: localhost:{port}\r\n"
+    api = f"{post}Authorization: Bearer acc_x\r\nContent-Length: {8 << 20}\r\n\r\n"
+    url = f"GET /sign-in?{'a=&' * 5000} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"
+    attacks = [
+        (400, b"GET / HTTP/1.1\r\nx: " + b"a" * 60_000),
+        (20, (get + "\r\n").encode() * 8000),
+        (400, api.encode() + b"a" * 300_000),
+        (100, url.encode()),
+        (200, (get + "Range: bytes=" + "0-," * 4000 + "0-\r\n\r\n").encode()),
+    ]
+
+    def held(sent: bytes) -> socket.socket:
+        opened = socket.create_connection(("127.0.0.1", port))
+        opened.settimeout(2)
+        with contextlib.suppress(OSError):
+            opened.sendall(sent)
+        return opened
+
+    assert _ask(port, "GET", "/sign-in", b"") == 200
+    with _cheap(server), ThreadPoolExecutor(40) as pool:
+        for n, sent in attacks * 2:
+            for connection in list(pool.map(held, [sent] * n)):
+                connection.close()
+        assert _ask(port, "GET", "/sign-in", b"") == 200
+
+
 def test_a_form_that_never_ends_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(security, "PATIENCE", 0.05)
     headers = {"host": ORIGIN.partition("//")[2], "origin": ORIGIN, "content-length": "100"}

@@ -32,14 +32,19 @@ train train.offline reference reward scored sft sweep unpaired
 train train.online actors assembled experience held_out on_policy policy rollout scorers served surrogate
 train train.online group>groups
 train train.online.methods ppo
-"""  # old room, new room, modules (old>new where the name is another too)
+store feedback.trust summary>card
+web web.guard accounts audit names security throttle tokens
+web web.pages admin>settings annotate answers arena export guidelines home quiz review>disputes texts
+web web.work drafts hooks judgments leases live quality queue scoring studies
+. api api_policy>evaluating api_run>run
+"""  # old room, new room, modules (old>new where the name is another too); . is accord itself
 
 
 def _pairs() -> Iterator[tuple[str, str]]:
     for line in _ROOMS.split("\n")[1:-1]:
         old, new, *names = line.split()
         for was, _, now in (name.partition(">") for name in names):
-            yield f"accord.{old}.{was}", f"accord.{new}.{now or was}"
+            yield f"accord.{old}.{was}".replace("...", "."), f"accord.{new}.{now or was}"
 
 
 MOVED = dict(_pairs())

@@ -19,7 +19,7 @@ from accord.core.errors import ConfigError, ModelError
 from accord.core.rundir import read_json, write_json
 from accord.core.types import Exchange, Prompt
 from accord.lm.model.scalar_head import ScalarHead
-from accord.rewards.base import Context, Reward, reward
+from accord.rewards.base import Context, Reward, Sum, reward
 from accord.rewards.learned import RewardModel, Trunk, trunk
 
 __all__ = ["AxesModel", "load_axes_model"]
@@ -97,7 +97,8 @@ def axes(
         totals = []
         for exchange, scores in zip(exchanges, axes_model(exchanges), strict=True):
             chosen = where.get(exchange.prompt.tags.get(by or "", ""), weights)
-            totals.append(sum(w * scores[axis] for axis, w in chosen.items()))
+            terms = [w * scores[axis] for axis, w in chosen.items()]
+            totals.append(Sum(sum(terms), sum(map(abs, terms))))
         return totals
 
     return score

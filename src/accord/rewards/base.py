@@ -17,13 +17,27 @@ from accord.core.errors import ConfigError
 from accord.core.registry import Registry
 from accord.core.types import Exchange
 
-__all__ = ["Context", "Reward", "Together", "named_models", "reward", "rewards", "runs_here"]
+__all__ = [
+    "Context", "Reward", "Sum", "Together", "named_models", "reward", "rewards", "runs_here",
+]  # fmt: skip
 
 
 class Reward(Protocol):
     """Exchanges in, a score for each out, in order; NaN where there is none."""
 
     def __call__(self, exchanges: Sequence[Exchange]) -> Sequence[float]: ...
+
+
+class Sum(float):
+    """A score put together of terms of `size` in all, each without its sign: where they cancel, what is left
+    may be their rounding, which a policy must not learn from. A plain score is a term of its own size."""
+
+    size: float
+
+    def __new__(cls, value: float, size: float) -> Sum:
+        made = super().__new__(cls, value)
+        made.size = max(size, abs(value))
+        return made
 
 
 @dataclass(frozen=True)

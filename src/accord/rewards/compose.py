@@ -26,7 +26,7 @@ from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
 from accord.core.types import Exchange, Prompt
 from accord.rewards import axes, judged, models, process, rules
-from accord.rewards.base import Context, Reward, Together, rewards, runs_here
+from accord.rewards.base import Context, Reward, Sum, Together, rewards, runs_here
 
 __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward", "reward_registry"]
 
@@ -105,7 +105,10 @@ class Rewards:
         dropped = {label: sum(map(math.isnan, x)) for label, x in parts.items()}
         terms = [[self.weights[k] * x for x in scores] for k, scores in parts.items()]
         total = [sum(row) for row in zip(*terms, strict=True)]
-        sizes = [sum(map(abs, row)) for row in zip(*terms, strict=True)]
+        sizes = [
+            sum(abs(self.weights[k]) * _size(x) for k, x in zip(found, row, strict=True))
+            for row in zip(*found.values(), strict=True)
+        ]
         cut = {part.label: _cut(part, exchanges) for part in self.parts if part.models}
         return ScoredExchanges(total, parts, {k: n for k, n in dropped.items() if n}, cut, sizes)
 
@@ -249,7 +252,7 @@ def _called(
     """The scores, or what went wrong; a wrong set-up (ConfigError) is not caught."""
     try:
         if seconds is None:
-            scores = [float(x) for x in part.function(exchanges)]
+            scores = _numbers(part.function(exchanges))
         else:
             scores = _within(seconds, part.function, exchanges)
     except ConfigError:
@@ -268,7 +271,7 @@ def _within(seconds: float, function: Reward, exchanges: Sequence[Exchange]) -> 
 
     def call() -> None:
         try:
-            answer.set_result([float(x) for x in function(exchanges)])
+            answer.set_result(_numbers(function(exchanges)))
         except BaseException as error:
             answer.set_exception(error)
 
@@ -276,6 +279,14 @@ def _within(seconds: float, function: Reward, exchanges: Sequence[Exchange]) -> 
     if not wait([answer], seconds).done:
         raise _NoScore(f"no score within {seconds:g} s")
     return answer.result()
+
+
+def _numbers(scores: Sequence[float]) -> list[float]:
+    return [x if isinstance(x, Sum) else float(x) for x in scores]
+
+
+def _size(score: float) -> float:
+    return score.size if isinstance(score, Sum) else abs(score)
 
 
 def _why(error: Exception) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from accord.core.registry import NonNegative, UnitInterval
 from accord.core.types import Exchange
-from accord.rewards.base import Context, Reward, Together, reward
+from accord.rewards.base import Context, Reward, Sum, Together, reward
 
 __all__ = ["combined"]
 
@@ -38,7 +38,9 @@ def length_residual(context: Context, *, model: str) -> Reward:
         centred_E = lengths_E - lengths_E[there_E].mean()
         spread = (centred_E[there_E] ** 2).sum()
         slope = (centred_E * scores_E)[there_E].sum() / spread if float(spread) > 0 else 0.0
-        return (scores_E - slope * centred_E).tolist()
+        taken_E = slope * centred_E
+        size_E = scores_E.abs() + taken_E.abs()
+        return [*map(Sum, (scores_E - taken_E).tolist(), size_E.tolist())]
 
     return Together(context.model(model), residual)
 
@@ -61,8 +63,8 @@ def ensemble(
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         scores_ME = torch.tensor([list(member(exchanges)) for member in members])
-        scores: list[float] = combined(scores_ME, combine, k=k, q=q).tolist()
-        return scores
+        size_E = scores_ME.abs().mean(0) * (1 + k if combine == "lcb" else 1)
+        return [*map(Sum, combined(scores_ME, combine, k=k, q=q).tolist(), size_E.tolist())]
 
     return score
 

@@ -122,13 +122,14 @@ def cluster_mean(
         return Metric(value=centre, n=n, level=level, note="one prompt: no interval")
     se, df = standard_error(np.full((n, 1), n**-0.5), np.array([n**-0.5]), x - centre, own)
     method = f"robust over {k} prompts"
+    half = quantile(level, df) * se if se > 0 else 0.0
+    low, high = centre - half, centre + half
     if share:
         trials = _worth(x, own, se, df, level, binary)
-        low, high = binomial_interval(centre, trials, level)
+        ends = binomial_interval(centre, trials, level)
+        # a binomial's ends lean to 1/2, which values of any size between 0 and 1 need not
+        low, high = ends if binary else (max(0.0, min(low, ends[0])), min(1.0, max(high, ends[1])))
         method = f"share, {method}"
-    else:
-        half = quantile(level, df) * se if se > 0 else 0.0
-        low, high = centre - half, centre + half
     return Metric(value=centre, low=low, high=high, n=n, level=level, method=method)
 
 
@@ -144,7 +145,10 @@ def _worth(
     level_by_chance = squares_K.sum() < 1e-18 and not (binary and np.ptp(x) > 0)
     if share in (0.0, 1.0) or level_by_chance:
         return n**2 / float((np.bincount(own) ** 2).sum())
-    most = 2.0 * n if binary else math.inf
+    k = len(
+        squares_K
+    )  # few values that are nearly alike may only have missed those that are far off
+    most = 2.0 * n if binary else k * k / 2 * max(1.0, k / 10)
     if squares_K.sum() < 1e-18:
         return most
     spread = float((squares_K**2).sum() / squares_K.sum() ** 2 - 1 / len(squares_K))
@@ -167,23 +171,35 @@ def robust_mean(
 
 
 def paired_difference(
-    after: Sequence[float], before: Sequence[float], *, level: float = 0.95, bounded: bool = False
+    after: Sequence[float],
+    before: Sequence[float],
+    *,
+    level: float = 0.95,
+    bounded: bool = False,
+    clusters: Sequence[Hashable] | None = None,
 ) -> Metric:
     """Mean of after - before on the same prompts, with Student's t interval of the differences; of yes and no
     with that of Bonett & Price (2012), which stays wide where few or none changed. `bounded`: all values lie
-    in [0, 1]; then (1 + difference) / 2 is a share, whose interval stays wide likewise."""
+    in [0, 1]; then (1 + difference) / 2 is a share, whose interval stays wide likewise. `clusters`: of each
+    pair, where several hang together."""
     if len(after) != len(before):
         raise ValueError(f"paired values differ in number: {len(after)} and {len(before)}")
     apart = _finite(after) - _finite(before)
-    if len(apart) < 2 or not np.isin([*after, *before], (0.0, 1.0)).all():
-        if not bounded:
-            return mean(apart.tolist(), level=level)
-        scaled = cluster_mean((1 + apart) / 2, range(len(apart)), level=level, share=True)
+    n = len(apart)
+    own = range(n) if clusters is None else clusters
+    grouped, yes_no = len(set(own)) < n, n > 1 and np.isin([*after, *before], (0.0, 1.0)).all()
+    if grouped or not yes_no:
+        if not (bounded or yes_no):
+            return (
+                cluster_mean(apart, own, level=level, share=False)
+                if grouped
+                else mean(apart.tolist(), level=level)
+            )
+        scaled = cluster_mean((1 + apart) / 2, own, level=level, share=True)
         ends = {
             k: 2 * v - 1 for k in ("value", "low", "high") if (v := getattr(scaled, k)) is not None
         }
         return scaled.model_copy(update={**ends, "method": "paired, bounded"})
-    n = len(apart)
     up, down = (float((apart == way).sum() + 1) / (n + 2) for way in (1, -1))
     z = quantile(level)
     half = z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))

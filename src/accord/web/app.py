@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from accord.core.errors import AccordError, StoreError
 from accord.core.version import __version__
+from accord.web.guard.connections import UNSENT
 from accord.web.guard.security import HEADERS, Safe, SignInFirst
 from accord.web.pages.render import HERE, page
 from accord.web.routes import ROOMS
@@ -36,6 +38,16 @@ NOT_KEPT = "The server can't read or write its store now, so this could not be k
 BROKEN = "Something went wrong on the server, and this may not have been kept. Try again."
 
 
+class Files(StaticFiles):
+    """In pieces that a connection may keep for somebody who reads none."""
+
+    def file_response(self, *args: Any, **more: Any) -> Response:
+        found = super().file_response(*args, **more)
+        if isinstance(found, FileResponse):
+            found.chunk_size = UNSENT
+        return found
+
+
 def create_app(site: Site) -> FastAPI:
     """The whole web app over one site. Its API is described at /api/openapi.json."""
     app = FastAPI(
@@ -44,7 +56,7 @@ def create_app(site: Site) -> FastAPI:
     )  # fmt: skip
     app.state.site = site
     app.add_middleware(Safe, site=site, not_kept=_not_kept)
-    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.mount("/static", Files(directory=HERE / "static"), name="static")
     for room in ROOMS:
         app.include_router(room.router)
     app.add_exception_handler(SignInFirst, _sign_in_first)

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from accord.core.errors import AccordError, ConfigError
 from accord.feedback.study.definition import Study, read_study
+from accord.lm.kernels import allocator
 from accord.store import Store
 from accord.web import tables
 from accord.web.app import create_app
@@ -51,6 +52,8 @@ def serve_study(
     named = _origin(origin) if origin else f"http://localhost:{port}"
     trusted = tuple(_network(p) for p in proxies or ("127.0.0.1", "::1"))
     study = read_study(path, sets)
+    if not policies:  # a model is faster with what it keeps
+        allocator.give_back_freed_memory()
     with contextlib.closing(_listening(host, port)) as door, Store(store) as opened:
         site = Site(
             opened, origin=named, proxied=origin is not None, proxies=trusted,
@@ -67,7 +70,7 @@ def serve_study(
             config = uvicorn.Config(
                 create_app(site), log_level="warning", server_header=False, timeout_keep_alive=60,
                 proxy_headers=False,  # see security.address_of
-                http=Bounded, h11_max_incomplete_event_size=LONGEST_HEAD,
+                http=Bounded, loop="asyncio", h11_max_incomplete_event_size=LONGEST_HEAD,
             )  # fmt: skip
             uvicorn.Server(config).run(sockets=[door])
 
@@ -135,12 +138,13 @@ def _first_account(site: Site) -> None:
 
 @contextlib.contextmanager
 def _working(site: Site, study: Study) -> Iterator[None]:
-    """Beside the server: deliver webhooks, sample live questions; each in its own thread, so that
-    neither waits for the other."""
+    """Beside the server: deliver webhooks, sample live questions, give freed memory back; each in its own
+    thread, so that none waits for another."""
     stop, draw = threading.Event(), random.Random()
     jobs: dict[str, Callable[[], object]] = {
         "webhooks": lambda: hooks.deliver(site, wait=EVERY),
         "live questions": lambda: top_up(site, study, Path(study.folder or "."), draw),
+        **({} if site.policies else {"memory": allocator.trim}),
     }
 
     def work(name: str, job: Callable[[], object]) -> None:

@@ -13,6 +13,7 @@ __all__ = ["LONGEST_HEAD", "MOST", "Bounded"]
 MOST = 500  # at a time
 LONGEST_HEAD = 16 << 10  # bytes of a request line and its headers
 UNSENT = 16 << 10  # bytes of answers kept for who doesn't read them
+UNREAD = 16 << 10  # bytes of a request taken in until somebody asks for them
 
 
 class Bounded(H11Protocol):
@@ -23,6 +24,7 @@ class Bounded(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(UNSENT)
+        transport.max_size = UNREAD  # type: ignore[attr-defined]  # asyncio's own reads 256 KiB at once
         self.opened = time.monotonic()
         there: list[Any] = [c for c in self.connections if not c.transport.is_closing()]
         if len(there) > MOST:
@@ -30,6 +32,12 @@ class Bounded(H11Protocol):
                 filter(_idle, there), key=lambda c: c.opened
             )  # at the least this one is idle
             oldest.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        asked = self.cycle is not None and not self.cycle.response_complete
+        if asked and len(self.cycle.body) >= UNREAD:
+            self.flow.pause_reading()  # until the app asks for more
 
 
 def _idle(connection: Any) -> bool:

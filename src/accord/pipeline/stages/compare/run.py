@@ -18,7 +18,7 @@ from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stage import BASE
 from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
 from accord.pipeline.stages.compare.models import add_kl, add_rewards
-from accord.stats.intervals import cluster_mean, paired_difference
+from accord.stats.intervals import paired_difference
 
 __all__ = ["befores", "run"]
 
@@ -119,11 +119,7 @@ def _difference(
         sides = [(new[name], old[name], c) for new, old, c in both if name in old and name in new]
         if sides and measure.compared:
             new_, old_, clusters = zip(*sides, strict=True)
-            if len(set(clusters)) == len(clusters):
-                apart = paired_difference(new_, old_, bounded=measure.bounded)
-            else:
-                gains = [a - b for a, b in zip(new_, old_, strict=True)]
-                apart = cluster_mean(gains, clusters, share=False)
+            apart = paired_difference(new_, old_, bounded=measure.bounded, clusters=clusters)
             row[name] = apart.of(measure.difference())
     return row
 
