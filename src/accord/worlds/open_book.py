@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -28,6 +28,8 @@ from accord.worlds.reading import MEASURES, Ruler, Sheet, numbers
 __all__ = ["OpenBook"]
 
 Values = dict[str, str]
+Times = Annotated[int, Field(ge=1)]
+Kind = Literal["plain", "premise", "exception", "lookalike", "escalation"]
 
 
 class WorldTurn(Strict):
@@ -57,7 +59,9 @@ class OpenBookFile(Strict):
     system: Text
     passages: Annotated[int, Field(ge=0)] = 4
     without: Annotated[float, Field(ge=0.0, le=1.0)] = 0.12
-    draws: Annotated[int, Field(ge=1)] = 3
+    draws: Times | dict[Kind, Times] = (
+        3  # how often each message is asked; per kind, 3 where none is named
+    )
     unknown: Texts
     needless: Texts
     padding: Texts
@@ -95,11 +99,12 @@ class OpenBook:
     def _all(self) -> dict[str, tuple[Case, Sheet]]:
         """Every prompt once with what its truth follows from, by prompt id."""
         found: dict[str, tuple[Case, Sheet]] = {}
-        draws = self.file.draws if self.file.passages else 1
+        draws = self.file.draws
+        times = dict.fromkeys(get_args(Kind), draws) if isinstance(draws, int) else draws
         items = list(self._items())
         near = _nearest([m for _, _, m, _, _ in items], [_blank(f) for f in self.file.facts])
         for (kind, fact, message, answers, bad), order in zip(items, near, strict=True):
-            for i in range(draws):
+            for i in range(times.get(kind, 3) if self.file.passages else 1):
                 draw = random.Random(f"{kind}/{message}/{i}")
                 case, sheet = self._drawn(kind, fact, message, answers, bad, order, draw)
                 found.setdefault(case.prompt.id, (case, sheet))
@@ -107,7 +112,8 @@ class OpenBook:
 
     @cached_property
     def cases(self) -> list[Case]:
-        return [case for case, _ in self._all.values()]
+        """In the order of their ids: whoever takes the first few gets some of every kind."""
+        return sorted((case for case, _ in self._all.values()), key=lambda c: c.prompt.id)
 
     @cached_property
     def by_prompt(self) -> dict[str, Case]:
@@ -115,8 +121,14 @@ class OpenBook:
 
     @cached_property
     def lessons(self) -> list[Lesson]:
-        """The old team's answer to every message, short and padded."""
-        return [Lesson([c], c.candidates[0].text, c.candidates[1].text) for c in self.cases]
+        """The old team's answer to every message, short and padded: the line that answers, word for word, or
+        one sentence that hands over. What is to be learned is which line, not a style."""
+        file, lessons = self.file, []
+        for case in self.cases:
+            text = self._all[case.prompt.id][1].line or file.needless[0]
+            padded = random.Random(case.prompt.id).choice(file.padding)
+            lessons.append(Lesson([case], text, padded.replace("{answer}", text)))
+        return lessons
 
     def gold(self, case: Case, response: Response) -> dict[str, float]:
         """The measures that apply to this answer (`reading.py`)."""
@@ -168,15 +180,11 @@ class OpenBook:
     ) -> tuple[Case, Sheet]:  # fmt: skip
         """One prompt: figures, lines, right and wrong answers."""
         file = self.file
-        drawn = {f.id: self._values(f, draw, message) for f in file.facts}
-        own = drawn[fact.id] if fact else {}
+        said = numbers(message)
+        own = self._values(fact, draw, said) if fact else {}
         other = {
             k: draw.choice(
-                [
-                    v
-                    for v in (fact.values[k] if fact else [])
-                    if v != own[k] and v not in numbers(message)
-                ]
+                [v for v in (fact.values[k] if fact else []) if v != own[k] and v not in said]
                 or [own[k]]
             )
             for k in own
@@ -190,6 +198,7 @@ class OpenBook:
         count = draw.randint(2, max(2, file.passages)) - found if file.passages else 0
         shown = near[:count] + ([fact] if fact and found and file.passages else [])
         draw.shuffle(shown)
+        drawn = {f.id: own if f is fact else self._values(f, draw, said) for f in shown}
         lines = [f"- {_fill(f.policy, drawn[f.id])}" for f in shown]
         others = [v for f in shown if f is not fact for v in drawn[f.id].values()]
         answer = (
@@ -228,11 +237,11 @@ class OpenBook:
             candidates=tuple(Candidate(kind=k, text=t) for k, t in candidates),
         ), sheet  # fmt: skip
 
-    def _values(self, fact: Policy, draw: random.Random, message: str) -> Values:
+    def _values(self, fact: Policy, draw: random.Random, said: set[str]) -> Values:
         """What stands in a policy's slots: none of the message's own figures."""
         found = {}
         for slot, every in fact.values.items():
-            free = [v for v in every if v not in numbers(message)] or every
+            free = [v for v in every if v not in said] or every
             found[slot] = draw.choice(free) if self.file.passages else every[0]
         return found
 

@@ -62,9 +62,10 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
         if world:
             keep_world(ctx, world, facts["test"])
         result = finish(ctx, snapshot, facts["test"])
-    ids = sorted({r.id_for(p) for p, answers in fresh for r in answers})
-    write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": ids})
-    result.facts |= {"policy": config.policy, "fresh answers": len(ids), "left_out": made.left_out}
+    write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": made.ids})
+    result.facts |= {
+        "policy": config.policy, "fresh answers": len(made.ids), "left_out": made.left_out
+    }  # fmt: skip
     result.notes += made.notes
     result.headline += (
         f", {len(snapshot) - len(earlier)} of them on fresh answers of {config.policy}"

@@ -68,6 +68,8 @@ def _ask(
     for number, case in enumerate(cases):
         shown = [_response(c.kind, c.text) for c in case.candidates]
         store.add_responses(case.prompt, shown)
+        if config.compared is not None and draw.random() >= config.compared:
+            continue
         quality = [truth(world, case, r) for r in shown]
         ranked = len(shown) > 2 and draw.random() < config.ranked
         sets = [list(range(len(shown)))] if ranked else _all_pairs(len(shown))
