@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -181,6 +182,26 @@ def test_nothing_held_out_has_a_twin_in_training_and_each_kind_is_there() -> Non
     stems = [f.policy.split("{n}")[0] for f in new]
     shown = " ".join(line for c in train for line in given(c))
     assert not [stem for stem in stems if stem in shown]
+
+
+def test_a_chat_answers_each_question_from_its_own_lines(world: OpenBook) -> None:
+    cases = [c for c in world.cases if not c.held_out][:150]
+    about = {c.prompt.last: c.fact for c in cases if c.kind != "unknown"}
+    hand, answers = world.file.needless[0], Counter[str]()
+    chats = list(world.chats(cases, 4, random.Random(3)))
+    assert len(chats) == len(cases)
+    for prompt, last in chats:
+        asked = [m.content for m in prompt.messages if m.role == "user"]
+        answered = [m.content for m in prompt.messages if m.role == "assistant"] + [last]
+        lines = prompt.messages[0].content.split("\n- ")[1:]
+        assert len(asked) == len(answered) == 4
+        for question, answer in zip(asked, answered, strict=True):
+            assert answer == hand or answer in lines
+            answers["handed over" if answer == hand else "a line"] += 1
+            if answer != hand and question in about:
+                fact = world.facts[str(about[question])]
+                assert re.fullmatch(re.sub(r"\\{n\\}", ".+", re.escape(fact.policy)), answer)
+    assert 0.15 < answers["handed over"] / (4 * len(chats)) < 0.5
 
 
 def floor(world: OpenBook, name: str, measure: str) -> float:

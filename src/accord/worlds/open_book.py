@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -19,7 +20,7 @@ from pydantic import Field
 from accord.core.config import Lines, Strict, locate, validate
 from accord.core.errors import DISTRIBUTION, AccordError, ConfigError, DataError, raise_all
 from accord.core.measure import Measure
-from accord.core.types import Prompt, Response
+from accord.core.types import Message, Prompt, Response, Role
 from accord.feedback.simulated import SimulatedRater
 from accord.worlds.base import Candidate, Case, Lesson, form
 from accord.worlds.help_desk import Escalation, Lookalike, Rules, Text, Texts
@@ -27,6 +28,8 @@ from accord.worlds.reading import MEASURES, Ruler, Sheet, numbers
 
 __all__ = ["OpenBook"]
 
+ROLES: tuple[Role, ...] = ("user", "assistant")
+ON_TOPIC = 0.7  # share of a chat's further questions that are about its lines
 Values = dict[str, str]
 Times = Annotated[int, Field(ge=1)]
 Kind = Literal["plain", "premise", "exception", "lookalike", "escalation"]
@@ -100,11 +103,12 @@ class OpenBook:
         """Every prompt once with what its truth follows from, by prompt id."""
         found: dict[str, tuple[Case, Sheet]] = {}
         draws = self.file.draws
-        times = dict.fromkeys(get_args(Kind), draws) if isinstance(draws, int) else draws
+        kinds: tuple[Kind, ...] = get_args(Kind)
+        times = {k: draws if isinstance(draws, int) else draws.get(k, 3) for k in kinds}
         items = list(self._items())
         near = _nearest([m for _, _, m, _, _ in items], [_blank(f) for f in self.file.facts])
         for (kind, fact, message, answers, bad), order in zip(items, near, strict=True):
-            for i in range(times.get(kind, 3) if self.file.passages else 1):
+            for i in range(times[kind] if self.file.passages else 1):
                 draw = random.Random(f"{kind}/{message}/{i}")
                 case, sheet = self._drawn(kind, fact, message, answers, bad, order, draw)
                 found.setdefault(case.prompt.id, (case, sheet))
@@ -129,6 +133,32 @@ class OpenBook:
             padded = random.Random(case.prompt.id).choice(file.padding)
             lessons.append(Lesson([case], text, padded.replace("{answer}", text)))
         return lessons
+
+    def chats(
+        self, cases: Sequence[Case], turns: int, draw: random.Random
+    ) -> Iterator[tuple[Prompt, str]]:
+        """The old team's chats, one from each case on: a prompt of several questions on the same lines, and
+        the last answer. The lines stay and the answers change: only the question says which is right."""
+        about: dict[str, list[Case]] = defaultdict(list)
+        for case in cases:
+            about[case.fact or ""].append(case)
+        others = [c for c in cases if c.kind != "unknown"]
+        for case in cases:
+            sheet = self._all[case.prompt.id][1]
+            near = [c for fact in sheet.given for c in about.get(fact, ())]
+            asked = [(case.prompt.last, sheet.line or self.file.needless[0])]
+            while len(asked) < turns:
+                other = draw.choice(near if near and draw.random() < ON_TOPIC else others)
+                line = sheet.given.get(other.fact or "", self.file.needless[0])
+                if not numbers(other.prompt.last) & numbers(line):
+                    asked.append((other.prompt.last, line))
+            draw.shuffle(asked)
+            said = [
+                Message(role=r, content=t)
+                for pair in asked
+                for r, t in zip(ROLES, pair, strict=True)
+            ]
+            yield Prompt(messages=(case.prompt.messages[0], *said[:-1])), asked[-1][1]
 
     def gold(self, case: Case, response: Response) -> dict[str, float]:
         """The measures that apply to this answer (`reading.py`)."""
@@ -162,7 +192,7 @@ class OpenBook:
         found = [error for case in self.cases if (error := self.fault(case))]
         return list({str(error): error for error in found}.values())
 
-    def _items(self) -> Iterator[tuple[str, Policy | None, str, list[str], list[str]]]:
+    def _items(self) -> Iterator[tuple[Kind, Policy | None, str, list[str], list[str]]]:
         """Kind, fact, message, right answers, bad ones of its own."""
         for f in self.file.facts:
             yield from (("plain", f, t, f.answers, []) for t in f.ask)
@@ -199,7 +229,8 @@ class OpenBook:
         shown = near[:count] + ([fact] if fact and found and file.passages else [])
         draw.shuffle(shown)
         drawn = {f.id: own if f is fact else self._values(f, draw, said) for f in shown}
-        lines = [f"- {_fill(f.policy, drawn[f.id])}" for f in shown]
+        given = {f.id: _fill(f.policy, drawn[f.id]) for f in shown}
+        lines = [f"- {line}" for line in given.values()]
         others = [v for f in shown if f is not fact for v in drawn[f.id].values()]
         answer = (
             _fill(draw.choice(answers), own) if found or fact is None else draw.choice(file.unknown)
@@ -209,6 +240,7 @@ class OpenBook:
             asked, _fill(fact.policy, own) if fact and found else None, tuple(own.values()) if found else (),
             tuple(v for k in own for v in fact.values[k] if v != own[k]) if fact else (),
             tuple(others), kind, bool(fact and fact.held_out),
+            given,
         )  # fmt: skip
         about = fact.id if fact and found else None
         candidates = [

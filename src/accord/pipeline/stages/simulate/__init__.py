@@ -19,7 +19,7 @@ from accord.worlds.base import World, code_behind, open_world
 class SimulateStage(StageConfig):
     """A study in a world whose truth is known: prompts, candidate responses, simulated raters."""
 
-    later: ClassVar[tuple[str, ...]] = ("compared",)
+    later: ClassVar[tuple[str, ...]] = ("compared", "turns")
     world: str = "support/world.yaml"
     raters: list[SimulatedRater] = Field(default=[])  # by default the world's own
     overlap: Count = 2  # raters per comparison
@@ -29,6 +29,9 @@ class SimulateStage(StageConfig):
     )
     demonstrations: Count = 6  # per fact
     padded: Share = 0.34  # share of demonstrations written at length
+    turns: Count | None = None
+    """The old team's chats of so many questions each (where the world has some) and nothing else, for `sft`
+    to learn every turn of. Another `simulate` stage asks the raters."""
     test: Share = 0.2  # share of prompts held out
 
     def look(self, path: Path) -> list[str]:
