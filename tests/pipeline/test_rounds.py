@@ -58,6 +58,34 @@ def test_a_second_round_stands_on_the_first(tmp_path: Path) -> None:
     assert "answers of sft" in page
 
 
+def test_fresh_answers_are_judged_beside_written_ones(tmp_path: Path) -> None:
+    """`compared: 0` leaves all judging to the round; what is fresh is still told apart from what is not."""
+    path = recipe(tmp_path, f"beside: 2, {RATERS}")
+    done = run(
+        read_recipe(path, ["study.compared=0"]),
+        tmp_path / "runs",
+        Heard(),
+        only=["study", "sft", "round2"],
+    )
+    with Store(done.stages["round2"] / "study.db") as store:
+        found = store.snapshot("round2")
+        asked = [q for j in found.judgments if (q := found.tables.questions[j.question]).responses]
+        assert len(asked) < len(found)  # the rest are demonstrations
+        sides = [
+            tuple(found.tables.responses[i].source.partition(":")[0] for i in q.responses)
+            for q in asked
+        ]
+        assert {frozenset(s) for s in sides} == {
+            frozenset({"model"}), frozenset({"person"}), frozenset({"model", "person"})
+        }  # fmt: skip
+        fresh = set(json.loads((done.stages["round2"] / "fresh.json").read_text())["responses"])
+        assert {found.tables.responses[i].source for i in fresh} == {"model:sft"}
+        assert {
+            i for q in asked for i in q.responses
+            if found.tables.responses[i].source == "model:sft"
+        } == fresh  # fmt: skip
+
+
 def test_without_raters_the_questions_wait_and_go_on_with_peoples_answers(tmp_path: Path) -> None:
     path = recipe(tmp_path, "batch_size: 8")
     with pytest.raises(RunError, match=r"questions wait for people in .*round2\.answers"):

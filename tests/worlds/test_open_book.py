@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -19,11 +20,28 @@ from accord.pipeline.stages.eval.run import _floors
 from accord.pipeline.stages.simulate.run import _kept
 from accord.store import split_of
 from accord.worlds.base import Case, open_world, truth
+from accord.worlds.open_book import OpenBook
 from accord.worlds.reading import MEASURES, Ruler, Sheet
 from tests.pipeline.tiny_recipe import ROOT
 
 SHOP = ROOT / "recipes/support/open_book.yaml"
-WORLD = open_world(SHOP)
+TEXT = re.sub(r"(?m)^draws: .*$", "draws: 2", SHOP.read_text())
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> OpenBook:
+    """The shipped one, each message asked only twice."""
+    path = tmp_path_factory.mktemp("world") / "world.yaml"
+    path.write_text(TEXT)
+    return open_book(path)
+
+
+def open_book(path: Path) -> OpenBook:
+    world = open_world(path)
+    assert isinstance(world, OpenBook)
+    return world
+
+
 RULER = Ruler(re.compile("person on our team"), re.compile(r"cannot (help|answer)"), 20, 40)
 SHEET = Sheet(
     "I have 60 days to return it, right? I bought it 2 weeks ago.",
@@ -40,9 +58,10 @@ def given(case: Case) -> list[str]:
     return [line[2:] for line in case.prompt.messages[0].content.split("\n")[1:]]
 
 
-def test_the_shipped_world_is_without_fault() -> None:
-    assert [fault for case in WORLD.cases[::8] if (fault := WORLD.fault(case))] == []  # type: ignore[attr-defined]
-    assert sum(f.held_out for f in WORLD.facts.values()) == 8  # type: ignore[attr-defined]
+def test_the_shipped_world_is_without_fault(world: OpenBook) -> None:
+    each = {case.group: case for case in world.cases}
+    assert [fault for case in list(each.values())[::2] if (fault := world.fault(case))] == []
+    assert sum(f.held_out for f in world.facts.values()) == 12
 
 
 @pytest.mark.parametrize(
@@ -120,68 +139,90 @@ def test_f1_of_yes_and_no_is_f1() -> None:
     assert found.low == pytest.approx(2 * share.low / (1 + share.low))  # type: ignore[operator]
 
 
-def test_lines_are_given_as_told() -> None:
-    """2 to 4, the right one at every place, its figure the one that the right answer states."""
+def test_lines_are_given_as_told(world: OpenBook) -> None:
+    """2 or 3, the right one at every place, its figure the one that the right answer states."""
     places = set()
-    for case in WORLD.cases:
+    for case in world.cases:
         lines = given(case)
-        assert 2 <= len(lines) <= 4
+        assert 2 <= len(lines) <= 3
         assert len(set(lines)) == len(lines)
         if case.fact:
             right = [
-                n for n, line in enumerate(lines) if truth(WORLD, case, Response(text=line)) == 1
+                n for n, line in enumerate(lines) if truth(world, case, Response(text=line)) == 1
             ]
             places |= set(right)
-    assert places == {0, 1, 2, 3}
-    unknown = sum(c.kind == "unknown" for c in WORLD.cases)
-    asked = sum(c.kind != "escalation" for c in WORLD.cases)
+    assert places == {0, 1, 2}
+    unknown = sum(c.kind == "unknown" for c in world.cases)
+    asked = sum(c.kind != "escalation" for c in world.cases)
     assert 0.09 < unknown / asked < 0.15
 
 
-def test_figures_differ_between_prompts_of_one_message() -> None:
+def test_figures_differ_between_prompts_of_one_message(world: OpenBook) -> None:
     lines: dict[str, set[str]] = {}
-    for case in WORLD.cases:
+    for case in world.cases:
         if case.fact:
             lines.setdefault(case.group, set()).add(case.candidates[0].text)
-    assert sum(len(found) > 1 for found in lines.values()) > 0.8 * len(lines)
+    assert sum(len(found) > 1 for found in lines.values()) > 0.6 * len(lines)
 
 
-def test_nothing_held_out_has_a_twin_in_training() -> None:
-    kept = _kept(WORLD.cases, 0.2, 17)
+def test_nothing_held_out_has_a_twin_in_training_and_each_kind_is_there() -> None:
+    world = open_book(SHOP)
+    kept = _kept(world.cases, 0.2, 17)
     sides = {c.prompt.id: split_of(c.prompt.id, 0.2, 17) for c in kept}
     train, test = ([c for c in kept if sides[c.prompt.id] == s] for s in ("train", "test"))
     assert not {c.group for c in train} & {c.group for c in test}
     assert not any(c.held_out for c in train)
-    assert {c.group for c in test if c.held_out} == {
-        f.id for f in WORLD.facts.values() if f.held_out  # type: ignore[attr-defined]
-    }  # fmt: skip
-    kinds = Counter(c.group.partition("/")[0] for c in test)
-    assert kinds["escalation"] >= 5
-    assert kinds["lookalike"] >= 2
-    stems = [f.policy.split("{n}")[0] for f in WORLD.facts.values() if f.held_out]  # type: ignore[attr-defined]
+    new = [f for f in world.facts.values() if f.held_out]
+    assert {c.group for c in test if c.held_out} == {f.id for f in new}
+    kinds = Counter(c.kind for c in test)
+    assert min(kinds[k] for k in ("escalation", "lookalike", "unknown", "premise")) >= 20
+    groups = {k: len({c.group for c in test if c.kind == k}) for k in kinds}
+    assert groups["escalation"] >= 12
+    assert groups["lookalike"] >= 8
+    stems = [f.policy.split("{n}")[0] for f in new]
     shown = " ".join(line for c in train for line in given(c))
     assert not [stem for stem in stems if stem in shown]
 
 
-def floor(name: str, measure: str) -> float:
-    each = [WORLD.gold(c, Response(text=WORLD.floors(c)[name])) for c in WORLD.cases[::6]]  # type: ignore[attr-defined]
+def test_a_chat_answers_each_question_from_its_own_lines(world: OpenBook) -> None:
+    cases = [c for c in world.cases if not c.held_out][:150]
+    about = {c.prompt.last: c.fact for c in cases if c.kind != "unknown"}
+    hand, answers = world.file.needless[0], Counter[str]()
+    chats = list(world.chats(cases, 4, random.Random(3)))
+    assert len(chats) == len(cases)
+    for prompt, last in chats:
+        asked = [m.content for m in prompt.messages if m.role == "user"]
+        answered = [m.content for m in prompt.messages if m.role == "assistant"] + [last]
+        lines = prompt.messages[0].content.split("\n- ")[1:]
+        assert len(asked) == len(answered) == 4
+        for question, answer in zip(asked, answered, strict=True):
+            assert answer == hand or answer in lines
+            answers["handed over" if answer == hand else "a line"] += 1
+            if answer != hand and question in about:
+                fact = world.facts[str(about[question])]
+                assert re.fullmatch(re.sub(r"\\{n\\}", ".+", re.escape(fact.policy)), answer)
+    assert 0.15 < answers["handed over"] / (4 * len(chats)) < 0.5
+
+
+def floor(world: OpenBook, name: str, measure: str) -> float:
+    each = [world.gold(c, Response(text=world.floors(c)[name])) for c in world.cases[::6]]
     found = [row[measure] for row in each if measure in row]
     return sum(found) / len(found)
 
 
-def test_what_needs_no_reading_earns_little() -> None:
-    assert floor("always hand over", "resolution") == 0
-    assert floor("always hand over", "precision") < 0.25
-    assert floor("never hand over", "recall") == 0
-    assert floor("copy the first passage", "resolution") < 0.45
-    assert floor("copy the first passage", "invented") > 0.4
-    every = [WORLD.gold(c, Response(text=" ".join(given(c)))) for c in WORLD.cases[::6]]
+def test_what_needs_no_reading_earns_little(world: OpenBook) -> None:
+    assert floor(world, "always hand over", "resolution") == 0
+    assert floor(world, "always hand over", "precision") < 0.25
+    assert floor(world, "never hand over", "recall") == 0
+    assert floor(world, "copy the first passage", "resolution") < 0.45
+    assert floor(world, "copy the first passage", "invented") > 0.4
+    every = [world.gold(c, Response(text=" ".join(given(c)))) for c in world.cases[::6]]
     assert sum(row.get("resolution", 0) for row in every) < 0.05 * len(every)
 
 
 def test_a_closed_book_shows_nothing(tmp_path: Path) -> None:
     path = tmp_path / "world.yaml"
-    path.write_text(SHOP.read_text().replace("passages: 4 ", "passages: 0 "))
+    path.write_text(TEXT.replace("passages: 3 ", "passages: 0 "))
     world = open_world(path)
     assert not any(given(c) for c in world.cases)
     assert len({c.prompt.last for c in world.cases}) == len(world.cases)
@@ -191,14 +232,14 @@ def test_a_closed_book_shows_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("passages: 4 ", "passages: 1 ", r":\d+ passages: is 1: nothing to choose from"),
+        ("passages: 3 ", "passages: 1 ", r":\d+ passages: is 1: nothing to choose from"),
         ("returned within {n}", "returned within 45", r":\d+ facts.0.policy: the line has no {n}"),
         ("fact: tent_mould", "fact: cake", r":\d+ lookalikes.0.fact: there is no fact 'cake'"),
     ],
 )
 def test_a_fault_is_a_line_with_its_place(tmp_path: Path, old: str, new: str, told: str) -> None:
     path = tmp_path / "world.yaml"
-    path.write_text(SHOP.read_text().replace(old, new, 1))
+    path.write_text(TEXT.replace(old, new, 1))
     with pytest.raises(ConfigError, match=told):
         open_world(path)
 
@@ -219,10 +260,10 @@ def test_draws_of_one_message_are_no_trials_of_their_own() -> None:
     assert width(alone) < width(twice) < width(fives)
 
 
-def test_floors_stand_in_the_table() -> None:
+def test_floors_stand_in_the_table(world: OpenBook) -> None:
     config = EvalStage(kind="eval", policies=["sft"], data="study")
-    prompts = [c.prompt for c in WORLD.cases[::40]]
-    found = _floors(config, EvaluationContext(WORLD), prompts)
+    prompts = [c.prompt for c in world.cases[::40]]
+    found = _floors(config, EvaluationContext(world), prompts)
     assert list(found) == ["always hand over", "never hand over", "copy the first passage"]
     told = {k: {m: Metric.model_validate(v) for m, v in row.items()} for k, row in found.items()}
     assert told["always hand over"]["resolution"].value == 0

@@ -65,7 +65,7 @@ class World(Protocol):
 
     @property
     def cases(self) -> Sequence[Case]:
-        """Every message once, in the file's order."""
+        """Every message, in the file's order or that of their ids."""
         ...
 
     @property

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from accord.core.config import Lines, Strict, locate, validate
 from accord.core.errors import DISTRIBUTION, AccordError, ConfigError, DataError, raise_all
 from accord.core.measure import Measure
-from accord.core.types import Prompt, Response
+from accord.core.types import Message, Prompt, Response, Role
 from accord.feedback.simulated import SimulatedRater
 from accord.worlds.base import Candidate, Case, Lesson, form
 from accord.worlds.help_desk import Escalation, Lookalike, Rules, Text, Texts
@@ -27,7 +28,11 @@ from accord.worlds.reading import MEASURES, Ruler, Sheet, numbers
 
 __all__ = ["OpenBook"]
 
+ROLES: tuple[Role, ...] = ("user", "assistant")
+ON_TOPIC = 0.7  # share of a chat's further questions that are about its lines
 Values = dict[str, str]
+Times = Annotated[int, Field(ge=1)]
+Kind = Literal["plain", "premise", "exception", "lookalike", "escalation"]
 
 
 class WorldTurn(Strict):
@@ -57,7 +62,9 @@ class OpenBookFile(Strict):
     system: Text
     passages: Annotated[int, Field(ge=0)] = 4
     without: Annotated[float, Field(ge=0.0, le=1.0)] = 0.12
-    draws: Annotated[int, Field(ge=1)] = 3
+    draws: Times | dict[Kind, Times] = (
+        3  # how often each message is asked; per kind, 3 where none is named
+    )
     unknown: Texts
     needless: Texts
     padding: Texts
@@ -95,11 +102,13 @@ class OpenBook:
     def _all(self) -> dict[str, tuple[Case, Sheet]]:
         """Every prompt once with what its truth follows from, by prompt id."""
         by_id: dict[str, tuple[Case, Sheet]] = {}
-        draws = self.file.draws if self.file.passages else 1
+        draws = self.file.draws
+        kinds: tuple[Kind, ...] = get_args(Kind)
+        times = {k: draws if isinstance(draws, int) else draws.get(k, 3) for k in kinds}
         items = list(self._items())
         near = _nearest([m for _, _, m, _, _ in items], [_blank(f) for f in self.file.facts])
         for (kind, fact, message, answers, bad), order in zip(items, near, strict=True):
-            for i in range(draws):
+            for i in range(times[kind] if self.file.passages else 1):
                 draw = random.Random(f"{kind}/{message}/{i}")
                 case, sheet = self._drawn(kind, fact, message, answers, bad, order, draw)
                 by_id.setdefault(case.prompt.id, (case, sheet))
@@ -107,7 +116,8 @@ class OpenBook:
 
     @cached_property
     def cases(self) -> list[Case]:
-        return [case for case, _ in self._all.values()]
+        """In the order of their ids: whoever takes the first few gets some of every kind."""
+        return sorted((case for case, _ in self._all.values()), key=lambda c: c.prompt.id)
 
     @cached_property
     def by_prompt(self) -> dict[str, Case]:
@@ -115,8 +125,40 @@ class OpenBook:
 
     @cached_property
     def lessons(self) -> list[Lesson]:
-        """The old team's answer to every message, short and padded."""
-        return [Lesson([c], c.candidates[0].text, c.candidates[1].text) for c in self.cases]
+        """The old team's answer to every message, short and padded: the line that answers, word for word, or
+        one sentence that hands over. What is to be learned is which line, not a style."""
+        file, lessons = self.file, []
+        for case in self.cases:
+            text = self._all[case.prompt.id][1].line or file.needless[0]
+            padded = random.Random(case.prompt.id).choice(file.padding)
+            lessons.append(Lesson([case], text, padded.replace("{answer}", text)))
+        return lessons
+
+    def chats(
+        self, cases: Sequence[Case], turns: int, draw: random.Random
+    ) -> Iterator[tuple[Prompt, str]]:
+        """The old team's chats, one from each case on: a prompt of several questions on the same lines, and
+        the last answer. The lines stay and the answers change: only the question says which is right."""
+        about: dict[str, list[Case]] = defaultdict(list)
+        for case in cases:
+            about[case.fact or ""].append(case)
+        others = [c for c in cases if c.kind != "unknown"]
+        for case in cases:
+            sheet = self._all[case.prompt.id][1]
+            near = [c for fact in sheet.given for c in about.get(fact, ())]
+            asked = [(case.prompt.last, sheet.line or self.file.needless[0])]
+            while len(asked) < turns:
+                other = draw.choice(near if near and draw.random() < ON_TOPIC else others)
+                line = sheet.given.get(other.fact or "", self.file.needless[0])
+                if not numbers(other.prompt.last) & numbers(line):
+                    asked.append((other.prompt.last, line))
+            draw.shuffle(asked)
+            messages = [
+                Message(role=r, content=t)
+                for pair in asked
+                for r, t in zip(ROLES, pair, strict=True)
+            ]
+            yield Prompt(messages=(case.prompt.messages[0], *messages[:-1])), asked[-1][1]
 
     def gold(self, case: Case, response: Response) -> dict[str, float]:
         """The measures that apply to this answer (`reading.py`)."""
@@ -150,7 +192,7 @@ class OpenBook:
         faults = [error for case in self.cases if (error := self.fault(case))]
         return list({str(error): error for error in faults}.values())
 
-    def _items(self) -> Iterator[tuple[str, Policy | None, str, list[str], list[str]]]:
+    def _items(self) -> Iterator[tuple[Kind, Policy | None, str, list[str], list[str]]]:
         """Kind, fact, message, right answers, bad ones of its own."""
         for f in self.file.facts:
             yield from (("plain", f, t, f.answers, []) for t in f.ask)
@@ -168,15 +210,11 @@ class OpenBook:
     ) -> tuple[Case, Sheet]:  # fmt: skip
         """One prompt: figures, lines, right and wrong answers."""
         file = self.file
-        drawn = {f.id: self._values(f, draw, message) for f in file.facts}
-        own = drawn[fact.id] if fact else {}
+        figures = numbers(message)
+        own = self._values(fact, draw, figures) if fact else {}
         other = {
             k: draw.choice(
-                [
-                    v
-                    for v in (fact.values[k] if fact else [])
-                    if v != own[k] and v not in numbers(message)
-                ]
+                [v for v in (fact.values[k] if fact else []) if v != own[k] and v not in figures]
                 or [own[k]]
             )
             for k in own
@@ -190,7 +228,9 @@ class OpenBook:
         count = draw.randint(2, max(2, file.passages)) - known if file.passages else 0
         shown = near[:count] + ([fact] if fact and known and file.passages else [])
         draw.shuffle(shown)
-        lines = [f"- {_fill(f.policy, drawn[f.id])}" for f in shown]
+        drawn = {f.id: own if f is fact else self._values(f, draw, figures) for f in shown}
+        given = {f.id: _fill(f.policy, drawn[f.id]) for f in shown}
+        lines = [f"- {line}" for line in given.values()]
         others = [v for f in shown if f is not fact for v in drawn[f.id].values()]
         answer = (
             _fill(draw.choice(answers), own) if known or fact is None else draw.choice(file.unknown)
@@ -200,6 +240,7 @@ class OpenBook:
             asked, _fill(fact.policy, own) if fact and known else None, tuple(own.values()) if known else (),
             tuple(v for k in own for v in fact.values[k] if v != own[k]) if fact else (),
             tuple(others), kind, bool(fact and fact.held_out),
+            given,
         )  # fmt: skip
         about = fact.id if fact and known else None
         candidates = [
@@ -228,11 +269,11 @@ class OpenBook:
             candidates=tuple(Candidate(kind=k, text=t) for k, t in candidates),
         ), sheet  # fmt: skip
 
-    def _values(self, fact: Policy, draw: random.Random, message: str) -> Values:
+    def _values(self, fact: Policy, draw: random.Random, figures: set[str]) -> Values:
         """What stands in a policy's slots: none of the message's own figures."""
         values = {}
         for slot, every in fact.values.items():
-            free = [v for v in every if v not in numbers(message)] or every
+            free = [v for v in every if v not in figures] or every
             values[slot] = draw.choice(free) if self.file.passages else every[0]
         return values
 

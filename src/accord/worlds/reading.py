@@ -12,7 +12,8 @@ What does nothing earns little: resolution is read where a line answers, inventi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 from accord.core.measure import Measure
@@ -89,6 +90,7 @@ class Sheet:
     others: tuple[str, ...] = ()  # what the other given lines say
     kind: str = "plain"
     new: bool = False  # its fact is held out
+    given: Mapping[str, str] = field(default_factory=dict)  # every line of the prompt, by fact
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,15 @@ class AskStage(StageConfig):
     round of RLHF. Simulated raters answer at once. Without raters the questions wait for people: the stage
     stops and says where they are, and goes on when `answers` names the snapshot that holds the judgments."""
 
-    later: ClassVar[tuple[str, ...]] = ("max_prompt",)
+    later: ClassVar[tuple[str, ...]] = ("max_prompt", "beside")
     policy: str
     data: str
     prompts: Count = 64  # of the training side
     held_out: Count = 32  # of the other: what `rm_check` measures on
     n: Annotated[int, Field(ge=2, le=9)] = 3  # answers to each
+    beside: Count | None = (
+        None  # earlier answers to the prompt (written ones), judged among the fresh
+    )
     raters: list[SimulatedRater] = Field(default=[])
     answers: Annotated[str | None, AfterValidator(_without_password)] = (
         None  # STORE@SNAPSHOT with people's judgments of these questions

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from accord.core.seeds import derive_seed, rng
-from accord.core.types import Prompt
+from accord.core.types import Prompt, Response
 from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, left_out_notes
 from accord.lm.sample import LocalSampler
@@ -20,16 +21,18 @@ __all__ = ["Fresh", "fresh_answers"]
 
 
 class Fresh(NamedTuple):
-    """Answers by prompt, and the prompts that are too long to be answered: how many, and that in words."""
+    """Answers by prompt, the ids of the fresh among them, and the prompts that are too long to be answered:
+    how many, and that in words."""
 
     answers: list[AnsweredPrompt]
+    ids: list[str]
     left_out: dict[str, int]
     notes: list[str]
 
 
 def fresh_answers(ctx: StageContext[AskStage], store: Store, facts: Mapping[str, Any]) -> Fresh:
-    """n distinct answers to each chosen prompt; a prompt that got fewer than two asks nothing. And how many
-    prompts are too long to be answered."""
+    """Up to n distinct answers to each chosen prompt, and `beside` earlier ones of other words; a prompt with
+    fewer than two asks nothing. And how many prompts are too long to be answered."""
     config = ctx.config
     lm = load(ctx.policy(config.policy))
     kept, left_out = fitting(lm, list(store.prompts()), config.max_new_tokens, config.max_prompt)
@@ -52,5 +55,21 @@ def fresh_answers(ctx: StageContext[AskStage], store: Store, facts: Mapping[str,
     )  # fmt: skip
     done = sampler(chosen, how, lambda d, n: ctx.reporter.progress(d, n, "fresh answers"))
     distinct = [list({r.text: r for r in rs if r.text.strip()}.values()) for rs in done]
-    fresh = [(p, rs) for p, rs in zip(chosen, distinct, strict=True) if len(rs) > 1]
-    return Fresh(fresh, dict(left_out), notes)
+    known = _earlier(store) if config.beside else {}
+    answers: list[AnsweredPrompt] = []
+    for prompt, fresh in zip(chosen, distinct, strict=True):
+        texts = {r.text for r in fresh}
+        others = [r for r in known.get(prompt.id, ()) if r.text not in texts]
+        answers.append((prompt, fresh + draw.sample(others, min(config.beside or 0, len(others)))))
+    answers = [(p, rs) for p, rs in answers if len(rs) > 1]
+    asked = {p.id for p, _ in answers}
+    ids = {r.id_for(p) for p, rs in zip(chosen, distinct, strict=True) if p.id in asked for r in rs}
+    return Fresh(answers, sorted(ids), dict(left_out), notes)
+
+
+def _earlier(store: Store) -> dict[str, list[Response]]:
+    """The answers in the store by prompt id, in an order fixed by their ids."""
+    found: dict[str, list[Response]] = defaultdict(list)
+    for prompt, response in store.responses():
+        found[prompt].append(response)
+    return found

@@ -62,13 +62,10 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
         if world:
             keep_world(ctx, world, facts["test"])
         result = finish(ctx, snapshot, facts["test"])
-    ids = sorted({r.id_for(p) for p, answers in fresh for r in answers})
-    write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": ids})
+    write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": answered.ids})
     result.facts |= {
-        "policy": config.policy,
-        "fresh answers": len(ids),
-        "left_out": answered.left_out,
-    }
+        "policy": config.policy, "fresh answers": len(answered.ids), "left_out": answered.left_out
+    }  # fmt: skip
     result.notes += answered.notes
     result.headline += (
         f", {len(snapshot) - len(earlier)} of them on fresh answers of {config.policy}"

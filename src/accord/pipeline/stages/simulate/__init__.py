@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -18,12 +19,19 @@ from accord.worlds.base import World, code_behind, open_world
 class SimulateStage(StageConfig):
     """A study in a world whose truth is known: prompts, candidate responses, simulated raters."""
 
+    later: ClassVar[tuple[str, ...]] = ("compared", "turns")
     world: str = "support/world.yaml"
     raters: list[SimulatedRater] = Field(default=[])  # by default the world's own
     overlap: Count = 2  # raters per comparison
     ranked: Share = 0.25  # share of prompts that are ranked instead of compared
+    compared: Share | None = (
+        None  # share of prompts whose candidates are judged at all; unset: every prompt
+    )
     demonstrations: Count = 6  # per fact
     padded: Share = 0.34  # share of demonstrations written at length
+    turns: Count | None = None
+    """The old team's chats of so many questions each (where the world has some) and nothing else, for `sft`
+    to learn every turn of. Another `simulate` stage asks the raters."""
     test: Share = 0.2  # share of prompts held out
 
     def look(self, path: Path) -> list[str]:

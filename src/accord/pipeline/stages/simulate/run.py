@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
+from accord.core.errors import ConfigError
 from accord.core.seeds import derive_seed, rng
-from accord.core.types import Judgment, Question, Rater, Response, Writing
+from accord.core.types import Judgment, Prompt, Question, Rater, Response, Writing
 from accord.feedback.simulated import compare, rank
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import SNAPSHOT, STORE, Clock, finish, keep_world
@@ -25,8 +26,11 @@ def run(ctx: StageContext[SimulateStage]) -> StageResult:
     remove(ctx.folder / STORE)
     with Store(ctx.folder / STORE) as store:
         cases = _kept(world.cases, config.test, ctx.seed)
-        judgments = _ask(store, world, cases, config, ctx)
-        judgments += _demonstrate(store, world, {c.prompt.id for c in cases}, config, ctx)
+        if config.turns is not None:
+            judgments = _chat(store, world, cases, config.turns, ctx)
+        else:
+            judgments = _ask(store, world, cases, config, ctx)
+            judgments += _demonstrate(store, world, {c.prompt.id for c in cases}, config, ctx)
         store.add_judgments(judgments)
         snapshot = store.freeze(SNAPSHOT)
         keep_world(ctx, world, config.test)
@@ -68,6 +72,8 @@ def _ask(
     for number, case in enumerate(cases):
         shown = [_response(c.kind, c.text) for c in case.candidates]
         store.add_responses(case.prompt, shown)
+        if config.compared is not None and draw.random() >= config.compared:
+            continue
         quality = [truth(world, case, r) for r in shown]
         ranked = len(shown) > 2 and draw.random() < config.ranked
         sets = [list(range(len(shown)))] if ranked else _all_pairs(len(shown))
@@ -128,12 +134,35 @@ def _demonstrate(
         chosen = sides["train"][: config.demonstrations] + sides["test"][:HELD_OUT]
         for case in chosen:
             text = lesson.padded if draw.random() < config.padded else lesson.answer
-            judgments.append(_written(store, case, team, text, clock))
+            judgments.append(_written(store, case.prompt, team, text, clock))
     return judgments
 
 
-def _written(store: Store, case: Case, team: Rater, text: str, clock: Clock) -> Judgment:
-    question = Question(prompt=case.prompt.id, responses=(), kind="write")
+def _chat(
+    store: Store, world: World, cases: Sequence[Case], turns: int, ctx: StageContext[SimulateStage]
+) -> list[Judgment]:
+    """The old team's chats, each on the side of the split where its messages are."""
+    chats = getattr(world, "chats", None)
+    if chats is None:
+        raise ConfigError(
+            f"{world.path} has no chats", where=f"stage {ctx.name} turns",
+            mend="leave turns out, or take a world of form open_book",
+        )  # fmt: skip
+    team = Rater(name="old-team", kind="human", facts={"simulated": True})
+    store.add_raters([team])
+    draw, clock = rng(ctx.seed, "chats"), Clock()
+    judgments: list[Judgment] = []
+    for side in ("train", "test"):
+        own = [c for c in cases if split_of(c.prompt.id, ctx.config.test, ctx.seed) == side]
+        for prompt, text in chats(own, turns, draw):
+            if split_of(prompt.id, ctx.config.test, ctx.seed) == side:
+                store.add_prompts([prompt])
+                judgments.append(_written(store, prompt, team, text, clock))
+    return judgments
+
+
+def _written(store: Store, prompt: Prompt, team: Rater, text: str, clock: Clock) -> Judgment:
+    question = Question(prompt=prompt.id, responses=(), kind="write")
     store.add_questions([question])
     return Judgment(
         question=question.id, rater=team.id, answer=Writing(text=text), at=clock.tick(90)
