@@ -14,9 +14,10 @@ from accord.feedback.trust.gold_questions import read_gold_questions
 from accord.judges.ask import Judge, JudgeBudget, Spent
 from accord.judges.backends import Backend, backend_of
 from accord.judges.cache import Cache
-from accord.judges.check import CheckReport, Thresholds
+from accord.judges.check import CheckReport
 from accord.judges.gate import gate_of, measured
 from accord.judges.run import JudgeRun, run_judge
+from accord.judges.thresholds import Thresholds
 from accord.store import Snapshot, Store
 from accord.store.opening import which_snapshot
 
@@ -119,7 +120,7 @@ def check_judge(
     known = read_gold_questions(Path(gold)) if gold else None
     with _opened(data) as (_, snapshot), Cache(cache) as kept:
         backend = _backend(judge, at_once, per_second)
-        report, spent = measured(
+        report, spent, _ = measured(
             snapshot, settings, backend, kept, least, gold=known, own=own, retest=retest,
             budget=JudgeBudget(tokens=tokens),
         )  # fmt: skip

@@ -12,7 +12,6 @@ from accord.lm.room import check_some, fitting, left_out_notes
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
-from accord.pipeline.stages.ask import AskStage
 from accord.pipeline.stages.ask.people import AnsweredPrompt
 from accord.store import Store, split_of
 
@@ -27,7 +26,7 @@ class Fresh(NamedTuple):
     notes: list[str]
 
 
-def fresh_answers(ctx: StageContext[AskStage], store: Store, facts: Mapping[str, Any]) -> Fresh:
+def fresh_answers(ctx: StageContext[Any], store: Store, facts: Mapping[str, Any]) -> Fresh:
     """n distinct answers to each chosen prompt; a prompt that got fewer than two asks nothing. And how many
     prompts are too long to be answered."""
     config = ctx.config

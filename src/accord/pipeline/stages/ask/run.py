@@ -61,7 +61,7 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
         snapshot = store.freeze(ctx.name)
         if world:
             keep_world(ctx, world, facts["test"])
-        result = finish(ctx, snapshot, facts["test"])
+        result = finish(ctx, snapshot, facts["test"], facts["seed"])
     ids = sorted({r.id_for(p) for p, answers in fresh for r in answers})
     write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": ids})
     result.facts |= {"policy": config.policy, "fresh answers": len(ids), "left_out": made.left_out}

@@ -1,0 +1,167 @@
+"""A judge labels: a policy's fresh answers, or what the data asks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from markupsafe import Markup
+from pydantic import Field
+
+from accord.constitution.principles import DEFAULT, identity, place_of, read_constitution
+from accord.core.artifact import CanJudge, Data, Policy
+from accord.core.errors import ConfigError
+from accord.core.hashing import file_hash
+from accord.core.registry import Positive
+from accord.core.rundir import user_path
+from accord.judges.ask import Judge
+from accord.judges.backends import STAND_INS
+from accord.judges.templates import check_template
+from accord.judges.thresholds import Thresholds
+from accord.pipeline.section import Section
+from accord.pipeline.stage import Count, stage
+from accord.pipeline.stages.ask import Answering
+
+STAGE = re.compile(r"[A-Za-z0-9_-]+")
+WORLD = "stand-in:world"
+BY_PRINCIPLE = "principle"  # the template
+SCRIPTED = (
+    "In this run a script stands in for the judge of stage {name} ({judge}): it is no model, and what is "
+    "learned from its labels says nothing of what a judge would give."
+)
+PRINCIPLES = ("principle", "labels", "share of pairs", "sure", "disagrees with the others")
+INTRO = (
+    "A model's labels are as good as the model: here it is held against people, on held-out prompts that "
+    "both judged. What it did not answer is missing, and counted; what it may not label waits for people."
+)
+
+
+class Gate(Thresholds):
+    """What a judge must reach, and whether it must be sure enough to decide alone."""
+
+    alone: bool = False
+    """Label only from the confidence on from which its errors are shown to be at most `risk`."""
+
+
+def _principles(rows: Sequence[Sequence[Any]]) -> str:
+    """What each principle labelled, as a table."""
+    if not rows:
+        return ""
+    head = Markup("").join(Markup("<th>{}</th>").format(x) for x in PRINCIPLES)
+    lines = [Markup("").join(Markup("<td>{}</td>").format(x) for x in row) for row in rows]
+    told = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in lines)
+    return Markup('<div class="wide"><table><tr>{}</tr>{}</table></div>').format(head, told)
+
+
+def report(done: Any) -> Section:
+    facts, metrics = done.result.facts, done.result.metrics
+    parts = facts.get("parts", [])
+    text = [f"{key}: {metric}." for key, metric in metrics.items()]
+    text += [f"Missing, {n}: {reason}." for reason, n in facts["missing"].items()]
+    text += [f"{facts['to_people']} questions were left to people."] if facts["to_people"] else []
+    return Section(
+        first=SCRIPTED.format(name=done.name, judge=facts["judge"]) if facts["scripted"] else "",
+        title="AI feedback",
+        nav="Judge",
+        intro=INTRO,
+        subtitle=f"{done.name}: {facts['rater']}",
+        text=text,
+        columns=("part", "accuracy", "κ", "missing", "may label") if parts else (),
+        rows=parts,
+        body=_principles(facts.get("principles", [])),
+    )
+
+
+@stage(
+    "judge", reads={"policy": Policy, "data": Data, "judge": CanJudge}, gives=Data,
+    run=f"{__name__}.run:run", work=f"{__name__}.work:work", report=report,
+)  # fmt: skip
+class JudgeStage(Answering):
+    """A judge labels fresh answers of `policy` to the prompts of `data`, or without one what `data` asks; its
+    soft labels land on top of the judgments there. `judge` is a stage that gives a reward model or a policy,
+    a model by its folder (./folder) or hub name, a server (http://host:8000/v1#model), or a script that says
+    that it is one (stand-in:longest; in a world stand-in:world, which knows the truth)."""
+
+    FREE: ClassVar[tuple[str, ...]] = ("tokens", "at_once", "per_second")  # change no label
+    policy: str | None = None
+    judge: str
+    how: Judge = Judge()
+    constitution: str | None = (
+        None  # a file, or default: each comparison is asked by a principle of it
+    )
+    principles: Count = 1  # so many, drawn for each comparison by weight
+    without: list[str] = Field(default=[])  # ids of principles to leave out
+    axes: list[str] = Field(default=[])  # of a rating, or a rubric's criteria
+    checked: Annotated[int, Field(ge=0)] = (
+        100  # held-out prompts that people judged: it is asked too
+    )
+    gate: Gate | None = None  # what it must reach there before it may label
+    gold: str | None = None  # a YAML file of gold answers
+    own: list[str] = Field(default=[])  # sources of answers that are the judge's own
+    people: Literal["keep", "drop"] = "keep"  # what people said of the same prompts
+    weight: Positive | Literal["measured"] = 1.0  # of its vote; measured: 2·accuracy - 1
+    on_failure: Literal["stop", "drop"] = "stop"  # where requests were not answered
+    tokens: Count | None = None  # stop after so many; run again to go on
+    at_once: Count = 16
+    per_second: Annotated[float, Field(ge=0.0)] = 0.0
+
+    @property
+    def asks(self) -> Judge:
+        """How it is asked: by principles in their own words."""
+        return (
+            self.how.model_copy(update={"template": BY_PRINCIPLE})
+            if self.constitution
+            else self.how
+        )
+
+    def hashed(self) -> dict[str, Any]:
+        return {k: v for k, v in super().hashed().items() if k not in self.FREE}
+
+    def named(self, key: str) -> list[str]:
+        """For `judge`, the stage it names, if it names one."""
+        found = super().named(key)
+        return found if key != "judge" else [n for n in found if STAGE.fullmatch(n)]
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        check_template(self.how.template)
+        if self.constitution and self.how.template not in ("pairwise", BY_PRINCIPLE):
+            raise ConfigError(
+                "principles ask by their own", where=place("how"), mend="leave template out"
+            )
+        if not self.constitution and (self.without or self.how.template == BY_PRINCIPLE):
+            raise ConfigError(
+                "needs a constitution", where=place("constitution"), allowed="a file, default"
+            )
+        if self.constitution == DEFAULT:  # a file is read where the recipe lies
+            read_constitution().but(self.without)
+        self.how.check(place("how"))
+        script = self.judge.partition("stand-in:")[2]
+        if script and script not in (*STAND_INS, "world"):
+            allowed = ", ".join((*STAND_INS, "world"))
+            raise ConfigError(f"no stand-in {script!r}", where=place("judge"), allowed=allowed)
+        compares = check_template(self.asks.template).facts["kind"] == "compare"
+        measured = self.gate is not None or self.weight == "measured"
+        if measured and not (compares and self.checked):
+            raise ConfigError(
+                "a judge is measured on comparisons that people made", where=place("gate"),
+                mend="a template of pairs, and checked above 0",
+            )  # fmt: skip
+
+    def inputs(self, stage: str, folder: Path) -> dict[str, str]:
+        """Its files of gold answers and principles, and a judge by the path of its folder."""
+        from accord.lm.model.chain import identity_or_name
+
+        place = folder / user_path(self.judge)
+        found = {"judge": identity_or_name(str(place))} if place.is_dir() else {}
+        if self.gold:
+            file = folder / user_path(self.gold)
+            if not file.is_file():
+                raise ConfigError("no such file", where=f"stage {stage}, gold: {file}")
+            found["gold"] = file_hash(file)
+        if self.constitution:
+            where = place_of(self.constitution, folder)
+            read_constitution(where).but(self.without)
+            found["constitution"] = identity(where)
+        return found
