@@ -168,12 +168,14 @@ def test_a_budget_stops_and_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_judge_below_the_gate_labels_nothing(here: Path) -> None:
     keys = "judge: stand-in:first, checked: 40, gate: {accuracy: 0.6}"
-    with pytest.raises(DataError, match=r"labelled nothing .accuracy .* is not shown to be 0.6"):
+    with pytest.raises(
+        DataError, match=r"labelled nothing .all: accuracy .* is not shown to be 0.6"
+    ):
         done_of(here, keys)
 
 
 def test_a_judge_above_it_labels_with_the_weight_it_earned(here: Path) -> None:
-    keys = "judge: stand-in:world, checked: 60, weight: measured, gate: {accuracy: 0.55, pairs: 20}"
+    keys = "judge: stand-in:world, checked: 60, weight: measured, gate: {accuracy: 0.55, pairs: 15, by: []}"
     done = done_of(here, keys)
     result = read_json(done.stages["judged"] / "result.json")
     accuracy = result["metrics"]["agreement with people"]["value"]

@@ -76,12 +76,19 @@ def gate_of(path: Path, judge: str, snapshot: Snapshot) -> Allowed:
 
 
 def allowed_by(
-    report: CheckReport, prompts: Mapping[str, Prompt], *, alone: bool = True
+    report: CheckReport,
+    prompts: Mapping[str, Prompt],
+    *,
+    alone: bool = True,
+    by: Collection[str] | None = None,
 ) -> Allowed:
-    """What a report allows. Without `alone` it need not be sure enough to decide alone."""
+    """What a report allows. Without `alone` it need not be sure enough to decide alone; with `by` the values
+    of these tags alone are categories."""
 
     def allowed(question: Question, verdict: JudgeVerdict) -> bool:
         within = parts_of(JudgedItem(prompts[question.prompt], ()))
+        if by is not None:
+            within = tuple(part for part in within if part.partition("=")[0] in by)
         least = (report.confidence or 2) if alone else 0
         sure = verdict.probs is not None and max(verdict.probs) >= least
         return sure and report.may_label(within)

@@ -41,6 +41,8 @@ INTRO = (
 class Gate(Thresholds):
     """What a judge must reach, and whether it must be sure enough to decide alone."""
 
+    by: list[str] | None = None
+    """Tags whose values are categories that it must reach it in, each alone; by default all tags."""
     alone: bool = False
     """Label only from the confidence on from which its errors are shown to be at most `risk`."""
 

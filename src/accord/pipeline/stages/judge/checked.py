@@ -34,7 +34,11 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
                 where=f"stage {ctx.name}", mend="collect some, or name gold answers (gold)",
             )  # fmt: skip
         return None, []
-    least = Thresholds(**config.gate.model_dump(exclude={"alone"})) if config.gate else Thresholds()
+    least = (
+        Thresholds(**config.gate.model_dump(exclude={"alone", "by"}))
+        if config.gate
+        else Thresholds()
+    )
     report, spent, rows = measured(
         asking.snapshot, config.asks, asking.backend, asking.cache, least, gold=gold, own=config.own,
         budget=asking.budget, asked=items,

@@ -28,7 +28,7 @@ def labelled(asking: Asking, store: Store, items: Items, report: CheckReport | N
     allowed = None
     if report and config.gate:
         prompts = {i.prompt.id: i.prompt for i in items.values()}
-        allowed = allowed_by(report, prompts, alone=config.gate.alone)
+        allowed = allowed_by(report, prompts, alone=config.gate.alone, by=config.gate.by)
     last = max((datetime.fromisoformat(j.at) for j in store.judgments()), default=START)
     clock = Clock(last + timedelta(days=1))
     done = run_judge(
@@ -38,7 +38,9 @@ def labelled(asking: Asking, store: Store, items: Items, report: CheckReport | N
     )  # fmt: skip
     asking.stop(done.spent.failed)
     if not done.written:
-        why = "; ".join(p.why for p in report.parts if p.why) if report and allowed else ""
+        failed = [p for p in report.parts if p.why] if report and allowed else []
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        why = f"{failed[0].within}: {failed[0].why}{more}" if failed else ""
         raise DataError(
             f"the judge labelled nothing ({why or ', '.join(done.missing) or 'all is left to people'})",
             where=f"stage {ctx.name}", mend="another judge, more judgments by people, or a lower gate",

@@ -106,7 +106,8 @@ def _kept(
     clock, questions, judgments = Clock(first + timedelta(days=1)), [], []
     last: dict[str, str] = {}
     for step in steps:
-        before = Response(text=step.before, source=f"model:{critic}", finish="stop")
+        writer = ctx.config.policy if step.number == 1 else rater.name
+        before = Response(text=step.before, source=f"model:{writer}", finish="stop")
         store.add_responses(step.prompt, [before])
         question = Question(
             prompt=step.prompt.id, responses=(before.id_for(step.prompt),), kind="write",
@@ -154,7 +155,7 @@ def _told(
     critic = ctx.config.critic or ctx.config.policy
     changed = [s for s in steps if s.after != s.before]
     gains = {id(s): _gain(world, s) for s in steps} if world else {}
-    rows = []
+    rows: list[list[Any]] = []
     for p in constitution.principles:
         mine = [s for s in steps if s.principle.id == p.id]
         gained = [gains[id(s)] for s in mine if gains]
