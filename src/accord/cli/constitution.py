@@ -28,16 +28,18 @@ def show(
 
     from accord.constitution.principles import read_constitution
 
-    found, console = read_constitution(where), table_console()
-    console.print(f"{found.name}, version {found.version}: {len(found.principles)} principles")
+    constitution, console = read_constitution(where), table_console()
+    console.print(
+        f"{constitution.name}, version {constitution.version}: {len(constitution.principles)} principles"
+    )
     if whole:
-        for p in found.principles:
+        for p in constitution.principles:
             console.print(f"\n{p.id} ({p.category}, weight {p.weight:g}, version {p.version})")
             for key in ("text", "critique", "revision", "question"):
                 console.print(f"  {key}: {getattr(p, key)}", highlight=False)
         return
     table = Table("id", "category", "weight", "text")
-    for p in found.principles:
+    for p in constitution.principles:
         table.add_row(p.id, p.category, f"{p.weight:g}", p.text)
     console.print(table)
 
@@ -47,12 +49,12 @@ def check(where: File = "default") -> None:
     """Whether a constitution can be used, and what a reader should look at."""
     from accord.constitution.principles import read_constitution, wrong
 
-    found = read_constitution(where)
-    told = wrong(found)
-    for line in told:
+    constitution = read_constitution(where)
+    notes = wrong(constitution)
+    for line in notes:
         print(line)
-    categories = ", ".join(sorted(set(found.categories.values())))
-    print(f"{len(found.principles)} principles ({categories}); {len(told)} to look at")
+    categories = ", ".join(sorted(set(constitution.categories.values())))
+    print(f"{len(constitution.principles)} principles ({categories}); {len(notes)} to look at")
 
 
 @app.command("diff")

@@ -170,10 +170,10 @@ def winrate(
     from accord.store import opened_snapshot
 
     with opened_snapshot(where, Path()) as snapshot:
-        found = win_rate(snapshot, judge, of, over)
-    print(f"{found.of} over {found.over} by {found.judge} ({found.even} pairs even, left out)")
-    print(f"as the judge says it: {found.raw}")
-    print(f"corrected for its errors on {found.both} pairs that people judged: {found.corrected}")
+        rate = win_rate(snapshot, judge, of, over)
+    print(f"{rate.of} over {rate.over} by {rate.judge} ({rate.even} pairs even, left out)")
+    print(f"as the judge says it: {rate.raw}")
+    print(f"corrected for its errors on {rate.both} pairs that people judged: {rate.corrected}")
 
 
 def _show(report: CheckReport) -> None:

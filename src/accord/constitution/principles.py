@@ -100,11 +100,11 @@ def read_constitution(where: str | Path = DEFAULT) -> Constitution:
     data, lines = read_yaml(path)
     if "constitutions" in data:
         data, lines = _imported(path, data), {}
-    found = validate(Constitution, data, source=str(path), lines=lines)
-    twice = [id for id, n in Counter(p.id for p in found.principles).items() if n > 1]
+    constitution = validate(Constitution, data, source=str(path), lines=lines)
+    twice = [id for id, n in Counter(p.id for p in constitution.principles).items() if n > 1]
     if twice:
         raise ConfigError(f"two principles are called {twice[0]!r}", where=str(path))
-    return found
+    return constitution
 
 
 def place_of(constitution: str, folder: Path) -> str:
@@ -152,25 +152,25 @@ def chosen(constitution: Constitution, key: str, n: int = 1) -> list[Principle]:
 
 def wrong(constitution: Constitution) -> list[str]:
     """What a reader should look at: texts that stand twice, requests that ask nothing."""
-    told = []
+    notes = []
     for key in ("text", "critique", "revision", "question"):
         seen: dict[str, str] = {}
         for p in constitution.principles:
             words = " ".join(getattr(p, key).lower().split())
             if words in seen:
-                told.append(f"{p.id}: its {key} is that of {seen[words]}")
+                notes.append(f"{p.id}: its {key} is that of {seen[words]}")
             seen.setdefault(words, p.id)
-    told += [f"{p.id}: its question asks nothing of two answers ({p.question!r})"
+    notes += [f"{p.id}: its question asks nothing of two answers ({p.question!r})"
              for p in constitution.principles if "answer" not in p.question.lower()]  # fmt: skip
-    return told
+    return notes
 
 
 def differences(old: Constitution, new: Constitution) -> list[str]:
     """A line for each principle that came, went or changed; a change without a new version is said so."""
     before = {p.id: p for p in old.principles}
     after = {p.id: p for p in new.principles}
-    told = [f"+ {id}: {after[id].text}" for id in after if id not in before]
-    told += [f"- {id}: {before[id].text}" for id in before if id not in after]
+    notes = [f"+ {id}: {after[id].text}" for id in after if id not in before]
+    notes += [f"- {id}: {before[id].text}" for id in before if id not in after]
     for id in (i for i in after if i in before):
         a, b = before[id].model_dump(), after[id].model_dump()
         changed = [k for k in b if a[k] != b[k] and k != "version"]
@@ -180,5 +180,5 @@ def differences(old: Constitution, new: Constitution) -> list[str]:
                 if a["version"] == b["version"]
                 else ""
             )
-            told += [f"~ {id}.{k}: {a[k]!r} -> {b[k]!r}{same}" for k in changed]
-    return told
+            notes += [f"~ {id}.{k}: {a[k]!r} -> {b[k]!r}{same}" for k in changed]
+    return notes

@@ -34,7 +34,7 @@ def opened(where: str) -> Iterator[tuple[Store, Snapshot]]:
 
 def read_examples(path: Path, template: str) -> list[JudgedExample]:
     """Examples of a template; ConfigError names the line whose verdict is no option of it."""
-    found = []
+    examples = []
     for where, row in _rows(path):
         prompt = _prompt(row, where)
         responses = row.get("responses")
@@ -47,19 +47,19 @@ def read_examples(path: Path, template: str) -> list[JudgedExample]:
             raise ConfigError(
                 f"is {verdict!r}", where=f"{where} verdict", allowed=", ".join(options)
             )
-        found.append(JudgedExample(item, verdict))
-    return found
+        examples.append(JudgedExample(item, verdict))
+    return examples
 
 
 def read_references(path: Path) -> dict[str, str]:
     """Reference answers by prompt id."""
-    found: dict[str, str] = {}
+    references: dict[str, str] = {}
     for where, row in _rows(path):
         reference = row.get("reference")
         if not isinstance(reference, str) or not reference:
             raise ConfigError("needs a text", where=f"{where} reference")
-        found[_prompt(row, where).id] = reference
-    return found
+        references[_prompt(row, where).id] = reference
+    return references
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

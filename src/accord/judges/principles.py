@@ -52,7 +52,7 @@ def by_principle(
     items: Mapping[Question, JudgedItem], constitution: Constitution, n: int, seed: int
 ) -> dict[Question, JudgedItem]:
     """Each comparison asked by n principles drawn for it by weight."""
-    found: dict[Question, JudgedItem] = {}
+    asked_by: dict[Question, JudgedItem] = {}
     for q, item in items.items():
         key = f"{seed}/{q.prompt}/{'/'.join(sorted(q.responses))}"
         for p in chosen(constitution, key, n):
@@ -60,8 +60,8 @@ def by_principle(
             asked = Question(
                 prompt=q.prompt, responses=q.responses, kind=q.kind, guideline=guideline
             )
-            found[asked] = replace(item, axis=p.question, principle=p.id)
-    return found
+            asked_by[asked] = replace(item, axis=p.question, principle=p.id)
+    return asked_by
 
 
 def _cast(snapshot: Snapshot) -> tuple[dict[str, str], list[list[Vote]]]:
@@ -122,13 +122,13 @@ def ablated(snapshot: Snapshot, without: Collection[str]) -> Ablation:
 
 def _labels(snapshot: Snapshot, judgments: Sequence[object]) -> dict[tuple[str, str, str], float]:
     """p of the response whose id comes first, by prompt and pair."""
-    found = {}
+    asked_by = {}
     for group in groups(judgments, snapshot.tables, even="keep")[0]:  # type: ignore[arg-type]
         ids = [r.id_for(group.prompt) for r in group.responses]
         for e in group.edges:
             a, b = ids[e.better], ids[e.worse]
-            found[group.prompt.id, min(a, b), max(a, b)] = e.p if a < b else 1 - e.p
-    return found
+            asked_by[group.prompt.id, min(a, b), max(a, b)] = e.p if a < b else 1 - e.p
+    return asked_by
 
 
 def _mean(rows: Sequence[tuple[float, str]], why: str = "") -> Metric:

@@ -42,7 +42,9 @@ def win_rate(snapshot: Snapshot, judge: str, of: str, over: str) -> WinRate:
             allowed=", ".join(sorted(names.values())) or "none judged there",
         )  # fmt: skip
     known = truths(snapshot)
-    said: list[tuple[bool, bool | None, str]] = []  # of wins by the judge, by people; the prompt
+    outcomes: list[
+        tuple[bool, bool | None, str]
+    ] = []  # of wins by the judge, by people; the prompt
     even = 0
     cast = votes([j for j in snapshot.judgments if j.rater == whose[0]], snapshot.tables)[0]
     for pairs in by_pair(cast).values():
@@ -55,17 +57,17 @@ def win_rate(snapshot: Snapshot, judge: str, of: str, over: str) -> WinRate:
             even += p == 0.5
             if p != 0.5:
                 truth = known.get(frozenset((a, b)))
-                said.append((p > 0.5, truth and truth[0] == mine, some[-1].prompt))
-    if not said:
+                outcomes.append((p > 0.5, truth and truth[0] == mine, some[-1].prompt))
+    if not outcomes:
         raise DataError(
             f"the judge decided no pair of {of} and {over}", where=snapshot.name,
             allowed=", ".join(sorted({r.source for r in snapshot.tables.responses.values()})),
         )  # fmt: skip
-    wins = [win for win, truth, _ in said if truth is None]
-    seen = Counter((truth, win) for win, truth, _ in said if truth is not None)
+    wins = [win for win, truth, _ in outcomes if truth is None]
+    seen = Counter((truth, win) for win, truth, _ in outcomes if truth is not None)
     return WinRate(
         judge=names[whose[0]], of=of, over=over, even=even, both=sum(seen.values()),
-        raw=cluster_mean([float(win) for win, _, _ in said], [p for _, _, p in said], share=True),
+        raw=cluster_mean([float(win) for win, _, _ in outcomes], [p for _, _, p in outcomes], share=True),
         corrected=corrected_share(
             sum(wins), len(wins), seen[True, True], seen[True, True] + seen[True, False],
             seen[False, False], seen[False, False] + seen[False, True],

@@ -53,8 +53,8 @@ def _principles(rows: Sequence[Sequence[Any]]) -> str:
         return ""
     head = Markup("").join(Markup("<th>{}</th>").format(x) for x in PRINCIPLES)
     lines = [Markup("").join(Markup("<td>{}</td>").format(x) for x in row) for row in rows]
-    told = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in lines)
-    return Markup('<div class="wide"><table><tr>{}</tr>{}</table></div>').format(head, told)
+    body = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in lines)
+    return Markup('<div class="wide"><table><tr>{}</tr>{}</table></div>').format(head, body)
 
 
 def report(done: Any) -> Section:
@@ -123,8 +123,8 @@ class JudgeStage(Answering):
 
     def named(self, key: str) -> list[str]:
         """For `judge`, the stage it names, if it names one."""
-        found = super().named(key)
-        return found if key != "judge" else [n for n in found if STAGE.fullmatch(n)]
+        names = super().named(key)
+        return names if key != "judge" else [n for n in names if STAGE.fullmatch(n)]
 
     def check_names(self, place: Callable[[str], str]) -> None:
         check_template(self.how.template)
@@ -156,14 +156,14 @@ class JudgeStage(Answering):
         from accord.lm.model.chain import identity_or_name
 
         place = folder / user_path(self.judge)
-        found = {"judge": identity_or_name(str(place))} if place.is_dir() else {}
+        inputs = {"judge": identity_or_name(str(place))} if place.is_dir() else {}
         if self.gold:
             file = folder / user_path(self.gold)
             if not file.is_file():
                 raise ConfigError("no such file", where=f"stage {stage}, gold: {file}")
-            found["gold"] = file_hash(file)
+            inputs["gold"] = file_hash(file)
         if self.constitution:
             where = place_of(self.constitution, folder)
             read_constitution(where).but(self.without)
-            found["constitution"] = identity(where)
-        return found
+            inputs["constitution"] = identity(where)
+        return inputs

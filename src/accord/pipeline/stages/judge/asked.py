@@ -43,10 +43,10 @@ def answers_of(
         write_jsonl(file, [{"notes": fresh.notes}, *answered])
     first, *rows = read_jsonl(file)
     prompts = {p.id: p for p in store.prompts()}
-    found = [
+    answers = [
         (prompts[r["prompt"]], [Response.model_validate(x) for x in r["responses"]]) for r in rows
     ]
-    return found, first["notes"]
+    return answers, first["notes"]
 
 
 def constitution_of(ctx: StageContext[JudgeStage]) -> Constitution | None:
@@ -66,8 +66,8 @@ def questions(
 ) -> Items:
     """What the template asks: of each prompt's fresh answers every pair, all together or each on every axis;
     without any, what the snapshot asks; of a constitution, each by principles drawn for it."""
-    found = _questions(config, snapshot, fresh)
-    return by_principle(found, constitution, config.principles, SEED) if constitution else found
+    items = _questions(config, snapshot, fresh)
+    return by_principle(items, constitution, config.principles, SEED) if constitution else items
 
 
 def _questions(
@@ -77,7 +77,7 @@ def _questions(
     if config.policy is None:
         return items_of(snapshot, template, config.axes)
     kind = check_template(template).facts["kind"]
-    found: Items = {}
+    items: Items = {}
     for prompt, answers in fresh:
         sets: list[tuple[Response, ...]]
         if kind == "rank":
@@ -87,10 +87,10 @@ def _questions(
         for some in sets:
             for axis in config.axes or ([""] if kind != "rate" else ["overall"]):
                 ids = tuple(r.id_for(prompt) for r in some)
-                found[question_of(prompt.id, ids, kind, template, axis)] = JudgedItem(
+                items[question_of(prompt.id, ids, kind, template, axis)] = JudgedItem(
                     prompt, some, axis
                 )
-    return found
+    return items
 
 
 @dataclass

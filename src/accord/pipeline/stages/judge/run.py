@@ -106,11 +106,11 @@ def _told(
     result.headline += f"; {done.written} of {asked} questions labelled by {done.rater}"
     result.notes += notes
     left = set(done.to_people)
-    found = {"coverage": cluster_mean(
+    metrics = {"coverage": cluster_mean(
         [float(q not in left) for q in done.verdicts], list(done.verdicts), share=True)}  # fmt: skip
     if report:
         whole = report.parts[0]
-        found |= {
+        metrics |= {
             "agreement with people": whole.accuracy, "κ with people": whole.kappa,
             "both orders say the same": report.consistency, "drawn to the first place": report.place,
             "drawn to the longer answer": report.length, "calibration error": report.calibration,
@@ -122,5 +122,5 @@ def _told(
             for p in report.parts
         ]  # fmt: skip
         result.headline += f", who agrees with people on {whole.accuracy}"
-    result.metrics |= found
+    result.metrics |= metrics
     return result

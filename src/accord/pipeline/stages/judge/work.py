@@ -22,7 +22,7 @@ def work(ctx: StageContext[JudgeStage], known: Known) -> Work:
     scorer = judge is not None and issubclass(gives(judge), RewardModel)
     notes = [] if scorer else [UNCOUNTED]
     if config.policy is None:
-        return Work([], uses=[config.judge] if scorer else [], said=[UNCOUNTED])
+        return Work([], uses=[config.judge] if scorer else [], notes=[UNCOUNTED])
     lengths = known.written(ctx, config.policy, config.max_new_tokens)
     asked = config.prompts + config.held_out
     prompts, long = fit(known, held_out_prompts(ctx, config.data), config, ctx.name)
@@ -36,4 +36,4 @@ def work(ctx: StageContext[JudgeStage], known: Known) -> Work:
             known.lm, prompts, config.n, list(itertools.islice(itertools.cycle(lengths), 64))
         )
         parts.append(Read(trees, 1024, times, scalar=True))
-    return Work([*parts], uses=[config.policy], said=[*long, *notes])
+    return Work([*parts], uses=[config.policy], notes=[*long, *notes])

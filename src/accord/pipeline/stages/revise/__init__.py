@@ -72,8 +72,8 @@ class ReviseStage(StageConfig):
 
     def named(self, key: str) -> list[str]:
         """For `critic`, the stage it names, if it names one."""
-        found = super().named(key)
-        return found if key != "critic" else [n for n in found if STAGE.fullmatch(n)]
+        names = super().named(key)
+        return names if key != "critic" else [n for n in names if STAGE.fullmatch(n)]
 
     def check_names(self, place: Callable[[str], str]) -> None:
         if self.critic and self.critic.startswith("stand-in:") and self.critic != WORLD:

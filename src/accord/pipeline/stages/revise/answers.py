@@ -40,5 +40,10 @@ def first_answers(
         seed=derive_seed(ctx.seed, ctx.name),
     )  # fmt: skip
     done = sampler(prompts, how, lambda d, n: ctx.reporter.progress(d, n, "answers"))
-    said = [(p, rs[0].text) for p, rs in zip(prompts, done, strict=True) if rs[0].text.strip()]
-    return [p for p, _ in said], [text for _, text in said], sampler, left_out_notes(left_out)
+    answered = [(p, rs[0].text) for p, rs in zip(prompts, done, strict=True) if rs[0].text.strip()]
+    return (
+        [p for p, _ in answered],
+        [text for _, text in answered],
+        sampler,
+        left_out_notes(left_out),
+    )

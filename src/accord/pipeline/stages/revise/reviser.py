@@ -92,8 +92,8 @@ class Script:
 
         best = max((c.text for c in case.candidates), key=worth)
         better = worth(best) > worth(answer)
-        told = f"By {principle.id} the answer is worth {worth(answer)[0]:.2f}."
-        return told, best if better else answer
+        critique = f"By {principle.id} the answer is worth {worth(answer)[0]:.2f}."
+        return critique, best if better else answer
 
 
 def reviser_for(

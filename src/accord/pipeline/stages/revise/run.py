@@ -80,8 +80,8 @@ def _revised(
     texts, blank = list(answers), 0
     for number in range(1, ctx.config.rounds + 1):
         by = [chosen(constitution, f"{ctx.seed}/{p.id}/{number}")[0] for p in prompts]
-        told = reviser(prompts, texts, by, number)
-        for at, (critique, text) in enumerate(told):
+        revisions = reviser(prompts, texts, by, number)
+        for at, (critique, text) in enumerate(revisions):
             if not text.strip():
                 blank += 1
                 continue
