@@ -25,14 +25,14 @@ from accord.judges.templates import JudgedItem
 from accord.judges.verdict import JudgeVerdict
 from accord.rewards.base import Context, Reward, reward
 
-__all__ = ["Criterion", "checklist"]
+__all__ = ["ChecklistLine", "checklist"]
 
 Asked = Callable[[Sequence[JudgedItem]], list[JudgeVerdict]]
 Read = Literal["logprobs", "text"]
 STEPS = range(1, 6)
 
 
-class Criterion(Strict):
+class ChecklistLine(Strict):
     """One line of a checklist."""
 
     text: Annotated[str, Field(min_length=1)]
@@ -45,11 +45,13 @@ def rubric(
     context: Context,
     *,
     judge: str,
-    criteria: Annotated[list[str | Criterion], Field(min_length=1)],
+    criteria: Annotated[list[str | ChecklistLine], Field(min_length=1)],
     read: Read = "logprobs",
 ) -> Reward:
     """A weighted checklist in [0, 1]: `judge` says of each criterion, asked alone, whether it is met."""
-    lines = [Criterion.model_validate({"text": c} if isinstance(c, str) else c) for c in criteria]
+    lines = [
+        ChecklistLine.model_validate({"text": c} if isinstance(c, str) else c) for c in criteria
+    ]
     if not any(c.weight for c in lines):
         raise ConfigError("no criterion counts", where="rewards.criteria", mend="give weights")
     asked = _asked(context, judge, Judge(template="rubric", read=read))

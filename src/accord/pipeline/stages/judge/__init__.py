@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from markupsafe import Markup
 from pydantic import Field
 
 from accord.constitution.principles import DEFAULT, identity, place_of, read_constitution
 from accord.core.artifact import CanJudge, Data, Policy
 from accord.core.errors import ConfigError
 from accord.core.hashing import file_hash
-from accord.core.registry import Positive
 from accord.core.rundir import user_path
 from accord.judges.ask import Judge
 from accord.judges.backends import STAND_INS
 from accord.judges.templates import check_template
 from accord.judges.thresholds import Thresholds
-from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, stage
 from accord.pipeline.stages.ask import Answering
 
 STAGE = re.compile(r"[A-Za-z0-9_-]+")
 WORLD = "stand-in:world"
 BY_PRINCIPLE = "principle"  # the template
-SCRIPTED = (
-    "In this run a script stands in for the judge of stage {name} ({judge}): it is no model, and what is "
-    "learned from its labels says nothing of what a judge would give."
-)
-PRINCIPLES = ("principle", "labels", "share of pairs", "sure", "disagrees with the others")
-INTRO = (
-    "A model's labels are as good as the model: here it is held against people, on held-out prompts that "
-    "both judged. What it did not answer is missing, and counted; what it may not label waits for people."
-)
 
 
 class Gate(Thresholds):
@@ -47,38 +35,9 @@ class Gate(Thresholds):
     """Label only from the confidence on from which its errors are shown to be at most `risk`."""
 
 
-def _principles(rows: Sequence[Sequence[Any]]) -> str:
-    """What each principle labelled, as a table."""
-    if not rows:
-        return ""
-    head = Markup("").join(Markup("<th>{}</th>").format(x) for x in PRINCIPLES)
-    lines = [Markup("").join(Markup("<td>{}</td>").format(x) for x in row) for row in rows]
-    body = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in lines)
-    return Markup('<div class="wide"><table><tr>{}</tr>{}</table></div>').format(head, body)
-
-
-def report(done: Any) -> Section:
-    facts, metrics = done.result.facts, done.result.metrics
-    parts = facts.get("parts", [])
-    text = [f"{key}: {metric}." for key, metric in metrics.items()]
-    text += [f"Missing, {n}: {reason}." for reason, n in facts["missing"].items()]
-    text += [f"{facts['to_people']} questions were left to people."] if facts["to_people"] else []
-    return Section(
-        first=SCRIPTED.format(name=done.name, judge=facts["judge"]) if facts["scripted"] else "",
-        title="AI feedback",
-        nav="Judge",
-        intro=INTRO,
-        subtitle=f"{done.name}: {facts['rater']}",
-        text=text,
-        columns=("part", "accuracy", "κ", "missing", "may label") if parts else (),
-        rows=parts,
-        body=_principles(facts.get("principles", [])),
-    )
-
-
 @stage(
     "judge", reads={"policy": Policy, "data": Data, "judge": CanJudge}, gives=Data,
-    run=f"{__name__}.run:run", work=f"{__name__}.work:work", report=report,
+    run=f"{__name__}.run:run", work=f"{__name__}.work:work", report=f"{__name__}.report:report",
 )  # fmt: skip
 class JudgeStage(Answering):
     """A judge labels fresh answers of `policy` to the prompts of `data`, or without one what `data` asks; its
@@ -103,7 +62,9 @@ class JudgeStage(Answering):
     gold: str | None = None  # a YAML file of gold answers
     own: list[str] = Field(default=[])  # sources of answers that are the judge's own
     people: Literal["keep", "drop"] = "keep"  # what people said of the same prompts
-    weight: Positive | Literal["measured"] = 1.0  # of its vote; measured: 2·accuracy - 1
+    weight: Annotated[float, Field(gt=0.0)] | Literal["measured"] = (
+        1.0  # of its vote; measured: 2·accuracy - 1
+    )
     on_failure: Literal["stop", "drop"] = "stop"  # where requests were not answered
     tokens: Count | None = None  # stop after so many; run again to go on
     at_once: Count = 16

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from accord.constitution.principles import Constitution, place_of, read_constitution
-from accord.core.errors import RunError
 from accord.core.rundir import read_jsonl, write_jsonl
 from accord.core.types import Prompt, Question, Response
-from accord.judges.ask import NO_MONEY, JudgeBudget
-from accord.judges.backends import Backend
-from accord.judges.cache import Cache
 from accord.judges.principles import by_principle
 from accord.judges.run import items_of, question_of
 from accord.judges.templates import JudgedItem, check_template
 from accord.pipeline.context import StageContext
 from accord.pipeline.stages.ask.fresh import fresh_answers
 from accord.pipeline.stages.judge import JudgeStage
-from accord.store import Snapshot, Store, split_of
+from accord.store import Snapshot, Store
 
-__all__ = ["Asking", "Items", "answers_of", "constitution_of", "questions"]
+__all__ = ["AskedItems", "answers_of", "constitution_of", "questions"]
 
-Items = dict[Question, JudgedItem]
+AskedItems = dict[Question, JudgedItem]
 ANSWERS = "answers.jsonl"
 SEED = 17  # of the draw of principles: the same comparison is asked by the same ones
 
@@ -63,7 +57,7 @@ def questions(
     snapshot: Snapshot,
     fresh: Sequence[tuple[Prompt, Sequence[Response]]],
     constitution: Constitution | None = None,
-) -> Items:
+) -> AskedItems:
     """What the template asks: of each prompt's fresh answers every pair, all together or each on every axis;
     without any, what the snapshot asks; of a constitution, each by principles drawn for it."""
     items = _questions(config, snapshot, fresh)
@@ -72,12 +66,12 @@ def questions(
 
 def _questions(
     config: JudgeStage, snapshot: Snapshot, fresh: Sequence[tuple[Prompt, Sequence[Response]]]
-) -> Items:
+) -> AskedItems:
     template = config.asks.template
     if config.policy is None:
         return items_of(snapshot, template, config.axes)
     kind = check_template(template).facts["kind"]
-    items: Items = {}
+    items: AskedItems = {}
     for prompt, answers in fresh:
         sets: list[tuple[Response, ...]]
         if kind == "rank":
@@ -91,31 +85,3 @@ def _questions(
                     prompt, some, axis
                 )
     return items
-
-
-@dataclass
-class Asking:
-    """A judge of this stage and what it is asked about."""
-
-    ctx: StageContext[JudgeStage]
-    backend: Backend
-    cache: Cache
-    snapshot: Snapshot
-    facts: Mapping[str, float]
-    constitution: Constitution | None = None
-
-    def side(self, prompt: str) -> str:
-        return split_of(prompt, self.facts["test"], int(self.facts["seed"]))
-
-    @property
-    def budget(self) -> JudgeBudget:
-        return JudgeBudget(tokens=self.ctx.config.tokens)
-
-    def stop(self, failed: Mapping[str, str]) -> None:
-        """What was not answered is asked when the run is repeated; what was is kept."""
-        if failed and (self.ctx.config.on_failure == "stop" or NO_MONEY in failed.values()):
-            reason, n = Counter(failed.values()).most_common(1)[0]
-            raise RunError(
-                f"{len(failed)} requests were not answered ({n}: {reason})", where=f"stage {self.ctx.name}",
-                mend="run again: only they are asked",
-            )  # fmt: skip

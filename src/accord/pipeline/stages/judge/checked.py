@@ -8,7 +8,8 @@ from accord.judges.check import CheckReport, Tried, truths
 from accord.judges.gate import measured
 from accord.judges.templates import check_template
 from accord.judges.thresholds import Thresholds
-from accord.pipeline.stages.judge.asked import Asking, questions
+from accord.pipeline.stages.judge.asked import questions
+from accord.pipeline.stages.judge.asking import Asking
 
 __all__ = ["checked"]
 

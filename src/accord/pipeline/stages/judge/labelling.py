@@ -9,13 +9,16 @@ from accord.judges.check import CheckReport
 from accord.judges.gate import allowed_by
 from accord.judges.run import JudgeRun, run_judge
 from accord.pipeline.stages.data import START, Clock
-from accord.pipeline.stages.judge.asked import Asking, Items
+from accord.pipeline.stages.judge.asked import AskedItems
+from accord.pipeline.stages.judge.asking import Asking
 from accord.store import Store
 
 __all__ = ["labelled"]
 
 
-def labelled(asking: Asking, store: Store, items: Items, report: CheckReport | None) -> JudgeRun:
+def labelled(
+    asking: Asking, store: Store, items: AskedItems, report: CheckReport | None
+) -> JudgeRun:
     """The labels, in the store. Where people decide held-out pairs, those stay theirs alone."""
     ctx, config = asking.ctx, asking.ctx.config
     if config.policy is None and config.people == "keep":
