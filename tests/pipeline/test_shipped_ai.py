@@ -20,8 +20,8 @@ SETS = {
         "sft": STEPS, "rm": STEPS, "judged": FRESH, "dpo_ai": STEPS, "rm_ai": STEPS,
         "rloo_ai": ONLINE, "direct": ONLINE,
     },
-    "cai": {
-        "sft": STEPS, "judged": FRESH, "sl_cai": STEPS, "rl_cai": STEPS, "rm_cai": STEPS,
+    "cai": {  # a random model's answers are all alike: the data's own are labelled
+        "sft": STEPS, "judged": [*FRESH, "policy=null"], "sl_cai": STEPS, "rl_cai": STEPS, "rm_cai": STEPS,
         "revised": ["prompts=6", "demonstrations=4", "max_new_tokens=6", "critique_tokens=6"],
     },
 }  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from accord.core.errors import ConfigError
+from accord.core.hashing import content_hash, file_hash
 from accord.core.rundir import user_path
 from accord.judges.backends import Backend, Job, ScoreBackend, backend_of, log_shares
 from accord.judges.cache import JudgeReply
@@ -15,18 +17,25 @@ from accord.worlds.base import World
 
 __all__ = ["WorldJudge", "backend_for"]
 
+VERSION = 2  # of the script
 SHARP = 8.0  # of the scripted judge: log-odds of a whole point of the truth
 
 
 @dataclass
 class WorldJudge:
     """A script that knows a world's truth: the better answer is the likelier by `SHARP` log-odds a point.
-    Asked by a principle it looks at the world's measure that the principle's category names, if one does."""
+    Asked by a principle it looks at the world's measure that the principle's category names, if one does, and
+    at the whole where that says nothing of the answers."""
 
     world: World
     categories: Mapping[str, str] = field(default_factory=dict)  # of principles, by id
-    name: str = WORLD
     chunk: int = 1024
+
+    @cached_property
+    def name(self) -> str:
+        """Of another world, or other principles, it is another judge: nothing it said before holds."""
+        knows = [VERSION, file_hash(self.world.path), dict(self.categories)]
+        return f"{WORLD}#{content_hash(knows)[:12]}"
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
         for at, job in enumerate(jobs):
@@ -34,12 +43,11 @@ class WorldJudge:
             if not (job.item and case):
                 yield at, "the prompt is none of the world's"
                 continue
-            scores = []
-            for k in job.order:
-                known = self.world.gold(case, job.item.responses[k])
-                main = known[self.world.measures[0].name]
-                scores.append(known.get(self.categories.get(job.item.principle, ""), main))
-            logps = log_shares([SHARP * s for s in scores])
+            known = [self.world.gold(case, job.item.responses[k]) for k in job.order]
+            main = [truths[self.world.measures[0].name] for truths in known]
+            category = self.categories.get(job.item.principle, "")
+            scores = [truths.get(category, 0.0) for truths in known]
+            logps = log_shares([SHARP * s for s in (scores if len(set(scores)) > 1 else main)])
             if len(job.options) == len(logps):
                 yield at, JudgeReply(logps)
             else:
