@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import random
@@ -40,7 +41,7 @@ def pairs(n: int, seed: int = 0) -> list[JudgedItem]:
 
 
 def serve(port: Any) -> None:
-    """Answers everything alike, as fast as it can; tells its port."""
+    """Answers everything alike, as fast as it can, on connections that stay open; tells its port."""
     top = [{"token": "A", "logprob": -0.4}, {"token": "B", "logprob": -1.2}]
     choice = {
         "index": 0, "message": {"role": "assistant", "content": "A"}, "finish_reason": "stop",
@@ -48,14 +49,18 @@ def serve(port: Any) -> None:
     }  # fmt: skip
     told = {"choices": [choice], "usage": {"prompt_tokens": 300, "completion_tokens": 1}}
     body = json.dumps(told).encode()
-    reply = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
-        length = next(int(x.split(b":")[1]) for x in lines if x.startswith(b"content-length"))
-        await reader.readexactly(length)
-        writer.write(reply)
-        await writer.drain()
+        with contextlib.suppress(asyncio.IncompleteReadError):  # who asked has gone
+            while True:
+                lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+                length = next(
+                    int(x.split(b":")[1]) for x in lines if x.startswith(b"content-length")
+                )
+                await reader.readexactly(length)
+                writer.write(reply)
+                await writer.drain()
         writer.close()
 
     async def forever() -> None:

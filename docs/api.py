@@ -15,7 +15,7 @@ from pydantic import BaseModel
 import accord
 from accord.core.messages import Frozen
 from accord.judges.ask import Judge
-from accord.judges.check import Thresholds
+from accord.judges.thresholds import Thresholds
 from accord.lm.model.lora import Lora
 from accord.lm.sampler import Sampling
 from accord.rewards.compose import Common

@@ -19,8 +19,8 @@ HOUSE = ROOT / "src" / "accord"
 FILES = sorted(HOUSE.rglob("*.py"))
 
 LAYERS = (  # each may import from those before it
-    "core", "losses", "stats", "lm", "store", "feedback", "worlds", "judges", "rewards", "train", "detect",
-    "evals", "pipeline", "plan", "web", "serve",
+    "core", "losses", "stats", "lm", "store", "feedback", "worlds", "constitution", "judges", "rewards",
+    "train", "detect", "evals", "pipeline", "plan", "web", "serve",
 )  # fmt: skip
 NO_TORCH = (
     "core",
@@ -28,6 +28,7 @@ NO_TORCH = (
     "store",
     "feedback",
     "worlds",
+    "constitution",
     "judges",
     "detect",
     "evals",

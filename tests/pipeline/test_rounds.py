@@ -47,6 +47,11 @@ def test_a_second_round_stands_on_the_first(tmp_path: Path) -> None:
         assert {both.tables.responses[i].source for q in asked for i in q.responses} == {
             "model:sft"
         }
+        split = {"test": 0.2, "seed": 3}
+        for a, b in zip(first.pairs().split(**split), both.pairs().split(**split), strict=True):
+            assert {p.prompt.id for p in a} <= {p.prompt.id for p in b}
+        facts = json.loads((done.stages["round2"] / "result.json").read_text())["facts"]
+        assert (facts["test"], facts["seed"]) == (0.2, 3)  # what was held out stays so
         shown = [q.responses[0] < q.responses[1] for q in asked]
         assert 0 < sum(shown) < len(shown)  # either side comes first
     rows = (done.stages["rm2"] / "trained_on.jsonl").read_text()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,4 +55,15 @@ stages:
     loss: {{name: dpo, beta: 0.1}}
   compare: {{kind: compare, eval: eval, reward: rm, baseline: sft}}
 """)
+    return path
+
+
+def small_world(path: Path, facts: int = 8) -> Path:
+    """The shipped world with its first facts alone."""
+    whole = yaml.safe_load((ROOT / "recipes/support/world.yaml").read_text())
+    whole["facts"] = whole["facts"][:facts]
+    kept = {f["id"] for f in whole["facts"]}
+    whole["lookalikes"] = [x for x in whole["lookalikes"] if x["fact"] in kept]
+    whole["escalations"] = whole["escalations"][:4]
+    path.write_text(yaml.safe_dump(whole, allow_unicode=True))
     return path

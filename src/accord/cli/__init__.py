@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from accord.cli import audit, chat, collect, data, judge, plan, run, train, world
+from accord.cli import audit, chat, collect, constitution, data, judge, plan, run, train, world
 from accord.core.errors import AccordError
 
 __all__ = ["app", "main"]
@@ -24,6 +24,7 @@ for commands in (run, data, chat, audit):
 for name, group in {
     "train": train,
     "collect": collect,
+    "constitution": constitution,
     "judge": judge,
     "plan": plan,
     "world": world,

@@ -79,11 +79,24 @@ def run(
     axis: Annotated[
         list[str] | None, typer.Option("--axis", help="Of a rating or a rubric.")
     ] = None,
+    examples: Annotated[
+        Path | None,
+        typer.Option("--examples", help="JSONL it is shown: prompt, responses, verdict."),
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option("--references", help="JSONL of prompt and reference.")
+    ] = None,
     sets: Sets = None,
     cache: CacheFile = CACHE,
     at_once: AtOnce = 16,
     per_second: Rate = 0.0,
     tokens: Tokens = None,
+    cost: Annotated[
+        float | None, typer.Option("--cost", min=0, help="Stop after so much, by --price.")
+    ] = None,
+    price: Annotated[
+        tuple[float, float], typer.Option("--price", help="Of a million tokens read, and written.")
+    ] = (0.0, 0.0),
     plugins: Plugins = None,
 ) -> None:
     """Have a judge answer a snapshot's questions; its judgments land in the store beside people's."""
@@ -91,7 +104,8 @@ def run(
 
     done = door.judge(
         where, judge, how=_keys(sets, "--set", plugins), name=name, gate=gate, axes=axis or (), cache=cache,
-        tokens=tokens, at_once=at_once, per_second=per_second,
+        examples=examples, references=references, tokens=tokens, cost=cost, prices=price,
+        at_once=at_once, per_second=per_second,
     )  # fmt: skip
     print(done)
     for reason, n in done.missing.items():
@@ -142,6 +156,24 @@ def check(
         print(
             f"{len(spent.failed)} requests were not answered; run the same command again to ask them"
         )
+
+
+@app.command("winrate")
+def winrate(
+    where: Where,
+    of: Annotated[str, typer.Option("--of", help="A source of answers: model:dpo")],
+    over: Annotated[str, typer.Option("--over", help="The other: model:sft")],
+    judge: Annotated[str, typer.Option("--judge", help="How the judge's name begins.")] = "",
+) -> None:
+    """How often one source of answers beats another by a judge: raw, and corrected for its errors."""
+    from accord.judges.winrate import win_rate
+    from accord.store import opened_snapshot
+
+    with opened_snapshot(where, Path()) as snapshot:
+        rate = win_rate(snapshot, judge, of, over)
+    print(f"{rate.of} over {rate.over} by {rate.judge} ({rate.even} pairs even, left out)")
+    print(f"as the judge says it: {rate.raw}")
+    print(f"corrected for its errors on {rate.both} pairs that people judged: {rate.corrected}")
 
 
 def _show(report: CheckReport) -> None:

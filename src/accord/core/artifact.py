@@ -7,7 +7,8 @@ answered with, evaluated and exported, whoever wrote its stage.
 from __future__ import annotations
 
 __all__ = [
-    "Answers", "Artifact", "Comparison", "Data", "Figures", "Policy", "RewardModel", "Round", "Scorer",
+    "Answers", "Artifact", "CanJudge", "Comparison", "Data", "Figures", "Policy", "RewardModel", "Round",
+    "Scorer",
 ]  # fmt: skip
 
 
@@ -23,7 +24,11 @@ class Round(Data):
     """Also judgments of a policy's fresh answers: fresh.json says which."""
 
 
-class Policy(Artifact):
+class CanJudge(Artifact):
+    """A model in model/ that can say which of two answers is better."""
+
+
+class Policy(CanJudge):
     """A causal language model in model/. The recipe's own model, `base`, is one."""
 
 
@@ -31,7 +36,7 @@ class Scorer(Artifact):
     """A model in model/ that an entry of `rewards` can name: of whole answers, of steps, by axis."""
 
 
-class RewardModel(Scorer):
+class RewardModel(Scorer, CanJudge):
     """One score for a whole answer; held_out.jsonl has its held-out pairs."""
 
 

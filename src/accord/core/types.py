@@ -170,13 +170,19 @@ def steps_of(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()] or [text]
 
 
+Unsaid = Annotated[str | None, Field(exclude_if=lambda text: text is None)]
+
+
 class Writing(Frozen):
-    """Answer to `write`: a demonstration, or an edit of the shown response `edits`."""
+    """Answer to `write`: a demonstration, or an edit of the shown response `edits`. A model that revises its
+    own answer by a `principle` says which response it is a `revision_of`: no vote for either."""
 
     kind: Literal["writing"] = "writing"
     text: str
     edits: int | None = None
     tool_calls: Calls = None
+    revision_of: Unsaid = None
+    principle: Unsaid = None
 
 
 Answer = Annotated[

@@ -52,6 +52,8 @@ class Judge(Strict):
     least: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
     """A judge that gives the options less probability than this together says something else: no verdict."""
     seed: int = 17
+    clamp: Annotated[float, Field(ge=0.5, lt=1.0)] | None = None
+    """No label of a pair is surer than this (0.6: from 0.4 to 0.6), as CAI holds those behind a rationale."""
 
     def check(self, where: str = "judge") -> None:
         """ConfigError for a template that is not there, or keys that don't go together."""
@@ -65,13 +67,23 @@ class Judge(Strict):
                 "all samples would be the same", where=f"{where}.temperature", allowed="above 0"
             )
 
-    def rater(self, model: str) -> Rater:
-        """This judge as stores know it: another template, version or setting is another rater."""
-        facts = {**self.model_dump(), "template": versioned(self.template), "model": model}
+    def rater(self, model: str, principle: str = "") -> Rater:
+        """This judge as stores know it: another template, version, setting or principle is another rater."""
+        facts: dict[str, Any] = {
+            **self.model_dump(),
+            "template": versioned(self.template),
+            "model": model,
+        }
+        if self.clamp is None:
+            del facts["clamp"]  # it came later: raters of before keep their names
         if model.startswith("stand-in:"):
             facts["stand_in"] = True
         tail = content_hash(facts)[:6]
-        return Rater(name=f"{model} {versioned(self.template)} {tail}", kind="model", facts=facts)
+        facts |= {"principle": principle} if principle else {}
+        by = f" by {principle}" if principle else ""
+        return Rater(
+            name=f"{model} {versioned(self.template)} {tail}{by}", kind="model", facts=facts
+        )
 
 
 @dataclass(frozen=True)
@@ -135,7 +147,9 @@ def judge_items(
     flat = [ask for some in asks for ask in some]
     reasons: list[JudgeReply | str] = [JudgeReply()] * len(flat)
     if judge.rationale and not by_text:
-        reasons = asking([Job(a.prompt, _sampling(judge, 1)) for a in flat])
+        reasons = asking(
+            [Job(a.prompt, _sampling(judge, 1), item=a.item, order=a.order) for a in flat]
+        )
     behind = zip(flat, reasons, strict=True)
     replies = iter(
         asking([_verdict_job(judge, a, r) for a, r in behind if isinstance(r, JudgeReply)])
@@ -166,7 +180,7 @@ def _sampling(judge: Judge, n: int) -> Sampling:
 def _verdict_job(judge: Judge, ask: JudgeQuestion, reason: JudgeReply) -> Job:
     """The verdict: as a text, as log-probs, or as log-probs behind the reason that was given."""
     if judge.read == "text":
-        return Job(ask.prompt, _sampling(judge, judge.samples))
+        return Job(ask.prompt, _sampling(judge, judge.samples), item=ask.item, order=ask.order)
     talk = ask.prompt.messages
     if judge.rationale:
         then = THEN.format(options=", ".join(ask.options))
@@ -176,7 +190,7 @@ def _verdict_job(judge: Judge, ask: JudgeQuestion, reason: JudgeReply) -> Job:
             Message(role="assistant", content=reasoning),
             Message(role="user", content=then),
         )
-    return Job(Prompt(messages=talk), _sampling(judge, 1), ask.options)
+    return Job(Prompt(messages=talk), _sampling(judge, 1), ask.options, ask.item, ask.order)
 
 
 def _rationale(both: Iterable[tuple[JudgeReply | str, JudgeReply | str]]) -> str:

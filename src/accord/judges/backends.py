@@ -16,23 +16,30 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from accord.core.errors import ConfigError, ModelError
-from accord.core.types import Prompt, Response
+from accord.core.types import Exchange, Prompt, Response
 from accord.judges.cache import JudgeReply
+from accord.judges.templates import JudgedItem
 from accord.lm.remote import ServerSampler, server_sampler
 from accord.lm.sampler import Sampler, Sampling
 
-__all__ = ["Backend", "Job", "SamplerBackend", "ServerBackend", "StandIn", "backend_of"]
+__all__ = [
+    "Backend", "Job", "SamplerBackend", "ScoreBackend", "ServerBackend", "StandIn", "backend_of",
+    "log_shares", "sampled_by",
+]  # fmt: skip
 
 TOP = 20  # likeliest tokens asked of a server, the most that OpenAI's protocol allows
 
 
 @dataclass(frozen=True)
 class Job:
-    """A prompt, how to sample, and the options whose log-probs are wanted (none: texts are)."""
+    """A prompt, how to sample, and the options whose log-probs are wanted (none: texts are). `item` with its
+    responses in `order` is what the prompt asks about, for who judges without reading it."""
 
     prompt: Prompt
     sampling: Sampling
     options: tuple[str, ...] = ()
+    item: JudgedItem | None = None
+    order: tuple[int, ...] = ()
 
 
 class Backend(Protocol):
@@ -140,6 +147,42 @@ def _written(response: Response) -> int:
     return len(response.tokens or response.text.split())
 
 
+def log_shares(scores: Sequence[float]) -> tuple[float, ...]:
+    """log-softmax."""
+    top = max(scores)
+    whole = top + math.log(sum(math.exp(x - top) for x in scores))
+    return tuple(x - whole for x in scores)
+
+
+@dataclass
+class ScoreBackend:
+    """A reward model as a judge: log P(best) of the answers in the places they are shown in is the
+    log-softmax of their scores; of two, Bradley-Terry's sigmoid. It reads no template and no criterion."""
+
+    score: Callable[[Sequence[Exchange]], Sequence[float]]
+    name: str
+    chunk: int = 512
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
+        shown = [self._shown(job) for job in jobs]
+        once = {(e.prompt.id, e.response.id_for(e.prompt)): e for some in shown for e in some}
+        scores = dict(zip(once, self.score(list(once.values())), strict=True))
+        for at, some in enumerate(shown):
+            mine = [scores[e.prompt.id, e.response.id_for(e.prompt)] for e in some]
+            if not all(map(math.isfinite, mine)):
+                yield at, f"a score is {min(mine)}"
+                continue
+            yield at, JudgeReply(log_shares(mine))
+
+    def _shown(self, job: Job) -> list[Exchange]:
+        if job.item is None or len(job.options) != len(job.order) or len(job.order) < 2:
+            raise ConfigError(
+                "a reward model tells which of several answers is best, by log-probs", where="judge",
+                mend="a template of pairs or rankings, with read: logprobs and no rationale",
+            )  # fmt: skip
+        return [Exchange(prompt=job.item.prompt, response=job.item.responses[k]) for k in job.order]
+
+
 SHOWN = re.compile(r"^Answer(?: ([A-I]))?:\n(<<\w+>>)\n(.*?)\n\2$", re.MULTILINE | re.DOTALL)
 
 
@@ -198,3 +241,12 @@ def backend_of(
 
     lm = load(judge)
     return SamplerBackend(ScoringSampler(lm), f"{lm.name}#{lm.weights[:12]}")
+
+
+def sampled_by(sampler: Sampler, name: str) -> Backend:
+    """The backend of a sampler that is there already."""
+    return (
+        ServerBackend(sampler)
+        if isinstance(sampler, ServerSampler)
+        else SamplerBackend(sampler, name)
+    )

@@ -20,15 +20,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from accord.core.config import Strict
 from accord.core.errors import DataError
 from accord.core.types import Frozen, Metric, Question
 from accord.feedback.trust.gold_questions import GoldAnswer
 from accord.judges.templates import JudgedItem
+from accord.judges.thresholds import Thresholds
 from accord.judges.verdict import RULE, JudgeVerdict
 from accord.stats.agreement import cohen_kappa
 from accord.stats.calibration import Bin, calibration_error, reliability
@@ -39,21 +37,7 @@ from accord.store.snapshot.pairs import by_pair, votes
 
 __all__ = ["CheckReport", "CheckedPart", "Thresholds", "Tried", "check_judge", "tried", "truths"]
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 ALL = "all"
-
-
-class Thresholds(Strict):
-    """What a judge must reach in a part before it may label there."""
-
-    accuracy: Share = 0.6
-    """The lower end of its accuracy's interval."""
-    kappa: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.2
-    """The lower end of κ's."""
-    pairs: Annotated[int, Field(ge=1)] = 30
-    """Judged by both."""
-    risk: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """The error rate that it may have where it decides alone."""
 
 
 class CheckedPart(Frozen):
@@ -107,6 +91,7 @@ class Tried:
     own: int = 0
     within: tuple[str, ...] = ()
     again: JudgeVerdict | None = None
+    question: str = ""
 
     @property
     def right(self) -> bool:
@@ -157,14 +142,15 @@ def tried(
         mine = [r.source in own for r in item.responses]
         trials.append(
             Tried(q.prompt, q.responses[0] == truth[0], verdict, (a > b) - (a < b), mine[0] - mine[1],
-                  parts_of(item, easy=truth[1]), again[at] if again and at < len(again) else None)
+                  parts_of(item, easy=truth[1]), again[at] if again and at < len(again) else None, q.id)
         )  # fmt: skip
     return trials
 
 
 def parts_of(item: JudgedItem, easy: bool | None = None) -> tuple[str, ...]:
-    """The parts a pair is in: its prompt's tags, and how hard it was for people, where that is known."""
+    """The parts a pair is in: its prompt's tags, its principle, how hard it was for people, where known."""
     tags = tuple(f"{key}={value}" for key, value in sorted(item.prompt.tags.items()))
+    tags += (f"principle={item.principle}",) if item.principle else ()
     return tags if easy is None else (*tags, f"difficulty={'easy' if easy else 'hard'}")
 
 

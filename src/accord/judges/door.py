@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accord.core.config import validate
 from accord.core.errors import door
-from accord.core.refs import StoreRef
 from accord.feedback.trust.gold_questions import read_gold_questions
 from accord.judges.ask import Judge, JudgeBudget, Spent
 from accord.judges.backends import Backend, backend_of
 from accord.judges.cache import Cache
-from accord.judges.check import CheckReport, Thresholds
+from accord.judges.check import CheckReport
+from accord.judges.files import opened, read_examples, read_references
 from accord.judges.gate import gate_of, measured
 from accord.judges.run import JudgeRun, run_judge
-from accord.store import Snapshot, Store
-from accord.store.opening import which_snapshot
+from accord.judges.thresholds import Thresholds
 
 __all__ = ["CACHE", "check_judge", "judge"]
 
@@ -35,8 +33,12 @@ def judge(
     name: str | None = None,
     gate: str | Path | None = None,
     axes: Sequence[str] = (),
+    examples: str | Path | None = None,
+    references: str | Path | None = None,
     cache: str | Path = CACHE,
     tokens: int | None = None,
+    cost: float | None = None,
+    prices: tuple[float, float] = (0.0, 0.0),
     at_once: int = 16,
     per_second: float = 0.0,
     on_progress: Progress | None = None,
@@ -52,8 +54,12 @@ def judge(
         name: freeze a snapshot of all there is afterwards.
         gate: what `check_judge` wrote: label only what that allows; the rest waits for people.
         axes: of a rating, or the criteria of a rubric.
+        examples: a JSONL file of judged examples it is shown: prompt, responses, verdict.
+        references: a JSONL file of reference answers: prompt, reference.
         cache: replies are kept in this file, so that nothing is asked twice; ":memory:" keeps none.
         tokens: stop after so many; called again it goes on.
+        cost: stop after so much, by the `prices` of a million tokens read and written.
+        prices: these two.
         at_once: requests to a server under way together.
         per_second: most requests that begin in a second; 0 is no limit.
         on_progress: called with (done, all).
@@ -66,12 +72,15 @@ def judge(
         ModelError: no such model, a judge that can't be addressed.
     """
     settings = settings_of(how)
-    with _opened(data) as (store, snapshot), Cache(cache) as kept:
+    with opened(data) as (store, snapshot), Cache(cache) as kept:
         backend = _backend(judge, at_once, per_second)
         allowed = gate_of(Path(gate), settings.rater(backend.name).name, snapshot) if gate else None
         done = run_judge(
-            store, snapshot, settings, backend, kept, axes=axes, budget=JudgeBudget(tokens=tokens),
-            allowed=allowed, on_progress=on_progress,
+            store, snapshot, settings, backend, kept, axes=axes, allowed=allowed,
+            budget=JudgeBudget(tokens=tokens, cost=cost, prices=prices),
+            examples=read_examples(Path(examples), settings.template) if examples else (),
+            references=read_references(Path(references)) if references else None,
+            on_progress=on_progress,
         )  # fmt: skip
         if name:
             store.freeze(name)
@@ -117,9 +126,9 @@ def check_judge(
     """
     settings, least = settings_of(how), validate(Thresholds, dict(thresholds or {}))
     known = read_gold_questions(Path(gold)) if gold else None
-    with _opened(data) as (_, snapshot), Cache(cache) as kept:
+    with opened(data) as (_, snapshot), Cache(cache) as kept:
         backend = _backend(judge, at_once, per_second)
-        report, spent = measured(
+        report, spent, _ = measured(
             snapshot, settings, backend, kept, least, gold=known, own=own, retest=retest,
             budget=JudgeBudget(tokens=tokens),
         )  # fmt: skip
@@ -141,12 +150,3 @@ def _backend(judge: str | Backend, at_once: int, per_second: float) -> Backend:
         if isinstance(judge, str)
         else judge
     )
-
-
-@contextlib.contextmanager
-def _opened(where: str) -> Iterator[tuple[Store, Snapshot]]:
-    ref = StoreRef.parse(where)
-    if not ref.snapshot:
-        raise which_snapshot(ref, Path(), "judge")
-    with Store(ref.where, create=False) as store:
-        yield store, store.snapshot(ref.snapshot)

@@ -6,18 +6,19 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from accord.core.errors import ConfigError
-from accord.core.types import Question
+from accord.core.types import Prompt, Question
 from accord.feedback.trust.gold_questions import GoldAnswer
 from accord.judges.ask import Judge, JudgeBudget, Spent, judge_items
 from accord.judges.backends import Backend
 from accord.judges.cache import Cache
-from accord.judges.check import CheckReport, Thresholds, check_judge, parts_of, tried, truths
+from accord.judges.check import CheckReport, Tried, check_judge, parts_of, tried, truths
 from accord.judges.run import Allowed, items_of
 from accord.judges.templates import JudgedItem, check_template
+from accord.judges.thresholds import Thresholds
 from accord.judges.verdict import JudgeVerdict
 from accord.store import Snapshot
 
-__all__ = ["gate_of", "measured"]
+__all__ = ["allowed_by", "gate_of", "measured"]
 
 
 def measured(
@@ -31,8 +32,11 @@ def measured(
     own: Collection[str] = (),
     retest: int = 0,
     budget: JudgeBudget | None = None,
-) -> tuple[CheckReport, Spent]:
-    """Ask a judge every pair that people or gold decide, and measure it. Nothing is written to the store."""
+    asked: Mapping[Question, JudgedItem] | None = None,
+) -> tuple[CheckReport, Spent, list[Tried]]:
+    """Ask a judge every pair (of those `asked`: one that learned from some is not measured on them) that
+    people or gold decide, and measure it: the report, what was spent, the pairs. Nothing is written to the
+    store."""
     if check_template(judge.template).facts["kind"] != "compare":
         raise ConfigError(
             "is measured on comparisons", where="template", allowed="a template of pairs"
@@ -40,7 +44,7 @@ def measured(
     known = truths(snapshot, gold)
     items = {
         q: i
-        for q, i in items_of(snapshot, judge.template).items()
+        for q, i in (items_of(snapshot, judge.template) if asked is None else asked).items()
         if frozenset(q.responses) in known
     }
     verdicts, spent = judge_items(judge, backend, list(items.values()), cache, budget=budget)
@@ -51,7 +55,7 @@ def measured(
     rows = tried(items, verdicts, known, again=again, own=own)
     name = judge.rater(backend.name).name
     report = check_judge(name, rows, thresholds, snapshot=snapshot.name, sha256=snapshot.sha256)
-    return report, spent
+    return report, spent, rows
 
 
 def gate_of(path: Path, judge: str, snapshot: Snapshot) -> Allowed:
@@ -68,11 +72,25 @@ def gate_of(path: Path, judge: str, snapshot: Snapshot) -> Allowed:
         raise ConfigError(
             f"is of another judge, {report.judge}", where=str(path), mend=f"check {judge} first"
         )
-    prompts = snapshot.tables.prompts
+    return allowed_by(report, snapshot.tables.prompts)
+
+
+def allowed_by(
+    report: CheckReport,
+    prompts: Mapping[str, Prompt],
+    *,
+    alone: bool = True,
+    by: Collection[str] | None = None,
+) -> Allowed:
+    """What a report allows. Without `alone` it need not be sure enough to decide alone; with `by` the values
+    of these tags alone are categories."""
 
     def allowed(question: Question, verdict: JudgeVerdict) -> bool:
         within = parts_of(JudgedItem(prompts[question.prompt], ()))
-        sure = verdict.probs is not None and max(verdict.probs) >= (report.confidence or 2)
+        if by is not None:
+            within = tuple(part for part in within if part.partition("=")[0] in by)
+        least = (report.confidence or 2) if alone else 0
+        sure = verdict.probs is not None and max(verdict.probs) >= least
         return sure and report.may_label(within)
 
     return allowed

@@ -22,7 +22,7 @@ from accord.judges.templates import JudgedExample, JudgedItem, check_template, o
 from accord.judges.verdict import JudgeVerdict
 from accord.store import Snapshot, Store
 
-__all__ = ["JudgeRun", "answer_of", "items_of", "run_judge"]
+__all__ = ["JudgeRun", "answer_of", "items_of", "question_of", "run_judge"]
 
 Allowed = Callable[[Question, JudgeVerdict], bool]
 
@@ -30,7 +30,7 @@ Allowed = Callable[[Question, JudgeVerdict], bool]
 @dataclass
 class JudgeRun:
     """Judgments written, verdicts by question, missing ones by reason, questions left to people, what was
-    asked."""
+    asked. `raters` are the names it labels by: one a principle, where principles ask."""
 
     rater: str
     written: int
@@ -39,6 +39,7 @@ class JudgeRun:
     to_people: list[str]
     already: int
     spent: Spent = field(default_factory=Spent)
+    raters: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lost = sum(self.missing.values())
@@ -67,13 +68,13 @@ def items_of(
         if kind == "rate":
             for shown in asked.responses:
                 for axis in axes or ("overall",):
-                    q = _question(prompt.id, (shown,), "rate", template, axis)
+                    q = question_of(prompt.id, (shown,), "rate", template, axis)
                     items.setdefault(
                         (shown, axis),
                         (q, JudgedItem(prompt, (tables.responses[shown],), axis, reference)),
                     )
         elif asked.kind == kind:
-            q = _question(prompt.id, asked.responses, kind, template, "")
+            q = question_of(prompt.id, asked.responses, kind, template, "")
             responses = tuple(tables.responses[i] for i in asked.responses)
             items.setdefault(
                 (prompt.id, frozenset(asked.responses)),
@@ -82,19 +83,24 @@ def items_of(
     return dict(items.values())
 
 
-def _question(prompt: str, shown: tuple[str, ...], kind: Any, template: str, axis: str) -> Question:
+def question_of(
+    prompt: str, shown: tuple[str, ...], kind: Any, template: str, axis: str
+) -> Question:
+    """The question of a template, on an axis, as stores know it."""
     guideline = versioned(template) + (f" {axis}" if axis else "")
     return Question(prompt=prompt, responses=shown, kind=kind, guideline=guideline)
 
 
-def answer_of(template: str, item: JudgedItem, verdict: JudgeVerdict) -> Answer:
+def answer_of(judge: Judge, item: JudgedItem, verdict: JudgeVerdict) -> Answer:
     """A verdict as an answer: a preference with its p, ranks by P(best), the mean of a scale."""
+    template = judge.template
     probs = verdict.probs
     if probs is None:
         raise DataError(f"a missing verdict is no answer ({verdict.missing})")
     kind = check_template(template).facts["kind"]
     if kind == "compare":
-        p = min(1.0, max(0.0, probs[0]))
+        most = judge.clamp or 1.0
+        p = min(most, max(1.0 - most, probs[0]))
         return Preference(better=None if p == 0.5 else 0 if p > 0.5 else 1, p=p)
     if kind == "rank":
         return Ranking(ranks=tuple(1 + sum(other > p for other in probs) for p in probs))
@@ -112,6 +118,7 @@ def run_judge(
     backend: Backend,
     cache: Cache,
     *,
+    items: Mapping[Question, JudgedItem] | None = None,
     axes: Sequence[str] = (),
     references: Mapping[str, str] | None = None,
     budget: JudgeBudget | None = None,
@@ -120,13 +127,15 @@ def run_judge(
     now: Callable[[], str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> JudgeRun:
-    """Judge a snapshot's questions and write the judgments to its store."""
-    rater = judge.rater(backend.name)
-    items = items_of(snapshot, judge.template, axes, references)
+    """Judge a snapshot's questions, or these `items`, and write the judgments to its store."""
+    items = items_of(snapshot, judge.template, axes, references) if items is None else items
     if not items:
         raise ConfigError(f"{snapshot.name} has no question for template {judge.template}", where="judge",
                           mend="choose another template or snapshot")  # fmt: skip
-    done = {j.question for j in store.judgments_on([q.id for q in items]) if j.rater == rater.id}
+    whose = {p: judge.rater(backend.name, p) for p in ("", *(i.principle for i in items.values()))}
+    raters = {q.id: whose[item.principle] for q, item in items.items()}
+    before = store.judgments_on([q.id for q in items])
+    done = {j.question for j in before if j.rater == raters[j.question].id}
     left = {q: item for q, item in items.items() if q.id not in done}
     verdicts, spent = judge_items(
         judge,
@@ -145,16 +154,17 @@ def run_judge(
     }
     clock = now or (lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     judgments = [
-        Judgment(question=q.id, rater=rater.id, at=clock(), rationale=v.rationale or None,
-                 answer=answer_of(judge.template, left[q], v))
+        Judgment(question=q.id, rater=raters[q.id].id, at=clock(), rationale=v.rationale or None,
+                 answer=answer_of(judge, left[q], v))
         for q, v in kept.items()
     ]  # fmt: skip
     with store.transaction():
-        store.add_raters([rater])
+        store.add_raters(list({raters[q.id].id: raters[q.id] for q in kept}.values()))
         store.add_questions(kept)
         store.add_judgments(judgments)
     return JudgeRun(
-        rater.name, len(judgments), {q.id: v for q, v in verdict_of.items()},
+        whose[""].name, len(judgments), {q.id: v for q, v in verdict_of.items()},
         dict(Counter(v.missing for v in verdict_of.values() if v.probs is None)),
         [q.id for q, v in verdict_of.items() if q not in kept], len(done), spent,
+        tuple(dict.fromkeys(r.name for r in raters.values())),
     )  # fmt: skip

@@ -40,12 +40,14 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class JudgedItem:
-    """What is judged: responses to a prompt, on an axis or by a criterion, beside a reference, if any."""
+    """What is judged: responses to a prompt, on an axis or by a criterion, beside a reference, if any.
+    `principle` is the id of the constitution's principle that asks, whose question is the criterion."""
 
     prompt: Prompt
     responses: tuple[Response, ...]
     axis: str = ""
     reference: str = ""
+    principle: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class JudgeQuestion:
     prompt: Prompt
     options: tuple[str, ...]
     order: tuple[int, ...]
+    item: JudgedItem
 
 
 Build = Callable[..., str]
@@ -94,6 +97,15 @@ def pairwise(item: JudgedItem) -> str:
     return (
         f"Which of two answers to a conversation is better{about}? Judge whether it does what the user "
         "asked, rightly, usefully, honestly and safely. Their order and length say nothing about it."
+    )
+
+
+@template("principle", "compare", 1)
+def principle(item: JudgedItem) -> str:
+    """Which of two answers is better by one principle of a constitution, whose question is the axis."""
+    return (
+        f"Two answers to a conversation are held against one principle alone. {item.axis} "
+        "Judge by that and nothing else. Their order and length say nothing about it."
     )
 
 
@@ -161,7 +173,7 @@ def ask_of(
         else f"Reply with {choices} alone."
     )
     text = f"{head}{before}\n\n{_conversation(item, mark)}{_answers(item, order, mark)}\n{end}"
-    return JudgeQuestion(Prompt.user(text), options, tuple(order))
+    return JudgeQuestion(Prompt.user(text), options, tuple(order), item)
 
 
 def check_template(name: str) -> Entry:

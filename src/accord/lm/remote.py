@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from accord.core.errors import ModelError
 from accord.core.seeds import derive_seed
 from accord.core.types import Message, Prompt, Response
+from accord.lm.connections import Connections
 from accord.lm.sampler import Sampling
 
 __all__ = ["SampledTokens", "ServerSampler", "server_sampler"]
@@ -57,6 +57,9 @@ class ServerSampler:
     timeout: float = 300.0
     tries: int = 5
     reload: str = ""
+    _connections: Connections = field(
+        default_factory=Connections, init=False, repr=False, compare=False
+    )
     _silent: Event = field(default_factory=Event, init=False, repr=False, compare=False)
     _cut_here: Event = field(default_factory=Event, init=False, repr=False, compare=False)
 
@@ -173,21 +176,22 @@ class ServerSampler:
         headers = {"Content-Type": "application/json"} | (
             {"Authorization": f"Bearer {key}"} if key else {}
         )
-        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+        sent = json.dumps(body).encode()
         why, pause = "", 0.0
         for attempt in range(self.tries):
             if attempt:
                 time.sleep(min(LONGEST, max(pause, 0.5 * 2**attempt)))
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                    return read(reply.read())
-            except urllib.error.HTTPError as error:
-                why = f"{error.code} {error.read(300).decode(errors='replace')}"
-                if error.code not in BUSY:
-                    raise self._failed(why, _Refused) from None
-                pause = _asked_to_wait(error.headers.get("Retry-After"))
-            except (OSError, ValueError) as error:
+                status, came, more = self._connections.post(address, sent, headers, self.timeout)
+                if 200 <= status < 300:
+                    return read(came)
+            except (OSError, ValueError, HTTPException) as error:
                 why = f"{type(error).__name__}: {error}"
+                continue
+            why = f"{status} {came[:300].decode(errors='replace')}"
+            if status not in BUSY:
+                raise self._failed(why, _Refused)
+            pause = _asked_to_wait(more.get("Retry-After"))
         raise self._failed(why)
 
     def _failed(self, why: str, kind: type[ModelError] = ModelError) -> ModelError:

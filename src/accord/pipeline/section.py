@@ -15,6 +15,7 @@ Plotted = tuple[tuple[str, ...], str, str]  # keys of metrics.jsonl, name, how t
 class Section:
     """Every part may be left out. Sections of one title stand together, `intro` once above them."""
 
+    first: str = ""  # what must be read before anything else of the page
     asked: str = ""  # one sentence: what the recipe wanted of it
     came_out: Sequence[dict[str, str]] = ()  # text, and its tone: better, worse, changed or unclear
     curves: Sequence[Plotted] | None = None  # of a stage that trains

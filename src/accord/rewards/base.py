@@ -35,9 +35,9 @@ class Sum(float):
     size: float
 
     def __new__(cls, value: float, size: float) -> Sum:
-        made = super().__new__(cls, value)
-        made.size = max(size, abs(value))
-        return made
+        summed = super().__new__(cls, value)
+        summed.size = max(size, abs(value))
+        return summed
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from accord.core.config import Strict, validate
 from accord.core.errors import AccordError, ConfigError, RunError
 from accord.core.registry import Positive
 from accord.core.types import Exchange, Prompt
-from accord.rewards import axes, judged, models, process, rules
+from accord.rewards import axes, judged, models, process, rubric, rules
 from accord.rewards.base import Context, Reward, Sum, Together, rewards, runs_here
 
 __all__ = ["Rewards", "ScoredExchanges", "build_rewards", "check_reward", "reward_registry"]
@@ -37,7 +37,7 @@ UNREAD = (
     "what stands beyond is not scored. Lower max_new_tokens to {n}, or train the model with "
     "max_completion {most}; cut/{label} in the log is the share of answers that were cut"
 )
-BUILT_IN = (axes, judged, models, process, rules)  # importing them registers theirs
+BUILT_IN = (axes, judged, models, process, rubric, rules)  # importing them registers theirs
 reward_registry = rewards
 
 
@@ -106,8 +106,8 @@ class Rewards:
         terms = [[self.weights[k] * x for x in scores] for k, scores in parts.items()]
         total = [sum(row) for row in zip(*terms, strict=True)]
         sizes = [
-            sum(abs(self.weights[k]) * _size(x) for k, x in zip(found, row, strict=True))
-            for row in zip(*found.values(), strict=True)
+            sum(abs(self.weights[k]) * _size(x) for k, x in zip(parts, row, strict=True))
+            for row in zip(*parts.values(), strict=True)
         ]
         cut = {part.label: _cut(part, exchanges) for part in self.parts if part.models}
         return ScoredExchanges(total, parts, {k: n for k, n in dropped.items() if n}, cut, sizes)

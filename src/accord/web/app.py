@@ -42,10 +42,10 @@ class Files(StaticFiles):
     """In pieces that a connection may keep for somebody who reads none."""
 
     def file_response(self, *args: Any, **more: Any) -> Response:
-        found = super().file_response(*args, **more)
-        if isinstance(found, FileResponse):
-            found.chunk_size = UNSENT
-        return found
+        response = super().file_response(*args, **more)
+        if isinstance(response, FileResponse):
+            response.chunk_size = UNSENT
+        return response
 
 
 def create_app(site: Site) -> FastAPI:

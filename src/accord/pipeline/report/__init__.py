@@ -28,6 +28,7 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "recipe": recipe,
         "run": folder.name,
         "waiting": [n for n in manifest["stages"] if n not in stages],
+        "first": [s.section.first for s in outputs.stages if s.section.first],
         "advice": advice(outputs),
         "asked": asked(outputs, recipe),
         "came_out": came_out(outputs),

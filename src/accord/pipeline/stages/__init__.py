@@ -1,11 +1,25 @@
 """The house's own kinds of stage, one file or folder each: importing them registers them, in this order."""
 
 from accord.pipeline.stages import (  # isort: skip
-    simulate, importing, opening, sft, reward, process, reward_axes, preference, sweep, on_policy, ask,
-    rm_check, eval, compare,
+    simulate, importing, opening, sft, reward, process, reward_axes, preference, sweep, on_policy, ask, judge,
+    revise, rm_check, eval, compare,
 )  # fmt: skip
 
 __all__ = [
-    "ask", "compare", "eval", "importing", "on_policy", "opening", "preference", "process", "reward",
-    "reward_axes", "rm_check", "sft", "simulate", "sweep",
+    "ask",
+    "compare",
+    "eval",
+    "importing",
+    "judge",
+    "on_policy",
+    "opening",
+    "preference",
+    "process",
+    "revise",
+    "reward",
+    "reward_axes",
+    "rm_check",
+    "sft",
+    "simulate",
+    "sweep",
 ]  # fmt: skip

@@ -53,10 +53,14 @@ def world_of(ctx: StageContext[Any], data: str) -> World | None:
     return open_world(path.parent / read_json(path)["world"]) if path.exists() else None
 
 
-def finish(ctx: StageContext[Any], snapshot: Snapshot, test: float) -> StageResult:
-    """The data card, and what the stages that read this one need to know."""
-    sides = Counter(split_of(p, test, ctx.seed) for p in snapshot.tables.prompts)
-    split = {"train": sides["train"], "test": sides["test"], "seed": ctx.seed, "share": test}
+def finish(
+    ctx: StageContext[Any], snapshot: Snapshot, test: float, seed: int | None = None
+) -> StageResult:
+    """The data card, and what the stages that read this one need to know. `seed` is the split's: a stage on
+    top of another's judgments keeps that one's, or what was held out is trained on."""
+    seed = ctx.seed if seed is None else seed
+    sides = Counter(split_of(p, test, seed) for p in snapshot.tables.prompts)
+    split = {"train": sides["train"], "test": sides["test"], "seed": seed, "share": test}
     card = {
         **data_card(snapshot),
         "split": split,
@@ -65,7 +69,7 @@ def finish(ctx: StageContext[Any], snapshot: Snapshot, test: float) -> StageResu
     }
     write_json(ctx.folder / CARD, card)
     facts = {
-        "store": STORE, "snapshot": snapshot.name, "sha256": snapshot.sha256, "test": test, "seed": ctx.seed
+        "store": STORE, "snapshot": snapshot.name, "sha256": snapshot.sha256, "test": test, "seed": seed
     }  # fmt: skip
     headline = (
         f"{len(snapshot)} judgments on {sum(sides.values())} prompts ({sides['test']} held out), "

@@ -173,8 +173,9 @@ def _mean(levels: Mapping[str, tuple[float, str]]) -> float:
 
 
 def _written(answer: Writing, rater: Rater) -> Response:
+    who = "model" if rater.kind == "model" else "person"
     return Response(
-        text=answer.text, source=f"person:{rater.name}", finish="stop", tool_calls=answer.tool_calls
+        text=answer.text, source=f"{who}:{rater.name}", finish="stop", tool_calls=answer.tool_calls
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from accord.core.types import Exchange
 from accord.lm.model.load import LanguageModel, load
+from accord.lm.options import ScoringSampler
 from accord.lm.remote import server_sampler
-from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampler
 from accord.rewards.axes import load_axes_model
 from accord.rewards.base import Context, named_models
@@ -50,7 +50,7 @@ def rewards_of(
 
 def sampler_of(name: str) -> Sampler:
     """A model's sampler: a folder or hub name, or the address of a server with the model's name after #."""
-    return server_sampler(name) if "://" in name else LocalSampler(load(name))
+    return server_sampler(name) if "://" in name else ScoringSampler(load(name))
 
 
 def token_counter(lm: LanguageModel) -> Callable[[str], int]:

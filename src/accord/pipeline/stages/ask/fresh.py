@@ -13,7 +13,6 @@ from accord.lm.room import check_some, fitting, left_out_notes
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
-from accord.pipeline.stages.ask import AskStage
 from accord.pipeline.stages.ask.people import AnsweredPrompt
 from accord.store import Store, split_of
 
@@ -30,7 +29,7 @@ class Fresh(NamedTuple):
     notes: list[str]
 
 
-def fresh_answers(ctx: StageContext[AskStage], store: Store, facts: Mapping[str, Any]) -> Fresh:
+def fresh_answers(ctx: StageContext[Any], store: Store, facts: Mapping[str, Any]) -> Fresh:
     """Up to n distinct answers to each chosen prompt, and `beside` earlier ones of other words; a prompt with
     fewer than two asks nothing. And how many prompts are too long to be answered."""
     config = ctx.config
@@ -69,7 +68,7 @@ def fresh_answers(ctx: StageContext[AskStage], store: Store, facts: Mapping[str,
 
 def _earlier(store: Store) -> dict[str, list[Response]]:
     """The answers in the store by prompt id, in an order fixed by their ids."""
-    found: dict[str, list[Response]] = defaultdict(list)
+    known: dict[str, list[Response]] = defaultdict(list)
     for prompt, response in store.responses():
-        found[prompt].append(response)
-    return found
+        known[prompt].append(response)
+    return known

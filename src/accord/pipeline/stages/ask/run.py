@@ -61,7 +61,7 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
         snapshot = store.freeze(ctx.name)
         if world:
             keep_world(ctx, world, facts["test"])
-        result = finish(ctx, snapshot, facts["test"])
+        result = finish(ctx, snapshot, facts["test"], facts["seed"])
     write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": answered.ids})
     result.facts |= {
         "policy": config.policy, "fresh answers": len(answered.ids), "left_out": answered.left_out

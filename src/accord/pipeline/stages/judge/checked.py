@@ -1,0 +1,48 @@
+"""A judge held against people and gold questions."""
+
+from __future__ import annotations
+
+from accord.core.errors import DataError
+from accord.feedback.trust.gold_questions import read_gold_questions
+from accord.judges.check import CheckReport, Tried, truths
+from accord.judges.gate import measured
+from accord.judges.templates import check_template
+from accord.judges.thresholds import Thresholds
+from accord.pipeline.stages.judge.asked import questions
+from accord.pipeline.stages.judge.asking import Asking
+
+__all__ = ["checked"]
+
+
+def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
+    """The judge against people and gold on held-out prompts: what it may have learned from is none."""
+    ctx, config = asking.ctx, asking.ctx.config
+    if check_template(config.asks.template).facts["kind"] != "compare" or not config.checked:
+        return None, []
+    gold = read_gold_questions(ctx.path(config.gold)) if config.gold else None
+    known = truths(asking.snapshot, gold)
+    unasked = config.model_copy(update={"policy": None})
+    items = {
+        q: item for q, item in questions(unasked, asking.snapshot, (), asking.constitution).items()
+        if asking.side(q.prompt) == "test" and frozenset(q.responses) in known
+    }  # fmt: skip
+    some = sorted({q.prompt for q in items})[: config.checked]
+    items = {q: item for q, item in items.items() if q.prompt in some}
+    if not items:
+        if config.gate or config.weight == "measured":
+            raise DataError(
+                "people judged no pair of a held-out prompt, so the judge can't be measured",
+                where=f"stage {ctx.name}", mend="collect some, or name gold answers (gold)",
+            )  # fmt: skip
+        return None, []
+    least = (
+        Thresholds(**config.gate.model_dump(exclude={"alone", "by"}))
+        if config.gate
+        else Thresholds()
+    )
+    report, spent, rows = measured(
+        asking.snapshot, config.asks, asking.backend, asking.cache, least, gold=gold, own=config.own,
+        budget=asking.budget, asked=items,
+    )  # fmt: skip
+    asking.stop(spent.failed)
+    return report, rows

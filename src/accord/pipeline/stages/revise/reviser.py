@@ -1,0 +1,116 @@
+"""Who criticises and revises: a model that is asked, or in a world a script that knows the better answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from accord.constitution.principles import Principle
+from accord.constitution.requests import critique_request, revision_request
+from accord.core.errors import ConfigError
+from accord.core.rundir import user_path
+from accord.core.seeds import derive_seed
+from accord.core.types import Prompt, Response
+from accord.lm.sampler import Sampler, Sampling
+from accord.pipeline.context import StageContext
+from accord.pipeline.stages.revise import WORLD, ReviseStage
+from accord.train.online.scorers import sampler_of
+from accord.worlds.base import World
+
+__all__ = ["Reviser", "reviser_for"]
+
+
+class Reviser(Protocol):
+    """A critique and a revision of each answer, by each one's principle."""
+
+    def __call__(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[str],
+        by: Sequence[Principle],
+        number: int,
+    ) -> list[tuple[str, str]]: ...
+
+
+@dataclass
+class Asked:
+    """A model that is asked for a critique, then for the revision."""
+
+    sampler: Sampler
+    config: ReviseStage
+    seed: int
+
+    def __call__(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[str],
+        by: Sequence[Principle],
+        number: int,
+    ) -> list[tuple[str, str]]:
+        rows = list(zip(prompts, answers, by, strict=True))
+        critiques = self._said([critique_request(*row) for row in rows], "critique", number)
+        asked = [
+            revision_request(prompt, answer, critique or "None.", principle)
+            for (prompt, answer, principle), critique in zip(rows, critiques, strict=True)
+        ]
+        return list(zip(critiques, self._said(asked, "revision", number), strict=True))
+
+    def _said(self, prompts: Sequence[Prompt], what: str, number: int) -> list[str]:
+        most = self.config.critique_tokens if what == "critique" else self.config.max_new_tokens
+        how = Sampling(
+            temperature=self.config.temperature, max_new_tokens=most,
+            seed=derive_seed(self.seed, what, number),
+        )  # fmt: skip
+        return [some[0].text.strip() for some in self.sampler(prompts, how)]
+
+
+@dataclass
+class Script:
+    """Knows a world's truth: where a candidate of the case is better by the measure that the principle's
+    category names (the whole truth, where none does), that is the revision; else the answer stays."""
+
+    world: World
+    categories: Mapping[str, str]
+
+    def __call__(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[str],
+        by: Sequence[Principle],
+        number: int,
+    ) -> list[tuple[str, str]]:
+        return [self._one(*row) for row in zip(prompts, answers, by, strict=True)]
+
+    def _one(self, prompt: Prompt, answer: str, principle: Principle) -> tuple[str, str]:
+        case = self.world.by_prompt[prompt.id]
+        main = self.world.measures[0].name
+
+        def worth(text: str) -> tuple[float, float]:
+            known = self.world.gold(case, Response(text=text, finish="stop"))
+            return known.get(self.categories.get(principle.id, ""), known[main]), known[main]
+
+        best = max((c.text for c in case.candidates), key=worth)
+        better = worth(best) > worth(answer)
+        critique = f"By {principle.id} the answer is worth {worth(answer)[0]:.2f}."
+        return critique, best if better else answer
+
+
+def reviser_for(
+    ctx: StageContext[ReviseStage], own: Any, world: World | None, categories: Mapping[str, str]
+) -> Reviser:
+    """The critic that the stage names; `own` is the policy's sampler."""
+    critic = ctx.config.critic
+    if critic == WORLD:
+        if world is None:
+            raise ConfigError(
+                "needs a world whose truth is known", where=f"stage {ctx.name}.critic"
+            )
+        return Script(world, categories)
+    if critic is None:
+        return Asked(own, ctx.config, ctx.seed)
+    if ctx.config.named("critic"):
+        critic = ctx.policy(critic)
+    elif (ctx.recipe_folder / user_path(critic)).is_dir():
+        critic = str(ctx.recipe_folder / user_path(critic))
+    return Asked(sampler_of(critic), ctx.config, ctx.seed)

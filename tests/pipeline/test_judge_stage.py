@@ -1,0 +1,212 @@
+"""The kind `judge`: soft labels of a judge whose word is known, held against people, resumed, stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accord.core.errors import ConfigError, DataError, RunError
+from accord.core.rundir import read_json, read_jsonl
+from accord.core.types import Exchange, Preference
+from accord.judges.backends import Job
+from accord.judges.cache import JudgeReply
+from accord.judges.check import truths
+from accord.pipeline.folder import RunFolder
+from accord.pipeline.recipe import read_recipe
+from accord.pipeline.runner import run
+from accord.pipeline.stage import kinds
+from accord.pipeline.stages.judge import run as stage
+from accord.rewards.learned import load_reward_model
+from accord.store import Store, split_of
+from accord.worlds.base import open_world
+from tests.pipeline.test_runner import Heard
+from tests.pipeline.tiny_recipe import save_tiny_model, small_world
+
+HEAD = """\
+name: tiny
+about: A tiny run.
+seed: 3
+model: {model}
+stages:
+  study:
+    kind: simulate
+    world: {world}
+    raters: [{{name: Ada, skill: 16}}, {{name: Emre, skill: 8, careless: 0.15}}]
+    demonstrations: 1
+  judged: {{kind: judge, data: study, {keys}}}
+{more}"""
+FRESH = "policy: base, prompts: 6, held_out: 3, n: 3, max_new_tokens: 6, batch_size: 8"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all runs of this file are: the study is simulated once."""
+    folder = tmp_path_factory.mktemp("judge")
+    save_tiny_model(folder / "model")
+    small_world(folder / "world.yaml")
+    return folder
+
+
+def recipe(folder: Path, keys: str, more: str = "") -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(
+        HEAD.format(model=folder / "model", world=folder / "world.yaml", keys=keys, more=more)
+    )
+    return path
+
+
+def done_of(folder: Path, keys: str, more: str = "") -> RunFolder:
+    return run(read_recipe(recipe(folder, keys, more)), folder / "runs", Heard())
+
+
+def labels(store: Store, snapshot: str = "judged") -> list[tuple[Any, Preference]]:
+    found = store.snapshot(snapshot)
+    models = {i for i, r in found.tables.raters.items() if r.kind == "model"}
+    return [
+        (found.tables.questions[j.question], j.answer)
+        for j in found.judgments
+        if j.rater in models and isinstance(j.answer, Preference)
+    ]
+
+
+def test_what_the_data_asks_is_labelled_as_the_judge_says(here: Path) -> None:
+    """The script's p is sigmoid(8·difference in truth); held-out pairs stay people's; its agreement is that
+    of its word with their majority; the page begins with what it is."""
+    done = done_of(here, "judge: stand-in:world, checked: 20")
+    folder, world = done.stages["judged"], open_world(here / "world.yaml")
+    facts, before = (read_json(done.stages[s] / "result.json") for s in ("judged", "study"))
+    split = {k: before["facts"][k] for k in ("test", "seed")}
+    assert {k: facts["facts"][k] for k in ("test", "seed")} == split
+    with Store(folder / "study.db", create=False) as store:
+        snapshot, people = store.snapshot("judged"), store.snapshot("v1")
+        held = people.groups().split(**split)[1]
+        given = labels(store)
+        assert len(given) > 50
+        for q, answer in given:
+            assert split_of(q.prompt, **split) == "train"
+            case = world.by_prompt[q.prompt]
+            a, b = (world.gold(case, snapshot.tables.responses[i])["gold"] for i in q.responses)
+            assert answer.p == pytest.approx(1 / (1 + math.exp(8 * (b - a))))
+        assert list(snapshot.groups().split(**split)[1]) == list(held)
+        known = truths(people)
+    rows = read_jsonl(folder / "calibration.jsonl")
+    assert len({r["prompt"] for r in rows}) == 20
+    right = [(r["p"] > 0.5) == (r["people"] == 0) and r["p"] != 0.5 for r in rows]
+    metric = facts["metrics"]["agreement with people"]
+    assert metric["value"] == pytest.approx(sum(right) / len(right))
+    assert 0.7 < metric["low"] < metric["value"] < 1.0
+    assert len(known) > len(rows)
+    page = (done.path / "report.html").read_text()
+    assert page.index("In this run a script stands in for the judge") < page.index("<h1>")
+
+
+def test_a_reward_model_judges_fresh_answers_by_bradley_terry(here: Path) -> None:
+    more = """\
+  rm: {kind: reward, data: study, limit: 6, eval_limit: 4, max_steps: 2}
+  dpo: {kind: preference, data: judged, limit: 4, eval_limit: 2, max_steps: 1, loss: {name: dpo, beta: 0.1}}
+"""
+    done = done_of(here, f"judge: rm, {FRESH}, people: drop, checked: 10", more)
+    model = load_reward_model(done.stages["rm"] / "model")
+    with Store(done.stages["judged"] / "study.db", create=False) as store:
+        snapshot = store.snapshot("judged")
+        given = labels(store)
+        assert len(given) == len(snapshot.judgments) == 9 * 3  # of 3 answers each pair
+        for q, answer in given[:8]:
+            prompt = snapshot.tables.prompts[q.prompt]
+            shown = [snapshot.tables.responses[i] for i in q.responses]
+            a, b = model([Exchange(prompt=prompt, response=r) for r in shown])
+            assert answer.p == pytest.approx(1 / (1 + math.exp(b - a)), abs=1e-5)
+    trained = read_jsonl(done.stages["dpo"] / "trained_on.jsonl")
+    assert all(0.5 < row["p"] < 1 for row in trained)  # soft all the way
+    assert "stands in for the judge" not in (done.path / "report.html").read_text()
+
+
+class Counted:
+    """A judge that prefers what is shown first, counts what it is asked, and breaks down once."""
+
+    chunk = 8
+
+    def __init__(self, name: str, breaks_at: int = -1, read: int = 0) -> None:
+        self.name, self.asked = name, list[str]()
+        self.breaks_at, self.read = breaks_at, read
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
+        for at, job in enumerate(jobs):
+            if len(self.asked) == self.breaks_at:
+                self.breaks_at = -1
+                raise KeyboardInterrupt
+            self.asked.append(job.prompt.id)
+            yield at, JudgeReply((math.log(0.7), math.log(0.3)), (), self.read)
+
+
+def test_a_killed_stage_asks_nothing_twice(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Counted("breaks", breaks_at=21)
+    monkeypatch.setattr(stage, "backend_for", lambda *_: judge)
+    path = recipe(here, f"judge: stand-in:first, {FRESH}, checked: 0")
+    with pytest.raises(KeyboardInterrupt):
+        run(read_recipe(path), here / "runs", Heard())
+    done = run(read_recipe(path), here / "runs", Heard())
+    assert len(judge.asked) == len(set(judge.asked)) == 9 * 3 * 2
+    with Store(done.stages["judged"] / "study.db", create=False) as store:
+        assert {a.p for _, a in labels(store)} == {0.5}  # a place's favour cancels
+
+
+def test_a_budget_stops_and_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Counted("costs", read=10)
+    monkeypatch.setattr(stage, "backend_for", lambda *_: judge)
+    path = recipe(here, f"judge: stand-in:first, {FRESH}, checked: 0, tokens: 300, weight: 2.0")
+    with pytest.raises(RunError, match=r"were not answered \(\d+: the budget is spent\)"):
+        run(read_recipe(path), here / "runs", Heard())
+    run(read_recipe(path), here / "runs", Heard())
+    assert len(judge.asked) == len(set(judge.asked)) == 9 * 3 * 2
+
+
+def test_a_judge_below_the_gate_labels_nothing(here: Path) -> None:
+    keys = "judge: stand-in:first, checked: 40, gate: {accuracy: 0.6}"
+    with pytest.raises(
+        DataError, match=r"labelled nothing .all: accuracy .* is not shown to be 0.6"
+    ):
+        done_of(here, keys)
+
+
+def test_a_judge_above_it_labels_with_the_weight_it_earned(here: Path) -> None:
+    keys = "judge: stand-in:world, checked: 60, weight: measured, gate: {accuracy: 0.55, pairs: 15, by: []}"
+    done = done_of(here, keys)
+    result = read_json(done.stages["judged"] / "result.json")
+    accuracy = result["metrics"]["agreement with people"]["value"]
+    with Store(done.stages["judged"] / "study.db", create=False) as store:
+        weights = store.snapshot("judged").selection.weights
+    assert list(weights.values()) == [pytest.approx(2 * accuracy - 1)]
+    assert result["facts"]["parts"][0][-1] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("judge: stand-in:best", "longest, first, world"),
+        ("judge: nobody", "there is no stage 'nobody'"),
+        ("judge: study", "'study' is no judge"),
+        ("judge: base, how: {template: pairs}", "pairwise"),
+        ("judge: base, how: {template: ranking}, gate: {}", "comparisons that people made"),
+    ],
+)
+def test_wrong_keys_are_found_before_anything_runs(here: Path, keys: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_recipe(recipe(here, keys))
+
+
+def test_a_plan_never_asks_a_judge() -> None:
+    assert not kinds()["judge"].free
+
+
+def test_how_many_are_asked_at_once_makes_no_other_stage(here: Path) -> None:
+    configs = [
+        json.dumps(read_recipe(recipe(here, f"judge: base, {k}")).nodes[1].config.hashed())
+        for k in ("at_once: 3", "tokens: 9", "checked: 9")
+    ]
+    assert configs[0] == configs[1] != configs[2]
