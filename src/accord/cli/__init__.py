@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from accord.cli import audit, chat, collect, data, judge, plan, run, train, world
+from accord.cli import audit, chat, collect, data, judge, plan, reward, run, train, world
 from accord.core.errors import AccordError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ for name, group in {
     "train": train,
     "collect": collect,
     "judge": judge,
+    "reward": reward,
     "plan": plan,
     "world": world,
 }.items():

@@ -16,6 +16,7 @@ from accord.core.rundir import user_path
 from accord.lm.model.lora import Lora
 from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
+from accord.pipeline.stages.on_policy.guard import GuardConfig
 from accord.rewards.base import named_models
 from accord.train.online.method import Method, Registration, each_method
 
@@ -35,7 +36,7 @@ class OnPolicyStage(StageConfig):
     vLLM's load_lora_adapter takes it. Without it the server serves what it serves; `sampler_gap` tells."""
 
     method: ClassVar[type[Method]]
-    later: ClassVar[tuple[str, ...]] = ("sampler", "reload", "max_prompt")
+    later: ClassVar[tuple[str, ...]] = ("sampler", "reload", "max_prompt", "guard")
     init: str = "base"
     data: str
     rewards: list[dict[str, Any]] = Field(min_length=1)
@@ -44,6 +45,7 @@ class OnPolicyStage(StageConfig):
     eval_limit: Count = 32  # held-out prompts to answer
     sampler: str | None = None  # "http://host:8000/v1#name"
     reload: str | None = None  # "http://host:8000/v1/load_lora_adapter"
+    guard: GuardConfig | None = None
 
     def named(self, key: str) -> list[str]:
         """For `rewards`, the stages whose reward models the entries name."""
@@ -85,6 +87,8 @@ class OnPolicyStage(StageConfig):
                 allowed="with sampler, http://host:port/v1/load_lora_adapter",
             )
         self.settings().check_names(place)
+        if self.guard:
+            self.guard.check(self.settings().steps, place)
 
     def settings(self) -> Method:
         """The method with its keys alone, which are checked already, or told of."""
@@ -119,7 +123,13 @@ def report(named: str, done: Any) -> Section:
     from accord.pipeline.report import rlhf
 
     told = rlhf.rlhf_sentences(done.name, done.config, done.result.facts, named)
-    return Section(asked=told, curves=rlhf.curves(k for row in done.metrics_rows for k in row))
+    curves = rlhf.curves(k for row in done.metrics_rows for k in row)
+    section = Section(asked=told, curves=curves)
+    if done.config.get("guard"):
+        from accord.pipeline.stages.on_policy import watching
+
+        watching.tell(section, done)
+    return section
 
 
 def make_kind(known: Registration) -> None:
