@@ -163,7 +163,9 @@ def test_beta_rises_and_a_killed_run_knows_what_it_was_shown(tiny: Path, tmp_pat
     run(tiny, tmp_path / "b", settings(Ppo), guard=Scripted(*states, beta=2.0))
     logs = [(tmp_path / x / "metrics.jsonl").read_text() for x in "ab"]
     assert logs[0] == logs[1]
-    assert json.loads(logs[1].splitlines()[-1])["guard/shown"] == 12  # of 6 prompts, 4 and then 2 a step
+    assert (
+        json.loads(logs[1].splitlines()[-1])["guard/shown"] == 12
+    )  # of 6 prompts, 4 and then 2 a step
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from accord.cli import audit, chat, collect, data, judge, plan, reward, run, train, world
+from accord.cli import audit, chat, collect, data, doctor, judge, plan, reward, run, train, world
 from accord.core.errors import AccordError
 
 __all__ = ["app", "main"]
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (run, data, chat, audit):
+for commands in (run, data, chat, audit, doctor):
     app.add_typer(commands.app)
 for name, group in {
     "train": train,

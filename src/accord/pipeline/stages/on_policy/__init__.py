@@ -16,7 +16,7 @@ from accord.core.rundir import user_path
 from accord.lm.model.lora import Lora
 from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
-from accord.pipeline.stages.on_policy.guard import GuardConfig
+from accord.pipeline.stages.on_policy.guard import GuardConfig, tell_of
 from accord.rewards.base import named_models
 from accord.train.online.method import Method, Registration, each_method
 
@@ -126,9 +126,7 @@ def report(named: str, done: Any) -> Section:
     curves = rlhf.curves(k for row in done.metrics_rows for k in row)
     section = Section(asked=told, curves=curves)
     if done.config.get("guard"):
-        from accord.pipeline.stages.on_policy import watching
-
-        watching.tell(section, done)
+        tell_of(section, done)
     return section
 
 
