@@ -322,12 +322,12 @@ def _slow(by: int, seed: int) -> list[StageRecord]:
 
 @fault("learning_rate_high", "preference")
 def _fast(by: int, seed: int) -> list[StageRecord]:
-    return preference(seed, lr=(0.03, 0.1, 0.5)[by])
+    return preference(seed, lr=(0.1, 0.5, 2.0)[by])
 
 
 @fault("beta_low", "preference")
 def _loose(by: int, seed: int) -> list[StageRecord]:
-    return preference(seed, beta=(3e-2, 1e-2, 1e-3)[by], lr=1e-2, steps=40)
+    return preference(seed, beta=(3e-2, 1e-2, 1e-3)[by], lr=3e-2, steps=24)
 
 
 @fault("beta_high", "preference")
@@ -347,7 +347,7 @@ def _slow_sft(by: int, seed: int) -> list[StageRecord]:
 
 @fault("learning_rate_high", "sft")
 def _fast_sft(by: int, seed: int) -> list[StageRecord]:
-    return sft(seed, lr=(0.1, 0.5, 2.0)[by])
+    return sft(seed, lr=(2.0, 10.0, 50.0)[by])
 
 
 @fault("kl_runaway", "online")

@@ -49,6 +49,8 @@ def test_movement_and_what_the_loss_sees_tell_beta_from_the_learning_rate() -> N
     assert names(tight)[0] == "beta_high"
     loose = dpo(0.001, margin=(0, 40), chosen_shift=(0, 1), rejected_shift=(0, -60))
     assert names(loose)[0] == "beta_low"
+    thrown = dpo(margin=(0, 4), chosen_shift=(0, 1), kl=(0, 2.5), accuracy=(0.5, 0.6))
+    assert names(thrown)[0] == "learning_rate_high"
     fallen = dpo(margin=(0, 20), chosen_shift=(0, -40), rejected_shift=(0, -60))
     assert "displacement" in names(fallen)
     other = dpo(margin=(2.0, 8), chosen_shift=(1, 4), rejected_shift=(-1, -4))

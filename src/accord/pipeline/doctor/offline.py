@@ -41,10 +41,11 @@ def dead(case: StageRecord) -> Finding | None:
 
 
 def _moved(case: StageRecord) -> float:
-    """How far the policy went, in nats per token of the answers it was trained on."""
+    """How far the policy went on the answers it was trained on, in nats per token: their log-probs' shift, or
+    k3, which sees movement that sums cancel."""
     tokens = max(1.0, case.late("chosen_tokens"))
-    shifts = [abs(case.late(k)) for k in ("chosen_shift", "rejected_shift")]
-    return max(shifts) / tokens
+    shifts = [abs(case.late(k)) / tokens for k in ("chosen_shift", "rejected_shift")]
+    return max(*shifts, case.late("kl") if case.logged("kl") else 0.0)
 
 
 def _seen(case: StageRecord) -> float:
@@ -92,7 +93,7 @@ def _noise(values: list[float]) -> float:
 
 @check("learning_rate_high", of=LEARNS)
 def learning_rate_high(case: StageRecord) -> Finding | None:
-    """The loss rises beyond where it began, or leaps from step to step."""
+    """The loss rises beyond where it began; or a policy goes far, and not as labels say."""
     losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
     if len(losses) < 8:
         return None
@@ -100,6 +101,11 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
     worst = max(losses[2:]) / max(first, 1e-3)
     late = case.late("loss") / max(first, 1e-3)
     by = max(strength(worst, 3.0, 8.0), strength(late, 1.5, 3.0))
+    if case.of == "preference" and not math.isnan(case.late("margin")):
+        thrown = strength(
+            -case.late("accuracy"), -0.85, -0.75
+        )  # it went far, and not where labels say
+        by = max(by, min(strength(_moved(case), 0.5, 1.5), thrown))
     return finding(
         case,
         "learning_rate_high",
@@ -119,7 +125,8 @@ def beta_low(case: StageRecord) -> Finding | None:
     if not case.beta or math.isnan(_seen(case)):
         return None
     unsaturated, more = strength(-abs(_seen(case)), -3.0, -1.0), max(0.1, case.beta * 10)
-    by = min(strength(_moved(case), 1.0, 2.0), unsaturated)
+    follows = strength(case.late("accuracy"), 0.75, 0.85) if case.logged("accuracy") else 1.0
+    by = min(strength(_moved(case), 0.5, 1.5), unsaturated, follows)
     return finding(
         case,
         "beta_low",

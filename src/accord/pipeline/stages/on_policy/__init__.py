@@ -14,9 +14,8 @@ from accord.core.artifact import Data, Policy, Scorer
 from accord.core.errors import AccordError, ConfigError, RunError, gather, raise_all
 from accord.core.rundir import user_path
 from accord.lm.model.lora import Lora
-from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
-from accord.pipeline.stages.on_policy.guard import GuardConfig, tell_of
+from accord.pipeline.stages.on_policy.guard import GuardConfig
 from accord.rewards.base import named_models
 from accord.train.online.method import Method, Registration, each_method
 
@@ -119,15 +118,10 @@ def _reward_model(name: str, stage: str, folder: Path) -> Path:
     return path
 
 
-def report(named: str, done: Any) -> Section:
-    from accord.pipeline.report import rlhf
+def report(named: str, done: Any) -> Any:
+    from accord.pipeline.stages.on_policy.reported import section
 
-    told = rlhf.rlhf_sentences(done.name, done.config, done.result.facts, named)
-    curves = rlhf.curves(k for row in done.metrics_rows for k in row)
-    section = Section(asked=told, curves=curves)
-    if done.config.get("guard"):
-        tell_of(section, done)
-    return section
+    return section(named, done)
 
 
 def make_kind(known: Registration) -> None:

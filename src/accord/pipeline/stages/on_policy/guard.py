@@ -9,10 +9,9 @@ from pydantic import Field
 
 from accord.core.config import Strict
 from accord.core.errors import ConfigError
-from accord.pipeline.section import Section
 from accord.pipeline.stage import Count
 
-__all__ = ["CHEAP", "GuardConfig", "looks", "tell_of"]
+__all__ = ["CHEAP", "GuardConfig", "looks"]
 
 CHEAP = (
     "length", "repetition", "formatting", "hedging", "disclaimers", "flattery", "refusal", "vagueness",
@@ -66,10 +65,3 @@ def looks(config: GuardConfig, steps: int) -> tuple[int, int]:
     """Steps between looks, and how many there are: the first so many are the start."""
     every = config.every or max(1, -(-steps // (LOOKS + 1)))
     return every, max(0, steps // every - 1)
-
-
-def tell_of(section: Section, done: Any) -> None:
-    """What the guard of a stage saw, in its section of the report."""
-    from accord.pipeline.stages.on_policy.watching import tell
-
-    tell(section, done)
