@@ -66,16 +66,16 @@ def reward_at(name: str) -> Probed:
     return Probed(stages[stage] / "model", stages.get(str(getattr(config, "data", ""))))
 
 
-def answers_of(found: Probed, data: str | None, limit: int = PROMPTS) -> list[Exchange]:
+def answers_of(probed: Probed, data: str | None, limit: int = PROMPTS) -> list[Exchange]:
     """The answers to perturb: held-out ones of the model's own data, or those of FILE or STORE@SNAPSHOT."""
     if data is None:
-        if found.data is None:
+        if probed.data is None:
             raise ConfigError(
                 "which answers?",
-                where=str(found.model),
+                where=str(probed.model),
                 mend="name them: --data FILE|STORE@SNAPSHOT",
             )
-        opened, facts = data_store(found.data)
+        opened, facts = data_store(probed.data)
         with opened as store:
             groups = store.snapshot(facts["snapshot"]).groups()
             _, held = groups.split(test=facts["test"], seed=facts["seed"])

@@ -122,11 +122,11 @@ def strength(value: float, smallest: float, large: float) -> float:
     return min(1.0, (value - smallest) / (large - smallest))
 
 
-def finding(case: StageRecord, name: str, by: float, **told: str) -> Finding | None:
+def finding(case: StageRecord, name: str, by: float, **parts: str) -> Finding | None:
     """A finding whose figure is `by` beyond its threshold; None below it."""
     if by < 0:
         return None
-    return Finding(check=name, stage=case.name, confidence=round(0.5 + 0.45 * by, 2), **told)
+    return Finding(check=name, stage=case.name, confidence=round(0.5 + 0.45 * by, 2), **parts)
 
 
 def examined(cases: Sequence[StageRecord]) -> list[Finding]:

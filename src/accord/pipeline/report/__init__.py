@@ -25,8 +25,8 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
     from accord.pipeline.doctor.reading import cases_of
 
     outputs = Outputs.read(stages)
-    told = folder / "manifest.json"
-    manifest = read_json(told) if told.exists() else {"stages": {}, "parents": {}}
+    path = folder / "manifest.json"
+    manifest = read_json(path) if path.exists() else {"stages": {}, "parents": {}}
     view = {
         "recipe": recipe,
         "run": folder.name,

@@ -40,8 +40,8 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
     world = world_of(ctx, config.data)
     with Store(ctx.folder / STORE, create=False) as store:
         earlier = store.snapshot(facts["snapshot"]).judgments
-        made = fresh_answers(ctx, store, facts)
-        fresh = made.answers
+        answered = fresh_answers(ctx, store, facts)
+        fresh = answered.answers
         questions = [q for prompt, answers in fresh for q in _questions(prompt, answers)]
         for prompt, answers in fresh:
             store.add_responses(prompt, answers)
@@ -64,8 +64,12 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
         result = finish(ctx, snapshot, facts["test"])
     ids = sorted({r.id_for(p) for p, answers in fresh for r in answers})
     write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": ids})
-    result.facts |= {"policy": config.policy, "fresh answers": len(ids), "left_out": made.left_out}
-    result.notes += made.notes
+    result.facts |= {
+        "policy": config.policy,
+        "fresh answers": len(ids),
+        "left_out": answered.left_out,
+    }
+    result.notes += answered.notes
     result.headline += (
         f", {len(snapshot) - len(earlier)} of them on fresh answers of {config.policy}"
     )

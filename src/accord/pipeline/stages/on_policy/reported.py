@@ -14,7 +14,7 @@ __all__ = ["section"]
 def section(named: str, done: Any) -> Section:
     """In one sentence what it did, its curves, and what its guard saw."""
     asked = rlhf.rlhf_sentences(done.name, done.config, done.result.facts, named)
-    told = Section(asked=asked, curves=rlhf.curves(k for row in done.metrics_rows for k in row))
+    page = Section(asked=asked, curves=rlhf.curves(k for row in done.metrics_rows for k in row))
     if done.config.get("guard"):
-        watching.tell(told, done)
-    return told
+        watching.tell(page, done)
+    return page

@@ -94,12 +94,12 @@ class DetectorGuard:
     def _text(self, done: int, alarms: Sequence[Verdict]) -> str:
         if not alarms:
             return ""
-        told = "; ".join(f"{v.detector} ({v.summary}: {v.metrics.get('change')})" for v in alarms)
+        causes = "; ".join(f"{v.detector} ({v.summary}: {v.metrics.get('change')})" for v in alarms)
         does = {
             "warn": "", "rollback": ", stopped", "raise_beta": f", β times {self.config.factor:g}",
             "ask": f", answers to be judged in {STUDY}",
         }  # fmt: skip
-        return f"guard at step {done}: {told}{does[self.config.action]}"
+        return f"guard at step {done}: {causes}{does[self.config.action]}"
 
     def _ask(
         self, done: int, after: Sequence[Reply], before: Sequence[Reply], alarms: Sequence[Verdict]
