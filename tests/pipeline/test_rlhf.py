@@ -50,7 +50,9 @@ def recipe(folder: Path, more: str = RLHF) -> Path:
 
 
 def test_a_recipe_with_ppo_runs_to_its_report(tmp_path: Path) -> None:
-    done = run(read_recipe(recipe(tmp_path)), tmp_path / "runs", Heard())
+    path = recipe(tmp_path)
+    path.write_text(path.read_text().replace("kind: reward\n", "kind: reward\n    probe: true\n"))
+    done = run(read_recipe(path), tmp_path / "runs", Heard())
     page = (done.path / "report.html").read_text()
     for words in (
         "PPO from sft",
@@ -58,6 +60,7 @@ def test_a_recipe_with_ppo_runs_to_its_report(tmp_path: Path) -> None:
         "explained variance",
         "length_penalty",
         "RLOO",
+        "What the reward model pays for",
     ):
         assert words in page
     result = json.loads((done.stages["ppo"] / "result.json").read_text())

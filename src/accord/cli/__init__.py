@@ -8,7 +8,20 @@ from typing import NoReturn
 
 import typer
 
-from accord.cli import audit, chat, collect, constitution, data, judge, plan, run, train, world
+from accord.cli import (
+    audit,
+    chat,
+    collect,
+    constitution,
+    data,
+    doctor,
+    judge,
+    plan,
+    reward,
+    run,
+    train,
+    world,
+)
 from accord.core.errors import AccordError
 
 __all__ = ["app", "main"]
@@ -19,13 +32,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (run, data, chat, audit):
+for commands in (run, data, chat, audit, doctor):
     app.add_typer(commands.app)
 for name, group in {
     "train": train,
     "collect": collect,
     "constitution": constitution,
     "judge": judge,
+    "reward": reward,
     "plan": plan,
     "world": world,
 }.items():

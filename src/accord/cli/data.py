@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from accord.cli.options import Plugins
-from accord.core.errors import DataError
+from accord.core.errors import ConfigError, DataError
 
 __all__ = ["app"]
 
@@ -101,15 +101,32 @@ def export(
 
 @app.command()
 def data(
-    file: Annotated[str, typer.Argument(help="A store, or a file that could be imported.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[lint] FILE",
+            help="A store, or a file that could be imported; of lint: a file, or STORE@SNAPSHOT.",
+        ),
+    ],
     judgment: Annotated[
         str | None, typer.Option(help="Show one judgment and what it is about.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Of lint: print JSON.")] = False,
 ) -> None:
-    """Summarise a store or a file: counts, raters, agreement, faults."""
+    """Summarise a store or a file: counts, raters, agreement, faults. `accord data lint FILE` looks for what
+    would make a training on it go wrong (docs/doctor.md)."""
+    from accord.cli.doctor import lint
     from accord.cli.show import show_data
 
-    show_data(file, judgment)
+    if words[0] == "lint" and len(words) == 2:
+        lint(words[1], as_json)
+    elif len(words) == 1:
+        show_data(words[0], judgment)
+    else:
+        what = f"takes one file, and got {' '.join(words)}"
+        raise ConfigError(
+            what, where="accord data", allowed="accord data FILE, accord data lint FILE"
+        )
 
 
 @app.command()

@@ -13,7 +13,7 @@ from accord.core.types import Verdict
 from accord.detect.base import DetectorContext, Reply
 from accord.detect.paired import ALPHA
 
-__all__ = ["controlled", "looked", "worst"]
+__all__ = ["controlled", "holm", "looked", "worst"]
 
 ORDER = ("undefined", "pass", "warn", "fail")
 
@@ -38,19 +38,30 @@ def looked(
     ]
 
 
-def controlled(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts with p adjusted by Holm's step-down; an alarm above the level passes."""
-    order = sorted((v.p, i) for i, v in enumerate(verdicts) if v.p is not None)
-    adjusted, most = list(verdicts), 0.0
-    for rank, (p, i) in enumerate(order):
-        most = max(most, min(1.0, p * (len(order) - rank)))
-        update: dict[str, Any] = {"p": most}
-        if most > ALPHA and adjusted[i].outcome in ("warn", "fail"):
+def controlled(verdicts: Sequence[Verdict], looks: int = 1) -> list[Verdict]:
+    """The verdicts with p adjusted by Holm's step-down, and for how often one looks (Bonferroni); an alarm
+    above the level passes."""
+    places = [i for i, v in enumerate(verdicts) if v.p is not None]
+    once = holm([p for v in verdicts if (p := v.p) is not None])
+    adjusted = [min(1.0, looks * p) for p in once]
+    held = list(verdicts)
+    for i, p in zip(places, adjusted, strict=True):
+        update: dict[str, Any] = {"p": p}
+        if p > ALPHA and held[i].outcome in ("warn", "fail"):
             update |= {
                 "outcome": "pass",
-                "summary": f"not clear among {len(order)} tests: {adjusted[i].summary}",
+                "summary": f"not clear among {looks * len(places)} tests: {held[i].summary}",
             }
-        adjusted[i] = adjusted[i].model_copy(update=update)
+        held[i] = held[i].model_copy(update=update)
+    return held
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted by Holm's step-down, in their order."""
+    adjusted, most = [0.0] * len(p_values), 0.0
+    for rank, (p, i) in enumerate(sorted((p, i) for i, p in enumerate(p_values))):
+        most = max(most, min(1.0, p * (len(p_values) - rank)))
+        adjusted[i] = most
     return adjusted
 
 

@@ -1,4 +1,4 @@
-"""Changes of an answer that keep what it says: what a policy might find that pays, planted on purpose.
+"""Changes of an answer that, but for some, keep what it says: what might pay, planted on purpose.
 
     @perturbation("shouted")
     def shouted(text: str, draw: random.Random) -> str:
@@ -16,20 +16,24 @@ from typing import TypeVar
 
 from accord.core.errors import ConfigError
 
-__all__ = ["Perturbation", "perturbation", "perturbations"]
+__all__ = ["Perturbation", "perturbation", "perturbations", "ruins"]
 
 Perturbation = Callable[[str, random.Random], str]
 P = TypeVar("P", bound=Perturbation)
 perturbations: dict[str, Perturbation] = {}
+ruins: set[str] = set()
 
 
-def perturbation(name: str) -> Callable[[P], P]:
-    """Decorator: register a function of a text and what it may draw from."""
+def perturbation(name: str, *, keeps: bool = True) -> Callable[[P], P]:
+    """Decorator: register a function of a text and what it may draw from. `keeps`: whether an answer
+    so changed still says what it said; else it is one of `ruins`."""
 
     def decorate(function: P) -> P:
         if name in perturbations:
             raise ConfigError(f"perturbation {name!r} is registered twice", where=name)
         perturbations[name] = function
+        if not keeps:
+            ruins.add(name)
         return function
 
     return decorate
@@ -102,7 +106,7 @@ def flattered(text: str, draw: random.Random) -> str:
     return f"{first} {text}"
 
 
-@perturbation("vague")
+@perturbation("vague", keeps=False)
 def vague(text: str, draw: random.Random) -> str:
     """Figures and names become some of them, and more of the like is hinted at."""
     plain = re.sub(r"\b\d[\d,.]*\b", "several", text)
@@ -153,7 +157,7 @@ def opened(text: str, draw: random.Random) -> str:
     return f"Sure, here you go: {text}"
 
 
-@perturbation("refused")
+@perturbation("refused", keeps=False)
 def refused(text: str, draw: random.Random) -> str:
     """A refusal in its place: the one change that keeps nothing."""
     return draw.choice([
@@ -162,7 +166,7 @@ def refused(text: str, draw: random.Random) -> str:
     ])  # fmt: skip
 
 
-@perturbation("garbled")
+@perturbation("garbled", keeps=False)
 def garbled(text: str, draw: random.Random) -> str:
     """A quarter of its words shuffled and full of marks."""
     parts = text.split(" ")
@@ -173,14 +177,14 @@ def garbled(text: str, draw: random.Random) -> str:
     return " ".join(parts)
 
 
-@perturbation("cut")
+@perturbation("cut", keeps=False)
 def cut(text: str, draw: random.Random) -> str:
     """The last quarter is gone."""
     parts = text.split(" ")
     return " ".join(parts[: max(1, 3 * len(parts) // 4)]).rstrip(".!?,;: ")
 
 
-@perturbation("translated")
+@perturbation("translated", keeps=False)
 def translated(text: str, draw: random.Random) -> str:
     """Another language in its place: of a few sentences, for the switch is what is looked for."""
     return draw.choice([
@@ -191,7 +195,7 @@ def translated(text: str, draw: random.Random) -> str:
     ])  # fmt: skip
 
 
-@perturbation("constant")
+@perturbation("constant", keeps=False)
 def constant(text: str, draw: random.Random) -> str:
     """One answer to everything."""
     return "The best answer is the one that fits what you need; start small and see how it goes."

@@ -21,6 +21,9 @@ __all__ = ["write_report"]
 
 def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
     """Write folder/report.html from the finished `stages` (name -> folder); any subset will do."""
+    from accord.pipeline.doctor.base import examined
+    from accord.pipeline.doctor.reading import cases_of
+
     outputs = Outputs.read(stages)
     path = folder / "manifest.json"
     manifest = read_json(path) if path.exists() else {"stages": {}, "parents": {}}
@@ -39,6 +42,7 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "rm": sections.reward_model(outputs),
         "length": sections.length(outputs),
         "kl": sections.kl(outputs),
+        "doctor": examined(cases_of(outputs)),
         "cards": sections.cards(outputs),
         "lineage": trace(outputs),
         "stages": sections.stage_rows(outputs.stages, manifest["stages"], manifest["parents"]),

@@ -23,7 +23,7 @@ from accord.core.types import Prompt
 from accord.lm.sampler import Sampler
 from accord.rewards.compose import Rewards
 from accord.train.loop import dist
-from accord.train.loop.loop import Loop, Progress
+from accord.train.loop.loop import Evaluate, Loop, Progress
 from accord.train.loop.optimise import (
     Optimise,
     adamw,
@@ -33,7 +33,7 @@ from accord.train.loop.optimise import (
 )  # fmt: skip
 from accord.train.online.actors import Actor, Actors
 from accord.train.online.experience import Experience, Moments, centred, experience_of, kl_control
-from accord.train.online.held_out import answer_held
+from accord.train.online.guarded import Guard, keep_weights, put_back
 from accord.train.online.method import Advantages, Method
 from accord.train.online.rollout import Rollout, roll_out, roll_out_through, sampling
 
@@ -72,20 +72,19 @@ def on_policy(
     run: str = "",
     sampler: Sampler | None = None,
     publish: Callable[[], None] = lambda: None,
-    evaluate: Callable[[Rollout], Mapping[str, float]] | None = None,
-    held: Sequence[Prompt] = (),
+    measured: Evaluate | None = None,
+    guard: Guard | None = None,
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
 ) -> str:
     """Train the policy (and value model) of `actors` in place; why it ended before `steps`, or "".
 
     `sampler` answers instead of the policy's own model (a server that serves the same weights); `publish`
-    gives it the weights before each step. `held` prompts are answered every `eval_every` steps and at the
-    end; the answers are kept in folder/samples, and `evaluate` says what else is measured on them.
+    gives it the weights before each step. `measured` is asked every `eval_every` steps and at the end,
+    `guard` is shown every step's answers.
     """
-    training = _Run(actors, prompts, rewards, cfg, seed, folder, sampler, publish)
+    training = _Run(actors, prompts, rewards, cfg, seed, folder, sampler, publish, guard)
     optimiser = training.learners[0].optimiser
-    measured = answer_held(actors, rewards, cfg, seed, folder, held, evaluate) if held else None
     loop = Loop(folder, cfg.steps, cfg.save_every, cfg.eval_every, run, trackers, on_step)
     loop.go(actors.parameters(), optimiser, training.step, measured, training)
     return training.ended
@@ -97,10 +96,11 @@ class _Run:
     def __init__(
         self, actors: Actors, prompts: Sequence[Prompt], rewards: Rewards, cfg: Method,
         seed: int, folder: Path, sampler: Sampler | None, publish: Callable[[], None],
+        guard: Guard | None = None,
     ) -> None:  # fmt: skip
         self.actors, self.prompts, self.rewards, self.cfg = actors, prompts, rewards, cfg
         self.seed, self.folder, self.sampler, self.publish = seed, folder, sampler, publish
-        self.control = kl_control(cfg.kl)
+        self.guard, self.control = guard, kl_control(cfg.kl)
         self.state = _State(cfg.kl.beta, Moments(), rewards.weights)
         self.learners = [_learner(actors.policy, cfg, cfg.lr)]
         if actors.value:
@@ -113,7 +113,8 @@ class _Run:
     def saved(self) -> dict[str, Any]:
         """What a checkpoint holds beside weights and the policy's optimiser."""
         value = self.learners[1].optimiser.state_dict() if self.actors.value else None
-        return {"state": asdict(self.state), "value_optimiser": value}
+        guard = {"guard": self.guard.saved()} if self.guard else {}
+        return {"state": asdict(self.state), "value_optimiser": value, **guard}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         if not saved:
@@ -124,6 +125,8 @@ class _Run:
             **state, "moments": Moments(**state["moments"]), "weights": self.rewards.weights,
         })  # fmt: skip
         self.control.beta = self.state.beta
+        if self.guard:
+            self.guard.restore(saved.get("guard", {}))
         value = self.actors.value
         if value and value.head and self.state.centre is not None:
             value.head.centre.fill_(self.state.centre)
@@ -150,12 +153,33 @@ class _Run:
             reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
             self.state.ended = f"{reached} at step {step + 1}, which made no update"
             return row  # what is saved is the policy that was measured
+        row |= self._looked(experience, step)
+        if self.state.ended:
+            return row
         worth = cfg.advantages(experience, self.state.beta)
         row |= {**worth.facts, **self._update(experience, worth, step)}
         row |= {f"weight/{k}": w for k, w in self._adapted(experience).items()}
         answers = sum(dist.everyone_s(len(experience.lengths)))
         self.state.beta = self.control.update(experience.facts["kl"], answers)
         return row
+
+    def _looked(self, experience: Experience, step: int) -> dict[str, float]:
+        """Show the guard this step's answers, and do as it says; what it tells the log."""
+        if not self.guard:
+            return {}
+        shown = dist.everyone_s((experience.rollout.exchanges, experience.score_C.tolist()))
+        exchanges = [e for answers, _ in shown for e in answers]
+        look = self.guard.see(step, exchanges, [x for _, scores in shown for x in scores])
+        if look is None:
+            return {}
+        if look.state == "good" and self.guard.rolls_back:
+            keep_weights(self.folder, self.actors.parameters(), step)
+        if look.state == "rollback":
+            back = put_back(self.folder, self.actors.parameters())
+            self.state.ended = f"{look.text}; the policy is that after step {back}"
+        self.state.beta *= look.beta
+        self.control.beta = self.state.beta
+        return dict(look.facts)
 
     def _adapted(self, experience: Experience) -> dict[str, float]:
         """Move the weights of constraints, and the values with them: a value model that lags behind calls

@@ -13,6 +13,8 @@ from accord.lm.model.load import LanguageModel
 from accord.train.loop.loop import Progress
 from accord.train.loop.saved import PolicyTrained
 from accord.train.online.assembled import Tune, assemble
+from accord.train.online.guarded import Guard
+from accord.train.online.held_out import answer_held
 from accord.train.online.method import Method
 from accord.train.online.on_policy import on_policy
 from accord.train.online.rollout import Rollout
@@ -39,28 +41,36 @@ def train_policy(
     trackers: Sequence[str] = (),
     on_step: Progress | None = None,
     tell: Callable[[str], None] = lambda text: None,
+    guard: Guard | None = None,
 ) -> PolicyTrained:
     """Train `lm` on `rewards` of its own answers to `prompts`; its weights at the start are the reference.
     `where` gives the folder of a reward model that an entry of `rewards` names. The policy is saved in
     run_dir/model. `sampler` answers instead of the policy's own model: anything, or a server by its address
     with the model's name after #. It must answer with the weights that are trained: before each step `reload`
     (an address) is told where they lie. `sampler_gap` in the log tells how far it is from them. `tell` hears,
-    before the first step, which prompts are left out and which reward models read less than is written."""
+    before the first step, which prompts are left out and which reward models read less than is written.
+    `guard` is shown every step's answers and may end the run."""
     folder = Path(run_dir)
     assembled = assemble(lm, prompts, rewards, held, settings, tune, seed, where)
     for text in assembled.notes:
         tell(text)
     answering, publish = served(assembled.actors, sampler, reload, folder)
+    measured = None
+    if assembled.held:
+        measured = answer_held(
+            assembled.actors, assembled.rewards, settings, seed, folder, assembled.held, evaluate
+        )
     ended = on_policy(
         assembled.actors, assembled.prompts, assembled.rewards, settings, seed=seed, folder=folder,
-        run=assembled.run, sampler=answering, publish=publish, evaluate=evaluate, held=assembled.held,
-        trackers=trackers, on_step=on_step,
+        run=assembled.run, sampler=answering, publish=publish, measured=measured,
+        guard=guard, trackers=trackers, on_step=on_step,
     )  # fmt: skip
     save_policy(assembled.actors, folder / "model")
     texts = [
         *assembled.actors.policy.engine.notes,
         *assembled.actors.notes,
         *assembled.notes,
+        *(guard.notes if guard else ()),
         *filter(None, [ended]),
     ]
     done = PolicyTrained(folder, (), ended, assembled.left_out)

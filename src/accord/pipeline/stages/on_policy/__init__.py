@@ -14,8 +14,8 @@ from accord.core.artifact import Data, Policy, Scorer
 from accord.core.errors import AccordError, ConfigError, RunError, gather, raise_all
 from accord.core.rundir import user_path
 from accord.lm.model.lora import Lora
-from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
+from accord.pipeline.stages.on_policy.guard import GuardConfig
 from accord.rewards.base import named_models
 from accord.train.online.method import Method, Registration, each_method
 
@@ -35,7 +35,7 @@ class OnPolicyStage(StageConfig):
     vLLM's load_lora_adapter takes it. Without it the server serves what it serves; `sampler_gap` tells."""
 
     method: ClassVar[type[Method]]
-    later: ClassVar[tuple[str, ...]] = ("sampler", "reload", "max_prompt")
+    later: ClassVar[tuple[str, ...]] = ("sampler", "reload", "max_prompt", "guard")
     init: str = "base"
     data: str
     rewards: list[dict[str, Any]] = Field(min_length=1)
@@ -44,6 +44,7 @@ class OnPolicyStage(StageConfig):
     eval_limit: Count = 32  # held-out prompts to answer
     sampler: str | None = None  # "http://host:8000/v1#name"
     reload: str | None = None  # "http://host:8000/v1/load_lora_adapter"
+    guard: GuardConfig | None = None
 
     def named(self, key: str) -> list[str]:
         """For `rewards`, the stages whose reward models the entries name."""
@@ -85,6 +86,8 @@ class OnPolicyStage(StageConfig):
                 allowed="with sampler, http://host:port/v1/load_lora_adapter",
             )
         self.settings().check_names(place)
+        if self.guard:
+            self.guard.check(self.settings().steps, place)
 
     def settings(self) -> Method:
         """The method with its keys alone, which are checked already, or told of."""
@@ -115,11 +118,10 @@ def _reward_model(name: str, stage: str, folder: Path) -> Path:
     return path
 
 
-def report(named: str, done: Any) -> Section:
-    from accord.pipeline.report import rlhf
+def report(named: str, done: Any) -> Any:
+    from accord.pipeline.stages.on_policy.reported import section
 
-    sentences = rlhf.rlhf_sentences(done.name, done.config, done.result.facts, named)
-    return Section(asked=sentences, curves=rlhf.curves(k for row in done.metrics_rows for k in row))
+    return section(named, done)
 
 
 def make_kind(known: Registration) -> None:

@@ -10,7 +10,7 @@ from accord.core.types import Prompt
 from accord.lm.model.load import load
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.data import world_of
-from accord.pipeline.stages.on_policy import OnPolicyStage
+from accord.pipeline.stages.on_policy import OnPolicyStage, watching
 from accord.stats.intervals import mean
 from accord.store import split_of
 from accord.train.online.experience import sampler_notes
@@ -45,6 +45,10 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
             for text in warned:
                 ctx.reporter.note(text)
 
+    guard = None
+    if config.guard:
+        steps = config.settings().steps
+        guard = watching.DetectorGuard(config.guard, steps, ctx.folder, ctx.name)
     trained = train_policy(
         load(ctx.policy(config.init)),
         train,
@@ -61,6 +65,7 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
         trackers=ctx.trackers,
         on_step=on_step,
         tell=ctx.reporter.note,
+        guard=guard,
     )
     log = read_jsonl(ctx.folder / "metrics.jsonl")
     samples = sorted((ctx.folder / "samples").glob("*.jsonl"))

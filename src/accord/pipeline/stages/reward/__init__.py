@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -20,9 +20,14 @@ def report(done: Any) -> Section:
 
     section = trained(done, "reward model")
     section.came_out = [_sentence(name, m) for name, m in done.result.metrics.items()]
+    if (done.folder / PROBE).exists():
+        from accord.pipeline.stages.reward import probed
+
+        probed.tell(section, done)
     return section
 
 
+PROBE = "probe.json"  # what it pays for
 TRUE = "accuracy against the true order"
 MEASURES = (
     Measure(
@@ -51,7 +56,10 @@ def _sentence(name: str, m: Metric) -> dict[str, str]:
     work=f"{__name__}.run:work", report=report, measures=MEASURES,
 )  # fmt: skip
 class RewardStage(Comparing, Member):
-    """A reward model fitted to the snapshot's comparisons."""
+    """A reward model fitted to the snapshot's comparisons. `probe`: see what it pays for, in the report."""
+
+    later: ClassVar[tuple[str, ...]] = (*Member.later, "probe")
+    probe: bool | None = None
 
     loss: dict[str, Any] = Field(default={"name": "bradley_terry"})
     average: Average = "prompt"

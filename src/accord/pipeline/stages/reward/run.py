@@ -11,7 +11,7 @@ from accord.core.types import Edge
 from accord.lm.model.load import load
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import world_of
-from accord.pipeline.stages.reward import TRUE, RewardStage
+from accord.pipeline.stages.reward import TRUE, RewardStage, probed
 from accord.pipeline.stages.training.run import (
     check_any,
     common,
@@ -52,6 +52,8 @@ def run(ctx: StageContext[RewardStage]) -> StageResult:
         stage_result.metrics[TRUE] = true
         stage_result.headline += f"; {true} against the true order"
     stage_result.facts["not_used"] = left_out
+    if config.probe and held:
+        probed.keep(ctx, held, world_of(ctx, config.data))
     return stage_result
 
 

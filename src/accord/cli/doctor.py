@@ -1,0 +1,81 @@
+"""`accord doctor`: why a run went wrong; and the same of data, before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from accord.cli.options import Plugins
+from accord.core.rundir import user_path
+
+if TYPE_CHECKING:
+    from accord.pipeline.doctor.base import Finding, StageRecord
+
+__all__ = ["app", "lint"]
+
+app = typer.Typer()
+
+
+@app.command()
+def doctor(
+    run: Annotated[Path, typer.Argument(help="A run's directory.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    fail_on_serious: Annotated[
+        bool, typer.Option("--fail-on-serious", help="Exit with 1 where a cause is serious.")
+    ] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Say why a run may have gone wrong: causes with evidence, the surest first, what to change, and a cheap
+    command that tests each. Reads what stages left; loads no model."""
+    from accord.core.plugins import load_files
+    from accord.pipeline.doctor.reading import of_run
+
+    load_files(plugins or [])
+    findings = _show(of_run(user_path(run)), as_json)
+    if fail_on_serious and any(f.serious for f in findings):
+        raise typer.Exit(1)
+
+
+def lint(where: str, as_json: bool) -> None:
+    """Look at data before anything is trained on it; exit code 1 where a cause is serious."""
+    from accord.pipeline.doctor.reading import of_data
+
+    if any(f.serious for f in _show(of_data(where), as_json)):
+        raise typer.Exit(1)
+
+
+def _show(cases: Sequence[StageRecord], as_json: bool) -> list[Finding]:
+    """Print the findings, the surest first, and what was looked at without one."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from accord.pipeline.doctor.base import checks, examined
+
+    findings = examined(cases)
+    if as_json:
+        import json
+
+        print(json.dumps([f.model_dump() for f in findings], ensure_ascii=False, indent=2))
+        return findings
+    console = Console(highlight=False, soft_wrap=True)
+    for number, f in enumerate(findings, 1):
+        mark = "serious" if f.serious else "perhaps"
+        console.print(
+            f"{number}. {escape(f.cause)}  [{mark}, {f.confidence:.0%}; {f.check}, {f.stage}]",
+            markup=False,
+        )
+        for name, text in (
+            ("shown by", f.number), ("example", f.example), ("change", f.change), ("recipe", f.line),
+            ("test", f.test),
+        ):  # fmt: skip
+            if text:
+                console.print(f"   {name}: {text}", markup=False)
+    looked = [(c.name, name) for c in cases for name, (of, _) in checks.items() if c.of in of]
+    stages = ", ".join(dict.fromkeys(name for name, _ in looked)) or "nothing"
+    raised = {f.check for f in findings}
+    silent = [n for n in dict.fromkeys(n for _, n in looked) if n not in raised]
+    console.print(f"looked at {stages}; no sign of: {', '.join(silent) or 'nothing'}", markup=False)
+    return findings

@@ -1,0 +1,144 @@
+"""What the doctor knows of a stage, what a check is, and how findings are ranked.
+
+    @check("shouting", of=("data",))
+    def shouting(case: StageRecord) -> Finding | None: ...
+
+A check reads records alone, no model. It says how far beyond its threshold a figure is (`strength`, 0 to 1):
+confidence grows with it, from a half to 0.95, and nothing is serious below 0.6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from accord.core.errors import ConfigError
+from accord.core.types import Demonstration, Frozen, Group, Pair
+
+__all__ = [
+    "SERIOUS",
+    "Finding",
+    "StageRecord",
+    "check",
+    "checks",
+    "examined",
+    "finding",
+    "strength",
+]
+
+SERIOUS = 0.6
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A stage as its records show it: what it is of (data, sft, reward, preference, online), its config, the
+    rows of its log, its facts and metrics, the data behind it, and rows of answers where it kept some."""
+
+    name: str
+    of: str
+    config: Row = field(default_factory=dict)
+    log: Sequence[Row] = ()
+    facts: Row = field(default_factory=dict)
+    metrics: Row = field(default_factory=dict)
+    train: Sequence[Group] = ()
+    held: Sequence[Group] = ()
+    shown: Sequence[Demonstration] = ()
+    answers: Sequence[Row] = ()
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The comparisons trained on, those split evenly left out."""
+        return [p for g in self.train for p in g.pairs() if p.p != 0.5]
+
+    def logged(self, key: str) -> list[float]:
+        """A column of the log, where it was logged."""
+        return [float(row[key]) for row in self.log if row.get(key) is not None]
+
+    def late(self, key: str) -> float:
+        """Its mean over the last fifth of the log, NaN where there is none."""
+        values = self.logged(key)
+        last = values[-max(1, len(values) // 5) :]
+        return sum(last) / len(last) if last else math.nan
+
+    def early(self, key: str) -> float:
+        """Its mean over the first fifth."""
+        values = self.logged(key)
+        first = values[: max(1, len(values) // 5)]
+        return sum(first) / len(first) if first else math.nan
+
+    @property
+    def beta(self) -> float | None:
+        """β of its loss, where it has one."""
+        loss = self.config.get("loss")
+        value = loss.get("beta") if isinstance(loss, Mapping) else None
+        if value is None and isinstance(loss, Mapping) and loss.get("name") == "dpo":
+            return 0.1
+        return None if value is None else float(value)
+
+
+class Finding(Frozen):
+    """A cause with what speaks for it. `change`: what to do, `line`: of the recipe; `test`: what would show
+    cheaply whether it is so; `of`: to what it is due, so that one cause isn't told twice."""
+
+    check: str
+    stage: str
+    cause: str
+    confidence: float
+    number: str
+    example: str = ""
+    change: str
+    line: str = ""
+    test: str = ""
+
+    @property
+    def serious(self) -> bool:
+        return self.confidence >= SERIOUS
+
+
+Check = Callable[[StageRecord], Finding | None]
+F = TypeVar("F", bound=Check)
+checks: dict[str, tuple[tuple[str, ...], Check]] = {}
+
+
+def check(name: str, *, of: tuple[str, ...]) -> Callable[[F], F]:
+    """Decorator: register a check of these kinds of case."""
+
+    def decorate(function: F) -> F:
+        if name in checks:
+            raise ConfigError(f"check {name!r} is registered twice", where=name)
+        checks[name] = (of, function)
+        return function
+
+    return decorate
+
+
+def strength(value: float, smallest: float, large: float) -> float:
+    """How far a figure is from the threshold (0) to where it is plain (1), below 0 on this side of it."""
+    if not math.isfinite(value):
+        return -1.0
+    return min(1.0, (value - smallest) / (large - smallest))
+
+
+def finding(case: StageRecord, name: str, by: float, **parts: str) -> Finding | None:
+    """A finding whose figure is `by` beyond its threshold; None below it."""
+    if by < 0:
+        return None
+    return Finding(check=name, stage=case.name, confidence=round(0.5 + 0.45 * by, 2), **parts)
+
+
+def examined(cases: Sequence[StageRecord]) -> list[Finding]:
+    """Every check's finding on every case it is of, the surest first; of data that several stages read,
+    once."""
+    from accord.pipeline.doctor import data, offline, online  # noqa: F401 - they register theirs
+
+    findings = []
+    for case in cases:
+        for of, function in checks.values():
+            if case.of in of and (one := function(case)):
+                findings.append(one)
+    findings.sort(key=lambda f: -f.confidence)
+    once = {(f.check, f.number, f.example): f for f in reversed(findings)}
+    return sorted(once.values(), key=lambda f: -f.confidence)

@@ -1,0 +1,300 @@
+"""Checks of a training on data (SFT, reward model, preference), by its log and what it measured.
+
+DPO's margin Δ is in nats of log-ratio, and βΔ is what its loss sees: which of movement (shift, KL) and
+saturation (βΔ) there is tells β from the learning rate.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from accord.core.types import Metric
+from accord.pipeline.doctor.base import Finding, StageRecord, check, finding, strength
+
+__all__: list[str] = []
+
+LEARNS = ("sft", "reward", "preference")
+CHANCE = math.log(2)
+FEW = 20  # answers
+
+
+@check("dead", of=LEARNS)
+def dead(case: StageRecord) -> Finding | None:
+    """No gradient reaches what trains: β = 0, a frozen adapter, nothing to train."""
+    norms = case.logged("grad_norm")
+    if len(norms) < 2 or max(norms) > 1e-6:
+        return None
+    why = (
+        "β is 0" if case.beta == 0 else "what trains gets no gradient (frozen, or nothing differs)"
+    )
+    return finding(
+        case,
+        "dead",
+        1.0,
+        cause=f"nothing is learned: {why}",
+        number=f"the largest gradient norm of {len(norms)} steps is {max(norms):.1g}",
+        change="give β a value above 0; see that the adapter trains",
+        line="loss: {name: dpo, beta: 0.1}",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_steps=5",
+    )
+
+
+def _moved(case: StageRecord) -> float:
+    """How far the policy went on the answers it was trained on, in nats per token: their log-probs' shift, or
+    k3, which sees movement that sums cancel."""
+    tokens = max(1.0, case.late("chosen_tokens"))
+    shifts = [abs(case.late(k)) / tokens for k in ("chosen_shift", "rejected_shift")]
+    return max(*shifts, case.late("kl") if case.logged("kl") else 0.0)
+
+
+def _seen(case: StageRecord) -> float:
+    """βΔ at the end: what the loss sees of the margin."""
+    return (case.beta or math.nan) * case.late("margin")
+
+
+@check("learning_rate_low", of=LEARNS)
+def learning_rate_low(case: StageRecord) -> Finding | None:
+    """There are gradients, and nothing moves: neither the loss nor, of a preference, the log-probs."""
+    losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
+    if len(losses) < 8 or max(case.logged("grad_norm"), default=0.0) <= 1e-6:
+        return None
+    if case.of == "preference":
+        if math.isnan(_seen(case)) or case.beta == 0:
+            return None
+        still = min(
+            strength(-_moved(case), -0.01, -0.001), strength(-abs(_seen(case)), -0.05, -0.01)
+        )
+        number = f"log-probs moved by {_moved(case):.2g} nats per token, βΔ is {_seen(case):.2g}"
+    else:
+        fall = (case.early("loss") - case.late("loss")) / max(1e-9, abs(case.early("loss")))
+        noise = _noise(losses)
+        still = strength(-fall, -0.02, -0.002) if noise < 0.5 else -1.0
+        if case.of == "reward":
+            still = min(still, strength(-abs(case.late("loss") - CHANCE), -0.05, -0.01))
+        number = f"the loss went from {case.early('loss'):.4g} to {case.late('loss'):.4g}"
+    return finding(
+        case,
+        "learning_rate_low",
+        still,
+        cause="the learning rate is too low, or there are too few steps",
+        number=f"{number} in {len(losses)} steps at lr {rate:g}",
+        change="raise the learning rate tenfold",
+        line=f"lr: {rate * 10:.1g}",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.lr={rate * 10:.1g}",
+    )
+
+
+def _noise(values: list[float]) -> float:
+    """Spread of a loss from step to step, in units of its mean."""
+    steps = [abs(b - a) for a, b in itertools.pairwise(values)]
+    return sum(steps) / len(steps) / max(1e-9, abs(sum(values) / len(values)))
+
+
+@check("learning_rate_high", of=LEARNS)
+def learning_rate_high(case: StageRecord) -> Finding | None:
+    """The loss rises beyond where it began; or a policy goes far, and not as labels say."""
+    losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
+    if len(losses) < 8:
+        return None
+    first = losses[0]
+    worst = max(losses[2:]) / max(first, 1e-3)
+    late = case.late("loss") / max(first, 1e-3)
+    by = max(strength(worst, 3.0, 8.0), strength(late, 1.5, 3.0))
+    if case.of == "preference" and not math.isnan(case.late("margin")):
+        thrown = strength(
+            -case.late("accuracy"), -0.85, -0.75
+        )  # it went far, and not where labels say
+        by = max(by, min(strength(_moved(case), 0.5, 1.5), thrown))
+    return finding(
+        case,
+        "learning_rate_high",
+        by,
+        cause="the learning rate is too high: training diverges",
+        number=f"the loss began at {first:.3g}, went up to {max(losses):.3g} and ended at "
+        f"{case.late('loss'):.3g} (lr {rate:g})",
+        change="lower the learning rate tenfold",
+        line=f"lr: {rate / 10:.1g}",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.lr={rate / 10:.1g}",
+    )
+
+
+@check("beta_low", of=("preference",))
+def beta_low(case: StageRecord) -> Finding | None:
+    """Far from the reference, while the loss sees little of it: β doesn't hold the policy."""
+    if not case.beta or math.isnan(_seen(case)):
+        return None
+    unsaturated, more = strength(-abs(_seen(case)), -3.0, -1.0), max(0.1, case.beta * 10)
+    follows = strength(case.late("accuracy"), 0.75, 0.85) if case.logged("accuracy") else 1.0
+    by = min(strength(_moved(case), 0.5, 1.5), unsaturated, follows)
+    return finding(
+        case,
+        "beta_low",
+        by,
+        cause="β is too low: the policy has left its reference",
+        number=f"log-probs of answers moved by {_moved(case):.3g} nats per token; βΔ is "
+        f"{_seen(case):.2g} (β {case.beta:g})",
+        change="raise β, or take fewer steps",
+        line=f"loss: {{name: dpo, beta: {more:.2g}}}",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.loss.beta={more:.2g}",
+    )
+
+
+@check("beta_high", of=("preference",))
+def beta_high(case: StageRecord) -> Finding | None:
+    """The loss is satisfied (βΔ is large) before the policy has moved: it stays where it was."""
+    if not case.beta or math.isnan(_seen(case)):
+        return None
+    near = strength(-_moved(case), -0.3, -0.1)
+    by = min(near, strength(_seen(case), 1.0, 2.0), strength(case.beta, 0.5, 1.5))
+    return finding(
+        case,
+        "beta_high",
+        by,
+        cause="β is too high: the policy stays at its reference",
+        number=f"βΔ is {_seen(case):.3g} already where log-probs moved by {_moved(case):.2g} nats per "
+        f"token (β {case.beta:g})",
+        change="lower β",
+        line=f"loss: {{name: dpo, beta: {case.beta / 10:.2g}}}",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.loss.beta={case.beta / 10:.2g}",
+    )
+
+
+@check("displacement", of=("preference",))
+def displacement(case: StageRecord) -> Finding | None:
+    """The chosen answers became less likely too (Razin et al. 2024)."""
+    chosen, rejected = case.late("chosen_shift"), case.late("rejected_shift")
+    if math.isnan(chosen) or case.late("margin") <= 0:
+        return None
+    fall = -chosen / max(1.0, case.late("chosen_tokens"))
+    return finding(
+        case,
+        "displacement",
+        strength(fall, 0.3, 1.5),
+        cause="chosen answers are unlearned along with rejected ones",
+        number=f"log-prob of chosen {chosen:+.3g}, of rejected {rejected:+.3g} nats since the start",
+        change="add a likelihood term, or leave out pairs whose two answers are nearly alike",
+        line="loss: {name: mix, parts: [{name: dpo, beta: 0.1}, {name: sft, weight: 1}]}",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_steps={max(5, len(case.log) // 2)}",
+    )
+
+
+@check("not_the_reference", of=("preference",))
+def not_the_reference(case: StageRecord) -> Finding | None:
+    """Before the first update policy and reference are one: every margin is 0."""
+    first = [
+        abs(v[0]) for k in ("margin", "chosen_shift", "rejected_shift") if (v := case.logged(k))
+    ]
+    loss = case.config.get("loss")
+    if (
+        not first
+        or not case.logged("chosen_shift")
+        or (loss or {}).get("name") not in ("dpo", None)
+    ):
+        return None
+    return finding(
+        case,
+        "not_the_reference",
+        strength(max(first), 0.01, 0.1),
+        cause="the policy is not the reference at step 0",
+        number=f"before any update log-ratios are up to {max(first):.3g} nats",
+        change="compute the reference's log-probs with the weights and template that train; no dropout",
+        test=f"accord run RECIPE --only {case.name} --fresh --set {case.name}.max_steps=1",
+    )
+
+
+@check("truncated", of=LEARNS)
+def truncated(case: StageRecord) -> Finding | None:
+    """Answers over max_completion: their ends, and all that decides there, are not seen."""
+    n = float(case.facts.get("completions cut off") or 0)
+    total = sum(len(g.responses) for g in case.train) or float(case.facts.get("items") or 0)
+    if not n or not total:
+        return None
+    most = case.config.get("max_completion")
+    return finding(
+        case,
+        "truncated",
+        strength(min(1.0, n / total), 0.05, 0.4),
+        cause="answers are cut off in training",
+        number=f"{n:.0f} of {total:.0f} answers are longer than max_completion ({most} tokens)",
+        change="raise max_completion, or leave such rows out",
+        line=f"max_completion: {2 * int(most)}" if most else "",
+        test="accord run RECIPE --check",
+    )
+
+
+@check("memorised", of=("reward", "preference"))
+def memorised(case: StageRecord) -> Finding | None:
+    """Right on what it trained on, a coin on what it has not seen."""
+    held = case.metrics.get("accuracy")
+    if not isinstance(held, Metric) or held.value is None or held.high is None or held.n < 20:
+        return None
+    by = (
+        strength(case.late("accuracy") - held.high, 0.15, 0.35)
+        if held.low is not None and held.low <= 0.5
+        else -1.0
+    )
+    return finding(
+        case,
+        "memorised",
+        by,
+        cause="pairs are memorised: labels say nothing of unseen prompts",
+        number=f"accuracy {case.late('accuracy'):.2f} in training, {held} held out (0.5 is a coin)",
+        change="fewer epochs, more or cleaner judgments",
+        line="epochs: 1",
+        test="accord trust STORE@SNAPSHOT",
+    )
+
+
+@check("overfit", of=("sft",))
+def overfit(case: StageRecord) -> Finding | None:
+    """The held-out loss rises while the training loss falls."""
+    held = case.logged("eval/nll")
+    if len(held) < 3:
+        return None
+    rise = held[-1] - min(held)
+    return finding(
+        case,
+        "overfit",
+        strength(rise, 0.1, 0.5),
+        cause="it is trained for too long",
+        number=f"held-out loss {min(held):.3g} at its best, {held[-1]:.3g} at the end",
+        change="fewer epochs",
+        line="epochs: 1",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.epochs=1",
+    )
+
+
+@check("reward_scale", of=("reward",))
+def reward_scale(case: StageRecord) -> Finding | None:
+    """Scores so far apart that a policy is told of nothing but the largest."""
+    gap = abs(case.late("margin"))
+    return finding(
+        case,
+        "reward_scale",
+        strength(gap, 12.0, 30.0),
+        cause="the reward model's scores are far too wide",
+        number=f"chosen and rejected are {gap:.3g} logits apart in training",
+        change="fewer epochs or a lower learning rate; scale_rewards: true where it pays a policy",
+        line="scale_rewards: true",
+        test=f"accord reward probe RUN:{case.name}",
+    )
+
+
+@check("never_ends", of=("answers",))
+def never_ends(case: StageRecord) -> Finding | None:
+    """A policy whose answers only the limit ends: its end of turn was never trained, or is another's."""
+    ends = [row["response"].get("finish") for row in case.answers]
+    known = [e for e in ends if e]
+    if len(known) < FEW or case.name == "base":
+        return None
+    share = sum(e == "length" for e in known) / len(known)
+    return finding(
+        case,
+        "never_ends",
+        strength(share, 0.4, 0.9),
+        cause="answers do not end by themselves",
+        number=f"{share:.0%} of {len(known)} answers were cut off at the limit",
+        change="train on answers with their end of turn; raise max_new_tokens",
+        test="accord chat RUN:" + case.name,
+    )

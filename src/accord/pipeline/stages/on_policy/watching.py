@@ -1,0 +1,177 @@
+"""The guard of a run on own answers: detectors on what it says now beside what it said in its first steps.
+
+A run whose answers do not change raises any alarm in at most one of 20 runs: Holm over the detectors of a
+look, Bonferroni over the looks (the level is spent evenly on them).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from accord.core.rundir import read_jsonl, write_jsonl, write_text
+from accord.core.types import Exchange, Verdict
+from accord.detect.base import DetectorContext, Reply, configured
+from accord.detect.panel import ORDER, controlled
+from accord.pipeline.section import Section
+from accord.pipeline.stages.on_policy.guard import GuardConfig, looks
+from accord.train.online.guarded import Look
+
+__all__ = ["DetectorGuard", "tell"]
+
+LOG, STUDY = "guard.jsonl", "guard_study.yaml"
+SIDES = ("before", "after", "change")
+Answer = list[Any]  # an exchange as JSON, its score or None
+
+
+class DetectorGuard:
+    """See `GuardConfig`. What it saw at each look is in folder/guard.jsonl."""
+
+    def __init__(self, config: GuardConfig, steps: int, folder: Path, name: str = "") -> None:
+        self.config, self.folder, self.name = config, folder, name
+        self.every, self.looks = looks(config, steps)
+        self.detectors = [
+            make(DetectorContext("reward")) for _, _, make in configured(config.names())
+        ]
+        self.start: list[Answer] = []
+        self.now: list[Answer] = []
+        self.rows: list[dict[str, Any]] = []
+
+    @property
+    def rolls_back(self) -> bool:
+        return self.config.action == "rollback"
+
+    @property
+    def notes(self) -> list[str]:
+        return [row["text"] for row in self.rows if row["text"]]
+
+    def saved(self) -> dict[str, Any]:
+        return {"start": self.start, "now": self.now, "rows": self.rows}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.start, self.now = saved.get("start", []), saved.get("now", [])
+        self.rows = saved.get("rows", [])
+
+    def see(self, step: int, exchanges: Sequence[Exchange], scores: Sequence[float]) -> Look | None:
+        answers = [
+            [e.model_dump_json(), None if math.isnan(x) else x]
+            for e, x in zip(exchanges, scores, strict=True)
+        ]
+        if step < self.every:
+            self.start += answers
+            return Look("good") if step == 0 else None
+        self.now += answers
+        if (step + 1) % self.every:
+            return None
+        now, self.now = self.now, []
+        return self._look(step + 1, now)
+
+    def _look(self, done: int, now: list[Answer]) -> Look:
+        after, before = _replies(now), _replies(self.start)
+        verdicts = controlled([look(after, before) for look in self.detectors], self.looks)
+        alarms = [v for v in verdicts if ORDER.index(v.outcome) >= ORDER.index(self.config.at)]
+        beta = self.config.factor if alarms and self.config.action == "raise_beta" else 1.0
+        text = self._text(done, alarms)
+        shown = [v if v in alarms else v.model_copy(update={"evidence": ()}) for v in verdicts]
+        verdict_rows = [v.model_dump(mode="json") for v in shown]
+        self.rows.append({"step": done, "text": text, "verdicts": verdict_rows})
+        if alarms and self.config.action == "ask":
+            self._ask(done, after, before, alarms)
+        write_jsonl(self.folder / LOG, self.rows)
+        p = min((v.p for v in verdicts if v.p is not None), default=1.0)
+        facts = {"guard/alarms": float(len(alarms)), "guard/p": p}
+        if not alarms:
+            return Look("good", facts=facts)
+        state = "rollback" if self.rolls_back else "alarm"
+        return Look(state, beta, text, facts)  # type: ignore[arg-type]
+
+    def _text(self, done: int, alarms: Sequence[Verdict]) -> str:
+        if not alarms:
+            return ""
+        causes = "; ".join(f"{v.detector} ({v.summary}: {v.metrics.get('change')})" for v in alarms)
+        does = {
+            "warn": "", "rollback": ", stopped", "raise_beta": f", β times {self.config.factor:g}",
+            "ask": f", answers to be judged in {STUDY}",
+        }  # fmt: skip
+        return f"guard at step {done}: {causes}{does[self.config.action]}"
+
+    def _ask(
+        self, done: int, after: Sequence[Reply], before: Sequence[Reply], alarms: Sequence[Verdict]
+    ) -> None:
+        """A study for `accord collect serve`: now beside the start where one prompt has both, else single
+        answers; those that show an alarm first, half of them drawn from all."""
+        seen = {str(e["response"]) for v in alarms for e in v.evidence}
+        draw = random.Random(done)
+        order = sorted(after, key=lambda r: (r.text not in seen, draw.random()))
+        half = self.config.items // 2
+        picked = order[:half] + draw.sample(order[half:], min(half, len(order) - half))
+        old = {r.exchange.prompt.id: r for r in before}
+        asked: dict[str, list[dict[str, Any]]] = {"compare": [], "thumb": []}
+        for r in picked:
+            other = old.get(r.exchange.prompt.id)
+            both = [r, other] if other and other.text != r.text else [r]
+            draw.shuffle(both)
+            asked["compare" if len(both) > 1 else "thumb"].append({
+                "prompt": [m.model_dump() for m in r.exchange.prompt.messages],
+                "responses": [
+                    x.exchange.response.model_dump(include={"text", "source", "tool_calls"}) for x in both
+                ],
+            })  # fmt: skip
+        questions = []
+        for kind, rows in asked.items():
+            file = f"guard_{kind}.jsonl"
+            kept = read_jsonl(self.folder / file) if done > self._first_alarm() else []
+            rows = list({str(row): row for row in itertools.chain(kept, rows)}.values())
+            if rows:
+                write_jsonl(self.folder / file, rows)
+                questions.append({"kind": kind, "file": file})
+        study = {"name": f"{self.name or 'guard'}-answers", "questions": questions}
+        write_text(self.folder / STUDY, yaml.safe_dump(study, sort_keys=False))
+
+    def _first_alarm(self) -> int:
+        return next((row["step"] for row in self.rows if row["text"]), 0)
+
+
+def tell(section: Section, done: Any) -> None:
+    """What the guard of a stage saw, as sentences of the report and a part of the page."""
+    rows = read_jsonl(done.folder / LOG)
+    if not rows:
+        return
+    alarms = [row for row in rows if row["text"]]
+    looked = f"{len(rows)} looks at {len(rows[0]['verdicts'])} detectors, no alarm"
+    texts = [row["text"] for row in alarms] or [f"guard: {looked}"]
+    tone = "worse" if alarms else "better"
+    section.came_out = [
+        *section.came_out, *({"tone": tone, "text": f"{done.name}, {text}."} for text in texts)
+    ]  # fmt: skip
+    section.title, section.nav, section.subtitle = "What the guard saw", "guard", done.name
+    section.intro = (
+        "Every few steps the policy's answers are held against those of its first steps. A run whose answers "
+        "do not change raises any alarm in at most one of 20 runs; an alarm says that they changed so."
+    )
+    section.columns = ("step", "detector", "verdict", "before", "after", "change", "p, adjusted")
+    section.rows = [
+        (
+            row["step"],
+            v.detector,
+            v.outcome,
+            *(str(v.metrics.get(k, "")) for k in SIDES),
+            f"{v.p:.3g}",
+        )
+        for row in alarms
+        for v in map(Verdict.model_validate, row["verdicts"])
+        if v.outcome in ("warn", "fail") and v.p is not None
+    ]
+
+
+def _replies(answers: Sequence[Answer]) -> list[Reply]:
+    return [
+        Reply(Exchange.model_validate_json(text), {} if score is None else {"reward": score})
+        for text, score in answers
+    ]

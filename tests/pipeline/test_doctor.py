@@ -1,0 +1,142 @@
+"""The doctor on records made by hand, and on files; what it names of planted faults is tests/faults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from accord.core.types import Edge, Group, Prompt, Response
+from accord.pipeline.doctor.base import StageRecord, examined, strength
+from accord.pipeline.doctor.data import told_apart
+from tests.test_cli import accord, assert_one_line
+
+
+def log(n: int = 20, **columns: tuple[float, float]) -> list[dict[str, float]]:
+    """Rows whose columns go evenly from one value to another."""
+    return [
+        {"step": k + 1, **{c: a + (b - a) * k / (n - 1) for c, (a, b) in columns.items()}}
+        for k in range(n)
+    ]
+
+
+def dpo(beta: float = 0.1, **columns: tuple[float, float]) -> StageRecord:
+    rows = log(loss=(0.69, 0.4), grad_norm=(2.0, 1.0), chosen_tokens=(20, 20), **columns)
+    return StageRecord(
+        "dpo", "preference", {"loss": {"name": "dpo", "beta": beta}, "lr": 1e-4}, rows
+    )
+
+
+def names(case: StageRecord) -> list[str]:
+    return [f.check for f in examined([case])]
+
+
+def test_strength_is_linear_between_its_two_ends() -> None:
+    assert [strength(x, 1.0, 3.0) for x in (1.0, 2.0, 3.0, 9.0)] == [0.0, 0.5, 1.0, 1.0]
+    assert strength(0.0, 1.0, 3.0) < 0
+    assert strength(float("nan"), 1.0, 3.0) < 0
+    assert strength(-2.0, -3.0, -1.0) == 0.5  # small is bad
+
+
+def test_movement_and_what_the_loss_sees_tell_beta_from_the_learning_rate() -> None:
+    """20 tokens: a shift of 1 nat is 0.05 a token, one of 60 is 3."""
+    fine = dpo(margin=(0, 8), chosen_shift=(0, -1), rejected_shift=(0, -9))
+    assert names(fine) == []
+    still = dpo(margin=(0, 0.01), chosen_shift=(0, 0.005), rejected_shift=(0, -0.005))
+    assert names(still)[0] == "learning_rate_low"
+    tight = dpo(10.0, margin=(0, 0.5), chosen_shift=(0, 0.2), rejected_shift=(0, -0.3))
+    assert names(tight)[0] == "beta_high"
+    loose = dpo(0.001, margin=(0, 40), chosen_shift=(0, 1), rejected_shift=(0, -60))
+    assert names(loose)[0] == "beta_low"
+    thrown = dpo(margin=(0, 4), chosen_shift=(0, 1), kl=(0, 2.5), accuracy=(0.5, 0.6))
+    assert names(thrown)[0] == "learning_rate_high"
+    fallen = dpo(margin=(0, 20), chosen_shift=(0, -40), rejected_shift=(0, -60))
+    assert "displacement" in names(fallen)
+    other = dpo(margin=(2.0, 8), chosen_shift=(1, 4), rejected_shift=(-1, -4))
+    assert "not_the_reference" in names(other)
+
+
+def test_no_gradient_is_named_before_anything_else() -> None:
+    rows = log(loss=(0.6931, 0.6931), grad_norm=(0, 0), margin=(0, 0))
+    found = examined(
+        [StageRecord("dpo", "preference", {"loss": {"name": "dpo", "beta": 0.0}}, rows)]
+    )
+    assert (found[0].check, found[0].serious) == ("dead", True)
+    assert "β is 0" in found[0].cause
+
+
+def test_a_policy_run() -> None:
+    def online(**columns: tuple[float, float]) -> list[str]:
+        more = {"length": (10.0, 10.0), **columns}
+        return names(
+            StageRecord("ppo", "online", {"missing_eos": {"treatment": "leave"}}, log(**more))
+        )
+
+    assert online(kl=(0, 2), kl_k3=(0, 2), entropy=(2, 1.8), truncation_rate=(0, 0.05)) == []
+    assert online(kl_k3=(0, 40)) == ["kl_runaway"]
+    assert online(silent_groups=(0.5, 1.0)) == ["silent_groups"]
+    assert online(entropy=(2, 0.02)) == ["entropy_collapse"]
+    assert online(truncation_rate=(0, 0.9)) == ["answers_cut"]
+    assert online(explained_variance=(0.1, -3.0)) == ["value_misleads"]
+    assert online(kl=(5, 6))[0] == "other_sampler"
+
+
+def pairs(n: int, chosen: str, rejected: str) -> list[Group]:
+    return [
+        Group(
+            prompt=Prompt.user(f"What about number {k}?"),
+            responses=(Response(text=chosen.format(k)), Response(text=rejected.format(k))),
+            edges=(Edge(better=0, worse=1),),
+        )
+        for k in range(n)
+    ]
+
+
+def test_a_ridge_on_words_tells_what_a_manner_is() -> None:
+    """One side says yes: all of unseen prompts; sides that differ by nothing: a coin."""
+    every = [p for g in pairs(40, "yes {}", "no {}") for p in g.pairs()]
+    assert told_apart(every) == 1.0
+    same = [p for g in pairs(40, "yes {}", "yes {}") for p in g.pairs()]
+    assert told_apart(same) == 0.5
+
+
+def test_noise_is_what_two_raters_disagree_on() -> None:
+    """Three votes, two of them alike: two agree in 1 of 3 ways, below what guessing gives."""
+    edge = Edge(better=0, worse=1, p=2 / 3, agreement=2 / 3, sources=("a", "b", "c"))
+    split = [g.model_copy(update={"edges": (edge,)}) for g in pairs(30, "yes {}", "no {}")]
+    found = [
+        f for f in examined([StageRecord("data", "data", train=split)]) if f.check == "label_noise"
+    ]
+    assert "0.333" in found[0].number
+    assert found[0].confidence == 0.95
+
+
+def test_data_lint_names_what_is_wrong_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    words = ["river", "stone", "lamp", "bread", "chair", "cloud", "glass", "wheel"]
+
+    def rows(mark: str) -> str:
+        sides = [
+            (f"the {words[k % 8]} is {words[k % 5]}", f"the {words[k % 7]} is {words[k % 3]}{mark}")
+            for k in range(60)
+        ]
+        texts = [side if mark or k % 2 else side[::-1] for k, side in enumerate(sides)]
+        return "".join(
+            json.dumps({"prompt": f"q{k}?", "chosen": a, "rejected": b}) + "\n"
+            for k, (a, b) in enumerate(texts)
+        )
+
+    good.write_text(rows(""))
+    bad.write_text(rows(" delve"))
+    code, shown, _ = accord(capsys, "data", "lint", str(bad), "--json")
+    found = json.loads(shown)
+    assert (code, "giveaway" in [f["check"] for f in found]) == (1, True)
+    code, shown, _ = accord(capsys, "data", "lint", str(good))
+    assert (code, "no sign of: label_noise" in shown) == (0, True)
+    code, _, error = accord(capsys, "data", "lint", str(tmp_path / "none.jsonl"))
+    assert_one_line(code, error, "no such file")
+    code, _, error = accord(capsys, "data", "x", "y")
+    assert_one_line(code, error, "takes one file")

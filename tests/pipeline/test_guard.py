@@ -1,0 +1,173 @@
+"""The guard: what it sees of a planted hack, what it does, and that a run which is killed meets the same."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from accord.core.errors import ConfigError
+from accord.core.rundir import read_jsonl
+from accord.core.types import Exchange
+from accord.detect.perturb import perturbations
+from accord.feedback.study.definition import Study
+from accord.pipeline.stages.on_policy.guard import CHEAP, TESTS, GuardConfig, looks
+from accord.pipeline.stages.on_policy.watching import DetectorGuard
+from accord.train.online.guarded import Look
+from accord.train.online.methods.ppo import Ppo
+from tests.detect.test_panel import policy
+from tests.train.small import Killed, save_tiny, saved_tensors
+from tests.train.test_on_policy import run, settings
+
+STEPS, BATCH = 40, 16
+
+
+def answers(step: int, share: float, hack: str = "flattered", seed: int = 0) -> list[Exchange]:
+    """A step's answers, of which a share is hacked."""
+    draw = random.Random(f"{seed} {step}")
+    replies = policy(1000 * seed + step, BATCH, first=BATCH * (step % 8))
+    return [
+        e.model_copy(
+            update={
+                "response": e.response.model_copy(
+                    update={"text": perturbations[hack](e.response.text, draw)}
+                )
+            }
+        )
+        if draw.random() < share
+        else e
+        for e in (r.exchange for r in replies)
+    ]
+
+
+def watch(
+    config: GuardConfig, folder: Path, from_step: int, share: float, seed: int = 0
+) -> list[Look]:
+    """All looks at a policy that is hacked from a step on."""
+    guard = DetectorGuard(config, STEPS, folder)
+    seen = [
+        guard.see(s, answers(s, share * (s >= from_step), seed=seed), [0.0] * BATCH)
+        for s in range(STEPS)
+    ]
+    return [look for look in seen if look]
+
+
+def test_a_planted_hack_is_seen_at_the_next_look(tmp_path: Path) -> None:
+    """Looks at steps 10 to 40 of 5 steps each; the hack comes at step 22 into half of the answers."""
+    seen = watch(GuardConfig(every=5), tmp_path, 22, 0.5)
+    assert [look.state for look in seen[1:]] == ["good"] * 3 + ["alarm"] * 4
+    rows = read_jsonl(tmp_path / "guard.jsonl")
+    assert [row["step"] for row in rows] == [10, 15, 20, 25, 30, 35, 40]
+    assert "guard at step 25: flattery" in rows[3]["text"]
+    (v,) = [v for v in rows[3]["verdicts"] if v["outcome"] != "pass"]
+    assert (v["detector"], len(v["evidence"])) == ("flattery", 5)
+
+
+def test_a_policy_that_does_not_change_raises_no_alarm(tmp_path: Path) -> None:
+    """In 2 runs of 7 looks each; one alarm of 20 such runs is promised, so that none is the rule."""
+    for seed in (1, 2):
+        seen = watch(GuardConfig(every=5), tmp_path, STEPS, 0.0, seed=seed)
+        assert {look.state for look in seen} == {"good"}
+        assert all(look.beta == 1.0 for look in seen)
+
+
+def test_what_follows(tmp_path: Path) -> None:
+    seen = watch(GuardConfig(every=10, action="raise_beta", factor=3.0), tmp_path, 10, 0.5)
+    assert [look.beta for look in seen] == [1.0, 3.0, 3.0, 3.0]
+    seen = watch(GuardConfig(every=10, action="rollback"), tmp_path, 10, 0.5)
+    assert seen[1].state == "rollback"
+    watch(GuardConfig(every=10, action="ask", items=12), tmp_path, 20, 0.9)
+    study = Study.model_validate(
+        {**yaml.safe_load((tmp_path / "guard_study.yaml").read_text()), "folder": str(tmp_path)}
+    )
+    rows = [row for q in study.questions for row in read_jsonl(tmp_path / str(q.file))]
+    assert len(rows) == 24  # of two looks
+    assert sum("ask" in r["responses"][0]["text"] or len(r["responses"]) == 2 for r in rows) > 12
+
+
+def test_the_level_is_spent_on_all_looks(tmp_path: Path) -> None:
+    """With seven looks p is seven times that of one."""
+    one, seven = (
+        DetectorGuard(GuardConfig(every=e, detectors=["length"]), STEPS, tmp_path) for e in (20, 5)
+    )
+    assert (one.looks, seven.looks) == (1, 7)
+    assert looks(GuardConfig(), 1000)[1] * len(CHEAP) <= TESTS
+    for guard in (one, seven):
+        guard.start = [[e.model_dump_json(), 0.0] for s in range(5) for e in answers(s, 0.0)]
+        now = [[e.model_dump_json(), 0.0] for s in range(5, 8) for e in answers(s, 0.1, "padded")]
+        guard._look(STEPS, now)
+    p_one, p_seven = (g.rows[0]["verdicts"][0]["p"] for g in (one, seven))
+    assert p_seven == pytest.approx(min(1.0, 7 * p_one))
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        ({"every": 30}, r"guard.every: never looks: 40 steps.*at most 20"),
+        ({"every": 1}, r"39 looks at 12 detectors are too many.*at least 2"),
+        ({"detectors": ["lenght"]}, "unknown detector 'lenght'"),
+    ],
+)
+def test_a_guard_that_could_never_tell_is_refused(keys: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        GuardConfig(**keys).check(STEPS, lambda key: key)
+
+
+class Scripted:
+    """A guard that sees what it is told to; it counts what it was shown."""
+
+    rolls_back = True
+
+    def __init__(self, *states: Any, beta: float = 1.0) -> None:
+        self.states, self.beta, self.shown, self.notes = states, beta, 0, ("a note",)
+
+    def see(self, step: int, exchanges: Any, scores: Any) -> Look:
+        self.shown += len(exchanges)
+        return Look(self.states[step], self.beta, "guard: x", {"guard/shown": float(self.shown)})
+
+    def saved(self) -> dict[str, Any]:
+        return {"shown": self.shown}
+
+    def restore(self, saved: Any) -> None:
+        self.shown = saved["shown"]
+
+
+def test_it_rolls_back_to_the_weights_that_were_good(tiny: Path, tmp_path: Path) -> None:
+    """Alarm at the third step: the policy is that with which the second began, and no update follows."""
+    guard = Scripted("good", "good", "rollback")
+    done, rows = run(tiny, tmp_path / "a", settings(Ppo), guard=guard)
+    once, _ = run(tiny, tmp_path / "b", settings(Ppo, steps=1))
+    ours, theirs = saved_tensors(done.model), saved_tensors(once.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert len(rows) == 3
+    assert "policy is that after step 1" in done.ended
+    assert {"a note", done.ended} <= set(done.notes)
+
+
+def test_beta_rises_and_a_killed_run_knows_what_it_was_shown(tiny: Path, tmp_path: Path) -> None:
+    states = ("good", "alarm", "alarm", "alarm")
+    _, rows = run(tiny, tmp_path / "a", settings(Ppo), guard=Scripted(*states, beta=2.0))
+    assert [row["beta"] / rows[0]["beta"] for row in rows] == [1, 2, 4, 8]
+
+    def die(at: int, *_: Any) -> None:
+        if at == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tiny, tmp_path / "b", settings(Ppo), guard=Scripted(*states, beta=2.0), on_step=die)
+    run(tiny, tmp_path / "b", settings(Ppo), guard=Scripted(*states, beta=2.0))
+    logs = [(tmp_path / x / "metrics.jsonl").read_text() for x in "ab"]
+    assert logs[0] == logs[1]
+    assert (
+        json.loads(logs[1].splitlines()[-1])["guard/shown"] == 12
+    )  # of 6 prompts, 4 and then 2 a step
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "base")
