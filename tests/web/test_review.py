@@ -21,11 +21,11 @@ from accord.plan.budget import Agreed
 from accord.plan.came import came_in
 from accord.stats.agreement import krippendorff_alpha
 from accord.store import Store, import_file
-from accord.web import serving, tables
+from accord.web import tables
 from accord.web.guard import accounts, audit, tokens
 from accord.web.pages.export import study_snapshot, table
 from accord.web.site import Site
-from accord.web.work import hooks, quality
+from accord.web.work import hooks, jobs, quality
 from accord.web.work.live import check_policies, top_up
 from accord.web.work.studies import load_study
 from tests.web.conftest import PAIRS, Browser, Enter, either, loaded, pairs_study, study_of
@@ -570,8 +570,8 @@ def test_the_quiz_comes_before_the_arena(talking: Site, enter: Enter) -> None:
 def test_what_goes_wrong_beside_the_server_is_told_and_stops_nothing(
     talking: Site, enter: Enter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "EVERY", 0.01)
-    monkeypatch.setattr(serving, "AFTER_FAULT", 0.01)
+    monkeypatch.setattr(jobs, "EVERY", 0.01)
+    monkeypatch.setattr(jobs, "AFTER_FAULT", 0.01)
     sent: list[str] = []
     monkeypatch.setattr(hooks, "_post", lambda url, body, headers: sent.append(url) or 200)
     good, talking.hooks_allowed = talking.policies, ("hook.example",)
@@ -587,7 +587,7 @@ def test_what_goes_wrong_beside_the_server_is_told_and_stops_nothing(
     )
     hooks.add(talking, "tents", "https://hook.example/", "test")
     anna, olga = enter("anna", "annotator"), enter("olga", "owner")
-    with serving._working(talking, study):
+    with jobs.working(talking, study):
         _soon(lambda: "text of up to 80" in talking.faults.get("live questions", ""))
         (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "live?", "category": "c"}))
         _soon(lambda: "GPU is gone" in talking.faults.get("live questions", ""))

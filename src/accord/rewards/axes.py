@@ -94,7 +94,7 @@ def axes(
         _checked(some, axes_model.axes, place)
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
-        totals = []
+        totals: list[float] = []
         for exchange, scores in zip(exchanges, axes_model(exchanges), strict=True):
             chosen = where.get(exchange.prompt.tags.get(by or "", ""), weights)
             terms = [w * scores[axis] for axis, w in chosen.items()]

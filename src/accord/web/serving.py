@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import re
 import secrets
 import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from accord.core.errors import AccordError, ConfigError
-from accord.feedback.study.definition import Study, read_study
-from accord.lm.kernels import allocator
+from accord.core.errors import ConfigError
+from accord.feedback.study.definition import read_study
 from accord.store import Store
 from accord.web import tables
 from accord.web.app import create_app
 from accord.web.guard import accounts
 from accord.web.guard.connections import LONGEST_HEAD, Bounded
 from accord.web.site import Answerer, Network, Site
-from accord.web.work import hooks
-from accord.web.work.live import check_policies, top_up
+from accord.web.work.jobs import working
+from accord.web.work.live import check_policies
 from accord.web.work.scoring import load_scorers
 from accord.web.work.studies import load_study
 
 __all__ = ["serve_study"]
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-EVERY, AFTER_FAULT = 2.0, 30.0  # seconds between looks at what is due, and after a fault
 
 
 def serve_study(
@@ -52,8 +47,6 @@ def serve_study(
     named = _origin(origin) if origin else f"http://localhost:{port}"
     trusted = tuple(_network(p) for p in proxies or ("127.0.0.1", "::1"))
     study = read_study(path, sets)
-    if not policies:  # a model is faster with what it keeps
-        allocator.give_back_freed_memory()
     with contextlib.closing(_listening(host, port)) as door, Store(store) as opened:
         site = Site(
             opened, origin=named, proxied=origin is not None, proxies=trusted,
@@ -66,7 +59,7 @@ def serve_study(
         print(f"study {study.name}: {new} new questions, {counts} judgments in {opened.name}")
         _first_account(site)
         print(f"serving at {site.origin}", flush=True)
-        with _working(site, study):
+        with working(site, study):
             config = uvicorn.Config(
                 create_app(site), log_level="warning", server_header=False, timeout_keep_alive=60,
                 proxy_headers=False,  # see security.address_of
@@ -134,43 +127,3 @@ def _first_account(site: Site) -> None:
         password = secrets.token_urlsafe(12)
         accounts.add_account(site, "admin", password, admin=True)
         print(f"first sign-in: name admin, password {password} (shown once; change it there)")
-
-
-@contextlib.contextmanager
-def _working(site: Site, study: Study) -> Iterator[None]:
-    """Beside the server: deliver webhooks, sample live questions, give freed memory back; each in its own
-    thread, so that none waits for another."""
-    stop, draw = threading.Event(), random.Random()
-    jobs: dict[str, Callable[[], object]] = {
-        "webhooks": lambda: hooks.deliver(site, wait=EVERY),
-        "live questions": lambda: top_up(site, study, Path(study.folder or "."), draw),
-        **({} if site.policies else {"memory": allocator.trim}),
-    }
-
-    def work(name: str, job: Callable[[], object]) -> None:
-        while not stop.wait(EVERY):
-            if not _done(site, name, job):
-                stop.wait(AFTER_FAULT)
-
-    threads = [threading.Thread(target=work, args=named, daemon=True) for named in jobs.items()]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(60)  # a policy in the middle of an answer: torch is not torn down under it
-
-
-def _done(site: Site, name: str, job: Callable[[], object]) -> bool:
-    """Whether the job went well. Any fault, a policy's own too, is told (on stderr, and to owners in the
-    settings) until the job goes well again, and ends nothing."""
-    try:
-        job()
-    except Exception as error:
-        site.faults[name] = (str(error) if isinstance(error, AccordError) else repr(error))[:500]
-        print(f"accord: {name}: {site.faults[name]}", file=sys.stderr, flush=True)
-        return False
-    site.faults.pop(name, None)
-    return True

@@ -281,10 +281,8 @@ def _add(job: _Job, batch: list[tuple[str, Row, Any]], skip_bad: bool) -> None:
                 {"type": kind, **thing.model_dump(mode="json")} for kind, _, thing in several
             ]
             _bad(job, job.report.path, place, bad, objects, skip_bad)
-        accepted = [
-            x for n, (_, _, several) in enumerate(batch) if n not in faults for x in several
-        ]
-        job.report.judgments += add_native(job.store, accepted, job.report.path)
+        good = [x for n, (_, _, several) in enumerate(batch) if n not in faults for x in several]
+        job.report.judgments += add_native(job.store, good, job.report.path)
         job.report.prompts = job.store.counts()["prompts"]
         return
     kept = [(place, row, r) for place, row, r in batch if not _says_nothing(job, place, row, r)]
