@@ -381,7 +381,7 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
 def _gold(ask: Ask, gold: dict[str, Any]) -> Answer:
     scale = {"lowest": 1.0, "highest": float(ask.points)} if isinstance(ask, Rate) else {}
     kind: Any = ANSWERS[ask.kind]
-    return TypeAdapter(Answer).validate_python({**scale, **gold, "kind": kind})  # type: ignore[no-any-return]
+    return TypeAdapter(Answer).validate_python({**scale, **gold, "kind": kind})
 
 
 def _fits(ask: Ask, known: Answer, responses: list[Response]) -> bool:
