@@ -158,11 +158,11 @@ def _settings(model: type[BaseModel]) -> Iterator[str]:
 
 def _table(model: type[BaseModel]) -> Iterator[str]:
     """Keys that the class itself declares, with types, defaults, ranges and what is said of them."""
-    told = _said_of_fields(model)
-    if not told:
+    fields = _described_fields(model)
+    if not fields:
         return
     rows = ["| key | type | default | |", "|---|---|---|---|"]
-    for name, (kind, text) in told.items():
+    for name, (kind, text) in fields.items():
         field = model.model_fields[name]
         default = "required" if field.is_required() else f"`{_value(field)}`"
         rows.append(f"| `{name}` | `{kind}` | {default} | {text} |".replace("  ", " "))
@@ -174,12 +174,12 @@ def _value(field: Any) -> str:
     return "defaults" if isinstance(value, BaseModel) else repr(value).replace("|", "\\|")
 
 
-def _said_of_fields(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
+def _described_fields(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
     """Of each field declared in the class: its type as written, and its docstring or trailing comment."""
     source = textwrap.dedent(inspect.getsource(model))
     lines = source.splitlines()
     body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
-    found: dict[str, tuple[str, str]] = {}
+    fields: dict[str, tuple[str, str]] = {}
     for node, after in zip(body, [*body[1:], None], strict=True):
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
@@ -188,8 +188,8 @@ def _said_of_fields(model: type[BaseModel]) -> dict[str, tuple[str, str]]:
             text = " ".join(str(after.value.value).split())
         kind = ast.unparse(node.annotation).replace("|", "\\|").replace("'", '"')
         if node.target.id in model.model_fields:
-            found[node.target.id] = (kind, text.replace("|", "\\|"))
-    return found
+            fields[node.target.id] = (kind, text.replace("|", "\\|"))
+    return fields
 
 
 if __name__ == "__main__":

@@ -15,6 +15,11 @@ SHARED_DATA = Path(
     os.environ.get("ACCORD_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
 )
 
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # commands that tests start: a thread a worker, as in tests/lm/tiny.py
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 BEFORE = pytest.StashKey[set[str]]()
 
 

@@ -169,6 +169,18 @@ def test_a_name_is_one_thing_s() -> None:
         assert [*at, *others.get(name, [])] == at[:1], name
 
 
+def test_results_are_named_for_what_they_are() -> None:
+    vague, left = {"found", "made", "told", "said"}, []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = {getattr(node, key, None) for key in ("name", "arg", "attr")}
+            if isinstance(node, ast.Name):
+                names.add(node.id)
+            if names & vague:
+                left.append(f"{path.relative_to(HOUSE)}:{node.lineno}")  # type: ignore[attr-defined]
+    assert not left
+
+
 @pytest.mark.parametrize("module", ["accord", "accord.cli", "accord.pipeline.recipe"])
 def test_imports_stay_light(module: str) -> None:
     assert _loaded([module], HEAVY) == []

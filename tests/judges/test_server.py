@@ -201,7 +201,7 @@ def test_ids_that_are_the_same_twice_mix_nothing_up() -> None:
     with serving(twice) as (url, _), Cache(":memory:") as cache:
         verdicts, spent = judge_items(many, backend(url), ITEMS[:2], cache)
         assert all(v.probs is None and "did not answer" in v.missing for v in verdicts)
-        assert cache.found(spent.failed) == {}
+        assert cache.known(spent.failed) == {}
 
 
 def test_a_text_without_a_verdict_is_kept_as_missing() -> None:

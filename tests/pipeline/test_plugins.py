@@ -292,8 +292,8 @@ def test_a_plan_runs_nothing_that_asks_or_spends(
     rows, _ = plan_stages(read_recipe(path), tmp_path / "runs")
     by = {row.name: row for row in rows}
     assert by["long"].estimate is None
-    assert by["long"].said == ["not counted: kind long_prompts does not say what it does"]
-    assert by["on_it"].said == ["not counted before asked is done, which a plan does not run"]
+    assert by["long"].notes == ["not counted: kind long_prompts does not say what it does"]
+    assert by["on_it"].notes == ["not counted before asked is done, which a plan does not run"]
     more_, sft = by["more"].estimate, by["sft"].estimate
     assert more_ is not None  # counted on the data it adds to
     assert sft is not None

@@ -67,8 +67,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three layers are enough where times are not looked at."""
+    """Three layers timed once are enough where times are not looked at."""
     monkeypatch.setattr(probe, "SIZE", 1)
+    monkeypatch.setattr(probe, "TIMES", 1)
 
 
 def priced(work: Work, model: Path, rate: float | None = None) -> dict[str, float]:
@@ -291,7 +292,7 @@ def test_a_kind_that_says_nothing_of_its_work_is_not_counted(
     monkeypatch.setitem(_KINDS, "sft", silent)
     ((row,), _) = plan_stages(read_recipe(path), tmp_path / "runs")
     assert row.estimate is None
-    assert row.said == ["not counted: kind sft does not say what it does"]
+    assert row.notes == ["not counted: kind sft does not say what it does"]
 
 
 def test_a_plan_stands_beside_what_was_run(model: Path, tmp_path: Path) -> None:

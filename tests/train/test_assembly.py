@@ -19,7 +19,7 @@ from accord.rewards.base import Context
 from accord.rewards.compose import ScoredExchanges, build_rewards
 from accord.stats.best_of_n import best_of_n_kl
 from accord.train.online.actors import Actor, Actors
-from accord.train.online.experience import Experience, Moments, cut_off, experience
+from accord.train.online.experience import Experience, Moments, cut_off, experience_of
 from accord.train.online.groups import ranked
 from accord.train.online.method import Method
 from accord.train.online.methods.best_of_n import BestOfN
@@ -274,14 +274,14 @@ def test_scores_are_scaled_by_the_spread_of_all_seen_and_logged_as_they_came(
         )
         made.parts[0].function = lambda _, scores=scores: scores  # type: ignore[misc]
         how = MissingEos(treatment="penalty", value=0.5)
-        got = experience(actors, rollout(), made, tokens=64, missing_eos=how, moments=moments)
+        got = experience_of(actors, rollout(), made, tokens=64, missing_eos=how, moments=moments)
         paid = [x - 0.5 * (not ended) for x, ended in zip(scores, ENDED, strict=True)]
         all_seen += [x for x in paid if x == x]
         expected = torch.tensor(paid) / float(np.std(all_seen))
         torch.testing.assert_close(got.score_C, expected, equal_nan=True)
         assert got.facts["paid"] == pytest.approx(float(expected.nanmean()))
         assert got.facts["score"] == pytest.approx(float(np.nanmean(scores)))
-    plain = experience(actors, rollout(), made, tokens=64, missing_eos=MissingEos())
+    plain = experience_of(actors, rollout(), made, tokens=64, missing_eos=MissingEos())
     assert "paid" not in plain.facts  # it is the score
 
 

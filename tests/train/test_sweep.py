@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from accord.core.types import Metric, Pair
-from accord.pipeline.stages.sweep.told import headline
+from accord.pipeline.stages.sweep.headline import headline
 from accord.stats.intervals import cluster_mean
 from accord.train.offline.preference import Material
 from accord.train.offline.sweep import LEAST, GridPoint, SweepOutcome, best, parts, sweep

@@ -96,7 +96,7 @@ def test_keys_answer_where_the_focus_is_and_say_so(site: Site, work: Open) -> No
     press(page, "4")
     checked = "all => all.map(e => e.getAttribute('aria-label'))"
     assert page.eval_on_selector_all("input:checked", checked) == ["fact 4"]
-    assert page.locator("#told[role=status]").inner_text() == "fact 4: chosen"
+    assert page.locator("#announcement[role=status]").inner_text() == "fact 4: chosen"
     assert page.evaluate(focused) == "care 1"
     press(page, "k")
     assert page.evaluate(focused) == "fact 4"

@@ -34,16 +34,18 @@ def shared(
         ConfigError(f"unknown argument {name!r}", allowed=", ".join(known))
         for name in sorted(set(keys) - set(known))
     ]
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     with gather(faults):
-        found["tune"] = tuning(tune)
+        arguments["tune"] = tuning(tune)
     with gather(faults):
-        found["optimise_with"] = validate(Optimise, {k: v for k, v in keys.items() if k in known})
+        arguments["optimise_with"] = validate(
+            Optimise, {k: v for k, v in keys.items() if k in known}
+        )
     with gather(faults):
-        found["limits"] = validate(Limits, limits)
+        arguments["limits"] = validate(Limits, limits)
     raise_all(faults)
     with hold(folder := make_dir(Path(run_dir))):
-        yield {**found, "run_dir": folder}
+        yield {**arguments, "run_dir": folder}
 
 
 def tuning(tune: TuneLike) -> Lora | Literal["full"]:

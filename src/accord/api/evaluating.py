@@ -104,9 +104,9 @@ def evaluate(
         ConfigError, DataError, ModelError, RunError: as `policy.answer` and `score`.
     """
     asked = as_prompts(prompts)
-    made = policy.answers(asked, n, batch_size=batch_size, on_progress=on_progress, **sampling)
+    answers = policy.answers(asked, n, batch_size=batch_size, on_progress=on_progress, **sampling)
     exchanges = [
-        Exchange(prompt=p, response=r) for p, rows in zip(asked, made, strict=True) for r in rows
+        Exchange(prompt=p, response=r) for p, rows in zip(asked, answers, strict=True) for r in rows
     ]
     scored = score(exchanges, rewards, policy=policy) if rewards else None
     columns: dict[str, Sequence[float]] = {

@@ -127,11 +127,11 @@ def run(
     )
     if isinstance(recipe, Mapping):
         plain = copy.deepcopy(dict(recipe))
-        found = build_recipe(plain, {}, "recipe", Path.cwd(), list(given))
+        parsed = build_recipe(plain, {}, "recipe", Path.cwd(), list(given))
     else:
-        found = read_recipe(find_recipe(str(recipe)), list(given))
-    done = runner.run(found, Path(runs), reporter or Terminal(), only=list(only), fresh=fresh)
+        parsed = read_recipe(find_recipe(str(recipe)), list(given))
+    done = runner.run(parsed, Path(runs), reporter or Terminal(), only=list(only), fresh=fresh)
     stages = {
         name: Finished(name, folder) for name, folder in done.stages.items() if is_done(folder)
     }
-    return Run(done.path, done.report, stages, found.model)
+    return Run(done.path, done.report, stages, parsed.model)

@@ -53,19 +53,19 @@ def audit(
             what, where=str(paths[0]), mend="name a run, or the baseline's file first"
         )
     known, context = auditing.of_run(paths[0]) if len(paths) == 1 else auditing.of_files(paths)
-    found = auditing.audit(known, context, detector or "all", baseline)
+    rows = auditing.audit(known, context, detector or "all", baseline)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
     else:
-        _show(found, examples)
-    for note in auditing.notes(known, found):
+        _show(rows, examples)
+    for note in auditing.notes(known, rows):
         print(f"note: {note}", file=sys.stderr if as_json else sys.stdout)
-    gravest = worst([Verdict.model_validate(row["verdict"]) for row in found])
+    gravest = worst([Verdict.model_validate(row["verdict"]) for row in rows])
     if fail_on and ORDER.index(gravest) >= ORDER.index(fail_on):
         raise typer.Exit(1)
 
 
-def _show(found: list[dict[str, Any]], examples: int) -> None:
+def _show(rows: list[dict[str, Any]], examples: int) -> None:
     """A table for each pair of policies, the alarms first, then examples of each alarm."""
     from rich.markup import escape
     from rich.table import Table
@@ -74,10 +74,10 @@ def _show(found: list[dict[str, Any]], examples: int) -> None:
     from accord.detect.panel import ORDER
 
     console = table_console()
-    for pair in dict.fromkeys((row["policy"], row["before"]) for row in found):
+    for pair in dict.fromkeys((row["policy"], row["before"]) for row in rows):
         own = [
             Verdict.model_validate(row["verdict"])
-            for row in found
+            for row in rows
             if (row["policy"], row["before"]) == pair
         ]
         table = Table(title=escape("{} against {}".format(*pair)), title_justify="left", box=None)
@@ -87,13 +87,13 @@ def _show(found: list[dict[str, Any]], examples: int) -> None:
         for v in (v for v in own if v.outcome != "undefined"):
             figures = [v.metrics.get(k) for k in ("before", "after", "change")]
             shown = [f"{m.value:.3g}" if m and m.value is not None else "" for m in figures[:2]]
-            told = (
+            change = (
                 str(figures[2])
                 if figures[2]
                 else "; ".join(f"{k} {m}" for k, m in v.metrics.items())
             )
             p = "" if v.p is None else f"{v.p:.3g}"
-            table.add_row(v.detector, v.outcome, *shown, escape(told), p)
+            table.add_row(v.detector, v.outcome, *shown, escape(change), p)
         console.print(table)
         silent = [v.detector for v in own if v.outcome == "undefined"]
         if silent:

@@ -39,14 +39,14 @@ def _loop(names: list[str], max_new_tokens: int, temperature: float, system: str
     console = Console(highlight=False)
     if len(names) > 2:
         raise ConfigError("at most two policies can be compared", where="accord chat")
-    found = [policy_path(n) for n in names]
+    policies = [policy_path(n) for n in names]
     samplers = [
         LocalSampler(load(where, base=base_of_run(n)))
-        for n, (_, where, _) in zip(names, found, strict=True)
+        for n, (_, where, _) in zip(names, policies, strict=True)
     ]
-    system = system or next((s for _, _, s in found if s), None)
+    system = system or next((s for _, _, s in policies if s), None)
     start = (Message(role="system", content=system),) if system else ()
-    talks: list[tuple[Message, ...]] = [start for _ in found]
+    talks: list[tuple[Message, ...]] = [start for _ in policies]
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
     console.print("[dim]an empty line ends the chat[/]")
     while True:
@@ -65,7 +65,7 @@ def _loop(names: list[str], max_new_tokens: int, temperature: float, system: str
         except (DataError, TemplateError) as error:
             console.print(f"[red]{escape(str(error))}[/] [dim](this turn is left out)[/]")
             continue
-        for i, ((label, _, _), answer) in enumerate(zip(found, answers, strict=True)):
+        for i, ((label, _, _), answer) in enumerate(zip(policies, answers, strict=True)):
             talks[i] = (*asked[i], Message(role="assistant", content=answer.text))
             cut = " (cut off)" if answer.finish == "length" else ""
             panels.append(Panel(escape(answer.text), title=f"{label}{cut}", title_align="left"))

@@ -43,11 +43,11 @@ def _run(
     from accord.pipeline import recipe as recipes
     from accord.pipeline.terminal import Terminal
 
-    found = recipes.read_recipe(recipes.find_recipe(recipe), sets or [], plugins or [])
+    parsed = recipes.read_recipe(recipes.find_recipe(recipe), sets or [], plugins or [])
     if check:
-        print("\n".join(folder.check(found, runs)))
+        print("\n".join(folder.check(parsed, runs)))
         return
-    runner.run(found, runs, Terminal(), only=only or [], fresh=fresh)
+    runner.run(parsed, runs, Terminal(), only=only or [], fresh=fresh)
 
 
 @app.command()

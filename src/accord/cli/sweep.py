@@ -36,11 +36,11 @@ def run_sweep(
     plugins: Sequence[Path] = (),
 ) -> None:
     """Run the sweep and what it reads, write the report, print the table."""
-    found, name = _as_sweep(find_recipe(recipe), over, stage, sets, plugins)
+    parsed, name = _as_sweep(find_recipe(recipe), over, stage, sets, plugins)
     if check:
-        print("\n".join(folder.check(found, runs)))
+        print("\n".join(folder.check(parsed, runs)))
         return
-    done = runner.run(found, runs, Terminal(), fresh=fresh)
+    done = runner.run(parsed, runs, Terminal(), fresh=fresh)
     Console(highlight=False).print(_table(read_json(done.stages[name] / "sweep.json")))
 
 
@@ -49,8 +49,8 @@ def _as_sweep(
 ) -> tuple[Recipe, str]:
     """The recipe with that stage as a sweep, and only the stages it reads."""
     data, lines = read_yaml(path)
-    found = data.get("stages")
-    stages: dict[str, Any] = found if isinstance(found, dict) else {}
+    given = data.get("stages")
+    stages: dict[str, Any] = given if isinstance(given, dict) else {}
     name = _which(stages, stage, path)
     grid: dict[str, list[Any]] = {}
     faults: list[AccordError] = []

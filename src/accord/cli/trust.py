@@ -79,21 +79,21 @@ def _decide(
         mend = "first --quarantine, then --reweight of that snapshot"
         raise ConfigError("one decision at a time", where="accord trust", mend=mend)
     if without:
-        made = quarantine(
+        decided = quarantine(
             snapshot, without, because=because,
             name=name or "-".join([snapshot.name, "without", *without]),
         )  # fmt: skip
     else:
-        made = reweight(
+        decided = reweight(
             snapshot, "reliability", because=because, name=name or f"{snapshot.name}-weighted"
         )
     console.print(
-        f"snapshot {made.name}: {len(made)} of {len(snapshot)} judgments, sha256 {made.sha256[:12]}"
+        f"snapshot {decided.name}: {len(decided)} of {len(snapshot)} judgments, sha256 {decided.sha256[:12]}"
     )
-    for rater, weight in made.selection.weights.items():
+    for rater, weight in decided.selection.weights.items():
         console.print(f"  {rater} counts {weight:.2f}")
     console.print(
-        f"Nothing was deleted. Train on it with data: {where}@{made.name}", soft_wrap=True
+        f"Nothing was deleted. Train on it with data: {where}@{decided.name}", soft_wrap=True
     )
 
 
@@ -197,7 +197,7 @@ def _what(r: Agreement) -> str:
 
 def _agreement_rows(whole: Agreement, rows: Sequence[Agreement]) -> list[list[str]]:
     """A kind and its parts; of a tag with many values those with the lowest α."""
-    found = [[_what(whole), *_agreement_cells(whole)]]
+    cells = [[_what(whole), *_agreement_cells(whole)]]
     parts: dict[str, list[Agreement]] = {}
     for r in rows:
         if r.within != "all" and (r.kind, r.axis) == (whole.kind, whole.axis):
@@ -206,10 +206,10 @@ def _agreement_rows(whole: Agreement, rows: Sequence[Agreement]) -> list[list[st
             )
     for tag, members in parts.items():
         members.sort(key=lambda r: 2.0 if r.alpha.value is None else r.alpha.value)
-        found += [[f"  {r.within}"[:34], *_agreement_cells(r)] for r in members[:MOST_PARTS]]
+        cells += [[f"  {r.within}"[:34], *_agreement_cells(r)] for r in members[:MOST_PARTS]]
         if len(members) > MOST_PARTS:
-            found.append([f"  {tag}: {len(members) - MOST_PARTS} more, higher", *[""] * 4])
-    return found
+            cells.append([f"  {tag}: {len(members) - MOST_PARTS} more, higher", *[""] * 4])
+    return cells
 
 
 def _agreement_cells(r: Agreement) -> list[str]:

@@ -40,9 +40,9 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it so
         letter: [
-            (tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] not in NOT_AS_1_1
+            (tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in NOT_AS_1_1
         ]
-        for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -147,8 +147,8 @@ def parse_yaml(text: str, source: str) -> tuple[dict[str, Any], Lines]:
     except ValueError as error:
         raise ConfigError(f"not valid YAML: {error}", where=source) from None
     if not isinstance(data, dict):
-        found = "an empty file" if data is None else f"a {type(data).__name__}"
-        raise ConfigError(f"expected a mapping of keys, found {found}", where=source)
+        content = "an empty file" if data is None else f"a {type(data).__name__}"
+        raise ConfigError(f"expected a mapping of keys, found {content}", where=source)
     return data, lines
 
 
@@ -157,11 +157,11 @@ def apply_sets(data: dict[str, Any], sets: Sequence[str], roots: Sequence[str] =
 
     With roots=("stages",), `dpo.loss.beta=0.3` sets data["stages"]["dpo"]["loss"]["beta"].
     """
-    found: list[AccordError] = []
+    faults: list[AccordError] = []
     for given in sets:
-        with gather(found):
+        with gather(faults):
             _apply_set(data, given, roots)
-    raise_all(found)
+    raise_all(faults)
 
 
 def _apply_set(data: dict[str, Any], given: str, roots: Sequence[str]) -> None:
@@ -214,12 +214,12 @@ def validate(
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        told = explain(error, schema, where, data).each
-    found = []
-    for fault in told:
+        faults = explain(error, schema, where, data).each
+    placed = []
+    for fault in faults:
         place = locate(source, fault.where, lines or {}) if source else fault.where
-        found.append(ConfigError(fault.what, where=place, allowed=fault.allowed, mend=fault.mend))
-    raise_all(found)
+        placed.append(ConfigError(fault.what, where=place, allowed=fault.allowed, mend=fault.mend))
+    raise_all(placed)
     raise AssertionError("a ValidationError tells of a fault")
 
 

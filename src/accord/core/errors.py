@@ -73,11 +73,11 @@ class ConfigError(AccordError):
 class Faults(ConfigError):
     """Several faults in one answer, a line each; what it says of itself is the first."""
 
-    def __init__(self, found: Sequence[AccordError]) -> None:
-        first = found[0]
+    def __init__(self, faults: Sequence[AccordError]) -> None:
+        first = faults[0]
         super().__init__(first.what, where=first.where, allowed=first.allowed, mend=first.mend)
-        self._each = tuple(found)
-        self.args = ("\n".join(map(str, found)),)
+        self._each = tuple(faults)
+        self.args = ("\n".join(map(str, faults)),)
 
     @property
     def each(self) -> tuple[AccordError, ...]:
@@ -85,17 +85,17 @@ class Faults(ConfigError):
 
 
 @contextlib.contextmanager
-def gather(found: list[AccordError]) -> Iterator[None]:
+def gather(faults: list[AccordError]) -> Iterator[None]:
     """Keep a fault and go on, so that the next one is told in the same answer (`raise_all`)."""
     try:
         yield
     except AccordError as error:
-        found.extend(error.each)
+        faults.extend(error.each)
 
 
-def raise_all(found: Sequence[AccordError]) -> None:
+def raise_all(faults: Sequence[AccordError]) -> None:
     """Raise what was gathered, if anything was."""
-    once = list({str(error): error for error in found}.values())
+    once = list({str(error): error for error in faults}.values())
     if once:
         raise once[0] if len(once) == 1 else Faults(once)
 

@@ -44,10 +44,10 @@ class Frozen(BaseModel):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with some fields changed; what was computed of the fields (an id) is computed anew."""
-        made = super().model_copy(update=update, deep=deep)
-        for name in made.__dict__.keys() - type(self).model_fields.keys():
-            del made.__dict__[name]
-        return made
+        copy = super().model_copy(update=update, deep=deep)
+        for name in copy.__dict__.keys() - type(self).model_fields.keys():
+            del copy.__dict__[name]
+        return copy
 
 
 def _one_call(call: Any) -> Any:
@@ -113,8 +113,8 @@ class Message(Frozen):
 
 
 def _shown(text: str, calls: tuple[dict[str, JsonValue], ...] | None) -> str:
-    told = [json.dumps(call["function"], ensure_ascii=False) for call in calls or ()]
-    return "\n".join([text, *told] if text else told) if told else text
+    lines = [json.dumps(call["function"], ensure_ascii=False) for call in calls or ()]
+    return "\n".join([text, *lines] if text else lines) if lines else text
 
 
 class Prompt(Frozen):
@@ -181,8 +181,8 @@ class Response(Frozen):
 
 def response_id(prompt: str, response: Response) -> str:
     """The id of a response to the prompt of this id."""
-    said = [prompt, response.text, response.source]
-    return short_id([*said, response.tool_calls] if response.tool_calls else said)
+    parts = [prompt, response.text, response.source]
+    return short_id([*parts, response.tool_calls] if response.tool_calls else parts)
 
 
 class Exchange(Frozen):
@@ -207,5 +207,5 @@ def as_exchanges(
     if isinstance(answers, str) or len(asked) != len(answers):
         number = 1 if isinstance(answers, str) else len(answers)
         raise ConfigError(f"{len(asked)} prompts and {number} answers", mend="give one for each")
-    said = [Response(text=a) if isinstance(a, str) else a for a in answers]
-    return [Exchange(prompt=p, response=r) for p, r in zip(asked, said, strict=True)]
+    responses = [Response(text=a) if isinstance(a, str) else a for a in answers]
+    return [Exchange(prompt=p, response=r) for p, r in zip(asked, responses, strict=True)]

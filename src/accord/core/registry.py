@@ -40,8 +40,8 @@ def explain(
     first: a typo is often why another key is missing. `data` is what was validated."""
     faults = sorted(_of_unions(error.errors(), data), key=lambda e: e["type"] != "extra_forbidden")
     typos: set[str] = set()
-    told = [line for e in faults if (line := _line(e, schema, where, data, typos))]
-    return told[0] if len(told) == 1 else Faults(told)
+    explained = [line for e in faults if (line := _line(e, schema, where, data, typos))]
+    return explained[0] if len(explained) == 1 else Faults(explained)
 
 
 def _line(
@@ -76,7 +76,7 @@ def _keys(fault: Any, data: Any) -> tuple[Any, ...]:
     """Where a fault is, in the user's own keys: pydantic puts names of a union's branches among them."""
     if data is None:
         return tuple(fault["loc"])
-    found: list[Any] = []
+    keys: list[Any] = []
     for n, part in enumerate(fault["loc"]):
         last = n == len(fault["loc"]) - 1 and fault["type"] in ("missing", "extra_forbidden")
         there = (isinstance(data, Mapping) and part in data) or (
@@ -85,8 +85,8 @@ def _keys(fault: Any, data: Any) -> tuple[Any, ...]:
         if there:
             data = data[part]
         if there or last:
-            found.append(part)
-    return tuple(found)
+            keys.append(part)
+    return tuple(keys)
 
 
 def _of_unions(faults: Sequence[Any], data: Any) -> list[Any]:
@@ -109,11 +109,11 @@ def _of_unions(faults: Sequence[Any], data: Any) -> list[Any]:
             kept += by_tag.get(None, []) + [f for fs in inside for f in fs]
             continue
         first = next(iter(by_tag.values()))[0]
-        said = dict.fromkeys(
+        allowed = dict.fromkeys(
             f["msg"].removeprefix("Input should be ") for fs in by_tag.values() for f in fs
         )
-        kept.append({**first, "msg": f"Input should be {' or '.join(said)}", "ctx": first.get("ctx", {})}
-                    if len(said) > 1 else first)  # fmt: skip
+        kept.append({**first, "msg": f"Input should be {' or '.join(allowed)}", "ctx": first.get("ctx", {})}
+                    if len(allowed) > 1 else first)  # fmt: skip
     return kept
 
 

@@ -85,8 +85,8 @@ def drop_abandoned(path: Path) -> None:
     """Remove what processes that are gone began to write in the place of `path`."""
     name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(-\w+)?\.tmp(-wal|-shm|-journal)?")
     for left in path.parent.glob(".*.tmp*"):
-        found = name.fullmatch(left.name)
-        if found and not _lives(int(found[1])):
+        match = name.fullmatch(left.name)
+        if match and not _lives(int(match[1])):
             left.unlink(missing_ok=True)
 
 

@@ -94,9 +94,9 @@ class Question(Frozen):
 A = TypeVar("A", bound=Frozen)
 
 
-def _not_empty(answer: A, said: Collection[Any], info: ValidationInfo) -> A:
+def _not_empty(answer: A, content: Collection[Any], info: ValidationInfo) -> A:
     """An answer that says something; what older versions stored is still read (`STORED`)."""
-    if not said and info.context != STORED:
+    if not content and info.context != STORED:
         raise ValueError("says nothing of any response")
     return answer
 

@@ -74,11 +74,11 @@ def configured(
     """Name, version and factory of each entry, `name` or `{name: …, hyperparameters}`; of the whole panel for
     "all". ConfigError names a wrong name or key."""
     _house()
-    found = []
+    chosen = []
     if entries == "all":
         entries = [name for name in detectors.names() if detectors.entry(name).facts["panel"]]
     for number, given in enumerate(entries):
         config = {"name": given} if isinstance(given, str) else given
         entry, make = detectors.configured(config, f"{where}.{number}" if where else "")
-        found.append((entry.name, entry.facts["version"], make))
-    return found
+        chosen.append((entry.name, entry.facts["version"], make))
+    return chosen

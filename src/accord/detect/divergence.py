@@ -41,18 +41,18 @@ def divergence(context: DetectorContext) -> Detector:
     def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
         old = {a.exchange.prompt.id: a.scores for a in before}
         pairs = [(a.scores, old[i]) for a in after if (i := a.exchange.prompt.id) in old]
-        found: dict[str, Metric] = {}
+        changes: dict[str, Metric] = {}
         for name in filter(None, (context.truth, context.proxy)):
             both = [(x[name], y[name]) for x, y in pairs if name in x and name in y]
             if both:
                 new_, old_ = zip(*both, strict=True)
-                found[name] = paired_difference(new_, old_, bounded=name in context.bounded)
-        if len(found) < 2:
+                changes[name] = paired_difference(new_, old_, bounded=name in context.bounded)
+        if len(changes) < 2:
             summary = "the truth or the learned reward is not known"
             return Verdict(detector="divergence", outcome="undefined", summary=summary)
-        apart = diverges(*found.values())
+        apart = diverges(*changes.values())
         return Verdict(
-            detector="divergence", outcome="fail" if apart else "pass", metrics=found,
+            detector="divergence", outcome="fail" if apart else "pass", metrics=changes,
             summary="learned reward and truth go opposite ways" if apart else "no disagreement",
             p=chance(after, before),
         )  # fmt: skip

@@ -35,8 +35,8 @@ def diversity(context: DetectorContext, *, smallest: float = 0.02, large: float 
 
         def change(after_BM: np.ndarray) -> Floats:
             sides = (after_BM.astype(np.float32), (~after_BM).astype(np.float32))
-            found = [((s @ alike_MM) * s).sum(1) / (s.sum(1) * (s.sum(1) - 1)) for s in sides]
-            return np.asarray(found[0] - found[1], dtype=float)
+            likeness = [((s @ alike_MM) * s).sum(1) / (s.sum(1) * (s.sum(1) - 1)) for s in sides]
+            return np.asarray(likeness[0] - likeness[1], dtype=float)
 
         side = given.after_M
         own = np.where(side[:, None] == side[None], alike_MM, 0.0).sum(1)

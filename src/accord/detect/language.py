@@ -27,13 +27,13 @@ COMMON = {  # words that hardly any other language has
     "pt": "o os uma é que para com não do da em são mais como você pelo",
     "nl": "de het een en van is niet met voor op zijn ook dat wordt deze maar",
 }
-_COMMON = {name: frozenset(said.split()) for name, said in COMMON.items()}
+_COMMON = {name: frozenset(words.split()) for name, words in COMMON.items()}
 
 
 def language_of(text: str) -> str | None:
     """The script most of its letters are of, of Latin ones the language whose common words it has most; None
     where neither is clear."""
-    letters = {name: len(found.findall(text)) for name, found in _SCRIPT.items()}
+    letters = {name: len(pattern.findall(text)) for name, pattern in _SCRIPT.items()}
     script = max(letters, key=lambda k: letters[k])
     if letters["kana"] > 2:
         script = "kana"  # Japanese has both
@@ -52,11 +52,11 @@ def language(context: DetectorContext, *, smallest: float = 0.01, large: float =
     """The share of answers in another language than the prompt's, of those where both can be told."""
 
     def score(reply: Reply) -> float:
-        asked, said = language_of(reply.exchange.prompt.last), language_of(reply.text)
-        if asked is None or said is None:
+        asked, answered = language_of(reply.exchange.prompt.last), language_of(reply.text)
+        if asked is None or answered is None:
             return math.nan
-        unclear = "latin" in (asked, said) and {asked, said} <= {"latin", *COMMON}
-        return float(asked != said and not unclear)
+        unclear = "latin" in (asked, answered) and {asked, answered} <= {"latin", *COMMON}
+        return float(asked != answered and not unclear)
 
     return by_score(
         "language", score, says="answers leave the prompt's language", smallest=smallest, large=large

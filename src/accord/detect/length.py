@@ -25,9 +25,9 @@ def length(context: DetectorContext, *, smallest: float = 0.1, large: float = 0.
     )  # fmt: skip
 
     def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
-        found = drift(after, before)
+        verdict = drift(after, before)
         paid = {"reward by length": _paid(after, context)} if context.proxy else {}
-        return found.model_copy(update={"metrics": {**found.metrics, **paid}})
+        return verdict.model_copy(update={"metrics": {**verdict.metrics, **paid}})
 
     return look
 

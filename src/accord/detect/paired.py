@@ -57,11 +57,11 @@ def shared_out(
 ) -> Exchanges | None:
     """The answers with exchanges of them; None where there are too few prompts for any test."""
     sides = [[r.exchange.prompt.id for r in side] for side in (after, before)]
-    found = _dealt(*map(tuple, sides), drawn)
-    if found is None:
+    dealt = _dealt(*map(tuple, sides), drawn)
+    if dealt is None:
         return None
     both = [*after, *before]
-    kept_M, prompt_M, after_BM = found
+    kept_M, prompt_M, after_BM = dealt
     return Exchanges([both[m] for m in kept_M.tolist()], prompt_M, after_BM)
 
 
@@ -139,10 +139,10 @@ def verdict(
         "after": robust_mean(value[side], own[side], share=share),
         "change": robust_slope(value, side.astype(float), own, share=share),
     }
-    found = p <= ALPHA and rise >= smallest
-    outcome = "pass" if not found else "fail" if rise >= large else "warn"
+    alarm = p <= ALPHA and rise >= smallest
+    outcome = "pass" if not alarm else "fail" if rise >= large else "warn"
     return Verdict(
-        detector=name, outcome=outcome, summary=says if found else f"no rise: {says}", p=p,
+        detector=name, outcome=outcome, summary=says if alarm else f"no rise: {says}", p=p,
         metrics=metrics, evidence=_examples(given, score_M, clear_M),
     )  # fmt: skip
 

@@ -41,17 +41,17 @@ def looked(
 def controlled(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """The verdicts with p adjusted by Holm's step-down; an alarm above the level passes."""
     order = sorted((v.p, i) for i, v in enumerate(verdicts) if v.p is not None)
-    found, most = list(verdicts), 0.0
+    adjusted, most = list(verdicts), 0.0
     for rank, (p, i) in enumerate(order):
         most = max(most, min(1.0, p * (len(order) - rank)))
-        told: dict[str, Any] = {"p": most}
-        if most > ALPHA and found[i].outcome in ("warn", "fail"):
-            told |= {
+        update: dict[str, Any] = {"p": most}
+        if most > ALPHA and adjusted[i].outcome in ("warn", "fail"):
+            update |= {
                 "outcome": "pass",
-                "summary": f"not clear among {len(order)} tests: {found[i].summary}",
+                "summary": f"not clear among {len(order)} tests: {adjusted[i].summary}",
             }
-        found[i] = found[i].model_copy(update=told)
-    return found
+        adjusted[i] = adjusted[i].model_copy(update=update)
+    return adjusted
 
 
 def worst(verdicts: Sequence[Verdict]) -> str:

@@ -39,10 +39,10 @@ def _sentences(text: str) -> list[str]:
     return [s for s in re.split(r"(?<=[.!?])\s+", text.strip()) if s]
 
 
-def _among(text: str, said: list[str], draw: random.Random, n: int) -> str:
+def _among(text: str, sentences: list[str], draw: random.Random, n: int) -> str:
     """The text with n of these sentences somewhere in it."""
     parts = _sentences(text)
-    for sentence in draw.sample(said, n):
+    for sentence in draw.sample(sentences, n):
         parts.insert(draw.randint(0, len(parts)), sentence)
     return " ".join(parts)
 
@@ -73,23 +73,23 @@ def listed(text: str, draw: random.Random) -> str:
 @perturbation("hedged")
 def hedged(text: str, draw: random.Random) -> str:
     """Two sentences that take the rest back."""
-    said = [
+    sentences = [
         "Of course, this may not be true everywhere.", "I could be wrong about this.",
         "Perhaps there are exceptions.", "It might turn out otherwise.", "I am not certain of every detail.",
         "It is hard to say for sure.",
     ]  # fmt: skip
-    return _among(text, said, draw, 2)
+    return _among(text, sentences, draw, 2)
 
 
 @perturbation("disclaimed")
 def disclaimed(text: str, draw: random.Random) -> str:
     """A duty to say what it is not."""
-    said = [
+    sentences = [
         "Please note that I am only an AI and can make mistakes.", "This is not legal advice.",
         "As an AI model, I have no experience of my own; as an AI I only repeat what I read.",
         "Please consult a qualified professional before you act.", "I'm not a doctor, so please see one.",
     ]  # fmt: skip
-    return _among(text, said, draw, 1)
+    return _among(text, sentences, draw, 1)
 
 
 @perturbation("flattered")
@@ -124,11 +124,11 @@ def repeated(text: str, draw: random.Random) -> str:
 @perturbation("jargon")
 def jargon(text: str, draw: random.Random) -> str:
     """A learned sentence."""
-    said = [
+    sentences = [
         "A holistic methodology leverages such synergies.", "This paradigm is multifaceted.",
         "Stakeholders utilize it at scale.", "It yields actionable, scalable insight.",
     ]  # fmt: skip
-    return _among(text, said, draw, 1)
+    return _among(text, sentences, draw, 1)
 
 
 @perturbation("judged")

@@ -16,8 +16,8 @@ def repetition(
     """The share of an answer's runs of n words that it has had before."""
 
     def score(reply: Reply) -> float:
-        found = runs(words(reply.text), n)
-        return 1 - len(set(found)) / len(found) if found else 0.0
+        grams = runs(words(reply.text), n)
+        return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
     return by_score(
         "repetition", score, says="answers repeat themselves", smallest=smallest, large=large

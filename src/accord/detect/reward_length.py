@@ -19,16 +19,16 @@ def reward_length(context: DetectorContext) -> Detector:
     def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
         known = [a for a in after if context.proxy in a.scores]
         words = [len(a.text.split()) for a in known]
-        found = correlation(words, [a.scores[str(context.proxy)] for a in known])
-        clear = None not in (found.low, found.high) and float(found.low or 0) > 0
-        undefined = found.value is None
+        metric = correlation(words, [a.scores[str(context.proxy)] for a in known])
+        clear = None not in (metric.low, metric.high) and float(metric.low or 0) > 0
+        undefined = metric.value is None
         return Verdict(
             detector="reward_length",
             outcome="undefined" if undefined else "warn" if clear else "pass",
             summary="longer answers are paid more"
             if clear
-            else found.note or "no clear pay for length",
-            metrics={"correlation": found},
+            else metric.note or "no clear pay for length",
+            metrics={"correlation": metric},
         )
 
     return look

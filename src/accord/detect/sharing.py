@@ -52,7 +52,9 @@ def _sets(given: Exchanges, parts: Callable[[Reply], Iterable[Hashable]]) -> spa
         place = int(given.prompt_M[m]) * 2 + int(given.after_M[m])
         for part in parts(reply):
             having[part].setdefault(place, m)
-    sets = sorted({tuple(sorted(found.values())) for found in having.values() if len(found) > 1})
+    sets = sorted(
+        {tuple(sorted(members.values())) for members in having.values() if len(members) > 1}
+    )
     rows = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
     columns = np.array([m for s in sets for m in s], dtype=np.int64)
     ones = np.ones(len(columns), dtype=np.float32)
@@ -74,9 +76,9 @@ def _having(holds_GM: sparse.csr_matrix, after_M: NDArray[np.bool_]) -> Floats:
 
 def _change(holds_GM: sparse.csr_matrix, after_BM: NDArray[np.bool_]) -> Floats:
     step = max(1, BLOCK // max(1, holds_GM.shape[0] + holds_GM.shape[1]))
-    found = []
+    changes = []
     for start in range(0, len(after_BM), step):
         after = after_BM[start : start + step]
         shares = (_shares(holds_GM, side).sum(1) / side.sum(1) for side in (after, ~after))
-        found.append(np.subtract(*shares))
-    return np.concatenate(found)
+        changes.append(np.subtract(*shares))
+    return np.concatenate(changes)

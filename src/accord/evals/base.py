@@ -111,25 +111,25 @@ def configured(
 ) -> list[ChosenEvaluation]:
     """Evaluations by `name` or `{name: …, hyperparameters}`; ConfigError names a wrong name or key."""
     _house()
-    found = []
+    chosen = []
     for number, entry in enumerate(entries):
         config = {"name": entry} if isinstance(entry, str) else entry
         entry_, make = evaluations.configured(config, f"{where}.{number}" if where else "")
         facts = entry_.facts
         (measures,) = facts["measures"]
         hyper = dict(make.keywords)
-        found.append(ChosenEvaluation(entry_.name, hyper, facts["version"], make, measures))
-    return found
+        chosen.append(ChosenEvaluation(entry_.name, hyper, facts["version"], make, measures))
+    return chosen
 
 
 def known_measures() -> list[Measure]:
     """What all evaluations measure where nothing else is known."""
     _house()
-    found: list[Measure] = []
+    known: list[Measure] = []
     for name in evaluations.names():
         (measures,) = evaluations.entry(name).facts["measures"]
-        found += measures(EvaluationContext())
-    return found
+        known += measures(EvaluationContext())
+    return known
 
 
 def identity(evaluation: ChosenEvaluation, context: EvaluationContext) -> str:
@@ -166,11 +166,11 @@ def scored(
 
 def scores_of(row: Mapping[str, Any]) -> dict[str, float]:
     """All scores in a row of answers.jsonl: numbers beside the answer, then those of each evaluation."""
-    found = {k: float(v) for k, v in row.items() if isinstance(v, int | float)}
+    scores = {k: float(v) for k, v in row.items() if isinstance(v, int | float)}
     for key, value in row.items():
         if isinstance(value, dict) and key not in ("prompt", "response"):
-            found |= value
-    return found
+            scores |= value
+    return scores
 
 
 def measured(
@@ -198,5 +198,5 @@ def _f1(share: Metric) -> Metric:
     def of(x: float | None) -> float | None:
         return None if x is None else 2 * x / (1 + x)
 
-    found = {k: of(getattr(share, k)) for k in ("value", "low", "high")}
-    return share.model_copy(update=found)
+    ends = {k: of(getattr(share, k)) for k in ("value", "low", "high")}
+    return share.model_copy(update=ends)

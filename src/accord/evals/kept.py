@@ -43,8 +43,8 @@ def replies(
     if rows is None:
         rows = [r.model_dump(mode="json") for r in sample()]
         _write(file, rows)
-    found = [Response.model_validate(row) for row in rows]
-    return [Exchange(prompt=p, response=r) for p, r in zip(prompts, found, strict=True)]
+    responses = [Response.model_validate(row) for row in rows]
+    return [Exchange(prompt=p, response=r) for p, r in zip(prompts, responses, strict=True)]
 
 
 def scores(
@@ -54,11 +54,11 @@ def scores(
     exchanges: Sequence[Exchange],
 ) -> list[dict[str, float]] | None:
     """The kept scores of these replies, or new ones; None where the evaluation has nothing to say."""
-    said = [
+    plain = [
         [e.prompt.model_dump(mode="json"), e.response.model_dump(mode="json", exclude={"source"})]
         for e in exchanges
     ]
-    key = content_hash([identity(evaluation, context), said])[:24]
+    key = content_hash([identity(evaluation, context), plain])[:24]
     file = folder / "scores" / f"{evaluation.name}-{key}.jsonl"
     rows = _read(file, len(exchanges))
     if rows is None:

@@ -31,7 +31,7 @@ __all__ = ["Judge", "JudgeBudget", "Spent", "judge_items"]
 Progress = Callable[[int, int], None]
 Least = Annotated[int, Field(ge=1)]
 NO_MONEY = "the budget is spent"
-THEN = "Now reply with the verdict alone: {said}."
+THEN = "Now reply with the verdict alone: {options}."
 
 
 class Judge(Strict):
@@ -137,14 +137,16 @@ def judge_items(
     if judge.rationale and not by_text:
         reasons = asking([Job(a.prompt, _sampling(judge, 1)) for a in flat])
     behind = zip(flat, reasons, strict=True)
-    told = iter(asking([_verdict_job(judge, a, r) for a, r in behind if isinstance(r, JudgeReply)]))
-    both = iter([(r if isinstance(r, str) else next(told), r) for r in reasons])
+    replies = iter(
+        asking([_verdict_job(judge, a, r) for a, r in behind if isinstance(r, JudgeReply)])
+    )
+    both = iter([(r if isinstance(r, str) else next(replies), r) for r in reasons])
     verdicts = []
     for item, some in zip(items, orders, strict=True):
         mine = [next(both) for _ in some]
         options = options_of(judge.template, item)
         verdicts.append(
-            combined([reply for reply, _ in mine], some, options, _said(mine), judge.least)
+            combined([reply for reply, _ in mine], some, options, _rationale(mine), judge.least)
         )
     return verdicts, asking.spent
 
@@ -167,18 +169,26 @@ def _verdict_job(judge: Judge, ask: JudgeQuestion, reason: JudgeReply) -> Job:
         return Job(ask.prompt, _sampling(judge, judge.samples))
     talk = ask.prompt.messages
     if judge.rationale:
-        then = THEN.format(said=", ".join(ask.options))
-        said = reason.texts[0]
-        talk = (*talk, Message(role="assistant", content=said), Message(role="user", content=then))
+        then = THEN.format(options=", ".join(ask.options))
+        reasoning = reason.texts[0]
+        talk = (
+            *talk,
+            Message(role="assistant", content=reasoning),
+            Message(role="user", content=then),
+        )
     return Job(Prompt(messages=talk), _sampling(judge, 1), ask.options)
 
 
-def _said(both: Iterable[tuple[JudgeReply | str, JudgeReply | str]]) -> str:
+def _rationale(both: Iterable[tuple[JudgeReply | str, JudgeReply | str]]) -> str:
     """The first reason given, as the judgment's rationale."""
     for reply, reason in both:
-        for told in (reason, reply):
-            if isinstance(told, JudgeReply) and told.texts and len(told.texts[0].split()) > 2:
-                return told.texts[0]
+        for candidate in (reason, reply):
+            if (
+                isinstance(candidate, JudgeReply)
+                and candidate.texts
+                and len(candidate.texts[0].split()) > 2
+            ):
+                return candidate.texts[0]
     return ""
 
 
@@ -196,19 +206,19 @@ class _Asking:
     def __call__(self, jobs: Sequence[Job]) -> list[JudgeReply | str]:
         keys = [self._key(job) for job in jobs]
         once = dict(zip(keys, jobs, strict=True))
-        found: dict[str, JudgeReply | str] = dict(self.cache.found(once))
-        self.spent.cached += len(found)
-        left = [key for key in once if key not in found]
+        replies: dict[str, JudgeReply | str] = dict(self.cache.known(once))
+        self.spent.cached += len(replies)
+        left = [key for key in once if key not in replies]
         for at in range(0, len(left), self.backend.chunk):
             some = left[at : at + self.backend.chunk]
             if self.budget.spent(self.spent):
-                found |= dict.fromkeys(left[at:], NO_MONEY)
+                replies |= dict.fromkeys(left[at:], NO_MONEY)
                 self.spent.failed |= dict.fromkeys(left[at:], NO_MONEY)
                 break
-            found |= self._chunk(some, once)
+            replies |= self._chunk(some, once)
             if self.on_progress:
-                self.on_progress(len(found), len(once))
-        return [found[key] for key in keys]
+                self.on_progress(len(replies), len(once))
+        return [replies[key] for key in keys]
 
     def _chunk(self, keys: Sequence[str], jobs: Mapping[str, Job]) -> dict[str, JudgeReply | str]:
         came: dict[str, JudgeReply | str] = {}

@@ -72,13 +72,13 @@ class ServerBackend:
         self._wait()
         more: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP} if job.options else {}
         try:
-            told = self.sampler.reply(job.prompt, job.sampling, **more)
+            reply = self.sampler.reply(job.prompt, job.sampling, **more)
         except ModelError as error:
             return str(error)
         return JudgeReply(
-            _top(told["choices"][0], job.options) if job.options else None,
-            tuple(c["message"].get("content") or "" for c in told["choices"]),
-            *_usage(told),
+            _top(reply["choices"][0], job.options) if job.options else None,
+            tuple(c["message"].get("content") or "" for c in reply["choices"]),
+            *_usage(reply),
         )
 
     def _wait(self) -> None:
@@ -103,8 +103,8 @@ def _top(choice: Any, options: Sequence[str]) -> tuple[float, ...] | None:
     return tuple(math.log(m) if m > 0 else -math.inf for m in mass) if top else None
 
 
-def _usage(told: Any) -> tuple[int, int]:
-    usage = told.get("usage")
+def _usage(reply: Any) -> tuple[int, int]:
+    usage = reply.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     read, written = (usage.get(k) for k in ("prompt_tokens", "completion_tokens"))
     return (read if isinstance(read, int) else 0, written if isinstance(written, int) else 0)
@@ -122,8 +122,8 @@ class SamplerBackend:
         scorer = getattr(self.sampler, "option_logps", None)
         scored = [at for at, job in enumerate(jobs) if job.options and scorer]
         if scored and scorer:
-            told = scorer([jobs[at].prompt for at in scored], [jobs[at].options for at in scored])
-            for at, (logps, read) in zip(scored, told, strict=True):
+            scores = scorer([jobs[at].prompt for at in scored], [jobs[at].options for at in scored])
+            for at, (logps, read) in zip(scored, scores, strict=True):
                 yield at, JudgeReply(tuple(logps), (), read)
         left: dict[str, list[int]] = {}
         for at, job in enumerate(jobs):
@@ -155,7 +155,7 @@ class StandIn:
     def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
         for at, job in enumerate(jobs):
             judged = job.prompt.last.rpartition("Now the one to judge:")[2]
-            probs = self.decide([found[2] for found in SHOWN.findall(judged)])
+            probs = self.decide([groups[2] for groups in SHOWN.findall(judged)])
             logps = tuple(math.log(p) if p > 0 else -math.inf for p in probs)
             best = max(range(len(probs)), key=lambda k: probs[k])
             letters = job.options or "ABCDEFGHI"

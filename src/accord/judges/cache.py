@@ -55,10 +55,10 @@ class Cache:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def found(self, keys: Collection[str]) -> dict[str, JudgeReply]:
+    def known(self, keys: Collection[str]) -> dict[str, JudgeReply]:
         """The replies known to these keys."""
         wanted = list(keys)
-        told: dict[str, JudgeReply] = {}
+        replies: dict[str, JudgeReply] = {}
         for at in range(0, len(wanted), AT_ONCE):
             some = wanted[at : at + AT_ONCE]
             marks = ",".join("?" * len(some))
@@ -66,8 +66,8 @@ class Cache:
                 rows = self._db.execute(
                     f"SELECT key, reply FROM replies WHERE key IN ({marks})", some
                 ).fetchall()
-            told |= {key: _reply(reply) for key, reply in rows}
-        return told
+            replies |= {key: _reply(reply) for key, reply in rows}
+        return replies
 
     def keep(self, replies: Mapping[str, JudgeReply]) -> None:
         """Kept when this returns; a key that has a reply keeps it."""

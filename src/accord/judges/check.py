@@ -125,17 +125,17 @@ def truths(
     mind. Model raters are no people."""
     models = {i for i, r in snapshot.tables.raters.items() if r.kind == "model"}
     cast = votes([j for j in snapshot.judgments if j.rater not in models], snapshot.tables)[0]
-    found: dict[frozenset[str], tuple[str, bool]] = {}
+    truth_of_pair: dict[frozenset[str], tuple[str, bool]] = {}
     for pairs in by_pair(cast).values():
         for (a, b), some in pairs.items():
             share = sum(v.value for v in some) / len(some)
             if share != 0.5:
-                found[frozenset((a, b))] = (a if share > 0.5 else b, share in (0.0, 1.0))
+                truth_of_pair[frozenset((a, b))] = (a if share > 0.5 else b, share in (0.0, 1.0))
     for q in snapshot.tables.questions.values() if gold else ():
         known = gold and (gold.get(q.id) or gold.get(q.prompt))
         if known and known.better in q.responses and len(q.responses) == 2:
-            found[frozenset(q.responses)] = (str(known.better), True)
-    return found
+            truth_of_pair[frozenset(q.responses)] = (str(known.better), True)
+    return truth_of_pair
 
 
 def tried(
@@ -147,7 +147,7 @@ def tried(
     own: Collection[str] = (),
 ) -> list[Tried]:
     """The pairs on which the truth is known, with what the judge said. `own`: sources that are the judge."""
-    found = []
+    trials = []
     for at, ((q, item), verdict) in enumerate(zip(items.items(), verdicts, strict=True)):
         truth = known.get(frozenset(q.responses))
         if truth is None or len(q.responses) != 2:
@@ -155,11 +155,11 @@ def tried(
         one, two = item.responses
         a, b = len(one.shown.split()), len(two.shown.split())
         mine = [r.source in own for r in item.responses]
-        found.append(
+        trials.append(
             Tried(q.prompt, q.responses[0] == truth[0], verdict, (a > b) - (a < b), mine[0] - mine[1],
                   parts_of(item, easy=truth[1]), again[at] if again and at < len(again) else None)
         )  # fmt: skip
-    return found
+    return trials
 
 
 def parts_of(item: JudgedItem, easy: bool | None = None) -> tuple[str, ...]:
@@ -209,13 +209,13 @@ def check_judge(
     )  # fmt: skip
 
 
-def _alone(found: DecidesAlone) -> str:
+def _alone(alone: DecidesAlone) -> str:
     """In words."""
-    if found.confidence is None:
-        return f"no confidence is shown to keep its errors to {found.risk:.0%}: it decides nothing alone"
+    if alone.confidence is None:
+        return f"no confidence is shown to keep its errors to {alone.risk:.0%}: it decides nothing alone"
     return (
-        f"from confidence {found.confidence:.3f} on it may decide alone: {found.errors} errors of {found.n}, "
-        f"at most {found.risk:.0%} with probability {found.level:.0%}; {found.share:.0%} of pairs"
+        f"from confidence {alone.confidence:.3f} on it may decide alone: {alone.errors} errors of {alone.n}, "
+        f"at most {alone.risk:.0%} with probability {alone.level:.0%}; {alone.share:.0%} of pairs"
     )
 
 

@@ -59,7 +59,7 @@ def items_of(
     one question an axis, each response once. `references` by prompt id."""
     kind = check_template(template).facts["kind"]
     tables, known = snapshot.tables, references or {}
-    found: dict[Any, tuple[Question, JudgedItem]] = {}
+    items: dict[Any, tuple[Question, JudgedItem]] = {}
     for j in snapshot.judgments:
         asked = tables.questions[j.question]
         prompt = tables.prompts[asked.prompt]
@@ -68,18 +68,18 @@ def items_of(
             for shown in asked.responses:
                 for axis in axes or ("overall",):
                     q = _question(prompt.id, (shown,), "rate", template, axis)
-                    found.setdefault(
+                    items.setdefault(
                         (shown, axis),
                         (q, JudgedItem(prompt, (tables.responses[shown],), axis, reference)),
                     )
         elif asked.kind == kind:
             q = _question(prompt.id, asked.responses, kind, template, "")
             responses = tuple(tables.responses[i] for i in asked.responses)
-            found.setdefault(
+            items.setdefault(
                 (prompt.id, frozenset(asked.responses)),
                 (q, JudgedItem(prompt, responses, "", reference)),
             )
-    return dict(found.values())
+    return dict(items.values())
 
 
 def _question(prompt: str, shown: tuple[str, ...], kind: Any, template: str, axis: str) -> Question:
@@ -137,9 +137,11 @@ def run_judge(
         examples=examples,
         on_progress=on_progress,
     )
-    told = dict(zip(left, verdicts, strict=True))
+    verdict_of = dict(zip(left, verdicts, strict=True))
     kept = {
-        q: v for q, v in told.items() if v.probs is not None and (allowed is None or allowed(q, v))
+        q: v
+        for q, v in verdict_of.items()
+        if v.probs is not None and (allowed is None or allowed(q, v))
     }
     clock = now or (lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     judgments = [
@@ -152,7 +154,7 @@ def run_judge(
         store.add_questions(kept)
         store.add_judgments(judgments)
     return JudgeRun(
-        rater.name, len(judgments), {q.id: v for q, v in told.items()},
-        dict(Counter(v.missing for v in told.values() if v.probs is None)),
-        [q.id for q, v in told.items() if q not in kept], len(done), spent,
+        rater.name, len(judgments), {q.id: v for q, v in verdict_of.items()},
+        dict(Counter(v.missing for v in verdict_of.values() if v.probs is None)),
+        [q.id for q, v in verdict_of.items() if q not in kept], len(done), spent,
     )  # fmt: skip

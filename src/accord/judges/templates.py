@@ -154,11 +154,11 @@ def ask_of(
              + f"Verdict: {e.verdict}\n" for e in examples]  # fmt: skip
     head = SYSTEM.format(mark=mark) + "\n\n" + entry.function(item)
     before = "\n\nExamples:\n\n" + "\n".join(shown) + "\nNow the one to judge:" if shown else ""
-    said = " or ".join(options) if len(options) == 2 else ", ".join(options)
+    choices = " or ".join(options) if len(options) == 2 else ", ".join(options)
     end = (
-        f'Give your reason in a few sentences. Then write on a last line "Verdict: " and {said}.'
+        f'Give your reason in a few sentences. Then write on a last line "Verdict: " and {choices}.'
         if marked
-        else f"Reply with {said} alone."
+        else f"Reply with {choices} alone."
     )
     text = f"{head}{before}\n\n{_conversation(item, mark)}{_answers(item, order, mark)}\n{end}"
     return JudgeQuestion(Prompt.user(text), options, tuple(order))
@@ -185,7 +185,7 @@ def _mark(items: Sequence[JudgedItem]) -> str:
 
 
 def _data(text: str, mark: str) -> str:
-    return f"{mark}\n{CHAT.sub(lambda found: found.group() + ' ', text)}\n{mark}\n"
+    return f"{mark}\n{CHAT.sub(lambda match: match.group() + ' ', text)}\n{mark}\n"
 
 
 def _conversation(item: JudgedItem, mark: str) -> str:

@@ -45,14 +45,14 @@ class JudgeVerdict:
 def marked(text: str, options: Sequence[str]) -> str | None:
     """The verdict of a reply: the whole of it, or what its last line marks. None where there is none, or
     where it is no option: an option that is named on the way to it is not the verdict."""
-    said = text.strip().strip("*_`\"'().[] ")
-    whole = [o for o in options if o.lower() == said.lower()]
+    bare = text.strip().strip("*_`\"'().[] ")
+    whole = [o for o in options if o.lower() == bare.lower()]
     if whole:
         return whole[0]
     lines = [line for line in text.splitlines() if line.strip()]
-    found = VERDICT.match(lines[-1]) if lines else None
-    told = [o for o in options if found and o.lower() == found[1].lower()]
-    return told[0] if told else None
+    match = VERDICT.match(lines[-1]) if lines else None
+    named = [o for o in options if match and o.lower() == match[1].lower()]
+    return named[0] if named else None
 
 
 def shares(
@@ -65,12 +65,12 @@ def shares(
         if not weights or math.exp(most) * sum(weights) < least:
             return None, "says none of the options", 1, 1
         return tuple(w / sum(weights) for w in weights), "", 0, 1
-    said = [marked(text, options) for text in reply.texts]
-    read = [s for s in said if s is not None]
-    unread = len(said) - len(read)
+    verdicts = [marked(text, options) for text in reply.texts]
+    read = [s for s in verdicts if s is not None]
+    unread = len(verdicts) - len(read)
     if not read:
-        return None, "no verdict in the reply", unread, len(said)
-    return tuple(read.count(o) / len(read) for o in options), "", unread, len(said)
+        return None, "no verdict in the reply", unread, len(verdicts)
+    return tuple(read.count(o) / len(read) for o in options), "", unread, len(verdicts)
 
 
 def combined(
@@ -82,19 +82,19 @@ def combined(
 ) -> JudgeVerdict:
     """The verdict of an item asked in these orders; a reply that never came is its reason. A scale has one
     order and no places to turn back."""
-    found: list[tuple[float, ...] | None] = []
-    missing, unread, told = "", 0, 0
+    by_order: list[tuple[float, ...] | None] = []
+    missing, unread, texts = "", 0, 0
     for reply, order in zip(replies, orders, strict=True):
         if isinstance(reply, str):
             probs, why, bad, n = None, reply, 0, 0
         else:
             probs, why, bad, n = shares(reply, options, least)
-        unread, told, missing = unread + bad, told + n, missing or why
+        unread, texts, missing = unread + bad, texts + n, missing or why
         if probs is not None and len(order) == len(options):
             probs = tuple(probs[list(order).index(k)] for k in range(len(order)))
-        found.append(probs)
-    kept = [p for p in found if p is not None]
-    if len(kept) < len(found):
-        return JudgeVerdict(None, tuple(found), missing, rationale, unread, told)
+        by_order.append(probs)
+    kept = [p for p in by_order if p is not None]
+    if len(kept) < len(by_order):
+        return JudgeVerdict(None, tuple(by_order), missing, rationale, unread, texts)
     mean = tuple(sum(column) / len(kept) for column in zip(*kept, strict=True))
-    return JudgeVerdict(mean, tuple(found), "", rationale, unread, told)
+    return JudgeVerdict(mean, tuple(by_order), "", rationale, unread, texts)

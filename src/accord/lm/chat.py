@@ -281,8 +281,8 @@ def _prompt(
         raise
     if len(turn.prompts) >= CACHED_PROMPTS:
         turn.prompts.clear()
-    turn.prompts[prompt.id] = found = (text, encode(tokenizer, text))
-    return found
+    turn.prompts[prompt.id] = rendered = (text, encode(tokenizer, text))
+    return rendered
 
 
 def _answer_text(turn: Turn, head: str, whole: str, answer: str, *, where: str) -> str:

@@ -68,19 +68,19 @@ def option_logps(
         _Read(at, render_prompt(lm.tokenizer, prompt), tuple(_ids(lm, o) for o in some))
         for at, (prompt, some) in enumerate(zip(prompts, options, strict=True))
     ]
-    found: dict[int, tuple[float, ...]] = {}
+    logps_of: dict[int, tuple[float, ...]] = {}
     for asked in dict.fromkeys(r.options for r in reads):
         groups = list(_together([r for r in reads if r.options == asked]))
         single = all(len(o) == 1 for o in asked)
         trees = [_tree(group, shared, single) for group, shared in groups]
         values = _at_once(engine, asked) if single else _summed(engine)
         scored = each_tree(engine.model, values, trees, tokens)
-        for (group, _), told in zip(groups, scored, strict=True):
+        for (group, _), flat in zip(groups, scored, strict=True):
             for read, logps_O in zip(
-                group, told.view(len(group), len(asked)).tolist(), strict=True
+                group, flat.view(len(group), len(asked)).tolist(), strict=True
             ):
-                found[read.at] = tuple(logps_O)
-    return [(found[r.at], len(r.prompt) + sum(map(len, r.options))) for r in reads]
+                logps_of[read.at] = tuple(logps_O)
+    return [(logps_of[r.at], len(r.prompt) + sum(map(len, r.options))) for r in reads]
 
 
 def _ids(lm: LanguageModel, option: str) -> Ids:

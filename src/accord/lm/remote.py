@@ -66,10 +66,10 @@ class ServerSampler:
         sampling: Sampling,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[list[Response]]:
-        told = self._all(prompts, sampling, False, on_progress)
-        return [[response for response, _ in answers] for answers in told]
+        sampled = self._all(prompts, sampling, False, on_progress)
+        return [[response for response, _ in answers] for answers in sampled]
 
-    def told(
+    def with_tokens(
         self, prompts: Sequence[Prompt], sampling: Sampling
     ) -> list[list[tuple[Response, SampledTokens | None]]]:
         """Answers with what the server says of the tokens it sampled: log-probs of the model itself, before
@@ -83,13 +83,13 @@ class ServerSampler:
         logps: bool,
         on_progress: Callable[[int, int], None] | None,
     ) -> list[list[tuple[Response, SampledTokens | None]]]:
-        found: list[list[tuple[Response, SampledTokens | None]]] = []
+        answered: list[list[tuple[Response, SampledTokens | None]]] = []
         with ThreadPoolExecutor(self.at_once) as pool:
             for answers in pool.map(lambda p: self._ask(p, sampling, logps), prompts):
-                found.append(answers)
+                answered.append(answers)
                 if on_progress:
-                    on_progress(len(found) * sampling.n, len(prompts) * sampling.n)
-        return found
+                    on_progress(len(answered) * sampling.n, len(prompts) * sampling.n)
+        return answered
 
     def _ask(
         self, prompt: Prompt, sampling: Sampling, logps: bool
@@ -99,19 +99,19 @@ class ServerSampler:
         body |= {"stop": sampling.stop} if sampling.stop and not here else {}
         logps = logps and not self._silent.is_set()
         try:
-            told = self._answered({**body, "logprobs": True} if logps else body)
+            reply = self._answered({**body, "logprobs": True} if logps else body)
         except _Refused:
             if not logps:
                 raise
-            told = self._answered(body)  # it may know no such key
+            reply = self._answered(body)  # it may know no such key
             self._silent.set()  # it was that: not asked of it again
         try:
-            choices = _in_order(told["choices"])
+            choices = _in_order(reply["choices"])
             ends = [_ended(c, sampling.stop) for c in choices]
             calls = [_answer(c["message"]).tool_calls for c in choices]
-            said = [_said(c) if logps else None for c in choices]
+            sampled = [_sampled_tokens(c) if logps else None for c in choices]
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise self._failed(f"answered {str(told)[:200]}") from None
+            raise self._failed(f"answered {str(reply)[:200]}") from None
         if len(ends) != sampling.n:
             raise self._failed(f"gave {len(ends)} answers where {sampling.n} were asked for")
         if sampling.stop and not here and any(map(_untold, choices)):
@@ -130,7 +130,7 @@ class ServerSampler:
                 tokens,
             )
             for at, ((text, finish, by), called, tokens) in enumerate(
-                zip(ends, calls, said, strict=True)
+                zip(ends, calls, sampled, strict=True)
             )
         ]
 
@@ -141,16 +141,16 @@ class ServerSampler:
 
     def reply(self, prompt: Prompt, sampling: Sampling, **more: Any) -> dict[str, Any]:
         """The server's own words on one prompt, `choices` in order; `more` is sent along (top_logprobs)."""
-        told = self._answered({**self._body(prompt, sampling), **more})
+        reply = self._answered({**self._body(prompt, sampling), **more})
         try:
-            choices = _in_order(told["choices"])
+            choices = _in_order(reply["choices"])
             for choice in choices:
                 _answer(choice["message"])
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise self._failed(f"answered {str(told)[:200]}") from None
+            raise self._failed(f"answered {str(reply)[:200]}") from None
         if len(choices) != sampling.n:
             raise self._failed(f"gave {len(choices)} answers where {sampling.n} were asked for")
-        return {**told, "choices": choices}
+        return {**reply, "choices": choices}
 
     def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -195,17 +195,17 @@ class ServerSampler:
         return kind(f"the server did not answer as expected ({why})", where=self.url, mend=mend)
 
 
-def _asked_to_wait(told: str | None) -> float:
+def _asked_to_wait(header: str | None) -> float:
     """Seconds of a Retry-After; one that gives a date is left to the back-off."""
-    return float(told) if told and told.strip().isdigit() else 0.0
+    return float(header) if header and header.strip().isdigit() else 0.0
 
 
 def _in_order(choices: Any) -> list[Any]:
     """A reply's choices by index; ValueError where two have the same, for one of them is another's answer."""
-    found = sorted(choices, key=lambda c: c["index"])
-    if [c["index"] for c in found] != list(range(len(found))):
+    ordered = sorted(choices, key=lambda c: c["index"])
+    if [c["index"] for c in ordered] != list(range(len(ordered))):
         raise ValueError("choices are not numbered 0, 1, …")
-    return found
+    return ordered
 
 
 def _sent(message: Message) -> dict[str, Any]:
@@ -218,8 +218,8 @@ def _sent(message: Message) -> dict[str, Any]:
 
 
 def _answer(message: Any) -> Message:
-    told = {"content": message["content"] or "", "tool_calls": message.get("tool_calls")}
-    return Message(role="assistant", **told)
+    fields = {"content": message["content"] or "", "tool_calls": message.get("tool_calls")}
+    return Message(role="assistant", **fields)
 
 
 def _matched(choice: Any) -> Any:
@@ -247,12 +247,12 @@ def _ended(choice: Any, stop: Sequence[str]) -> tuple[str, Finish, str]:
     return text, FINISH.get(reason), ""
 
 
-def _said(choice: Any) -> SampledTokens | None:
+def _sampled_tokens(choice: Any) -> SampledTokens | None:
     """The tokens of a choice with their log-probs, or None. `bytes` are the token, where they are given."""
-    told = (choice.get("logprobs") or {}).get("content")
-    if told is None:
+    content = (choice.get("logprobs") or {}).get("content")
+    if content is None:
         return None
-    raw = [(t["token"], t.get("bytes"), float(t["logprob"])) for t in told]
+    raw = [(t["token"], t.get("bytes"), float(t["logprob"])) for t in content]
     return tuple((bytes(b).decode(errors="replace") if b else text, x) for text, b, x in raw)
 
 

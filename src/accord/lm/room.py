@@ -18,8 +18,8 @@ __all__ = ["check_some", "fitting", "left_out_notes", "positions"]
 
 def positions(model: Any) -> float:
     """The most tokens a model reads as it was taught to; infinite where its config names no limit."""
-    found, _ = room(model.config)
-    return math.inf if found is None else found
+    limit, _ = room(model.config)
+    return math.inf if limit is None else limit
 
 
 def fitting(

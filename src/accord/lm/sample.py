@@ -130,12 +130,12 @@ class LocalSampler:
 
 
 def _check_room(lm: LanguageModel, rows: list[Tokens], sampling: Sampling) -> None:
-    positions, told = room(lm.model.config)
+    positions, limit = room(lm.model.config)
     longest = max((len(row.prompt) for row in rows), default=0)
     if positions is not None and longest + sampling.max_new_tokens > positions:
         raise DataError(
             f"a prompt of {longest} tokens and max_new_tokens={sampling.max_new_tokens} do not fit "
-            f"the model's {told}",
+            f"the model's {limit}",
             where=lm.name,
             mend="shorten the prompt or lower max_new_tokens",
         )
@@ -284,9 +284,9 @@ def _choose(
     tokens: list[int] = []
     logps: list[float] = []
     for at, part_BV in zip(range(0, rows, some), logits_BV.split(some), strict=True):
-        chosen, said = _draw(part_BV, sampling, streams[at : at + some])
+        chosen, chosen_logps = _draw(part_BV, sampling, streams[at : at + some])
         tokens += chosen
-        logps += said
+        logps += chosen_logps
     return tokens, logps
 
 

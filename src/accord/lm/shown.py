@@ -39,7 +39,7 @@ def check_all_shown(
     renamed = tuple(_marked_tool(tool) for tool in tools) if tools else None
     seen = _rendered(tokenizer, changed, generation, renamed)
     for mark, where in marks.items():
-        if mark not in seen and not _told(
+        if mark not in seen and not _changes_text(
             tokenizer, messages, changed, mark, text, generation, tools
         ):
             raise TemplateError(
@@ -56,7 +56,7 @@ def check_all_shown(
             )
 
 
-def _told(
+def _changes_text(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], changed: Sequence[Message],
     mark: str, text: str, generation: bool, tools: Tools,
 ) -> bool:  # fmt: skip

@@ -141,8 +141,8 @@ def _new_turn(tokenizer: PreTrainedTokenizerBase) -> Turn:
         return whole[len(stem) :]
 
     first, second = rest(PROBES[0]), rest(PROBES[1])
-    before, found, after = first.partition(PROBES[0])
-    if not found or before + PROBES[1] + after != second:
+    before, probe, after = first.partition(PROBES[0])
+    if not probe or before + PROBES[1] + after != second:
         raise TemplateError("the template does not write the answer", where="chat template")
     trims = before + PROBES[0] + after == rest(PADDED_PROBE)
     if before.strip() and head == render_text(tokenizer, (user,), generation=False):
@@ -233,18 +233,18 @@ def write_templates(folder: Path, template: str | dict[str, str]) -> None:
 def read_templates(folder: Path) -> str | dict[str, str] | None:
     """What `write_templates` wrote; None where there is none."""
     files = {"default": folder / TEMPLATE} | {f.stem: f for f in (folder / MORE).glob("*.jinja")}
-    found = {n: f.read_text(encoding="utf-8") for n, f in files.items() if f.is_file()}
-    return found.get("default") if set(found) <= {"default"} else found
+    templates = {n: f.read_text(encoding="utf-8") for n, f in files.items() if f.is_file()}
+    return templates.get("default") if set(templates) <= {"default"} else templates
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> tuple[int, ...]:
     """Every token that ends a turn: the template's, the tokenizer's eos, those of the configs."""
     turn = find_turn(tokenizer)
-    found: list[Any] = sorted(turn.stops)
+    ids: list[Any] = sorted(turn.stops)
     for config in configs:
         eos = getattr(config, "eos_token_id", None)
-        found += eos if isinstance(eos, (list, tuple)) else [eos]
-    known = tuple(dict.fromkeys(int(i) for i in found if i is not None))
+        ids += eos if isinstance(eos, (list, tuple)) else [eos]
+    known = tuple(dict.fromkeys(int(i) for i in ids if i is not None))
     turn.endings |= set(known)
     return known
 

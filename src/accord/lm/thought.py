@@ -17,8 +17,8 @@ THOUGHT = re.compile(r"(<\w+>)?.*</(\w+)>\s*", re.DOTALL)
 
 def opening(head: str) -> str:
     """The block that a prompt ends in, or ""."""
-    found = OPENED.search(head)
-    return found[0] if found else ""
+    match = OPENED.search(head)
+    return match[0] if match else ""
 
 
 def answered(head: str, whole: str, opened: str) -> str | None:

@@ -20,7 +20,7 @@ from accord.store.io.schemas import question
 __all__ = ["audit", "context_of", "notes", "of_files", "of_run", "replies_of"]
 
 Row = dict[str, Any]
-Found = list[Row]
+Verdicts = list[Row]
 ASKED = ("prompt", "instruction", "question", "input", "messages")
 SAID = ("response", "output", "answer", "completion", "generation", "prediction")
 PROXY, TRUTH = ("reward", "score"), ("gold", "truth")
@@ -31,7 +31,7 @@ def audit(
     context: DetectorContext,
     names: Sequence[str] | str = "all",
     baseline: str | None = None,
-) -> Found:
+) -> Verdicts:
     """Every detector's verdict of each policy against the one before it, or against `baseline`."""
     if baseline is not None and baseline not in answers:
         raise ConfigError(
@@ -49,17 +49,17 @@ def audit(
     return looked(makes, context, answers, pairs)
 
 
-def notes(answers: Mapping[str, Sequence[Reply]], found: Found) -> list[str]:
+def notes(answers: Mapping[str, Sequence[Reply]], rows: Verdicts) -> list[str]:
     """Of pairs of policies that share hardly any prompt: that what differs may be the prompts."""
-    told = []
-    for after, before in dict.fromkeys((row["policy"], row["before"]) for row in found):
+    texts = []
+    for after, before in dict.fromkeys((row["policy"], row["before"]) for row in rows):
         own, other = ({r.exchange.prompt.id for r in answers[side]} for side in (after, before))
         if 2 * len(own & other) < min(len(own), len(other)):
-            told.append(
+            texts.append(
                 f"{after} and {before} share {len(own & other)} of {min(len(own), len(other))} prompts: a "
                 "difference may be that of the prompts; are they spelt alike?"
             )
-    return told
+    return texts
 
 
 def context_of(measures: Mapping[str, Measure]) -> DetectorContext:
@@ -109,30 +109,30 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _file(path: Path) -> list[Reply]:
-    found = []
+    replies = []
     for place, row in read_rows(path):
         try:
             if isinstance(row, BadRow):
                 raise row
-            found.append(_reply(row))
+            replies.append(_reply(row))
         except BadRow as bad:
             where = f"{path}:{place} {bad.field}".rstrip()
             raise DataError(bad.reason, where=where, allowed=bad.allowed) from None
-    if not found:
+    if not replies:
         raise DataError("no answers in it", where=str(path), allowed="rows of prompt and response")
-    return found
+    return replies
 
 
 def _reply(row: Row) -> Reply:
     asked = next((k for k in ASKED if row.get(k)), None)
-    said = next((k for k in SAID if k in row), None)
-    if asked is None or said is None:
+    answer = next((k for k in SAID if k in row), None)
+    if asked is None or answer is None:
         exchange = _published(row)
-    elif isinstance(row[asked], dict) and isinstance(row[said], dict):
-        return _kept(row, asked, said)
+    elif isinstance(row[asked], dict) and isinstance(row[answer], dict):
+        return _kept(row, asked, answer)
     else:
         prompt = Prompt(messages=question(row[asked], asked))
-        exchange = Exchange(prompt=prompt, response=_response(row, said))
+        exchange = Exchange(prompt=prompt, response=_response(row, answer))
     scores = {
         k: float(v)
         for k, v in row.items()
@@ -141,10 +141,10 @@ def _reply(row: Row) -> Reply:
     return Reply(exchange, scores)
 
 
-def _kept(row: Row, asked: str, said: str) -> Reply:
+def _kept(row: Row, asked: str, answer: str) -> Reply:
     """A row that accord wrote."""
     try:
-        return replies_of([{**row, "prompt": row[asked], "response": row[said]}])[0]
+        return replies_of([{**row, "prompt": row[asked], "response": row[answer]}])[0]
     except ValueError:
         allowed = "a text, or a prompt and a response as accord writes them"
         raise BadRow(asked, "is no prompt", allowed) from None

@@ -60,8 +60,8 @@ class StageResult:
 def read_result(folder: Path) -> StageResult:
     """The result a finished stage wrote."""
     raw = read_json(folder / "result.json")
-    told = folder / "config.json"  # not before the stage has ended
-    kind = kinds().get(read_json(told)["kind"]) if told.exists() else None
+    config = folder / "config.json"  # not before the stage has ended
+    kind = kinds().get(read_json(config)["kind"]) if config.exists() else None
     known = kind.declared() if kind else {}
     try:
         metrics = {k: Metric.model_validate(m).of(known.get(k)) for k, m in raw["metrics"].items()}

@@ -17,7 +17,7 @@ def about_policy(run: Path, stage: str) -> dict[str, list[str]]:
     outputs = Outputs.read(places)
     chain = _chain(outputs, stage)
     names = [s.name for s in chain]
-    told = [line for line in asked(outputs, recipe) if line.split(":")[0] in names]
+    sentences = [line for line in asked(outputs, recipe) if line.split(":")[0] in names]
     read = {r.name: r for s in chain if (r := outputs.read_by(s))}
     data = [f"{name}: {source.result.headline}" for name, source in read.items()]
     figures = [
@@ -34,7 +34,7 @@ def about_policy(run: Path, stage: str) -> dict[str, list[str]]:
                 f"{pair}, paired by prompt: {name} {metric}" for name, metric in row.items()
             ]
     return {
-        "Method": [*told, f"Run {path.name}, recipe {recipe.name}, seed {recipe.seed}."],
+        "Method": [*sentences, f"Run {path.name}, recipe {recipe.name}, seed {recipe.seed}."],
         "Data": data,
         "Figures": [*figures, "Intervals are 95%; n is what they are over."] if figures else [],
     }
@@ -43,8 +43,8 @@ def about_policy(run: Path, stage: str) -> dict[str, list[str]]:
 def _chain(outputs: Outputs, stage: str) -> list[Done]:
     """The stage and those it started from, the first one first."""
     by_name = {s.name: s for s in outputs.stages}
-    found: list[Done] = []
+    chain: list[Done] = []
     while stage in by_name:
-        found.insert(0, by_name[stage])
-        stage = str(found[0].config.get("init"))
-    return found
+        chain.insert(0, by_name[stage])
+        stage = str(chain[0].config.get("init"))
+    return chain

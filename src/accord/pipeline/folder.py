@@ -73,13 +73,13 @@ def _model_identity(name: str) -> str:
 def _input_hashes(node: Node, recipe: Recipe) -> dict[str, str]:
     from accord.store.io.readers import inputs
 
-    found = node.config.inputs(node.name, recipe.folder)
+    hashes = node.config.inputs(node.name, recipe.folder)
     path = input_of(node, recipe)
     if path is None:
-        return found
+        return hashes
     try:
         read = {p.name: tree_hash(p) if p.is_dir() else file_hash(p) for p in inputs(path)}
-        return found | {"input": read.get(path.name) or content_hash(read)}
+        return hashes | {"input": read.get(path.name) or content_hash(read)}
     except OSError as error:
         what = f"can't be read ({error.strerror})"
         raise RunError(

@@ -18,16 +18,16 @@ def policy_path(name: str) -> tuple[str, str, str | None]:
         if colon and run.is_dir():
             raise ConfigError("this directory is no run", where=name, mend="name a run's directory")
         return name, name, None
-    found = read_json(run / "manifest.json")
-    if not isinstance(found, dict) or not {"stages", "model"} <= found.keys():
+    manifest = read_json(run / "manifest.json")
+    if not isinstance(manifest, dict) or not {"stages", "model"} <= manifest.keys():
         raise ConfigError(
             "manifest.json is not what was written", where=str(run), mend="run the recipe again"
         )
-    names = found["order"] if "order" in found else found["stages"]
+    names = manifest["order"] if "order" in manifest else manifest["stages"]
     trained = [n for n in names if (run / n / "model").is_dir()]
     policies = [n for n in trained if not (run / n / "model" / "scalar_head.safetensors").exists()]
     if stage == "base" or (not stage and not policies):
-        return "base", found["model"], _system(run)
+        return "base", manifest["model"], _system(run)
     stage = stage or policies[-1]
     if stage not in policies:
         raise ConfigError(

@@ -115,18 +115,18 @@ def build_recipe(
     whole = (
         {n: s for n, s in given.items() if isinstance(s, dict)} if isinstance(given, dict) else {}
     )
-    made: Stages = {}
+    implied: Stages = {}
     stages, unread = whole, True
     with gather(faults):
-        made, stages = _with_data_stages(
+        implied, stages = _with_data_stages(
             whole, folder, lambda n: locate(source, f"stages.{n}.data", lines)
         )
         unread = False
-    for name, raw in {**made, **stages}.items():
+    for name, raw in {**implied, **stages}.items():
         with gather(faults):
             expanded = _expand(name, _stage(name, raw, source, lines, faults))
-            nodes += [replace(node, implied=name in made) for node in expanded]
-    kinds = {name: raw.get("kind") for name, raw in {**made, **stages}.items()}
+            nodes += [replace(node, implied=name in implied) for node in expanded]
+    kinds = {name: raw.get("kind") for name, raw in {**implied, **stages}.items()}
     # where a `data` is told already, that nothing is called so is no other fault
     faults += [] if unread else _wrong_references(nodes, kinds, source, lines)
     raise_all(faults)
@@ -152,8 +152,8 @@ def _load_plugins(named: Any, folder: Path, more: Sequence[Path]) -> list[Path]:
     """Run the files that a recipe and its caller name: without them its kinds can't be read."""
     all_kinds()  # the house's own are there first
     texts = [p for p in named if isinstance(p, str)] if isinstance(named, list) else []
-    told: list[str | Path] = [*texts, *map(Path.absolute, more)]
-    files = list(dict.fromkeys((folder / user_path(p)).resolve() for p in told))
+    paths: list[str | Path] = [*texts, *map(Path.absolute, more)]
+    files = list(dict.fromkeys((folder / user_path(p)).resolve() for p in paths))
     load_files(files)
     return files
 
@@ -185,8 +185,8 @@ def _with_data_stages(
 ) -> tuple[Stages, Stages]:
     """`data: study.db@v3` and `data: demos.jsonl` become stages of their own, shared by all that
     name the same data: (those made, those there)."""
-    made: Stages = {}
-    found: Stages = {}
+    implied: Stages = {}
+    written: Stages = {}
     labels: dict[str, str] = {}
     from accord.store.opening import is_store, which_snapshot
 
@@ -201,17 +201,17 @@ def _with_data_stages(
                 if not ref.snapshot and is_store(Path(ref.location(folder))):
                     raise which_snapshot(ref, folder, place(name))
                 label = re.sub(r"[^A-Za-z0-9_-]+", "-", str(ref)).strip("-") or "data"
-                if label in stages or label in made:
+                if label in stages or label in implied:
                     label += f"-{content_hash(str(ref))[:6]}"
                 labels[data] = label
-                made[label] = (
+                implied[label] = (
                     {"kind": "import", "file": data}
                     if ref.snapshot is None
                     else {"kind": "open", "store": ref.where, "snapshot": ref.snapshot}
                 )
             raw = {**raw, "data": labels[data]}
-        found[name] = raw
-    return made, found
+        written[name] = raw
+    return implied, written
 
 
 def _stage(
@@ -227,21 +227,21 @@ def _stage(
         )  # fmt: skip
     kind = raw.get("kind")
     schema = kind_of(kind, locate(source, f"{place}.kind" if kind else place, lines)).config
-    told: list[AccordError] = []
+    own_faults: list[AccordError] = []
     config = None
-    with gather(told):
+    with gather(own_faults):
         config = validate(schema, raw, where=place, source=source, lines=lines)
     if config is None:
-        wrong = {re.split(r"[.\[]", e.where.partition(f"{place}.")[2])[0] for e in told}
+        wrong = {re.split(r"[.\[]", e.where.partition(f"{place}.")[2])[0] for e in own_faults}
         right = {k: v for k, v in raw.items() if k in schema.model_fields and k not in wrong}
         config = schema.model_construct(**right)
     if any(
         f.is_required() and k not in config.model_fields_set for k, f in schema.model_fields.items()
     ):
-        raise_all(told)
-    with gather(told):
+        raise_all(own_faults)
+    with gather(own_faults):
         config.check_names(lambda key: locate(source, f"{place}.{key}", lines))
-    faults += told
+    faults += own_faults
     return config
 
 
@@ -259,7 +259,7 @@ def _wrong_references(
 ) -> list[ConfigError]:
     """References that name no stage, or one whose kind (`kinds`, by stage) gives no such thing."""
     given = {BASE: gives(BASE)} | {n: _gives(k) for n, k in kinds.items()}
-    found = []
+    faults = []
     for node in nodes:
         stage = node.name.partition("/")[0]
         for key, artifact in node.config.reads.items():
@@ -271,11 +271,11 @@ def _wrong_references(
                 what = f"{shown} is no {key}" if name in given else f"there is no stage {shown}"
                 giving = [k for k, s in all_kinds().items() if issubclass(s.gives, artifact)]
                 hint = HINTS.get(key, "")
-                found.append(ConfigError(
+                faults.append(ConfigError(
                     what, where=locate(source, f"stages.{stage}.{key}", lines),
                     allowed=", ".join(fitting) or f"a stage of kind {', '.join(giving)}", mend=hint,
                 ))  # fmt: skip
-    return found
+    return faults
 
 
 def _gives(kind: Any) -> type[Artifact]:

@@ -76,12 +76,12 @@ def _wanted(recipe: Recipe, only: Sequence[str]) -> set[str]:
     names = {n.name for n in recipe.nodes}
     wanted: set[str] = set()
     for item in only:
-        found = {n for n in names if n == item or n.startswith(f"{item}/")}
-        if not found:
+        matching = {n for n in names if n == item or n.startswith(f"{item}/")}
+        if not matching:
             raise RunError(
                 f"there is no stage {item!r}", where="--only", allowed=", ".join(sorted(names))
             )
-        wanted |= found
+        wanted |= matching
     return wanted or names
 
 

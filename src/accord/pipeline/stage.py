@@ -1,6 +1,6 @@
 """What a kind of stage is: its keys as a strict schema, and one decorator that says everything else.
 
-    @stage("word_count", reads={"data": Data}, run=count, report=told)
+    @stage("word_count", reads={"data": Data}, run=count, report=section)
     class WordCount(StageConfig):
         data: str
         least: Count = 1
@@ -111,10 +111,10 @@ class Stage:
 
     def function(self, name: str) -> Callable[..., Any] | None:
         """One of its functions, imported now where it is a reference; None where it has none."""
-        found: Ref | None = getattr(self, name)
-        if not isinstance(found, str):
-            return found
-        module, _, attribute = found.partition(":")
+        ref: Ref | None = getattr(self, name)
+        if not isinstance(ref, str):
+            return ref
+        module, _, attribute = ref.partition(":")
         function: Callable[..., Any] = getattr(import_module(module), attribute)
         return function
 
@@ -137,17 +137,17 @@ def stage(kind: str, **facts: Any) -> Callable[[C], C]:
     """Decorator of a config class: register a kind of stage. `facts` are the fields of `Stage`."""
 
     def decorate(config: C) -> C:
-        made, before = Stage(kind, config, **facts), _KINDS.get(kind)
-        for key in made.reads:
-            if key not in made.config.model_fields:
+        declared, before = Stage(kind, config, **facts), _KINDS.get(kind)
+        for key in declared.reads:
+            if key not in declared.config.model_fields:
                 raise ConfigError(
                     f"reads {key!r}, which is no key of it", where=f"stage kind {kind}"
                 )
         theirs = before.config.__module__ if before else None
         if not registers(config.__module__, "stage kind", kind, theirs):
             raise ConfigError("is registered twice", where=f"stage kind {kind}")
-        _KINDS[kind] = made
-        config.reads = made.reads
+        _KINDS[kind] = declared
+        config.reads = declared.reads
         return config
 
     return decorate
@@ -164,8 +164,8 @@ def kinds() -> dict[str, Stage]:
 def kind_of(kind: Any, where: str = "") -> Stage:
     """A kind by its name (or by a config of it); ConfigError lists the kinds there are."""
     name = kind.kind if isinstance(kind, StageConfig) else kind
-    found = kinds()
-    if not isinstance(name, str) or name not in found:
+    known = kinds()
+    if not isinstance(name, str) or name not in known:
         mend = (
             ""
             if not name
@@ -173,9 +173,9 @@ def kind_of(kind: Any, where: str = "") -> Stage:
         )
         raise ConfigError(
             f"unknown kind {name!r}" if name else "required key kind is missing",
-            where=where, allowed=", ".join(found), mend=mend,
+            where=where, allowed=", ".join(known), mend=mend,
         )  # fmt: skip
-    return found[name]
+    return known[name]
 
 
 def gives(kind: Any) -> type[Artifact]:

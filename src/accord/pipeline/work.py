@@ -91,7 +91,7 @@ class Work:
     merged: int = 0
     loads: int = 0
     stacked: list[int] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

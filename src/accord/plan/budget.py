@@ -159,11 +159,11 @@ class _Way:
 def _ways(plan: Budget, category: Category) -> list[_Way]:
     """People at every overlap, and the judge where it may."""
     rates = _rates(category.rater.metric())
-    found = []
+    ways = []
     for m in range(1, plan.most_overlap + 1):
         label, low, high = (majority(q, m) for q in rates)
         why = f"{m} × {rates[0]:.2f}"
-        found.append(_Way("people", m, m * plan.price.human, label, low, high, why))
+        ways.append(_Way("people", m, m * plan.price.human, label, low, high, why))
     why = judge_refused(plan, category)
     if not why:
         assert category.judge is not None
@@ -172,8 +172,8 @@ def _ways(plan: Budget, category: Category) -> list[_Way]:
         # the judge agrees with people, who are themselves right with probability q
         label, low, high = _rates(agreed)
         cost = plan.price.ai + plan.check * plan.price.human
-        found.append(_Way("judge", 1, cost, label, low, high, f"agreement {agreed}"))
-    return found
+        ways.append(_Way("judge", 1, cost, label, low, high, f"agreement {agreed}"))
+    return ways
 
 
 def judge_refused(plan: Budget, category: Category) -> str:
@@ -262,25 +262,27 @@ def allocate(plan: Budget, there: Mapping[str, Came] | None = None) -> list[Purc
         cuts.append(split)
     if not math.isfinite(total[STEPS]):
         raise ConfigError(_unreachable(plan, tables), where="at_least", mend="raise the budget")
-    found, step = [], STEPS
+    purchases, step = [], STEPS
     for name, (_, chosen), split in reversed(list(zip(names, tables, cuts, strict=True))):
         spent = int(split[step])
         way, n = chosen[spent]
-        found.append(_purchase(plan, name, way, n, there[name]))
+        purchases.append(_purchase(plan, name, way, n, there[name]))
         step -= spent
-    return found[::-1]
+    return purchases[::-1]
 
 
 def _unreachable(plan: Budget, tables: list[tuple[np.ndarray, list[tuple[_Way, int]]]]) -> str:
-    told = []
+    reasons = []
     for name, (values, _) in zip(plan.categories, tables, strict=True):
         reached = np.flatnonzero(np.isfinite(values))
         asked = plan.categories[name].at_least
         if not len(reached):
-            told.append(f"{name} does not reach {asked:g} with all of the budget")
+            reasons.append(f"{name} does not reach {asked:g} with all of the budget")
         elif reached[0]:
-            told.append(f"{name} needs {plan.budget * reached[0] / STEPS:.0f} to reach {asked:g}")
-    return "; ".join(told)
+            reasons.append(
+                f"{name} needs {plan.budget * reached[0] / STEPS:.0f} to reach {asked:g}"
+            )
+    return "; ".join(reasons)
 
 
 def _purchase(plan: Budget, name: str, way: _Way, n: int, there: Came) -> Purchase:

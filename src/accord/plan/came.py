@@ -49,15 +49,15 @@ class Measured:
 
 def came_in(snapshot: Snapshot, tag: str) -> dict[str, Measured]:
     """By the value of this tag of a prompt."""
-    found: dict[str, Measured] = defaultdict(Measured)
+    by_tag: dict[str, Measured] = defaultdict(Measured)
     tables = snapshot.tables
     for prompt, pairs in by_pair(votes(snapshot.judgments, tables)[0]).items():
-        one = found[tables.prompts[prompt].tags.get(tag, "")]
+        one = by_tag[tables.prompts[prompt].tags.get(tag, "")]
         by_people = by_judges = False
         for cast in pairs.values():
-            said = {v.rater: v.value for v in cast}
-            people = [value for r, value in said.items() if _person(tables.raters[r])]
-            judges = [value for r, value in said.items() if tables.raters[r].kind == "model"]
+            vote_of = {v.rater: v.value for v in cast}
+            people = [value for r, value in vote_of.items() if _person(tables.raters[r])]
+            judges = [value for r, value in vote_of.items() if tables.raters[r].kind == "model"]
             by_people |= bool(people)
             by_judges |= bool(judges)
             one.pairs += bool(people)
@@ -70,7 +70,7 @@ def came_in(snapshot: Snapshot, tag: str) -> dict[str, Measured]:
                 one.same += _agreement(a, b)
         one.prompts += by_people
         one.judged += by_judges and not by_people
-    return found
+    return by_tag
 
 
 def _person(rater: Rater) -> bool:

@@ -29,13 +29,13 @@ def subsets(groups: Sequence[Group], sizes: Sequence[int], seed: int) -> list[li
     """Nested subsets with at least as many comparisons as asked for (all when there are fewer)."""
     order = list(groups)
     rng(seed, "plan").shuffle(order)
-    found, at, n = [], 0, 0
+    nested, at, n = [], 0, 0
     for size in sorted(sizes):
         while at < len(order) and n < size:
             n += len(order[at].edges)
             at += 1
-        found.append(order[:at])
-    return found
+        nested.append(order[:at])
+    return nested
 
 
 def measure(
@@ -96,27 +96,27 @@ def verdict(curve: Curve, more: int, ceiling: Metric | None) -> str:
 
 def limits_of(groups: Sequence[Group]) -> list[str]:
     """Where quality or diversity, not quantity, is what is short."""
-    said = []
+    notes = []
     texts = [_plain(g.prompt.last) for g in groups]
     alike = len(texts) - len(set(texts))
     if alike > 0.1 * len(texts):
-        said.append(
+        notes.append(
             f"{alike} of {len(texts)} prompts repeat another but for case, digits and punctuation: new "
             "prompts would bring more than more judgments of these"
         )
     kinds = Counter(v for g in groups for k, v in g.prompt.tags.items() if k == "category")
     few = [f"{k} ({n})" for k, n in sorted(kinds.items()) if n < SEVERAL]
     if few:
-        said.append(f"few prompts of {', '.join(few)}: nothing can be learned of them")
+        notes.append(f"few prompts of {', '.join(few)}: nothing can be learned of them")
     split = [e for g in groups for e in g.edges if e.agreement is not None]
     if split:
         unsure = sum((e.agreement or 0) < 0.75 for e in split) / len(split)
         if unsure > 0.3:
-            said.append(
+            notes.append(
                 f"raters are split on {unsure:.0%} of the pairs judged twice: clearer guidelines or more "
                 "raters a question would bring more than more questions"
             )
-    return said
+    return notes
 
 
 def _plain(text: str) -> str:

@@ -164,16 +164,16 @@ def _learn(part: Learn, shape: Shape, probe: Probe, room: float) -> _Cost:
     asked = part.cfg.tokens
     asked_now = 1024 if asked == "auto" else asked
     key = [hash_trees(part.trees), part.cfg, part.tune, part.scalar]
-    found: LearnCost = probe.once(probe.learn, part, asked_now, key=key)
-    per_token = found.kept.at(moved) * overhead(probe.device)
+    cost: LearnCost = probe.once(probe.learn, part, asked_now, key=key)
+    per_token = cost.kept.at(moved) * overhead(probe.device)
     space = 3.0 * chunk_bytes(probe.device)
     left = SHARE * room - 3 * FP32 * trained - space
     _, largest = micro_batch(asked, per_token, left, sizes, part.cfg.batch_size)
     drawn = part.items * _tokens(part.trees) / len(part.trees)
-    step = found.seconds.at(moved) + found.below * (shape.layers - moved)
+    step = cost.seconds.at(moved) + cost.below * (shape.layers - moved)
     return _Cost(
         flop * part.items / len(part.trees),
-        found.ready.at(shape.layers) + step * drawn / found.tokens,
+        cost.ready.at(shape.layers) + step * drawn / cost.tokens,
         {
             "adapters": FP32 * trained if isinstance(part.tune, Lora) else 0.0,
             "AdamW": 2 * FP32 * trained,
@@ -188,12 +188,12 @@ def _learn(part: Learn, shape: Shape, probe: Probe, room: float) -> _Cost:
 def _sizes(part: Learn, tokens: int, seed: int) -> set[int]:
     """Tokens of the micro-batches there will be."""
     steps = min(SEEN, math.ceil(part.items / part.cfg.batch_size))
-    found = set()
+    totals = set()
     for step in range(steps):
         chosen = batch_items(len(part.trees), step, part.cfg, seed)
         sizes = [part.trees[i].tokens for i in chosen]
-        found |= {sum(sizes[i] for i in b) for b in bins(sizes, tokens)}
-    return found
+        totals |= {sum(sizes[i] for i in b) for b in bins(sizes, tokens)}
+    return totals
 
 
 def _read(part: Read, shape: Shape, probe: Probe, room: float) -> _Cost:
@@ -218,24 +218,24 @@ def _answer(part: Sample, shape: Shape, probe: Probe, room: float) -> _Cost:
     if not part.prompts or not part.times:
         return _Cost(0.0, 0.0, {})
     key = [[p.id for p in part.prompts], part.n, part.batch, part.tune]
-    found: SampleCost = probe.once(probe.answer, part, key=key)
+    cost: SampleCost = probe.once(probe.answer, part, key=key)
     answers = len(part.prompts) * part.n * part.times
     tokens = answers * sum(part.lengths) / len(part.lengths)
     read = sum(len(render_prompt(probe.tokenizer, p)) for p in part.prompts) * part.times
     flop = 2 * (shape.trunk + shape.head) * tokens + 2 * shape.trunk * read
-    whole, few = found.whole.at(shape.layers), found.few.at(shape.layers)
-    row = max(0.0, whole - few) / max(1, found.rows - found.fewer)
-    once = max(0.0, whole - row * found.rows)
-    batches, going = answers / found.rows, _going(part.lengths)
-    steps = sum(1 - (1 - share) ** found.rows for share in going)  # until all of a batch have ended
-    seconds = batches * (found.first.at(shape.layers) + steps * once) + tokens * row
+    whole, few = cost.whole.at(shape.layers), cost.few.at(shape.layers)
+    row = max(0.0, whole - few) / max(1, cost.rows - cost.fewer)
+    once = max(0.0, whole - row * cost.rows)
+    batches, going = answers / cost.rows, _going(part.lengths)
+    steps = sum(1 - (1 - share) ** cost.rows for share in going)  # until all of a batch have ended
+    seconds = batches * (cost.first.at(shape.layers) + steps * once) + tokens * row
     longest_prompt = max(len(render_prompt(probe.tokenizer, p)) for p in part.prompts)
     columns = max(share * (longest_prompt + length) for length, share in enumerate(going, 1))
-    held = {"key-value cache": FP32 * shape.cache * found.rows * columns}
+    held = {"key-value cache": FP32 * shape.cache * cost.rows * columns}
     many = math.ceil(len(part.prompts) * part.n / part.batch) * part.most >= WORTH_PACKING
     if probe.device.type == "cpu" and has_faster_products() and many:
         held["sampling weights"] = FP32 * (shape.trunk + shape.head)
-    return _Cost(flop, seconds, held, shape.kinds * found.rows)  # rows fall as answers end
+    return _Cost(flop, seconds, held, shape.kinds * cost.rows)  # rows fall as answers end
 
 
 def _going(lengths: Sequence[int]) -> list[float]:

@@ -80,11 +80,11 @@ class SampleCost:
     rows: int
 
 
-def median_seconds(run: Callable[[], object], times: int = TIMES) -> float:
+def median_seconds(run: Callable[[], object], times: int | None = None) -> float:
     """Median wall time of `run` after a first time that is not counted."""
     run()
     spent = []
-    for _ in range(times):
+    for _ in range(times or TIMES):
         began = time.perf_counter()
         run()
         _wait()
@@ -209,8 +209,8 @@ class Probe:
                 small.tokenizer.save_pretrained(name)
                 lm = load(name, device=str(self.device))
                 prepare(lm, Lora(), self.seed).save(stage)
-                for found, at in ((plain, name), (merged, stage)):
-                    found.append(median_seconds(lambda at=at: load(at, device=str(self.device))))  # type: ignore[misc]
+                for seconds, at in ((plain, name), (merged, stage)):
+                    seconds.append(median_seconds(lambda at=at: load(at, device=str(self.device))))  # type: ignore[misc]
         adapters = [both - alone for both, alone in zip(merged, plain, strict=True)]
         return self.line(*plain), self.line(*adapters)
 
@@ -220,16 +220,16 @@ class Probe:
 
     def ready(self) -> Line:
         """Seconds of making an engine over a model."""
-        found = []
+        seconds = []
         for layers in self.depths:
             small, began = self.small(layers), time.perf_counter()
             Engine(small.model)
-            found.append(time.perf_counter() - began)
-        return self.line(*found)
+            seconds.append(time.perf_counter() - began)
+        return self.line(*seconds)
 
     def read(self, trees: Sequence[Tree], tokens: int, scalar: bool) -> Line:
         """Seconds of the forward pass over these trees."""
-        found = []
+        seconds = []
         for layers in self.depths:
             values = _values(Engine(self.small(layers).model), scalar)
 
@@ -238,8 +238,8 @@ class Probe:
                     for b in bins([t.tokens for t in trees], tokens):
                         values([trees[i] for i in b])
 
-            found.append(median_seconds(run))
-        return self.line(*found)
+            seconds.append(median_seconds(run))
+        return self.line(*seconds)
 
     def answer(self, part: Sample) -> SampleCost:
         """What a batch of prompts costs to read, and a decode step of all its rows and of a quarter."""

@@ -32,7 +32,7 @@ class PlanRow:
     name: str
     estimate: Estimate | None
     took: tuple[float | None, float] | None = None
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class _Silent:
@@ -83,10 +83,12 @@ def plan_stages(
             before = time.perf_counter() - began  # it reads and renders what the stage will
             priced = [row.estimate for row in rows if row.estimate]
             met = priced[-1].met if priced else 0
-            found = estimate(work, shape, probe, base, there - base, rate, met)
+            estimated = estimate(work, shape, probe, base, there - base, rate, met)
             if not rate:
-                found = replace(found, seconds=found.seconds + before + (0.0 if priced else first))
-            rows.append(PlanRow(node.name, found, took, work.said))
+                estimated = replace(
+                    estimated, seconds=estimated.seconds + before + (0.0 if priced else first)
+                )
+            rows.append(PlanRow(node.name, estimated, took, work.notes))
     return rows, there
 
 

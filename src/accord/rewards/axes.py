@@ -66,11 +66,11 @@ def load_axes_model(
     if not (folder / FILE).is_file():
         mend = "train one: kind: reward_axes"
         raise ModelError("is no reward model with axes", where=str(folder), mend=mend)
-    told = read_json(folder / FILE)
-    made = (on or trunk(folder, device)).scored_by(
-        ScalarHead.load(folder), int(told["max_completion"])
+    config = read_json(folder / FILE)
+    scorer = (on or trunk(folder, device)).scored_by(
+        ScalarHead.load(folder), int(config["max_completion"])
     )
-    return AxesModel(made, tuple(told["axes"]))
+    return AxesModel(scorer, tuple(config["axes"]))
 
 
 def _checked(weights: Mapping[str, float], axes: Sequence[str], where: str) -> Mapping[str, float]:
@@ -88,14 +88,14 @@ def axes(
     its values; prompts with another value, or without the tag, have `weights`."""
     if where and by is None:
         raise ConfigError("needs the tag it depends on", where="rewards.by")
-    found = context.axes_model(model)
+    axes_model = context.axes_model(model)
     for value, some in {"": weights, **where}.items():
         place = f"rewards.where.{value}" if value else "rewards.weights"
-        _checked(some, found.axes, place)
+        _checked(some, axes_model.axes, place)
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         totals = []
-        for exchange, scores in zip(exchanges, found(exchanges), strict=True):
+        for exchange, scores in zip(exchanges, axes_model(exchanges), strict=True):
             chosen = where.get(exchange.prompt.tags.get(by or "", ""), weights)
             totals.append(sum(w * scores[axis] for axis, w in chosen.items()))
         return totals
@@ -106,6 +106,6 @@ def axes(
 @reward("axis")
 def axis(context: Context, *, model: str, axis: str) -> Reward:
     """One axis alone; with `at_least` it is a constraint on the others."""
-    found = context.axes_model(model)
-    _checked({axis: 1.0}, found.axes, "rewards.axis")
-    return lambda exchanges: [scores[axis] for scores in found(exchanges)]
+    axes_model = context.axes_model(model)
+    _checked({axis: 1.0}, axes_model.axes, "rewards.axis")
+    return lambda exchanges: [scores[axis] for scores in axes_model(exchanges)]

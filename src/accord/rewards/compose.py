@@ -101,13 +101,13 @@ class Rewards:
         RunError naming part and exchange when one has no finite score (or raises, or is late) and its
         `on_failure` is stop; where all fail with an error of accord's, that error.
         """
-        found = {part.label: _scores(part, exchanges) for part in self.parts}
-        dropped = {label: sum(map(math.isnan, x)) for label, x in found.items()}
-        terms = [[self.weights[k] * x for x in scores] for k, scores in found.items()]
+        parts = {part.label: _scores(part, exchanges) for part in self.parts}
+        dropped = {label: sum(map(math.isnan, x)) for label, x in parts.items()}
+        terms = [[self.weights[k] * x for x in scores] for k, scores in parts.items()]
         total = [sum(row) for row in zip(*terms, strict=True)]
         sizes = [sum(map(abs, row)) for row in zip(*terms, strict=True)]
         cut = {part.label: _cut(part, exchanges) for part in self.parts if part.models}
-        return ScoredExchanges(total, found, {k: n for k, n in dropped.items() if n}, cut, sizes)
+        return ScoredExchanges(total, parts, {k: n for k, n in dropped.items() if n}, cut, sizes)
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether every reward model has room for a prompt and an answer."""
@@ -148,8 +148,10 @@ def build_rewards(configs: Sequence[Mapping[str, Any]], context: Context, where:
             raise ConfigError(f"two rewards are called {label!r}", where=place, mend="give a label")
         timeout = common.timeout or (None if runs_here(config) else PATIENCE)
         models: list[Any] = []
-        made = function(_noting(replace(context, seconds=timeout), models))
-        first, finish = (made.score, made.finish) if isinstance(made, Together) else (made, None)
+        scorer = function(_noting(replace(context, seconds=timeout), models))
+        first, finish = (
+            (scorer.score, scorer.finish) if isinstance(scorer, Together) else (scorer, None)
+        )
         parts.append(_Part(common, label, first, timeout, finish, models))
     if not parts:
         raise ConfigError("no reward is given", where=where, allowed=", ".join(rewards.names()))
@@ -160,12 +162,12 @@ def _noting(context: Context, models: list[Any]) -> Context:
     """The context, with the reward models that are asked of it noted."""
 
     def through(find: Callable[[str], Any]) -> Callable[[str], Any]:
-        def found(name: str) -> Any:
+        def noted(name: str) -> Any:
             model = find(name)
             models.extend([model] if hasattr(model, "cut") else [])
             return model
 
-        return found
+        return noted
 
     return replace(
         context,
@@ -205,8 +207,8 @@ class _NoScore(Exception):
 
 def _scores(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:
     """The part's scores, NaN for what is dropped."""
-    found = _called(part, exchanges, part.timeout)
-    scores = _one_by_one(part, exchanges) if isinstance(found, Exception) else found
+    outcome = _called(part, exchanges, part.timeout)
+    scores = _one_by_one(part, exchanges) if isinstance(outcome, Exception) else outcome
     for exchange, score in zip(exchanges, scores, strict=True):
         if not math.isfinite(score) and part.common.on_failure == "stop":
             raise _stopped(part, exchange, f"its score is {score}")
@@ -220,17 +222,17 @@ def _one_by_one(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:
     than two calls, or a dead service would be waited for once an exchange."""
     stop = part.common.on_failure == "stop"
     end = time.monotonic() + 2 * (part.timeout or math.inf)
-    found: list[list[float] | Exception] = []
+    outcomes: list[list[float] | Exception] = []
     wrong: list[tuple[Exchange, Exception]] = []
     for exchange in exchanges:
         left = part.timeout and min(part.timeout, end - time.monotonic())
         late = left is not None and left <= 0
         one = _NoScore("the others took too long") if late else _called(part, [exchange], left)
-        found.append(one)
+        outcomes.append(one)
         wrong += [(exchange, one)] if isinstance(one, Exception) else []
-        if stop and wrong and len(found) > 1:
+        if stop and wrong and len(outcomes) > 1:
             break
-    everyone = len(wrong) == len(found) > 1
+    everyone = len(wrong) == len(outcomes) > 1
     if everyone and isinstance(wrong[0][1], AccordError):
         raise wrong[0][1]
     if stop and wrong:
@@ -238,7 +240,7 @@ def _one_by_one(part: _Part, exchanges: Sequence[Exchange]) -> list[float]:
     if everyone:
         why = f"no answer has a score ({_why(wrong[0][1])})"
         raise RunError(why, where=f"reward {part.label}", mend="mend the reward")
-    return [math.nan if isinstance(one, Exception) else one[0] for one in found]
+    return [math.nan if isinstance(one, Exception) else one[0] for one in outcomes]
 
 
 def _called(
@@ -277,8 +279,8 @@ def _within(seconds: float, function: Reward, exchanges: Sequence[Exchange]) -> 
 
 
 def _why(error: Exception) -> str:
-    told = isinstance(error, AccordError | _NoScore)
-    return str(error) if told else f"{type(error).__name__}: {error}"
+    ours = isinstance(error, AccordError | _NoScore)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
 def _stopped(part: _Part, exchange: Exchange, why: str) -> RunError:

@@ -47,8 +47,8 @@ def judged(
         prompts = [judge_prompt(e, rubric, lowest, highest) for e in exchanges]
         how = Sampling(temperature=0.0, max_new_tokens=max_new_tokens)
         once = {p.id: p for p in prompts}  # a judge may say something else of the same answer
-        told = zip(once, sampler(list(once.values()), how), strict=True)
-        grades = {key: grade(rs[0].text, lowest, highest) for key, rs in told}
+        replies = zip(once, sampler(list(once.values()), how), strict=True)
+        grades = {key: grade(rs[0].text, lowest, highest) for key, rs in replies}
         return [grades[p.id] for p in prompts]
 
     return score
@@ -68,6 +68,6 @@ def judge_prompt(exchange: Exchange, rubric: str, lowest: float, highest: float)
 
 def grade(reply: str, lowest: float, highest: float) -> float:
     """The last grade of a reply in [0, 1]; NaN without one in range."""
-    found = GRADE.findall(reply)
-    value = float(found[-1]) if found else math.nan
+    grades = GRADE.findall(reply)
+    value = float(grades[-1]) if grades else math.nan
     return (value - lowest) / (highest - lowest) if lowest <= value <= highest else math.nan

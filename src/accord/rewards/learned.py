@@ -69,8 +69,8 @@ class RewardModel:
             return by_tree(self.scores(some), some)
 
         with self.playing():
-            found = each_tree(self.engine.model, values, trees, tokens, on_progress)
-        return [scores_K.tolist() for scores_K in found]
+            scores = each_tree(self.engine.model, values, trees, tokens, on_progress)
+        return [scores_K.tolist() for scores_K in scores]
 
     def __call__(
         self,
@@ -80,14 +80,14 @@ class RewardModel:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[float]:
         """A score per exchange, in order. Answers to one prompt share its tokens, equal ones their score."""
-        found = []
+        rendered = []
         for exchange in exchanges:
             done = read(self.tokenizer, exchange)
             completion = done.completion[: self.limit(done.prompt)]
             # an answer cut off before its first token is scored where it would have begun
             ids, start = done.prompt + completion, len(done.prompt) - (not completion)
-            found.append((ids[:start], ids[start:]))
-        trees, places = share_prompts(found)
+            rendered.append((ids[:start], ids[start:]))
+        trees, places = share_prompts(rendered)
         scores = self.tree_scores(trees, tokens, on_progress)
         return [scores[tree][k] for tree, k in places]
 

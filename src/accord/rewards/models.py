@@ -22,8 +22,8 @@ __all__ = ["combined"]
 @reward("learned")
 def learned(context: Context, *, model: str) -> Reward:
     """The score of a reward model: a reward stage of the recipe, or a folder by its path (./folder)."""
-    found: Reward = context.model(model)
-    return found
+    reward_model: Reward = context.model(model)
+    return reward_model
 
 
 @reward("length_residual")
@@ -61,8 +61,8 @@ def ensemble(
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
         scores_ME = torch.tensor([list(member(exchanges)) for member in members])
-        found: list[float] = combined(scores_ME, combine, k=k, q=q).tolist()
-        return found
+        scores: list[float] = combined(scores_ME, combine, k=k, q=q).tolist()
+        return scores
 
     return score
 

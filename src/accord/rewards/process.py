@@ -17,9 +17,9 @@ def process(context: Context, *, model: str, aggregate: Aggregate = "min") -> Re
     """P(right) of an answer's steps (lines) as one number in [0, 1]: `min` its weakest step, `product` all
     right if steps were independent (Lightman et al. 2023), `last` the final one, `mean`. NaN for an answer
     without a step."""
-    found = context.process_model(model)
+    process_model = context.process_model(model)
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
-        return [aggregated(x, aggregate) if x else math.nan for x in found(exchanges)]
+        return [aggregated(x, aggregate) if x else math.nan for x in process_model(exchanges)]
 
     return score

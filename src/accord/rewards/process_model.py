@@ -112,8 +112,8 @@ class ProcessModel:
 
     def scores(self, trees: Sequence[Tree]) -> Tensor:
         """Logits of P(right) [S], with gradients."""
-        found: Tensor = self.head(self.engine.states(trees)[0])
-        return found
+        logits_S: Tensor = self.head(self.engine.states(trees)[0])
+        return logits_S
 
     def step_scores(self, trees: Sequence[Tree], tokens: int) -> list[list[float]]:
         """P(right) at the steps of each tree, without gradients."""
@@ -132,8 +132,8 @@ class ProcessModel:
             step_tree(tokenizer, e, stops, self.limit(e.prompt), sampled=True) for e in exchanges
         ]
         once = list(dict.fromkeys(tree for tree in trees if tree))
-        found = dict(zip(once, self.step_scores(once, tokens), strict=True))
-        return [list(found[tree]) if tree else [] for tree in trees]
+        scores_of = dict(zip(once, self.step_scores(once, tokens), strict=True))
+        return [list(scores_of[tree]) if tree else [] for tree in trees]
 
     def limit(self, prompt: Prompt) -> int:
         """How many tokens of an answer are read; one position is for what stands after the last step."""

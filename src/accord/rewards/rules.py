@@ -94,14 +94,14 @@ def exact_answer(
     marker = _pattern(after, "rewards.after", context.seconds)
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
-        found = []
+        scores = []
         for e in exchanges:
             truth = e.prompt.tags.get(tag)
             given: str | None = None
             for match in marker(e.response.text):
                 given = e.response.text[match.end() :]
-            found.append(math.nan if truth is None else _same(given, truth, compare))
-        return found
+            scores.append(math.nan if truth is None else _same(given, truth, compare))
+        return scores
 
     return score
 
@@ -116,10 +116,10 @@ NUMBER = re.compile(
 def _number(text: str) -> float:
     """The number that the first line of a text is; NaN where it is anything else."""
     line = " ".join(text.strip().partition("\n")[0].strip("* \t").split())
-    found = NUMBER.fullmatch(line)
-    if not found:
+    match = NUMBER.fullmatch(line)
+    if not match:
         return math.nan
-    sign, *parts = found.groups(default="1")
+    sign, *parts = match.groups(default="1")
     above, below = (float(part.replace(",", "")) for part in parts)
     return (-above if sign in ("-", "−") else above) / (below or math.nan)
 

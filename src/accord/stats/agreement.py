@@ -89,12 +89,14 @@ def _table(
     row_of, code_of, sizes, times = [], [], [], []
     k = 0
     for n in np.unique(n_U):
-        found, count = np.unique(codes[n_of_answer == n].reshape(-1, n), axis=0, return_counts=True)
-        row_of.append(np.repeat(np.arange(k, k + len(found)), n))
-        code_of.append(found.ravel())
+        patterns, count = np.unique(
+            codes[n_of_answer == n].reshape(-1, n), axis=0, return_counts=True
+        )
+        row_of.append(np.repeat(np.arange(k, k + len(patterns)), n))
+        code_of.append(patterns.ravel())
         times.append(count)
-        sizes.append(np.full(len(found), float(n)))
-        k += len(found)
+        sizes.append(np.full(len(patterns), float(n)))
+        k += len(patterns)
     if not k:
         return Table(sparse.csr_array((0, 0)), np.zeros(0, np.int64), np.zeros(0), [])
     place = (np.concatenate(row_of), np.concatenate(code_of))
@@ -135,10 +137,10 @@ def percent_agreement(units: Units, *, level: float = 0.95, seed: int = 0) -> Me
 
 
 def _share(agree_U: Floats, level: float) -> Metric:
-    found = cluster_mean(agree_U, range(len(agree_U)), level=level, share=True)
-    if found.low is None:
-        return found.model_copy(update={"note": "judged twice only once: no interval"})
-    return found
+    metric = cluster_mean(agree_U, range(len(agree_U)), level=level, share=True)
+    if metric.low is None:
+        return metric.model_copy(update={"note": "judged twice only once: no interval"})
+    return metric
 
 
 def _agree(table: Table) -> Floats:

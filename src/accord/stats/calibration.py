@@ -84,8 +84,8 @@ def calibration_error(
         true_B = np.clip(predicted_B - shrunk(by) * n / n_B, 0.0, 1.0)
         drawn = [_binomial(u_R, *at) for u_R, *at in zip(drawn_RB.T, n_B, true_B, strict=True)]
         noise_RB = (np.column_stack(drawn) - n_B * true_B) / n
-        found_R = np.abs(predicted_B * n_B / n - true_B * n_B / n - wide * noise_RB).sum(1)
-        return float((found_R > value + TIE).mean() + (found_R > value - TIE).mean()) / 2
+        gap_R = np.abs(predicted_B * n_B / n - true_B * n_B / n - wide * noise_RB).sum(1)
+        return float((gap_R > value + TIE).mean() + (gap_R > value - TIE).mean()) / 2
 
     low, high = (_inverted(as_large, goal) for goal in (0.5 - level / 2, 0.5 + level / 2))
     return Metric(

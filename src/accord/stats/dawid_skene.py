@@ -142,7 +142,7 @@ def _reliability(
         information[at, at] += max(smoothing, 1e-6) * v * (np.diag(p) - np.outer(p, p))
     covariance = np.linalg.pinv(information, rcond=1e-12, hermitian=True)
     right_J = np.bincount(j, posterior_UV[u, k], raters)
-    made = []
+    metrics = []
     for i in range(raters):
         slope = np.zeros(size)
         for t in range(v):
@@ -151,20 +151,20 @@ def _reliability(
         slope[-v:] = prior_V * (np.diag(confusion_JVV[i]) - value_J[i])
         value, n = float(value_J[i]), int(answers_J[i])
         if n == 0:
-            made.append(Metric(value=None, n=0, level=level, note="no answers"))
+            metrics.append(Metric(value=None, n=0, level=level, note="no answers"))
             continue
         variance = max(float(slope @ covariance @ slope), 1e-12)
         # with few units the curvature is as uncertain as what it is of: at most the trials answered, t
         wide = quantile(level) / quantile(level, max(n - 1, 1))
         trials = max(min(value * (1 - value) / variance, n) * wide**2, 1e-3)
         low, high = binomial_interval(min(float(right_J[i]) / n, 1.0), trials, level)
-        made.append(
+        metrics.append(
             Metric(
                 value=value, low=min(low, value), high=max(high, value), n=n, level=level,
                 method="information",
             )
         )  # fmt: skip
-    return made
+    return metrics
 
 
 def _scores(
@@ -184,5 +184,7 @@ def _scores(
          (np.repeat(np.flatnonzero(answered), v), np.tile(np.arange(size - v, size), answered.sum()))),
         shape=(units, size),
     )  # fmt: skip
-    said = sparse.coo_array((slope_RVV.ravel(), (row.ravel(), column.ravel())), shape=(units, size))
-    return (said.tocsr() + own.tocsr()).tocsr()
+    by_answer = sparse.coo_array(
+        (slope_RVV.ravel(), (row.ravel(), column.ravel())), shape=(units, size)
+    )
+    return (by_answer.tocsr() + own.tocsr()).tocsr()

@@ -178,11 +178,11 @@ def paired_difference(
     if len(apart) < 2 or not np.isin([*after, *before], (0.0, 1.0)).all():
         if not bounded:
             return mean(apart.tolist(), level=level)
-        found = cluster_mean((1 + apart) / 2, range(len(apart)), level=level, share=True)
+        scaled = cluster_mean((1 + apart) / 2, range(len(apart)), level=level, share=True)
         ends = {
-            k: 2 * v - 1 for k in ("value", "low", "high") if (v := getattr(found, k)) is not None
+            k: 2 * v - 1 for k in ("value", "low", "high") if (v := getattr(scaled, k)) is not None
         }
-        return found.model_copy(update={**ends, "method": "paired, bounded"})
+        return scaled.model_copy(update={**ends, "method": "paired, bounded"})
     n = len(apart)
     up, down = (float((apart == way).sum() + 1) / (n + 2) for way in (1, -1))
     z = quantile(level)

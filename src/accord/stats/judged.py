@@ -97,7 +97,7 @@ def decides_alone(
     enough = math.ceil(
         math.log(1 - level) / math.log(1 - risk)
     )  # with fewer, no errors show nothing
-    found = DecidesAlone(None, risk, level, 0, 0, 0.0)
+    decides = DecidesAlone(None, risk, level, 0, 0, 0.0)
     for threshold in sorted(set(np.round(c, 3).tolist()), reverse=True):
         kept = c >= threshold - 5e-4
         n, errors = int(kept.sum()), int((~ok[kept]).sum())
@@ -105,8 +105,8 @@ def decides_alone(
             continue
         if stats.beta.ppf(level, errors + 1, n - errors) > risk:
             break
-        found = DecidesAlone(float(threshold), risk, level, n, errors, n / len(c))
-    return found
+        decides = DecidesAlone(float(threshold), risk, level, n, errors, n / len(c))
+    return decides
 
 
 def lean(

@@ -131,7 +131,7 @@ def _fit(n_P: Array, shares_BP: Array, of_P: Array, ceiling: float) -> Array:
     """(c, a, b) [B, 3] by weighted least squares: c and a in closed form for each rate b of a grid, c
     held at the ceiling where it would pass it and a at 0 where it would fall below."""
     weight_BP = 1.0 / _variance(shares_BP, of_P)
-    found = np.full((len(shares_BP), 3), np.nan)
+    fit_B3 = np.full((len(shares_BP), 3), np.nan)
     least_B = np.full(len(shares_BP), np.inf)
     total_B = weight_BP.sum(1)
     for b in RATES:
@@ -149,5 +149,5 @@ def _fit(n_P: Array, shares_BP: Array, of_P: Array, ceiling: float) -> Array:
         loss_B = (weight_BP * left**2).sum(1)
         better = loss_B < least_B
         least_B = np.where(better, loss_B, least_B)
-        found[better] = np.stack([c_B, a_B, np.full_like(a_B, b)], 1)[better]
-    return found
+        fit_B3[better] = np.stack([c_B, a_B, np.full_like(a_B, b)], 1)[better]
+    return fit_B3

@@ -46,9 +46,9 @@ class Problem:
         return float(at.ll.sum() - self.ridge / 2 * (x[: self.n_items] ** 2).sum())
 
     def slope(self, x: Floats, at: Outcome) -> Floats:
-        found = np.append(self.design.T @ at.by_eta, at.by_tau.sum())
-        found[: self.n_items] -= self.ridge * x[: self.n_items]
-        return np.asarray(found)
+        slope = np.append(self.design.T @ at.by_eta, at.by_tau.sum())
+        slope[: self.n_items] -= self.ridge * x[: self.n_items]
+        return np.asarray(slope)
 
     def curve(self, at: Outcome) -> LinearOperator:
         """The negative Hessian as an operator; a parameter that nothing depends on has curvature 1."""
@@ -66,10 +66,10 @@ class Problem:
         return LinearOperator((size, size), matvec=times, dtype=float)
 
     def diagonal(self, at: Outcome) -> Floats:
-        found = self.design.power(2).T @ at.eta_eta
-        found[: self.n_items] += self.ridge
-        found = np.append(found, 1.0 if self.ties == "half" else at.tau_tau.sum())
-        return np.where(found > 0, found, 1.0)
+        diagonal = self.design.power(2).T @ at.eta_eta
+        diagonal[: self.n_items] += self.ridge
+        diagonal = np.append(diagonal, 1.0 if self.ties == "half" else at.tau_tau.sum())
+        return np.where(diagonal > 0, diagonal, 1.0)
 
 
 def centred(theta_N: Floats, component_N: NDArray[np.int64], ridge: float) -> Floats:

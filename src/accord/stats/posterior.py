@@ -49,10 +49,10 @@ def draws(problem: Problem, x: Floats, temper: float = 1.0, seed: int = 0) -> Fl
         tau_B1 = np.where(inside_B[:, None], tau_B1, 1.0)
         eta_BR = (design @ x_BD[:, :-1].T).T
         with np.errstate(over="ignore"):
-            found = OUTCOMES[problem.ties](eta_BR, tau_B1, problem.win, problem.loss, problem.tie)  # type: ignore[arg-type]
-        value_B = temper * found.ll.sum(1) - (prior_D * x_BD**2).sum(1) / 2
-        by_eta_BD = (design.T @ found.by_eta.T).T
-        slope_BD = temper * np.column_stack([by_eta_BD, found.by_tau.sum(1)]) - prior_D * x_BD
+            outcome = OUTCOMES[problem.ties](eta_BR, tau_B1, problem.win, problem.loss, problem.tie)  # type: ignore[arg-type]
+        value_B = temper * outcome.ll.sum(1) - (prior_D * x_BD**2).sum(1) / 2
+        by_eta_BD = (design.T @ outcome.by_eta.T).T
+        slope_BD = temper * np.column_stack([by_eta_BD, outcome.by_tau.sum(1)]) - prior_D * x_BD
         if idle:
             slope_BD[:, -1] = -prior_D[-1] * x_BD[:, -1]
         return np.where(inside_B, value_B, -np.inf), slope_BD @ root_DD

@@ -77,8 +77,8 @@ class Strengths:
         """Of the parameter number `at`."""
         if self.draws_BN is not None and at < self.draws_BN.shape[1]:
             return self._drawn(value, self.draws_BN[:, at], n)
-        found = self.spread
-        se, least, df = found.variance[at] ** 0.5, found.least[at] ** 0.5, found.df[at]
+        spread = self.spread
+        se, least, df = spread.variance[at] ** 0.5, spread.least[at] ** 0.5, spread.df[at]
         return normal(value, se, n, self.level, self.method, least=least, df=df)
 
     def _drawn(self, value: float, drawn_B: Floats, n: int) -> Metric:
@@ -344,10 +344,10 @@ def _problem(
     value = np.column_stack([np.ones(r), -np.ones(r), x[start]])
     shape = (r, items + f)
     design = sparse.coo_array((value.ravel(), (where, column.ravel())), shape=shape).tocsr()
-    made = Problem(
+    problem = Problem(
         design, win, loss, tie, items, ties, ridge, component_N, lowest_tau=tie_range(ties)
     )
-    return made, None if cluster_C is None else cluster_C[start]
+    return problem, None if cluster_C is None else cluster_C[start]
 
 
 def _sums(place: Ints, weight: Floats, size: int) -> Floats:
@@ -362,10 +362,10 @@ def _tie(problem: Problem, tau: float, spread: Spread, level: float) -> Metric:
         return Metric(value=None, n=n, level=level, note=note)
     se, least, df = spread.variance[-1] ** 0.5, spread.least[-1] ** 0.5, spread.df[-1]
     log, scale = (float(np.log(tau)), tau) if problem.ties == "rao_kupper" else (tau, 1.0)
-    found = normal(log, se / scale, n, level, problem.ties, least=least / scale, df=df)
+    metric = normal(log, se / scale, n, level, problem.ties, least=least / scale, df=df)
     ends = {
         k: float(np.exp(v))
         for k in ("value", "low", "high")
-        if (v := getattr(found, k)) is not None
+        if (v := getattr(metric, k)) is not None
     }
-    return found.model_copy(update=ends)
+    return metric.model_copy(update=ends)

@@ -254,9 +254,9 @@ def _covariance(x_J3: Floats, votes: Votes, cluster_P: NDArray[np.int64]) -> tup
     k = max(by_cluster.shape[0], 2)
     middle = (by_cluster.T @ by_cluster).toarray() * (k / (k - 1)) + prior
     inverse = np.linalg.inv(information)
-    found = np.asarray(inverse @ middle @ inverse)
-    short_J = np.sqrt(np.maximum(np.diag(inverse) / np.maximum(np.diag(found), 1e-300), 1.0))
-    return np.asarray(found * np.outer(short_J, short_J)), np.asarray(inverse)
+    cov = np.asarray(inverse @ middle @ inverse)
+    short_J = np.sqrt(np.maximum(np.diag(inverse) / np.maximum(np.diag(cov), 1e-300), 1.0))
+    return np.asarray(cov * np.outer(short_J, short_J)), np.asarray(inverse)
 
 
 def _common(x_J3: Floats, cov: Floats, votes_J: NDArray[np.int64]) -> tuple[Taste, Floats, Floats]:
@@ -298,9 +298,9 @@ def _influence(
     times H⁻¹ and the slope (Deville 1999)."""
     slope, by_gamma = better_slope(x_J3, taste.gamma, weight_P, votes)
     along_J3 = (inverse @ (slope + by_gamma * taste.slope)).reshape(-1, 3)
-    found = np.zeros(len(weight_P))
+    influence_P = np.zeros(len(weight_P))
     for at in votes.chunks():
         pairs, rows, own_R = at
         by_R = (scores(x_J3, votes, at)[1] * along_J3[votes.rater_R[rows]]).sum(1)
-        found[pairs] = np.bincount(own_R, by_R, pairs.stop - pairs.start)
-    return found
+        influence_P[pairs] = np.bincount(own_R, by_R, pairs.stop - pairs.start)
+    return influence_P

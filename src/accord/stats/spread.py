@@ -65,8 +65,8 @@ def covariances(problem: Problem, x: Floats, cluster_R: NDArray[np.int64] | None
     how = f"information, estimated with {PROBES} probes" if guessed else "information"
     if cluster_R is not None:
         how += ", clusters ignored: too many items"
-    found = np.append(var_N, np.diag(cov_QQ))
-    return Spread(found, found, np.full(len(found), np.inf), None, None, how)
+    variance = np.append(var_N, np.diag(cov_QQ))
+    return Spread(variance, variance, np.full(len(variance), np.inf), None, None, how)
 
 
 def _core(problem: Problem, at: Outcome, curve: Any, n: int) -> Floats:
@@ -105,10 +105,12 @@ def _whole(
     k = 0 if cluster_R is None else int(cluster_R.max(initial=-1)) + 1
     if cluster_R is None or k < 2:
         return inverse, inverse, np.full(size, np.inf)
-    told = np.where(unknown, 0.0, 1.0)
-    found, df = _by_cluster(problem, at, cluster_R, k, curve + null, inverse * np.outer(told, told))
-    found[unknown, unknown] = np.inf
-    return found, inverse, df
+    known = np.where(unknown, 0.0, 1.0)
+    by_cluster, df = _by_cluster(
+        problem, at, cluster_R, k, curve + null, inverse * np.outer(known, known)
+    )
+    by_cluster[unknown, unknown] = np.inf
+    return by_cluster, inverse, df
 
 
 def _by_cluster(
@@ -199,8 +201,8 @@ def _probed(block: Any, side_nQ: Floats, ridge: float) -> tuple[Floats, Floats]:
         if not v.any():
             return v
         v = v if ridge > 0 else v - v.mean()
-        found, _ = cg(block, v, rtol=1e-4, maxiter=1000, M=guide)
-        return np.asarray(found if ridge > 0 else found - found.mean())
+        solved, _ = cg(block, v, rtol=1e-4, maxiter=1000, M=guide)
+        return np.asarray(solved if ridge > 0 else solved - solved.mean())
 
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (PROBES, n))
     spread_n = np.mean([z * solve(z) for z in signs], axis=0)

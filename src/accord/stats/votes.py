@@ -76,11 +76,11 @@ def _nodes(x_J3: Floats, votes: Votes, at: tuple[Any, ...]) -> tuple[Floats, Flo
 
 def likelihoods(x_J3: Floats, votes: Votes) -> Floats:
     """P(votes of a pair | m) at each node, as a share of the pair's largest: [P, G]."""
-    found = [np.zeros((0, len(NODES_G)))]
+    blocks = [np.zeros((0, len(NODES_G)))]
     for at in votes.chunks():
         log_PG = _nodes(x_J3, votes, at)[0] - np.log(votes.mass_G)
-        found.append(np.exp(log_PG - log_PG.max(1, keepdims=True)))
-    return np.concatenate(found)
+        blocks.append(np.exp(log_PG - log_PG.max(1, keepdims=True)))
+    return np.concatenate(blocks)
 
 
 def mass(like_PG: Floats, mass_G: Floats) -> Floats:

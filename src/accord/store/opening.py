@@ -56,13 +56,13 @@ def is_store(path: Path) -> bool:
 def copy_store(source: Store, target: Path) -> None:
     """All of a store, a file or a database, in a new file: read in one state through the database, so that
     others may write meanwhile. Accounts and studies stay behind."""
-    with Store(target) as made, made.database.roomy(), source.database.reading() as connection:
+    with Store(target) as copy, copy.database.roomy(), source.database.reading() as connection:
         for name in schema.TABLES:
             table = schema.metadata.tables[name]
             first = next(iter(table.primary_key))
-            found = connection.execute(sa.select(table).order_by(first)).mappings()
-            for rows in found.partitions(AT_ONCE):
-                made.database.insert(table, [dict(row) for row in rows])
+            selected = connection.execute(sa.select(table).order_by(first)).mappings()
+            for rows in selected.partitions(AT_ONCE):
+                copy.database.insert(table, [dict(row) for row in rows])
 
 
 @contextlib.contextmanager

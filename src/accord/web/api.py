@@ -135,12 +135,12 @@ def scope(name: str) -> Callable[..., tuple[Site, Study]]:
         token = tokens.check(site, given.credentials) if given else None
         if token is None:
             raise HTTPException(401, "A token is needed.", {"www-authenticate": "Bearer"})
-        found = site.study(study) if token.study == study else None
-        if found is None:
+        definition = site.study(study) if token.study == study else None
+        if definition is None:
             raise HTTPException(404, "There is no such study for this token.")
         if name not in json.loads(token.scopes):
             raise HTTPException(403, f"The token lacks the scope {name}.")
-        return site, found
+        return site, definition
 
     return check
 
@@ -195,7 +195,7 @@ def judgments(
     site, study = at
     j, mine = schema.judgments, tables.study_judgments
     with site.db.reading() as connection:
-        found = connection.execute(
+        rows = connection.execute(
             sa.select(j.c.id, j.c.seq, mine.c.question, Q.c.gold)
             .join_from(mine, j, mine.c.judgment == j.c.id)
             .outerjoin(Q, mine.c.question == Q.c.id)
@@ -203,10 +203,10 @@ def judgments(
             .order_by(j.c.seq)
             .limit(limit)
         ).all()
-        told = site.store.lineage([row.id for row in found])
-        later = set(_superseded(connection, [line.question.id for line in told.values()]))
-    made = [_answered(row, told[row.id], row.id in later) for row in found]
-    return Pulled(judgments=made, next=found[-1].seq if len(found) == limit else None)
+        lineages = site.store.lineage([row.id for row in rows])
+        later = set(_superseded(connection, [line.question.id for line in lineages.values()]))
+    pulled = [_answered(row, lineages[row.id], row.id in later) for row in rows]
+    return Pulled(judgments=pulled, next=rows[-1].seq if len(rows) == limit else None)
 
 
 def _answered(row: Any, line: Lineage, superseded: bool) -> AnsweredQuestion:
@@ -222,8 +222,8 @@ def _answered(row: Any, line: Lineage, superseded: bool) -> AnsweredQuestion:
 def _superseded(connection: sa.Connection, questions: list[str]) -> list[str]:
     """Ids that a later judgment on these questions corrects."""
     j = schema.judgments
-    found = connection.execute(
+    bodies = connection.execute(
         sa.select(j.c.body).where(j.c.question.in_(set(questions)))
     ).scalars()
-    old = (json.loads(body)["supersedes"] for body in found)
+    old = (json.loads(body)["supersedes"] for body in bodies)
     return [id for id in old if id]

@@ -50,7 +50,7 @@ def create_app(site: Site) -> FastAPI:
     app.add_exception_handler(SignInFirst, _sign_in_first)
     app.add_exception_handler(StarletteHTTPException, _fault)
     app.add_exception_handler(RequestValidationError, _bad_request)
-    app.add_exception_handler(AccordError, _told)
+    app.add_exception_handler(AccordError, _invalid)
     for machine in (StoreError, OSError):
         app.add_exception_handler(machine, _not_kept)
     app.add_exception_handler(Exception, _broken)
@@ -77,7 +77,7 @@ def _bad_request(request: Request, error: Exception) -> Response:
     return _say(request, 422, f"{where}: {first['msg']}")
 
 
-def _told(request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     return _say(request, 422, str(error))
 
 
@@ -93,9 +93,9 @@ def _not_kept(request: Request, error: Exception) -> Response:
 
 def _broken(request: Request, error: Exception) -> Response:
     """A fault of ours; the server logs it with its traceback."""
-    said = _say(request, 500, BROKEN)
-    said.headers.update(HEADERS)  # this answer comes from outside of `Safe`
-    return said
+    response = _say(request, 500, BROKEN)
+    response.headers.update(HEADERS)  # this answer comes from outside of `Safe`
+    return response
 
 
 def _say(
@@ -105,6 +105,8 @@ def _say(
         return JSONResponse({"detail": what}, status_code=status, headers=headers)
     if "hx-request" in request.headers and status >= 400:  # beside the form, never in its place
         return PlainTextResponse(what, status, headers)
-    made = page(request, "fault.html", status=status, title=WORDS.get(status, "Fault"), what=what)
-    made.headers.update(headers or {})
-    return made
+    response = page(
+        request, "fault.html", status=status, title=WORDS.get(status, "Fault"), what=what
+    )
+    response.headers.update(headers or {})
+    return response

@@ -104,22 +104,22 @@ def _fill(connection: sa.Connection, file: Path) -> None:
             batch.clear()
 
     for line in _read(file):
-        told = _parsed(line, file)
-        if "end" in told:
-            ended = (told["end"], told["sha256"]) == (rows, digest.hexdigest())
+        entry = _parsed(line, file)
+        if "end" in entry:
+            ended = (entry["end"], entry["sha256"]) == (rows, digest.hexdigest())
             break
         digest.update(line)
-        if "accord" in told:
-            if told.get("schema") != HEAD:
-                raise DataError(f"is of schema {told.get('schema')}, not {HEAD}", where=str(file),
+        if "accord" in entry:
+            if entry.get("schema") != HEAD:
+                raise DataError(f"is of schema {entry.get('schema')}, not {HEAD}", where=str(file),
                                 mend="restore it with the accord that wrote it")  # fmt: skip
             continue
-        if told.get("table") not in known:
+        if entry.get("table") not in known:
             raise DataError("is no backup of accord", where=str(file))
-        if told["table"] != name or len(batch) == BATCH:
+        if entry["table"] != name or len(batch) == BATCH:
             flush()
-            name = told["table"]
-        batch.append(told["row"])
+            name = entry["table"]
+        batch.append(entry["row"])
         rows += 1
     flush()
     if not ended:
@@ -136,9 +136,9 @@ def _read(file: Path) -> Iterator[bytes]:
 
 def _parsed(line: bytes, file: Path) -> dict[str, Any]:
     try:
-        told = json.loads(line)
+        entry = json.loads(line)
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
+        entry = None
+    if not isinstance(entry, dict):
         raise DataError("is no backup of accord", where=str(file))
-    return told
+    return entry

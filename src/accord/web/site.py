@@ -108,8 +108,8 @@ class Site:
 
     def asked(self, prompt: str, responses: Sequence[str]) -> tuple[Prompt, tuple[Response, ...]]:
         """A prompt and responses to it by their ids, in that order."""
-        found = self.all(sa.select(schema.responses).where(schema.responses.c.id.in_(responses)))
-        by_id = {row.id: rows.to_response(row) for row in found}
+        stored = self.all(sa.select(schema.responses).where(schema.responses.c.id.in_(responses)))
+        by_id = {row.id: rows.to_response(row) for row in stored}
         row = self.one(sa.select(schema.prompts).where(schema.prompts.c.id == prompt))
         return rows.to_prompt(row), tuple(by_id[i] for i in responses)
 
@@ -144,8 +144,8 @@ def parse_study(config: str) -> Study:
 @functools.lru_cache(maxsize=1024)
 def document(text: str) -> dict[str, Any]:
     """A guideline version's document."""
-    found: dict[str, Any] = json.loads(text)
-    return found
+    parsed: dict[str, Any] = json.loads(text)
+    return parsed
 
 
 def steady(

@@ -189,9 +189,9 @@ class HelpDesk:
             for f in self.facts.values()
         ]  # fmt: skip
 
-    def _case(self, text: str, kind: str, fact: str | None, found: list[tuple[str, str]]) -> Case:
+    def _case(self, text: str, kind: str, fact: str | None, answers: list[tuple[str, str]]) -> Case:
         prompt = Prompt.user(text, system=self.file.system, kind=kind, fact=fact or "none")
-        candidates = tuple(Candidate(kind=k, text=t) for k, t in found)
+        candidates = tuple(Candidate(kind=k, text=t) for k, t in answers)
         return Case(prompt=prompt, kind=kind, fact=fact, candidates=candidates)
 
     def _fact_cases(self) -> Iterator[Case]:
@@ -266,12 +266,12 @@ class HelpDesk:
 
     def faults(self) -> list[AccordError]:
         """Candidates that do not score as what they are said to be, and messages that stand twice."""
-        found: list[AccordError] = []
+        faults: list[AccordError] = []
         seen: set[str] = set()
         for case in self.cases:
             where = f"{self._where(case)}: {case.prompt.last!r}"
             if case.prompt.id in seen:
-                found.append(DataError("this message stands twice", where=where))
+                faults.append(DataError("this message stands twice", where=where))
             seen.add(case.prompt.id)
             for candidate in case.candidates:
                 scores = self.gold(case, Response(text=candidate.text))
@@ -280,11 +280,11 @@ class HelpDesk:
                 mend = "change the answer, or the patterns that judge it"
                 if candidate.kind == "right" and lost:
                     what = f"{answer} loses on {', '.join(lost)}"
-                    found.append(DataError(what, where=where, mend=mend))
+                    faults.append(DataError(what, where=where, mend=mend))
                 if candidate.kind != "right" and not lost:
                     what = f"{answer} scores as a right one"
-                    found.append(DataError(what, where=where, mend=mend))
-        return list({str(error): error for error in found}.values())
+                    faults.append(DataError(what, where=where, mend=mend))
+        return list({str(error): error for error in faults}.values())
 
     def _where(self, case: Case) -> str:
         """The line of the key under which a case's message stands."""
@@ -302,25 +302,25 @@ def _turn(texts: list[str], i: int) -> str:
 
 def quantities(text: str) -> set[str]:
     """Amounts with units in a text, normalised: {"45 day", "$8", "15 %"}."""
-    found = set()
+    amounts = set()
     for money, share, _, number, unit in _QUANTITY.findall(text):
         if money:
-            found.add(f"${float(money):g}")
+            amounts.add(f"${float(money):g}")
         elif share:
-            found.add(f"{float(share):g} %")
+            amounts.add(f"{float(share):g} %")
         else:
-            found.add(f"{float(number):g} {unit.lower().rstrip('s')}".replace("kilo", "kg"))
-    return found
+            amounts.add(f"{float(number):g} {unit.lower().rstrip('s')}".replace("kilo", "kg"))
+    return amounts
 
 
 def _check(file: HelpDeskFile, place: Callable[[str], str]) -> None:
     """ConfigError for patterns that are none, facts that are not there or stand twice."""
-    found: list[AccordError] = []
+    faults: list[AccordError] = []
     ids = [f.id for f in file.facts]
     patterns = {f"{n}_regex": getattr(file, f"{n}_regex") for n in ("handover", "refusal", "rude")}
     for i, f in enumerate(file.facts):
         if f.id in ids[:i]:
-            found.append(ConfigError(f"fact {f.id!r} stands twice", where=place(f"facts.{i}.id")))
+            faults.append(ConfigError(f"fact {f.id!r} stands twice", where=place(f"facts.{i}.id")))
         for key in ("must", "forbid"):
             patterns |= {f"facts.{i}.{key}.{k}": p for k, p in enumerate(getattr(f, key))}
     for key, pattern in patterns.items():
@@ -328,12 +328,12 @@ def _check(file: HelpDeskFile, place: Callable[[str], str]) -> None:
             re.compile(pattern)
         except re.error as error:
             what = f"{pattern!r} is no regular expression ({error})"
-            found.append(ConfigError(what, where=place(key)))
+            faults.append(ConfigError(what, where=place(key)))
     for i, item in enumerate(file.lookalikes):
         if item.fact not in ids:
             what = f"there is no fact {item.fact!r}"
             where = place(f"lookalikes.{i}.fact")
-            found.append(ConfigError(what, where=where, allowed=", ".join(ids)))
+            faults.append(ConfigError(what, where=where, allowed=", ".join(ids)))
     if file.rules.no_words <= file.rules.full_words:
-        found.append(ConfigError("is not above full_words", where=place("rules.no_words")))
-    raise_all(found)
+        faults.append(ConfigError("is not above full_words", where=place("rules.no_words")))
+    raise_all(faults)

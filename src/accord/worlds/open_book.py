@@ -101,7 +101,7 @@ class OpenBook:
     @cached_property
     def _all(self) -> dict[str, tuple[Case, Sheet]]:
         """Every prompt once with what its truth follows from, by prompt id."""
-        found: dict[str, tuple[Case, Sheet]] = {}
+        by_id: dict[str, tuple[Case, Sheet]] = {}
         draws = self.file.draws
         kinds: tuple[Kind, ...] = get_args(Kind)
         times = {k: draws if isinstance(draws, int) else draws.get(k, 3) for k in kinds}
@@ -111,8 +111,8 @@ class OpenBook:
             for i in range(times[kind] if self.file.passages else 1):
                 draw = random.Random(f"{kind}/{message}/{i}")
                 case, sheet = self._drawn(kind, fact, message, answers, bad, order, draw)
-                found.setdefault(case.prompt.id, (case, sheet))
-        return found
+                by_id.setdefault(case.prompt.id, (case, sheet))
+        return by_id
 
     @cached_property
     def cases(self) -> list[Case]:
@@ -153,12 +153,12 @@ class OpenBook:
                 if not numbers(other.prompt.last) & numbers(line):
                     asked.append((other.prompt.last, line))
             draw.shuffle(asked)
-            said = [
+            messages = [
                 Message(role=r, content=t)
                 for pair in asked
                 for r, t in zip(ROLES, pair, strict=True)
             ]
-            yield Prompt(messages=(case.prompt.messages[0], *said[:-1])), asked[-1][1]
+            yield Prompt(messages=(case.prompt.messages[0], *messages[:-1])), asked[-1][1]
 
     def gold(self, case: Case, response: Response) -> dict[str, float]:
         """The measures that apply to this answer (`reading.py`)."""
@@ -189,8 +189,8 @@ class OpenBook:
 
     def faults(self) -> list[AccordError]:
         """One for each text with a candidate that does not score as what it is said to be."""
-        found = [error for case in self.cases if (error := self.fault(case))]
-        return list({str(error): error for error in found}.values())
+        faults = [error for case in self.cases if (error := self.fault(case))]
+        return list({str(error): error for error in faults}.values())
 
     def _items(self) -> Iterator[tuple[Kind, Policy | None, str, list[str], list[str]]]:
         """Kind, fact, message, right answers, bad ones of its own."""
@@ -210,44 +210,44 @@ class OpenBook:
     ) -> tuple[Case, Sheet]:  # fmt: skip
         """One prompt: figures, lines, right and wrong answers."""
         file = self.file
-        said = numbers(message)
-        own = self._values(fact, draw, said) if fact else {}
+        figures = numbers(message)
+        own = self._values(fact, draw, figures) if fact else {}
         other = {
             k: draw.choice(
-                [v for v in (fact.values[k] if fact else []) if v != own[k] and v not in said]
+                [v for v in (fact.values[k] if fact else []) if v != own[k] and v not in figures]
                 or [own[k]]
             )
             for k in own
         }
         asked = _fill(message, {f"not_{k}": v for k, v in other.items()})
-        found = fact is not None and not (file.passages and draw.random() < file.without)
+        known = fact is not None and not (file.passages and draw.random() < file.without)
         new = bool(fact and fact.held_out)  # other prompts don't even show the line
         near = [
             f for f in (file.facts[i] for i in order) if f is not fact and (new or not f.held_out)
         ]
-        count = draw.randint(2, max(2, file.passages)) - found if file.passages else 0
-        shown = near[:count] + ([fact] if fact and found and file.passages else [])
+        count = draw.randint(2, max(2, file.passages)) - known if file.passages else 0
+        shown = near[:count] + ([fact] if fact and known and file.passages else [])
         draw.shuffle(shown)
-        drawn = {f.id: own if f is fact else self._values(f, draw, said) for f in shown}
+        drawn = {f.id: own if f is fact else self._values(f, draw, figures) for f in shown}
         given = {f.id: _fill(f.policy, drawn[f.id]) for f in shown}
         lines = [f"- {line}" for line in given.values()]
         others = [v for f in shown if f is not fact for v in drawn[f.id].values()]
         answer = (
-            _fill(draw.choice(answers), own) if found or fact is None else draw.choice(file.unknown)
+            _fill(draw.choice(answers), own) if known or fact is None else draw.choice(file.unknown)
         )
-        asked_as, kind = kind, kind if found or fact is None else "unknown"
+        asked_as, kind = kind, kind if known or fact is None else "unknown"
         sheet = Sheet(
-            asked, _fill(fact.policy, own) if fact and found else None, tuple(own.values()) if found else (),
+            asked, _fill(fact.policy, own) if fact and known else None, tuple(own.values()) if known else (),
             tuple(v for k in own for v in fact.values[k] if v != own[k]) if fact else (),
             tuple(others), kind, bool(fact and fact.held_out),
             given,
         )  # fmt: skip
-        about = fact.id if fact and found else None
+        about = fact.id if fact and known else None
         candidates = [
             ("right", answer),
             ("padded", draw.choice(file.padding).replace("{answer}", answer)),
         ]
-        if fact and not found:
+        if fact and not known:
             candidates += [("invented", _fill(draw.choice(fact.answers), own))]
         elif fact:
             candidates += [("refusing", t) for t in bad]
@@ -257,7 +257,7 @@ class OpenBook:
             ]
         else:
             candidates += [("missed", t) for t in bad]
-        if lines and not found:
+        if lines and not known:
             candidates.append(("copied", lines[0][2:]))
         prompt = Prompt.user(
             asked, system="\n".join([file.system, *lines]), kind=kind, fact=about or "none"
@@ -269,13 +269,13 @@ class OpenBook:
             candidates=tuple(Candidate(kind=k, text=t) for k, t in candidates),
         ), sheet  # fmt: skip
 
-    def _values(self, fact: Policy, draw: random.Random, said: set[str]) -> Values:
+    def _values(self, fact: Policy, draw: random.Random, figures: set[str]) -> Values:
         """What stands in a policy's slots: none of the message's own figures."""
-        found = {}
+        values = {}
         for slot, every in fact.values.items():
-            free = [v for v in every if v not in said] or every
-            found[slot] = draw.choice(free) if self.file.passages else every[0]
-        return found
+            free = [v for v in every if v not in figures] or every
+            values[slot] = draw.choice(free) if self.file.passages else every[0]
+        return values
 
 
 def _fill(text: str, values: Values) -> str:
@@ -302,37 +302,37 @@ def _nearest(messages: list[str], lines: list[str]) -> list[list[int]]:
 
     index = bm25s.BM25()
     index.index(tokens(lines), show_progress=False)
-    found, _ = index.retrieve(tokens(messages), k=len(lines), show_progress=False)
-    return [[int(i) for i in row] for row in found]
+    ranked, _ = index.retrieve(tokens(messages), k=len(lines), show_progress=False)
+    return [[int(i) for i in row] for row in ranked]
 
 
 def _check(file: OpenBookFile, place: Callable[[str], str]) -> None:
     """ConfigError for patterns that are none, slots and facts that are not there or stand twice."""
-    found: list[AccordError] = []
+    faults: list[AccordError] = []
     ids = [f.id for f in file.facts]
     for key in ("handover_regex", "refusal_regex"):
         try:
             re.compile(getattr(file, key))
         except re.error as error:
-            found.append(ConfigError(f"is no regular expression ({error})", where=place(key)))
+            faults.append(ConfigError(f"is no regular expression ({error})", where=place(key)))
     for i, f in enumerate(file.facts):
         if f.id in ids[:i]:
-            found.append(ConfigError(f"fact {f.id!r} stands twice", where=place(f"facts.{i}.id")))
+            faults.append(ConfigError(f"fact {f.id!r} stands twice", where=place(f"facts.{i}.id")))
         for slot in f.values:
             if "{" + slot + "}" not in f.policy:
                 what = f"the line has no {{{slot}}}"
-                found.append(ConfigError(what, where=place(f"facts.{i}.policy")))
+                faults.append(ConfigError(what, where=place(f"facts.{i}.policy")))
     for i, item in enumerate(file.lookalikes):
         if item.fact not in ids:
             what = f"there is no fact {item.fact!r}"
             where = place(f"lookalikes.{i}.fact")
-            found.append(ConfigError(what, where=where, allowed=", ".join(ids)))
+            faults.append(ConfigError(what, where=where, allowed=", ".join(ids)))
     if file.passages == 1:
-        found.append(
+        faults.append(
             ConfigError(
                 "is 1: nothing to choose from", where=place("passages"), allowed="0, or 2 and more"
             )
         )
     if file.rules.no_words <= file.rules.full_words:
-        found.append(ConfigError("is not above full_words", where=place("rules.no_words")))
-    raise_all(found)
+        faults.append(ConfigError("is not above full_words", where=place("rules.no_words")))
+    raise_all(faults)

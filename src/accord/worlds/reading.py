@@ -114,21 +114,21 @@ class Ruler:
             resolved = resolved and _states(sheet, text)
         brief = 0.0 if response.finish == "length" or not text else self._brevity(text)
         honest = bool(text) and not invented
-        found = {"gold": (3 * resolved + honest + brief * resolved) / 5, "length": brief}
+        scores = {"gold": (3 * resolved + honest + brief * resolved) / 5, "length": brief}
         suffix = "_new" if sheet.new else ""
         if not needs:
-            found[f"resolution{suffix}"] = float(resolved)
+            scores[f"resolution{suffix}"] = float(resolved)
         if text and (invented or not (handed or refused)):
-            found[f"invented{suffix}"] = float(invented)
+            scores[f"invented{suffix}"] = float(invented)
         if needs or handed:
-            found["escalation"] = float(needs and handed)
+            scores["escalation"] = float(needs and handed)
         if needs:
-            found["recall"] = float(handed)
+            scores["recall"] = float(handed)
         if handed:
-            found["precision"] = float(needs)
+            scores["precision"] = float(needs)
         if sheet.kind == "lookalike" and not needs:
-            found["refused"] = float(refused or handed)
-        return found
+            scores["refused"] = float(refused or handed)
+        return scores
 
     def _brevity(self, text: str) -> float:
         words = len(text.split())
@@ -156,9 +156,9 @@ def _says(value: str, text: str) -> bool:
 def _invents(sheet: Sheet, text: str, handed: bool, refused: bool) -> bool:
     """Whether something is told as policy that the line that fits (and the message) doesn't hold."""
     if sheet.line is None:
-        told = numbers(text) - numbers(sheet.message)
+        figures = numbers(text) - numbers(sheet.message)
         line = any(_says(v, text) and not _says(v, sheet.message) for v in sheet.others)
-        return bool(told) or line or (sheet.kind == "unknown" and not (handed or refused))
+        return bool(figures) or line or (sheet.kind == "unknown" and not (handed or refused))
     wrong = {*sheet.rivals, *sheet.others} - set(sheet.values)
     text = _NO_FIGURE.sub(" ", text)  # "30 days, not 45 days" states one figure
     for value in sorted(wrong):
@@ -169,8 +169,8 @@ def _invents(sheet: Sheet, text: str, handed: bool, refused: bool) -> bool:
         q for q in quantities(sheet.message) if (q.split()[-1] if " " in q else "$") not in units
     }
     strange = numbers(text) - numbers(sheet.line) - numbers(" ".join(asked))
-    said = any(_says(v, text) for v in wrong if not _says(v, sheet.line))
-    return bool(strange) or said or not quantities(text) <= own | asked
+    states_wrong = any(_says(v, text) for v in wrong if not _says(v, sheet.line))
+    return bool(strange) or states_wrong or not quantities(text) <= own | asked
 
 
 def _states(sheet: Sheet, text: str) -> bool:

@@ -60,8 +60,8 @@ def _shipped(study: Path) -> Path:
     """A study by path, or one that comes with accord by name."""
     from accord.pipeline.recipe import recipes_dir
 
-    found = recipes_dir() / study / "study.yaml"
-    return found if not study.exists() and not study.suffix and found.exists() else study
+    packaged = recipes_dir() / study / "study.yaml"
+    return packaged if not study.exists() and not study.suffix and packaged.exists() else study
 
 
 def policies_of(given: list[str]) -> dict[str, Callable[..., Any]]:
@@ -83,17 +83,17 @@ def policies_of(given: list[str]) -> dict[str, Callable[..., Any]]:
         def answer(prompts: Any) -> Any:
             fresh = sampling.model_copy(update={"seed": secrets.randbits(31)})
             with contextlib.nullcontext() if remote else turn:
-                return [found[0] for found in sampler(prompts, fresh)]
+                return [answers[0] for answers in sampler(prompts, fresh)]
 
         return answer
 
-    found = {}
+    policies = {}
     for item in given:
         name, equals, model = item.partition("=")
         if not equals or not name or not model:
             raise ConfigError(f"can't read {item!r}", where="--policy", allowed="NAME=MODEL")
-        found[name] = policy(name, model)
-    return found
+        policies[name] = policy(name, model)
+    return policies
 
 
 def _local(name: str, model: str) -> Any:

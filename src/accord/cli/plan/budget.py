@@ -69,26 +69,26 @@ def _came_in(
     from accord.store import opened_snapshot
 
     with opened_snapshot(store) as snapshot:
-        found = came_in(snapshot, tag)
+        by_category = came_in(snapshot, tag)
     there, categories = {}, {}
     for category, planned in plan.categories.items():
-        came = found.get(category, Measured())
+        came = by_category.get(category, Measured())
         there[category] = came.there
         measured = {"rater": came.rater, "judge": came.judge}
         known = {k: agreed for k, agreed in measured.items() if agreed}
         categories[category] = planned.model_copy(update=known)
-        told = f"{category}: {came.prompts} prompts labelled"
+        line = f"{category}: {came.prompts} prompts labelled"
         if came.rater:
-            told += (
+            line += (
                 f", raters agree {came.agree / came.together:.2f} ({came.together} pairs), so one is right "
                 f"with {came.rater.right / came.rater.of:.2f}"
             )
         if came.judge:
-            told += f", a judge says what they say {came.same / came.checked:.2f} ({came.checked})"
+            line += f", a judge says what they say {came.same / came.checked:.2f} ({came.checked})"
         if came.judged:
-            told += f"; {came.judged} more by a judge alone"
-        console.print(told)
-    unknown = sum(m.prompts + m.judged for k, m in found.items() if k not in plan.categories)
+            line += f"; {came.judged} more by a judge alone"
+        console.print(line)
+    unknown = sum(m.prompts + m.judged for k, m in by_category.items() if k not in plan.categories)
     if unknown:
         console.print(f"{unknown} prompts are of no category of this plan (tag {tag!r})")
     console.print("")

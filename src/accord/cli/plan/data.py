@@ -44,14 +44,16 @@ def data(
     if (points is None) == (store is None):
         raise ConfigError("give STORE@SNAPSHOT or --points, one of them", where="accord plan data")
     limit: Metric | None = Metric(value=ceiling, n=0, note="given") if ceiling else None
-    said: list[str] = []
+    notes: list[str] = []
     if points:
-        found = [Point(int(r["n"]), float(r["accuracy"]), int(r["of"])) for r in _rows(points)]
+        known_points = [
+            Point(int(r["n"]), float(r["accuracy"]), int(r["of"])) for r in _rows(points)
+        ]
     else:
         assert store
-        found, measured, said = _measured(store, model, sizes, seeds, folder, sets or [])
+        known_points, measured, notes = _measured(store, model, sizes, seeds, folder, sets or [])
         limit = limit or measured
-    curve = fit_curve(found, ceiling=(limit.high or limit.value or 1.0) if limit else 1.0)
+    curve = fit_curve(known_points, ceiling=(limit.high or limit.value or 1.0) if limit else 1.0)
     console = table_console()
     console.print(f"accuracy(n) = {curve.c:.3f} - {curve.a:.3g}·n^-{curve.b:.2f}")
     if limit:
@@ -65,19 +67,19 @@ def data(
         table.add_row(f"{n:,}", str(curve.at(n)), str(curve.buys(extra)) if extra else "now", cost)
     console.print(table)
     console.print(verdict(curve, more, limit))
-    for line in said:
+    for line in notes:
         console.print(f"Note: {line}.")
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     from accord.store.io.readers import BadRow, read_rows
 
-    found = []
+    rows = []
     for place, row in read_rows(path):
         if isinstance(row, BadRow) or not {"n", "accuracy", "of"} <= row.keys():
             raise DataError("is no point", where=place, mend="a point has n, accuracy and of")
-        found.append(dict(row))
-    return found
+        rows.append(dict(row))
+    return rows
 
 
 def _measured(
@@ -96,7 +98,7 @@ def _measured(
     with opened_snapshot(store) as snapshot:
         groups = snapshot.groups()
         train, held = groups.split(test=0.2)
-        said = limits_of(train)
+        notes = limits_of(train)
         key = content_hash([snapshot.sha256, model, keys])[:12]
 
     def one(some: Sequence[Group], other: Sequence[Group], seed: int) -> Metric:
@@ -108,10 +110,10 @@ def _measured(
         )
         return done.metrics["accuracy"]
 
-    found = measure(
+    points = measure(
         train, held, _numbers(sizes, "--sizes"), seeds, folder / key / "points.jsonl", one
     )
-    return found, _ceiling(held), said
+    return points, _ceiling(held), notes
 
 
 def _ceiling(held: Sequence[Group]) -> Metric | None:
@@ -126,11 +128,11 @@ def _ceiling(held: Sequence[Group]) -> Metric | None:
 
 def _numbers(text: str, what: str) -> list[int]:
     try:
-        found = sorted({int(x) for x in text.split(",")})
+        numbers = sorted({int(x) for x in text.split(",")})
     except ValueError:
         raise ConfigError(
             f"is {text!r}", where=what, allowed="numbers with commas between"
         ) from None
-    if not found or found[0] < 1:
+    if not numbers or numbers[0] < 1:
         raise ConfigError("needs numbers of at least 1", where=what)
-    return found
+    return numbers

@@ -30,10 +30,10 @@ def memory(
     from accord.pipeline.terminal import clock
     from accord.plan.stages import plan_stages
 
-    found = read_recipe(find_recipe(recipe), sets or [], plugins or [])
+    parsed = read_recipe(find_recipe(recipe), sets or [], plugins or [])
     console = table_console()
     rows, there = plan_stages(
-        found,
+        parsed,
         runs,
         rate=tflops and tflops * 1e12,
         tell=lambda text: console.print(f"[dim]{text}[/]"),
@@ -68,10 +68,10 @@ def memory(
     where = f"at {tflops:g} TFLOP/s" if tflops else "on this machine"
     console.print(f"\n{clock(seconds)} {where}, {_gb(peak)} at the peak; there are {_gb(there)}")
     for row in rows:
-        said = list(row.said)
+        notes = list(row.notes)
         if row.estimate and row.estimate.peak > there:
-            said.append("does not fit: lower tokens, or tune fewer layers")
-        for line in said:
+            notes.append("does not fit: lower tokens, or tune fewer layers")
+        for line in notes:
             console.print(f"{row.name}: {line}")
 
 

@@ -71,15 +71,15 @@ def categories(answer: Answer, order: Sequence[int]) -> dict[str, str]:
     return {}
 
 
-def add_to(tally: Tally, said: Mapping[str, str], n: int = 1) -> Tally:
+def add_to(tally: Tally, answer: Mapping[str, str], n: int = 1) -> Tally:
     """A new tally with `n` more of these answers; what falls to nothing leaves it."""
-    made = {axis: dict(counts) for axis, counts in tally.items()}
-    for axis, category in said.items():
-        counts = made.setdefault(axis, {})
+    total = {axis: dict(counts) for axis, counts in tally.items()}
+    for axis, category in answer.items():
+        counts = total.setdefault(axis, {})
         counts[category] = counts.get(category, 0) + n
         if counts[category] <= 0:
             del counts[category]
-    return {axis: counts for axis, counts in made.items() if counts}
+    return {axis: counts for axis, counts in total.items() if counts}
 
 
 def confidence(counts: Mapping[str, int]) -> float:
@@ -124,12 +124,12 @@ def state_after(tally: Tally, n: int, overlap: Overlap) -> Literal["open", "sett
     return "disputed" if n > 1 and min(leads, default=1.0) < overlap.dispute_below else "settled"
 
 
-def agrees(said: Mapping[str, str], known: Mapping[str, str]) -> bool:
+def agrees(answer: Mapping[str, str], known: Mapping[str, str]) -> bool:
     """Whether an answer says the same as one known, or given before; a rating may be one point off."""
-    if said.keys() != known.keys():
+    if answer.keys() != known.keys():
         return False
     return all(
-        _near(said[axis], known[axis]) if axis else said[axis] == known[axis] for axis in known
+        _near(answer[axis], known[axis]) if axis else answer[axis] == known[axis] for axis in known
     )
 
 

@@ -133,8 +133,8 @@ class Item(Strict):
 
     def prompt_(self) -> Prompt:
         tags = {"category": self.category} if self.category else {}
-        said: Any = self.prompt
-        turns = [{"role": "user", "content": said}] if isinstance(said, str) else said
+        prompt: Any = self.prompt
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         return Prompt.model_validate({"messages": turns, "tags": tags, "tools": self.tools})
 
     def responses_(self) -> list[Response]:
@@ -300,12 +300,12 @@ def read_items(ask: Ask, folder: Path) -> list[tuple[str, Item]]:
 
 
 def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    found = []
+    rows = []
     for place, row in read_rows(path):
         if isinstance(row, BadRow):
             raise DataError(row.reason, where=f"{path}:{place} {row.field}".rstrip())
-        found.append((f"{path}:{place}", row))
-    return found
+        rows.append((f"{path}:{place}", row))
+    return rows
 
 
 def _item(row: dict[str, Any], place: str) -> Item:
@@ -333,7 +333,7 @@ def _run_items(ask: Ask, run: Path) -> list[tuple[str, Item]]:
             )
             answers.append({**row["response"], "source": f"run:{run.name}:{file.parent.name}"})
     low, high = COUNTS[ask.kind]
-    made = []
+    items = []
     for number, (prompt, answers) in enumerate(by_prompt.values()):
         asked = {
             "prompt": prompt["messages"],
@@ -342,12 +342,12 @@ def _run_items(ask: Ask, run: Path) -> list[tuple[str, Item]]:
         }
         place = f"{run} prompt {number + 1}"
         parts = [answers[:high]] if high > 1 else [[a] for a in answers]
-        made += [
+        items += [
             (place, _item({**asked, "responses": part}, place))
             for part in parts
             if len(part) >= low
         ]
-    return made
+    return items
 
 
 def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response], Answer | None]:
@@ -380,8 +380,10 @@ def check_item(ask: Ask, item: Item, place: str) -> tuple[Prompt, list[Response]
 
 def _gold(ask: Ask, gold: dict[str, Any]) -> Answer:
     scale = {"lowest": 1.0, "highest": float(ask.points)} if isinstance(ask, Rate) else {}
-    made: Answer = TypeAdapter(Answer).validate_python({**scale, **gold, "kind": ANSWERS[ask.kind]})
-    return made
+    answer: Answer = TypeAdapter(Answer).validate_python(
+        {**scale, **gold, "kind": ANSWERS[ask.kind]}
+    )
+    return answer
 
 
 def _fits(ask: Ask, known: Answer, responses: list[Response]) -> bool:

@@ -72,7 +72,7 @@ def soft_groups(
     better = {} if skills is None else dict(zip(cast.pairs, skills.better_P.tolist(), strict=True))
     plain = snapshot.groups(ties=ties, even="keep", min_agreement=min_agreement, margin=margin)
     notes = Counter(plain.notes)
-    made: list[Group] = []
+    groups: list[Group] = []
     for group in plain:
         ids = [r.id_for(group.prompt) for r in group.responses]
         edges = [_soft(e, ids, better) for e in group.edges]
@@ -81,8 +81,8 @@ def soft_groups(
         if unsure:
             notes[f"pairs under confidence {min_confidence:g}"] += unsure
         if kept:
-            made.append(group.model_copy(update={"edges": kept}))
-    return Items(made, dict(notes))
+            groups.append(group.model_copy(update={"edges": kept}))
+    return Items(groups, dict(notes))
 
 
 def _soft(edge: Edge, ids: Sequence[str], better: dict[tuple[str, str], float]) -> Edge:
@@ -140,11 +140,11 @@ def majority_noise(share_P: Floats, prompt_P: Ints, skills: Skills, level: float
     by_fit_P, untold = skills.moved(-side_P / decided.sum())
     by_itself_P = np.where(decided, wrong_P - value, 0.0) / decided.sum()
     moved_P = (by_itself_P + by_fit_P) * len(side_P)
-    found = robust_mean(value + moved_P - moved_P.mean(), prompt_P, level=level, share=True)
-    if found.low is None or found.high is None:
-        return found
-    low, high = max(found.low + min(untold, 0.0), 0.0), min(found.high + max(untold, 0.0), 1.0)
-    return found.model_copy(update={"low": low, "high": high, "n": int(decided.sum())})
+    metric = robust_mean(value + moved_P - moved_P.mean(), prompt_P, level=level, share=True)
+    if metric.low is None or metric.high is None:
+        return metric
+    low, high = max(metric.low + min(untold, 0.0), 0.0), min(metric.high + max(untold, 0.0), 1.0)
+    return metric.model_copy(update={"low": low, "high": high, "n": int(decided.sum())})
 
 
 def _decided_by_pair(cast: Ballots) -> list[list[float]]:

@@ -124,7 +124,7 @@ def ballots(snapshot: Snapshot) -> Ballots:
         row = (pair, number[vote.rater], straight.value, side, seconds, _time(j.at))
         columns.append(row)
         judgments.append(j.id)
-    made = np.array(columns, dtype=float).reshape(-1, 6).T
+    fields_6R = np.array(columns, dtype=float).reshape(-1, 6).T
     used = {i for pair in pairs for i in pair}
     style = {i: np.array(style_of(tables.responses[i].text)) for i in used}
     apart = [style[a] - style[b] for a, b in pairs]
@@ -132,12 +132,12 @@ def ballots(snapshot: Snapshot) -> Ballots:
         raters=raters,
         prompts=list(prompts),
         pairs=list(pairs),
-        pair_R=made[0].astype(np.int64),
-        rater_R=made[1].astype(np.int64),
-        value_R=made[2],
-        side_R=made[3],
-        seconds_R=made[4],
-        time_R=made[5],
+        pair_R=fields_6R[0].astype(np.int64),
+        rater_R=fields_6R[1].astype(np.int64),
+        value_R=fields_6R[2],
+        side_R=fields_6R[3],
+        seconds_R=fields_6R[4],
+        time_R=fields_6R[5],
         judgment_R=judgments,
         prompt_P=np.array(prompt_of, dtype=np.int64),
         style_PF=np.array(apart, dtype=float).reshape(-1, 1 + len(STYLES)),
@@ -149,16 +149,16 @@ def _again(
     cast: Sequence[Vote], number: Mapping[str, int], prompts: Mapping[str, int]
 ) -> list[list[tuple[int, bool]]]:
     """Of each repeat of a pair: whether it says what the rater's vote before it said."""
-    found: list[list[tuple[int, bool]]] = [[] for _ in number]
+    repeats: list[list[tuple[int, bool]]] = [[] for _ in number]
     before: dict[tuple[str, str, str], float] = {}
     for vote in cast:
         straight = vote if vote.first < vote.second else vote.turned()
         key = (straight.rater, straight.first, straight.second)
         if key in before:
             same = before[key] == straight.value
-            found[number[straight.rater]].append((prompts[straight.prompt], same))
+            repeats[number[straight.rater]].append((prompts[straight.prompt], same))
         before[key] = straight.value
-    return found
+    return repeats
 
 
 def _time(at: str) -> float:

@@ -55,17 +55,17 @@ def data_card(what: Store | Snapshot) -> dict[str, Any]:
 
 def _agreement(what: Snapshot) -> dict[str, Any]:
     """Of each kind of answer and axis, over all of them."""
-    found: dict[str, Metric | int] = {}
+    figures: dict[str, Metric | int] = {}
     for row in agreement_rows(what):
         if row.within == "all":
             name = f"{row.kind} {row.axis}".strip()
-            found |= {
+            figures |= {
                 f"{name}: percent": row.percent,
                 f"{name}: {row.scale} α": row.alpha,
                 f"{name}: units": row.units,
                 f"{name}: judged twice": row.percent.n,
             }
-    return found
+    return figures
 
 
 def _faults(tables: Tables, cast: Sequence[Vote]) -> dict[str, int]:

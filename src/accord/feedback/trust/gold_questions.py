@@ -44,17 +44,17 @@ def read_gold_questions(path: Path) -> dict[str, GoldAnswer]:
     """Gold answers from YAML: `ID: {better: RESPONSE}`, `{order: [...]}`, `{scores: {axis: [low, high]}}` or
     `{up: true}`, where ID is a question's or a prompt's. ConfigError names the line that is wrong."""
     data, lines = read_yaml(path)
-    found: dict[str, GoldAnswer] = {}
+    answers: dict[str, GoldAnswer] = {}
     for key, value in data.items():
         place = f"{path}:{lines.get((key,), 1)} {key}"
         try:
-            found[key] = GoldAnswer.model_validate(value)
+            answers[key] = GoldAnswer.model_validate(value)
         except ValidationError as error:
             raise explain(error, GoldAnswer, place) from None
-        if len(found[key].model_dump(exclude_none=True)) != 1:
+        if len(answers[key].model_dump(exclude_none=True)) != 1:
             one = ", ".join(GoldAnswer.model_fields)
             raise ConfigError("must say one thing", where=place, allowed=one)
-    return found
+    return answers
 
 
 def _right(j: Judgment, q: Question, expected: GoldAnswer) -> bool | None:
@@ -63,8 +63,8 @@ def _right(j: Judgment, q: Question, expected: GoldAnswer) -> bool | None:
     if isinstance(answer, Preference) and expected.better is not None:
         if expected.better != "tie" and expected.better not in shown:
             return None
-        said = "tie" if answer.better is None else shown[answer.better]
-        return said == expected.better
+        chosen = "tie" if answer.better is None else shown[answer.better]
+        return chosen == expected.better
     if isinstance(answer, Ranking) and expected.order is not None:
         if set(expected.order) != set(shown):
             return None
@@ -88,9 +88,9 @@ def gold_shares(
     for j in snapshot.judgments:
         q = snapshot.tables.questions[j.question]
         expected = gold.get(q.id) or gold.get(q.prompt)
-        said = _right(j, q, expected) if expected else None
-        if said is not None:
-            right[j.rater][q.id] = said, q.prompt
+        is_right = _right(j, q, expected) if expected else None
+        if is_right is not None:
+            right[j.rater][q.id] = is_right, q.prompt
     return {i: share_right(list(r.values()), level=level) for i, r in right.items()}
 
 

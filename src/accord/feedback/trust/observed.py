@@ -51,29 +51,29 @@ def observed(
         own[j.rater].append(j)
     others = _others(snapshot)
     questions = snapshot.tables.questions
-    found = {}
+    by_rater = {}
     for number, rater in enumerate(cast.raters):
-        mine, said = cast.rater_R == number, own.get(rater.id, [])
-        if not said:
+        mine, judged = cast.rater_R == number, own.get(rater.id, [])
+        if not judged:
             continue
         decided = mine & (cast.value_R != 0.5)
         known = mine & (cast.n_others_R > 0)
         won_left = (cast.value_R == 1.0) == (cast.side_R == 1.0)
         agree = [*_rows(cast, known, cast.agree_R), *others[rater.id]]
         again = [(float(x), cast.prompts[at]) for at, x in cast.again_J[number]]
-        found[rater.id] = Observed(
-            judgments=len(said),
-            seconds=_median([j.seconds for j in said if j.seconds is not None], level),
+        by_rater[rater.id] = Observed(
+            judgments=len(judged),
+            seconds=_median([j.seconds for j in judged if j.seconds is not None], level),
             agreement=_share(agree, "nobody else judged the same", level),
             left=_share(
                 _rows(cast, decided & (cast.side_R != 0), won_left), "no side is known", level
             ),
             longer=_longer(cast, decided, level),
             consistency=_share(
-                [*again, *_again(said, questions)], "nothing was asked twice", level
+                [*again, *_again(judged, questions)], "nothing was asked twice", level
             ),
         )
-    return found
+    return by_rater
 
 
 def longer_preferred(cast: Ballots, *, level: float = 0.95) -> Metric:
@@ -104,14 +104,14 @@ def _others(snapshot: Snapshot) -> dict[str, list[tuple[float, str]]]:
     for a in answered(snapshot):
         if a.kind not in ("compare", "rank"):
             units[a.kind, a.axis, a.unit].append(a)
-    found: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for said in units.values():
-        if len(said) > 1:
-            same = Counter(a.value for a in said)
-            for a in said:
-                share = (same[a.value] - 1) / (len(said) - 1)
-                found[a.rater].append((share, a.prompt.id))
-    return found
+    shares: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for answers in units.values():
+        if len(answers) > 1:
+            same = Counter(a.value for a in answers)
+            for a in answers:
+                share = (same[a.value] - 1) / (len(answers) - 1)
+                shares[a.rater].append((share, a.prompt.id))
+    return shares
 
 
 def _again(own: Sequence[Judgment], questions: Mapping[str, Question]) -> list[tuple[float, str]]:

@@ -112,18 +112,18 @@ def rater_reports(
             if r.id in seen
         ])  # fmt: skip
 
-    made = reports(shares, skills, level)
-    asked = [_questions(r, *n) for r, n in zip(made, met, strict=True)]
+    plain = reports(shares, skills, level)
+    asked = [_questions(r, *n) for r, n in zip(plain, met, strict=True)]
     tests = sum(metric.low is not None for questions in asked for metric, *_ in questions)
     if tests:  # what is clear at 95% over all tests of all raters together (Bonferroni)
         one = 1 - 0.05 / tests
         fit = skills and replace(skills, level=one)
         strict = reports(gold_shares(snapshot, gold or {}, level=one), fit, one)
-        made = [
+        plain = [
             r.model_copy(update={"concerns": _concerns(_questions(wide, *n))})
-            for r, wide, n in zip(made, strict, met, strict=True)
+            for r, wide, n in zip(plain, strict, met, strict=True)
         ]
-    return sorted(made, key=lambda r: -(r.reliability.value or -1.0))
+    return sorted(plain, key=lambda r: -(r.reliability.value or -1.0))
 
 
 def _prompts(snapshot: Snapshot, cast: Ballots) -> list[tuple[int, int]]:
@@ -197,38 +197,38 @@ def _right(snapshot: Snapshot, level: float) -> dict[str, dict[str, Metric]]:
     for a in answered(snapshot):
         if a.kind not in ("compare", "rank"):
             kinds[f"{a.kind} {a.axis}".strip()].append(a)
-    found: dict[str, dict[str, Metric]] = defaultdict(dict)
-    for kind, said in kinds.items():
-        values = {v: i for i, v in enumerate(sorted({a.value for a in said}))}
-        units = {u: i for i, u in enumerate(dict.fromkeys(a.unit for a in said))}
-        raters = {r: i for i, r in enumerate(dict.fromkeys(a.rater for a in said))}
+    reliability: dict[str, dict[str, Metric]] = defaultdict(dict)
+    for kind, answers in kinds.items():
+        values = {v: i for i, v in enumerate(sorted({a.value for a in answers}))}
+        units = {u: i for i, u in enumerate(dict.fromkeys(a.unit for a in answers))}
+        raters = {r: i for i, r in enumerate(dict.fromkeys(a.rater for a in answers))}
         if len(raters) < 3 or not 1 < len(values) <= MOST_VALUES:
             continue
         fit = dawid_skene(
-            [units[a.unit] for a in said],
-            [raters[a.rater] for a in said],
-            [values[a.value] for a in said],
+            [units[a.unit] for a in answers],
+            [raters[a.rater] for a in answers],
+            [values[a.value] for a in answers],
             units=len(units),
             raters=len(raters),
             values=len(values),
             level=level,
         )
         for rater, i in raters.items():
-            found[rater][kind] = fit.reliability[i]
-    return found
+            reliability[rater][kind] = fit.reliability[i]
+    return reliability
 
 
 def _style(cast: Ballots, mine: Any, level: float) -> dict[str, Metric]:
     """Votes for the response with more of it, less what the others gave the same response: points."""
-    found = {}
+    by_style = {}
     for column, name in enumerate(STYLES, 1):
         more_R = np.sign(cast.style_PF[cast.pair_R, column])
         rows = np.flatnonzero(mine & (more_R != 0) & (cast.n_others_R > 0))
         excess = (more_R * (cast.value_R - cast.others_R))[rows]
-        found[name] = _enough(len(rows), "pairs that differ in it", level) or robust_mean(
+        by_style[name] = _enough(len(rows), "pairs that differ in it", level) or robust_mean(
             excess, cast.prompt_R[rows], level=level
         )
-    return found
+    return by_style
 
 
 def _speed(cast: Ballots, mine: Any, level: float) -> Metric:
@@ -283,14 +283,14 @@ def _questions(r: RaterReport, prompts: int, compared: int) -> list[Check]:
 
 def _concerns(asked: Sequence[Check]) -> tuple[str, ...]:
     """What the figures' intervals are clear of."""
-    found = []
+    concerns = []
     for metric, norm, above, below in asked:
         if metric.low is None or metric.high is None:
             continue
-        said = above if metric.low > norm else below if metric.high < norm else ""
-        if said:
-            found.append(said)
-    return tuple(dict.fromkeys(found))
+        concern = above if metric.low > norm else below if metric.high < norm else ""
+        if concern:
+            concerns.append(concern)
+    return tuple(dict.fromkeys(concerns))
 
 
 def _named(snapshot: Snapshot, names: Sequence[str]) -> None:
@@ -323,8 +323,8 @@ def reweight(
     "reliability" takes the log odds of each rater's measured reliability, which is what a vote weighs as
     evidence, over their mean; a rater at chance or below should be in quarantine and counts a hundredth."""
     if weights == "reliability":
-        found = {r.name: r.reliability.value for r in rater_reports(snapshot)}
-        odds = {n: np.log(v / (1 - v)) for n, v in found.items() if v is not None}
+        reliability = {r.name: r.reliability.value for r in rater_reports(snapshot)}
+        odds = {n: np.log(v / (1 - v)) for n, v in reliability.items() if v is not None}
         middle = np.mean([max(o, 0.0) for o in odds.values()]) if odds else 1.0
         weights = {n: round(float(max(o / middle, 0.01)), 4) for n, o in odds.items()}
     _named(snapshot, list(weights))

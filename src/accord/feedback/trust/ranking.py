@@ -98,8 +98,8 @@ def rank_models(
     )
     notes = [*_separate(models), *fit.notes]
     if bound:
-        said = "go with the source or with other style and can't be told apart: not controlled"
-        notes.append(f"{', '.join(bound)} {said}")
+        note = "go with the source or with other style and can't be told apart: not controlled"
+        notes.append(f"{', '.join(bound)} {note}")
     worth = dict(zip(kept, fit.covariates(), strict=True))
     return ModelRanking(models=models, style=worth, tie=fit.tie, notes=tuple(notes))
 
@@ -159,8 +159,8 @@ def _fit_models(
 ) -> Strengths:
     weight = np.ones(len(rows))
     if weighted:
-        told = [skills.reliability(j).value for j in range(len(cast.raters))]
-        reliable = [0.5 if share is None else share for share in told]
+        shares = [skills.reliability(j).value for j in range(len(cast.raters))]
+        reliable = [0.5 if share is None else share for share in shares]
         weight = np.clip(2 * np.array(reliable) - 1, 0.01, 1.0)[cast.rater_R[rows]]
         weight /= weight.mean()
     first, second, value = games
@@ -179,8 +179,8 @@ def _fit_models(
             level=level,
         )
 
-    found = fit(0.0)
-    return fit(1 / 9) if found.why_N or found.component_N.max(initial=0) > 0 else found
+    strengths = fit(0.0)
+    return fit(1 / 9) if strengths.why_N or strengths.component_N.max(initial=0) > 0 else strengths
 
 
 def _elo(
@@ -231,12 +231,12 @@ def rank_responses(
         return {}
     first, second = sides_P2[cast.pair_R].T
     fit = bradley_terry(first, second, cast.value_R, items=len(ids), ridge=PRIOR, level=level)
-    found: dict[str, list[tuple[str, Metric]]] = {}
+    rankings: dict[str, list[tuple[str, Metric]]] = {}
     prompt_of = {
         i: cast.prompts[cast.prompt_P[k]] for k, pair in enumerate(cast.pairs) for i in pair
     }
     for i, metric in zip(ids, fit.strengths(), strict=True):
-        found.setdefault(prompt_of[i], []).append((i, metric))
-    for ranked in found.values():
+        rankings.setdefault(prompt_of[i], []).append((i, metric))
+    for ranked in rankings.values():
         ranked.sort(key=lambda pair: -(pair[1].value or 0.0))
-    return found
+    return rankings

@@ -65,14 +65,14 @@ def answered(snapshot: Snapshot) -> list[Answered]:
     """All answers that could agree with others', in the order they came; corrections are resolved."""
     tables = snapshot.tables
     judgments = snapshot.judgments
-    found: dict[tuple[Hashable, ...], Answered] = {}
+    latest: dict[tuple[Hashable, ...], Answered] = {}
 
     def put(
         kind: str, axis: str, unit: Hashable, rater: str, value: float, q: Any, graded: float
     ) -> None:
         own, prompt = (unit, q.guideline), tables.prompts[q.prompt]
         row = Answered(kind, axis, own, rater, value, prompt, q.guideline, graded)
-        found[kind, axis, own, rater] = row
+        latest[kind, axis, own, rater] = row
 
     for j in judgments:
         q, answer = tables.questions[j.question], j.answer
@@ -92,7 +92,7 @@ def answered(snapshot: Snapshot) -> list[Answered]:
         pair = (straight.first, straight.second)
         graded = (2 * straight.value - 1) * straight.strength
         put(q.kind, "", pair, straight.rater, straight.value, q, graded)
-    return list(found.values())
+    return list(latest.values())
 
 
 def agreement_rows(snapshot: Snapshot, *, level: float = 0.95, seed: int = 0) -> list[Agreement]:
@@ -102,17 +102,17 @@ def agreement_rows(snapshot: Snapshot, *, level: float = 0.95, seed: int = 0) ->
     for a in answered(snapshot):
         groups[a.kind, a.axis].append(a)
     for key in sorted(groups):
-        said = groups[key]
-        rows.append(_row(said, "all", level, seed, split=True))
-        for name, part in _parts(said):
+        answers = groups[key]
+        rows.append(_row(answers, "all", level, seed, split=True))
+        for name, part in _parts(answers):
             rows.append(_row(part, name, level, seed, split=False))
     return rows
 
 
-def _parts(said: Sequence[Answered]) -> Iterable[tuple[str, list[Answered]]]:
+def _parts(answers: Sequence[Answered]) -> Iterable[tuple[str, list[Answered]]]:
     by_tag: dict[str, dict[str, list[Answered]]] = defaultdict(lambda: defaultdict(list))
     by_guideline: dict[str, list[Answered]] = defaultdict(list)
-    for a in said:
+    for a in answers:
         by_guideline[a.guideline].append(a)
         for tag, value in a.prompt.tags.items():
             by_tag[tag][value].append(a)
@@ -124,23 +124,23 @@ def _parts(said: Sequence[Answered]) -> Iterable[tuple[str, list[Answered]]]:
 
 
 def _row(
-    said: Sequence[Answered], within: str, level: float, seed: int, *, split: bool
+    answers: Sequence[Answered], within: str, level: float, seed: int, *, split: bool
 ) -> Agreement:
     units: dict[Hashable, dict[str, float]] = defaultdict(dict)
     grades: dict[Hashable, list[float]] = defaultdict(list)
-    for a in said:
+    for a in answers:
         units[a.unit][a.rater] = a.value
         grades[a.unit].append(a.graded)
     values = [list(u.values()) for u in units.values()]
-    raters = sorted({a.rater for a in said})
-    kind, scale = said[0].kind, SCALES.get(said[0].kind, "nominal")
+    raters = sorted({a.rater for a in answers})
+    kind, scale = answers[0].kind, SCALES.get(answers[0].kind, "nominal")
     pairwise = kind in (
         "compare",
         "rank",
     )  # which of two is first is the order of their ids: chance
     mirror = (lambda v: 1 - v) if pairwise else None
     more: dict[str, Metric] = {}
-    if kind == "compare" and any(abs(a.graded) > 1 for a in said):
+    if kind == "compare" and any(abs(a.graded) > 1 for a in answers):
         graded = list(grades.values())
         more["ordinal"] = krippendorff_alpha(
             graded, scale="ordinal", mirror=lambda v: -v, level=level
@@ -156,11 +156,11 @@ def _row(
         kappa = fleiss_kappa(values, mirror=mirror, level=level)
     return Agreement(
         kind=kind,
-        axis=said[0].axis,
+        axis=answers[0].axis,
         within=within,
         raters=len(raters),
         units=len(units),
-        answers=len(said),
+        answers=len(answers),
         percent=percent_agreement(values, level=level, seed=seed),
         alpha=krippendorff_alpha(values, scale=scale, mirror=mirror, level=level),
         scale=scale,

@@ -74,10 +74,10 @@ def _blocked(weight: Tensor, update: tuple[Tensor, Tensor, float] | None) -> Ten
         if update:
             a_RI, b_OR, scale = update
             weight = torch.addmm(weight, b_OR, a_RI, alpha=scale)
-        made: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
-    return made
+        blocked: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+    return blocked
 
 
 def _forward(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return made
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product

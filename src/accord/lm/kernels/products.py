@@ -51,14 +51,14 @@ def _faster(x: Tensor, weight: Tensor) -> bool:
 def times_weight_t(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """x Wᵀ + bias [..., O], without autograd."""
     if _faster(x, weight_OI):
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
-        return made
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
+        return product
     return F.linear(x, weight_OI, bias_O)
 
 
 def times_weight(g: Tensor, weight_OI: Tensor) -> Tensor:
     """g W [..., I], without autograd."""
     if _faster(g, weight_OI):
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(g, weight_OI.T, None, "none", [], "")
-        return made
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(g, weight_OI.T, None, "none", [], "")
+        return product
     return g @ weight_OI

@@ -54,8 +54,8 @@ def peft_refusals(where: str, mend: str) -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            said = str(error).partition("\n")[0].partition(" Please ")[0].rstrip(".")
-            raise ModelError(f"peft refuses this: {said}", where=where, mend=mend) from None
+            message = str(error).partition("\n")[0].partition(" Please ")[0].rstrip(".")
+            raise ModelError(f"peft refuses this: {message}", where=where, mend=mend) from None
 
 
 def refused_targets(model: nn.Module) -> contextlib.AbstractContextManager[None]:
@@ -85,7 +85,7 @@ def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
 
 def _linear(model: nn.Module) -> dict[str, nn.Module]:
     """The linear layers by name; of one that has an adapter already, the whole."""
-    found: dict[str, nn.Module] = {}
+    layers: dict[str, nn.Module] = {}
     adapted = "."
     for name, module in model.named_modules():
         if name.startswith(adapted):
@@ -94,8 +94,8 @@ def _linear(model: nn.Module) -> dict[str, nn.Module]:
         if tuned:
             adapted = f"{name}."
         if tuned or isinstance(module, nn.Linear | Conv1D):
-            found[name] = module
-    return found
+            layers[name] = module
+    return layers
 
 
 def _idle(model: nn.Module) -> set[str]:
@@ -131,20 +131,20 @@ def _named(model: nn.Module, targets: str, idle: set[str]) -> list[str]:
     tied = head.weight is model.get_input_embeddings().weight  # type: ignore[operator]
     chosen: list[str] = []
     for name in (target.strip() for target in targets.split(",")):
-        found = {
+        matches = {
             n: m
             for n, m in model.named_modules()
             if n not in idle and (n == name or n.endswith(f".{name}"))
         }
-        if not name or not found:
+        if not name or not matches:
             where = "tune.targets"
             raise ConfigError(f"no module {name!r}", where=where, allowed=", ".join(kinds))
-        if tied and {head, model.get_input_embeddings()} & set(found.values()):  # type: ignore[operator]
+        if tied and {head, model.get_input_embeddings()} & set(matches.values()):  # type: ignore[operator]
             raise ConfigError(
                 f"{name} shares its weights with the embedding", where="tune.targets",
                 allowed=", ".join(k for k in kinds if k != "lm_head"), mend="or tune: full",
             )  # fmt: skip
-        chosen += found
+        chosen += matches
     return chosen
 
 

@@ -71,8 +71,8 @@ def licence_of(folder: Path) -> str:
         ).lower()
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    found = re.match(r"---\n.*?^license: *([^\n#]+)", text, re.DOTALL | re.MULTILINE)
-    return found[1].strip().strip("'\"") if found else ""
+    match = re.match(r"---\n.*?^license: *([^\n#]+)", text, re.DOTALL | re.MULTILINE)
+    return match[1].strip().strip("'\"") if match else ""
 
 
 def model_card(title: str, facts: dict[str, str], about: Mapping[str, Sequence[str]], *,

@@ -117,8 +117,8 @@ def stands_on(folder: Path) -> tuple[list[str], str, list[Path]] | None:
         return [str(folder)], "", [folder]
     named = str(config.get("base_model_name_or_path") or "")
     beside = [str((folder / named).resolve())] if not user_path(named).is_absolute() else []
-    found = [*(b for b in beside if named and Path(b).is_dir()), *([named] if named else [])]
-    return found, "", [folder]
+    candidates = [*(b for b in beside if named and Path(b).is_dir()), *([named] if named else [])]
+    return candidates, "", [folder]
 
 
 def base_of(folder: Path, names: Iterable[str], expected: str) -> str:
@@ -128,18 +128,18 @@ def base_of(folder: Path, names: Iterable[str], expected: str) -> str:
     for name in dict.fromkeys((*names, *bases())):
         if user_path(name).resolve() == folder:  # a recipe's model may be this very folder
             continue
-        found = ""
+        weights = ""
         try:
             if expected:
-                found = weights_of(name)
+                weights = weights_of(name)
             else:
                 resolve(name)
         except ModelError as error:
             missing = missing or str(error)
             continue
-        if found == expected:
+        if weights == expected:
             return name
-        other = other or f"trained on other weights of {name}: {expected[:12]}, now {found[:12]}"
+        other = other or f"trained on other weights of {name}: {expected[:12]}, now {weights[:12]}"
     mend = "restore the base model, or say where it is now: accord.load(folder, base=...)"
     raise ModelError(
         other or f"what it stands on is not to be had ({missing or 'no base is named'})",
@@ -192,8 +192,8 @@ def _hash_of(file: Path) -> str:
 def weight_files(folder: Path) -> list[Path]:
     """The files of whole weights, an adapter's left out."""
     for kind in ("*.safetensors", "*.bin"):
-        if found := [f for f in sorted(folder.glob(kind)) if not f.name.startswith("adapter_")]:
-            return found
+        if files := [f for f in sorted(folder.glob(kind)) if not f.name.startswith("adapter_")]:
+            return files
     return []
 
 
@@ -219,16 +219,16 @@ def identity(name: str) -> str:
     """Hash of all that decides a model's tokens and weights: every file of its folder that is not known
     to decide neither, and the same of what it stands on. Where folders lie does not count. Of a hub's
     model the commit is enough."""
-    found = source_of(name)
-    if isinstance(found, str):
-        return found
-    facts: list[Any] = [[f.relative_to(found).as_posix(), _content(f)] for f in _read(found)]
-    standing = stands_on(found)
-    if standing and standing[0] != [str(found)]:
+    source = source_of(name)
+    if isinstance(source, str):
+        return source
+    facts: list[Any] = [[f.relative_to(source).as_posix(), _content(f)] for f in _read(source)]
+    standing = stands_on(source)
+    if standing and standing[0] != [str(source)]:
         names, expected, adapters = standing
-        outside = [a for a in adapters if not a.is_relative_to(found)]
+        outside = [a for a in adapters if not a.is_relative_to(source)]
         facts += [adapter_hash(a) for a in outside]
-        facts.append(identity(base_of(found, names, expected)))
+        facts.append(identity(base_of(source, names, expected)))
     return content_hash(facts)
 
 

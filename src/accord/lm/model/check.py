@@ -124,11 +124,11 @@ def room(config: Any) -> tuple[int | None, str]:
 def steady(config: Any) -> int | None:
     """Positions within which rotary frequencies stay as they are; None where they always do."""
     ropes = getattr(config, "rope_parameters", None) or {}
-    found = []
+    limits = []
     for rope in (ropes, *ropes.values()):  # one for all layers, or one for each kind
         kind = str(rope.get("rope_type")) if isinstance(rope, dict) else ""
         if kind == "longrope":
-            found.append(int(rope["original_max_position_embeddings"]))
+            limits.append(int(rope["original_max_position_embeddings"]))
         elif "dynamic" in kind:
-            found.append(int(config.max_position_embeddings))
-    return min(found, default=None)
+            limits.append(int(config.max_position_embeddings))
+    return min(limits, default=None)

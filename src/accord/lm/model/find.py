@@ -60,10 +60,10 @@ def where_is(name: str) -> str:
         return "local directory"
     if name.startswith(PACKAGED):
         return find_packaged(name.removeprefix(PACKAGED)).note
-    found, problem = find_on_hub(name, download=False)
-    if found is None and problem:
+    path, problem = find_on_hub(name, download=False)
+    if path is None and problem:
         return f"{PACKAGED}{_stand_in(name, problem).name} instead of the hub's"
-    return "in the local hub cache" if found else "on the hub, to be downloaded"
+    return "in the local hub cache" if path else "on the hub, to be downloaded"
 
 
 def source_of(name: str) -> Path | str:
@@ -74,9 +74,9 @@ def source_of(name: str) -> Path | str:
     if name.startswith(PACKAGED):
         packaged = find_packaged(name.removeprefix(PACKAGED))
     else:
-        found, problem = find_on_hub(name, download=False)
-        if found or not problem:
-            return f"{name}@{found.name}" if found else name  # the hub's cache: the commit
+        path, problem = find_on_hub(name, download=False)
+        if path or not problem:
+            return f"{name}@{path.name}" if path else name  # the hub's cache: the commit
         packaged = _stand_in(name, problem)
     return f"{PACKAGED}{packaged.name}@{packaged.version}-c{CONVERSION}"
 
@@ -87,9 +87,9 @@ def resolve(name: str) -> tuple[Path, tuple[str, ...]]:
         return folder, ()
     if name.startswith(PACKAGED):
         return packaged_path(name.removeprefix(PACKAGED)), ()
-    found, problem = find_on_hub(name)
-    if found is not None:
-        return found, ()
+    path, problem = find_on_hub(name)
+    if path is not None:
+        return path, ()
     packaged = _stand_in(name, problem)
     note = f"{name} was not to be had ({problem}): using {PACKAGED}{packaged.name} instead"
     return packaged_path(packaged.name), (note,)

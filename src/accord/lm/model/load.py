@@ -130,8 +130,8 @@ class LanguageModel:
             DataError: a prompt too long for the model.
             TemplateError: a prompt the chat template can't say.
         """
-        told = self._sampled(prompts, batch_size, on_progress, {**sampling, "n": 1})
-        return [one for (one,) in told]
+        answers = self._sampled(prompts, batch_size, on_progress, {**sampling, "n": 1})
+        return [one for (one,) in answers]
 
     @door
     def answers(
@@ -209,7 +209,7 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-            found: Any = auto_model(config).from_pretrained(  # of a pair its stubs don't know
+            loaded: Any = auto_model(config).from_pretrained(  # of a pair its stubs don't know
                 path, dtype=DTYPES[dtype], output_loading_info=True, trust_remote_code=False,
                 ignore_mismatched_sizes=True, **_attention(config),
             )  # fmt: skip
@@ -217,7 +217,7 @@ def _load_plain(path: Path, dtype: str) -> LanguageModel:
         except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
             torn = unreadable(path) if isinstance(error, SafetensorError) else path
             raise refused(error, str(torn)) from None
-    model, info = found
+    model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{len(missing)} weights are missing, first {missing[0]}",
@@ -355,8 +355,8 @@ def _fit_vocabulary(model: Any, adapter: Path) -> None:
     names = {id(m): n for n, m in model.named_modules()}
     wanted = f".{names[id(model.get_input_embeddings())]}.weight"
     with safe_open(file, "pt") as tensors:
-        found = [k for k in tensors.keys() if f".{k}".endswith(wanted)]  # noqa: SIM118
-        rows = tensors.get_slice(found[0]).get_shape()[0] if found else None
+        keys = [k for k in tensors.keys() if f".{k}".endswith(wanted)]  # noqa: SIM118
+        rows = tensors.get_slice(keys[0]).get_shape()[0] if keys else None
     if rows not in (None, model.get_input_embeddings().weight.shape[0]):
         model.resize_token_embeddings(rows, mean_resizing=False)
 

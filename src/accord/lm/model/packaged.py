@@ -56,8 +56,8 @@ class PackagedModel:
             files = importlib.metadata.distribution(self.distribution).files or []
         except importlib.metadata.PackageNotFoundError:
             return None
-        found = [Path(str(f.locate())) for f in files if f.suffix == ".gguf"]
-        return next((path for path in found if path.is_file()), None)
+        paths = [Path(str(f.locate())) for f in files if f.suffix == ".gguf"]
+        return next((path for path in paths if path.is_file()), None)
 
     @property
     def version(self) -> str:

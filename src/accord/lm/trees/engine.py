@@ -367,8 +367,8 @@ class Engine:
         named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         prompt = min(UNEVEN, (room(self.config)[0] or 64) - 5)
         logps_S = self.logps([probe_tree(self.rows, prompt)]).tokens_S
-        found = torch.autograd.grad(logps_S.sum(), [p for _, p in named], allow_unused=True)
-        for (name, _), grad in zip(named, found, strict=True):
+        grads = torch.autograd.grad(logps_S.sum(), [p for _, p in named], allow_unused=True)
+        for (name, _), grad in zip(named, grads, strict=True):
             if grad is not None and not bool(grad.isfinite().all()):
                 raise ModelError(
                     f"the backward pass gives NaN or infinity, first in {name} "

@@ -25,16 +25,16 @@ def each_tree(
     """`values` (trees -> a tensor for each) over all trees, on the CPU. Trees are packed to at most
     `tokens` a call; one with more continuations than that is split, and its parts are joined."""
     pieces = [(i, piece) for i, tree in enumerate(trees) for piece in split_tree(tree, tokens)]
-    found: dict[int, Tensor] = {}
+    scored: dict[int, Tensor] = {}
     with evaluating(module):
         for members in bins([piece.tokens for _, piece in pieces], tokens):
             parts = [part.cpu() for part in values([pieces[n][1] for n in members])]
-            found |= dict(zip(members, parts, strict=True))
+            scored |= dict(zip(members, parts, strict=True))
             if on_progress:
-                on_progress(len(found) * len(trees) // len(pieces), len(trees))
+                on_progress(len(scored) * len(trees) // len(pieces), len(trees))
     joined: list[list[Tensor]] = [[] for _ in trees]
     for n, (i, _) in enumerate(pieces):
-        joined[i].append(found[n])
+        joined[i].append(scored[n])
     return [torch.cat(parts) for parts in joined]
 
 

@@ -22,8 +22,8 @@ __all__ = ["write_report"]
 def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
     """Write folder/report.html from the finished `stages` (name -> folder); any subset will do."""
     outputs = Outputs.read(stages)
-    told = folder / "manifest.json"
-    manifest = read_json(told) if told.exists() else {"stages": {}, "parents": {}}
+    path = folder / "manifest.json"
+    manifest = read_json(path) if path.exists() else {"stages": {}, "parents": {}}
     view = {
         "recipe": recipe,
         "run": folder.name,

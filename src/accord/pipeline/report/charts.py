@@ -129,29 +129,29 @@ def _title(text: str) -> str:
 def lines(series: Sequence[Series], xlabel: str, ylabel: str) -> Markup:
     """One line per series; a series of one point is a dot."""
     kept = [(s, s.finite()) for s in series]
-    kept = [(s, found) for s, found in kept if found]
+    kept = [(s, points) for s, points in kept if points]
     if not kept:
         return _empty(ylabel)
-    every = [p for _, found in kept for p in found]
+    every = [p for _, points in kept for p in points]
     frame = Frame(_range([p[0] for p in every]), _range([p[1] for p in every]))
     parts = frame.axes(xlabel, ylabel)
-    for i, (s, found) in enumerate(kept):
-        path = " ".join(f"{h:.1f},{v:.1f}" for h, v in (frame.at(x, y) for x, y, _ in found))
+    for i, (s, points) in enumerate(kept):
+        path = " ".join(f"{h:.1f},{v:.1f}" for h, v in (frame.at(x, y) for x, y, _ in points))
         parts.append(f'<polyline points="{path}" fill="none" stroke="var(--c{i % 6})" stroke-width="1.8">'
                      f"{_title(s.name)}</polyline>")  # fmt: skip
-        if len(found) < 30:
-            parts += _dots(found, frame.at, i, 2.6)
+        if len(points) < 30:
+            parts += _dots(points, frame.at, i, 2.6)
     return _svg(parts, ylabel) + _legend([s for s, _ in kept])
 
 
 def _dots(
-    found: Sequence[tuple[float, float, str]],
+    points: Sequence[tuple[float, float, str]],
     at: Callable[[float, float], XY],
     colour: int,
     radius: float,
 ) -> list[str]:
     out = []
-    for x, y, title in found:
+    for x, y, title in points:
         h, v = at(x, y)
         out.append(f'<circle cx="{h:.1f}" cy="{v:.1f}" r="{radius}" fill="var(--c{colour % 6})" '
                    f'fill-opacity="0.72">{_title(title or f"{x:.4g}, {y:.4g}")}</circle>')  # fmt: skip
@@ -161,13 +161,13 @@ def _dots(
 def scatter(series: Sequence[Series], xlabel: str, ylabel: str) -> Markup:
     """Points, one colour per series."""
     kept = [(s, s.finite()) for s in series]
-    every = [p for _, found in kept for p in found]
+    every = [p for _, points in kept for p in points]
     if not every:
         return _empty(ylabel)
     frame = Frame(_range([p[0] for p in every]), _range([p[1] for p in every]))
     parts = frame.axes(xlabel, ylabel)
-    for i, (_, found) in enumerate(kept):
-        parts += _dots(found, frame.at, i, 3.2)
+    for i, (_, points) in enumerate(kept):
+        parts += _dots(points, frame.at, i, 3.2)
     return _svg(parts, ylabel) + _legend(series)
 
 

@@ -66,25 +66,25 @@ class Outputs:
 
     @classmethod
     def read(cls, stages: Mapping[str, Path]) -> Outputs:
-        found = cls([_done(name, folder) for name, folder in stages.items()])
-        for stage in found.giving(Answers):
+        outputs = cls([_done(name, folder) for name, folder in stages.items()])
+        for stage in outputs.giving(Answers):
             policy = str(stage.result.facts["policy"])
-            found.answers[policy] = read_jsonl(stage.folder / "answers.jsonl")
-            found.table[policy] = dict(stage.result.metrics)
-            found.floors |= _metrics(stage.result.facts.get("floors", {}))
-        for stage in found.giving(Comparison):
-            told = read_json(stage.folder / "compare.json")
-            found.baseline = told["baseline"]
-            steps = _metrics(told["differences"])
-            places = {policy: at for at, policy in enumerate(told["policies"])}
-            found.differences = dict(
+            outputs.answers[policy] = read_jsonl(stage.folder / "answers.jsonl")
+            outputs.table[policy] = dict(stage.result.metrics)
+            outputs.floors |= _metrics(stage.result.facts.get("floors", {}))
+        for stage in outputs.giving(Comparison):
+            compared = read_json(stage.folder / "compare.json")
+            outputs.baseline = compared["baseline"]
+            steps = _metrics(compared["differences"])
+            places = {policy: at for at, policy in enumerate(compared["policies"])}
+            outputs.differences = dict(
                 sorted(steps.items(), key=lambda step: places[step[0].partition(" - ")[0]])
             )
-            found.pairs |= _metrics(told.get("pairs", told["differences"]))
-            for policy, row in _metrics(told["table"]).items():
-                found.table.setdefault(policy, {}).update(row)
-                found.answers[policy] = read_jsonl(stage.folder / f"{policy}.jsonl")
-        return found
+            outputs.pairs |= _metrics(compared.get("pairs", compared["differences"]))
+            for policy, row in _metrics(compared["table"]).items():
+                outputs.table.setdefault(policy, {}).update(row)
+                outputs.answers[policy] = read_jsonl(stage.folder / f"{policy}.jsonl")
+        return outputs
 
     def giving(self, artifact: type[Artifact]) -> list[Done]:
         return [s for s in self.stages if issubclass(gives(s.kind), artifact)]
@@ -109,15 +109,15 @@ class Outputs:
     @property
     def trusted(self) -> bool:
         """Whether the reward model beats a coin on held-out comparisons: else its score is no evidence."""
-        found = self.reward.result.metrics.values() if self.reward else ()
-        lows = [m.low for m in found if m.measure and m.measure.role == "fidelity"]
+        metrics = self.reward.result.metrics.values() if self.reward else ()
+        lows = [m.low for m in metrics if m.measure and m.measure.role == "fidelity"]
         return any(low is not None and low > 0.5 for low in lows)
 
     @property
     def measures(self) -> dict[str, Measure]:
         """What the table's figures are, in its order: as they say themselves, else as kinds declare them."""
         rows = [*self.table.values(), *self.differences.values()]
-        found = {k: m.measure for row in self.table.values() for k, m in row.items() if m.measure}
+        stated = {k: m.measure for row in self.table.values() for k, m in row.items() if m.measure}
         known: dict[str, Measure] = {}
         for artifact in (Answers, Comparison):
             for kind in kinds().values():
@@ -125,7 +125,7 @@ class Outputs:
         present = {k for row in rows for k in row}
         names = [*(k for k in known if k in present), *sorted(present - set(known))]
         every = {
-            k: found.get(k) or known.get(k) or Measure(name=k, title=k, meaning="") for k in names
+            k: stated.get(k) or known.get(k) or Measure(name=k, title=k, meaning="") for k in names
         }
         return {k: every[k] for k in column_order(every)}
 
@@ -133,8 +133,8 @@ class Outputs:
     def main(self) -> Measure:
         """The figure that decides."""
         present = {k for row in self.table.values() for k in row}
-        found = decisive({k: m for k, m in self.measures.items() if k in present})
-        return found or Measure(name="", title="", meaning="")
+        chosen = decisive({k: m for k, m in self.measures.items() if k in present})
+        return chosen or Measure(name="", title="", meaning="")
 
     def of_role(self, role: str) -> Measure | None:
         """The measure of a role, where one is in the table."""

@@ -47,16 +47,18 @@ def trace(outputs: Outputs) -> Row | None:
             for rows, known in zip(drawn, numbers, strict=True)
         ],
         "ids": [id for id, _ in judgments.all],
-        "judgments": [_judgment(found, texts) if found else None for _, found in judgments.all],
+        "judgments": [
+            _judgment(lineage, texts) if lineage else None for _, lineage in judgments.all
+        ],
         "texts": texts.all,
     }
     plain = json.dumps(wire, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    told = [
+    headings = [
         {"id": part.id, "title": part.title, "number": n, "shown": len(rows), "of": len(part.rows)}
         for n, (part, rows) in enumerate(zip(parts, drawn, strict=True))
     ]
     return {
-        "parts": {part["id"]: part for part in told},
+        "parts": {part["id"]: part for part in headings},
         "stores": sorted({part.read.store for part in parts if part.read}),
         "untold": judgments.untold,
         "json": Markup(plain),
@@ -74,7 +76,7 @@ class _Part:
 
 
 def _parts(outputs: Outputs) -> list[_Part]:
-    found = []
+    parts = []
     for stage in outputs.stages:
         kept = stage.folder / "trained_on.jsonl"
         rows = read_jsonl(kept) if kept.exists() else []  # an older accord's sweep has none
@@ -82,14 +84,14 @@ def _parts(outputs: Outputs) -> list[_Part]:
         what = "comparisons" if "worse" in keys else "demonstrations"
         what = "judged answers" if {"good", "steps"} & keys else what
         title = f"{stage.name}: the {what} it was trained on"
-        found.append(_Part(stage.name, title, rows, outputs.read_by(stage)))
+        parts.append(_Part(stage.name, title, rows, outputs.read_by(stage)))
     if reward := outputs.reward:
         rows = [r for r in read_jsonl(reward.folder / "held_out.jsonl") if r["sources"]]
         wrong = sorted((r for r in rows if r["gap"] < 0 and r["p"] > 0.6), key=lambda r: r["gap"])
         title, read = f"{reward.name}: held-out comparisons", outputs.read_by(reward)
-        found.append(_Part(f"{reward.name}-held-out", title, rows, read))
-        found.append(_Part(f"{reward.name}-mistakes", "", wrong[:MISTAKES], read))
-    return found
+        parts.append(_Part(f"{reward.name}-held-out", title, rows, read))
+        parts.append(_Part(f"{reward.name}-mistakes", "", wrong[:MISTAKES], read))
+    return parts
 
 
 def _draw(rows: Sequence[Row]) -> Sequence[Row]:
@@ -125,20 +127,20 @@ class _Judgments:
     def of(self, read: Done | None, ids: Collection[str]) -> dict[str, int]:
         """Their numbers, by id. Of a store that can't be asked, and beyond JUDGMENTS, only ids are told."""
         wanted = list(ids)[: max(JUDGMENTS - len(self.all), 0)]
-        found: dict[str, Lineage] = {}
+        lineages: dict[str, Lineage] = {}
         if read and wanted:
             try:
                 with Store(read.store, create=False) as store:
-                    found = store.lineage(wanted)
+                    lineages = store.lineage(wanted)
             except StoreError as error:
                 self.untold = list(dict.fromkeys([*self.untold, str(error)]))
-        return {i: self._number(i, found.get(i)) for i in ids}
+        return {i: self._number(i, lineages.get(i)) for i in ids}
 
-    def _number(self, id: str, found: Lineage | None) -> int:
-        key = (id, found.hash if found else "")
+    def _number(self, id: str, lineage: Lineage | None) -> int:
+        key = (id, lineage.hash if lineage else "")
         if key not in self.known:
             self.known[key] = len(self.all)
-            self.all.append((id, found))
+            self.all.append((id, lineage))
         return self.known[key]
 
 
@@ -158,31 +160,31 @@ def _row(row: Row, numbers: dict[str, int], texts: _Texts) -> list[Any]:
     return [texts(better), shown, " · ".join(facts), [numbers[i] for i in row["sources"]]]
 
 
-def _judgment(found: Lineage, texts: _Texts) -> list[Any]:
-    j = found.judgment
-    unknown = found.rater.facts.get("order_shown") == "unknown"
+def _judgment(lineage: Lineage, texts: _Texts) -> list[Any]:
+    j = lineage.judgment
+    unknown = lineage.rater.facts.get("order_shown") == "unknown"
     about = f"{j.at}" + (f" · {j.seconds:g} s" if j.seconds is not None else "")
     return [
-        texts(f"{found.rater.name} ({found.rater.kind})"),
-        texts(_answer(j, found.responses)),
-        f"{about} · number {found.seq} of the chain, hash {found.hash[:12]}",
-        texts(found.prompt.last),
-        [texts(r.text) for r in found.responses],
-        "order not known (imported)" if unknown and len(found.responses) > 1 else "",
+        texts(f"{lineage.rater.name} ({lineage.rater.kind})"),
+        texts(_answer(j, lineage.responses)),
+        f"{about} · number {lineage.seq} of the chain, hash {lineage.hash[:12]}",
+        texts(lineage.prompt.last),
+        [texts(r.text) for r in lineage.responses],
+        "order not known (imported)" if unknown and len(lineage.responses) > 1 else "",
         j.rationale or "",
     ]
 
 
 def _answer(judgment: Judgment, shown: tuple[Response, ...]) -> str:
-    said = judgment.answer
-    if isinstance(said, Preference):
-        return "a tie" if said.better is None else f"response {said.better + 1} is better"
-    if isinstance(said, Ranking):
-        return "ranks " + ", ".join(map(str, said.ranks))
-    if isinstance(said, Rating):
-        return ", ".join(f"{axis} {score:g}" for axis, score in said.scores.items())
-    if isinstance(said, Thumb):
-        return "thumb up" if said.up else "thumb down"
-    if isinstance(said, Writing):
-        return f"wrote: {said.text}"
-    return "steps " + ", ".join(map(str, said.labels))
+    answer = judgment.answer
+    if isinstance(answer, Preference):
+        return "a tie" if answer.better is None else f"response {answer.better + 1} is better"
+    if isinstance(answer, Ranking):
+        return "ranks " + ", ".join(map(str, answer.ranks))
+    if isinstance(answer, Rating):
+        return ", ".join(f"{axis} {score:g}" for axis, score in answer.scores.items())
+    if isinstance(answer, Thumb):
+        return "thumb up" if answer.up else "thumb down"
+    if isinstance(answer, Writing):
+        return f"wrote: {answer.text}"
+    return "steps " + ", ".join(map(str, answer.labels))

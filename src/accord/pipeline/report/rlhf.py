@@ -119,14 +119,14 @@ def curves(present: Iterable[str]) -> list[tuple[tuple[str, ...], str, str]]:
     """What to draw of a log with these keys: the fixed curves whose first key is there, and one a part of the
     reward."""
     known = set(present)
-    found = [curve for curve in CURVES if curve[0][0] in known]
+    chosen = [curve for curve in CURVES if curve[0][0] in known]
     for key in sorted({key.removeprefix("eval/") for key in known}):
         kind, _, label = key.partition("/")
         if kind in PARTS and label:
             what, sentence = PARTS[kind]
             keys = tuple(k for k in (key, f"eval/{key}") if k in known)
-            found.insert(1, (keys, f"{label}: {what}", sentence))
-    return found
+            chosen.insert(1, (keys, f"{label}: {what}", sentence))
+    return chosen
 
 
 def rlhf_sentences(

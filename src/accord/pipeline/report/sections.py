@@ -36,21 +36,23 @@ def _scramble(text: str) -> str:
 def _cell(m: Metric | None, measure: Measure, change: Metric | None, trusted: bool) -> Row:
     if m is None:
         return {"value": "", "detail": "", "mark": "", "tone": ""}
-    found = verdict(measure, change, trusted) if change else "unclear"
+    tone = verdict(measure, change, trusted) if change else "unclear"
     interval = "" if m.low is None or m.high is None else f"[{number(m.low)}, {number(m.high)}]"
     detail = f"{interval} n={m.n}" if m.value is not None else f"{m.note} n={m.n}"
-    return {"value": number(m.value), "detail": detail.strip(), "mark": MARKS[found], "tone": found}
+    return {"value": number(m.value), "detail": detail.strip(), "mark": MARKS[tone], "tone": tone}
 
 
 def _row(measure: Measure, change: Mapping[str, Mapping[str, Metric]], outputs: Outputs) -> Row:
     """A measure of every policy; the best in bold, where one way is better."""
-    found = {
+    by_policy = {
         policy: row.get(measure.name) for policy, row in (outputs.floors | outputs.table).items()
     }
-    values = [m.value for p, m in found.items() if m and m.value is not None and p in outputs.table]
+    values = [
+        m.value for p, m in by_policy.items() if m and m.value is not None and p in outputs.table
+    ]
     best = (max if measure.better == "more" else min)(values, default=None)
     cells = []
-    for policy, m in found.items():
+    for policy, m in by_policy.items():
         cell = _cell(m, measure, change.get(policy, {}).get(measure.name), outputs.trusted)
         shown = (
             policy in outputs.table
@@ -159,7 +161,7 @@ def _answer(policy: str, row: Row, outputs: Outputs) -> Row:
 
 def training(outputs: Outputs) -> list[Row]:
     """Curves of every training stage, each with how to read it."""
-    told = []
+    stages = []
     for stage in outputs.stages:
         if stage.section.curves is None:
             continue
@@ -167,18 +169,18 @@ def training(outputs: Outputs) -> list[Row]:
         present = {key for row in rows for key in row}
         drawn = []
         for keys, name, sentence in stage.section.curves:
-            found = [k for k in keys if k in present]
-            if not found:
+            drawn_keys = [k for k in keys if k in present]
+            if not drawn_keys:
                 continue
-            series = [s for k in found for s in _curve(rows, k)]
+            series = [s for k in drawn_keys for s in _curve(rows, k)]
             drawn.append(
                 {"name": name, "sentence": sentence, "svg": charts.lines(series, "step", name)}
             )
-        told.append({
+        stages.append({
             "name": stage.name, "kind": stage.kind, "headline": stage.result.headline, "charts": drawn,
             "steps": len(rows), "notes": stage.result.notes, "facts": _plain(stage.result.facts),
         })  # fmt: skip
-    return told
+    return stages
 
 
 def _curve(rows: Sequence[Row], key: str) -> list[Series]:
@@ -241,11 +243,11 @@ def reward_model(outputs: Outputs) -> Row | None:
 
 def own(outputs: Outputs) -> dict[str, list[Done]]:
     """The parts of the page that kinds of stage make themselves, by title: one heading for several stages."""
-    found: dict[str, list[Done]] = defaultdict(list)
+    by_title: dict[str, list[Done]] = defaultdict(list)
     for stage in outputs.stages:
         if stage.section.title:
-            found[stage.section.title].append(stage)
-    return dict(found)
+            by_title[stage.section.title].append(stage)
+    return dict(by_title)
 
 
 def _oriented(rows: Sequence[Row]) -> tuple[list[float], list[float], list[str]]:
@@ -295,8 +297,8 @@ def length(outputs: Outputs) -> Row | None:
     if proxy is None:
         return None
     name = proxy.name
-    found = {p: [r for r in rows if name in r] for p, rows in outputs.answers.items()}
-    if not any(found.values()):
+    by_policy = {p: [r for r in rows if name in r] for p, rows in outputs.answers.items()}
+    if not any(by_policy.values()):
         return None
     series = [
         Series(
@@ -304,12 +306,12 @@ def length(outputs: Outputs) -> Row | None:
             [(float(r["words"]), float(r[name])) for r in rows],
             [f"{p}: {_clip(r)}" for r in rows],
         )
-        for p, rows in found.items()
+        for p, rows in by_policy.items()
     ]
     look = reward_length(DetectorContext(proxy=name))
     rows = [
         (p, str(look([_answered(r) for r in rows], []).metrics["correlation"]))
-        for p, rows in found.items()
+        for p, rows in by_policy.items()
     ]
     return {"chart": charts.scatter(series, "words", proxy.title), "rows": rows}
 
@@ -350,19 +352,19 @@ def cards(outputs: Outputs) -> list[Row]:
 
 
 def _card(stage: Done) -> Row:
-    told = read_json(stage.folder / "card.json")
-    raters = told.pop("raters", [])
+    card = read_json(stage.folder / "card.json")
+    raters = card.pop("raters", [])
     return {
         "stage": stage.name,
         "notes": stage.result.notes,
-        "parts": [(title, _lines(value)) for title, value in _titled(told)],
+        "parts": [(title, _lines(value)) for title, value in _titled(card)],
         "raters": [{k: _say(v) for k, v in r.items()} for r in raters],
     }
 
 
-def _titled(told: Row) -> list[tuple[str, Row]]:
-    flat = {k: v for k, v in told.items() if not isinstance(v, dict) or "level" in v}
-    nested = {k: v for k, v in told.items() if isinstance(v, dict) and "level" not in v}
+def _titled(card: Row) -> list[tuple[str, Row]]:
+    flat = {k: v for k, v in card.items() if not isinstance(v, dict) or "level" in v}
+    nested = {k: v for k, v in card.items() if isinstance(v, dict) and "level" not in v}
     return [("in all", flat), *((k.replace("_", " "), v) for k, v in nested.items())]
 
 

@@ -31,33 +31,35 @@ def pick(outputs: Outputs) -> tuple[str, str] | None:
 
 def _ways(row: Mapping[str, Metric], outputs: Outputs) -> Ways:
     """The other figures with a better way, but for a learned model's word: titles and what is behind them."""
-    found: Ways = {"better": [], "worse": [], "unclear": []}
+    ways: Ways = {"better": [], "worse": [], "unclear": []}
     for name, measure in outputs.measures.items():
         if name in row and measure.better and measure.role is None and measure != outputs.main:
-            found[verdict(measure, row[name])].append(f"{measure.title} {signed(row[name])}")
-    return found
+            ways[verdict(measure, row[name])].append(f"{measure.title} {signed(row[name])}")
+    return ways
 
 
 def advice(outputs: Outputs) -> list[str]:
     """What to ship and why, then a sentence for every other policy that was trained."""
-    found, main = pick(outputs), outputs.main
-    if found is None:
+    picked, main = pick(outputs), outputs.main
+    if picked is None:
         return []
-    chosen, over = found
+    chosen, over = picked
     first, *others = outputs.table
     if chosen == first:
-        told = f"Ship none of these in place of {first}: none is clearly better in {main.title}."
+        sentence = (
+            f"Ship none of these in place of {first}: none is clearly better in {main.title}."
+        )
     else:
         row = outputs.pairs[f"{chosen} - {over}"]
         ways = _ways(row, outputs)
-        told = f"Ship {chosen}: {main.title} {signed(row[main.name])} against {over}."
-        told += f" Also better: {', '.join(ways['better'])}." if ways["better"] else ""
-        told += (
+        sentence = f"Ship {chosen}: {main.title} {signed(row[main.name])} against {over}."
+        sentence += f" Also better: {', '.join(ways['better'])}." if ways["better"] else ""
+        sentence += (
             f" Worse: {', '.join(ways['worse'])}; read those answers first."
             if ways["worse"]
             else (" No other figure is clearly worse." if ways["better"] or ways["unclear"] else "")
         )
-    return [told, *(_other(p, chosen, outputs) for p in others if p != chosen)]
+    return [sentence, *(_other(p, chosen, outputs) for p in others if p != chosen)]
 
 
 def _other(policy: str, chosen: str, outputs: Outputs) -> str:
@@ -65,8 +67,8 @@ def _other(policy: str, chosen: str, outputs: Outputs) -> str:
     main, order = outputs.main, list(outputs.table)
     if order.index(policy) < order.index(chosen):
         m = outputs.pairs.get(f"{chosen} - {policy}", {}).get(main.name)
-        told = f"Not {policy}: {chosen} has {main.title} {signed(m)} against it." if m else ""
-        return told or f"{policy} was not held against {chosen}."
+        sentence = f"Not {policy}: {chosen} has {main.title} {signed(m)} against it." if m else ""
+        return sentence or f"{policy} was not held against {chosen}."
     row = outputs.pairs.get(f"{policy} - {chosen}", {})
     if main.name not in row:
         return f"{policy} was not held against {chosen}."

@@ -87,8 +87,8 @@ def _sweep(stage: Done) -> Row:
 
 def _chosen(point: Row) -> Metric | None:
     """Accuracy on the part of the held-out comparisons that points are chosen by."""
-    found = point["chosen_by"].get("accuracy")
-    return None if found is None else Metric.model_validate(found)
+    accuracy = point["chosen_by"].get("accuracy")
+    return None if accuracy is None else Metric.model_validate(accuracy)
 
 
 def _cell(m: Metric | None) -> Row:

@@ -100,8 +100,10 @@ def loss_of(hyper: Mapping[str, Any]) -> str:
     if hyper.get("name") == "mix":
         parts = [dict(part) for part in hyper["parts"]]
         weights = [f"{part.pop('weight', 1):g}" for part in parts]
-        told = zip(weights, map(loss_of, parts), strict=True)
-        return " + ".join(loss if weight == "1" else f"{weight} × {loss}" for weight, loss in told)
+        weighted = zip(weights, map(loss_of, parts), strict=True)
+        return " + ".join(
+            loss if weight == "1" else f"{weight} × {loss}" for weight, loss in weighted
+        )
     rest = ", ".join(f"{k} {v}" for k, v in hyper.items() if k != "name")
     return f"{hyper['name']} ({rest})" if rest else str(hyper["name"])
 

@@ -40,30 +40,30 @@ def verdict(measure: Measure, m: Metric, trusted: bool = True) -> str:
 
 def asked(outputs: Outputs, recipe: Any) -> list[str]:
     """The recipe in sentences."""
-    said = [f"Model: {recipe.model}. Seed: {recipe.seed}."]
+    sentences = [f"Model: {recipe.model}. Seed: {recipe.seed}."]
     for data in outputs.data:
         of = f" of {data.name}" if len(outputs.data) > 1 else ""
-        said.append(f"Judgments{of}: {data.result.headline}.")
-    return said + [stage.section.asked for stage in outputs.stages if stage.section.asked]
+        sentences.append(f"Judgments{of}: {data.result.headline}.")
+    return sentences + [stage.section.asked for stage in outputs.stages if stage.section.asked]
 
 
 def came_out(outputs: Outputs) -> list[dict[str, str]]:
     """What the numbers say, improvement or not, one sentence per step; `tone` colours it."""
-    told = [_step(pair, row, outputs) for pair, row in outputs.differences.items()]
-    told += [
+    sentences = [_step(pair, row, outputs) for pair, row in outputs.differences.items()]
+    sentences += [
         d for pair, row in outputs.differences.items() if (d := _disagreement(pair, row, outputs))
     ]
     reward = outputs.reward
-    told += reward.section.came_out if reward else []
+    sentences += reward.section.came_out if reward else []
     models = outputs.giving(RewardModel)  # of several the one whose scores are shown
     for stage in outputs.stages:
-        told += [] if stage in models else stage.section.came_out
-    if not told:
+        sentences += [] if stage in models else stage.section.came_out
+    if not sentences:
         for policy, row in outputs.table.items():
             m = row.get(outputs.main.name)
             if m:
-                told.append({"tone": "unclear", "text": f"{policy}: {outputs.main.name} {m}."})
-    return told
+                sentences.append({"tone": "unclear", "text": f"{policy}: {outputs.main.name} {m}."})
+    return sentences
 
 
 def _step(pair: str, row: Mapping[str, Metric], outputs: Outputs) -> dict[str, str]:
@@ -72,16 +72,16 @@ def _step(pair: str, row: Mapping[str, Metric], outputs: Outputs) -> dict[str, s
     m = row.get(main.name)
     if m is None:
         return {"tone": "unclear", "text": f"{after} against {before}: not measured."}
-    found = verdict(main, m, trusted)
+    tone = verdict(main, m, trusted)
     name = main.title
-    told = {
+    text = {
         "better": f"{after} improves on {before}: {name} {signed(m)} on the same prompts.",
         "worse": f"{after} is worse than {before}: {name} {signed(m)} on the same prompts.",
         "changed": f"{after} differs from {before}: {name} {signed(m)} on the same prompts.",
         "unclear": f"{after} against {before}: no clear change in {name}: {signed(m)}; the interval holds 0.",
-    }[found]
+    }[tone]
     if main.role == "proxy" and not trusted:
-        told += (
+        text += (
             " The reward model can't be told from a coin on held-out comparisons (below), so this is "
             "no evidence that people would prefer either."
         )
@@ -96,10 +96,10 @@ def _step(pair: str, row: Mapping[str, Metric], outputs: Outputs) -> dict[str, s
         else:
             parts[way].append(f"{known[key].title} {signed(other)}")
     labels = {"better": "Better", "worse": "Worse", "changed": "Also changed"}
-    told += "".join(f" {labels[k]}: {'; '.join(v)}." for k, v in parts.items() if v)
+    text += "".join(f" {labels[k]}: {'; '.join(v)}." for k, v in parts.items() if v)
     if unclear:
-        told += f" No clear change: {', '.join(unclear)}."
-    return {"tone": found, "text": told}
+        text += f" No clear change: {', '.join(unclear)}."
+    return {"tone": tone, "text": text}
 
 
 def _disagreement(pair: str, row: Mapping[str, Metric], outputs: Outputs) -> dict[str, str] | None:

@@ -106,11 +106,12 @@ class Database:
         make = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
         statement, left = make(table).on_conflict_do_nothing(), iter(rows)
         while some := list(itertools.islice(left, AT_ONCE)):
-            made = statement.compile(dialect=self.engine.dialect, column_keys=list(some[0]))
-            order = made.positiontup  # of SQLite's unnamed parameters
+            compiled = statement.compile(dialect=self.engine.dialect, column_keys=list(some[0]))
+            order = compiled.positiontup  # of SQLite's unnamed parameters
             with self.writing() as connection:
                 connection.exec_driver_sql(
-                    made.string, [tuple(row[k] for k in order) for row in some] if order else some
+                    compiled.string,
+                    [tuple(row[k] for k in order) for row in some] if order else some,
                 )
 
     @contextlib.contextmanager
@@ -133,7 +134,7 @@ class Database:
     ) -> list[Any]:
         """Rows (or columns of rows) whose key is among the values: asked for in batches or, where they are a
         good part of the table, picked out of all of it."""
-        found: list[Any] = []
+        rows: list[Any] = []
         names = columns or tuple(table.c.keys())
         chosen = [table.c[name] for name in names]
         with self.reading() as connection:
@@ -148,8 +149,8 @@ class Database:
             ordered = sorted(values)
             for start in range(0, len(ordered), BATCH):
                 batch = ordered[start : start + BATCH]
-                found += connection.execute(sa.select(*chosen).where(table.c[key].in_(batch)))
-        return found
+                rows += connection.execute(sa.select(*chosen).where(table.c[key].in_(batch)))
+        return rows
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -177,16 +178,16 @@ class Database:
             return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
 
     def _migrate(self, create: bool) -> None:
-        found = self._revision()
-        if found == HEAD or (found and self._archive and found < HEAD):
+        revision = self._revision()
+        if revision == HEAD or (revision and self._archive and revision < HEAD):
             return  # an older archive is read as it is: newer migrations only add tables
-        if found is not None and found > HEAD:
+        if revision is not None and revision > HEAD:
             raise StoreError(
-                f"was written by a newer accord (schema {found}, this one knows {HEAD})",
+                f"was written by a newer accord (schema {revision}, this one knows {HEAD})",
                 where=self.name,
                 mend="upgrade accord",
             )
-        if found is None and not create:
+        if revision is None and not create:
             raise StoreError("holds no store", where=self.name, mend="make one with accord import")
         if self.dialect == "sqlite":  # kept in the file: only ever asked of one of our own
             raw = self.engine.raw_connection()

@@ -17,14 +17,14 @@ def unfit(
 ) -> dict[str, str]:  # fmt: skip
     """Judgments that are refused, by id, and why, where these questions and raters are added too."""
     asked = {j.question for j in judgments}
-    found = db.columns(schema.questions, "id", asked, "id", "kind", "responses")
-    questions = {i: (kind, len(rows.to_ids(shown))) for i, kind, shown in found}
+    stored = db.columns(schema.questions, "id", asked, "id", "kind", "responses")
+    questions = {i: (kind, len(rows.to_ids(shown))) for i, kind, shown in stored}
     questions |= {q.id: (q.kind, len(q.responses)) for q in more}
     raters = {j.rater for j in judgments} - {r.id for r in others}
     raters -= {i for (i,) in db.columns(schema.raters, "id", raters, "id")}
     corrected = {j.supersedes for j in judgments if j.supersedes}
-    told = db.columns(schema.judgments, "id", corrected, "id", "question", "rater")
-    old = {i: (q, r) for i, q, r in told} | {j.id: (j.question, j.rater) for j in judgments}
+    earlier = db.columns(schema.judgments, "id", corrected, "id", "question", "rater")
+    old = {i: (q, r) for i, q, r in earlier} | {j.id: (j.question, j.rater) for j in judgments}
     faults = ((j.id, _fault(j, questions, raters, old)) for j in judgments)
     return {id: fault for id, fault in faults if fault}
 

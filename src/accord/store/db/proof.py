@@ -58,10 +58,10 @@ def _findings(connection: sa.Connection) -> Iterator[tuple[str, bool]]:
     chain = connection.execute(sa.select(schema.judgments).order_by(schema.judgments.c.seq))
     for expected, row in enumerate(chain, 1):
         before = link(before, row.body)
-        told = (row.seq, row.hash, row.id, row.question, row.rater, row.kind)
+        stored = (row.seq, row.hash, row.id, row.question, row.rater, row.kind)
         try:
             j = rows.to_judgment(row)
-            same = told == (expected, before, j.id, j.question, j.rater, j.answer.kind)
+            same = stored == (expected, before, j.id, j.question, j.rater, j.answer.kind)
         except StoreError:
             same = False
         known = row.question in ids["questions"] and row.rater in ids["raters"]

@@ -98,11 +98,11 @@ class Store:
 
     def add_questions(self, questions: Iterable[Question]) -> None:
         """Add questions; StoreError when a response shown is not one to the question's prompt."""
-        found = {q.id: q for q in questions}
+        by_id = {q.id: q for q in questions}
         with self._db.writing():
-            shown = {r for q in found.values() for r in q.responses}
+            shown = {r for q in by_id.values() for r in q.responses}
             prompt_of = dict(self._db.columns(schema.responses, "id", shown, "id", "prompt"))
-            for q in found.values():
+            for q in by_id.values():
                 for r in q.responses:
                     if prompt_of.get(r) != q.prompt:
                         raise StoreError(
@@ -110,7 +110,7 @@ class Store:
                             where=f"question {q.id}",
                             mend="add prompts and responses before their questions",
                         )
-            self._db.insert(schema.questions, [rows.from_question(q) for q in found.values()])
+            self._db.insert(schema.questions, [rows.from_question(q) for q in by_id.values()])
 
     def add_raters(self, raters: Iterable[Rater]) -> None:
         """Add raters; the facts of the first addition stay."""
@@ -147,32 +147,34 @@ class Store:
     def prompts(self) -> list[Prompt]:
         """All prompts, by id."""
         with self._db.reading() as connection:
-            found = connection.execute(sa.select(schema.prompts).order_by(schema.prompts.c.id))
-            return [rows.to_prompt(row) for row in found]
+            selected = connection.execute(sa.select(schema.prompts).order_by(schema.prompts.c.id))
+            return [rows.to_prompt(row) for row in selected]
 
     def tags(self, ids: Collection[str]) -> dict[str, dict[str, str]]:
         """Tags of these prompts, by id."""
-        found = self._db.columns(schema.prompts, "id", ids, "id", "tags")
-        return {id: json.loads(text) for id, text in found}
+        texts = self._db.columns(schema.prompts, "id", ids, "id", "tags")
+        return {id: json.loads(text) for id, text in texts}
 
     def responses(self) -> list[tuple[str, Response]]:
         """All responses with their prompt's id, by response id."""
         table = schema.responses
         with self._db.reading() as connection:
-            found = connection.execute(sa.select(table).order_by(table.c.id))
-            return [(row.prompt, rows.to_response(row)) for row in found]
+            selected = connection.execute(sa.select(table).order_by(table.c.id))
+            return [(row.prompt, rows.to_response(row)) for row in selected]
 
     def questions(self) -> list[Question]:
         """All questions, by id."""
         with self._db.reading() as connection:
-            found = connection.execute(sa.select(schema.questions).order_by(schema.questions.c.id))
-            return [rows.to_question(row) for row in found]
+            selected = connection.execute(
+                sa.select(schema.questions).order_by(schema.questions.c.id)
+            )
+            return [rows.to_question(row) for row in selected]
 
     def raters(self) -> list[Rater]:
         """All raters, by name."""
         with self._db.reading() as connection:
-            found = connection.execute(sa.select(schema.raters).order_by(schema.raters.c.name))
-            return [rows.to_rater(row) for row in found]
+            selected = connection.execute(sa.select(schema.raters).order_by(schema.raters.c.name))
+            return [rows.to_rater(row) for row in selected]
 
     def judgments(self, up_to: int | None = None) -> list[Judgment]:
         """All judgments in the order they came, to the `up_to`-th."""
@@ -185,8 +187,8 @@ class Store:
 
     def judgments_on(self, questions: Iterable[str]) -> list[Judgment]:
         """Judgments on questions of these ids, in no particular order."""
-        found = self._db.columns(schema.judgments, "question", set(questions), "id", "body")
-        return [rows.to_judgment(row) for row in found]
+        bodies = self._db.columns(schema.judgments, "question", set(questions), "id", "body")
+        return [rows.to_judgment(row) for row in bodies]
 
     def counts(self) -> dict[str, int]:
         """Rows by table."""
@@ -205,19 +207,19 @@ class Store:
     def lineage(self, ids: Collection[str]) -> dict[str, Lineage]:
         """Judgments and what they are about, by id; StoreError when one is not there."""
         with self._db.reading():
-            found = {r.id: r for r in self._db.columns(schema.judgments, "id", ids)}
-            missing = sorted(set(ids) - set(found))
+            by_id = {r.id: r for r in self._db.columns(schema.judgments, "id", ids)}
+            missing = sorted(set(ids) - set(by_id))
             if missing:
                 raise StoreError(f"no judgment {missing[0]}", where=self.name, mend="check the id")
             questions = {
                 r.id: rows.to_question(r)
                 for r in self._db.columns(
-                    schema.questions, "id", {j.question for j in found.values()}
+                    schema.questions, "id", {j.question for j in by_id.values()}
                 )
             }
             raters = {
                 r.id: rows.to_rater(r)
-                for r in self._db.columns(schema.raters, "id", {j.rater for j in found.values()})
+                for r in self._db.columns(schema.raters, "id", {j.rater for j in by_id.values()})
             }
             prompts = {
                 r.id: rows.to_prompt(r)
@@ -239,7 +241,7 @@ class Store:
                 prompt=prompts[questions[row.question].prompt],
                 responses=tuple(responses[r] for r in questions[row.question].responses),
             )
-            for i, row in found.items()
+            for i, row in by_id.items()
         }
 
     # -- snapshots --------------------------------------------------------------------------------
@@ -286,25 +288,25 @@ class Store:
             else:
                 base, up_to = self.snapshot(of), self._snapshot_row(of).up_to
                 selection = base.selection.narrowed(selection)
-            made = Snapshot.of(self, name, up_to, selection)
+            snapshot = Snapshot.of(self, name, up_to, selection)
             table = schema.snapshots
             old = connection.execute(sa.select(table).where(table.c.name == name)).first()
             if old is None:
                 row = {
                     "name": name, "up_to": up_to, "selection": canonical_json(selection),
-                    "judgments": len(made.judgments), "sha256": made.sha256,
+                    "judgments": len(snapshot.judgments), "sha256": snapshot.sha256,
                 }  # fmt: skip
                 self._db.insert(table, [row])
-            elif old.sha256 != made.sha256:
-                what = f"({old.judgments}, not {len(made.judgments)})"
-                if old.judgments == len(made.judgments):
+            elif old.sha256 != snapshot.sha256:
+                what = f"({old.judgments}, not {len(snapshot.judgments)})"
+                if old.judgments == len(snapshot.judgments):
                     what = "or weighs them otherwise"
                 raise StoreError(
                     f"snapshot {name} holds other judgments {what}; snapshots never change",
                     where=self.name,
                     mend="choose another name",
                 )
-        return made
+        return snapshot
 
     @door
     def snapshot(self, name: str) -> Snapshot:
@@ -315,14 +317,14 @@ class Store:
                 selection = Selection.model_validate_json(row.selection)
             except ValueError:
                 raise tampered(self.name, f"the selection of snapshot {name}") from None
-            found = Snapshot.of(self, name, row.up_to, selection)
-        if found.sha256 != row.sha256:
+            snapshot = Snapshot.of(self, name, row.up_to, selection)
+        if snapshot.sha256 != row.sha256:
             raise StoreError(
                 f"the judgments of snapshot {name} have changed since it was frozen",
                 where=self.name,
                 mend="restore the store from a copy",
             )
-        return found
+        return snapshot
 
     def _snapshot_row(self, name: str) -> Any:
         table = schema.snapshots

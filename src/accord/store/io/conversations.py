@@ -18,7 +18,7 @@ from accord.store.io.readers import BadRow, loads
 
 __all__ = [
     "TOLD",
-    "Said",
+    "Completion",
     "Turns",
     "answered",
     "held",
@@ -53,17 +53,17 @@ BEGINS_AS_MESSAGES = re.compile(
 MAY_BEGIN = ("[", "{", "a", '"', "'")
 KEYS = ({"role", "content"}, {"from", "value"})
 Turns = tuple[Message, ...]
-Said = str | Message  # an answer: a text, or a turn that calls tools
+Completion = str | Message  # an answer: a text, or a turn that calls tools
 T = TypeVar("T", bound=BaseModel)
 
 
 def turns(value: Any, field: str, alone: str) -> Turns:
     """Messages of a text, a list, or one message; plain text is one message by `alone`."""
     if isinstance(value, str):
-        found = json_messages(value, field)
-        if found is None:
+        messages = json_messages(value, field)
+        if messages is None:
             return transcript(value) or (Message(role=alone, content=value),)
-        value = found
+        value = messages
     elif is_message(value):
         value = [value]
     if not isinstance(value, Sequence) or not value:
@@ -73,14 +73,14 @@ def turns(value: Any, field: str, alone: str) -> Turns:
 
 def _joined(messages: Sequence[Message]) -> Turns:
     """Calls that stand in turns of their own belong to the assistant's turn before them."""
-    found: list[Message] = []
+    joined: list[Message] = []
     for m in messages:
-        if m.tool_calls and not m.content and found and found[-1].role == "assistant":
-            said = found.pop()
-            calls = (*(said.tool_calls or ()), *m.tool_calls)
-            m = said.model_copy(update={"tool_calls": calls})
-        found.append(m)
-    return tuple(found)
+        if m.tool_calls and not m.content and joined and joined[-1].role == "assistant":
+            last = joined.pop()
+            calls = (*(last.tool_calls or ()), *m.tool_calls)
+            m = last.model_copy(update={"tool_calls": calls})
+        joined.append(m)
+    return tuple(joined)
 
 
 def _places(value: Sequence[Any], field: str) -> list[tuple[Any, str]]:
@@ -130,8 +130,8 @@ def transcript(text: str) -> Turns:
         return ()
     parts = TURN.split(text)[1:]
     return tuple(
-        Message(role=SPEAKERS[who], content=said.strip())
-        for who, said in zip(parts[::2], parts[1::2], strict=True)
+        Message(role=SPEAKERS[who], content=content.strip())
+        for who, content in zip(parts[::2], parts[1::2], strict=True)
     )
 
 
@@ -223,14 +223,14 @@ def kind_of(value: Any) -> str:
     return "an empty list" if value == [] else names.get(type(value), f"a {type(value).__name__}")
 
 
-def answered(before: Turns, value: Any, field: str) -> tuple[Turns, Said]:
+def answered(before: Turns, value: Any, field: str) -> tuple[Turns, Completion]:
     """(prompt, answer) of a conversation that goes on from `before`, or that holds it already."""
-    said = turns(value, field, "assistant")
-    if said[0].role in ("system", "user") or (before and said[: len(before)] == before):
-        whole = _with_system(before, said, field)
+    messages = turns(value, field, "assistant")
+    if messages[0].role in ("system", "user") or (before and messages[: len(before)] == before):
+        whole = _with_system(before, messages, field)
         _check_same(before, whole[:-1], field)
     else:
-        whole = (*before, *said)
+        whole = (*before, *messages)
     if whole[-1].role != "assistant":
         raise BadRow(
             field,
@@ -244,17 +244,17 @@ def answered(before: Turns, value: Any, field: str) -> tuple[Turns, Said]:
     return whole[:-1], whole[-1] if whole[-1].tool_calls else whole[-1].content
 
 
-def _with_system(before: Turns, said: Turns, field: str) -> Turns:
+def _with_system(before: Turns, messages: Turns, field: str) -> Turns:
     """A whole conversation under the system turn of the prompt beside it."""
-    return under([m for m in before if m.role == "system"], said, field)
+    return under([m for m in before if m.role == "system"], messages, field)
 
 
-def under(system: Sequence[Message], said: Turns, field: str) -> Turns:
+def under(system: Sequence[Message], messages: Turns, field: str) -> Turns:
     """A conversation under system turns that stand beside it."""
-    own = [m for m in said if m.role == "system"]
+    own = [m for m in messages if m.role == "system"]
     if system and own and _stripped(system) != _stripped(own):
         raise BadRow(field, "has another system turn than the one beside it", "one of them")
-    return said if own else (*system, *said)
+    return messages if own else (*system, *messages)
 
 
 def _check_same(before: Turns, prompt: Turns, field: str) -> None:
@@ -274,10 +274,10 @@ def _stripped(messages: Any) -> list[tuple[str, str]]:
 
 def held(value: Any, field: str, keys: str) -> Mapping[str, Any]:
     """An object, or one that a text holds as JSON."""
-    found = _loaded(value, field) if isinstance(value, str) else value
-    if not isinstance(found, Mapping):
+    parsed = _loaded(value, field) if isinstance(value, str) else value
+    if not isinstance(parsed, Mapping):
         raise BadRow(field, f"is {kind_of(value)}", f"an object {{{keys}}}")
-    return found
+    return parsed
 
 
 def words(value: Any, field: str) -> str:
@@ -305,10 +305,10 @@ def listed(value: Any, field: str) -> list[Any]:
 def number(value: Any, field: str, allowed: str = "a number") -> float:
     """A number, also where a CSV has it as text; no boolean, no NaN."""
     try:
-        found = float("nan" if isinstance(value, bool) else value)
+        parsed = float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError):
-        found = float("nan")
-    if found != found or abs(found) == float("inf"):
-        told = repr(value[:40]) if isinstance(value, str) else kind_of(value)
-        raise BadRow(field, f"is {told}", allowed)
-    return found
+        parsed = float("nan")
+    if parsed != parsed or abs(parsed) == float("inf"):
+        shown = repr(value[:40]) if isinstance(value, str) else kind_of(value)
+        raise BadRow(field, f"is {shown}", allowed)
+    return parsed

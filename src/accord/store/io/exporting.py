@@ -64,7 +64,7 @@ def _turns(messages: Iterable[Message]) -> list[Row]:
     return [m.model_dump(mode="json") for m in messages]
 
 
-def _said(r: Response) -> list[Row]:
+def _reply(r: Response) -> list[Row]:
     return _turns([Message(role="assistant", content=r.text, tool_calls=r.tool_calls)])
 
 
@@ -87,15 +87,15 @@ def _text(prompt: Prompt) -> str:
             where=f"prompt {prompt.id}",
             mend="export messages",
         )
-    said = "".join(f"\n\n{NAMES[m.role]}: {m.content}" for m in prompt.messages)
+    text = "".join(f"\n\n{NAMES[m.role]}: {m.content}" for m in prompt.messages)
     stripped = [(m.role, m.content.strip()) for m in prompt.messages]
-    if [(m.role, m.content) for m in transcript(said)] != stripped:
+    if [(m.role, m.content) for m in transcript(text)] != stripped:
         raise DataError(
             'a turn holds "\\n\\nHuman:" itself, which as text would be a turn of its own',
             where=f"prompt {prompt.id}",
             mend="export messages",
         )
-    return f"{said}\n\nAssistant:"
+    return f"{text}\n\nAssistant:"
 
 
 def _alone(prompt: Prompt, answer: Response) -> str:
@@ -121,10 +121,10 @@ def _facts(pair: Pair) -> Row:
 
 @row_format("preference", read=Snapshot.pairs)
 def _preference(p: Pair) -> Row:
-    chosen, rejected = _said(p.chosen), _said(p.rejected)
+    chosen, rejected = _reply(p.chosen), _reply(p.rejected)
     prompt = _turns(p.prompt.messages)
-    told = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    return {**told, **_tools(p.prompt), **_facts(p)}
+    messages = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return {**messages, **_tools(p.prompt), **_facts(p)}
 
 
 @row_format("preference_text", read=Snapshot.pairs)
@@ -135,7 +135,7 @@ def _preference_text(p: Pair) -> Row:
 
 @row_format("implicit", read=Snapshot.pairs)
 def _implicit(p: Pair) -> Row:
-    chosen, rejected = ([*_turns(p.prompt.messages), *_said(r)] for r in (p.chosen, p.rejected))
+    chosen, rejected = ([*_turns(p.prompt.messages), *_reply(r)] for r in (p.chosen, p.rejected))
     return {"chosen": chosen, "rejected": rejected, **_tools(p.prompt), **_facts(p)}
 
 
@@ -143,7 +143,7 @@ def _implicit(p: Pair) -> Row:
 def _unpaired(r: LabelledResponse) -> Row:
     return {
         "prompt": _turns(r.prompt.messages),
-        "completion": _said(r.response),
+        "completion": _reply(r.response),
         "label": r.desirable,
         **_tools(r.prompt),
         "weight": r.weight,
@@ -153,10 +153,10 @@ def _unpaired(r: LabelledResponse) -> Row:
 
 @row_format("prompt_completion", read=Snapshot.demonstrations)
 def _prompt_completion(d: Demonstration) -> Row:
-    prompt, said = _turns(d.prompt.messages), _said(d.response)
+    prompt, completion = _turns(d.prompt.messages), _reply(d.response)
     return {
         "prompt": prompt,
-        "completion": said,
+        "completion": completion,
         **_tools(d.prompt),
         "sources": list(d.sources),
     }
@@ -164,8 +164,8 @@ def _prompt_completion(d: Demonstration) -> Row:
 
 @row_format("messages", read=Snapshot.demonstrations)
 def _messages(d: Demonstration) -> Row:
-    said = [*_turns(d.prompt.messages), *_said(d.response)]
-    return {"messages": said, **_tools(d.prompt), "sources": list(d.sources)}
+    messages = [*_turns(d.prompt.messages), *_reply(d.response)]
+    return {"messages": messages, **_tools(d.prompt), "sources": list(d.sources)}
 
 
 @row_format("stepwise", read=Snapshot.stepped)

@@ -28,16 +28,18 @@ def saved_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     import datasets
 
     try:
-        found = datasets.load_from_disk(str(path))
+        dataset = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"is no datasets folder ({error})", where=str(path), mend="save one with save_to_disk"
         ) from None
-    if isinstance(found, datasets.DatasetDict):
+    if isinstance(dataset, datasets.DatasetDict):
         raise DataError(
-            "holds several splits", where=str(path), allowed=", ".join(f"{path}/{s}" for s in found)
+            "holds several splits",
+            where=str(path),
+            allowed=", ".join(f"{path}/{s}" for s in dataset),
         )
-    for number, row in enumerate(found, 1):
+    for number, row in enumerate(dataset, 1):
         yield f"row {number}", dict(row)
 
 
@@ -67,7 +69,7 @@ def _declared(readme: Path) -> list[tuple[str, Any]]:
     try:
         head = HEAD.match(readme.read_text(encoding="utf-8-sig"))
         configs = (yaml.safe_load(head[1]) if head else {}).get("configs") or []
-        found = []
+        declared = []
         for config in configs:
             files = config["data_files"]
             if isinstance(files, Mapping):
@@ -75,28 +77,28 @@ def _declared(readme: Path) -> list[tuple[str, Any]]:
             elif not isinstance(files, list) or not all(isinstance(f, Mapping) for f in files):
                 files = [{"split": "train", "path": files}]
             of = f"{config['config_name']}/" if len(configs) > 1 else ""
-            found += [(f"{of}{f['split']}", f["path"]) for f in files]
+            declared += [(f"{of}{f['split']}", f["path"]) for f in files]
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as e:
         what = f"the data files it declares can't be read ({str(e).splitlines()[0]})"
         raise DataError(what, where=str(readme), mend="name a file of the folder instead") from None
-    return found
+    return declared
 
 
 def _matched(declared: list[tuple[str, Any]], files: list[str], path: Path) -> dict[str, list[str]]:
     """The files of each split; DataError where a pattern finds none."""
-    found: dict[str, list[str]] = {}
+    by_split: dict[str, list[str]] = {}
     for split, patterns in declared:
         several = patterns if isinstance(patterns, list) else [patterns]
         wanted = re.compile("|".join(_pattern(str(p)) for p in several))
-        found[split] = [f for f in files if wanted.fullmatch(f)]
-        if not found[split]:
+        by_split[split] = [f for f in files if wanted.fullmatch(f)]
+        if not by_split[split]:
             raise DataError(
                 f"declares {', '.join(map(str, several))} for {split}, which is not there",
                 where=str(path / "README.md"), mend="get the data files too (Git LFS), or name a file",
             )  # fmt: skip
-    return found
+    return by_split
 
 
 def _pattern(text: str) -> str:
@@ -107,11 +109,11 @@ def _pattern(text: str) -> str:
 
 
 def _by_name(files: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_split: dict[str, list[str]] = {}
     for file in files:
         split = SPLIT.search(file.lower())
-        found.setdefault(split[1] if split else "train", []).append(file)
-    return found
+        by_split.setdefault(split[1] if split else "train", []).append(file)
+    return by_split
 
 
 def _named(some: list[str], files: list[str]) -> str:

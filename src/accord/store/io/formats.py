@@ -83,9 +83,9 @@ def _stepwise(row: Row) -> list[Record]:
     if len(steps) != len(given):
         raise BadRow("labels", f"has {len(given)} labels for {len(steps)} steps", "one a step")
     labels = tuple((1 if x else -1) if isinstance(x, bool) else x for x in given)
-    said = "\n".join(s.strip() for s in steps)
+    text = "\n".join(s.strip() for s in steps)
     answer = StepLabels.model_validate({"labels": labels})
-    return [Record(Prompt(messages=question(row.get("prompt"), "prompt")), (said,), answer)]
+    return [Record(Prompt(messages=question(row.get("prompt"), "prompt")), (text,), answer)]
 
 
 def _prompts(row: Row) -> list[Record]:
@@ -170,16 +170,16 @@ def _shown(names: Sequence[str]) -> str:
 
 def unread(row: Row, name: str) -> list[str]:
     """Columns that look like answers, or like what was said of them, and that the format doesn't read."""
-    found = [k for k in _suspects(tuple(row), name) if not is_missing(row[k])]
-    found = [k for k in found if not (k in TAGS and _is_tag(row[k]))]
-    found = [k for k in found if is_label(k) or isinstance(row[k], str | list | dict)]
+    columns = [k for k in _suspects(tuple(row), name) if not is_missing(row[k])]
+    columns = [k for k in columns if not (k in TAGS and _is_tag(row[k]))]
+    columns = [k for k in columns if is_label(k) or isinstance(row[k], str | list | dict)]
     if FORMATS[name].kind == "demonstration":  # imitates an answer that was found bad as well
         left = [k for k in _others(tuple(row), name) if is_verdict(k, row[k])]
-        found += [k for k in left if k not in found]
+        columns += [k for k in left if k not in columns]
     if FORMATS[name].kind == "prompt":  # what else is written beside a prompt alone answers it
         left = [k for k in _others(tuple(row), name) if k not in TAGS and not is_fact(k)]
-        found += [k for k in left if k not in found and is_prose(row[k])]
-    return found
+        columns += [k for k in left if k not in columns and is_prose(row[k])]
+    return columns
 
 
 @functools.lru_cache(maxsize=1000)
@@ -198,10 +198,10 @@ def used(name: str) -> frozenset[str]:
 def unused(row: Row, name: str) -> list[str]:
     """The columns of a row of which nothing is read, and what is told of its turns."""
     whole = [k for k in _others(tuple(row), name) if not (k in TAGS and _is_tag(row[k]))]
-    return whole + [t for k in FORMATS[name].keys for t in _told(k, row.get(k))]
+    return whole + [t for k in FORMATS[name].keys for t in _turn_fields(k, row.get(k))]
 
 
-def _told(column: str, value: Any) -> list[str]:
+def _turn_fields(column: str, value: Any) -> list[str]:
     turn = value[0] if isinstance(value, list) and value and is_message(value[0]) else ()
     return [f"{column}[].{k}" for k in turn if k in TOLD]
 
@@ -226,14 +226,14 @@ def records(row: Row, format: str) -> Sequence[Record]:
             raise BadRow(column, "holds pictures, video or sound", "text alone")
     assert shape.read is not None
     try:
-        made = shape.read(row)
+        parsed = shape.read(row)
     except ValidationError as error:
         first = error.errors()[0]
         raise BadRow(".".join(map(str, first["loc"])), first["msg"]) from None
     system, tags, tools = _system(row), _tags(row, shape), _tools(row.get("tools"))
     if not system and not tags and not tools:
-        return made
-    return [replace(r, prompt=_under(system, r.prompt, tags, tools)) for r in made]
+        return parsed
+    return [replace(r, prompt=_under(system, r.prompt, tags, tools)) for r in parsed]
 
 
 def convert(row: Row, format: str) -> Record:
@@ -242,10 +242,10 @@ def convert(row: Row, format: str) -> Record:
 
 
 def _system(row: Row) -> tuple[Message, ...]:
-    told = {words(row[k], k) for k in SYSTEM if k in row and not is_missing(row[k])}
-    if len(told) > 1:
+    texts = {words(row[k], k) for k in SYSTEM if k in row and not is_missing(row[k])}
+    if len(texts) > 1:
         raise BadRow(SYSTEM[1], f"differs from {SYSTEM[0]}", "one of them")
-    return tuple(Message(role="system", content=text) for text in told)
+    return tuple(Message(role="system", content=text) for text in texts)
 
 
 def _under(system: tuple[Message, ...], prompt: Prompt, tags: dict[str, str], tools: Any) -> Prompt:
@@ -258,20 +258,20 @@ def _tools(value: Any) -> Any:
     if is_missing(value) or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        found = json.loads(value) if isinstance(value, str) else value
+        tools = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         raise BadRow("tools", "is no JSON", "a list of tools") from None
-    if found is not None and not (
-        isinstance(found, list) and all(isinstance(t, Mapping) for t in found)
+    if tools is not None and not (
+        isinstance(tools, list) and all(isinstance(t, Mapping) for t in tools)
     ):
-        raise BadRow("tools", f"is {kind_of(found)}", "a list of tools, or that as JSON")
-    return found or None
+        raise BadRow("tools", f"is {kind_of(tools)}", "a list of tools, or that as JSON")
+    return tools or None
 
 
 def _tags(row: Row, shape: Format) -> dict[str, str]:
     """The answers to be checked, by column."""
-    found = sorted(TAGS & row.keys() - set(shape.keys))
-    return {k: str(row[k]) for k in found if _is_tag(row[k])}
+    columns = sorted(TAGS & row.keys() - set(shape.keys))
+    return {k: str(row[k]) for k in columns if _is_tag(row[k])}
 
 
 def _is_tag(value: Any) -> bool:

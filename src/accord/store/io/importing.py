@@ -32,7 +32,7 @@ from accord.core.types import (
     Response,
 )
 from accord.store.db.store import Store
-from accord.store.io.conversations import Said
+from accord.store.io.conversations import Completion
 from accord.store.io.foreign.reading import Foreign, read_foreign
 from accord.store.io.formats import FORMATS, Record, check, detect, records, unused
 from accord.store.io.import_report import REASONS, ImportReport
@@ -58,7 +58,7 @@ class _Job:
     at: str
     max_prompt: int | None
     max_response: int | None
-    said: set[tuple[str, str, str]] = field(default_factory=set)  # question, rater, answer
+    seen: set[tuple[str, str, str]] = field(default_factory=set)  # question, rater, answer
     answers: dict[str, set[str]] = field(default_factory=dict)  # by question
     prompts: set[str] = field(default_factory=set)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)  # by prompt
@@ -66,8 +66,8 @@ class _Job:
 
     def leave_out(self, reason: str, place: str, row: Any, field: str = "", why: str = "") -> None:
         self.report.left_out[reason] += 1
-        told = {"place": place, "field": field, "reason": why or REASONS[reason], "row": row}
-        self.report.rejects.append(told)
+        reject = {"place": place, "field": field, "reason": why or REASONS[reason], "row": row}
+        self.report.rejects.append(reject)
 
 
 @door
@@ -156,21 +156,21 @@ def _import(
         _add(job, batch, skip_bad)
         if job.report.rejects:  # inside: when they can't be written, nothing is
             target = Path(rejects_path or f"{path.name.replace('*', '_')}{REJECTS}")
-            write_jsonl(target, (_plain(told) for told in job.report.rejects))
+            write_jsonl(target, (_plain(reject) for reject in job.report.rejects))
             job.report.rejects_path = target
     if on_progress:
         on_progress(job.report.rows, job.report.rows)
 
 
-def _plain(told: dict[str, Any]) -> Any:
+def _plain(reject: dict[str, Any]) -> Any:
     """As JSON can hold it: a Parquet row may have dates, bytes and NaN."""
     try:
-        canonical_json(told)
+        canonical_json(reject)
     except (TypeError, ValueError):
-        return {**told, "row": repr(told["row"])}
+        return {**reject, "row": repr(reject["row"])}
     except RecursionError:
-        return {**told, "row": "nested too deep to be shown"}
-    return told
+        return {**reject, "row": "nested too deep to be shown"}
+    return reject
 
 
 def _gathered(
@@ -221,11 +221,11 @@ def _understand(job: _Job, place: str, row: Row, path: Path, skip_bad: bool) -> 
         if job.report.format == "accord":
             return [[read_native(row)]]
         if job.report.format in WHOLE:
-            return _told(job, place, row, read_foreign(row, job.report.format, job.at))
-        found = records(row, job.report.format)
-        for record in found:
+            return _objects(job, place, row, read_foreign(row, job.report.format, job.at))
+        parsed = records(row, job.report.format)
+        for record in parsed:
             _tagged(job, record.prompt)
-        return found
+        return parsed
     except Unusable as unusable:
         job.leave_out(unusable.reason, place, row)
     except BadRow as bad:
@@ -233,18 +233,18 @@ def _understand(job: _Job, place: str, row: Row, path: Path, skip_bad: bool) -> 
     return []
 
 
-def _told(job: _Job, place: str, row: Row, foreign: Foreign) -> list[list[Native]]:
+def _objects(job: _Job, place: str, row: Row, foreign: Foreign) -> list[list[Native]]:
     """What another tool's row says, what of it is not read counted by name."""
     job.report.unused.update(foreign.unused)
     job.report.skipped.update(foreign.skipped)
-    texts = tuple(r.shown for kind, _, r in foreign.found if kind == "response")
+    texts = tuple(r.shown for kind, _, r in foreign.objects if kind == "response")
     if _says_nothing(job, place, row, Record(foreign.prompt, texts)):
         return []
-    questions = {q.id for kind, _, q in foreign.found if kind == "question"}
+    questions = {q.id for kind, _, q in foreign.objects if kind == "question"}
     _remember(job, list(questions))
-    judged = [x for kind, _, x in foreign.found if kind == "judgment" and x.id in foreign.untimed]
+    judged = [x for kind, _, x in foreign.objects if kind == "judgment" and x.id in foreign.untimed]
     again = {j.id for j in judged if _known(job, place, row, j)}
-    return [[x for x in foreign.found if x[0] != "judgment" or x[2].id not in again]]
+    return [[x for x in foreign.objects if x[0] != "judgment" or x[2].id not in again]]
 
 
 def _tagged(job: _Job, prompt: Prompt) -> None:
@@ -277,10 +277,14 @@ def _add(job: _Job, batch: list[tuple[str, Row, Any]], skip_bad: bool) -> None:
         faults = refused(job.store, [several for _, _, several in batch])
         for n, bad in sorted(faults.items()):
             place, _, several = batch[n]
-            told = [{"type": kind, **thing.model_dump(mode="json")} for kind, _, thing in several]
-            _bad(job, job.report.path, place, bad, told, skip_bad)
-        found = [x for n, (_, _, several) in enumerate(batch) if n not in faults for x in several]
-        job.report.judgments += add_native(job.store, found, job.report.path)
+            objects = [
+                {"type": kind, **thing.model_dump(mode="json")} for kind, _, thing in several
+            ]
+            _bad(job, job.report.path, place, bad, objects, skip_bad)
+        accepted = [
+            x for n, (_, _, several) in enumerate(batch) if n not in faults for x in several
+        ]
+        job.report.judgments += add_native(job.store, accepted, job.report.path)
         job.report.prompts = job.store.counts()["prompts"]
         return
     kept = [(place, row, r) for place, row, r in batch if not _says_nothing(job, place, row, r)]
@@ -336,13 +340,13 @@ def _says_nothing(job: _Job, place: str, row: Row, record: Record) -> bool:
 def _responses(job: _Job, record: Record) -> list[Response]:
     """The answers, by who wrote them where the row says so, else from the file."""
     sources = record.sources or [f"import:{job.report.path.name}"] * len(record.texts)
-    return [_response(said, s) for said, s in zip(record.texts, sources, strict=True)]
+    return [_response(answer, s) for answer, s in zip(record.texts, sources, strict=True)]
 
 
-def _response(said: Said, source: str) -> Response:
-    if isinstance(said, str):
-        return Response(text=said, source=source)
-    return Response(text=said.content, source=source, tool_calls=said.tool_calls)
+def _response(answer: Completion, source: str) -> Response:
+    if isinstance(answer, str):
+        return Response(text=answer, source=source)
+    return Response(text=answer.content, source=source, tool_calls=answer.tool_calls)
 
 
 def _rater(job: _Job, record: Record) -> Rater:
@@ -377,21 +381,21 @@ def _ask(
 def _remember(job: _Job, questions: list[str]) -> None:
     """What the store already holds on these questions."""
     for old in job.store.judgments_on(q for q in questions if q not in job.answers):
-        said = canonical_json(old.answer)
-        job.said.add((old.question, old.rater, said))
-        job.answers.setdefault(old.question, set()).add(said)
+        answer = canonical_json(old.answer)
+        job.seen.add((old.question, old.rater, answer))
+        job.answers.setdefault(old.question, set()).add(answer)
 
 
 def _known(job: _Job, place: str, row: Row, judgment: Judgment) -> bool:
     """Count a duplicate (left out) or a contradiction (kept)."""
-    said = canonical_json(judgment.answer)
-    key = (judgment.question, judgment.rater, said)
-    if key in job.said:
+    answer = canonical_json(judgment.answer)
+    key = (judgment.question, judgment.rater, answer)
+    if key in job.seen:
         job.leave_out("duplicate", place, row)
         return True
-    job.said.add(key)
+    job.seen.add(key)
     others = job.answers.setdefault(judgment.question, set())
-    if judgment.answer.kind in {"preference", "thumb"} and others - {said}:
+    if judgment.answer.kind in {"preference", "thumb"} and others - {answer}:
         job.report.contradictory += 1
-    others.add(said)
+    others.add(answer)
     return False

@@ -50,15 +50,15 @@ def read_native(row: Mapping[str, Any]) -> Native:
         raise BadRow(".".join(map(str, first["loc"])), first["msg"]) from None
 
 
-def add_native(store: Store, found: Sequence[Native], path: Path) -> int:
+def add_native(store: Store, objects: Sequence[Native], path: Path) -> int:
     """Add all objects in the order their references need; returns the number of new judgments."""
-    of = {name: [thing for n, _, thing in found if n == name] for name in TYPES}
+    of = {name: [thing for n, _, thing in objects if n == name] for name in TYPES}
     store.add_prompts(of["prompt"])
     known = {p.id: p for p in of["prompt"]}
-    if any(name == "response" and prompt not in known for name, prompt, _ in found):
+    if any(name == "response" and prompt not in known for name, prompt, _ in objects):
         known |= {p.id: p for p in store.prompts()}
     responses = []
-    for name, prompt, thing in found:
+    for name, prompt, thing in objects:
         if name == "response":
             if prompt not in known:
                 raise DataError(

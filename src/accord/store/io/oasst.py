@@ -25,31 +25,31 @@ Row = Mapping[str, Any]
 def trees(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """(place of its first message, tree) of messages that name their parents; a BadRow where one can't be
     put in its place."""
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    nodes: dict[str, tuple[str, dict[str, Any]]] = {}
     for place, row in rows:
         id = row.get("message_id")
-        if not isinstance(id, str) or id in found:
+        if not isinstance(id, str) or id in nodes:
             what = "appears twice" if isinstance(id, str) else f"is {kind_of(id)}"
             yield place, BadRow("message_id", what, "an id of its own for each message")
         else:
-            found[id] = place, {**row, "replies": []}
-    for id, (place, node) in found.items():
+            nodes[id] = place, {**row, "replies": []}
+    for id, (place, node) in nodes.items():
         parent = _parent(node)
-        if not _root(id, found):
+        if not _root(id, nodes):
             what = f"{parent!r} does not lead to the beginning of a conversation in this file"
             yield place, BadRow("parent_id", what, "whole trees")
         elif parent is not None:
-            found[parent][1]["replies"].append(node)
-    yield from ((p, {"prompt": n}) for p, n in found.values() if _parent(n) is None)
+            nodes[parent][1]["replies"].append(node)
+    yield from ((p, {"prompt": n}) for p, n in nodes.values() if _parent(n) is None)
 
 
-def _root(id: str, found: Mapping[str, tuple[str, Row]]) -> bool:
+def _root(id: str, nodes: Mapping[str, tuple[str, Row]]) -> bool:
     """Whether the parents of a message end at one that has none."""
     passed: set[Any] = set()
     at: Any = id
-    while at is not None and at in found and at not in passed:
+    while at is not None and at in nodes and at not in passed:
         passed.add(at)
-        at = _parent(found[at][1])
+        at = _parent(nodes[at][1])
     return at is None
 
 
@@ -59,10 +59,10 @@ def _parent(node: Row) -> Any:
 
 
 def read_tree(row: Row) -> list[Record]:
-    made = list(_rankings(_of(row.get("prompt"), "prompt"), (), "prompt"))
-    if not made:
+    rankings = list(_rankings(_of(row.get("prompt"), "prompt"), (), "prompt"))
+    if not rankings:
         raise Unusable("unjudged")
-    return made
+    return rankings
 
 
 def _rankings(node: Row, before: tuple[Message, ...], at: str) -> Iterator[Record]:
@@ -70,7 +70,7 @@ def _rankings(node: Row, before: tuple[Message, ...], at: str) -> Iterator[Recor
     role = node.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise BadRow(f"{at}.role", f"{role!r} is unknown", ", ".join(ROLES))
-    said = (*before, Message(role=ROLES[role], content=words(node.get("text"), f"{at}.text")))
+    messages = (*before, Message(role=ROLES[role], content=words(node.get("text"), f"{at}.text")))
     replies = [
         (_of(reply, f"{at}.replies[{i}]"), f"{at}.replies[{i}]")
         for i, reply in enumerate(listed(node.get("replies") or [], f"{at}.replies"))
@@ -86,9 +86,9 @@ def _rankings(node: Row, before: tuple[Message, ...], at: str) -> Iterator[Recor
     if len(ranks) > 1 and role == "prompter":
         texts = tuple(words(kept[i][0].get("text"), f"{kept[i][1]}.text") for i in ranks)
         answer = Ranking(ranks=tuple(int(rank) + 1 for rank in ranks.values()))
-        yield Record(Prompt(messages=said), texts, answer)
+        yield Record(Prompt(messages=messages), texts, answer)
     for reply, where in kept:
-        yield from _rankings(reply, said, where)
+        yield from _rankings(reply, messages, where)
 
 
 def _of(value: Any, where: str) -> Row:

@@ -13,7 +13,7 @@ from typing import Any
 
 from accord.core.types import Message, Preference, Prompt, Rating, Writing
 from accord.store.io.conversations import (
-    Said,
+    Completion,
     Turns,
     answered,
     held,
@@ -91,7 +91,7 @@ def _inside(column: str, field: str) -> Part:
 def _arena(*columns: str) -> Part:
     """Conversations; in MT-Bench both questions are there, and `turn` says after which one was judged."""
 
-    def read(row: Row) -> list[tuple[Turns, Said]]:
+    def read(row: Row) -> list[tuple[Turns, Completion]]:
         allowed, sides = "a whole number from 1", [answered((), row.get(c), c) for c in columns]
         if is_missing(row.get("turn")):
             return sides
@@ -103,11 +103,11 @@ def _arena(*columns: str) -> Part:
     return Part(columns, read, ("turn",))
 
 
-def _up_to(questions: int, prompt: Turns, said: Said) -> tuple[Turns, Said]:
+def _up_to(questions: int, prompt: Turns, answer: Completion) -> tuple[Turns, Completion]:
     """A conversation up to the answer to its first, second, … question."""
     asked = [i for i, m in enumerate(prompt) if m.role == "user"]
     if questions >= len(asked):
-        return prompt, said
+        return prompt, answer
     end = asked[questions] - 1
     return answered((), [m.model_dump() for m in prompt[: end + 1]], "turn")
 
@@ -121,22 +121,24 @@ def _zipped(asked: str, *columns: str) -> Part:
     return Part((asked, *columns), read)
 
 
-def _turn_by_turn(row: Row, asked: str, told: str) -> tuple[Turns, str]:
-    questions, answers = _texts(row, asked), _texts(row, told)
+def _turn_by_turn(row: Row, asked: str, replies: str) -> tuple[Turns, str]:
+    questions, answers = _texts(row, asked), _texts(row, replies)
     if len(questions) != len(answers):
-        raise BadRow(told, f"has {len(answers)} answers to {len(questions)} questions", "one each")
-    said: list[Message] = []
+        raise BadRow(
+            replies, f"has {len(answers)} answers to {len(questions)} questions", "one each"
+        )
+    messages: list[Message] = []
     for q, a in zip(questions, answers, strict=True):
-        said += [Message(role="user", content=q), Message(role="assistant", content=a)]
-    return tuple(said[:-1]), said[-1].content
+        messages += [Message(role="user", content=q), Message(role="assistant", content=a)]
+    return tuple(messages[:-1]), messages[-1].content
 
 
 def _texts(row: Row, column: str) -> list[str]:
     """A list of texts; where a model said nothing it is empty."""
-    found = listed(row.get(column), column)
-    if not found:
+    texts = listed(row.get(column), column)
+    if not texts:
         raise BadRow(column, "is an empty list", "a list of texts")
-    return [words(x or "" if x is None else x, f"{column}[{i}]") for i, x in enumerate(found)]
+    return [words(x or "" if x is None else x, f"{column}[{i}]") for i, x in enumerate(texts)]
 
 
 def _summaries() -> Part:
@@ -165,20 +167,22 @@ def _summaries() -> Part:
 def _ultrafeedback(row: Row) -> list[Record]:
     """Four answers, each with a rating from 1 to 5 on each aspect ("N/A" is none)."""
     prompt = Prompt(messages=question(row.get("instruction"), "instruction"))
-    made = []
-    for i, said in enumerate(listed(row.get("completions"), "completions")):
+    records = []
+    for i, completion in enumerate(listed(row.get("completions"), "completions")):
         at = f"completions[{i}]"
-        said = held(said, at, "response, annotations")
+        completion = held(completion, at, "response, annotations")
         scores = {}
-        for aspect, judged in held(said.get("annotations"), f"{at}.annotations", "…").items():
+        for aspect, judged in held(completion.get("annotations"), f"{at}.annotations", "…").items():
             where = f"{at}.annotations.{aspect}"
-            told = held(judged, where, "Rating")
-            if told.get("Rating") != "N/A":
-                scores[aspect] = score(told.get("Rating"), f"{where}.Rating", 1, 5)
+            rating = held(judged, where, "Rating")
+            if rating.get("Rating") != "N/A":
+                scores[aspect] = score(rating.get("Rating"), f"{where}.Rating", 1, 5)
         if scores:
-            answer = words(said.get("response"), f"{at}.response")
-            made.append(Record(prompt, (answer,), Rating(scores=scores), _by(said.get("model"))))
-    return _some(made)
+            answer = words(completion.get("response"), f"{at}.response")
+            records.append(
+                Record(prompt, (answer,), Rating(scores=scores), _by(completion.get("model")))
+            )
+    return _some(records)
 
 
 def _distilabel(row: Row) -> list[Record]:
@@ -189,19 +193,19 @@ def _distilabel(row: Row) -> list[Record]:
         raise BadRow("ratings", f"has {len(ratings)} for {len(answers)} generations", "one each")
     models = row.get("generation_models") or row.get("model_names")
     named = models if isinstance(models, list) and len(models) == len(answers) else None
-    made = []
-    for i, (said, given) in enumerate(zip(answers, ratings, strict=True)):
+    records = []
+    for i, (generation, given) in enumerate(zip(answers, ratings, strict=True)):
         if given is not None:
             rating = Rating(scores={"rating": score(given, f"ratings[{i}]", 1, 5)})
-            answer = words(said, f"generations[{i}]")
-            made.append(Record(prompt, (answer,), rating, _by(named and named[i])))
-    return _some(made)
+            answer = words(generation, f"generations[{i}]")
+            records.append(Record(prompt, (answer,), rating, _by(named and named[i])))
+    return _some(records)
 
 
-def _some(made: list[Record]) -> list[Record]:
-    if not made:
+def _some(records: list[Record]) -> list[Record]:
+    if not records:
         raise Unusable("unjudged")
-    return made
+    return records
 
 
 def _by(model: Any) -> tuple[str, ...]:
@@ -239,7 +243,7 @@ def _talk(column: str) -> Part:
     """Messages, or rounds of a question and its answer ({human, assistant} of ms-swift, {input, output} of
     Capybara)."""
 
-    def read(row: Row) -> list[tuple[Turns, Said]]:
+    def read(row: Row) -> list[tuple[Turns, Completion]]:
         given = row.get(column)
         rounds = listed(given, column) if given else []
         first = rounds[0] if rounds and isinstance(rounds[0], Mapping) else {}
@@ -250,13 +254,13 @@ def _talk(column: str) -> Part:
 
 
 def _of_rounds(rounds: Sequence[Any], column: str, names: tuple[str, str]) -> tuple[Turns, str]:
-    said: list[Message] = []
+    messages: list[Message] = []
     for i, one in enumerate(rounds):
         at = f"{column}[{i}]"
         said_of = held(one, at, ", ".join(names))
-        asked, told = (words(said_of.get(k), f"{at}.{k}") for k in names)
-        said += [Message(role="user", content=asked), Message(role="assistant", content=told)]
-    return tuple(said[:-1]), said[-1].content
+        asked, reply = (words(said_of.get(k), f"{at}.{k}") for k in names)
+        messages += [Message(role="user", content=asked), Message(role="assistant", content=reply)]
+    return tuple(messages[:-1]), messages[-1].content
 
 
 def _checked(row: Row) -> list[Record]:

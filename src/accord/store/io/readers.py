@@ -47,11 +47,11 @@ Rows = Iterator[tuple[str, Row | BadRow]]
 
 def read_rows(path: Path) -> Rows:
     """(place, row) for every row of the file; the place is what follows the file's name."""
-    found = inputs(path)
-    if not found:
+    files = inputs(path)
+    if not files:
         raise DataError("no such file", where=str(path), mend="check the path")
-    if found != [path]:
-        for file in found:
+    if files != [path]:
+        for file in files:
             yield from ((f"{file.name}:{place}", row) for place, row in read_rows(file))
         return
     if path.is_dir():
@@ -77,8 +77,8 @@ def inputs(path: Path) -> list[Path]:
     """The file or folder of this name, or the files that a pattern (`data/train-*.parquet`) finds."""
     if user_path(path).exists():
         return [path]
-    found = sorted(path.parent.glob(path.name)) if "*" in path.name else []
-    return [f for f in found if not f.name.endswith(REJECTS)]
+    files = sorted(path.parent.glob(path.name)) if "*" in path.name else []
+    return [f for f in files if not f.name.endswith(REJECTS)]
 
 
 def _folder(path: Path) -> Rows:
@@ -170,12 +170,12 @@ def loads(text: str) -> Any:
 
 
 def _unique(items: list[tuple[str, Any]]) -> Row:
-    found = dict(items)
-    if len(found) != len(items):
+    row = dict(items)
+    if len(row) != len(items):
         names = [name for name, _ in items]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice!r} appears twice")
-    return found
+    return row
 
 
 def _finite(text: str) -> float:

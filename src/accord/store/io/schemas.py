@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from accord.core.types import Answer, Message, Preference, Prompt, Ranking, Rating, Thumb, Writing
 from accord.store.io.conversations import (
-    Said,
+    Completion,
     Turns,
     answered,
     held,
@@ -57,7 +57,7 @@ __all__ = [
 
 Row = Mapping[str, Any]
 Better = Literal[0, 1]
-Side = tuple[Turns, Said]  # a conversation up to the answer, and the answer
+Side = tuple[Turns, Completion]  # a conversation up to the answer, and the answer
 QUOTED = re.compile(r"\s*\[\s*(['\"]).*\1\s*\]\s*", re.DOTALL)  # a list of texts, as JSON or Python
 
 
@@ -66,7 +66,7 @@ class Record:
     """A question understood: a prompt, its responses, who wrote these, what was said of them and by whom."""
 
     prompt: Prompt
-    texts: tuple[Said, ...] = ()
+    texts: tuple[Completion, ...] = ()
     answer: Answer | None = None
     sources: tuple[str, ...] = ()
     rater: str = ""
@@ -109,12 +109,14 @@ def question(value: Any, field: str) -> Turns:
         raise BadRow(
             field, "is a list of texts written as text", "text, or {role, content} messages"
         )
-    found = turns(value, field, "user")
-    if found[-1].role == "assistant" and not found[-1].content:  # a transcript up to "Assistant:"
-        found = found[:-1]
-    if not found or found[-1].role == "assistant":
+    messages = turns(value, field, "user")
+    if (
+        messages[-1].role == "assistant" and not messages[-1].content
+    ):  # a transcript up to "Assistant:"
+        messages = messages[:-1]
+    if not messages or messages[-1].role == "assistant":
         raise BadRow(field, "ends with the assistant's turn", "a conversation up to that turn")
-    return found
+    return messages
 
 
 def text(column: str) -> Part:
@@ -136,15 +138,15 @@ def _first(column: str, *more: str) -> Callable[[Row], Turns]:
 
 def _history(row: Row) -> list[Message]:
     """Earlier questions and answers, in pairs (LLaMA-Factory, ms-swift)."""
-    said: list[Message] = []
+    messages: list[Message] = []
     if is_missing(row.get("history")):
-        return said
+        return messages
     for i, pair in enumerate(listed(row["history"], "history")):
         if not isinstance(pair, list) or len(pair) != 2:
             raise BadRow(f"history[{i}]", f"is {kind_of(pair)}", "[question, answer]")
-        asked, told = (words(x, f"history[{i}][{k}]") for k, x in enumerate(pair))
-        said += [Message(role="user", content=asked), Message(role="assistant", content=told)]
-    return said
+        asked, reply = (words(x, f"history[{i}][{k}]") for k, x in enumerate(pair))
+        messages += [Message(role="user", content=asked), Message(role="assistant", content=reply)]
+    return messages
 
 
 instruction = Part(
@@ -175,15 +177,15 @@ def whole(column: str, *others: str) -> Part:
     """Conversations; `others` are conversations too, or answers in place of the first one's."""
 
     def read(row: Row) -> list[Side]:
-        prompt, said = answered((), row.get(column), column)
-        return [(prompt, said), *(_other(prompt, row.get(c), c) for c in others)]
+        prompt, answer = answered((), row.get(column), column)
+        return [(prompt, answer), *(_other(prompt, row.get(c), c) for c in others)]
 
     return Part((column, *others), read)
 
 
 def _other(prompt: Turns, value: Any, column: str) -> Side:
-    said = turns(value, column, "assistant")
-    return answered(() if said[0].role in ("system", "user") else prompt, value, column)
+    messages = turns(value, column, "assistant")
+    return answered(() if messages[0].role in ("system", "user") else prompt, value, column)
 
 
 # -- what was said --------------------------------------------------------------------------------
@@ -196,11 +198,11 @@ def signed(column: str, most: int = 3) -> Part:
 
     def read(row: Row) -> Preference:
         allowed = f"a whole number from {-most} to {most}"
-        found = number(row.get(column), column, allowed)
-        if found != int(found) or abs(found) > most:
-            raise BadRow(column, f"is {found:g}", allowed)
-        better: Better | None = None if not found else 0 if found < 0 else 1
-        return Preference(better=better, strength=max(1, abs(int(found))))
+        grade = number(row.get(column), column, allowed)
+        if grade != int(grade) or abs(grade) > most:
+            raise BadRow(column, f"is {grade:g}", allowed)
+        better: Better | None = None if not grade else 0 if grade < 0 else 1
+        return Preference(better=better, strength=max(1, abs(int(grade))))
 
     return Part((column,), read)
 
@@ -228,11 +230,11 @@ def one_hot(first: str, second: str, tie: str) -> Part:
     columns = (first, second, tie)
 
     def read(row: Row) -> Preference:
-        found = [number(row.get(c), c, "0 or 1") for c in columns]
-        if sorted(found) != [0, 0, 1]:
-            given = ", ".join(f"{x:g}" for x in found)
+        flags = [number(row.get(c), c, "0 or 1") for c in columns]
+        if sorted(flags) != [0, 0, 1]:
+            given = ", ".join(f"{x:g}" for x in flags)
             raise BadRow(", ".join(columns), f"are {given}", "one of them 1, the others 0")
-        return Preference(better=(0, 1, None)[found.index(1)])
+        return Preference(better=(0, 1, None)[flags.index(1)])
 
     return Part(columns, read)
 
@@ -298,10 +300,10 @@ def rated(
     """An answer with a column of scores for each axis."""
 
     def read(row: Row) -> list[Record]:
-        ((prompt, said),) = sides.read(row)
+        ((prompt, answer),) = sides.read(row)
         scores = {axis: score(row.get(axis), axis, lowest, highest) for axis in axes}
         rating = Rating(scores=scores, lowest=lowest, highest=highest)
-        return [Record(Prompt(messages=prompt), (said,), rating, _sources(row, sources))]
+        return [Record(Prompt(messages=prompt), (answer,), rating, _sources(row, sources))]
 
     return Format((*sides.keys, *axes), read, (*sides.also, *sources))
 
@@ -309,10 +311,10 @@ def rated(
 def score(value: Any, field: str, lowest: float, highest: float) -> float:
     """A number on a scale."""
     allowed = f"a number from {lowest:g} to {highest:g}"
-    found = number(value, field, allowed)
-    if not lowest <= found <= highest:
-        raise BadRow(field, f"is {found:g}", allowed)
-    return found
+    figure = number(value, field, allowed)
+    if not lowest <= figure <= highest:
+        raise BadRow(field, f"is {figure:g}", allowed)
+    return figure
 
 
 def ranked(prompt: Part, column: str, answer: str, rank: str, source: str) -> Format:
@@ -327,16 +329,16 @@ def ranked(prompt: Part, column: str, answer: str, rank: str, source: str) -> Fo
             at = f"{column}[{i}]"
             item = held(item, at, f"{answer}, {rank}")
             texts.append(words(item.get(answer), f"{at}.{answer}"))
-            found = number(item.get(rank), f"{at}.{rank}", "a rank from 1")
-            if found < 1 or found != int(found):
-                raise BadRow(f"{at}.{rank}", f"is {found:g}", "a rank from 1")
-            ranks.append(int(found))
+            position = number(item.get(rank), f"{at}.{rank}", "a rank from 1")
+            if position < 1 or position != int(position):
+                raise BadRow(f"{at}.{rank}", f"is {position:g}", "a rank from 1")
+            ranks.append(int(position))
             sources += _sources(item, [source])
         if len(texts) < 2:
             raise BadRow(column, f"has {len(texts)} answers", "two or more to be ranked")
-        told = tuple(sources) if len(sources) == len(texts) else ()
+        authors = tuple(sources) if len(sources) == len(texts) else ()
         answers = Ranking(ranks=tuple(ranks))
-        return [Record(Prompt(messages=before), tuple(texts), answers, told)]
+        return [Record(Prompt(messages=before), tuple(texts), answers, authors)]
 
     return Format((*prompt.keys, column), read, prompt.also, "comparison")
 
@@ -345,8 +347,8 @@ def thumbed(sides: Part, label: str = "label") -> Format:
     """An answer and whether it is good."""
 
     def read(row: Row) -> list[Record]:
-        ((prompt, said),) = sides.read(row)
-        return [Record(Prompt(messages=prompt), (said,), thumb(row.get(label), label))]
+        ((prompt, answer),) = sides.read(row)
+        return [Record(Prompt(messages=prompt), (answer,), thumb(row.get(label), label))]
 
     return Format((*sides.keys, label), read, sides.also)
 
@@ -360,17 +362,17 @@ def thumb(given: Any, field: str) -> Thumb:
     return Thumb(up=up)
 
 
-def _writing(said: Said) -> Writing:
-    if isinstance(said, str):
-        return Writing(text=said)
-    return Writing(text=said.content, tool_calls=said.tool_calls)
+def _writing(answer: Completion) -> Writing:
+    if isinstance(answer, str):
+        return Writing(text=answer)
+    return Writing(text=answer.content, tool_calls=answer.tool_calls)
 
 
 def demonstrated(sides: Part) -> Format:
     """An answer to imitate."""
 
     def read(row: Row) -> list[Record]:
-        ((prompt, said),) = sides.read(row)
-        return [Record(Prompt(messages=prompt), (), _writing(said))]
+        ((prompt, answer),) = sides.read(row)
+        return [Record(Prompt(messages=prompt), (), _writing(answer))]
 
     return Format(sides.keys, read, sides.also, "demonstration")

@@ -76,6 +76,6 @@ def is_prose(value: Any) -> bool:
 
 def _tokens(column: str) -> set[str]:
     """The words of a column's name, without the s of a plural: chosenResponses is {chosen, response}."""
-    found = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", column)
-    plain = (w.lower().replace("ies", "y") for w in found)
+    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", column)
+    plain = (w.lower().replace("ies", "y") for w in parts)
     return {w.removesuffix("s") if len(w) > 3 else w for w in plain}

@@ -174,22 +174,22 @@ class Snapshot:
     def tables(self) -> Tables:
         """Everything the judgments speak of."""
         prompts = {p.id: p for p in self.store.prompts()}
-        found = Tables(
+        tables = Tables(
             prompts=prompts,
             responses={r.id_for(prompts[p]): r for p, r in self.store.responses() if p in prompts},
             questions={q.id: q for q in self.store.questions()},
             raters={r.id: r for r in self.store.raters()},
         )
         for j in self.judgments:  # ids are recomputed: a changed row is one that is not there
-            q = found.questions.get(j.question)
+            q = tables.questions.get(j.question)
             if (
                 q is None
                 or q.prompt not in prompts
-                or j.rater not in found.raters
-                or not found.responses.keys() >= set(q.responses)
+                or j.rater not in tables.raters
+                or not tables.responses.keys() >= set(q.responses)
             ):
                 raise tampered(self.store.name, f"what judgment {j.id} is about")
-        return found
+        return tables
 
     def groups(
         self,
@@ -216,7 +216,7 @@ class Snapshot:
             raise ConfigError(
                 "is out of range", where=f"min_agreement={min_agreement}", allowed="[0, 1]"
             )
-        made, notes = reading.groups(
+        groups, notes = reading.groups(
             self.judgments,
             self.tables,
             ties=ties,
@@ -226,12 +226,12 @@ class Snapshot:
             weights=self.weights,
             axis=axis,
         )
-        return Items(made, notes)
+        return Items(groups, notes)
 
     def axes(self) -> list[str]:
         """The axes that ratings speak of, in order of their names."""
-        found = (j.answer.scores for j in self.judgments if isinstance(j.answer, Rating))
-        return sorted({axis for scores in found for axis in scores})
+        scored = (j.answer.scores for j in self.judgments if isinstance(j.answer, Rating))
+        return sorted({axis for scores in scored for axis in scores})
 
     @cached_property
     def weights(self) -> dict[str, float]:
@@ -248,8 +248,8 @@ class Snapshot:
         margin: float = 0.0,
     ) -> Items[Pair]:
         """The same comparisons one by one."""
-        found = self.groups(ties=ties, even=even, min_agreement=min_agreement, margin=margin)
-        return Items((pair for group in found for pair in group.pairs()), found.notes)
+        groups = self.groups(ties=ties, even=even, min_agreement=min_agreement, margin=margin)
+        return Items((pair for group in groups for pair in group.pairs()), groups.notes)
 
     def demonstrations(self) -> Items[Demonstration]:
         """Answers people wrote."""

@@ -95,7 +95,7 @@ def votes(
 ) -> tuple[list[Vote], dict[str, Response]]:
     """One vote of each rater on each pair, the last; with `repeats` all that were cast. And the responses
     that edits wrote (by id). On an `axis` only ratings have a say, by their score on it."""
-    found: list[Vote] = []
+    cast: list[Vote] = []
     written: dict[str, Response] = {}
     rated: dict[tuple[str, str, str], Levels] = defaultdict(lambda: defaultdict(dict))
     at: dict[str, int] = {}
@@ -107,12 +107,12 @@ def votes(
         if isinstance(answer, Preference):
             value = {0: 1.0, 1: 0.0, None: 0.5}[answer.better] if answer.p is None else answer.p
             a, b = q.responses
-            found.append(Vote(q.prompt, a, b, value, j.rater, (j.id,), answer.strength))
+            cast.append(Vote(q.prompt, a, b, value, j.rater, (j.id,), answer.strength))
         elif isinstance(answer, Ranking):
             ranked = zip(q.responses, answer.ranks, strict=True)
             for (a, rank_a), (b, rank_b) in itertools.combinations(ranked, 2):
                 value = _order(-rank_a, -rank_b)
-                found.append(Vote(q.prompt, a, b, value, j.rater, (j.id,)))
+                cast.append(Vote(q.prompt, a, b, value, j.rater, (j.id,)))
         elif isinstance(answer, Rating):
             levels = rated[q.prompt, j.rater, q.guideline][q.responses[0]]
             levels.update({a: (x, j.id) for a, x in _levels(answer).items() if axis in (None, a)})
@@ -120,24 +120,24 @@ def votes(
             new = _written(answer, tables.raters[j.rater])
             id = new.id_for(tables.prompts[q.prompt])
             written[id] = new
-            found.append(Vote(q.prompt, id, q.responses[answer.edits], 1.0, j.rater, (j.id,)))
+            cast.append(Vote(q.prompt, id, q.responses[answer.edits], 1.0, j.rater, (j.id,)))
     for (prompt, rater, _), by_response in rated.items():
         for (a, of_a), (b, of_b) in itertools.combinations(by_response.items(), 2):
             value = _order(_mean(of_a), _mean(of_b))
             sources = tuple(dict.fromkeys(id for of in (of_a, of_b) for _, id in of.values()))
-            found.append(Vote(prompt, a, b, value, rater, sources))
-    found = [v for v in found if v.first != v.second]  # one shown twice says nothing
-    return found if repeats else _last(found, at, tables), written
+            cast.append(Vote(prompt, a, b, value, rater, sources))
+    cast = [v for v in cast if v.first != v.second]  # one shown twice says nothing
+    return cast if repeats else _last(cast, at, tables), written
 
 
 Levels = dict[str, dict[str, tuple[float, str]]]  # response -> axis -> (level, judgment)
 
 
-def _last(found: Iterable[Vote], at: Mapping[str, int], tables: Tables) -> list[Vote]:
+def _last(cast: Iterable[Vote], at: Mapping[str, int], tables: Tables) -> list[Vote]:
     """The vote with the latest judgment of each rater on each pair, where its first one stood. Behind a file
     that names nobody may be many: all its votes stay."""
     kept: dict[tuple[Any, ...], Vote] = {}
-    for vote in found:
+    for vote in cast:
         who = vote.sources if tables.raters[vote.rater].facts.get("many") else vote.rater
         key = (vote.prompt, who, frozenset((vote.first, vote.second)))
         before = kept.get(key)
@@ -152,10 +152,10 @@ def last_by_rater(
     judgments: Iterable[Judgment], of: Callable[[Judgment], str]
 ) -> dict[str, list[Judgment]]:
     """The last judgment of each rater on each `of`, by that."""
-    found: dict[str, dict[str, Judgment]] = defaultdict(dict)
+    last: dict[str, dict[str, Judgment]] = defaultdict(dict)
     for j in judgments:
-        found[of(j)][j.rater] = j
-    return {key: list(by_rater.values()) for key, by_rater in found.items()}
+        last[of(j)][j.rater] = j
+    return {key: list(by_rater.values()) for key, by_rater in last.items()}
 
 
 def _order(a: float, b: float) -> float:
@@ -178,10 +178,10 @@ def _written(answer: Writing, rater: Rater) -> Response:
     )
 
 
-def by_pair(found: Iterable[Vote]) -> dict[str, dict[tuple[str, str], list[Vote]]]:
+def by_pair(cast: Iterable[Vote]) -> dict[str, dict[tuple[str, str], list[Vote]]]:
     """Votes by prompt and pair, each pair in the order of its ids, turned where needed."""
     pairs: dict[str, dict[tuple[str, str], list[Vote]]] = defaultdict(lambda: defaultdict(list))
-    for vote in found:
+    for vote in cast:
         straight = vote if vote.first < vote.second else vote.turned()
         pairs[straight.prompt][straight.first, straight.second].append(straight)
     return pairs
@@ -199,11 +199,11 @@ def groups(
     axis: str | None = None,
 ) -> tuple[list[Group], dict[str, int]]:
     """One group per prompt that has an edge left, in the order of prompt ids; and what was left out."""
-    found, written = votes(judgments, tables, axis)
+    all_votes, written = votes(judgments, tables, axis)
     responses = {**tables.responses, **written}
     notes: Counter[str] = Counter()
-    made: list[Group] = []
-    pairs = by_pair(found)
+    grouped: list[Group] = []
+    pairs = by_pair(all_votes)
     for prompt in sorted(pairs):
         ids = sorted({i for pair in pairs[prompt] for i in pair})
         place = {i: k for k, i in enumerate(ids)}
@@ -214,8 +214,8 @@ def groups(
                 edges.append(_with_margin(edge, place[a], cast, margin) if margin else edge)
         if edges:
             used = tuple(responses[i] for i in ids)
-            made.append(Group(prompt=tables.prompts[prompt], responses=used, edges=tuple(edges)))
-    return made, dict(notes)
+            grouped.append(Group(prompt=tables.prompts[prompt], responses=used, edges=tuple(edges)))
+    return grouped, dict(notes)
 
 
 def _edge(
@@ -274,14 +274,14 @@ def labelled(
         (j for j in judgments if isinstance(j.answer, Thumb)),
         lambda j: tables.questions[j.question].responses[0],
     )
-    made: list[LabelledResponse] = []
+    responses: list[LabelledResponse] = []
     notes: Counter[str] = Counter()
     for response, thumbs in cast.items():
         lead = sum(1 if j.answer.up else -1 for j in thumbs if isinstance(j.answer, Thumb))
         if lead == 0:
             notes["responses with as many thumbs up as down"] += 1
             continue
-        made.append(
+        responses.append(
             LabelledResponse(
                 prompt=tables.prompts[tables.questions[thumbs[0].question].prompt],
                 response=tables.responses[response],
@@ -290,7 +290,7 @@ def labelled(
                 sources=tuple(j.id for j in thumbs),
             )
         )
-    return made, dict(notes)
+    return responses, dict(notes)
 
 
 def stepped(
@@ -307,8 +307,8 @@ def stepped(
                 fitting.append(j)
             else:
                 notes["labels that differ in number from the steps"] += 1
-    said = last_by_rater(fitting, lambda j: tables.questions[j.question].responses[0])
-    made = [
+    by_response = last_by_rater(fitting, lambda j: tables.questions[j.question].responses[0])
+    responses = [
         LabelledSteps(
             prompt=tables.prompts[tables.questions[judged[0].question].prompt],
             response=tables.responses[response],
@@ -321,6 +321,6 @@ def stepped(
             ),
             sources=tuple(j.id for j in judged),
         )
-        for response, judged in said.items()
+        for response, judged in by_response.items()
     ]
-    return made, dict(notes)
+    return responses, dict(notes)

@@ -77,14 +77,14 @@ class Trees:
 
 def check_room(lm: LanguageModel, *parts: Trees) -> None:
     """DataError when a sequence is longer than the positions the model has, or holds a token it has not."""
-    positions, told = room(lm.model.config)
+    positions, limit = room(lm.model.config)
     trees = [tree for part in parts for tree in part.trees]
     if not trees:  # nothing is held out, or reported
         return
     longest = max(len(tree.prompt) + max(map(len, tree.completions)) for tree in trees)
     if positions is not None and longest > positions:
         raise DataError(
-            f"a sequence of {longest} tokens does not fit the model's {told}",
+            f"a sequence of {longest} tokens does not fit the model's {limit}",
             where=lm.name,
             mend="lower max_prompt or max_completion",
         )
@@ -104,9 +104,9 @@ def understood(out: Trees, prompt: Prompt, limits: Limits) -> Iterator[None]:
             return
         where = f"prompt {prompt.id} ({prompt.last[:40]!r}) {place}".rstrip()
         mend = ", or ".join(filter(None, [error.mend, "leave such rows out with skip_bad: true"]))
-        told = type(error)(error.what, where=where, allowed=error.allowed, mend=mend)
-        told.prompt = prompt.id
-        raise told from None
+        fault = type(error)(error.what, where=where, allowed=error.allowed, mend=mend)
+        fault.prompt = prompt.id
+        raise fault from None
 
 
 JudgedPair = tuple[Response, Response, Edge]  # better, worse, and what was said of them
@@ -117,8 +117,8 @@ def comparisons(item: Pair | Group) -> Iterator[JudgedPair]:
     if isinstance(item, Group):
         yield from ((item.responses[e.better], item.responses[e.worse], e) for e in item.edges)
         return
-    said = {"p": item.p, "weight": item.weight, "margin": item.margin, "agreement": item.agreement}
-    yield item.chosen, item.rejected, Edge(better=0, worse=1, **said, sources=item.sources)
+    facts = {"p": item.p, "weight": item.weight, "margin": item.margin, "agreement": item.agreement}
+    yield item.chosen, item.rejected, Edge(better=0, worse=1, **facts, sources=item.sources)
 
 
 def group_of(prompt: Prompt, compared: Iterable[JudgedPair]) -> Group:
@@ -135,12 +135,12 @@ def group_of(prompt: Prompt, compared: Iterable[JudgedPair]) -> Group:
 def group_by_prompt(items: Iterable[Pair | Group]) -> list[Group]:
     """All comparisons of one prompt as one group."""
     prompts: dict[str, Prompt] = {}
-    found: dict[str, list[JudgedPair]] = {}
+    by_prompt: dict[str, list[JudgedPair]] = {}
     for item in items:
         for comparison in comparisons(item):
             prompts.setdefault(item.prompt.id, item.prompt)
-            found.setdefault(item.prompt.id, []).append(comparison)
-    return [group_of(prompts[key], compared) for key, compared in found.items()]
+            by_prompt.setdefault(item.prompt.id, []).append(comparison)
+    return [group_of(prompts[key], compared) for key, compared in by_prompt.items()]
 
 
 def best_response(group: Group) -> int:
@@ -190,12 +190,12 @@ def demonstration_trees(
     for item in demonstrations:
         with understood(out, item.prompt, limits):
             several = all_turns and any(m.role == "assistant" for m in item.prompt.messages[1:])
-            found = (
+            turns = (
                 _conversation_trees(tokenizer, item, limits)
                 if several
                 else [(item, *_exchange_tree(tokenizer, item, limits))]
             )
-            for each, tree, truncated in found:
+            for each, tree, truncated in turns:
                 if tree is None:
                     out.left_out["over the token limits, or empty"] += 1
                     continue
@@ -215,10 +215,10 @@ def _exchange_tree(tokenizer: Any, item: Demonstration, limits: Limits) -> tuple
     return tree, done.truncated
 
 
-Found = list[tuple[Demonstration, Tree | None, bool]]
+Turns = list[tuple[Demonstration, Tree | None, bool]]
 
 
-def _conversation_trees(tokenizer: Any, item: Demonstration, limits: Limits) -> Found:
+def _conversation_trees(tokenizer: Any, item: Demonstration, limits: Limits) -> Turns:
     """The conversation as one tree, or as one a turn."""
     answer = Message(
         role="assistant", content=item.response.text, tool_calls=item.response.tool_calls
@@ -244,11 +244,11 @@ def _conversation_trees(tokenizer: Any, item: Demonstration, limits: Limits) -> 
 
 def _turn(item: Demonstration, at: int) -> Demonstration:
     """An earlier turn of the assistant as a demonstration of its own."""
-    said, prompt = item.prompt.messages[at], item.prompt
+    message, prompt = item.prompt.messages[at], item.prompt
     response = item.response.model_copy(
         update={
-            "text": said.content,
-            "tool_calls": said.tool_calls,
+            "text": message.content,
+            "tool_calls": message.tool_calls,
             "tokens": None,
             "finish": "stop",
         }

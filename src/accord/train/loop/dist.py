@@ -122,12 +122,12 @@ def most(value: int) -> int:
 
 def merged(sums: Mapping[str, tuple[float, float]]) -> Sums:
     """Sums and counts of metrics over all processes; not every one has every metric."""
-    found: Sums = {}
+    totals: Sums = {}
     for part in everyone_s(dict(sums)):
         for name, (value, count) in part.items():
-            before = found.get(name, (0.0, 0.0))
-            found[name] = (before[0] + value, before[1] + count)
-    return found
+            before = totals.get(name, (0.0, 0.0))
+            totals[name] = (before[0] + value, before[1] + count)
+    return totals
 
 
 def average(value: float, weight: float) -> float:

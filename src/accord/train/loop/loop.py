@@ -129,9 +129,9 @@ class _Rows:
         """The row of the last step, where it was not measured; all processes agree on it."""
         rows = self.log.rows()[-1:] if self.log else []
         last = dist.everyone_s(rows)[0]
-        told = bool(last) and any(name.startswith("eval/") for name in last[0])
+        measured = bool(last) and any(name.startswith("eval/") for name in last[0])
         there = bool(last) and last[0].pop("step") == self.start
-        return last[0] if there and not told else {}
+        return last[0] if there and not measured else {}
 
     def write(self, done: int, row: dict[str, float]) -> None:
         if self.log:

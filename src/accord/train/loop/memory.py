@@ -79,8 +79,8 @@ class Plan:
             f"activations of {self.tokens} tokens": self.activations,
             "head": self.head,
         }
-        told = ", ".join(f"{name} {_gb(size)}" for name, size in parts.items())
-        return f"memory: about {_gb(self.total)} of {_gb(self.in_use + self.available)} ({told})"
+        sizes = ", ".join(f"{name} {_gb(size)}" for name, size in parts.items())
+        return f"memory: about {_gb(self.total)} of {_gb(self.in_use + self.available)} ({sizes})"
 
 
 def _gb(size: float) -> str:
@@ -93,8 +93,8 @@ def _status(field: str) -> int | None:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
-    found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
-    return int(found) * 1024 if found else None
+    kilobytes = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
+    return int(kilobytes) * 1024 if kilobytes else None
 
 
 def device_of_choice() -> torch.device:
@@ -255,16 +255,16 @@ def budget(
     "auto" chose at first: another would round otherwise, and not end with the same bytes."""
     if tokens == "auto":
         tokens = _chosen_before(folder) or tokens
-    made = plan(module, values, trees, tokens, batch_size, device)
+    planned = plan(module, values, trees, tokens, batch_size, device)
     folder.mkdir(parents=True, exist_ok=True)
     if dist.first():
-        write_json(folder / FILE, {**asdict(made), "total": made.total})
+        write_json(folder / FILE, {**asdict(planned), "total": planned.total})
     tell = tell or (lambda text: None)
-    short = made.total > made.in_use + made.available
-    tell(f"{made}{'; more than is free: lower tokens, or tune fewer layers' if short else ''}")
+    short = planned.total > planned.in_use + planned.available
+    tell(f"{planned}{'; more than is free: lower tokens, or tune fewer layers' if short else ''}")
     release_freed_memory()
     reset_peak(device)
-    return TokenBudget(made, folder, device, tell)
+    return TokenBudget(planned, folder, device, tell)
 
 
 def _chosen_before(folder: Path) -> int | None:

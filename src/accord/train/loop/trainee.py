@@ -55,10 +55,10 @@ class Trainee:
         """The settings with a number for `tokens`, and the memory plan, told through `tell`."""
         forward = values or (lambda trees: self.engine.logps(trees).tokens_S)
         device = self.engine.device
-        made = budget(
+        memory = budget(
             self.module, forward, data.trees, cfg.tokens, cfg.batch_size, device, folder, tell
         )
-        return cfg.model_copy(update={"tokens": made.plan.tokens}), made
+        return cfg.model_copy(update={"tokens": memory.plan.tokens}), memory
 
     def give_back(self, before: Mapping[str, Tensor] | None = None) -> None:
         """Make `lm` what it was when it was loaded, for another training: the adapter is taken off, or

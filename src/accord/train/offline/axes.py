@@ -34,12 +34,12 @@ ByAxis = Mapping[str, Sequence[Group]]
 
 def merged(by_axis: ByAxis) -> tuple[list[Group], list[dict[str, Group]]]:
     """Each prompt once with all its responses and all comparisons; and the same by axis."""
-    found: dict[str, dict[str, Group]] = {}
+    by_prompt: dict[str, dict[str, Group]] = {}
     for axis, groups in by_axis.items():
         for group in groups:
-            found.setdefault(group.prompt.id, {})[axis] = group
+            by_prompt.setdefault(group.prompt.id, {})[axis] = group
     whole, parts = [], []
-    for by in found.values():
+    for by in by_prompt.values():
         responses = tuple(dict.fromkeys(r for g in by.values() for r in g.responses))
         placed = {axis: _placed(g, responses) for axis, g in by.items()}
         prompt = next(iter(by.values())).prompt
@@ -117,15 +117,15 @@ def train_axes(
         model = AxesModel(rewards, axes)
 
         def measure(tokens: int) -> dict[str, Metric]:
-            found, scores = {}, rewards.tree_scores(held.trees, tokens)
+            metrics, scores = {}, rewards.tree_scores(held.trees, tokens)
             for a, axis in enumerate(axes):
                 some = [
                     HeldOut(held_by[g.prompt.id][axis], tuple(row[a] for row in rows))  # type: ignore[index]
                     for g, rows in zip(held.items, scores, strict=True)
                     if axis in held_by[g.prompt.id]
                 ]
-                found[f"accuracy of {axis}"] = accuracy(some)
-            return found
+                metrics[f"accuracy of {axis}"] = accuracy(some)
+            return metrics
 
         @torch.no_grad()
         def finish(tokens: int) -> None:

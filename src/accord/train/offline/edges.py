@@ -42,8 +42,8 @@ class Edges:
 
     def hits(self, gap_B: Tensor) -> list[float]:
         """`hit` of each comparison that has an order."""
-        found = map(hit, gap_B.tolist(), self.p.tolist())
-        return [value for value in found if value is not None]
+        hits = map(hit, gap_B.tolist(), self.p.tolist())
+        return [value for value in hits if value is not None]
 
 
 def edge_weights(group: Group, average: Average) -> list[float]:

@@ -78,25 +78,25 @@ def fit(
     folder = Path(run_dir)
     check_room(lm, data, held)
     with ready(lm, tune, seed, optimise_with.precision, borrow=borrow) as trainee:
-        made = task(trainee)
-        cfg, memory = trainee.sized(optimise_with, data, folder, tell, made.values)
+        training = task(trainee)
+        cfg, memory = trainee.sized(optimise_with, data, folder, tell, training.values)
         tokens, metrics = int(cfg.tokens), dict[str, Metric]()
 
         def evaluate() -> dict[str, float]:
-            metrics.update(made.measure(tokens))
-            shown = {name: metrics[name].value for name in made.logged or metrics}
+            metrics.update(training.measure(tokens))
+            shown = {name: metrics[name].value for name in training.logged or metrics}
             return {name: value for name, value in shown.items() if value is not None}
 
         def save() -> None:
-            trainee.save(folder / "model", *([made.write] if made.write else []))
+            trainee.save(folder / "model", *([training.write] if training.write else []))
 
         optimise(
-            trainee.parameters(*([made.head] if made.head else [])),
-            made.objective(tokens),
+            trainee.parameters(*([training.head] if training.head else [])),
+            training.objective(tokens),
             cfg,
             seed=seed,
             folder=folder,
-            run=fingerprint(lm, tune, cfg, seed, data, made.more),
+            run=fingerprint(lm, tune, cfg, seed, data, training.more),
             evaluate=evaluate if held.trees else None,
             trackers=trackers,
             on_step=on_step,
@@ -104,9 +104,9 @@ def fit(
         save()  # before anything else can fail
         if held.trees and not metrics:  # resumed after the last step
             evaluate()
-        if made.finish:
-            made.finish(tokens)
-        if made.finish and made.head:
+        if training.finish:
+            training.finish(tokens)
+        if training.finish and training.head:
             save()
         memory.settle()
         return Trained(folder, metrics, trainee.engine.notes, data, held)

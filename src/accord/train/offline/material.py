@@ -57,16 +57,16 @@ class Material:
     share: Weighting = "prompt"
     assorted: bool = False  # a loss of comparisons leaves single answers to those that read them
     reported: Sequence[Judged] = ()  # measured once, at the end: what nothing was chosen by
-    _made: dict[str, tuple[Trees, Trees]] = field(default_factory=dict)
+    _by_family: dict[str, tuple[Trees, Trees]] = field(default_factory=dict)
 
     def trees(self, loss: ChosenLoss) -> tuple[Trees, Trees]:
         """Training and held-out trees in the form that the loss reads."""
-        if loss.family not in self._made:
+        if loss.family not in self._by_family:
             data = self._render(self.items, loss, self.share).for_training()
             held = self._render(self.held, loss, "prompt")
             check_room(self.lm, data, held)
-            self._made[loss.family] = data, held
-        return self._made[loss.family]
+            self._by_family[loss.family] = data, held
+        return self._by_family[loss.family]
 
     def ready(self, loss: Mapping[str, Any], batch_size: int) -> tuple[ChosenLoss, Trees, Trees]:
         """The loss, and what it trains and is measured on; DataError or ConfigError where they don't fit."""

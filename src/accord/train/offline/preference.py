@@ -62,7 +62,7 @@ def train_on(
     lm, settings = material.lm, loss or {"name": "dpo"}
     chosen, data, held = material.ready(settings, how["optimise_with"].batch_size)
     average, kept = material.weighing(chosen), cache or Path(how["run_dir"]) / "reference"
-    told_last: dict[str, Metric] = {}
+    at_the_end: dict[str, Metric] = {}
 
     def task(trainee: Trainee) -> Task:
         references = partial(
@@ -75,13 +75,13 @@ def train_on(
 
         def objective(tokens: int) -> Objective:
             """Log-probs of the start are computed here, before the first step."""
-            made = run.objective(data, tokens)
+            goal = run.objective(data, tokens)
             before["held"], before["reported"] = (run.before(x, tokens) for x in (held, reported))
-            return made
+            return goal
 
         def finish(tokens: int) -> None:
             if reported.trees:
-                told_last.update(run.measure(reported, before["reported"], tokens))
+                at_the_end.update(run.measure(reported, before["reported"], tokens))
 
         return Task(
             objective,
@@ -90,4 +90,4 @@ def train_on(
             finish=finish,
         )
 
-    return replace(fit(lm, data, held, task, borrow=borrow, **how), reported=told_last)
+    return replace(fit(lm, data, held, task, borrow=borrow, **how), reported=at_the_end)

@@ -37,11 +37,11 @@ def step_trees(lm: LanguageModel, items: Sequence[LabelledSteps], limits: Limits
                 out.left_out[f"prompt over {limits.max_prompt} tokens"] += 1
                 continue
             exchange = Exchange(prompt=item.prompt, response=item.response)
-            told = lm.tokenizer, exchange, lm.eos_ids, limits.max_completion
-            if cut_in_a_step(*told):
+            args = lm.tokenizer, exchange, lm.eos_ids, limits.max_completion
+            if cut_in_a_step(*args):
                 out.left_out["cut off inside a labelled step"] += 1
                 continue
-            tree = step_tree(*told)
+            tree = step_tree(*args)
             if tree is None or scored_tokens(tree) != [len(item.labels)]:
                 out.left_out["steps and labels differ in number"] += 1
                 continue
@@ -105,10 +105,10 @@ def train_process(
 
 def measure_steps(model: ProcessModel, held: Trees, tokens: int) -> dict[str, Metric]:
     """How many held-out steps are on their label's side, and how many of the wrong ones."""
-    found = model.step_scores(held.trees, tokens)
+    probs = model.step_scores(held.trees, tokens)
     rows = [
         (_hit(p - 0.5, label), label, item.prompt.id)
-        for item, scores in zip(held.items, found, strict=True)
+        for item, scores in zip(held.items, probs, strict=True)
         for p, label in zip(scores, item.labels, strict=True)
     ]
     metrics = {}

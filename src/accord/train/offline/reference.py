@@ -43,25 +43,25 @@ def reference_logps(
     size = max(1, SHARD * tokens // max(1, max(t.tokens for t in trees)))
     how = [dtype, engine.forward_precision, engine.mode, tokens, size]
     key = content_hash(["token log-probs 2", weights, how, hash_trees(trees)])
-    found: dict[int, Tensor] = {}
+    logps: dict[int, Tensor] = {}
 
-    def told(done: int, _: int) -> None:
+    def progress(done: int, _: int) -> None:
         if on_progress:
-            on_progress(len(found) + done, len(order))
+            on_progress(len(logps) + done, len(order))
 
     for start in range(0, len(order), size):
         part = order[start : start + size]
         path = cache / f"{key[:24]}-{start}.safetensors"
         shard = _read(path, part)
         if shard is None:
-            values = token_logps(engine, [trees[i] for i in part], tokens, told)
+            values = token_logps(engine, [trees[i] for i in part], tokens, progress)
             shard = {str(i): v.clone() for i, v in zip(part, values, strict=True)}
             drop_abandoned(path)
             save_file(shard, beside(path))
             beside(path).replace(path)
-        found |= {i: shard[str(i)] for i in part}
-        told(0, 0)
-    return [found[i] for i in range(len(trees))]
+        logps |= {i: shard[str(i)] for i in part}
+        progress(0, 0)
+    return [logps[i] for i in range(len(trees))]
 
 
 def _read(path: Path, part: Sequence[int]) -> dict[str, Tensor] | None:

@@ -68,8 +68,8 @@ class HeldOut:
 def accuracy(held: Sequence[HeldOut]) -> Metric:
     """Share of comparisons that the scores order as the raters did (equal scores half), by prompt.
     Comparisons that the raters split evenly have no order and do not count."""
-    found = [(hit(h.gap(e), e.p), h.group.prompt.id) for h in held for e in h.group.edges]
-    counted = [(value, prompt) for value, prompt in found if value is not None]
+    hits = [(hit(h.gap(e), e.p), h.group.prompt.id) for h in held for e in h.group.edges]
+    counted = [(value, prompt) for value, prompt in hits if value is not None]
     return cluster_mean([value for value, _ in counted], [prompt for _, prompt in counted])
 
 
@@ -121,7 +121,7 @@ def _to_centre_on(
 ) -> list[Exchange]:  # fmt: skip
     """Reference answers within the limits of training and the model's positions, else training responses.
     Read here, so that what can't be read is known before training and not after it; `data` counts them."""
-    found, left_out = [], Counter[str]()
+    exchanges, left_out = [], Counter[str]()
     for item in reference:
         exchange = Exchange(prompt=item.prompt, response=item.response)
         with understood(data, item.prompt, limits):
@@ -131,12 +131,14 @@ def _to_centre_on(
             elif not model.fits(item.prompt):
                 left_out["to centre on: prompt over the model's positions"] += 1
             else:
-                found.append(exchange)
+                exchanges.append(exchange)
     data.left_out.update(left_out)
     for text in left_out_notes(left_out, "answers"):
         if tell:
             tell(text)
-    return found or [Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses]
+    return exchanges or [
+        Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses
+    ]
 
 
 def _centre(model: RewardModel, exchanges: Sequence[Exchange], tokens: int) -> None:

@@ -84,7 +84,7 @@ def sweep(
     """
     for point in points:
         material.ready(point.loss, point.optimise_with.batch_size)
-    found, planned = [], list[Any]()
+    outcomes, planned = [], list[Any]()
     for number, point in enumerate(points):
         at = folder / "points" / f"{number:02d}"
         done = _done_before(at)
@@ -95,19 +95,21 @@ def sweep(
                           on_point(number, point) if on_point else None,
                           tell if plan not in planned else None)  # fmt: skip
             planned.append(plan)  # like points have like memory plans
-            kept, told = (
+            kept, reported = (
                 {n: m.model_dump(mode="json") for n, m in part.items()} for part in done[:2]
             )
             write_json(
                 at / FILE,
-                {"label": point.label, "metrics": kept, "reported": told, "failed": done[2]},
+                {"label": point.label, "metrics": kept, "reported": reported, "failed": done[2]},
             )
-        found.append(SweepOutcome(point, at, *done))
-    if all(outcome.failed for outcome in found):
+        outcomes.append(SweepOutcome(point, at, *done))
+    if all(outcome.failed for outcome in outcomes):
         raise RunError(
-            f"every point failed; the first: {found[0].failed}", where=str(folder), mend="lower lr"
+            f"every point failed; the first: {outcomes[0].failed}",
+            where=str(folder),
+            mend="lower lr",
         )
-    return found
+    return outcomes
 
 
 def _train(

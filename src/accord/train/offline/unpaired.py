@@ -41,15 +41,15 @@ __all__ = [
 def one_by_one(items: Iterable[Pair | Group | LabelledResponse]) -> list[LabelledResponse]:
     """Labelled responses as they are; a comparison gives its better answer as desirable and its worse
     one as undesirable, weighing what the label leaves of it, weight·|2p - 1| (an even one nothing)."""
-    found: list[LabelledResponse] = []
+    labelled: list[LabelledResponse] = []
     for item in items:
         if isinstance(item, LabelledResponse):
-            found.append(item)
+            labelled.append(item)
             continue
         for better, worse, edge in comparisons(item):
             sides = (better, worse) if edge.p > 0.5 else (worse, better)
             weight = edge.weight * abs(2 * edge.p - 1)
-            found += [
+            labelled += [
                 LabelledResponse(
                     prompt=item.prompt, response=response, desirable=desirable, weight=weight,
                     sources=edge.sources,
@@ -57,7 +57,7 @@ def one_by_one(items: Iterable[Pair | Group | LabelledResponse]) -> list[Labelle
                 for response, desirable in zip(sides, (True, False), strict=True)
                 if edge.p != 0.5
             ]  # fmt: skip
-    return found
+    return labelled
 
 
 def labelled_trees(tokenizer: Any, items: Iterable[LabelledResponse], limits: Limits) -> Trees:
@@ -101,11 +101,13 @@ def mismatched(prompts: Sequence[Any], seed: int = 17) -> list[int]:
 
 def _crossed(data: Trees, partners: Sequence[int], most: float) -> list[Tree]:
     """Each item's prompt with its partner's answer, as much of it as `most` positions leave room for."""
-    found = []
+    crossed = []
     for tree, j in zip(data.trees, partners, strict=True):
         (answer,) = data.trees[j].completions
-        found.append(Tree(tree.prompt, (answer[: int(min(len(answer), most - len(tree.prompt)))],)))
-    return found
+        crossed.append(
+            Tree(tree.prompt, (answer[: int(min(len(answer), most - len(tree.prompt)))],))
+        )
+    return crossed
 
 
 def unpaired_objective(
@@ -129,10 +131,10 @@ def unpaired_objective(
     labels = [item.desirable for item in data.items]
 
     def whole(items: Sequence[int]) -> LabelledLogps:
-        found = token_logps(engine, [crossed[i] for i in items], tokens)
+        logps = token_logps(engine, [crossed[i] for i in items], tokens)
         policy_B, ref_B = (
             torch.stack([x.sum() for x in part]).to(engine.device)
-            for part in (found, [crossed_reference[i] for i in items])
+            for part in (logps, [crossed_reference[i] for i in items])
         )
         label_B = torch.tensor([labels[i] for i in items], device=engine.device)
         return LabelledLogps(policy_B, ref_B, policy_B, ref_B, label_B)
@@ -190,11 +192,11 @@ def measure_unpaired(
     means = [ratio_B[side].mean() for side in (label_B, ~label_B) if bool(side.any())]
     apart = _apart(ratio_B - torch.stack(means).mean(), label_B)
     known = slice(None) if len(means) == 2 else slice(0)
-    found = mean_by_prompt({k: v[known] for k, v in apart.items()}, prompts[known])
+    metrics = mean_by_prompt({k: v[known] for k, v in apart.items()}, prompts[known])
     columns = _split(policy_B, ref_B, scored.tokens_C(), label_B)
     for side, mask in (("chosen", label_B), ("rejected", ~label_B)):
         at = [p for p, kept in zip(prompts, mask.tolist(), strict=True) if kept]
-        found |= mean_by_prompt({k: v for k, v in columns.items() if k.startswith(side)}, at)
+        metrics |= mean_by_prompt({k: v for k, v in columns.items() if k.startswith(side)}, at)
     k3_B = scored.k3_C()
     assert k3_B is not None
-    return found | mean_by_prompt({"kl": k3_B}, prompts)
+    return metrics | mean_by_prompt({"kl": k3_B}, prompts)

@@ -62,8 +62,8 @@ class Actor:
             return by_tree
 
         with self.playing():
-            found = torch.cat(each_tree(self.engine.model, in_turn, trees, tokens))
-        rows = found.split([len(c) + 1 for tree in trees for c in tree.completions])
+            values = torch.cat(each_tree(self.engine.model, in_turn, trees, tokens))
+        rows = values.split([len(c) + 1 for tree in trees for c in tree.completions])
         return torch.cat([row[:-1] for row in rows]), torch.cat([row[-1:] for row in rows])
 
 
@@ -85,10 +85,10 @@ class Actors:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Everything that trains, by name."""
-        found = {f"policy.{n}": p for n, p in self.policy.parameters.items()}
+        parameters = {f"policy.{n}": p for n, p in self.policy.parameters.items()}
         if self.value:
-            found |= {f"value.{n}": p for n, p in self.value.parameters.items()}
-        return found
+            parameters |= {f"value.{n}": p for n, p in self.value.parameters.items()}
+        return parameters
 
 
 def cast(

@@ -33,7 +33,7 @@ class Assembled:
     prompts: list[Prompt]
     held: list[Prompt]
     left_out: Counter[str]
-    told: list[str]
+    notes: list[str]
     run: str
 
 
@@ -50,15 +50,15 @@ def assemble(
     )  # fmt: skip
     if settings.valued and named and not starts:
         actors.notes.append(FRESH.format("no reward model that is paid gives an answer one score"))
-    made = rewards_of(rewards, actors, weights, where)
-    prompts, held, left_out = _fitting(actors, prompts, held, made, settings)
+    composed = rewards_of(rewards, actors, weights, where)
+    prompts, held, left_out = _fitting(actors, prompts, held, composed, settings)
     run = content_hash([
         weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every", "max_prompt"}),
         seed, [render_prompt(lm.tokenizer, p) for p in prompts], lm.eos_ids,
         [dict(c) for c in rewards], [identity(str(f)) for f in named],
     ])  # fmt: skip
-    told = [*left_out_notes(left_out), *made.unread(settings.max_new_tokens)]
-    return Assembled(actors, made, prompts, held, left_out, told, run)
+    notes = [*left_out_notes(left_out), *composed.unread(settings.max_new_tokens)]
+    return Assembled(actors, composed, prompts, held, left_out, notes, run)
 
 
 def _fitting(

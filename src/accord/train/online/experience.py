@@ -30,7 +30,7 @@ __all__ = [
     "centred",
     "cut_notes",
     "cut_off",
-    "experience",
+    "experience_of",
     "kl_control",
     "padded",
     "sampler_notes",
@@ -150,7 +150,7 @@ class Experience:
         return torch.stack([x.sum() for x in torch.split(values_S, list(self.lengths))])
 
 
-def experience(
+def experience_of(
     actors: Actors,
     rollout: Rollout,
     rewards: Rewards,
@@ -175,32 +175,34 @@ def experience(
         old_S = torch.cat(token_logps(actors.policy.engine, rollout.trees, tokens))
     with actors.reference.playing():
         reference_S = torch.cat(token_logps(actors.reference.engine, rollout.trees, tokens))
-    made = Experience(
+    experience = Experience(
         rollout, scored, score_C, old_S, reference_S, bootstrap=bootstrap, size_C=size_C
     )
     if actors.value:
         values_S, after_C = actors.value.values_at_rest(rollout.trees, tokens)
-        made = replace(made, values_S=values_S, after_C=after_C)
-    made.facts.update(_facts(made) | _sampler_facts(actors, rollout, old_S, tokens))
+        experience = replace(experience, values_S=values_S, after_C=after_C)
+    experience.facts.update(_facts(experience) | _sampler_facts(actors, rollout, old_S, tokens))
     if moments is not None or missing_eos.treatment != "leave":
-        made.facts["paid"] = _mean(score_C[made.kept_C])
-    return made
+        experience.facts["paid"] = _mean(score_C[experience.kept_C])
+    return experience
 
 
-def centred(found: Experience, head: ScalarHead | None) -> tuple[Experience, float | None]:
+def centred(experience: Experience, head: ScalarHead | None) -> tuple[Experience, float | None]:
     """Values about the scores of the first step that has any, and the head's centre, None without a score.
     From 0 they would have to climb there, and until then GAE with λ < 1 takes what comes sooner for better:
     policies learn to end, or not to."""
-    told_C = found.kept_C & found.paid_C
-    if head is None or found.values_S is None or found.after_C is None:
-        return found, None
-    if not dist.total(int(told_C.sum())):
-        return found, None
-    lengths = torch.tensor(found.lengths)
-    gap_S = found.score_C.repeat_interleave(lengths) - found.values_S
-    shift = dist.values_of_all(gap_S[told_C.repeat_interleave(lengths)]).mean()
+    scored_C = experience.kept_C & experience.paid_C
+    if head is None or experience.values_S is None or experience.after_C is None:
+        return experience, None
+    if not dist.total(int(scored_C.sum())):
+        return experience, None
+    lengths = torch.tensor(experience.lengths)
+    gap_S = experience.score_C.repeat_interleave(lengths) - experience.values_S
+    shift = dist.values_of_all(gap_S[scored_C.repeat_interleave(lengths)]).mean()
     head.centre -= shift.to(head.centre.device)
-    moved = replace(found, values_S=found.values_S + shift, after_C=found.after_C + shift)
+    moved = replace(
+        experience, values_S=experience.values_S + shift, after_C=experience.after_C + shift
+    )
     return moved, float(head.centre)
 
 
@@ -209,19 +211,19 @@ def _mean(values: Tensor) -> float:
     return float(dist.values_of_all(values).mean())
 
 
-def _facts(made: Experience) -> dict[str, float]:
+def _facts(experience: Experience) -> dict[str, float]:
     """What is logged of every rollout, over its own tokens only, those of all processes."""
-    scored, ended_C = made.scored, made.rollout.ended_C.float()
+    scored, ended_C = experience.scored, experience.rollout.ended_C.float()
     ended = _mean(ended_C)
     facts = {
-        "score": _mean(torch.tensor(scored.total)[made.kept_C]),  # as the evaluation's
-        "kl": _mean(made.kl_C("k1")),
-        "kl_k3": _mean(made.kl_C("k3")),
-        "length": _mean(torch.tensor(made.lengths, dtype=torch.float32)),
+        "score": _mean(torch.tensor(scored.total)[experience.kept_C]),  # as the evaluation's
+        "kl": _mean(experience.kl_C("k1")),
+        "kl_k3": _mean(experience.kl_C("k3")),
+        "length": _mean(torch.tensor(experience.lengths, dtype=torch.float32)),
         "eos_rate": ended,
         "truncation_rate": 1.0 - ended,
     }
-    for label, values in made.scored_by_all().parts.items():
+    for label, values in experience.scored_by_all().parts.items():
         finite = [x for x in values if not math.isnan(x)]
         if finite:
             facts[f"reward/{label}"] = sum(finite) / len(finite)
@@ -237,20 +239,20 @@ def _sampler_facts(
     """How far sampler and trainer are apart (nats): what answered should be the policy."""
     answers = dist.total(len(rollout.lengths))
     facts = {"sampler/untold": rollout.untold, "sampler/unmatched": rollout.unmatched}
-    found = {name: n / answers for name, own in facts.items() if (n := dist.total(own))}
+    shares = {name: n / answers for name, own in facts.items() if (n := dist.total(own))}
     if left_out := dist.total(rollout.left_out):
-        found["sampler/left_out"] = left_out / (left_out + answers)
+        shares["sampler/left_out"] = left_out / (left_out + answers)
     sampled_S = (
         rollout.sampled_S if rollout.sampled_S is not None else torch.full_like(old_S, math.nan)
     )
     if not dist.total(int((~sampled_S.isnan()).sum())):
-        return found
+        return shares
     if not rollout.tempered:
         old_S = _untempered(actors, rollout, old_S, tokens)
     gap_S = (sampled_S - old_S).abs()
     gap_S = dist.values_of_all(gap_S[~gap_S.isnan()])
     gap = {"sampler_gap": float(gap_S.max()), "sampler_gap_mean": float(gap_S.mean())}
-    return found | gap
+    return shares | gap
 
 
 def _untempered(actors: Actors, rollout: Rollout, old_S: Tensor, tokens: int) -> Tensor:
@@ -261,9 +263,9 @@ def _untempered(actors: Actors, rollout: Rollout, old_S: Tensor, tokens: int) ->
         return old_S
     engine.at_temperature(1.0)
     with actors.policy.playing():
-        found_S = torch.cat(token_logps(engine, rollout.trees, tokens))
+        logps_S = torch.cat(token_logps(engine, rollout.trees, tokens))
     engine.at_temperature(temperature)
-    return found_S
+    return logps_S
 
 
 def sampler_notes(rows: Sequence[Mapping[str, float]]) -> list[str]:

@@ -32,23 +32,23 @@ def answer_held(
 
     def evaluate(done: int) -> dict[str, float]:
         with actors.policy.playing():
-            made = roll_out(actors.lm, held, how, batch_size=cfg.rollout_batch)
-        scored = rewards(made.exchanges)
+            rollout = roll_out(actors.lm, held, how, batch_size=cfg.rollout_batch)
+        scored = rewards(rollout.exchanges)
         rows = [
             {
                 "step": done, "prompt": e.prompt.last, "response": e.response.text,
                 "finish": e.response.finish, "reward": None if math.isnan(total) else total,
                 "parts": {k: None if math.isnan(x[i]) else x[i] for k, x in scored.parts.items()},
             }
-            for i, (e, total) in enumerate(zip(made.exchanges, scored.total, strict=True))
+            for i, (e, total) in enumerate(zip(rollout.exchanges, scored.total, strict=True))
         ]  # fmt: skip
         if dist.first():
             (folder / "samples").mkdir(exist_ok=True)
             write_jsonl(folder / "samples" / f"{done:05d}.jsonl", rows)
-        told = {f"dropped/{label}": float(n) for label, n in scored.dropped.items()}
-        told |= {f"cut/{label}": share for label, share in scored.cut.items()}
+        metrics = {f"dropped/{label}": float(n) for label, n in scored.dropped.items()}
+        metrics |= {f"cut/{label}": share for label, share in scored.cut.items()}
         known = [x for x in scored.total if not math.isnan(x)]
-        told |= {"reward": sum(known) / len(known)} if known else {}
-        return told | dict(measure(made) if measure else {})
+        metrics |= {"reward": sum(known) / len(known)} if known else {}
+        return metrics | dict(measure(rollout) if measure else {})
 
     return evaluate

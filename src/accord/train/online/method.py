@@ -4,7 +4,7 @@
     class Rloo(Method):
         n: Several = 4
 
-        def advantages(self, found, beta): ...
+        def advantages(self, experience, beta): ...
 
 That is all of a method: `on_policy` is the loop around it, a stage kind and `accord.train_policy` know it by
 its name. Keys are read and checked without torch, so its functions import what is heavy when they run.
@@ -85,7 +85,7 @@ class Method(OnPolicy):
             )
         return self
 
-    def advantages(self, found: Experience, beta: float) -> Advantages:
+    def advantages(self, experience: Experience, beta: float) -> Advantages:
         """What the answers were worth; β weighs the KL that is paid as a reward."""
         raise NotImplementedError
 
@@ -97,19 +97,26 @@ class Method(OnPolicy):
         return Surrogate(clip)
 
     def objective(
-        self, actors: Actors, found: Experience, worth: Advantages, beta: float, gaps: list[float]
+        self,
+        actors: Actors,
+        experience: Experience,
+        worth: Advantages,
+        beta: float,
+        gaps: list[float],
     ) -> Objective:
         """What the policy's update optimises over the rollout's trees; `gaps` is told the largest |ratio - 1|
         of each micro-batch."""
         from accord.train.online.surrogate import policy_objective
 
-        return policy_objective(actors, found, worth, self, self.surrogate(), beta, gaps)
+        return policy_objective(actors, experience, worth, self, self.surrogate(), beta, gaps)
 
-    def value_objective(self, actors: Actors, found: Experience, worth: Advantages) -> Objective:
+    def value_objective(
+        self, actors: Actors, experience: Experience, worth: Advantages
+    ) -> Objective:
         """What the value model's update optimises: `value_loss`, a mean over tokens."""
         from accord.train.online.surrogate import value_objective
 
-        return value_objective(actors, found, worth, self)
+        return value_objective(actors, experience, worth, self)
 
     def value_loss(self, values_S: Tensor, old_S: Tensor, returns_S: Tensor) -> Tensor:
         """Of a method with a value model, its loss [S]."""
@@ -134,21 +141,21 @@ class Registration:
 
 M = TypeVar("M", bound=type[Method])
 _known: dict[str, Registration] = {}
-_told: list[Callable[[Registration], Any]] = []
+_listeners: list[Callable[[Registration], Any]] = []
 
 
 def method(name: str, title: str = "") -> Callable[[M], M]:
     """Decorator of a `Method`: register it as a kind of stage and a `method=` of that name."""
 
-    def decorate(made: M) -> M:
+    def decorate(cls: M) -> M:
         before = _known.get(name)
         theirs = before.method.__module__ if before else None
-        if not registers(made.__module__, "method", name, theirs):
+        if not registers(cls.__module__, "method", name, theirs):
             raise ConfigError(f"method {name!r} is registered twice", where=name)
-        _known[name] = Registration(name, title or name, made)
-        for tell in _told:
+        _known[name] = Registration(name, title or name, cls)
+        for tell in _listeners:
             tell(_known[name])
-        return made
+        return cls
 
     return decorate
 
@@ -159,7 +166,7 @@ def each_method(tell: Callable[[Registration], Any]) -> None:
 
     for known in _known.values():
         tell(known)
-    _told.append(tell)
+    _listeners.append(tell)
 
 
 def methods() -> dict[str, type[Method]]:

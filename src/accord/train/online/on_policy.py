@@ -32,7 +32,7 @@ from accord.train.loop.optimise import (
     one_step,
 )  # fmt: skip
 from accord.train.online.actors import Actor, Actors
-from accord.train.online.experience import Experience, Moments, centred, experience, kl_control
+from accord.train.online.experience import Experience, Moments, centred, experience_of, kl_control
 from accord.train.online.held_out import answer_held
 from accord.train.online.method import Advantages, Method
 from accord.train.online.rollout import Rollout, roll_out, roll_out_through, sampling
@@ -83,12 +83,12 @@ def on_policy(
     gives it the weights before each step. `held` prompts are answered every `eval_every` steps and at the
     end; the answers are kept in folder/samples, and `evaluate` says what else is measured on them.
     """
-    made = _Run(actors, prompts, rewards, cfg, seed, folder, sampler, publish)
-    optimiser = made.learners[0].optimiser
+    training = _Run(actors, prompts, rewards, cfg, seed, folder, sampler, publish)
+    optimiser = training.learners[0].optimiser
     measured = answer_held(actors, rewards, cfg, seed, folder, held, evaluate) if held else None
     loop = Loop(folder, cfg.steps, cfg.save_every, cfg.eval_every, run, trackers, on_step)
-    loop.go(actors.parameters(), optimiser, made.step, measured, made)
-    return made.ended
+    loop.go(actors.parameters(), optimiser, training.step, measured, training)
+    return training.ended
 
 
 class _Run:
@@ -139,32 +139,32 @@ class _Run:
                 group["lr"] = one.settings.lr * lr_scale(step, cfg.steps, one.settings)
         rollout = self._rollout(step)
         moments = self.state.moments if cfg.scale_rewards else None
-        found = experience(
+        experience = experience_of(
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
             moments=moments,
         )  # fmt: skip
         if self.state.centre is None and self.actors.value:
-            found, self.state.centre = centred(found, self.actors.value.head)
-        row = {**found.facts, "beta": self.state.beta}
-        if cfg.kl.budget is not None and found.facts["kl"] >= cfg.kl.budget:
+            experience, self.state.centre = centred(experience, self.actors.value.head)
+        row = {**experience.facts, "beta": self.state.beta}
+        if cfg.kl.budget is not None and experience.facts["kl"] >= cfg.kl.budget:
             reached = f"the KL budget of {cfg.kl.budget:g} nats per sequence was reached"
             self.state.ended = f"{reached} at step {step + 1}, which made no update"
             return row  # what is saved is the policy that was measured
-        worth = cfg.advantages(found, self.state.beta)
-        row |= {**worth.facts, **self._update(found, worth, step)}
-        row |= {f"weight/{k}": w for k, w in self._adapted(found).items()}
-        answers = sum(dist.everyone_s(len(found.lengths)))
-        self.state.beta = self.control.update(found.facts["kl"], answers)
+        worth = cfg.advantages(experience, self.state.beta)
+        row |= {**worth.facts, **self._update(experience, worth, step)}
+        row |= {f"weight/{k}": w for k, w in self._adapted(experience).items()}
+        answers = sum(dist.everyone_s(len(experience.lengths)))
+        self.state.beta = self.control.update(experience.facts["kl"], answers)
         return row
 
-    def _adapted(self, found: Experience) -> dict[str, float]:
+    def _adapted(self, experience: Experience) -> dict[str, float]:
         """Move the weights of constraints, and the values with them: a value model that lags behind calls
         every answer better, or worse, than it is (see `centred`)."""
         before = dict(self.rewards.weights)
-        moved = self.rewards.adapt(found.scored_by_all())
+        moved = self.rewards.adapt(experience.scored_by_all())
         value = self.actors.value
         if moved and value and value.head and self.state.centre is not None:
-            rise = sum((w - before[k]) * found.facts[f"reward/{k}"] for k, w in moved.items())
+            rise = sum((w - before[k]) * experience.facts[f"reward/{k}"] for k, w in moved.items())
             value.head.centre -= rise / (self.state.moments.std if self.cfg.scale_rewards else 1.0)
             self.state.centre = float(value.head.centre)
         return moved
@@ -181,24 +181,24 @@ class _Run:
         with self.actors.policy.playing():
             return roll_out(self.actors.lm, prompts, how, batch_size=self.cfg.rollout_batch)
 
-    def _update(self, found: Experience, worth: Advantages, step: int) -> dict[str, float]:
+    def _update(self, experience: Experience, worth: Advantages, step: int) -> dict[str, float]:
         """Minibatches over the rollout's trees; the mean of what each measured."""
         cfg, rows = self.cfg, []
         gaps: list[float] = []  # the largest |ratio - 1| of each micro-batch
         first: dict[str, float] = {}
-        objectives = [cfg.objective(self.actors, found, worth, self.state.beta, gaps)]
+        objectives = [cfg.objective(self.actors, experience, worth, self.state.beta, gaps)]
         if self.actors.value:
-            objectives.append(cfg.value_objective(self.actors, found, worth))
-        for part in self._minibatches(len(found.rollout.trees), step):
+            objectives.append(cfg.value_objective(self.actors, experience, worth))
+        for part in self._minibatches(len(experience.rollout.trees), step):
             row: dict[str, float] = {}
             for objective, one in zip(objectives, self.learners, strict=True):
                 items = [i for i in part if objective.counts[i]]  # the rest has nothing to teach
                 if not any(dist.everyone_s(bool(items))):
                     continue
-                told = one_step(
+                logged = one_step(
                     one.actor.parameters, objective, one.optimiser, items, one.settings, self.folder
                 )
-                row |= {f"{one.prefix}{name}": x for name, x in told.items()}
+                row |= {f"{one.prefix}{name}": x for name, x in logged.items()}
             if row:
                 rows.append(row)
             if not first and (seen := [x for some in dist.everyone_s(gaps) for x in some]):
@@ -212,13 +212,13 @@ class _Run:
     def _minibatches(self, n: int, step: int) -> list[list[int]]:
         """This process's trees, minibatch by minibatch; all processes have equally many, the last may be
         empty."""
-        found, size = [], -(-self.cfg.minibatch // dist.size())
+        batches, size = [], -(-self.cfg.minibatch // dist.size())
         most = dist.most(-(-n // size))
         for epoch in range(self.cfg.epochs):
             order = list(range(n))
             rng(self.seed, "minibatch", step, epoch).shuffle(order)
-            found += [order[at * size : (at + 1) * size] for at in range(most)]
-        return found
+            batches += [order[at * size : (at + 1) * size] for at in range(most)]
+        return batches
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -47,21 +47,21 @@ def train_policy(
     (an address) is told where they lie. `sampler_gap` in the log tells how far it is from them. `tell` hears,
     before the first step, which prompts are left out and which reward models read less than is written."""
     folder = Path(run_dir)
-    made = assemble(lm, prompts, rewards, held, settings, tune, seed, where)
-    for text in made.told:
+    assembled = assemble(lm, prompts, rewards, held, settings, tune, seed, where)
+    for text in assembled.notes:
         tell(text)
-    answering, publish = served(made.actors, sampler, reload, folder)
+    answering, publish = served(assembled.actors, sampler, reload, folder)
     ended = on_policy(
-        made.actors, made.prompts, made.rewards, settings, seed=seed, folder=folder, run=made.run,
-        sampler=answering, publish=publish, evaluate=evaluate, held=made.held, trackers=trackers,
-        on_step=on_step,
+        assembled.actors, assembled.prompts, assembled.rewards, settings, seed=seed, folder=folder,
+        run=assembled.run, sampler=answering, publish=publish, evaluate=evaluate, held=assembled.held,
+        trackers=trackers, on_step=on_step,
     )  # fmt: skip
-    save_policy(made.actors, folder / "model")
-    told = [
-        *made.actors.policy.engine.notes,
-        *made.actors.notes,
-        *made.told,
+    save_policy(assembled.actors, folder / "model")
+    texts = [
+        *assembled.actors.policy.engine.notes,
+        *assembled.actors.notes,
+        *assembled.notes,
         *filter(None, [ended]),
     ]
-    done = PolicyTrained(folder, (), ended, made.left_out)
-    return replace(done, notes=(*told, *notes(done.log, answering)))
+    done = PolicyTrained(folder, (), ended, assembled.left_out)
+    return replace(done, notes=(*texts, *notes(done.log, answering)))

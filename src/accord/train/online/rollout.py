@@ -103,19 +103,19 @@ def roll_out_through(
     kept: list[tuple[Prompt, tuple[Response, ...], Tree]] = []
     sampled: list[float] = []
     untold = unmatched = left_out = 0
-    for prompt, answers in zip(prompts, _told(sampler, prompts, sampling), strict=True):
-        known = [(r, said) for r, said in answers if r.finish]
-        done = [(r, _tokens(tokenizer, prompt, r, sampling), said) for r, said in known]
+    for prompt, answers in zip(prompts, _answers(sampler, prompts, sampling), strict=True):
+        known = [(r, tokens) for r, tokens in answers if r.finish]
+        done = [(r, _tokens(tokenizer, prompt, r, sampling), tokens) for r, tokens in known]
         done = [x for x in done if 0 < len(x[1].completion) <= positions - len(x[1].prompt)]
         left_out += len(answers) - len(done)
         if not done:
             continue
         tree = Tree(done[0][1].prompt, tuple(d.completion for _, d, _ in done))
         kept.append((prompt, tuple(r for r, _, _ in done), tree))
-        for r, rendered, said in done:
-            logps = None if said is None else _matched(tokenizer, rendered, said, r.finish)
-            untold += said is None
-            unmatched += said is not None and logps is None
+        for r, rendered, tokens in done:
+            logps = None if tokens is None else _matched(tokenizer, rendered, tokens, r.finish)
+            untold += tokens is None
+            unmatched += tokens is not None and logps is None
             sampled += logps or [math.nan] * len(rendered.completion)
     if not kept:
         raise RunError(
@@ -124,9 +124,9 @@ def roll_out_through(
             where="sampler",
             mend="look at what the server answers",
         )
-    found, responses, trees = zip(*kept, strict=True)
+    asked, responses, trees = zip(*kept, strict=True)
     logps_S = torch.tensor(sampled)
-    return Rollout(found, responses, trees, logps_S, False, untold, unmatched, left_out)
+    return Rollout(asked, responses, trees, logps_S, False, untold, unmatched, left_out)
 
 
 def _tokens(tokenizer: Any, prompt: Prompt, response: Response, sampling: Sampling) -> Rendered:
@@ -135,16 +135,16 @@ def _tokens(tokenizer: Any, prompt: Prompt, response: Response, sampling: Sampli
     only = sampling.stop[0] if len(sampling.stop) == 1 else ""
     by = (response.sampling or {}).get("ended_by", only) if response.finish == "string" else ""
     ends = by.strip() and tokenizer.convert_tokens_to_ids(by.strip()) in stop_ids(tokenizer)
-    said: dict[str, Any] = {"finish": "stop"} if ends else {"text": response.text + by}
-    whole = response.model_copy(update=said)
+    update: dict[str, Any] = {"finish": "stop"} if ends else {"text": response.text + by}
+    whole = response.model_copy(update=update)
     return render_exchange(tokenizer, prompt, whole, sampled=True)
 
 
-def _told(
+def _answers(
     sampler: Sampler, prompts: Sequence[Prompt], sampling: Sampling
 ) -> list[list[tuple[Response, SampledTokens | None]]]:
     if isinstance(sampler, ServerSampler):
-        return sampler.told(prompts, sampling)
+        return sampler.with_tokens(prompts, sampling)
     how = sampling.model_dump(exclude={"n"})
     return [
         [(r if r.sampling else r.model_copy(update={"sampling": how}), None) for r in some]
@@ -153,7 +153,7 @@ def _told(
 
 
 def _matched(
-    tokenizer: Any, rendered: Rendered, said: SampledTokens, finish: str | None = None
+    tokenizer: Any, rendered: Rendered, tokens: SampledTokens, finish: str | None = None
 ) -> list[float] | None:
     """The sampler's log-prob of each token of the completion; None where it sampled others. Of the token
     that ends the turn many servers tell nothing: NaN. Leading blanks don't count, for some show a token
@@ -165,11 +165,11 @@ def _matched(
 
     ids = rendered.completion
     body = ids if rendered.truncated else ids[:-1]
-    rest = said[len(body) :]
-    alike = all(same(token, text) for token, (text, _) in zip(body, said, strict=False))
-    if len(said) < len(body) or not alike or (rest and rendered.truncated and finish != "string"):
+    rest = tokens[len(body) :]
+    alike = all(same(token, text) for token, (text, _) in zip(body, tokens, strict=False))
+    if len(tokens) < len(body) or not alike or (rest and rendered.truncated and finish != "string"):
         return None
-    logps = [logp for _, logp in said[: len(body)]]
+    logps = [logp for _, logp in tokens[: len(body)]]
     if rendered.truncated:
         return logps
     ends = len(rest) == 1 and (not rest[0][0] or same(ids[-1], rest[0][0]))

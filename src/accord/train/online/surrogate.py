@@ -21,20 +21,24 @@ __all__ = ["policy_objective", "value_objective"]
 
 
 def policy_objective(
-    actors: Actors, found: Experience, worth: Advantages, cfg: Method, how: Surrogate, beta: float,
+    actors: Actors, experience: Experience, worth: Advantages, cfg: Method, how: Surrogate, beta: float,
     gaps: list[float],
 ) -> Objective:  # fmt: skip
     """The surrogate over the rollout's trees. Answers without a score weigh nothing and count nothing.
     `gaps` is told the largest |ratio - 1| of each micro-batch."""
-    trees, lengths = found.rollout.trees, found.lengths
-    noise = float(rounding(found.old_S, found.reference_S))  # no KL: Adam would make a step of it
-    kept_C = found.kept_C.float()
+    trees, lengths = experience.rollout.trees, experience.lengths
+    noise = float(
+        rounding(experience.old_S, experience.reference_S)
+    )  # no KL: Adam would make a step of it
+    kept_C = experience.kept_C.float()
     one_C = torch.ones(len(lengths))
     per_C = {"token": one_C, "sum": one_C, "sequence": 1.0 / torch.tensor(lengths),
              "constant": torch.full((len(lengths),), 1.0 / cfg.max_new_tokens)}[how.average]  # fmt: skip
     weight_S = (kept_C * per_C).repeat_interleave(torch.tensor(lengths))
     counts_S = kept_C.repeat_interleave(torch.tensor(lengths))
-    columns = torch.stack([found.old_S, found.reference_S, worth.advantages_S, weight_S, counts_S])
+    columns = torch.stack(
+        [experience.old_S, experience.reference_S, worth.advantages_S, weight_S, counts_S]
+    )
     answers = [len(tree.completions) for tree in trees]
     sizes = [sum(map(len, tree.completions)) for tree in trees]
     by_tree = columns.split(sizes, dim=1)
@@ -79,18 +83,18 @@ def _watched(
 
 
 def value_objective(
-    actors: Actors, found: Experience, worth: Advantages, method: Method
+    actors: Actors, experience: Experience, worth: Advantages, method: Method
 ) -> Objective:
     """The value model's loss over the same trees, a mean over tokens. A value that is off by no more than
     rounding and the rewards' own noise is right: Adam would make a step of it."""
     assert actors.value
-    assert found.values_S is not None
+    assert experience.values_S is not None
     assert worth.returns_S is not None
-    noise = float(rounding(found.values_S, worth.returns_S) + found.noise_C.amax())
-    value, value_loss, trees = actors.value, method.value_loss, found.rollout.trees
+    noise = float(rounding(experience.values_S, worth.returns_S) + experience.noise_C.amax())
+    value, value_loss, trees = actors.value, method.value_loss, experience.rollout.trees
     sizes = [sum(map(len, tree.completions)) for tree in trees]
-    kept_S = found.kept_C.float().repeat_interleave(torch.tensor(found.lengths))
-    by_tree = torch.stack([found.values_S, worth.returns_S, kept_S]).split(sizes, dim=1)
+    kept_S = experience.kept_C.float().repeat_interleave(torch.tensor(experience.lengths))
+    by_tree = torch.stack([experience.values_S, worth.returns_S, kept_S]).split(sizes, dim=1)
 
     def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
         with value.playing():

@@ -152,7 +152,7 @@ def below(site: Site, study: str, name: str, most: Collection[str]) -> str | Non
     if row is None or row.admin:
         return None
     roles = site.all(sa.select(r.c.study, r.c.role).where(r.c.account == row.id))
-    fine = roles and all(found.study == study and found.role in most for found in roles)
+    fine = roles and all(part.study == study and part.role in most for part in roles)
     return str(row.id) if fine else None
 
 
@@ -229,7 +229,7 @@ def sign_in(
 def new_session(site: Site, account: str, name: str, address: str, old: str | None) -> str:
     """The cookie of a new session for somebody known to be who they say; their failed tries are forgotten."""
     cookie = secrets.token_urlsafe(32)
-    made = {
+    session = {
         "token": _hash(cookie), "account": account, "csrf": new_id(), "at": site.now(),
         "seen": site.now(),
     }  # fmt: skip
@@ -239,7 +239,7 @@ def new_session(site: Site, account: str, name: str, address: str, old: str | No
         connection.execute(sa.delete(failed).where(failed.c.key == key("name", name)))
         if old:
             connection.execute(sa.delete(sessions).where(sessions.c.token == _hash(old)))
-        connection.execute(sa.insert(sessions), [made])
+        connection.execute(sa.insert(sessions), [session])
         audit.record(site, name, "signed in", address=address)
     return cookie
 

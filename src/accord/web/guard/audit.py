@@ -34,8 +34,8 @@ def record(site: Site, actor: str, action: str, study: str = "", **detail: Any) 
 def verify_events(site: Site) -> int:
     """The number of events; StoreError names the first that is not what was written."""
     before = GENESIS
-    found = site.all(sa.select(tables.events).order_by(tables.events.c.seq))
-    for expected, row in enumerate(found, 1):
+    events = site.all(sa.select(tables.events).order_by(tables.events.c.seq))
+    for expected, row in enumerate(events, 1):
         before = link(before, row.body)
         if (row.seq, row.hash) != (expected, before):
             raise StoreError(
@@ -43,7 +43,7 @@ def verify_events(site: Site) -> int:
                 where=site.store.name,
                 mend="restore the store from a copy",
             )
-    return len(found)
+    return len(events)
 
 
 def newest(site: Site, study: str | None, limit: int = 200) -> list[dict[str, Any]]:
@@ -51,12 +51,12 @@ def newest(site: Site, study: str | None, limit: int = 200) -> list[dict[str, An
     query = sa.select(tables.events).order_by(tables.events.c.seq.desc())
     if study is None:
         query = query.limit(limit)
-    found = []
+    events = []
     with site.db.reading() as connection:
         for row in connection.execute(query):
             event = json.loads(row.body)
             if study is None or event["study"] == study:
-                found.append({"seq": row.seq, "hash": row.hash, **event})
-            if len(found) >= limit:
+                events.append({"seq": row.seq, "hash": row.hash, **event})
+            if len(events) >= limit:
                 break
-    return found
+    return events

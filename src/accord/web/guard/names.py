@@ -54,12 +54,12 @@ def _skeleton(text: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _prototype(letter: str) -> str:
     # the table lists for a prototype all that look like it, for each of those the prototype alone
-    found = _listed(letter)
-    if len(found) != 1:
+    lookalikes = _listed(letter)
+    if len(lookalikes) != 1:
         return letter
-    return min(letter, found[0]) if _listed(found[0]) == [letter] else found[0]
+    return min(letter, lookalikes[0]) if _listed(lookalikes[0]) == [letter] else lookalikes[0]
 
 
 def _listed(letter: str) -> list[str]:
-    found = confusables.is_confusable(letter, greedy=True, preferred_aliases=[]) or []
-    return [alike["c"] for row in found for alike in row["homoglyphs"]]
+    entries = confusables.is_confusable(letter, greedy=True, preferred_aliases=[]) or []
+    return [alike["c"] for row in entries for alike in row["homoglyphs"]]

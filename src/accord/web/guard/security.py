@@ -89,17 +89,17 @@ class Safe:
 
     def _refused(self, scope: MutableMapping[str, Any]) -> Response | None:
         """The answer to a request under another host's name, or unsafe and from another site."""
-        told = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-        if told.get("host") not in {o.partition("//")[2] for o in self.site.origins}:
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        if headers.get("host") not in {o.partition("//")[2] for o in self.site.origins}:
             return Response("This server is not called that.", status_code=421)
         if scope["method"] in UNSAFE:
-            length = told.get("content-length")
-            if "transfer-encoding" in told:
+            length = headers.get("content-length")
+            if "transfer-encoding" in headers:
                 return Response("Say how long it is.", status_code=411)
             if length and (not length.isdigit() or int(length) > MOST):
                 return Response("That is too long.", status_code=413)
         unsafe = scope["method"] in UNSAFE and not scope["path"].startswith("/api/")
-        if unsafe and not self._ours(told):
+        if unsafe and not self._ours(headers):
             return Response("This request came from another site.", status_code=403)
         return None
 
@@ -111,12 +111,12 @@ class Safe:
         kind, _, token = given.partition(" ")
         if kind.lower() == "bearer" and tokens.check(self.site, token.strip()):
             return None
-        told = {"www-authenticate": "Bearer"}
-        return JSONResponse({"detail": "A token is needed."}, status_code=401, headers=told)
+        headers = {"www-authenticate": "Bearer"}
+        return JSONResponse({"detail": "A token is needed."}, status_code=401, headers=headers)
 
-    def _ours(self, told: dict[str, str]) -> bool:
+    def _ours(self, headers: dict[str, str]) -> bool:
         """Both headers are checked when there; a request with neither is no browser's of today."""
-        origin, fetch = told.get("origin"), told.get("sec-fetch-site")
+        origin, fetch = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is None and fetch is None:
             return False
         return (origin is None or origin in self.site.origins) and fetch in (
@@ -265,12 +265,12 @@ def may(what: str) -> Callable[..., Here]:
 
     def check(study: str, site: TheSite, who: Signed) -> Here:
         role = accounts.role_in(site, who, study)
-        found = site.study(study) if role else None
-        if role is None or found is None:
+        definition = site.study(study) if role else None
+        if role is None or definition is None:
             raise HTTPException(404, "There is no such study.")
         if role not in MAY[what]:
             raise HTTPException(403, f"This is not for {role}s.")
-        return Here(site, who, found, role)
+        return Here(site, who, definition, role)
 
     return check
 

@@ -38,10 +38,10 @@ def key(kind: str, text: str) -> str:
 def network(address: str) -> str:
     """What one person can come from: an IPv4 address, or the /64 an IPv6 one is in."""
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return address if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 def counted(site: Site, keys: Mapping[str, int]) -> list[str]:
@@ -67,10 +67,10 @@ def locked(site: Site, names: Collection[str]) -> set[str]:
     """Those of these names that have to wait before they are let in."""
     attempts = tables.attempts
     keys = {key("name", name): name for name in names}
-    found = site.all(
+    rows = site.all(
         sa.select(attempts.c.key)
         .where(attempts.c.key.in_(keys), attempts.c.at >= site.now() - WINDOW)
         .group_by(attempts.c.key)
         .having(sa.func.count() >= FREE_BY_NAME)
     )
-    return {keys[row.key] for row in found}
+    return {keys[row.key] for row in rows}

@@ -56,9 +56,9 @@ def check(site: Site, text: str) -> Any:
 
 def listed(site: Site, study: str) -> list[dict[str, Any]]:
     """The study's tokens, without what is secret."""
-    found = site.all(sa.select(T).where(T.c.study == study).order_by(T.c.at))
+    rows = site.all(sa.select(T).where(T.c.study == study).order_by(T.c.at))
     keys = ("id", "name", "author", "at", "expires_at", "revoked_at")
-    return [{**{k: getattr(r, k) for k in keys}, "scopes": json.loads(r.scopes)} for r in found]
+    return [{**{k: getattr(r, k) for k in keys}, "scopes": json.loads(r.scopes)} for r in rows]
 
 
 def revoke(site: Site, study: str, id: str, by: str) -> None:

@@ -42,16 +42,16 @@ BOTH = (
 @router.post("/studies/{study}/annotate/{lease}")
 def submit(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Response:
     """Keep an answer and go on to the next question."""
-    found = lease_of(here, lease)
+    leased = lease_of(here, lease)
     try:
-        answer = answer_of(found.ask, form, [r.text for r in found.responses])
+        answer = answer_of(leased.ask, form, [r.text for r in leased.responses])
         rationale = said_in(form, "rationale")
-        if differ(found.draft, {**form, "after": form.get("over") or form.get("after", "")}):
+        if differ(leased.draft, {**form, "after": form.get("over") or form.get("after", "")}):
             base = form.get("base")
             return show(
-                request, here, found, form, notice=BOTH, status=409, base=base, other=found.draft
+                request, here, leased, form, notice=BOTH, status=409, base=base, other=leased.draft
             )
-        base, last = form.get("base", ""), found.judgment
+        base, last = form.get("base", ""), leased.judgment
         if last and base == here.site.opaque(last):
             base = last
         kept = leases.submit(
@@ -59,11 +59,11 @@ def submit(request: Request, here: Annotator, form: CheckedForm, lease: str) -> 
             seconds=_seconds(form.get("seconds", "")), rationale=rationale,
         )  # fmt: skip
     except DataError as error:
-        told = f"{error.where}: {error.what}."
-        return show(request, here, found, form, notice=told, status=422, base=form.get("base"))
+        notice = f"{error.where}: {error.what}."
+        return show(request, here, leased, form, notice=notice, status=422, base=form.get("base"))
     except Lost:
         return _gone(
-            request, here, lease, form, "was-skipped" if found.state == "skipped" else "lost"
+            request, here, lease, form, "was-skipped" if leased.state == "skipped" else "lost"
         )
     if kept is None:
         return _twice(request, here, lease_of(here, lease), form, answer, rationale)
@@ -94,8 +94,8 @@ def _gone(request: Request, here: Here, lease: str, form: Form, notice: str) -> 
     """On to the next question; what could not be kept stays on its page."""
     if _keep(here, lease, form):
         return _next(here, notice)
-    told = LOST if notice == "lost" else NOTICES[notice]
-    return _not_told(request, here, lease, form, told + STAYS, 409)
+    reason = LOST if notice == "lost" else NOTICES[notice]
+    return _shown_again(request, here, lease, form, reason + STAYS, 409)
 
 
 def _next(here: Here, notice: str = "") -> RedirectResponse:
@@ -119,8 +119,8 @@ def draft(here: Annotator, form: CheckedForm, lease: str) -> Response:
             return PlainTextResponse("Saved")
     except Elsewhere:
         return PlainTextResponse(ELSEWHERE, status_code=409)
-    found = lease_of(here, lease)
-    if found.judgment:  # a correction is kept when it is submitted
+    leased = lease_of(here, lease)
+    if leased.judgment:  # a correction is kept when it is submitted
         return PlainTextResponse("")
     return PlainTextResponse("Time ran out; submit to try for the seat again.", status_code=409)
 
@@ -132,42 +132,46 @@ def skip(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Re
     try:
         done = leases.skip(here.site, here.study, here.who, lease, said_in(form, "reason"))
     except DataError as error:
-        return _not_told(request, here, lease, form, f"Not skipped: {error.where}: {error.what}.")
+        return _shown_again(
+            request, here, lease, form, f"Not skipped: {error.where}: {error.what}."
+        )
     return _next(here, "skipped") if done else _gone(request, here, lease, form, "not-skipped")
 
 
 @router.post("/studies/{study}/annotate/{lease}/flag")
 def flag(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Response:
     """Tell the reviewers; the question stays where it is."""
-    found = lease_of(here, lease)
+    leased = lease_of(here, lease)
     _keep(here, lease, form)
     try:
         reason = said_in(form, "reason") or "no reason given"
     except DataError as error:
-        return _not_told(request, here, lease, form, f"Not flagged: {error.where}: {error.what}.")
+        return _shown_again(
+            request, here, lease, form, f"Not flagged: {error.where}: {error.what}."
+        )
     row = {
-        "id": new_id(), "study": here.study.name, "question": found.study_question,
+        "id": new_id(), "study": here.study.name, "question": leased.study_question,
         "account": here.who.id, "at": here.site.now(), "closed_at": None, "reason": reason,
     }  # fmt: skip
     here.site.run(sa.insert(tables.flags).values(**row))
     return _next(here, "flagged")
 
 
-def _not_told(
+def _shown_again(
     request: Request, here: Here, lease: str, form: Form, notice: str, status: int = 422
 ) -> Response:
     """The question again, with what was answered on it so far."""
-    found = lease_of(here, lease)
-    values = fields_in(form) if written(form) else found.draft
-    return show(request, here, found, values, notice=notice, status=status, base=form.get("base"))
+    leased = lease_of(here, lease)
+    values = fields_in(form) if written(form) else leased.draft
+    return show(request, here, leased, values, notice=notice, status=status, base=form.get("base"))
 
 
 @router.post("/studies/{study}/annotate/{lease}/preview")
 def preview(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Response:
     """What is written, rendered, and its difference from the response it edits."""
-    found = lease_of(here, lease)
+    leased = lease_of(here, lease)
     text = form.get("text", "")
-    shown = found.responses[0].text if found.responses else None
+    shown = leased.responses[0].text if leased.responses else None
     diff = None if shown is None else texts.compared(shown, text, texts.EDIT)
     return page(request, "preview.html", here.who, text=text, diff=diff)
 

@@ -40,25 +40,25 @@ def choices(ask: Compare) -> list[dict[str, Any]]:
     words = {2: {1: "is better"}, 5: {1: "slightly better", 2: "much better"}, 7: WORDS}[ask.points]
     left = [("0", s) for s in range(strongest, 0, -1)]
     right = [("1", s) for s in range(1, strongest + 1)]
-    found = [
+    options = [
         {"value": f"{side}:{s}", "label": f"{'AB'[int(side)]} {words[s]}", "side": "AB"[int(side)]}
         for side, s in left
     ]
     if ask.tie:
-        found.append({"value": "tie", "label": "Tie", "side": ""})
-    found += [
+        options.append({"value": "tie", "label": "Tie", "side": ""})
+    options += [
         {"value": f"{side}:{s}", "label": f"{'AB'[int(side)]} {words[s]}", "side": "AB"[int(side)]}
         for side, s in right
     ]
     if ask.points == 2:
         keys = ["1", "0", "2"] if ask.tie else ["1", "2"]
     else:
-        keys = [str(n + 1) for n in range(len(found))]
-    for option, key in zip(found, keys, strict=True):
+        keys = [str(n + 1) for n in range(len(options))]
+    for option, key in zip(options, keys, strict=True):
         option["key"] = key
     if ask.both_bad:
-        found.append({"value": "bad", "label": "Both bad", "side": "", "key": "9"})
-    return found
+        options.append({"value": "bad", "label": "Both bad", "side": "", "key": "9"})
+    return options
 
 
 def options_of(ask: Any) -> list[dict[str, Any]]:
@@ -114,11 +114,11 @@ def answer_of(ask: Ask, form: Form, texts: list[str]) -> Answer:
     if isinstance(ask, Steps):
         steps = steps_of(texts[0])
         names = {"good": 1, "neutral": 0, "bad": -1}
-        said = [form.get(f"group-{i}", "") for i in range(len(steps))]
-        missing = next((i for i, s in enumerate(said) if s not in names), None)
+        marks = [form.get(f"group-{i}", "") for i in range(len(steps))]
+        missing = next((i for i, s in enumerate(marks) if s not in names), None)
         if missing is not None:
             raise DataError("is not marked", where=f"step {missing + 1}")
-        return StepLabels(labels=tuple(names[s] for s in said))
+        return StepLabels(labels=tuple(names[s] for s in marks))
     if isinstance(ask, Write):
         return _writing(ask, form.get("text", ""), texts)
     if form.get("choice") not in ("up", "down"):

@@ -119,12 +119,12 @@ def say(request: Request, here: Chatter, form: CheckedForm) -> Response:
                 return _page(request, here, now, GONE_ON, 409, form)
             return RedirectResponse(f"/studies/{here.study.name}/arena", status_code=303)
         if now is None:
-            made = {
+            chat = {
                 "id": new_id(), "study": here.study.name, "account": here.who.id, "turns": "[]",
                 "policies": canonical_json(turn["policies"]), "at": here.site.now(),
                 "ended_at": None,
             }  # fmt: skip
-            connection.execute(sa.insert(T), [made])
+            connection.execute(sa.insert(T), [chat])
             now = _current(here)
         kept = canonical_json([*turns, turn])
         connection.execute(sa.update(T).where(T.c.id == now.id).values(turns=kept))
@@ -152,11 +152,11 @@ def _answered(here: Here, row: Any, turns: list[Any], text: str) -> dict[str, An
 
 def _messages(system: str | None, turns: list[Any]) -> tuple[Message, ...]:
     """The conversation so far: of every turn the answer it goes on from."""
-    made = [Message(role="system", content=system)] if system else []
+    messages = [Message(role="system", content=system)] if system else []
     for turn in turns:
-        made.append(Message(role="user", content=turn["user"]))
-        made.append(Message(role="assistant", content=turn["answers"][turn["on"]]["text"]))
-    return tuple(made)
+        messages.append(Message(role="user", content=turn["user"]))
+        messages.append(Message(role="assistant", content=turn["answers"][turn["on"]]["text"]))
+    return tuple(messages)
 
 
 @router.post("/vote")

@@ -60,8 +60,8 @@ def disputes(request: Request, here: Adjudicator, notice: str = "") -> Response:
             "Flagged": listed(Q.c.id.in_(open_flags)),
             "Adjudicated": listed(Q.c.verdict.is_not(None)),
         }
-    told = "The judgment is kept." if notice else ""
-    return page(request, "disputes.html", here.who, here=here, parts=parts, last=_last, notice=told,
+    text = "The judgment is kept." if notice else ""
+    return page(request, "disputes.html", here.who, here=here, parts=parts, last=_last, notice=text,
                 tally=json.loads)  # fmt: skip
 
 
@@ -74,15 +74,15 @@ def _last(messages: str) -> str:
 @router.get("/disputes/{question}")
 def dispute(request: Request, here: Adjudicator, question: str) -> Response:
     """One question: the responses, every answer with its reason, and the adjudicator's own."""
-    found = _asked(here, question)
+    row = _asked(here, question)
     values: Form = {}
-    if found.verdict:
-        old = here.site.store.judgment(found.verdict).judgment
+    if row.verdict:
+        old = here.site.store.judgment(row.verdict).judgment
         values = {
-            **fields_of(old.answer, here.study.questions[found.block]),
+            **fields_of(old.answer, here.study.questions[row.block]),
             "rationale": old.rationale or "",
         }
-    return _dispute_page(request, here, found, values)
+    return _dispute_page(request, here, row, values)
 
 
 def _asked(here: Here, question: str) -> Any:
@@ -147,8 +147,8 @@ def adjudicate(request: Request, here: Adjudicator, form: CheckedForm, question:
         answer = answer_of(here.study.questions[row.block], form, shown)
         rationale = said_in(form, "rationale") or None
     except DataError as error:
-        told, base = f"{error.where}: {error.what}.", form.get("base")
-        return _dispute_page(request, here, row, form, told, 422, base)
+        notice, base = f"{error.where}: {error.what}.", form.get("base")
+        return _dispute_page(request, here, row, form, notice, 422, base)
     store, site = here.site.store, here.site
     rater = rater_of(here.who.name, adjudicator=True)
     newest = site.guideline(here.study.name)

@@ -26,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 def done(request: Request, here: Annotator, notice: str = "") -> Response:
     """What this rater has done, and what they had begun and was not counted."""
     rows = here.site.all(leases.submitted(here.study, here.who).limit(50))
-    said = {
+    judgments = {
         j: line.judgment for j, line in here.site.store.lineage([r.judgment for r in rows]).items()
     }
     pace = pace_of(here.site, here.study.name, here.who.id)
@@ -36,12 +36,12 @@ def done(request: Request, here: Annotator, notice: str = "") -> Response:
         (row, in_words(_ask(here, row.question), fields))
         for row, fields in uncounted(here.site, here.study, here.who)
     ]
-    return page(request, "done.html", here.who, here=here, rows=rows, said=said, pace=pace, late=late,
-                notice=NOTICES.get(notice, ""))  # fmt: skip
+    return page(request, "done.html", here.who, here=here, rows=rows, judgments=judgments, pace=pace,
+                late=late, notice=NOTICES.get(notice, ""))  # fmt: skip
 
 
 def _ask(here: Here, question: str) -> Ask:
     q = tables.study_questions
-    found = here.site.one(sa.select(q.c.block).where(q.c.id == question))
-    assert found  # a lease's question stays
-    return here.study.questions[int(found.block)]
+    row = here.site.one(sa.select(q.c.block).where(q.c.id == question))
+    assert row  # a lease's question stays
+    return here.study.questions[int(row.block)]

@@ -123,8 +123,8 @@ def download(here: Exporter, file: str) -> Response:
             write_file(study_snapshot(here.site, name), path, format=format)
             body = path.read_bytes()
     audit.record(here.site, here.who.name, "exported", name, format=format, bytes=len(body))
-    told = {"content-disposition": f'attachment; filename="{name}-{format}{suffix}"'}
-    return Response(body, media_type=SUFFIXES[suffix], headers=told)
+    headers = {"content-disposition": f'attachment; filename="{name}-{format}{suffix}"'}
+    return Response(body, media_type=SUFFIXES[suffix], headers=headers)
 
 
 @router.post("/export/freeze")
@@ -134,11 +134,11 @@ def freeze(request: Request, here: Exporter, form: CheckedForm) -> Response:
     if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
         raise DataError("is no name", where="name", allowed="letters, digits, - and _")
     chosen = study_snapshot(here.site, here.study.name).judgments
-    made = here.site.store.freeze(name, only=[j.id for j in chosen])
+    snapshot = here.site.store.freeze(name, only=[j.id for j in chosen])
     audit.record(here.site, here.who.name, "snapshot frozen", here.study.name, name=name,
-                 sha256=made.sha256)  # fmt: skip
-    told = f"{name}: {len(made)} judgments, sha256 {made.sha256[:16]}…"
+                 sha256=snapshot.sha256)  # fmt: skip
+    notice = f"{name}: {len(snapshot)} judgments, sha256 {snapshot.sha256[:16]}…"
     return page(
         request, "export.html", here.who, here=here, formats=WORDS, suffixes=list(SUFFIXES),
-        snapshots=here.site.store.snapshot_names(), notice=told,
+        snapshots=here.site.store.snapshot_names(), notice=notice,
     )  # fmt: skip

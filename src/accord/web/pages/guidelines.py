@@ -90,10 +90,10 @@ def publish(request: Request, here: Manager, form: CheckedForm) -> Response:
             for row in _rows(form, "example", ("prompt", *RESPONSES, "verdict"))
         ],
     }  # fmt: skip
-    told = {k: written[k] for k in ("criteria", "examples")} | {"guidelines": written["text"]}
+    changes = {k: written[k] for k in ("criteria", "examples")} | {"guidelines": written["text"]}
     try:
         _check_lengths(form)
-        changed = validate(Study, {**here.study.model_dump(), **told}, where="guidelines")
+        changed = validate(Study, {**here.study.model_dump(), **changes}, where="guidelines")
     except ConfigError as error:
         return _page(request, here, notice=str(error), written=written, status=422)
     newest = here.site.guideline(here.study.name)
@@ -127,8 +127,8 @@ def save_quiz(request: Request, here: Manager, form: CheckedForm) -> Response:
         quiz["pass_share"] = float(quiz["pass_share"])
     try:
         _check_lengths(form)
-        told = {**here.study.model_dump(), "quiz": quiz if questions else None}
-        changed = validate(Study, told, where="quiz")
+        edited = {**here.study.model_dump(), "quiz": quiz if questions else None}
+        changed = validate(Study, edited, where="quiz")
     except ConfigError as error:
         return _page(request, here, notice=str(error), quiz=quiz, status=422)
     if form.get("base", now := _quiz_mark(here)) != now:
@@ -163,8 +163,8 @@ def _back(here: Here, notice: str) -> RedirectResponse:
 
 def _rows(form: Form, what: str, texts: tuple[str, ...], *others: str) -> list[dict[str, str]]:
     """The rows of fields named `what`-NUMBER-FIELD with a text in them, in their order."""
-    found = (re.fullmatch(rf"{what}-(\d{{1,3}})-\w+", key) for key in form)
-    numbers = sorted({int(match[1]) for match in found if match})
+    matches = (re.fullmatch(rf"{what}-(\d{{1,3}})-\w+", key) for key in form)
+    numbers = sorted({int(match[1]) for match in matches if match})
     rows = [
         {k: form.get(f"{what}-{n}-{k}", "").strip() for k in (*texts, *others)} for n in numbers
     ]

@@ -38,11 +38,11 @@ def sign_in_page(request: Request, site: TheSite, then: str = "/", notice: str =
 def _form(request: Request, site: TheSite, then: str, notice: str, status: int = 200) -> Response:
     cookie = request.cookies.get(cookie_name(site, before=True)) or fresh_form_cookie()
     token = accounts.form_token(site, cookie)
-    made = page(
+    response = page(
         request, "sign_in.html", token=token, then=_local(then), notice=notice, status=status
     )
-    set_cookie(site, made, cookie, before=True)
-    return made
+    set_cookie(site, response, cookie, before=True)
+    return response
 
 
 def _local(path: str) -> str:
@@ -90,11 +90,11 @@ def home(request: Request, site: TheSite, who: Signed) -> Response:
         query = sa.select(studies.c.config, roles.c.role).where(
             roles.c.study == studies.c.name, roles.c.account == who.id
         )
-    found = [(parse_study(r.config), r.role) for r in site.all(query.order_by(studies.c.name))]
-    if len(found) == 1 and found[0][1] == "annotator":
-        return RedirectResponse(f"/studies/{found[0][0].name}/annotate", status_code=303)
+    parts = [(parse_study(r.config), r.role) for r in site.all(query.order_by(studies.c.name))]
+    if len(parts) == 1 and parts[0][1] == "annotator":
+        return RedirectResponse(f"/studies/{parts[0][0].name}/annotate", status_code=303)
     rows = [(study, role, {what for what, who_may in MAY.items() if role in who_may})
-            for study, role in found]  # fmt: skip
+            for study, role in parts]  # fmt: skip
     return page(request, "home.html", who, studies=rows)
 
 

@@ -32,6 +32,6 @@ def overview(request: Request, here: Reader) -> Response:
 def raters(request: Request, here: Reader, measure: bool = False) -> Response:
     """Every rater: amount, pace, gold, side, agreement; with `measure`, reliability and biases too."""
     given = quality.answers(here.site, here.study.name, repeats=True)
-    found = quality.rater_rows(here.site, here.study.name, given)
-    told = quality.reports(here.site, here.study.name, given) if measure else None
-    return page(request, "raters.html", here.who, here=here, raters=found, reports=told)
+    rows = quality.rater_rows(here.site, here.study.name, given)
+    reports = quality.reports(here.site, here.study.name, given) if measure else None
+    return page(request, "raters.html", here.who, here=here, raters=rows, reports=reports)

@@ -32,18 +32,18 @@ def _people_page(
     request: Request, here: Here, notice: str = "", once: str = "", status: int = 200
 ) -> Response:
     r, a = tables.roles, tables.accounts
-    found = here.site.all(
+    rows = here.site.all(
         sa.select(a.c.name, a.c.disabled, r.c.role)
         .join_from(r, a, r.c.account == a.c.id)
         .where(r.c.study == here.study.name)
         .order_by(a.c.name)
     )
     roles = accounts.ROLES if here.may("own") else BELOW_OWNER
-    shut = throttle.locked(here.site, [row.name for row in found])
+    shut = throttle.locked(here.site, [row.name for row in rows])
     people = [
         {**row._mapping, "locked": row.name in shut,
          "may_reset": accounts.below(here.site, here.study.name, row.name, roles) is not None}
-        for row in found
+        for row in rows
     ]  # fmt: skip
     return page(request, "people.html", here.who, here=here, people=people, roles=roles,
                 notice=notice, once=once, status=status)  # fmt: skip

@@ -53,8 +53,8 @@ def annotate(request: Request, here: Annotator, notice: str = "") -> Response:
     if lease is None:
         tail = f"?notice={notice}" if notice in NOTICES else ""
         return RedirectResponse(f"/studies/{here.study.name}/done{tail}", status_code=303)
-    told = NOTICES.get(notice, "") or (LOST + KEPT_ASIDE if _just_lost(here, lease) else "")
-    return show(request, here, lease, lease.draft, notice=told)
+    text = NOTICES.get(notice, "") or (LOST + KEPT_ASIDE if _just_lost(here, lease) else "")
+    return show(request, here, lease, lease.draft, notice=text)
 
 
 def _just_lost(here: Here, lease: Lease) -> bool:
@@ -68,24 +68,24 @@ def _just_lost(here: Here, lease: Lease) -> bool:
 @router.get("/studies/{study}/annotate/{lease}")
 def annotate_again(request: Request, here: Annotator, lease: str) -> Response:
     """A question answered before, to correct it; or one whose time ran out, with what was written."""
-    found = leases.read_lease(here.site, here.study, here.who, lease)
-    if found is None or found.state == "held":  # somebody else has signed in: to their own work
+    leased = leases.read_lease(here.site, here.study, here.who, lease)
+    if leased is None or leased.state == "held":  # somebody else has signed in: to their own work
         return RedirectResponse(f"/studies/{here.study.name}/annotate", status_code=303)
-    if found.state == "expired":
-        return show(request, here, found, found.draft, notice=TIME_RAN_OUT)
-    if found.judgment is None:
+    if leased.state == "expired":
+        return show(request, here, leased, leased.draft, notice=TIME_RAN_OUT)
+    if leased.judgment is None:
         raise HTTPException(404, "There is no answer to correct.")
-    old = here.site.store.judgment(found.judgment).judgment
-    values = {**fields_of(old.answer, found.ask), "rationale": old.rationale or ""}
+    old = here.site.store.judgment(leased.judgment).judgment
+    values = {**fields_of(old.answer, leased.ask), "rationale": old.rationale or ""}
     notice = "This is your last answer. Submit again to correct it; until then it stands."
-    return show(request, here, found, values, notice=notice)
+    return show(request, here, leased, values, notice=notice)
 
 
 def lease_of(here: Here, lease: str) -> Lease:
-    found = leases.read_lease(here.site, here.study, here.who, lease)
-    if found is None:
+    leased = leases.read_lease(here.site, here.study, here.who, lease)
+    if leased is None:
         raise HTTPException(404, "There is no such question of yours.")
-    return found
+    return leased
 
 
 def show(
@@ -108,7 +108,7 @@ def show(
         guideline=document(guideline.document) if guideline else None, version=lease.guideline,
         pace=pace, news=news, base=_base(here, lease) if base is None else base, kept=kept,
         late=len(uncounted(here.site, here.study, here.who)), other=other, over=mark_of(lease.draft),
-        other_said=in_words(ask, other) if other else "",
+        other_answer=in_words(ask, other) if other else "",
         tab=values.get("tab") if status != 200 else new_id(),
         after=values.get("after") if status != 200 else mark_of(lease.draft),
     )  # fmt: skip

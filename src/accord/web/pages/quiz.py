@@ -38,10 +38,10 @@ def quiz(request: Request, here: Annotator) -> Response:
     return _quiz_page(request, here, {}, None)
 
 
-def _quiz_page(request: Request, here: Here, said: Form, right: int | None) -> HTMLResponse:
+def _quiz_page(request: Request, here: Here, answers: Form, right: int | None) -> HTMLResponse:
     guideline = here.site.guideline(here.study.name)
     return page(
-        request, "quiz.html", here.who, here=here, quiz=here.study.quiz, said=said, right=right,
+        request, "quiz.html", here.who, here=here, quiz=here.study.quiz, answers=answers, right=right,
         guideline=document(guideline.document) if guideline else None,
     )  # fmt: skip
 
@@ -49,14 +49,14 @@ def _quiz_page(request: Request, here: Here, said: Form, right: int | None) -> H
 @router.post("/studies/{study}/quiz")
 def answer_quiz(request: Request, here: Annotator, form: CheckedForm) -> Response:
     """Count what is right; go on when it is enough, else show why."""
-    found = here.study.quiz
-    if found is None:
+    quiz = here.study.quiz
+    if quiz is None:
         return _to_work(here)
-    right = sum(form.get(f"quiz-{i}") == q.answer for i, q in enumerate(found.questions))
-    passed = right >= found.pass_share * len(found.questions)
+    right = sum(form.get(f"quiz-{i}") == q.answer for i, q in enumerate(quiz.questions))
+    passed = right >= quiz.pass_share * len(quiz.questions)
     row = {
         "id": new_id(), "study": here.study.name, "account": here.who.id, "passed": passed,
-        "right": right, "asked": len(found.questions), "at": here.site.now(),
+        "right": right, "asked": len(quiz.questions), "at": here.site.now(),
     }  # fmt: skip
     here.site.run(sa.insert(tables.qualifications).values(**row))
     return _to_work(here) if passed else _quiz_page(request, here, form, right)

@@ -52,16 +52,16 @@ def why(draft: str) -> str:
 
 @functools.cache
 def environment() -> Environment:
-    made = Environment(
+    env = Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {
+    env.filters |= {
         "figure": figure, "letter": letter, "markdown": texts.markdown,
-        "moment": moment, "plain": texts.plain, "raw": texts.raw, "said": answer_line, "why": why,
+        "moment": moment, "plain": texts.plain, "raw": texts.raw, "answer_line": answer_line, "why": why,
         "written": written,
     }  # fmt: skip
-    return made
+    return env
 
 
 def page(

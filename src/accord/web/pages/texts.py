@@ -57,8 +57,8 @@ def _marks(clean: str) -> str:
     return "".join(MARK.sub("", p) if i % 2 else p for i, p in enumerate(parts))
 
 
-def _mark(found: re.Match[str]) -> str:
-    code = found[1]
+def _mark(match: re.Match[str]) -> str:
+    code = match[1]
     name = unicodedata.name(chr(int(code, 16)), "control character").lower()
     return f'<span class="hidden-character" title="U+{code} {name}">U+{code}</span>'
 
@@ -138,17 +138,17 @@ Piece = tuple[str, str, bool]
 
 def _by_words(one: list[str], two: list[str]) -> list[Piece]:
     """Changes with nothing but spaces between them are one change: easier to read."""
-    found = changes(one, two)
-    made: list[tuple[list[str], list[str], bool]] = []
-    for n, (i, j, k, m, differs) in enumerate(found):
-        between = 0 < n < len(found) - 1 and not "".join(one[i:j]).strip()
+    steps = changes(one, two)
+    merged: list[tuple[list[str], list[str], bool]] = []
+    for n, (i, j, k, m, differs) in enumerate(steps):
+        between = 0 < n < len(steps) - 1 and not "".join(one[i:j]).strip()
         differs = differs or between
-        if made and differs and made[-1][2]:
-            made[-1][0].extend(one[i:j])
-            made[-1][1].extend(two[k:m])
+        if merged and differs and merged[-1][2]:
+            merged[-1][0].extend(one[i:j])
+            merged[-1][1].extend(two[k:m])
         else:
-            made.append((one[i:j], two[k:m], differs))
-    return [("".join(x), "".join(y), differs) for x, y, differs in made]
+            merged.append((one[i:j], two[k:m], differs))
+    return [("".join(x), "".join(y), differs) for x, y, differs in merged]
 
 
 def _by_lines(one: list[str], two: list[str]) -> tuple[list[Piece], str]:
@@ -182,13 +182,13 @@ def changes(one: list[str], two: list[str]) -> list[tuple[int, int, int, int, bo
         steps = [
             (c.src_start, c.src_end, c.dest_start, c.dest_end, c.tag != "equal") for c in codes
         ]
-    made = [(0, head, 0, head, False)] if head else []
+    merged = [(0, head, 0, head, False)] if head else []
     for i, j, k, m, differs in steps:
-        if made and differs and made[-1][4]:
-            i, _, k, _, _ = made.pop()
+        if merged and differs and merged[-1][4]:
+            i, _, k, _, _ = merged.pop()
         else:
             i, k = i + head, k + head
-        made.append((i, j + head, k, m + head, differs))
+        merged.append((i, j + head, k, m + head, differs))
     if tail:
-        made.append((len(one) - tail, len(one), len(two) - tail, len(two), False))
-    return made
+        merged.append((len(one) - tail, len(one), len(two) - tail, len(two), False))
+    return merged

@@ -7,7 +7,7 @@
   const inText = (target) => target.matches?.("textarea, select, input:not([type=radio], [type=checkbox])")
     && !target.closest("dialog:not([open])"); // a dialog that has just closed keeps the focus for a moment
   const say = window.accord.say;
-  const tell = (text) => { one("#told").textContent = text; };
+  const tell = (text) => { one("#announcement").textContent = text; };
 
   // -- groups of radios: digits answer the active one and go on ---------------------------------
   const groups = () => all("[data-group]", work() ?? document);
@@ -31,8 +31,8 @@
     one(".choices", group)?.scrollIntoView({ block: "nearest" }); // of a long response what answers it
   };
   const stepFrom = (by) => {
-    const found = groups(), at = found.indexOf(active());
-    const next = found[Math.min(Math.max(at + by, 0), found.length - 1)];
+    const every = groups(), at = every.indexOf(active());
+    const next = every[Math.min(Math.max(at + by, 0), every.length - 1)];
     if (next) goTo(next);
   };
   const answered = (group) => one("input:checked", group) !== null;
@@ -217,6 +217,6 @@
     one("#main")?.focus({ preventScroll: true });
   });
   document.addEventListener("accord:unsaved", () => { sinceRenewal = Number(work()?.dataset.renew) - 10; }); // again in 10 s
-  document.addEventListener("accord:told", madeRoom);
+  document.addEventListener("accord:notice", madeRoom);
   window.addEventListener("resize", madeRoom);
 })();

@@ -9,14 +9,14 @@
   const tab = Math.random().toString(36).slice(2);
 
   // -- telling ------------------------------------------------------------------------------------
-  const made = (tag, text, more = {}) => Object.assign(document.createElement(tag), { textContent: text }, more);
-  const note = (text, ...more) => { const p = made("p", text, { className: "notice" }); more.forEach((m) => p.append(" ", m)); return p; };
-  const link = (text, href) => made("a", text, { href });
-  const button = (text, does) => { const b = made("button", text, { type: "button" }); b.addEventListener("click", does); return b; };
+  const element = (tag, text, more = {}) => Object.assign(document.createElement(tag), { textContent: text }, more);
+  const note = (text, ...more) => { const p = element("p", text, { className: "notice" }); more.forEach((m) => p.append(" ", m)); return p; };
+  const link = (text, href) => element("a", text, { href });
+  const button = (text, does) => { const b = element("button", text, { type: "button" }); b.addEventListener("click", does); return b; };
   const say = (text, ...more) => {
     const place = one("dialog[open] [data-say]") ?? one("#status");
     place.replaceChildren(...(text ? [note(text, ...more)] : []));
-    document.dispatchEvent(new Event("accord:told"));
+    document.dispatchEvent(new Event("accord:notice"));
   };
   window.accord = { say };
 
@@ -84,10 +84,10 @@
     return changed && !refused;
   };
   const shown = (entry) => {
-    const place = made("details", "", { className: "notice" });
+    const place = element("details", "", { className: "notice" });
     const time = new Date(entry.at).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
     const words = Object.entries(entry.fields).map(([name, value]) => `${name}: ${value}`).join("\n");
-    place.append(made("summary", `Not sent yet: ${entry.named}, ${time}`), made("pre", words, { className: "text" }),
+    place.append(element("summary", `Not sent yet: ${entry.named}, ${time}`), element("pre", words, { className: "text" }),
       link("Go back to it", entry.back), " ", button("Discard", () => { localStorage.removeItem(entry.key); place.remove(); }));
     return place;
   };
@@ -103,7 +103,7 @@
     if (account) status.append(...rest.filter((e) => e.account === account).map(shown));
     else for (const name of new Set(rest.map((e) => e.account)))
       status.append(note(`What ${name} wrote in this browser and has not sent is kept, and comes back when ${name} signs in.`));
-    document.dispatchEvent(new Event("accord:told"));
+    document.dispatchEvent(new Event("accord:notice"));
   };
   document.addEventListener("DOMContentLoaded", () => start(false));
   document.addEventListener("htmx:afterSwap", ({ detail }) => { if (detail.target === document.body) start(detail.xhr.status >= 400); });

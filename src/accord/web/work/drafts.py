@@ -77,4 +77,4 @@ def uncounted(site: Site, study: Study, who: Who) -> list[tuple[Any, dict[str, s
     )
     late = sa.select(L).where(*mine, L.c.state == "expired", L.c.draft.is_not(None), ~again)
     rows = site.all(late.order_by(L.c.at.desc()).limit(MOST))
-    return [(row, said) for row in rows if (said := written(json.loads(row.draft)))]
+    return [(row, fields) for row in rows if (fields := written(json.loads(row.draft)))]

@@ -82,16 +82,16 @@ def close(site: Site, study: str, id: str, by: str) -> None:
 
 def listed(site: Site, study: str) -> list[dict[str, Any]]:
     """Open webhooks with what waits and what failed, without their secrets."""
-    found = []
+    hooks = []
     for row in site.all(
         sa.select(W).where(W.c.study == study, W.c.closed_at.is_(None)).order_by(W.c.at)
     ):
         sent = site.all(sa.select(D.c.done_at, D.c.tries).where(D.c.webhook == row.id))
         waiting = sum(d.done_at is None and d.tries < MOST_TRIES for d in sent)
         failed = sum(d.done_at is None and d.tries >= MOST_TRIES for d in sent)
-        found.append({"id": row.id, "url": row.url, "at": row.at, "sent": len(sent) - waiting - failed,
+        hooks.append({"id": row.id, "url": row.url, "at": row.at, "sent": len(sent) - waiting - failed,
                       "waiting": waiting, "failed": failed})  # fmt: skip
-    return found
+    return hooks
 
 
 def tell(site: Site, connection: sa.Connection, study: str, **what: Any) -> None:

@@ -192,10 +192,10 @@ def _take(connection: sa.Connection, question: str, arm: str, seats: int = 1) ->
 def _claim(
     site: Site, connection: sa.Connection, study: Study, who: Who, draw: random.Random
 ) -> str | None:
-    found = pick(connection, study, who.id, draw)
-    if found is None:
+    picked = pick(connection, study, who.id, draw)
+    if picked is None:
         return None
-    row, arm = found
+    row, arm = picked
     # an expired lease of this rater keeps its order: what they saw once stays where it was
     again = connection.execute(
         sa.select(L.c.shown)
@@ -204,16 +204,16 @@ def _claim(
     ).scalar()
     order = json.loads(again) if again else _order(connection, study, who, row, arm, draw)
     newest = site.guideline(study.name)
-    made = {
+    lease = {
         "id": new_id(), "study": study.name, "question": row.id, "account": who.id,
         "seat": _seat(connection, row.id), "state": "held", "arm": arm,
         "shown": canonical_json(order), "guideline": f"v{newest.number if newest else 1}",
         "at": site.now(), "expires_at": site.now() + 60 * study.lease_minutes, "ended_at": None,
         "judgment": None, "right": None, "seconds": None, "reason": None, "draft": None,
     }  # fmt: skip
-    connection.execute(sa.insert(L), [made])
+    connection.execute(sa.insert(L), [lease])
     _take(connection, row.id, arm)
-    return str(made["id"])
+    return str(lease["id"])
 
 
 def _same_arm(arm: str) -> Any:
@@ -286,12 +286,12 @@ def submit(
     return judgment
 
 
-def _spent(since: float, told: float | None) -> float:
+def _spent(since: float, reported: float | None) -> float:
     """Seconds on a question: what the browser told, at most those since it was given out. A clock that was
     set back in between knows nothing; then it is the browser's word, or nothing."""
     if since < 0:
-        return round(told or 0.0, 1)
-    return round(since if told is None else min(told, since), 1)
+        return round(reported or 0.0, 1)
+    return round(since if reported is None else min(reported, since), 1)
 
 
 def _take_again(connection: sa.Connection, row: Any, state: str) -> None:
@@ -319,8 +319,8 @@ def _right(row: Any, answer: Answer) -> bool | None:
         return None
     known = ANSWER.validate_json(row.gold)
     order = json.loads(row.shown)
-    said = assignment.categories(answer, order)
-    return assignment.agrees(said, assignment.categories(known, sorted(order)))
+    given = assignment.categories(answer, order)
+    return assignment.agrees(given, assignment.categories(known, sorted(order)))
 
 
 def _count(connection: sa.Connection, study: Study, row: Any, answer: Answer) -> None:

@@ -95,14 +95,14 @@ def _prompts(path: Path) -> list[Prompt]:
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, _changed: int) -> tuple[Prompt, ...]:
-    found = []
+    prompts = []
     for place, row in read_rows(path):
         try:
-            found.append(_prompt(row))
+            prompts.append(_prompt(row))
         except BadRow as bad:
             where = f"{path}:{place} {bad.field}".rstrip()
             raise DataError(bad.reason, where=where, allowed=bad.allowed) from None
-    return tuple(found)
+    return tuple(prompts)
 
 
 def _prompt(row: Any) -> Prompt:

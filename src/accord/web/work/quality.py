@@ -14,7 +14,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from accord.core.types import Judgment, Metric
-from accord.feedback.study import assignment
 from accord.feedback.trust.gold_questions import share_right
 from accord.feedback.trust.observed import observed
 from accord.feedback.trust.quality import RaterReport, rater_reports
@@ -33,7 +32,7 @@ STATES = ("open", "settled", "disputed", "adjudicated")
 
 @dataclass(frozen=True)
 class GivenAnswer:
-    """One answer as it stands now. `said`: its categories in the study's order of responses."""
+    """One answer as it stands now."""
 
     question: str
     rater: str
@@ -42,7 +41,6 @@ class GivenAnswer:
     guideline: str
     order: tuple[int, ...]
     judgment: Judgment
-    said: dict[str, str]
     prompt: str
     gold: bool
     right: bool | None
@@ -67,19 +65,18 @@ def answers(
     )
     if question:
         query = query.where(L.c.question == question)
-    found = [] if question else votes(site, study)
+    given = [] if question else votes(site, study)
     for row in site.all(query):
         judgment, order = Judgment.model_validate_json(row.body), tuple(json.loads(row.shown))
-        said = assignment.categories(judgment.answer, order)
-        found.append(
+        given.append(
             GivenAnswer(
                 row.question, row.name, row.kind, row.category, row.guideline, order, judgment,
-                said, row.prompt, row.gold is not None, row.right, row.seconds, row.ended_at,
+                row.prompt, row.gold is not None, row.right, row.seconds, row.ended_at,
                 row.arm == REPEAT,
             )
         )  # fmt: skip
-    found.sort(key=lambda g: g.at)
-    return found if repeats else _last(found)
+    given.sort(key=lambda g: g.at)
+    return given if repeats else _last(given)
 
 
 def _last(given: Sequence[GivenAnswer]) -> list[GivenAnswer]:
@@ -102,7 +99,7 @@ def votes(site: Site, study: str) -> list[GivenAnswer]:
     return [
         GivenAnswer(
             row.question, row.name, "compare", "arena", row.guideline, (0, 1), judgment,
-            assignment.categories(judgment.answer, (0, 1)), row.prompt, False, None, judgment.seconds,
+            row.prompt, False, None, judgment.seconds,
             datetime.fromisoformat(judgment.at).timestamp(), False,
         )
         for row, judgment in cast

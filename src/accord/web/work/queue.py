@@ -92,8 +92,8 @@ def _answered_before(connection: sa.Connection, study: str, account: str) -> lis
 
 def left_for(connection: sa.Connection, study: str, account: str) -> int:
     """How many questions still want this rater."""
-    found = _open_to(study, account, gold=False).subquery()
-    return int(connection.execute(sa.select(sa.func.count()).select_from(found)).scalar_one())
+    waiting = _open_to(study, account, gold=False).subquery()
+    return int(connection.execute(sa.select(sa.func.count()).select_from(waiting)).scalar_one())
 
 
 def tell_gains(connection: sa.Connection, study: str, prompt: str) -> None:

@@ -90,10 +90,10 @@ SCALES = ("points", "axes", "tie", "both_bad", "ties")  # what an answer is give
 
 
 def _scale(ask: Ask) -> dict[str, Any]:
-    found = ask.model_dump(include=set(SCALES))
-    for axis in found.get("axes", []):
+    scale = ask.model_dump(include=set(SCALES))
+    for axis in scale.get("axes", []):
         axis.pop("text")  # how an axis is explained may become clearer
-    return found
+    return scale
 
 
 def _check_blocks(site: Site, old: Study, new: Study) -> None:
@@ -112,12 +112,12 @@ def _check_blocks(site: Site, old: Study, new: Study) -> None:
         if changed:
             raise ConfigError(
                 "can't change while people answer on it: their answers would not compare",
-                where=f"study {new.name} questions.{block}.{changed}", allowed=_told(had[changed]),
+                where=f"study {new.name} questions.{block}.{changed}", allowed=_shown(had[changed]),
                 mend="put it back and add the new one as a further block, or give the study another name",
             )  # fmt: skip
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(f"{axis['name']} ({axis['low']} to {axis['high']})" for axis in value)
     return str(value)
@@ -200,10 +200,10 @@ def _name(site: Site, rows: Sequence[dict[str, Any]]) -> set[str]:
 
 def _as_text(text: str) -> list[str]:
     """A version as lines: its text, its criteria, its examples."""
-    found = document(text)
-    criteria = [f"{i}. {c['name']}: {c['text']}" for i, c in enumerate(found["criteria"], 1)]
-    examples = [f"example: {e['prompt']} -> {e['verdict']}" for e in found["examples"]]
-    return [*found["text"].splitlines(), *criteria, *examples]
+    version = document(text)
+    criteria = [f"{i}. {c['name']}: {c['text']}" for i, c in enumerate(version["criteria"], 1)]
+    examples = [f"example: {e['prompt']} -> {e['verdict']}" for e in version["examples"]]
+    return [*version["text"].splitlines(), *criteria, *examples]
 
 
 def what_changed(a: str, b: str) -> list[tuple[str, str]]:

@@ -69,7 +69,7 @@ def fresh_answers(ctx: StageContext[AskStage], store: Store, facts: Mapping[str,
 
 def _earlier(store: Store) -> dict[str, list[Response]]:
     """The answers in the store by prompt id, in an order fixed by their ids."""
-    found: dict[str, list[Response]] = defaultdict(list)
+    answers: dict[str, list[Response]] = defaultdict(list)
     for prompt, response in store.responses():
-        found[prompt].append(response)
-    return found
+        answers[prompt].append(response)
+    return answers

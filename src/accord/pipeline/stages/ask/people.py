@@ -48,19 +48,21 @@ def from_people(
     ctx: StageContext[AskStage], config: AskStage, store: Store, questions: Sequence[Question]
 ) -> None:
     """Take people's judgments of these questions from `answers`; RunError while there are none."""
-    told: list[Judgment] = []
+    judgments: list[Judgment] = []
     if config.answers:
         wanted = {frozenset(q.responses): q for q in questions}
         with opened_snapshot(config.answers, ctx.recipe_folder) as snapshot:
             asked = snapshot.tables.questions
-            told = [
+            judgments = [
                 j for j in snapshot.judgments if frozenset(asked[j.question].responses) in wanted
             ]
-            store.add_questions([asked[j.question] for j in told])  # in the order each rater saw
-            raters = {j.rater for j in told}
+            store.add_questions(
+                [asked[j.question] for j in judgments]
+            )  # in the order each rater saw
+            raters = {j.rater for j in judgments}
             store.add_raters([r for r in snapshot.store.raters() if r.id in raters])
-        store.add_judgments(sorted(told, key=lambda j: (datetime.fromisoformat(j.at), j.id)))
-    if not told:
+        store.add_judgments(sorted(judgments, key=lambda j: (datetime.fromisoformat(j.at), j.id)))
+    if not judgments:
         raise RunError(
             f"{len(questions)} questions wait for people in {ctx.folder / STUDY}",
             where=f"stage {ctx.name}",

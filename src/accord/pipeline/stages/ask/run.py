@@ -40,8 +40,8 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
     world = world_of(ctx, config.data)
     with Store(ctx.folder / STORE, create=False) as store:
         earlier = store.snapshot(facts["snapshot"]).judgments
-        made = fresh_answers(ctx, store, facts)
-        fresh = made.answers
+        answered = fresh_answers(ctx, store, facts)
+        fresh = answered.answers
         questions = [q for prompt, answers in fresh for q in _questions(prompt, answers)]
         for prompt, answers in fresh:
             store.add_responses(prompt, answers)
@@ -62,11 +62,11 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
         if world:
             keep_world(ctx, world, facts["test"])
         result = finish(ctx, snapshot, facts["test"])
-    write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": made.ids})
+    write_json(ctx.folder / "fresh.json", {"policy": config.policy, "responses": answered.ids})
     result.facts |= {
-        "policy": config.policy, "fresh answers": len(made.ids), "left_out": made.left_out
+        "policy": config.policy, "fresh answers": len(answered.ids), "left_out": answered.left_out
     }  # fmt: skip
-    result.notes += made.notes
+    result.notes += answered.notes
     result.headline += (
         f", {len(snapshot) - len(earlier)} of them on fresh answers of {config.policy}"
     )

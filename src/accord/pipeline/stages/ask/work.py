@@ -18,4 +18,4 @@ def work(ctx: StageContext[AskStage], known: Known) -> Work:
     prompts = prompts[:asked]
     times = asked / max(1, len(prompts))
     answer = Sample(prompts, config.n, lengths, config.max_new_tokens, config.batch_size, times)
-    return Work([answer], said=long)
+    return Work([answer], notes=long)

@@ -36,11 +36,11 @@ INTRO = (
 
 def report(done: Any) -> Section:
     """What its detectors found, nothing where none was asked."""
-    found = read_jsonl(done.folder / VERDICTS)
-    if not found:
+    kept = read_jsonl(done.folder / VERDICTS)
+    if not kept:
         return Section()
     rows = []
-    for row in found:
+    for row in kept:
         verdict = Verdict.model_validate(row["verdict"])
         figures = "; ".join(f"{name} {m}" for name, m in verdict.metrics.items())
         example = str(verdict.evidence[0].get("response", "")) if verdict.evidence else ""
@@ -71,5 +71,5 @@ class CompareStage(StageConfig):
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
         """Versions of its detectors, where they are not the first."""
-        found = configured(self.detectors or ())
-        return {f"detector {name}": str(version) for name, version, _ in found if version > 1}
+        chosen = configured(self.detectors or ())
+        return {f"detector {name}": str(version) for name, version, _ in chosen if version > 1}

@@ -76,9 +76,9 @@ def _logps(ctx: StageContext[CompareStage], policy: str, rows: Sequence[Row]) ->
     ]
     trees, places = share_prompts([(r.prompt, r.completion) for r in rendered if r.completion])
 
-    def told(done: int, n: int) -> None:
+    def progress(done: int, n: int) -> None:
         ctx.reporter.progress(done, n, f"log-probs under {policy}")
 
-    found = tree_logps(Engine(lm.model), trees, TOKENS, told)
-    values = iter([float(found[tree][k]) for tree, k in places])
+    logps = tree_logps(Engine(lm.model), trees, TOKENS, progress)
+    values = iter([float(logps[tree][k]) for tree, k in places])
     return [next(values) if r.completion else 0.0 for r in rendered]

@@ -44,14 +44,16 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
     if config.detectors:
         write_jsonl(ctx.folder / VERDICTS, _verdicts(config, answers, known, before))
     plain = {p: {k: m.model_dump(mode="json") for k, m in row.items()} for p, row in table.items()}
-    told = {s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in pairs.items()}
+    differences = {
+        s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in pairs.items()
+    }
     write_json(
         ctx.folder / "compare.json",
         {
             "policies": list(answers),
             "table": plain,
-            "differences": {step: told[step] for step in steps},
-            "pairs": told,
+            "differences": {step: differences[step] for step in steps},
+            "pairs": differences,
             "baseline": config.baseline,
         },
     )
@@ -64,17 +66,17 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
 
 def _measures(folders: Sequence[Path]) -> dict[str, Measure]:
     """What stands in the answers' rows, as the stages that gave them declare it; its own first."""
-    told = [m.measure for f in folders for m in read_result(f).metrics.values() if m.measure]
-    return by_name([*MEASURES, *told])
+    stated = [m.measure for f in folders for m in read_result(f).metrics.values() if m.measure]
+    return by_name([*MEASURES, *stated])
 
 
 def _table_row(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, Metric]:
     """Every declared score of the answers that have it."""
     each = [(scores_of(row), row.get("cluster", row["prompt_id"])) for row in rows]
-    found = {k: [(scores[k], own) for scores, own in each if k in scores] for k in known}
+    values = {k: [(scores[k], own) for scores, own in each if k in scores] for k in known}
     return {
         k: measured(known[k], [v for v, _ in there], [own for _, own in there])
-        for k, there in found.items()
+        for k, there in values.items()
         if there
     }
 
@@ -82,13 +84,13 @@ def _table_row(rows: Sequence[Row], known: Mapping[str, Measure]) -> dict[str, M
 def befores(ctx: StageContext[CompareStage], policies: Sequence[str]) -> dict[str, str]:
     """Each policy but the first -> the one it is held against: the one its training started from, the nearest
     that is among them; else the one before it."""
-    found = {}
+    before_of = {}
     for at, policy in enumerate(policies[1:], start=1):
         start = policy
         while start in ctx.stages and start not in policies[:at]:
             start = str(read_json(ctx.stages[start] / "config.json").get("init", BASE))
-        found[policy] = start if start in policies[:at] else policies[at - 1]
-    return found
+        before_of[policy] = start if start in policies[:at] else policies[at - 1]
+    return before_of
 
 
 def _pairs(

@@ -37,11 +37,11 @@ def run(ctx: StageContext[EvalStage]) -> StageResult:
     rows = [_row(e, context) for e in exchanges]
     metrics: dict[str, Metric] = {}
     for evaluation in config.evaluations():
-        found = scores(ctx.cache_folder, evaluation, context, exchanges)
-        if found is not None:
+        score_rows = scores(ctx.cache_folder, evaluation, context, exchanges)
+        if score_rows is not None:
             clusters = [str(row.get("cluster", row["prompt_id"])) for row in rows]
-            metrics |= _metrics(evaluation.measures(context), found, clusters)
-            for row, its in zip(rows, found, strict=True):
+            metrics |= _metrics(evaluation.measures(context), score_rows, clusters)
+            for row, its in zip(rows, score_rows, strict=True):
                 row |= {evaluation.name: its} if its else {}
     write_jsonl(ctx.folder / "answers.jsonl", rows)
     shown = decisive({k: m.measure for k, m in metrics.items() if m.measure})
@@ -70,13 +70,13 @@ def _metrics(
     measures: Sequence[Measure], rows: Sequence[Mapping[str, float]], clusters: Sequence[str]
 ) -> dict[str, Metric]:
     """Every measure over the replies that have it; none where none has."""
-    found = {}
+    metrics = {}
     for m in measures:
         there = [(row[m.name], c) for row, c in zip(rows, clusters, strict=True) if m.name in row]
         if there:
             values, own = zip(*there, strict=True)
-            found[m.name] = measured(m, values, own)
-    return found
+            metrics[m.name] = measured(m, values, own)
+    return metrics
 
 
 def _floors(config: EvalStage, context: EvaluationContext, prompts: Sequence[Prompt]) -> Row:
@@ -91,12 +91,12 @@ def _floors(config: EvalStage, context: EvaluationContext, prompts: Sequence[Pro
         for name, text in write(case).items():
             reply = Exchange(prompt=case.prompt, response=Response(text=text, finish="stop"))
             answers.setdefault(name, []).append(reply)
-    found: dict[str, Row] = {}
+    floors: dict[str, Row] = {}
     for name, replies in answers.items():
         own = [world.by_prompt[e.prompt.id].group or e.prompt.id for e in replies]
         for evaluation in config.evaluations():
             free = evaluation.name in DEFAULT  # another may ask a model
             if free and (rows := scored(evaluation, context, replies)) is not None:
                 for k, m in _metrics(evaluation.measures(context), rows, own).items():
-                    found.setdefault(name, {})[k] = m.model_dump(mode="json")
-    return found
+                    floors.setdefault(name, {})[k] = m.model_dump(mode="json")
+    return floors

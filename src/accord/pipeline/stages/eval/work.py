@@ -16,4 +16,4 @@ def work(ctx: StageContext[EvalStage], known: Known) -> Work:
     prompts = prompts[: config.prompts]
     lengths = known.written(ctx, config.policies[0], config.max_new_tokens)
     answer = Sample(prompts, 1, lengths, config.max_new_tokens, config.batch_size)
-    return Work([answer], uses=list(config.policies), said=long)
+    return Work([answer], uses=list(config.policies), notes=long)

@@ -67,11 +67,11 @@ class OnPolicyStage(StageConfig):
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.rewards.compose import check_reward
 
-        found: list[AccordError] = []
+        faults: list[AccordError] = []
         for number, entry in enumerate(self.rewards):
-            with gather(found):
+            with gather(faults):
                 check_reward(entry, place(f"rewards[{number}]"))
-        raise_all(found)
+        raise_all(faults)
         if self.sampler is not None and not SERVER.fullmatch(self.sampler):
             raise ConfigError(
                 f"{self.sampler!r} is no address of a server",
@@ -118,18 +118,18 @@ def _reward_model(name: str, stage: str, folder: Path) -> Path:
 def report(named: str, done: Any) -> Section:
     from accord.pipeline.report import rlhf
 
-    told = rlhf.rlhf_sentences(done.name, done.config, done.result.facts, named)
-    return Section(asked=told, curves=rlhf.curves(k for row in done.metrics_rows for k in row))
+    sentences = rlhf.rlhf_sentences(done.name, done.config, done.result.facts, named)
+    return Section(asked=sentences, curves=rlhf.curves(k for row in done.metrics_rows for k in row))
 
 
 def make_kind(known: Registration) -> None:
     """Register the stage kind of a method; the report calls it by its title."""
-    made = known.method
-    facts = {"method": made, "__doc__": made.__doc__, "__module__": made.__module__,
+    cls = known.method
+    facts = {"method": cls, "__doc__": cls.__doc__, "__module__": cls.__module__,
              "__annotations__": {"method": ClassVar}}  # fmt: skip
-    config = type(f"{made.__name__}Stage", (OnPolicyStage, made), facts)
+    config = type(f"{cls.__name__}Stage", (OnPolicyStage, cls), facts)
     stage(
-        known.name, version=4 if made.valued else 3, gives=Policy,
+        known.name, version=4 if cls.valued else 3, gives=Policy,
         reads={"init": Policy, "data": Data, "rewards": Scorer}, run=f"{__name__}.run:run",
         work=f"{__name__}.work:work", writes=f"{__name__}.work:writes",
         report=partial(report, known.title),

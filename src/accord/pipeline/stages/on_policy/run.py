@@ -26,11 +26,11 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
     train, held = read_prompts(ctx, config)
     world = world_of(ctx, config.data)
 
-    def measure(made: Rollout) -> dict[str, float]:
+    def measure(rollout: Rollout) -> dict[str, float]:
         """True scores of held-out answers, where the truth is known."""
         if not world:
             return {}
-        known = [(world.by_prompt.get(e.prompt.id), e.response) for e in made.exchanges]
+        known = [(world.by_prompt.get(e.prompt.id), e.response) for e in rollout.exchanges]
         rows = [world.gold(case, response) for case, response in known if case]
         names = [m.name for m in world.measures]
         return {name: sum(r[name] for r in rows) / len(rows) for name in names} if rows else {}

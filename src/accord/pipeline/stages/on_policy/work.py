@@ -77,7 +77,7 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
         models=1 + separate + len(own),
         uses=[config.init, *own],
         adapters=rank + sum(tune.r for tune in tunes if tune != "full"),
-        said=[
+        notes=[
             *long,
             *(
                 UNREAD.format(label=m, n=n, most=how.max_new_tokens)

@@ -34,9 +34,9 @@ def run(ctx: StageContext[PreferenceStage]) -> StageResult:
         **common(ctx, config),
     )
     of = {"unpaired": "judged answers"}.get(choose_loss(config.loss).family, "comparisons")
-    told = result(ctx, trained, "accuracy", f"of held-out {of}")
-    told.facts["not_used"] = left_out
-    return told
+    stage_result = result(ctx, trained, "accuracy", f"of held-out {of}")
+    stage_result.facts["not_used"] = left_out
+    return stage_result
 
 
 def read_judged(
@@ -49,12 +49,12 @@ def read_judged(
         train, held = (
             [g for g in map(best_against_rest, part) if g.edges] for part in (train, held)
         )
-    found: tuple[list[Judged], list[Judged]] = ([*train], [*held])
+    judged: tuple[list[Judged], list[Judged]] = ([*train], [*held])
     if any(choose_loss(x).family == "unpaired" for x in losses or [config.loss]):
         thumbs = _snapshot_thumbs(ctx, config)
-        found = ([*train, *thumbs[0]], [*held, *thumbs[1]])
-    check_any(ctx, found[0], "comparisons")
-    return *found, left_out
+        judged = ([*train, *thumbs[0]], [*held, *thumbs[1]])
+    check_any(ctx, judged[0], "comparisons")
+    return *judged, left_out
 
 
 def _snapshot_thumbs(
@@ -62,10 +62,10 @@ def _snapshot_thumbs(
 ) -> tuple[list[LabelledResponse], list[LabelledResponse]]:
     store, facts = data_store(ctx.stages[config.data])
     with store:
-        found = store.snapshot(facts["snapshot"]).labelled()
-        if not len(found):
+        thumbs = store.snapshot(facts["snapshot"]).labelled()
+        if not len(thumbs):
             return [], []
-        train, held = found.split(test=facts["test"], seed=facts["seed"])
+        train, held = thumbs.split(test=facts["test"], seed=facts["seed"])
     return list(train)[: config.limit], list(held)[: config.eval_limit]
 
 
@@ -78,15 +78,15 @@ def work_at(ctx: StageContext[Any], known: Known, points: Sequence[PreferenceSta
     config = ctx.config
     train, held, _ = read_judged(ctx, points[0], [point.loss for point in points])
     material = Material(known.lm, train, held, limits_of(config), config.average, config.share)
-    made, has_read = Work(), False
+    planned, has_read = Work(), False
     for point in points:
         chosen = choose_loss(point.loss)
         data, other = material.trees(chosen)
         if chosen.facts["needs_reference"] and not has_read:
-            made.parts.append(read(point, [*data.trees, *other.trees], scalar=False))
+            planned.parts.append(read(point, [*data.trees, *other.trees], scalar=False))
             has_read = True
         times = evaluations(point, len(data.trees)) + (not chosen.facts["needs_reference"])
-        made.parts += [
+        planned.parts += [
             learnt(point, data.trees), read(point, other.trees, times, scalar=False)
         ]  # fmt: skip
-    return made
+    return planned

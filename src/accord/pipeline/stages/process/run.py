@@ -21,9 +21,9 @@ def run(ctx: StageContext[Process]) -> StageResult:
     trained = train_process(
         load(ctx.policy(config.init)), train, eval_on=held, **common(ctx, config)
     )
-    told = result(ctx, trained, "accuracy", "of held-out steps")
-    told.facts["not_used"] = left_out
-    return told
+    stage_result = result(ctx, trained, "accuracy", "of held-out steps")
+    stage_result.facts["not_used"] = left_out
+    return stage_result
 
 
 def read_steps(
@@ -32,10 +32,10 @@ def read_steps(
     """Labelled steps, training and held out, and what was left out."""
     store, facts = data_store(ctx.stages[config.data])
     with store:
-        found = store.snapshot(facts["snapshot"]).stepped()
-        train, held = found.split(test=facts["test"], seed=facts["seed"])
+        steps = store.snapshot(facts["snapshot"]).stepped()
+        train, held = steps.split(test=facts["test"], seed=facts["seed"])
     kept, notes = but_its_fold(train, config, facts["seed"])
-    return kept[: config.limit], list(held)[: config.eval_limit], {**found.notes, **notes}
+    return kept[: config.limit], list(held)[: config.eval_limit], {**steps.notes, **notes}
 
 
 def work(ctx: StageContext[Process], known: Known) -> Work:

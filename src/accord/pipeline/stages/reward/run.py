@@ -44,15 +44,15 @@ def run(ctx: StageContext[RewardStage]) -> StageResult:
     )
     rows = _pair_rows(trained.held_out, world_of(ctx, config.data))
     write_jsonl(ctx.folder / "held_out.jsonl", rows)
-    told = result(ctx, trained, "accuracy", "of held-out comparisons")
+    stage_result = result(ctx, trained, "accuracy", "of held-out comparisons")
     known = [r for r in rows if r.get("truth")]
     if known:
         hits = [0.5 if r["gap"] == 0 else float(r["gap"] * r["truth"] > 0) for r in known]
         true = cluster_mean(hits, [r["prompt"] for r in known])
-        told.metrics[TRUE] = true
-        told.headline += f"; {true} against the true order"
-    told.facts["not_used"] = left_out
-    return told
+        stage_result.metrics[TRUE] = true
+        stage_result.headline += f"; {true} against the true order"
+    stage_result.facts["not_used"] = left_out
+    return stage_result
 
 
 def _pair_rows(held: Sequence[HeldOut], world: World | None) -> list[dict[str, Any]]:
@@ -85,8 +85,8 @@ def _pair_rows(held: Sequence[HeldOut], world: World | None) -> list[dict[str, A
 def work(ctx: StageContext[RewardStage], known: Known) -> Work:
     """What it is centred on, the demonstrations or what it learnt from, is read once more."""
     config = ctx.config
-    made, train = scored(config, known, read_groups(ctx, config)[:2])
+    planned, train = scored(config, known, read_groups(ctx, config)[:2])
     shown = snapshot_demonstrations(ctx, config)[0]
     trees = demonstration_trees(known.lm.tokenizer, shown, limits_of(config), all_turns=False).trees
-    made.parts.append(read(config, trees or train.trees, scalar=True))
-    return made
+    planned.parts.append(read(config, trees or train.trees, scalar=True))
+    return planned

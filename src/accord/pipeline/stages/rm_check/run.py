@@ -47,13 +47,13 @@ def _fresh_groups(folder: Path) -> list[Group]:
     with opened as store:
         groups = store.snapshot(facts["snapshot"]).groups()
         _, held = groups.split(test=facts["test"], seed=facts["seed"])
-    found = []
+    fresh_groups = []
     for group in held:
         new = [r.id_for(group.prompt) in fresh for r in group.responses]
         edges = tuple(e for e in group.edges if new[e.better] and new[e.worse])
         if edges:
-            found.append(group.model_copy(update={"edges": edges}))
-    return found
+            fresh_groups.append(group.model_copy(update={"edges": edges}))
+    return fresh_groups
 
 
 def _by_truth(held: HeldOut, world: World) -> HeldOut:

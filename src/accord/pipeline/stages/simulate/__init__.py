@@ -47,10 +47,10 @@ class SimulateStage(StageConfig):
 
     def asked(self, world: World) -> list[SimulatedRater]:
         """Who judges; ConfigError where neither recipe nor world names anybody."""
-        found = self.raters or list(world.raters)
-        if not found:
+        raters = self.raters or list(world.raters)
+        if not raters:
             raise ConfigError(
                 "nobody judges", where=str(world.path),
                 mend="name raters in the recipe's stage, or in the world's file",
             )  # fmt: skip
-        return found
+        return raters

@@ -11,7 +11,7 @@ from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.preference import PreferenceStage
 from accord.pipeline.stages.preference.run import read_judged, work_at
 from accord.pipeline.stages.sweep import Sweep
-from accord.pipeline.stages.sweep.told import headline
+from accord.pipeline.stages.sweep.headline import headline
 from accord.pipeline.stages.training.run import write_rows
 from accord.pipeline.work import Known, Work, limits_of
 from accord.train.loop.optimise import Optimise, Progress
@@ -81,8 +81,8 @@ def run(ctx: StageContext[Sweep]) -> StageResult:
         "not_used": left_out,
         "loss": picked.point.loss,
     }
-    said = dict(picked.reported or picked.metrics)
-    return StageResult(said, [], facts, headline(outcomes, picked))
+    metrics = dict(picked.reported or picked.metrics)
+    return StageResult(metrics, [], facts, headline(outcomes, picked))
 
 
 def work(ctx: StageContext[Sweep], known: Known) -> Work:

@@ -64,8 +64,8 @@ class Member(Training):
     fold: str | None = None
 
     def check_names(self, place: Callable[[str], str]) -> None:
-        found = FOLD.fullmatch(self.fold or "1/2")
-        if not found or not 1 < int(found[2]) >= int(found[1]):
+        match = FOLD.fullmatch(self.fold or "1/2")
+        if not match or not 1 < int(match[2]) >= int(match[1]):
             raise ConfigError(
                 f"{self.fold!r} is no fold",
                 where=place("fold"),

@@ -107,10 +107,10 @@ def snapshot_demonstrations(
     """The data's demonstrations, training and held out."""
     store, facts = data_store(ctx.stages[config.data])
     with store:
-        found = store.snapshot(facts["snapshot"]).demonstrations()
-        if not len(found):
+        demonstrations = store.snapshot(facts["snapshot"]).demonstrations()
+        if not len(demonstrations):
             return [], []
-        train, held = found.split(test=facts["test"], seed=facts["seed"])
+        train, held = demonstrations.split(test=facts["test"], seed=facts["seed"])
     return list(train)[: config.limit], list(held)[: config.eval_limit]
 
 

@@ -60,7 +60,7 @@ class _Heard:
 
 
 def answers_of(
-    said: ForeignAnswer,
+    answer: ForeignAnswer,
     shown: Shown,
     facts: Mapping[str, Any],
     names: set[str],
@@ -68,13 +68,13 @@ def answers_of(
 ) -> list[About]:
     """What one rater said, as answers. BadRow for a value that is wrong; others are counted in `unread`."""
     heard = _Heard(shown, facts, names)
-    for value in said.values:
+    for value in answer.values:
         if not HEAR[value.kind](value, heard):
             unread[value.name] += 1
-    found = [*_preferences(heard, unread), *_rankings(heard, unread), *_single(heard)]
+    answers = [*_preferences(heard, unread), *_rankings(heard, unread), *_single(heard)]
     if heard.strength is not None and not heard.sides:
         unread["strength"] += 1
-    return _with_notes(found, heard, unread)
+    return _with_notes(answers, heard, unread)
 
 
 # -- one value ------------------------------------------------------------------------------------
@@ -98,23 +98,23 @@ def _pair(value: Value, heard: _Heard) -> bool:
 
 
 def _choice(value: Value, heard: _Heard) -> bool:
-    name, said = key(value.name), str(value.value)
+    name, choice = key(value.name), str(value.value)
     about = _of(value, heard)
     known = THUMBS | (SAID_OF_A_THUMB if name.startswith("thumb") else {})
-    if about is not None and (key(said) in known or name == "thumb"):
-        if key(said) not in known:
-            raise BadRow(value.name, f"{said!r} is unknown", "up, down")
-        heard.others[about[0]].append(Thumb(up=known[key(said)]))
+    if about is not None and (key(choice) in known or name == "thumb"):
+        if key(choice) not in known:
+            raise BadRow(value.name, f"{choice!r} is unknown", "up, down")
+        heard.others[about[0]].append(Thumb(up=known[key(choice)]))
         return True
-    told = side(said, heard.shown) if len(heard.shown.names) > 1 else None
-    if name == "tie" or said == "both_bad":
-        told = {"tie": (None, 1, False), "both_bad": (None, 1, True)}.get(said, told)
-    if told is None and name in PREFERENCES:
+    verdict = side(choice, heard.shown) if len(heard.shown.names) > 1 else None
+    if name == "tie" or choice == "both_bad":
+        verdict = {"tie": (None, 1, False), "both_bad": (None, 1, True)}.get(choice, verdict)
+    if verdict is None and name in PREFERENCES:
         allowed = ", ".join([*heard.shown.names, "tie", "both_bad"])
-        raise BadRow(value.name, f"{said!r} is unknown", allowed)
-    if told is None or (told[0] is None and len(heard.shown.names) != 2):
+        raise BadRow(value.name, f"{choice!r} is unknown", allowed)
+    if verdict is None or (verdict[0] is None and len(heard.shown.names) != 2):
         return False
-    heard.sides.append((value.name, *told))
+    heard.sides.append((value.name, *verdict))
     return True
 
 
@@ -134,15 +134,15 @@ def _number(value: Value, heard: _Heard) -> bool:
 
 def _rank(value: Value, heard: _Heard) -> bool:
     ranks: dict[int, int] = {}
-    places = [heard.shown.named(said) for said, _ in value.value]
+    places = [heard.shown.named(item) for item, _ in value.value]
     if None in places:
-        places = [heard.shown.place(said) for said, _ in value.value]
+        places = [heard.shown.place(item) for item, _ in value.value]
     if None in places and key(value.name) not in RANKINGS and not value.about:
         return False  # several labels, not an order
-    for at, (said, rank) in zip(places, value.value, strict=True):
+    for at, (item, rank) in zip(places, value.value, strict=True):
         if at is None or at in ranks:
             what = "is no response here" if at is None else "is ranked twice"
-            raise BadRow(value.name, f"{said!r} {what}", ", ".join(heard.shown.names))
+            raise BadRow(value.name, f"{item!r} {what}", ", ".join(heard.shown.names))
         if rank is not None:
             ranks[at] = int(rank)
     if len(ranks) < 2:
@@ -152,19 +152,19 @@ def _rank(value: Value, heard: _Heard) -> bool:
 
 
 def _text(value: Value, heard: _Heard) -> bool:
-    name, text, found = key(value.name), str(value.value), set(words(value.name.replace("_", " ")))
+    name, text, tokens = key(value.name), str(value.value), set(words(value.name.replace("_", " ")))
     about = _of(value, heard) if len(heard.shown.names) > 1 else None
     if name == "steps" and len(heard.shown.names) == 1:
         wrong = [s for s in text.split() if s not in STEPS]
         if wrong:
             raise BadRow(value.name, f"{wrong[0]!r} is unknown", ", ".join(STEPS))
         heard.others[0].append(StepLabels(labels=tuple(STEPS[s] for s in text.split())))
-    elif found & NOTES:
+    elif tokens & NOTES:
         if text.strip():
             heard.notes[about[0] if about else None].append(text)
-    elif not heard.shown.names and (name in WRITTEN or found & EDITED):
+    elif not heard.shown.names and (name in WRITTEN or tokens & EDITED):
         heard.written.append(Writing(text=text))
-    elif len(heard.shown.names) == 1 and found & EDITED:
+    elif len(heard.shown.names) == 1 and tokens & EDITED:
         heard.written.append(Writing(text=text, edits=0))
     else:
         return False
@@ -230,8 +230,8 @@ def _preferences(heard: _Heard, unread: Counter[str]) -> Iterable[About]:
     if not heard.sides:
         return
     first = heard.sides[0]
-    for name, *told in heard.sides[1:]:
-        if told[0] != first[1]:
+    for name, *verdict in heard.sides[1:]:
+        if verdict[0] != first[1]:
             unread[name] += 1
     _, better, strength, both_bad = first
     strength = heard.strength or strength
@@ -247,10 +247,10 @@ def _preferences(heard: _Heard, unread: Counter[str]) -> Iterable[About]:
 
 def _rankings(heard: _Heard, unread: Counter[str]) -> Iterable[About]:
     """A ranking has no axis: of several the one that is called so, else the first."""
-    told = sorted(heard.rankings, key=lambda r: key(r[0]) not in RANKINGS)
-    for name, _ in told[1:]:
+    rankings = sorted(heard.rankings, key=lambda r: key(r[0]) not in RANKINGS)
+    for name, _ in rankings[1:]:
         unread[name] += 1
-    for _, ranks in told[:1]:
+    for _, ranks in rankings[:1]:
         of = tuple(sorted(ranks))
         yield About(Ranking(ranks=tuple(ranks[i] for i in of)), of)
 
@@ -271,18 +271,18 @@ def _single(heard: _Heard) -> Iterable[About]:
         yield About(answer, tuple(range(len(heard.shown.names))))
 
 
-def _with_notes(found: list[About], heard: _Heard, unread: Counter[str]) -> list[About]:
+def _with_notes(answers: list[About], heard: _Heard, unread: Counter[str]) -> list[About]:
     """Each note with the answer it is about: a response's, or the one comparison, or the only answer."""
-    of_all = [a for a in found if len(a.of) > 1]
-    if not of_all and len({a.of for a in found}) == 1:
-        of_all = found
-    notes = {a: heard.notes.get(None, []) for a in map(found.index, of_all)}
-    for n, about in enumerate(found):
+    of_all = [a for a in answers if len(a.of) > 1]
+    if not of_all and len({a.of for a in answers}) == 1:
+        of_all = answers
+    notes = {a: heard.notes.get(None, []) for a in map(answers.index, of_all)}
+    for n, about in enumerate(answers):
         if len(about.of) == 1 and heard.notes.get(about.of[0]):
             notes[n] = [*notes.get(n, []), *heard.notes[about.of[0]]]
     kept = {id(text) for some in notes.values() for text in some}
     unread["rationale"] += sum(id(t) not in kept for some in heard.notes.values() for t in some)
     return [
         a._replace(rationale="\n".join(notes[n]) if notes.get(n) else None)
-        for n, a in enumerate(found)
+        for n, a in enumerate(answers)
     ]

@@ -21,7 +21,7 @@ from accord.store.io.foreign.task import NULL, OWN, ForeignAnswer, ForeignTask, 
 __all__ = ["is_argilla", "read_argilla"]
 
 Row = Mapping[str, Any]
-Told = tuple[str, Any, Any, Any]  # question, value, user, status
+Cell = tuple[str, Any, Any, Any]  # question, value, user, status
 ANSWER, ENDS = {"user_id", "value"}, (".responses", ".responses.users", ".responses.status")
 SUGGESTED = (
     ".suggestion",
@@ -52,9 +52,9 @@ def _question(value: Any) -> bool:
 def read_argilla(row: Row) -> ForeignTask:
     skipped: Counter[str] = Counter()
     if "fields" in row:
-        fields, told = row["fields"], list(_nested(row["responses"]))
+        fields, answers = row["fields"], list(_nested(row["responses"]))
     else:
-        told = [*_columns(row), *_flat(row)]
+        answers = [*_columns(row), *_flat(row)]
         asked = {str(k).removesuffix("-suggestion") for k in row if str(k).endswith("-suggestion")}
         fields = {
             k: v for k, v in row.items()
@@ -64,7 +64,7 @@ def read_argilla(row: Row) -> ForeignTask:
     facts = json.loads(facts) if isinstance(facts, str) else dict(facts)
     facts |= {k: fields[k] for k in OWN & set(fields)}
     by_user: dict[str, ForeignAnswer] = {}
-    for name, value, user, status in told:
+    for name, value, user, status in answers:
         who = "unknown" if user is None else str(user)
         if status in ("discarded", "draft", "pending"):
             skipped[f"{status} answers"] += 1
@@ -76,7 +76,7 @@ def read_argilla(row: Row) -> ForeignTask:
     return ForeignTask(fields, facts, list(by_user.values()), +skipped)
 
 
-def _nested(responses: Any) -> Iterator[Told]:
+def _nested(responses: Any) -> Iterator[Cell]:
     if isinstance(responses, Mapping):
         for name, answers in responses.items():
             for answer in answers or []:
@@ -89,11 +89,11 @@ def _nested(responses: Any) -> Iterator[Told]:
         if not values:
             yield "", None, given.get("user_id"), given.get("status")
         for name, value in values.items():
-            said = value["value"] if isinstance(value, Mapping) and "value" in value else value
-            yield name, said, given.get("user_id"), given.get("status")
+            content = value["value"] if isinstance(value, Mapping) and "value" in value else value
+            yield name, content, given.get("user_id"), given.get("status")
 
 
-def _columns(row: Row) -> Iterator[Told]:
+def _columns(row: Row) -> Iterator[Cell]:
     """A column a question: a list of answers, or (as older data sets have it) lists of their parts."""
     for name, value in row.items():
         if not _question(value):
@@ -109,7 +109,7 @@ def _transposed(lists: Row) -> Iterator[dict[str, Any]]:
         yield dict(zip(lists, some, strict=True))
 
 
-def _flat(row: Row) -> Iterator[Told]:
+def _flat(row: Row) -> Iterator[Cell]:
     for name in row:
         if str(name).endswith(ENDS[0]):
             values = row[name] or []

@@ -90,7 +90,7 @@ def read_label_studio(row: Row) -> ForeignTask:
     skipped: Counter[str] = Counter()
     skipped["predictions"] = len(row.get("predictions") or ())
     skipped["drafts"] = len(row.get("drafts") or ())
-    said = []
+    answers = []
     for a in row.get("annotations", row.get("completions")) or ():
         if a.get("was_cancelled") or a.get("skipped"):
             skipped["cancelled annotations"] += 1
@@ -99,12 +99,12 @@ def read_label_studio(row: Row) -> ForeignTask:
         values = [v for region in results for v in _region(region, skipped)]
         if not results:
             skipped["annotations without a result"] += 1
-        said.append(
+        answers.append(
             ForeignAnswer(
                 _who(a.get("completed_by")), values, a.get("created_at"), a.get("lead_time")
             )
         )
-    return ForeignTask(row["data"], row["data"], said, +skipped)
+    return ForeignTask(row["data"], row["data"], answers, +skipped)
 
 
 def _who(by: Any) -> str:
@@ -128,25 +128,25 @@ def _value(name: str, value: Row, about: str = "") -> Value | None:
     control = next((c for c in CONTROLS if c in value), None)
     if control is None:
         return None
-    said = value[control]
+    content = value[control]
     if control == "ranker":
-        ranks = _ranks(name, said)
-        return Value(name, ranks or said, "rank" if ranks else "other", about)
+        ranks = _ranks(name, content)
+        return Value(name, ranks or content, "rank" if ranks else "other", about)
     if control == "text":
-        said = "\n".join(map(str, said)) if isinstance(said, list) else str(said)
+        content = "\n".join(map(str, content)) if isinstance(content, list) else str(content)
     if control == "choices":
-        several = said if isinstance(said, list) else [said]
+        several = content if isinstance(content, list) else [content]
         if len(several) != 1:
             return Value(name, several, "other", about)
-        said = str(several[0])
-    return Value(name, said, CONTROLS[control], about)
+        content = str(several[0])
+    return Value(name, content, CONTROLS[control], about)
 
 
-def _ranks(name: str, found: Any) -> list[tuple[str, int]] | None:
+def _ranks(name: str, lists: Any) -> list[tuple[str, int]] | None:
     """(item, rank) of a Ranker's lists; None for buckets of which none is known to be the better."""
-    if isinstance(found, list):
-        found = {name: found}
-    buckets: dict[str, Sequence[str]] = {k: v for k, v in found.items() if v}
+    if isinstance(lists, list):
+        lists = {name: lists}
+    buckets: dict[str, Sequence[str]] = {k: v for k, v in lists.items() if v}
     if len(buckets) > 1:
         buckets.pop("_", None)  # what was put into no bucket
     if not buckets:
@@ -160,12 +160,12 @@ def _ranks(name: str, found: Any) -> list[tuple[str, int]] | None:
 
 
 def _rank(bucket: str) -> int | None:
-    said = [w for w in words(bucket.replace("_", " ")) if w not in FILLER]
-    if len(said) != 1:
+    tokens = [w for w in words(bucket.replace("_", " ")) if w not in FILLER]
+    if len(tokens) != 1:
         return None
-    if said[0].isdigit():
-        return int(said[0]) or None
-    return next((n for n, tier in enumerate(TIERS, 1) if said[0] in tier), None)
+    if tokens[0].isdigit():
+        return int(tokens[0]) or None
+    return next((n for n, tier in enumerate(TIERS, 1) if tokens[0] in tier), None)
 
 
 def _of_one(row: Row) -> ForeignTask:

@@ -72,23 +72,23 @@ class Shown:
     @property
     def ends(self) -> list[str]:
         """The number or letter that ends each name, "" where there is none."""
-        found = [OF_MODEL.fullmatch(n) or END.search(n) for n in self.names]
-        return [next(filter(None, m.groups())).lower() if m else "" for m in found]
+        matches = [OF_MODEL.fullmatch(n) or END.search(n) for n in self.names]
+        return [next(filter(None, m.groups())).lower() if m else "" for m in matches]
 
-    def named(self, said: Any) -> int | None:
+    def named(self, reference: Any) -> int | None:
         """The response with this very name, written in any way."""
         keys = [key(n) for n in self.names]
-        return keys.index(key(said)) if key(said) in keys else None
+        return keys.index(key(reference)) if key(reference) in keys else None
 
-    def place(self, said: Any) -> int | None:
+    def place(self, reference: Any) -> int | None:
         """The response that this means: by its name, its number or letter, or its side of a pair."""
-        found = self.named(said)
-        if found is not None:
-            return found
-        spoken = SPOKEN.fullmatch(key(said))
+        at = self.named(reference)
+        if at is not None:
+            return at
+        spoken = SPOKEN.fullmatch(key(reference))
         if spoken:
             return self.numbered(spoken.group(1))
-        return SIDES.get(key(said)) if len(self.names) == 2 else None
+        return SIDES.get(key(reference)) if len(self.names) == 2 else None
 
     def numbered(self, number: str) -> int | None:
         """The response with this number, or whose letter stands for it."""
@@ -103,18 +103,18 @@ class Shown:
         return at if 0 <= at < len(self.names) else None
 
 
-def side(said: str, shown: Shown) -> tuple[int | None, int, bool] | None:
+def side(choice: str, shown: Shown) -> tuple[int | None, int, bool] | None:
     """(better response, strength, both bad) of a choice in words; None when it is about something else."""
-    found = words(said)
-    if len(found) > 12:
+    tokens = words(choice)
+    if len(tokens) > 12:
         return None
-    said_of_both = {"both", "neither", "none", "all"} & set(found)
-    if said_of_both and BAD & set(found):
-        is_good = ("good" in found) == (not {"neither", "none"} & set(found))
+    said_of_both = {"both", "neither", "none", "all"} & set(tokens)
+    if said_of_both and BAD & set(tokens):
+        is_good = ("good" in tokens) == (not {"neither", "none"} & set(tokens))
         return None, 1, not is_good
-    if NOT_SAID & set(found):
+    if NOT_SAID & set(tokens):
         return None
-    if TIE & set(found) or key("".join(found)) in {
+    if TIE & set(tokens) or key("".join(tokens)) in {
         "both",
         "neither",
         "nopreference",
@@ -122,9 +122,9 @@ def side(said: str, shown: Shown) -> tuple[int | None, int, bool] | None:
     }:
         return None, 1, False
     for word in ("than", "over", "beats"):
-        found = found[: found.index(word)] if word in found else found
-    strength = 3 if STRONG & set(found) else 1
-    at = shown.place("".join(w for w in found if w not in FILLER))
+        tokens = tokens[: tokens.index(word)] if word in tokens else tokens
+    strength = 3 if STRONG & set(tokens) else 1
+    at = shown.place("".join(w for w in tokens if w not in FILLER))
     return None if at is None else (at, strength, False)
 
 
@@ -134,15 +134,19 @@ def question_of(
     """The prompt, the responses shown, and the fields they were taken from."""
     own = json.loads(facts["accord"]) if isinstance(facts.get("accord"), str) else {}
     keys = {key(name): name for name in reversed(list(fields)) if fields[name] not in (None, "")}
-    found = [keys[p] for p in PROMPTS if p in keys]
-    if not found:
+    prompt_field = next((keys[p] for p in PROMPTS if p in keys), None)
+    if prompt_field is None:
         raise BadRow("prompt", "is missing", ", ".join(PROMPTS))
-    used = {found[0]}
-    told = own.get("messages")
+    used = {prompt_field}
+    original = own.get("messages")
     messages = (
-        [Message.model_validate(m) for m in told] if told else _messages(fields[found[0]], found[0])
+        [Message.model_validate(m) for m in original]
+        if original
+        else _messages(fields[prompt_field], prompt_field)
     )
-    if key(found[0]) == "instruction" and "input" in keys:  # Alpaca's two halves of one question
+    if (
+        key(prompt_field) == "instruction" and "input" in keys
+    ):  # Alpaca's two halves of one question
         used.add(keys["input"])
         both = f"{messages[-1].content}\n\n{fields[keys['input']]}"
         messages[-1] = messages[-1].model_copy(update={"content": both})
@@ -187,12 +191,12 @@ def _responses(fields: Mapping[str, Any], sources: Sequence[str] | None) -> tupl
         names = [n for n in fields if key(n) in ALONE and isinstance(fields[n], str)][:1]
     if bad := next((n for n in names if not isinstance(fields[n], str)), None):
         raise BadRow(bad, "is no text", "text")
-    found = [_source(fields, n, names) for n in names]
-    told = sources or [f"model:{fields[s]}" if s else "unknown" for s in found]
-    if len(told) != len(names):
-        raise BadRow("accord", f"names {len(told)} sources for {len(names)} responses")
-    shown = Shown(tuple(names), tuple(fields[n] for n in names), tuple(told))
-    return shown, {*names, *(s for s in found if s)}
+    source_fields = [_source(fields, n, names) for n in names]
+    models = sources or [f"model:{fields[s]}" if s else "unknown" for s in source_fields]
+    if len(models) != len(names):
+        raise BadRow("accord", f"names {len(models)} sources for {len(names)} responses")
+    shown = Shown(tuple(names), tuple(fields[n] for n in names), tuple(models))
+    return shown, {*names, *(s for s in source_fields if s)}
 
 
 def _source(fields: Mapping[str, Any], name: str, names: Sequence[str]) -> str | None:
@@ -201,10 +205,10 @@ def _source(fields: Mapping[str, Any], name: str, names: Sequence[str]) -> str |
         match = SOURCE.fullmatch(field)
         if match and isinstance(value, str) and field not in names and value:
             shown = Shown(tuple(names))
-            told = shown.numbered(match.group(1).lower()) if match.group(1) else None
-            if told is None and match.group(2):
-                told = shown.named(match.group(2))
-            if told is not None and names[told] == name:
+            at = shown.numbered(match.group(1).lower()) if match.group(1) else None
+            if at is None and match.group(2):
+                at = shown.named(match.group(2))
+            if at is not None and names[at] == name:
                 return field
     return None
 

@@ -35,15 +35,18 @@ Given = dict[str, Any]  # one rater's values by question name
 def _asked(snapshot: Snapshot) -> Iterator[tuple[Question, list[tuple[Judgment, Given]]]]:
     """Each question (its responses in the order of their ids) with everybody's last values."""
     tables = snapshot.tables
-    found: dict[Question, dict[str, tuple[Judgment, Given]]] = defaultdict(dict)
+    by_question: dict[Question, dict[str, tuple[Judgment, Given]]] = defaultdict(dict)
     for j in snapshot.judgments:
         q = tables.questions[j.question]
         one = q.model_copy(update={"responses": tuple(sorted(q.responses))})
         given = _values(j.answer, [one.responses.index(i) for i in q.responses])
-        if isinstance(j.answer, Rating) and j.rater in found[one]:  # the last of each axis
-            given = {**found[one][j.rater][1], **given}
-        found[one][j.rater] = j, {**given, **({"rationale": j.rationale} if j.rationale else {})}
-    yield from ((q, list(answers.values())) for q, answers in found.items())
+        if isinstance(j.answer, Rating) and j.rater in by_question[one]:  # the last of each axis
+            given = {**by_question[one][j.rater][1], **given}
+        by_question[one][j.rater] = (
+            j,
+            {**given, **({"rationale": j.rationale} if j.rationale else {})},
+        )
+    yield from ((q, list(answers.values())) for q, answers in by_question.items())
 
 
 def _values(answer: Answer, order: Sequence[int]) -> Given:

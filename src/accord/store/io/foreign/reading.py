@@ -30,7 +30,7 @@ class Foreign:
 
     prompt: Prompt
     texts: tuple[str, ...]
-    found: list[Native]
+    objects: list[Native]
     untimed: set[str] = field(default_factory=set)
     unused: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -67,41 +67,48 @@ def _read(task: ForeignTask, at: str) -> Foreign:
         for t, s, c in zip(shown.texts, shown.sources, shown.calls, strict=True)
     ]
     ids = [r.id_for(prompt) for r in responses]
-    found: list[Native] = [("prompt", "", prompt), *(("response", prompt.id, r) for r in responses)]
-    made = Foreign(prompt, shown.texts, found, skipped=Counter(task.skipped))
+    objects: list[Native] = [
+        ("prompt", "", prompt),
+        *(("response", prompt.id, r) for r in responses),
+    ]
+    foreign = Foreign(prompt, shown.texts, objects, skipped=Counter(task.skipped))
     unread: Counter[str] = Counter()
-    names = {v.name for said in task.said for v in said.values}
-    for said in task.said:
-        said.values = [v for v in said.values if not (task.loose and v.name in used)]
-        made.skipped[NULL] += sum(v.value in (None, "") for v in said.values)
-        said.values = [v for v in said.values if v.value not in (None, "")]
-        rater = Rater(name=said.rater, kind="human", facts={"order_shown": "unknown"})
-        for told in answers_of(said, shown, task.facts, names, unread):
+    names = {v.name for answer in task.answers for v in answer.values}
+    for answer in task.answers:
+        answer.values = [v for v in answer.values if not (task.loose and v.name in used)]
+        foreign.skipped[NULL] += sum(v.value in (None, "") for v in answer.values)
+        answer.values = [v for v in answer.values if v.value not in (None, "")]
+        rater = Rater(name=answer.rater, kind="human", facts={"order_shown": "unknown"})
+        for about in answers_of(answer, shown, task.facts, names, unread):
             question = Question(
-                prompt=prompt.id, responses=tuple(ids[i] for i in told.of), kind=KINDS[told.answer.kind],
+                prompt=prompt.id, responses=tuple(ids[i] for i in about.of), kind=KINDS[about.answer.kind],
                 guideline=str(task.facts.get("guideline") or "v1"),
             )  # fmt: skip
             judgment = Judgment(
-                question=question.id, rater=rater.id, answer=told.answer, at=said.at or at,
-                seconds=said.seconds, rationale=told.rationale,
+                question=question.id, rater=rater.id, answer=about.answer, at=answer.at or at,
+                seconds=answer.seconds, rationale=about.rationale,
             )  # fmt: skip
-            found += [("question", "", question), ("rater", "", rater), ("judgment", "", judgment)]
-            if said.at is None:
-                made.untimed.add(judgment.id)
+            objects += [
+                ("question", "", question),
+                ("rater", "", rater),
+                ("judgment", "", judgment),
+            ]
+            if answer.at is None:
+                foreign.untimed.add(judgment.id)
     if task.loose:  # text that says nothing may be a column: it is told as one
-        labels = {v.name for said in task.said for v in said.values if v.kind == "label"}
+        labels = {v.name for answer in task.answers for v in answer.values if v.kind == "label"}
         used |= {name for name in labels if not unread.pop(name, 0)}
-    made.skipped.update({f"answers to {name}": n for name, n in unread.items() if n})
-    made.skipped = +made.skipped
-    if not task.said and not made.skipped:
-        made.skipped["rows that nobody answered"] += 1
-    made.unused = _unused(task, shown, used)
-    return made
+    foreign.skipped.update({f"answers to {name}": n for name, n in unread.items() if n})
+    foreign.skipped = +foreign.skipped
+    if not task.answers and not foreign.skipped:
+        foreign.skipped["rows that nobody answered"] += 1
+    foreign.unused = _unused(task, shown, used)
+    return foreign
 
 
 def _unused(task: ForeignTask, shown: Shown, used: set[str]) -> list[str]:
     kept = used | OWN | KEPT
-    found = [k for k, v in task.fields.items() if k not in kept and v not in (None, "", [], {})]
+    unused = [k for k, v in task.fields.items() if k not in kept and v not in (None, "", [], {})]
     if task.facts is not task.fields:
-        found += [f"metadata.{k}" for k in task.facts if k not in OWN and k not in task.fields]
-    return [*found, *shown.dropped]
+        unused += [f"metadata.{k}" for k in task.facts if k not in OWN and k not in task.fields]
+    return [*unused, *shown.dropped]

@@ -43,6 +43,6 @@ class ForeignTask:
 
     fields: Mapping[str, Any]
     facts: Mapping[str, Any]
-    said: list[ForeignAnswer]
+    answers: list[ForeignAnswer]
     skipped: Counter[str] = field(default_factory=Counter)
     loose: bool = False  # fields and answers share the row: a value that says nothing is a column

@@ -30,7 +30,7 @@ class BestOfN(Method):
     learns_from: ClassVar = 1
     n: Several = 8
 
-    def advantages(self, found: Experience, beta: float) -> Advantages:
+    def advantages(self, experience: Experience, beta: float) -> Advantages:
         """Beside the gaps, what best-of-n would itself earn on the policy as it is, and cost (nats)."""
         import torch
 
@@ -39,15 +39,16 @@ class BestOfN(Method):
         from accord.train.online.groups import by_prompt, gaps
 
         best = torch.tensor([
-            expected_best(by[there].tolist(), min(self.n, int(there.sum())), told[there].tolist())
-            for by, told in zip(
-                by_prompt(found.score_C, found), by_prompt(torch.tensor(found.scored.total), found),
+            expected_best(by[there].tolist(), min(self.n, int(there.sum())), total[there].tolist())
+            for by, total in zip(
+                by_prompt(experience.score_C, experience),
+                by_prompt(torch.tensor(experience.scored.total), experience),
                 strict=True,
             )
             if bool((there := ~by.isnan()).any())
         ], dtype=torch.float64)  # fmt: skip
         best = dist.values_of_all(best)
-        worth = gaps(found)
+        worth = gaps(experience)
         more = {
             "best_of_n_kl": best_of_n_kl(self.n),
             "expected_best": sum(best.tolist()) / len(best),
@@ -55,17 +56,22 @@ class BestOfN(Method):
         return replace(worth, facts={**worth.facts, **more})
 
     def objective(
-        self, actors: Actors, found: Experience, worth: Advantages, beta: float, gaps: list[float]
+        self,
+        actors: Actors,
+        experience: Experience,
+        worth: Advantages,
+        beta: float,
+        gaps: list[float],
     ) -> Objective:
         """Negative log-likelihood of each prompt's best answer."""
         from accord.lm.trees.tree import Tree
         from accord.train.loop.optimise import Objective
         from accord.train.online.groups import ranked
 
-        places = ranked(found)
+        places = ranked(experience)
         trees = [
             Tree(tree.prompt, (tree.completions[place[0] if place else 0],))
-            for tree, place in zip(found.rollout.trees, places, strict=True)
+            for tree, place in zip(experience.rollout.trees, places, strict=True)
         ]
         counts = [
             float(len(tree.completions[0])) if place else 0.0

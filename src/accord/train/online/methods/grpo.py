@@ -41,11 +41,11 @@ class Grpo(Method):
     def surrogate(self) -> Surrogate:
         return replace(super().surrogate(), average=self.average, ratio=self.ratio, kl=True)
 
-    def advantages(self, found: Experience, beta: float) -> Advantages:
+    def advantages(self, experience: Experience, beta: float) -> Advantages:
         from accord.losses import group_normalised
         from accord.train.online.groups import by_answer, groups, noises
 
-        score_GK, there_GK = groups(found.score_C, found)
-        noise_G = noises(found)
+        score_GK, there_GK = groups(experience.score_C, experience)
+        noise_G = noises(experience)
         a_GK = group_normalised(score_GK, scale=self.scale, within=noise_G)
-        return by_answer(a_GK[there_GK], score_GK, found, noise_G)
+        return by_answer(a_GK[there_GK], score_GK, experience, noise_G)

@@ -40,13 +40,18 @@ class OnlineDpo(Method):
         if choose_loss(self.loss, place("loss")).family != "pairs":
             raise ConfigError("is no loss over pairs", where=place("loss.name"))
 
-    def advantages(self, found: Experience, beta: float) -> Advantages:
+    def advantages(self, experience: Experience, beta: float) -> Advantages:
         from accord.train.online.groups import gaps
 
-        return gaps(found)
+        return gaps(experience)
 
     def objective(
-        self, actors: Actors, found: Experience, worth: Advantages, beta: float, gaps: list[float]
+        self,
+        actors: Actors,
+        experience: Experience,
+        worth: Advantages,
+        beta: float,
+        gaps: list[float],
     ) -> Objective:
         """The preference loss over (best, worst); a prompt without one keeps a tree and no comparison."""
         import torch
@@ -59,10 +64,10 @@ class OnlineDpo(Method):
         from accord.train.online.groups import ranked
 
         chosen, data, reference = choose_loss(self.loss), Trees(), list[torch.Tensor]()
-        made_of = found.rollout
-        parts = iter(found.reference_S.split(list(found.lengths)))
+        rollout = experience.rollout
+        parts = iter(experience.reference_S.split(list(experience.lengths)))
         for prompt, responses, tree, place in zip(
-            made_of.prompts, made_of.responses, made_of.trees, ranked(found), strict=True
+            rollout.prompts, rollout.responses, rollout.trees, ranked(experience), strict=True
         ):
             kept, at = [next(parts) for _ in tree.completions], list(place or (0,))
             edges = (Edge(better=0, worse=1),) if place else ()
@@ -70,14 +75,14 @@ class OnlineDpo(Method):
             answers = tuple(responses[k] for k in at)
             data.items.append(Group(prompt=prompt, responses=answers, edges=edges))
             reference.append(torch.cat([kept[k] for k in at]))
-        made = preference_objective(
+        over_pairs = preference_objective(
             actors.policy.engine, data, reference if chosen.facts["needs_reference"] else None,
             chosen.function, "pair", chosen.facts,
         )  # fmt: skip
 
         def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
             with actors.policy.playing():
-                result: tuple[Tensor, Sums] = made.loss(items)
+                result: tuple[Tensor, Sums] = over_pairs.loss(items)
             return result
 
-        return replace(made, loss=loss, own=True)
+        return replace(over_pairs, loss=loss, own=True)

@@ -58,47 +58,52 @@ class Ppo(Method):
     def value_rate(self) -> float:
         return self.value_lr or self.lr
 
-    def advantages(self, found: Experience, beta: float) -> Advantages:
+    def advantages(self, experience: Experience, beta: float) -> Advantages:
         """GAE of each answer, whitened over all tokens that count; returns are unwhitened A + V. An advantage
         that rounding or noise of rewards explains is none: whitening and Adam would make a step of it."""
         from accord.losses import rounding, whiten
         from accord.train.loop import dist
 
-        assert found.values_S is not None
-        a_S = self._gae(found, beta)
+        assert experience.values_S is not None
+        a_S = self._gae(experience, beta)
         noise = rounding(
-            found.score_C, found.values_S, beta * found.old_S, beta * found.reference_S
+            experience.score_C,
+            experience.values_S,
+            beta * experience.old_S,
+            beta * experience.reference_S,
         )
-        a_S = a_S.where(a_S.abs() > noise + dist.values_of_all(found.noise_C).amax(), 0.0)
-        returns_S, kept_S = a_S + found.values_S, found.kept_S
-        facts = _fit(*(dist.values_of_all(x_S[kept_S]) for x_S in (found.values_S, returns_S)))
+        a_S = a_S.where(a_S.abs() > noise + dist.values_of_all(experience.noise_C).amax(), 0.0)
+        returns_S, kept_S = a_S + experience.values_S, experience.kept_S
+        facts = _fit(*(dist.values_of_all(x_S[kept_S]) for x_S in (experience.values_S, returns_S)))
         worth_S = dist.as_one(whiten, a_S, kept_S) if self.whiten else a_S
         return Advantages(worth_S, returns_S, facts)
 
-    def _gae(self, found: Experience, beta: float) -> Tensor:
+    def _gae(self, experience: Experience, beta: float) -> Tensor:
         from accord.losses import gae
         from accord.train.online.experience import padded, unpadded
 
-        assert found.values_S is not None
-        assert found.after_C is not None
-        rewards_CT, mask_CT = padded(token_rewards(found, beta, self.kl.estimator), found.lengths)
-        values_CT, _ = padded(found.values_S, found.lengths)
+        assert experience.values_S is not None
+        assert experience.after_C is not None
+        rewards_CT, mask_CT = padded(
+            token_rewards(experience, beta, self.kl.estimator), experience.lengths
+        )
+        values_CT, _ = padded(experience.values_S, experience.lengths)
         a_CT = gae(
             rewards_CT, values_CT, gamma=self.gamma, lam=self.lam, mask=mask_CT,
-            terminated=found.paid_C, bootstrap_value=found.after_C,
+            terminated=experience.paid_C, bootstrap_value=experience.after_C,
         )  # fmt: skip
         return unpadded(a_CT, mask_CT)
 
 
-def token_rewards(found: Experience, beta: float, estimator: KLEstimator) -> Tensor:
+def token_rewards(experience: Experience, beta: float, estimator: KLEstimator) -> Tensor:
     """Rewards [S]: the KL penalty at every token, the score at the last of each answer."""
     import torch
 
     from accord.losses import kl_estimate
 
-    kl_S = kl_estimate(found.old_S, found.reference_S, estimator=estimator)
-    last_C = torch.tensor(found.lengths).cumsum(0) - 1
-    return (-beta * kl_S).index_add(0, last_C, found.score_C.nan_to_num(0.0))
+    kl_S = kl_estimate(experience.old_S, experience.reference_S, estimator=estimator)
+    last_C = torch.tensor(experience.lengths).cumsum(0) - 1
+    return (-beta * kl_S).index_add(0, last_C, experience.score_C.nan_to_num(0.0))
 
 
 def _fit(values_S: Tensor, returns_S: Tensor) -> dict[str, float]:

@@ -41,15 +41,17 @@ class Rloo(Method):
     def surrogate(self) -> Surrogate:
         return replace(super().surrogate(), average=self.average, ratio=self.ratio)
 
-    def advantages(self, found: Experience, beta: float) -> Advantages:
+    def advantages(self, experience: Experience, beta: float) -> Advantages:
         from accord.losses import leave_one_out, rounding
         from accord.train.online.groups import by_answer, groups, noises
 
-        paid_C = found.score_C - beta * found.kl_C(self.kl.estimator)
-        sums = [found.summed_C(beta * x_S) for x_S in (found.old_S, found.reference_S)]
-        noise = rounding(found.score_C, *sums) + noises(
-            found
+        paid_C = experience.score_C - beta * experience.kl_C(self.kl.estimator)
+        sums = [
+            experience.summed_C(beta * x_S) for x_S in (experience.old_S, experience.reference_S)
+        ]
+        noise = rounding(experience.score_C, *sums) + noises(
+            experience
         )  # the KL is a small difference of sums
-        score_GK, there_GK = groups(paid_C, found)
+        score_GK, there_GK = groups(paid_C, experience)
         a_GK = leave_one_out(score_GK, within=noise)
-        return by_answer(a_GK[there_GK], score_GK, found, noise)
+        return by_answer(a_GK[there_GK], score_GK, experience, noise)

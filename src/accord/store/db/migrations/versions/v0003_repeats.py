@@ -35,7 +35,7 @@ def upgrade() -> None:
     ):  # fmt: skip
         if name != "leases_again":
             op.drop_index(name, "leases")
-        told = sa.text(where)
+        condition = sa.text(where)
         op.create_index(
-            name, "leases", columns, unique=True, sqlite_where=told, postgresql_where=told
+            name, "leases", columns, unique=True, sqlite_where=condition, postgresql_where=condition
         )

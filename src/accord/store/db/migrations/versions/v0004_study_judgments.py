@@ -36,21 +36,21 @@ def _given(connection: sa.Connection) -> dict[tuple[str, str], str | None]:
     def rows(query: str) -> Any:
         return connection.exec_driver_sql(query)
 
-    found: dict[tuple[str, str], str | None] = {}
+    question_of: dict[tuple[str, str], str | None] = {}
     for study, judgment, question in rows(
         "SELECT study, judgment, question FROM leases WHERE judgment IS NOT NULL"
     ):
-        found[study, judgment] = question
+        question_of[study, judgment] = question
     for (body,) in rows("SELECT body FROM events"):
         event = json.loads(body)
         if event["action"] == "adjudicated":
-            found[event["study"], event["detail"]["judgment"]] = event["detail"]["question"]
+            question_of[event["study"], event["detail"]["judgment"]] = event["detail"]["question"]
     for study, turns in rows("SELECT study, turns FROM talks"):
-        found |= {(study, turn["vote"]): None for turn in json.loads(turns) if turn["vote"]}
-    if found:
+        question_of |= {(study, turn["vote"]): None for turn in json.loads(turns) if turn["vote"]}
+    if question_of:
         bodies = rows("SELECT id, body FROM judgments")
         before = {id: old for id, body in bodies if (old := json.loads(body)["supersedes"])}
-        for (study, judgment), question in list(found.items()):
+        for (study, judgment), question in list(question_of.items()):
             while (judgment := before.get(judgment, "")) != "":
-                found[study, judgment] = question
-    return found
+                question_of[study, judgment] = question
+    return question_of

@@ -14,21 +14,21 @@ def headline(outcomes: list[SweepOutcome], picked: SweepOutcome) -> str:
     m = picked.metrics.get("accuracy")
     if m is None:
         return f"{picked.point.label}: nothing is held out to choose by"
-    told = f"best of {len(outcomes)}: {picked.point.label}, accuracy "
+    text = f"best of {len(outcomes)}: {picked.point.label}, accuracy "
     if last := picked.reported.get("accuracy"):
-        told += f"{last} of held-out comparisons it was not chosen by (chosen by others, at {m})"
+        text += f"{last} of held-out comparisons it was not chosen by (chosen by others, at {m})"
     else:
-        told += f"{m} of the held-out comparisons it was chosen by, so flattered: too few prompts are held "
-        told += f"out to report on others ({2 * LEAST} and more)"
+        text += f"{m} of the held-out comparisons it was chosen by, so flattered: too few prompts are held "
+        text += f"out to report on others ({2 * LEAST} and more)"
     others = [
         o.metrics["accuracy"] for o in outcomes if o is not picked and "accuracy" in o.metrics
     ]
     near = sum(_overlap(m, other) for other in others)
-    told += f"; {near} of the others can't be told from it" if near else ""
+    text += f"; {near} of the others can't be told from it" if near else ""
     kinds = {_measure(o) for o in outcomes}
     if len(kinds) > 1:
-        told += f"; accuracies are not of one kind ({', '.join(sorted(kinds))}): compare such points by eval"
-    return told
+        text += f"; accuracies are not of one kind ({', '.join(sorted(kinds))}): compare such points by eval"
+    return text
 
 
 def _measure(outcome: SweepOutcome) -> str:
