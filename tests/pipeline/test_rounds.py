@@ -73,21 +73,23 @@ def test_fresh_answers_are_judged_beside_written_ones(tmp_path: Path) -> None:
         only=["study", "sft", "round2"],
     )
     with Store(done.stages["round2"] / "study.db") as store:
-        found = store.snapshot("round2")
-        asked = [q for j in found.judgments if (q := found.tables.questions[j.question]).responses]
-        assert len(asked) < len(found)  # the rest are demonstrations
+        snapshot = store.snapshot("round2")
+        asked = [
+            q for j in snapshot.judgments if (q := snapshot.tables.questions[j.question]).responses
+        ]
+        assert len(asked) < len(snapshot)  # the rest are demonstrations
         sides = [
-            tuple(found.tables.responses[i].source.partition(":")[0] for i in q.responses)
+            tuple(snapshot.tables.responses[i].source.partition(":")[0] for i in q.responses)
             for q in asked
         ]
         assert {frozenset(s) for s in sides} == {
             frozenset({"model"}), frozenset({"person"}), frozenset({"model", "person"})
         }  # fmt: skip
         fresh = set(json.loads((done.stages["round2"] / "fresh.json").read_text())["responses"])
-        assert {found.tables.responses[i].source for i in fresh} == {"model:sft"}
+        assert {snapshot.tables.responses[i].source for i in fresh} == {"model:sft"}
         assert {
             i for q in asked for i in q.responses
-            if found.tables.responses[i].source == "model:sft"
+            if snapshot.tables.responses[i].source == "model:sft"
         } == fresh  # fmt: skip
 
 

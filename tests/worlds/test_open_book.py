@@ -128,6 +128,13 @@ def test_figures_apply_where_there_is_something_to_read() -> None:
     assert not {"precision", "recall", "escalation", "refused"} & set(stated)
 
 
+def test_shares_of_what_a_policy_chose_to_do_are_not_paired() -> None:
+    """Where both policies hand over, both are right or both are wrong: the difference would be 0 always."""
+    compared = {m.name for m in MEASURES if m.compared}
+    assert not compared & {"precision", "escalation"}
+    assert {"gold", "resolution", "recall"} <= compared
+
+
 def test_f1_of_yes_and_no_is_f1() -> None:
     measure = next(m for m in MEASURES if m.name == "escalation")
     tp, fp, fn = 6, 3, 1

@@ -53,7 +53,7 @@ MEASURES = (
         meaning="of messages that need a person: handed over",
     ),
     Measure(
-        name="precision", title="rightly", kind="share", better="more",
+        name="precision", title="rightly", kind="share", better="more", compared=False,
         meaning="of answers that hand over: rightly",
     ),
     Measure(
