@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
-
 from accord.core.errors import ConfigError
 from accord.feedback.study.definition import read_study
+from accord.lm.kernels import allocator
 from accord.store import Store
-from accord.web import tables
 from accord.web.app import create_app
 from accord.web.guard import accounts
 from accord.web.guard.connections import LONGEST_HEAD, Bounded
@@ -47,6 +44,8 @@ def serve_study(
     named = _origin(origin) if origin else f"http://localhost:{port}"
     trusted = tuple(_network(p) for p in proxies or ("127.0.0.1", "::1"))
     study = read_study(path, sets)
+    if not policies:  # a model is faster with what it keeps
+        allocator.give_back_freed_memory()
     with contextlib.closing(_listening(host, port)) as door, Store(store) as opened:
         site = Site(
             opened, origin=named, proxied=origin is not None, proxies=trusted,
@@ -57,7 +56,8 @@ def serve_study(
         new = load_study(site, study)
         counts = opened.counts()["judgments"]
         print(f"study {study.name}: {new} new questions, {counts} judgments in {opened.name}")
-        _first_account(site)
+        if password := accounts.first_account(site):
+            print(f"first sign-in: name admin, password {password} (shown once; change it there)")
         print(f"serving at {site.origin}", flush=True)
         with working(site, study):
             config = uvicorn.Config(
@@ -119,11 +119,3 @@ def _listening(host: str, port: int) -> socket.socket:
             mend="stop what runs there, or choose another --port",
         ) from None  # fmt: skip
     return door
-
-
-def _first_account(site: Site) -> None:
-    """An administrator where there is nobody yet; the password is shown once."""
-    if site.one(sa.select(tables.accounts.c.id).limit(1)) is None:
-        password = secrets.token_urlsafe(12)
-        accounts.add_account(site, "admin", password, admin=True)
-        print(f"first sign-in: name admin, password {password} (shown once; change it there)")

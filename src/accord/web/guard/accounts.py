@@ -35,6 +35,7 @@ __all__ = [
     "change_password",
     "disable",
     "ensure",
+    "first_account",
     "role_in",
     "session",
     "set_role",
@@ -74,6 +75,15 @@ class Who:
 
 
 # -- accounts -------------------------------------------------------------------------------------
+
+
+def first_account(site: Site) -> str | None:
+    """The password of a new administrator where there is nobody yet."""
+    if site.one(sa.select(tables.accounts.c.id).limit(1)) is not None:
+        return None
+    password = secrets.token_urlsafe(12)
+    add_account(site, "admin", password, admin=True)
+    return password
 
 
 def add_account(

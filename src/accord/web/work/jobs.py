@@ -25,8 +25,6 @@ EVERY, AFTER_FAULT = 2.0, 30.0  # seconds between looks at what is due, and afte
 def working(site: Site, study: Study) -> Iterator[None]:
     """Beside the server: deliver webhooks, sample live questions, give freed memory back; each in its own
     thread, so that none waits for another."""
-    if not site.policies:  # a model is faster with what it keeps
-        allocator.give_back_freed_memory()
     stop, draw = threading.Event(), random.Random()
     jobs: dict[str, Callable[[], object]] = {
         "webhooks": lambda: hooks.deliver(site, wait=EVERY),
