@@ -27,6 +27,7 @@ from accord.pipeline.stage import _KINDS, StageConfig, kind_of
 from accord.pipeline.stages.sft import Sft
 from accord.pipeline.stages.sft.run import read_demonstrations
 from accord.pipeline.work import Known, Learn, Read, Sample, Work
+from accord.plan import memory as memory_plan
 from accord.plan import probe
 from accord.plan.memory import KERNELS, Shape, _forward, _going, _sizes, estimate
 from accord.plan.probe import Line, Probe
@@ -67,9 +68,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three layers timed once are enough where times are not looked at."""
-    monkeypatch.setattr(probe, "SIZE", 1)
-    monkeypatch.setattr(probe, "TIMES", 1)
+    """Three layers, timed once on little, are enough where times are not looked at."""
+    for name, least in {"SIZE": 1, "TIMES": 1, "BATCHES": 1, "STEPS": 4}.items():
+        monkeypatch.setattr(probe, name, least)
+    monkeypatch.setattr(memory_plan, "SOME", 8)
 
 
 def priced(work: Work, model: Path, rate: float | None = None) -> dict[str, float]:
