@@ -143,6 +143,23 @@ def test_a_proportion_holds_exactly_near_its_ends(p: float) -> None:
         assert stats.binom.pmf(held, n, p).sum() > 0.93
 
 
+@pytest.mark.parametrize("up", [0.5, 0.7, 0.9])
+def test_paired_shares_hold_exactly_where_all_change(up: float) -> None:
+    """Every prompt succeeds or fails instead of the other: no simulation."""
+    from scipy import stats
+
+    for n in (4, 8, 10, 12, 20, 50):
+        held = [
+            k
+            for k in range(n + 1)
+            for low, high in [
+                bounds(paired_difference([1.0] * k + [0.0] * (n - k), [0.0] * k + [1.0] * (n - k)))
+            ]
+            if low <= 2 * up - 1 <= high
+        ]
+        assert stats.binom.pmf(held, n, up).sum() >= 0.929
+
+
 def test_alpha_does_not_depend_on_which_response_is_first() -> None:
     """The same votes with some pairs turned: what hashes of other texts would do."""
     rng = np.random.default_rng(0)

@@ -179,7 +179,7 @@ def paired_difference(
     clusters: Sequence[Hashable] | None = None,
 ) -> Metric:
     """Mean of after - before on the same prompts, with Student's t interval of the differences; of yes and no
-    with that of Bonett & Price (2012), which stays wide where few or none changed. `bounded`: all values lie
+    with that of Bonett & Price (2012), by t, wide where few or none changed. `bounded`: all values lie
     in [0, 1]; then (1 + difference) / 2 is a share, whose interval stays wide likewise. `clusters`: of each
     pair, where several hang together."""
     if len(after) != len(before):
@@ -201,8 +201,7 @@ def paired_difference(
         }
         return scaled.model_copy(update={**ends, "method": "paired, bounded"})
     up, down = (float((apart == way).sum() + 1) / (n + 2) for way in (1, -1))
-    z = quantile(level)
-    half = z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    half = quantile(level, n - 1) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     value = float(apart.mean())
     low, high = max(-1.0, up - down - half), min(1.0, up - down + half)
     return Metric(
