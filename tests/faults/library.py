@@ -393,7 +393,7 @@ def table(kinds: Sequence[str], seeds: Sequence[int], show: Callable[[str], Any]
             continue
         cells = []
         for by in range(3):
-            named = [examined(plant(by, s)) for s in seeds]
+            named = [examined(plant(by, s)).findings for s in seeds]
             hits = [bool(f) and f[0].check == cause for f in named]
             for f in (x for found in named for x in found[:1]):
                 sure[f"{f.confidence:.1f}"].append(f.check == cause)
@@ -403,7 +403,7 @@ def table(kinds: Sequence[str], seeds: Sequence[int], show: Callable[[str], Any]
         show(f"| {name} | {' | '.join(cells)} |")
     well: list[bool] = []
     for of in kinds:
-        named = [examined(HEALTHY[of](1000 + s)) for s in range(4 * len(seeds))]
+        named = [examined(HEALTHY[of](1000 + s)).findings for s in range(4 * len(seeds))]
         serious = [f for found in named for f in found if f.serious]
         well += [not any(f.serious for f in found) for found in named]
         show(f"| healthy {of} | {len(named)} runs, serious: {told(serious)} | | |")

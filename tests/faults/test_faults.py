@@ -12,17 +12,17 @@ DATA = [name for name in FAULTS if name.startswith("data: ")]
 
 @pytest.mark.parametrize("name", DATA)
 def test_a_strong_fault_of_data_is_named_first(name: str) -> None:
-    found = examined(FAULTS[name](2, 7))
+    found = examined(FAULTS[name](2, 7)).findings
     assert found[0].check == name.removeprefix("data: ")
     assert found[0].serious
 
 
 def test_healthy_data_has_nothing_serious() -> None:
     for seed in range(4):
-        assert not [f for f in examined(HEALTHY["data"](seed)) if f.serious]
+        assert not [f for f in examined(HEALTHY["data"](seed)).findings if f.serious]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["preference: learning_rate_low", "preference: beta_high"])
 def test_a_strong_fault_of_training_is_named_first(name: str) -> None:
-    assert examined(FAULTS[name](2, 7))[0].check == name.partition(": ")[2]
+    assert examined(FAULTS[name](2, 7)).findings[0].check == name.partition(": ")[2]

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
-from accord.core.types import Edge, Group, Prompt, Response
+from accord.core.types import (
+    Edge,
+    Group,
+    Judgment,
+    Preference,
+    Prompt,
+    Question,
+    Rater,
+    Response,
+)
 from accord.pipeline.doctor.base import StageRecord, examined, strength
 from accord.pipeline.doctor.data import told_apart
+from accord.pipeline.doctor.reading import of_data
+from accord.store import Store
 from tests.test_cli import accord, assert_one_line
 
 
@@ -29,13 +41,14 @@ def dpo(beta: float = 0.1, **columns: tuple[float, float]) -> StageRecord:
 
 
 def names(case: StageRecord) -> list[str]:
-    return [f.check for f in examined([case])]
+    return [f.check for f in examined([case]).findings]
 
 
 def test_strength_is_linear_between_its_two_ends() -> None:
     assert [strength(x, 1.0, 3.0) for x in (1.0, 2.0, 3.0, 9.0)] == [0.0, 0.5, 1.0, 1.0]
     assert strength(0.0, 1.0, 3.0) < 0
-    assert strength(float("nan"), 1.0, 3.0) < 0
+    assert strength(float("nan"), 1.0, 3.0) == -float("inf")
+    assert strength(float("inf"), 1.0, 3.0) == 1.0  # a loss that is infinite is high
     assert strength(-2.0, -3.0, -1.0) == 0.5  # small is bad
 
 
@@ -61,7 +74,7 @@ def test_no_gradient_is_named_before_anything_else() -> None:
     rows = log(loss=(0.6931, 0.6931), grad_norm=(0, 0), margin=(0, 0))
     found = examined(
         [StageRecord("dpo", "preference", {"loss": {"name": "dpo", "beta": 0.0}}, rows)]
-    )
+    ).findings
     assert (found[0].check, found[0].serious) == ("dead", True)
     assert "β is 0" in found[0].cause
 
@@ -106,10 +119,72 @@ def test_noise_is_what_two_raters_disagree_on() -> None:
     edge = Edge(better=0, worse=1, p=2 / 3, agreement=2 / 3, sources=("a", "b", "c"))
     split = [g.model_copy(update={"edges": (edge,)}) for g in pairs(30, "yes {}", "no {}")]
     found = [
-        f for f in examined([StageRecord("data", "data", train=split)]) if f.check == "label_noise"
+        f
+        for f in examined([StageRecord("data", "data", train=split)]).findings
+        if f.check == "label_noise"
     ]
     assert "0.333" in found[0].number
     assert found[0].confidence == 0.95
+
+
+def test_what_there_is_too_little_of_is_not_called_clear() -> None:
+    few = examined([StageRecord("data", "data", train=pairs(5, "yes {}", "no {}"))])
+    assert ("data", "giveaway") in few.unseen
+    assert not few.clear or ("data", "giveaway") not in few.clear
+    gone = examined([StageRecord("data", "data")])  # a store that can't be read
+    assert [name for _, name in gone.clear] == ["unreadable"]
+    silent = examined([StageRecord("ppo", "online", log=[{"step": k} for k in range(20)])])
+    assert (silent.findings, silent.clear) == ([], [])
+
+
+def test_rows_that_are_almost_right_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = {"prompt": "Tea?", "chosen": "yes", "rejected": "no"}
+    rows = [good, good | {"chosen": None}, {"prompt": "q", "choosen": "yes", "rejected": "no"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, shown, _ = accord(capsys, "data", "lint", str(path))
+    assert code == 1
+    assert "rows can't be read" in shown
+    assert "2 of 3 rows" in shown
+    assert "rows.jsonl:2 chosen" in shown
+
+
+def test_two_raters_who_err_agree_as_often_as_they_do(tmp_path: Path) -> None:
+    """Each is wrong in a quarter: they agree in 0.625, though a store drops pairs that are split evenly."""
+    draw, raters = random.Random(3), [Rater(name=name, kind="human") for name in ("Ada", "Bruno")]
+    with Store(tmp_path / "two.db") as store:
+        store.add_raters(raters)
+        for k in range(300):
+            prompt = Prompt.user(f"q{k}?")
+            answers = [Response(text=f"a {k}"), Response(text=f"b {k}")]
+            store.add_prompts([prompt])
+            store.add_responses(prompt, answers)
+            sides = (answers[0].id_for(prompt), answers[1].id_for(prompt))
+            question = Question(prompt=prompt.id, responses=sides, kind="compare")
+            store.add_questions([question])
+            for n, r in enumerate(raters):
+                answer = Preference(better=int(draw.random() < 0.25))
+                at = f"2026-01-01T00:00:0{n}+00:00"
+                judged = Judgment(question=question.id, rater=r.id, answer=answer, at=at)
+                store.add_judgments([judged])
+        store.freeze("v1")
+    cases = of_data(f"{tmp_path / 'two.db'}@v1")
+    (noise,) = [f for f in examined(cases).findings if f.check == "label_noise"]
+    told = float(noise.number.partition("agree on ")[2].split()[0])
+    assert told == pytest.approx(0.625, abs=0.06)
+
+
+def test_a_file_that_says_both_of_a_pair_is_named(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{k}?", "chosen": f"a {k}", "rejected": f"b {k}"} for k in range(60)]
+    rows += [r | {"chosen": r["rejected"], "rejected": r["chosen"]} for r in rows[::4]]
+    path = tmp_path / "both.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (both,) = [f for f in examined(of_data(str(path))).findings if f.check == "opposite_labels"]
+    assert (both.number.startswith("15 of 60 pairs"), both.serious) == (True, True)
+    # rows that agree are one row: those left say nothing of how often raters do
+    assert (path.name, "label_noise") in examined(of_data(str(path))).unseen
 
 
 def test_data_lint_names_what_is_wrong_in_a_file(
@@ -121,7 +196,8 @@ def test_data_lint_names_what_is_wrong_in_a_file(
     def rows(mark: str) -> str:
         sides = [
             (f"the {words[k % 8]} is {words[k % 5]}", f"the {words[k % 7]} is {words[k % 3]}{mark}")
-            for k in range(60)
+            for k in range(70)
+            if (k % 8, k % 5) != (k % 7, k % 3)  # no answer beside itself
         ]
         texts = [side if mark or k % 2 else side[::-1] for k, side in enumerate(sides)]
         return "".join(
@@ -132,10 +208,11 @@ def test_data_lint_names_what_is_wrong_in_a_file(
     good.write_text(rows(""))
     bad.write_text(rows(" delve"))
     code, shown, _ = accord(capsys, "data", "lint", str(bad), "--json")
-    found = json.loads(shown)
+    found = json.loads(shown)["findings"]
     assert (code, "giveaway" in [f["check"] for f in found]) == (1, True)
     code, shown, _ = accord(capsys, "data", "lint", str(good))
-    assert (code, "no sign of: label_noise" in shown) == (0, True)
+    assert (code, "no sign of: opposite_labels" in shown) == (0, True)
+    assert "too little to tell: label_noise" in shown  # nothing was judged twice
     code, _, error = accord(capsys, "data", "lint", str(tmp_path / "none.jsonl"))
     assert_one_line(code, error, "no such file")
     code, _, error = accord(capsys, "data", "x", "y")

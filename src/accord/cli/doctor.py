@@ -52,13 +52,19 @@ def _show(cases: Sequence[StageRecord], as_json: bool) -> list[Finding]:
     from rich.console import Console
     from rich.markup import escape
 
-    from accord.pipeline.doctor.base import checks, examined
+    from accord.pipeline.doctor.base import examined
 
-    findings = examined(cases)
+    examination = examined(cases)
+    findings = examination.findings
     if as_json:
         import json
 
-        print(json.dumps([f.model_dump() for f in findings], ensure_ascii=False, indent=2))
+        shown = {
+            "findings": [f.model_dump() for f in findings],
+            "clear": examination.clear,
+            "unseen": examination.unseen,
+        }
+        print(json.dumps(shown, ensure_ascii=False, indent=2))
         return findings
     console = Console(highlight=False, soft_wrap=True)
     for number, f in enumerate(findings, 1):
@@ -73,9 +79,11 @@ def _show(cases: Sequence[StageRecord], as_json: bool) -> list[Finding]:
         ):  # fmt: skip
             if text:
                 console.print(f"   {name}: {text}", markup=False)
-    looked = [(c.name, name) for c in cases for name, (of, _) in checks.items() if c.of in of]
-    stages = ", ".join(dict.fromkeys(name for name, _ in looked)) or "nothing"
-    raised = {f.check for f in findings}
-    silent = [n for n in dict.fromkeys(n for _, n in looked) if n not in raised]
-    console.print(f"looked at {stages}; no sign of: {', '.join(silent) or 'nothing'}", markup=False)
+    for case in dict.fromkeys(c.name for c in cases):
+        for what, of in (
+            ("no sign of", examination.clear),
+            ("too little to tell", examination.unseen),
+        ):
+            if names := [check for stage, check in of if stage == case]:
+                console.print(f"{case}: {what}: {', '.join(names)}", markup=False)
     return findings

@@ -4,7 +4,8 @@
     def shouting(case: StageRecord) -> Finding | None: ...
 
 A check reads records alone, no model. It says how far beyond its threshold a figure is (`strength`, 0 to 1):
-confidence grows with it, from a half to 0.95, and nothing is serious below 0.6.
+confidence grows with it, from a half to 0.95, and nothing is serious below 0.6. Where there is too little to
+look at it raises `Unseen`: that is no "no sign of it".
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from accord.core.types import Demonstration, Frozen, Group, Pair
 
 __all__ = [
     "SERIOUS",
+    "Examination",
     "Finding",
     "StageRecord",
+    "Unseen",
     "check",
     "checks",
     "examined",
@@ -81,9 +84,9 @@ class StageRecord:
 
 class Finding(Frozen):
     """A cause with what speaks for it. `change`: what to do, `line`: of the recipe; `test`: what would show
-    cheaply whether it is so; `of`: to what it is due, so that one cause isn't told twice."""
+    cheaply whether it is so."""
 
-    check: str
+    check: str = ""
     stage: str
     cause: str
     confidence: float
@@ -115,30 +118,56 @@ def check(name: str, *, of: tuple[str, ...]) -> Callable[[F], F]:
     return decorate
 
 
+class Unseen(Exception):
+    """A check has too little to look at."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Findings, the surest first; and (stage, check) of what was looked for without one, and of what there
+    was too little to look at."""
+
+    findings: list[Finding]
+    clear: list[tuple[str, str]]
+    unseen: list[tuple[str, str]]
+
+
 def strength(value: float, smallest: float, large: float) -> float:
-    """How far a figure is from the threshold (0) to where it is plain (1), below 0 on this side of it."""
-    if not math.isfinite(value):
-        return -1.0
-    return min(1.0, (value - smallest) / (large - smallest))
+    """How far a figure is from the threshold (0) to where it is plain (1); below 0, to -1, on this side.
+    Of no figure (NaN) minus infinity."""
+    if math.isnan(value):
+        return -math.inf
+    return max(-1.0, min(1.0, (value - smallest) / (large - smallest)))
 
 
-def finding(case: StageRecord, name: str, by: float, **parts: str) -> Finding | None:
-    """A finding whose figure is `by` beyond its threshold; None below it."""
+def finding(case: StageRecord, by: float, **parts: str) -> Finding | None:
+    """A finding whose figure is `by` beyond its threshold; None below it. Unseen where there is no figure."""
+    if by == -math.inf:
+        raise Unseen
     if by < 0:
         return None
-    return Finding(check=name, stage=case.name, confidence=round(0.5 + 0.45 * by, 2), **parts)
+    return Finding(stage=case.name, confidence=round(0.5 + 0.45 * by, 2), **parts)
 
 
-def examined(cases: Sequence[StageRecord]) -> list[Finding]:
-    """Every check's finding on every case it is of, the surest first; of data that several stages read,
-    once."""
+def examined(cases: Sequence[StageRecord]) -> Examination:
+    """Every check's finding on every case it is of; of data that several stages read, once."""
     from accord.pipeline.doctor import data, offline, online  # noqa: F401 - they register theirs
 
-    findings = []
+    once: dict[tuple[str, ...], Finding] = {}
+    clear, unseen = [], []
     for case in cases:
-        for of, function in checks.values():
-            if case.of in of and (one := function(case)):
-                findings.append(one)
-    findings.sort(key=lambda f: -f.confidence)
-    once = {(f.check, f.number, f.example): f for f in reversed(findings)}
-    return sorted(once.values(), key=lambda f: -f.confidence)
+        for name, (of, function) in checks.items():
+            if case.of not in of:
+                continue
+            try:
+                one = function(case)
+            except Unseen:
+                unseen.append((case.name, name))
+                continue
+            if one is None:
+                clear.append((case.name, name))
+            else:
+                once.setdefault(
+                    (name, one.number, one.example), one.model_copy(update={"check": name})
+                )
+    return Examination(sorted(once.values(), key=lambda f: -f.confidence), clear, unseen)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord.core.types import Pair
-from accord.pipeline.doctor.base import Finding, StageRecord, check, finding, strength
+from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
 from accord.stats.intervals import robust_mean
 
 __all__ = ["told_apart"]
@@ -54,15 +54,15 @@ def label_noise(case: StageRecord) -> Finding | None:
     agree at (1 - e)² + e²."""
     pairs = [p for g in case.train for p in g.pairs()]
     known = [(a, p) for p in pairs if (a := _votes(p)) is not None]
-    if len(known) < FEW:
-        return None
+    # of a file that names nobody the votes that say the same are one row: those left all differ
+    if len(known) < FEW or case.facts.get("nameless"):
+        raise Unseen
     agree = robust_mean([a for a, _ in known], [p.prompt.id for _, p in known])
     value = agree.value or 0.0
     wrong = (1 - math.sqrt(max(0.0, 2 * value - 1))) / 2
     worst = min(known, key=lambda x: x[0])[1]
     return finding(
         case,
-        "label_noise",
         strength(wrong, 0.13, 0.33),
         cause="raters contradict each other",
         number=f"two raters agree on {agree} of pairs: each is wrong at about {wrong:.0%}",
@@ -82,17 +82,20 @@ def opposite_labels(case: StageRecord) -> Finding | None:
         way = 1 if (better > worse) == (p.p > 0.5) else -1
         seen[_plain(p.prompt.last), *sorted((better, worse))].append((way, p))
     both = [v for v in seen.values() if len({w for w, _ in v}) > 1]
-    total = len(case.pairs)
-    n = sum(map(len, both))
-    if not n or total < FEW:
+    n, total = sum(map(len, both)), len(case.pairs)
+    turned, judged = case.facts.get("turned", 0), case.facts.get("judged", 0)  # merged by a store
+    if max(total, judged) < FEW:
+        raise Unseen
+    if not n and not turned:
         return None
     return finding(
         case,
-        "opposite_labels",
-        strength(n / total, 0.03, 0.25),
+        max(strength(n / max(1, total), 0.03, 0.25), strength(turned / max(1, judged), 0.03, 0.25)),
         cause="the same pair is in the data with opposite labels",
-        number=f"{n} of {total} pairs",
-        example=_example(both[0][0][1]),
+        number=f"{turned} of {judged} pairs by one rater or file"
+        if turned
+        else f"{n} of {total} pairs",
+        example=_short(case.facts["turned_example"]) if turned else _example(both[0][0][1]),
         change="keep one row a pair, labelled by all its votes (a store does: accord import)",
         test="accord data lint FILE",
     )
@@ -103,7 +106,7 @@ def length_only(case: StageRecord) -> Finding | None:
     """Whether length alone says which answer is chosen."""
     rows = [(x, p) for p in case.pairs if (x := _longer(p))]
     if len(rows) < FEW:
-        return None
+        raise Unseen
     share = robust_mean([float(x > 0) for x, _ in rows], [p.prompt.id for _, p in rows])
     value, low, high = (x or 0.0 for x in (share.value, share.low, share.high))
     longer = value >= 0.5
@@ -111,7 +114,6 @@ def length_only(case: StageRecord) -> Finding | None:
     word = "longer" if longer else "shorter"
     return finding(
         case,
-        "length_only",
         strength(sure, 0.7, 0.9),
         cause=f"length alone tells the pairs apart: the {word} wins",
         number=f"the longer answer is chosen in {share} of pairs",
@@ -133,7 +135,7 @@ def giveaway(case: StageRecord) -> Finding | None:
     """A word or mark that one side has and the other has not, in nearly all pairs: another model's manner."""
     pairs = case.pairs
     if len(pairs) < FEW:
-        return None
+        raise Unseen
     net: Counter[str] = Counter()
     for p in pairs:
         better, worse = (set(_WORD.findall(r.text.lower())) for r in (p.chosen, p.rejected))
@@ -149,7 +151,6 @@ def giveaway(case: StageRecord) -> Finding | None:
     side = "chosen" if most > 0 else "rejected"
     return finding(
         case,
-        "giveaway",
         strength(share, 0.5, 0.8),
         cause="one word tells the pairs apart",
         number=f"{word!r} is on the {side} side alone in {share:.0%} of pairs (net)",
@@ -199,7 +200,7 @@ def source_tells(case: StageRecord) -> Finding | None:
         if p.chosen.source and p.rejected.source and p.chosen.source != p.rejected.source
     ]
     if len(rows) < max(FEW, len(case.pairs) // 2):
-        return None
+        raise Unseen
     wins: Counter[tuple[str, str]] = Counter((a, b) for a, b, _ in rows)
     (best, other), n = wins.most_common(1)[0]
     if wins[other, best] or n < 0.9 * len(case.pairs):
@@ -207,7 +208,6 @@ def source_tells(case: StageRecord) -> Finding | None:
     apart = told_apart([p for *_, p in rows])
     return finding(
         case,
-        "source_tells",
         strength(apart, 0.9, 1.0),
         cause=f"{best} always beats {other}, and wording tells which is which",
         number=f"{n} of {len(case.pairs)} pairs; words alone tell {apart:.0%} of unseen prompts' pairs apart",
@@ -223,12 +223,13 @@ def leak(case: StageRecord) -> Finding | None:
     train = {_plain(g.prompt.last): g for g in case.train}
     held = [g for g in case.held if len(_plain(g.prompt.last)) > 8]
     both = [g for g in held if _plain(g.prompt.last) in train]
-    if not both or len(held) < 5:
+    if len(held) < 5:
+        raise Unseen
+    if not both:
         return None
     share = len(both) / len(held)
     return finding(
         case,
-        "leak",
         strength(share, 0.05, 0.5),
         cause="held-out prompts are in the training part too",
         number=f"{len(both)} of {len(held)} held-out prompts, but for case, spaces and marks",
@@ -238,17 +239,36 @@ def leak(case: StageRecord) -> Finding | None:
     )
 
 
+@check("unreadable", of=("data",))
+def unreadable(case: StageRecord) -> Finding | None:
+    """Rows of a file that are no data: what is trained on is less than it seems."""
+    bad = case.facts.get("unread") or []
+    if not bad:
+        return None
+    first, total = bad[0], case.facts["rows"]
+    return finding(
+        case,
+        strength(len(bad) / total, 0.0, 0.05),
+        cause="rows can't be read",
+        number=f"{len(bad)} of {total} rows",
+        example=f"{case.name}:{first['place']} {first['field'] or ''}: {_short(first['reason'])}",
+        change="mend them; accord import FILE names the first, --skip-bad keeps them with reasons",
+        test="accord import FILE --store look.db --skip-bad",
+    )
+
+
 @check("empty", of=("data",))
 def empty(case: StageRecord) -> Finding | None:
     """Answers that say nothing."""
     answers = [(g.prompt, r) for g in (*case.train, *case.held) for r in g.responses]
     answers += [(d.prompt, d.response) for d in case.shown]
     blank = [p for p, r in answers if not r.text.strip() and not r.tool_calls]
+    if not answers:
+        raise Unseen
     if not blank:
         return None
     return finding(
         case,
-        "empty",
         strength(len(blank) / len(answers), 0.0, 0.15),
         cause="answers are empty",
         number=f"{len(blank)} of {len(answers)} answers",
@@ -264,11 +284,12 @@ def cut_answers(case: StageRecord) -> Finding | None:
     answers = [(g.prompt, r) for g in case.train for r in g.responses]
     answers += [(d.prompt, d.response) for d in case.shown]
     cut = [(p, r) for p, r in answers if r.finish == "length"]
+    if not any(r.finish for _, r in answers):
+        raise Unseen
     if not cut:
         return None
     return finding(
         case,
-        "cut_answers",
         strength(len(cut) / len(answers), 0.05, 0.4),
         cause="answers were cut off before they ended",
         number=f"{len(cut)} of {len(answers)} answers",

@@ -10,7 +10,7 @@ import itertools
 import math
 
 from accord.core.types import Metric
-from accord.pipeline.doctor.base import Finding, StageRecord, check, finding, strength
+from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
 
 __all__: list[str] = []
 
@@ -23,14 +23,15 @@ FEW = 20  # answers
 def dead(case: StageRecord) -> Finding | None:
     """No gradient reaches what trains: β = 0, a frozen adapter, nothing to train."""
     norms = case.logged("grad_norm")
-    if len(norms) < 2 or max(norms) > 1e-6:
+    if len(norms) < 2:
+        raise Unseen
+    if max(norms) > 1e-6:
         return None
     why = (
         "β is 0" if case.beta == 0 else "what trains gets no gradient (frozen, or nothing differs)"
     )
     return finding(
         case,
-        "dead",
         1.0,
         cause=f"nothing is learned: {why}",
         number=f"the largest gradient norm of {len(norms)} steps is {max(norms):.1g}",
@@ -57,11 +58,13 @@ def _seen(case: StageRecord) -> float:
 def learning_rate_low(case: StageRecord) -> Finding | None:
     """There are gradients, and nothing moves: neither the loss nor, of a preference, the log-probs."""
     losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
-    if len(losses) < 8 or max(case.logged("grad_norm"), default=0.0) <= 1e-6:
+    if len(losses) < 8 or not case.logged("grad_norm"):
+        raise Unseen
+    if max(case.logged("grad_norm")) <= 1e-6:
         return None
     if case.of == "preference":
         if math.isnan(_seen(case)) or case.beta == 0:
-            return None
+            raise Unseen
         still = min(
             strength(-_moved(case), -0.01, -0.001), strength(-abs(_seen(case)), -0.05, -0.01)
         )
@@ -75,7 +78,6 @@ def learning_rate_low(case: StageRecord) -> Finding | None:
         number = f"the loss went from {case.early('loss'):.4g} to {case.late('loss'):.4g}"
     return finding(
         case,
-        "learning_rate_low",
         still,
         cause="the learning rate is too low, or there are too few steps",
         number=f"{number} in {len(losses)} steps at lr {rate:g}",
@@ -96,7 +98,7 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
     """The loss rises beyond where it began; or a policy goes far, and not as labels say."""
     losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
     if len(losses) < 8:
-        return None
+        raise Unseen
     first = losses[0]
     worst = max(losses[2:]) / max(first, 1e-3)
     late = case.late("loss") / max(first, 1e-3)
@@ -108,7 +110,6 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
         by = max(by, min(strength(_moved(case), 0.5, 1.5), thrown))
     return finding(
         case,
-        "learning_rate_high",
         by,
         cause="the learning rate is too high: training diverges",
         number=f"the loss began at {first:.3g}, went up to {max(losses):.3g} and ended at "
@@ -123,13 +124,12 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
 def beta_low(case: StageRecord) -> Finding | None:
     """Far from the reference, while the loss sees little of it: β doesn't hold the policy."""
     if not case.beta or math.isnan(_seen(case)):
-        return None
+        raise Unseen
     unsaturated, more = strength(-abs(_seen(case)), -3.0, -1.0), max(0.1, case.beta * 10)
     follows = strength(case.late("accuracy"), 0.75, 0.85) if case.logged("accuracy") else 1.0
     by = min(strength(_moved(case), 0.5, 1.5), unsaturated, follows)
     return finding(
         case,
-        "beta_low",
         by,
         cause="β is too low: the policy has left its reference",
         number=f"log-probs of answers moved by {_moved(case):.3g} nats per token; βΔ is "
@@ -144,12 +144,11 @@ def beta_low(case: StageRecord) -> Finding | None:
 def beta_high(case: StageRecord) -> Finding | None:
     """The loss is satisfied (βΔ is large) before the policy has moved: it stays where it was."""
     if not case.beta or math.isnan(_seen(case)):
-        return None
+        raise Unseen
     near = strength(-_moved(case), -0.3, -0.1)
     by = min(near, strength(_seen(case), 1.0, 2.0), strength(case.beta, 0.5, 1.5))
     return finding(
         case,
-        "beta_high",
         by,
         cause="β is too high: the policy stays at its reference",
         number=f"βΔ is {_seen(case):.3g} already where log-probs moved by {_moved(case):.2g} nats per "
@@ -164,12 +163,13 @@ def beta_high(case: StageRecord) -> Finding | None:
 def displacement(case: StageRecord) -> Finding | None:
     """The chosen answers became less likely too (Razin et al. 2024)."""
     chosen, rejected = case.late("chosen_shift"), case.late("rejected_shift")
-    if math.isnan(chosen) or case.late("margin") <= 0:
+    if math.isnan(chosen):
+        raise Unseen
+    if case.late("margin") <= 0:
         return None
     fall = -chosen / max(1.0, case.late("chosen_tokens"))
     return finding(
         case,
-        "displacement",
         strength(fall, 0.3, 1.5),
         cause="chosen answers are unlearned along with rejected ones",
         number=f"log-prob of chosen {chosen:+.3g}, of rejected {rejected:+.3g} nats since the start",
@@ -191,10 +191,9 @@ def not_the_reference(case: StageRecord) -> Finding | None:
         or not case.logged("chosen_shift")
         or (loss or {}).get("name") not in ("dpo", None)
     ):
-        return None
+        raise Unseen
     return finding(
         case,
-        "not_the_reference",
         strength(max(first), 0.01, 0.1),
         cause="the policy is not the reference at step 0",
         number=f"before any update log-ratios are up to {max(first):.3g} nats",
@@ -208,12 +207,13 @@ def truncated(case: StageRecord) -> Finding | None:
     """Answers over max_completion: their ends, and all that decides there, are not seen."""
     n = float(case.facts.get("completions cut off") or 0)
     total = sum(len(g.responses) for g in case.train) or float(case.facts.get("items") or 0)
-    if not n or not total:
+    if not total:
+        raise Unseen
+    if not n:
         return None
     most = case.config.get("max_completion")
     return finding(
         case,
-        "truncated",
         strength(min(1.0, n / total), 0.05, 0.4),
         cause="answers are cut off in training",
         number=f"{n:.0f} of {total:.0f} answers are longer than max_completion ({most} tokens)",
@@ -228,7 +228,7 @@ def memorised(case: StageRecord) -> Finding | None:
     """Right on what it trained on, a coin on what it has not seen."""
     held = case.metrics.get("accuracy")
     if not isinstance(held, Metric) or held.value is None or held.high is None or held.n < 20:
-        return None
+        raise Unseen
     by = (
         strength(case.late("accuracy") - held.high, 0.15, 0.35)
         if held.low is not None and held.low <= 0.5
@@ -236,7 +236,6 @@ def memorised(case: StageRecord) -> Finding | None:
     )
     return finding(
         case,
-        "memorised",
         by,
         cause="pairs are memorised: labels say nothing of unseen prompts",
         number=f"accuracy {case.late('accuracy'):.2f} in training, {held} held out (0.5 is a coin)",
@@ -251,11 +250,10 @@ def overfit(case: StageRecord) -> Finding | None:
     """The held-out loss rises while the training loss falls."""
     held = case.logged("eval/nll")
     if len(held) < 3:
-        return None
+        raise Unseen
     rise = held[-1] - min(held)
     return finding(
         case,
-        "overfit",
         strength(rise, 0.1, 0.5),
         cause="it is trained for too long",
         number=f"held-out loss {min(held):.3g} at its best, {held[-1]:.3g} at the end",
@@ -271,7 +269,6 @@ def reward_scale(case: StageRecord) -> Finding | None:
     gap = abs(case.late("margin"))
     return finding(
         case,
-        "reward_scale",
         strength(gap, 12.0, 30.0),
         cause="the reward model's scores are far too wide",
         number=f"chosen and rejected are {gap:.3g} logits apart in training",
@@ -286,12 +283,13 @@ def never_ends(case: StageRecord) -> Finding | None:
     """A policy whose answers only the limit ends: its end of turn was never trained, or is another's."""
     ends = [row["response"].get("finish") for row in case.answers]
     known = [e for e in ends if e]
-    if len(known) < FEW or case.name == "base":
+    if case.name == "base":
         return None
+    if len(known) < FEW:
+        raise Unseen
     share = sum(e == "length" for e in known) / len(known)
     return finding(
         case,
-        "never_ends",
         strength(share, 0.4, 0.9),
         cause="answers do not end by themselves",
         number=f"{share:.0%} of {len(known)} answers were cut off at the limit",

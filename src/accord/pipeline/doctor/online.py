@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from accord.pipeline.doctor.base import Finding, StageRecord, check, finding, strength
+from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
 
 __all__: list[str] = []
 
@@ -24,7 +24,6 @@ def kl_runaway(case: StageRecord) -> Finding | None:
     kl = per_token * max(1.0, case.late("length"))
     return finding(
         case,
-        "kl_runaway",
         strength(per_token, 0.3, 1.0),
         cause="the KL runs away: β or the step is wrong",
         number=f"{kl:.3g} nats per answer (k3), {per_token:.2g} per token, at β {beta:.3g}",
@@ -43,7 +42,6 @@ def silent_groups(case: StageRecord) -> Finding | None:
         share = 1.0 if spread < 1e-9 else math.nan
     return finding(
         case,
-        "silent_groups",
         strength(share, 0.6, 0.95),
         cause="the reward does not tell a prompt's answers apart",
         number=f"{share:.0%} of groups are paid alike",
@@ -63,7 +61,6 @@ def answers_cut(case: StageRecord) -> Finding | None:
     grew = share - case.early("truncation_rate")
     return finding(
         case,
-        "answers_cut",
         strength(share, 0.3, 0.7) if paid else -1.0,
         cause="cut-off answers are paid like whole ones",
         number=f"{share:.0%} of answers end at max_new_tokens ({grew:+.0%} since the start)",
@@ -78,11 +75,10 @@ def entropy_collapse(case: StageRecord) -> Finding | None:
     """The policy says one thing: there is nothing left to learn from."""
     entropy = case.logged("entropy")
     if len(entropy) < 4 or entropy[0] <= 0:
-        return None
+        raise Unseen
     left = case.late("entropy") / entropy[0]
     return finding(
         case,
-        "entropy_collapse",
         strength(-left, -0.3, -0.05),
         cause="the policy has lost its entropy",
         number=f"{entropy[0]:.3g} nats per token at the start, {case.late('entropy'):.2g} at the end",
@@ -96,11 +92,12 @@ def entropy_collapse(case: StageRecord) -> Finding | None:
 def value_misleads(case: StageRecord) -> Finding | None:
     """The value model foresees less than the mean would."""
     fit = case.late("explained_variance")
-    if len(case.logged("explained_variance")) < 8 or _per_token(case) > 0.3:
+    if len(case.logged("explained_variance")) < 8:
+        raise Unseen
+    if _per_token(case) > 0.3:
         return None  # of a policy that runs away it foresees nothing: that is told already
     return finding(
         case,
-        "value_misleads",
         strength(-fit, 0.5, 3.0),
         cause="the value model misleads",
         number=f"explained variance {fit:.2g} at the end (0 is no better than the mean)",
@@ -114,14 +111,15 @@ def value_misleads(case: StageRecord) -> Finding | None:
 def reward_wide(case: StageRecord) -> Finding | None:
     """Rewards so large that β is nothing beside them."""
     scores = case.logged("score")
-    if len(scores) < 3 or case.config.get("scale_rewards"):
+    if len(scores) < 3:
+        raise Unseen
+    if case.config.get("scale_rewards"):
         return None
     middle = sum(scores) / len(scores)
     spread = math.sqrt(sum((x - middle) ** 2 for x in scores) / len(scores))
     size = max(spread, case.late("advantage_abs") if case.logged("advantage_abs") else 0.0)
     return finding(
         case,
-        "reward_wide",
         strength(math.log10(max(size, 1e-9)), 1.0, 2.0),
         cause="the reward's scale is far too wide for β",
         number=f"scores vary by {size:.3g} from step to step",
@@ -140,7 +138,6 @@ def other_sampler(case: StageRecord) -> Finding | None:
     by = max(strength(gap, 0.05, 0.5), strength(ratio, 0.02, 0.2), strength(first, 0.1, 1.0))
     return finding(
         case,
-        "other_sampler",
         by,
         cause="sampler, policy and reference are not one at the start",
         number=f"log-probs {gap:.2g} nats apart, first ratio off by {ratio:.2g}, KL {first:.2g} at first",
@@ -155,7 +152,6 @@ def step_too_large(case: StageRecord) -> Finding | None:
     """Most tokens leave the bounds of the ratio within a step."""
     return finding(
         case,
-        "step_too_large",
         strength(case.late("clip_fraction"), 0.35, 1.0),
         cause="updates are too large: learning rate or epochs",
         number=f"{case.late('clip_fraction'):.0%} of tokens are clipped",

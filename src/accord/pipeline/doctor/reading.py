@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from accord.pipeline.context import data_store
 from accord.pipeline.doctor.base import StageRecord
 from accord.pipeline.manifest import finished
 from accord.pipeline.report.gather import Done, Outputs
-from accord.store import Store, import_file, opened_snapshot
+from accord.store import Snapshot, Store, import_file, opened_snapshot
 from accord.store.opening import is_store
+from accord.store.snapshot.pairs import by_pair, votes
 
 __all__ = ["cases_of", "of_data", "of_run"]
 
@@ -76,21 +78,50 @@ def _data_case(stage: Done) -> StageRecord:
         return StageRecord(stage.name, "data")
 
 
-def _split(name: str, snapshot: Any, facts: Mapping[str, Any]) -> StageRecord:
-    train, held = snapshot.groups().split(test=facts["test"], seed=facts["seed"])
+def _split(name: str, snapshot: Snapshot, facts: Mapping[str, Any]) -> StageRecord:
+    # with pairs that are split evenly: without them raters seem to agree
+    groups = snapshot.groups(even="keep")
+    train, held = groups.split(test=facts["test"], seed=facts["seed"])
     shown, _ = snapshot.demonstrations().split(test=facts["test"], seed=facts["seed"])
-    return StageRecord(name, "data", train=list(train), held=list(held), shown=list(shown))
+    return StageRecord(
+        name,
+        "data",
+        facts={**facts, **_turned(snapshot)},
+        train=list(train),
+        held=list(held),
+        shown=list(shown),
+    )
+
+
+def _turned(snapshot: Snapshot) -> dict[str, Any]:
+    """How many pairs one rater, or one file that names none, judged; how many of them both ways;
+    and whether there is such a file."""
+    cast, _ = votes(snapshot.judgments, snapshot.tables, repeats=True)
+    ways: dict[tuple[str, ...], set[float]] = defaultdict(set)
+    for prompt, pairs in by_pair(cast).items():
+        for pair, own in pairs.items():
+            for vote in own:
+                ways[prompt, *pair, vote.rater].add(vote.value)
+    both = [key for key, values in ways.items() if min(values) < 0.5 < max(values)]
+    example = snapshot.tables.prompts[both[0][0]].last if both else ""
+    nameless = any(snapshot.tables.raters[key[-1]].facts.get("many") for key in ways)
+    return {
+        "judged": len(ways), "turned": len(both), "turned_example": example, "nameless": nameless
+    }  # fmt: skip
 
 
 def of_data(where: str, test: float = 0.2, seed: int = 17) -> list[StageRecord]:
     """The case of STORE@SNAPSHOT, or of a file that could be imported."""
-    facts = {"test": test, "seed": seed}
+    facts: dict[str, Any] = {"test": test, "seed": seed}
     path = user_path(where)
     if "@" in where or is_url(where) or is_store(path):
         with opened_snapshot(where) as snapshot:
             return [_split(where, snapshot, facts)]
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "look.db") as store:
-        import_file(store, path, skip_bad=True, rejects_path=Path(folder) / "rejects.jsonl")
+        report = import_file(
+            store, path, skip_bad=True, rejects_path=Path(folder) / "rejects.jsonl"
+        )
         if not store.counts()["judgments"]:
             raise DataError("no judgments or demonstrations in it", where=str(path))
+        facts |= {"unread": report.rejects, "rows": report.rows}
         return [_split(path.name, store.freeze("everything"), facts)]

@@ -10,7 +10,7 @@ from accord.core.rundir import read_json, write_json, write_text
 from accord.core.types import Prompt
 from accord.feedback.trust.card import data_card
 from accord.pipeline.context import StageContext, StageResult, data_store
-from accord.store import Snapshot, split_of
+from accord.store import Snapshot, Store, copy_store, remove, split_of
 from accord.worlds.base import World, open_world
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "START",
     "STORE",
     "Clock",
+    "copied",
     "finish",
     "held_out_prompts",
     "keep_world",
@@ -39,6 +40,16 @@ class Clock:
     def tick(self, seconds: float) -> str:
         self.now += timedelta(seconds=seconds)
         return self.now.isoformat(timespec="seconds")
+
+
+def copied(ctx: StageContext[Any], data: str) -> tuple[Store, dict[str, Any]]:
+    """A copy of a data stage's store in this stage's folder, to be added to: a file here, also where the
+    parent's is a database. And the parent's facts."""
+    opened, facts = data_store(ctx.stages[data])
+    remove(ctx.folder / STORE)
+    with opened:
+        copy_store(opened, ctx.folder / STORE)
+    return Store(ctx.folder / STORE, create=False), facts
 
 
 def keep_world(ctx: StageContext[Any], world: World, test: float) -> None:

@@ -10,19 +10,18 @@ from accord.core.rundir import write_json
 from accord.core.seeds import rng
 from accord.core.types import Judgment, Prompt, Question, Response
 from accord.feedback.simulated import compare
-from accord.pipeline.context import StageContext, StageResult, data_store
+from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.ask import AskStage
 from accord.pipeline.stages.ask.fresh import fresh_answers
 from accord.pipeline.stages.ask.people import AnsweredPrompt, from_people, write_study
 from accord.pipeline.stages.data import (
     START,
-    STORE,
     Clock,
+    copied,
     finish,
     keep_world,
     world_of,
 )
-from accord.store import Store, copy_store, remove
 from accord.worlds.base import World, truth
 
 __all__ = ["run"]
@@ -32,13 +31,9 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
     """Sample, ask, and freeze a snapshot of all rounds so far, in a copy of the parent's store: a file here,
     also where the parent's is a database."""
     config = ctx.config
-    parent = ctx.stages[config.data]
-    opened, facts = data_store(parent)
-    remove(ctx.folder / STORE)
-    with opened:
-        copy_store(opened, ctx.folder / STORE)
     world = world_of(ctx, config.data)
-    with Store(ctx.folder / STORE, create=False) as store:
+    opened, facts = copied(ctx, config.data)
+    with opened as store:
         earlier = store.snapshot(facts["snapshot"]).judgments
         answered = fresh_answers(ctx, store, facts)
         fresh = answered.answers

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from accord.core.rundir import write_jsonl, write_text
 from accord.judges.cache import Cache
-from accord.pipeline.context import StageContext, StageResult, data_store
-from accord.pipeline.stages.data import STORE, finish, keep_world, world_of
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.stages.data import copied, finish, keep_world, world_of
 from accord.pipeline.stages.judge import JudgeStage
 from accord.pipeline.stages.judge.asked import answers_of, constitution_of, questions
 from accord.pipeline.stages.judge.asking import Asking
@@ -13,7 +13,6 @@ from accord.pipeline.stages.judge.checked import checked
 from accord.pipeline.stages.judge.labelling import labelled
 from accord.pipeline.stages.judge.outcome import outcome, principles_of, row_of, weight_of
 from accord.pipeline.stages.judge.who import backend_for
-from accord.store import Store, copy_store, remove
 
 __all__ = ["run"]
 
@@ -23,14 +22,10 @@ CACHE = "judged.cache"  # of all runs: a judge is asked the same once
 def run(ctx: StageContext[JudgeStage]) -> StageResult:
     """Label, and freeze a snapshot with the labels. A run that is killed has kept every reply."""
     config = ctx.config
-    parent = ctx.stages[config.data]
-    opened, facts = data_store(parent)
-    remove(ctx.folder / STORE)
-    with opened:
-        copy_store(opened, ctx.folder / STORE)
     world = world_of(ctx, config.data)
+    opened, facts = copied(ctx, config.data)
     with (
-        Store(ctx.folder / STORE, create=False) as store,
+        opened as store,
         Cache(ctx.cache_folder / CACHE) as cache,
     ):
         snapshot = store.snapshot(facts["snapshot"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from accord.constitution.principles import Principle
 from accord.constitution.requests import critique_request, revision_request
@@ -21,16 +21,9 @@ from accord.worlds.base import World
 __all__ = ["Reviser", "reviser_for"]
 
 
-class Reviser(Protocol):
-    """A critique and a revision of each answer, by each one's principle."""
-
-    def __call__(
-        self,
-        prompts: Sequence[Prompt],
-        answers: Sequence[str],
-        by: Sequence[Principle],
-        number: int,
-    ) -> list[tuple[str, str]]: ...
+Answered = tuple[Prompt, str, Principle]
+# answers with what they are criticised by, and the round's number -> a critique and a revision of each
+Reviser = Callable[[Sequence[Answered], int], list[tuple[str, str]]]
 
 
 @dataclass
@@ -41,22 +34,15 @@ class Asked:
     config: ReviseStage
     seed: int
 
-    def __call__(
-        self,
-        prompts: Sequence[Prompt],
-        answers: Sequence[str],
-        by: Sequence[Principle],
-        number: int,
-    ) -> list[tuple[str, str]]:
-        rows = list(zip(prompts, answers, by, strict=True))
-        critiques = self._said([critique_request(*row) for row in rows], "critique", number)
+    def __call__(self, rows: Sequence[Answered], number: int) -> list[tuple[str, str]]:
+        critiques = self._replies([critique_request(*row) for row in rows], "critique", number)
         asked = [
             revision_request(prompt, answer, critique or "None.", principle)
             for (prompt, answer, principle), critique in zip(rows, critiques, strict=True)
         ]
-        return list(zip(critiques, self._said(asked, "revision", number), strict=True))
+        return list(zip(critiques, self._replies(asked, "revision", number), strict=True))
 
-    def _said(self, prompts: Sequence[Prompt], what: str, number: int) -> list[str]:
+    def _replies(self, prompts: Sequence[Prompt], what: str, number: int) -> list[str]:
         most = self.config.critique_tokens if what == "critique" else self.config.max_new_tokens
         how = Sampling(
             temperature=self.config.temperature, max_new_tokens=most,
@@ -73,14 +59,8 @@ class Script:
     world: World
     categories: Mapping[str, str]
 
-    def __call__(
-        self,
-        prompts: Sequence[Prompt],
-        answers: Sequence[str],
-        by: Sequence[Principle],
-        number: int,
-    ) -> list[tuple[str, str]]:
-        return [self._one(*row) for row in zip(prompts, answers, by, strict=True)]
+    def __call__(self, rows: Sequence[Answered], number: int) -> list[tuple[str, str]]:
+        return [self._one(*row) for row in rows]
 
     def _one(self, prompt: Prompt, answer: str, principle: Principle) -> tuple[str, str]:
         case = self.world.by_prompt[prompt.id]

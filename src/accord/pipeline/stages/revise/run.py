@@ -17,13 +17,13 @@ from accord.constitution.principles import (
 from accord.constitution.requests import VERSION
 from accord.core.rundir import write_jsonl
 from accord.core.types import Judgment, Prompt, Question, Rater, Response, Writing
-from accord.pipeline.context import StageContext, StageResult, data_store
-from accord.pipeline.stages.data import START, STORE, Clock, finish, keep_world, world_of
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.stages.data import START, Clock, copied, finish, keep_world, world_of
 from accord.pipeline.stages.revise import ReviseStage
 from accord.pipeline.stages.revise.answers import first_answers
 from accord.pipeline.stages.revise.reviser import Reviser, reviser_for
 from accord.stats.intervals import cluster_mean
-from accord.store import Snapshot, Store, copy_store, remove, split_of
+from accord.store import Snapshot, Store, split_of
 from accord.worlds.base import World, truth
 
 __all__ = ["run"]
@@ -46,14 +46,11 @@ class Step:
 def run(ctx: StageContext[ReviseStage]) -> StageResult:
     """Answers to training prompts, revised round by round, in a copy of the parent's store."""
     config = ctx.config
-    opened, facts = data_store(ctx.stages[config.data])
-    remove(ctx.folder / STORE)
-    with opened:
-        copy_store(opened, ctx.folder / STORE)
     world = world_of(ctx, config.data)
     constitution = read_constitution(place_of(config.constitution, ctx.recipe_folder))
     constitution = constitution.but(config.without)
-    with Store(ctx.folder / STORE, create=False) as store:
+    opened, facts = copied(ctx, config.data)
+    with opened as store:
         snapshot = store.snapshot(facts["snapshot"])
         prompts, answers, sampler, notes = first_answers(ctx, store, facts)
         reviser = reviser_for(ctx, sampler, world, constitution.categories)
@@ -80,7 +77,7 @@ def _revised(
     texts, blank = list(answers), 0
     for number in range(1, ctx.config.rounds + 1):
         by = [chosen(constitution, f"{ctx.seed}/{p.id}/{number}")[0] for p in prompts]
-        revisions = reviser(prompts, texts, by, number)
+        revisions = reviser(list(zip(prompts, texts, by, strict=True)), number)
         for at, (critique, text) in enumerate(revisions):
             if not text.strip():
                 blank += 1
