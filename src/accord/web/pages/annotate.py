@@ -13,7 +13,7 @@ from accord.core.types import Answer
 from accord.web import tables
 from accord.web.guard.security import CheckedForm, Form, Here
 from accord.web.pages import texts
-from accord.web.pages.answers import answer_of, said_in
+from accord.web.pages.answers import answer_of, text_in
 from accord.web.pages.question import LOST, NOTICES, Annotator, lease_of, show
 from accord.web.pages.render import page
 from accord.web.site import new_id
@@ -45,7 +45,7 @@ def submit(request: Request, here: Annotator, form: CheckedForm, lease: str) -> 
     leased = lease_of(here, lease)
     try:
         answer = answer_of(leased.ask, form, [r.text for r in leased.responses])
-        rationale = said_in(form, "rationale")
+        rationale = text_in(form, "rationale")
         if differ(leased.draft, {**form, "after": form.get("over") or form.get("after", "")}):
             base = form.get("base")
             return show(
@@ -130,7 +130,7 @@ def skip(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Re
     """Leave the question to others."""
     _keep(here, lease, form)
     try:
-        done = leases.skip(here.site, here.study, here.who, lease, said_in(form, "reason"))
+        done = leases.skip(here.site, here.study, here.who, lease, text_in(form, "reason"))
     except DataError as error:
         return _shown_again(
             request, here, lease, form, f"Not skipped: {error.where}: {error.what}."
@@ -144,7 +144,7 @@ def flag(request: Request, here: Annotator, form: CheckedForm, lease: str) -> Re
     leased = lease_of(here, lease)
     _keep(here, lease, form)
     try:
-        reason = said_in(form, "reason") or "no reason given"
+        reason = text_in(form, "reason") or "no reason given"
     except DataError as error:
         return _shown_again(
             request, here, lease, form, f"Not flagged: {error.where}: {error.what}."

@@ -27,7 +27,7 @@ __all__ = [
     "groups_of",
     "in_words",
     "options_of",
-    "said_in",
+    "text_in",
 ]
 
 LONGEST = {"rationale": 20_000, "reason": 2_000}  # characters
@@ -126,7 +126,7 @@ def answer_of(ask: Ask, form: Form, texts: list[str]) -> Answer:
     return Thumb(up=form["choice"] == "up")
 
 
-def said_in(form: Form, key: str) -> str:
+def text_in(form: Form, key: str) -> str:
     """A text of a form; DataError for one that is too long, rather than a part of it."""
     text = form.get(key, "").strip()
     if len(text) > LONGEST[key]:

@@ -23,7 +23,7 @@ from accord.core.types import Response as Answer
 from accord.feedback.study.definition import Compare
 from accord.web import tables
 from accord.web.guard.security import CheckedForm, Form, Here, may, wanted
-from accord.web.pages.answers import answer_of, choices, said_in
+from accord.web.pages.answers import answer_of, choices, text_in
 from accord.web.pages.quiz import qualified
 from accord.web.pages.render import page
 from accord.web.site import new_id, rater_of
@@ -197,7 +197,7 @@ def vote(request: Request, here: Chatter, form: CheckedForm) -> Response:
         judgment = Judgment(
             question=question.id, rater=rater.id, answer=answer, supersedes=last["vote"],
             at=datetime.fromtimestamp(site.now(), UTC).isoformat(),
-            rationale=said_in(form, "rationale") or None,
+            rationale=text_in(form, "rationale") or None,
         )  # fmt: skip
         site.store.add_prompts([prompt])
         site.store.add_responses(prompt, responses)

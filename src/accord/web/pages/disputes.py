@@ -23,7 +23,7 @@ from accord.web.pages.answers import (
     fields_of,
     groups_of,
     options_of,
-    said_in,
+    text_in,
 )
 from accord.web.pages.render import page
 from accord.web.site import rater_of
@@ -145,7 +145,7 @@ def adjudicate(request: Request, here: Adjudicator, form: CheckedForm, question:
     prompt, shown = _shown(here, row)
     try:
         answer = answer_of(here.study.questions[row.block], form, shown)
-        rationale = said_in(form, "rationale") or None
+        rationale = text_in(form, "rationale") or None
     except DataError as error:
         notice, base = f"{error.where}: {error.what}.", form.get("base")
         return _dispute_page(request, here, row, form, notice, 422, base)

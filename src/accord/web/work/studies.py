@@ -37,7 +37,7 @@ def load_study(site: Site, study: Study, by: str = "cli") -> int:
     with site.db.writing():
         if _says_something_new(site, study):
             save_study(site, study, by)
-        _first_said(site, study, by)
+        _first_guideline(site, study, by)
         new = sum(add_items(site, study, n, items, by) for n, items in enumerate(blocks))
         check_arm(site, study)
     return new
@@ -58,7 +58,7 @@ def _says_something_new(site: Site, study: Study) -> bool:
     return True
 
 
-def _first_said(site: Site, study: Study, by: str) -> None:
+def _first_guideline(site: Site, study: Study, by: str) -> None:
     """The file's guidelines become a version, unless they are one already."""
     document, g = study.guideline_document(), tables.guidelines
     known = {r.document for r in site.all(sa.select(g.c.document).where(g.c.study == study.name))}

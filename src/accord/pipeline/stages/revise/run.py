@@ -62,7 +62,7 @@ def run(ctx: StageContext[ReviseStage]) -> StageResult:
         result = finish(ctx, frozen, facts["test"], facts["seed"])
     write_jsonl(ctx.folder / "revisions.jsonl", map(_row, steps))
     result.notes += [*notes, f"{blank} revisions were empty: the answer stayed"] if blank else notes
-    return _told(ctx, result, constitution, steps, world)
+    return _with_figures(ctx, result, constitution, steps, world)
 
 
 def _revised(
@@ -142,7 +142,7 @@ def _row(step: Step) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _told(
+def _with_figures(
     ctx: StageContext[ReviseStage],
     result: StageResult,
     constitution: Constitution,
