@@ -19,6 +19,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from accord.core.errors import RunError
+from accord.core.rundir import read_jsonl
 from accord.core.types import Demonstration, Edge, Group, Prompt, Response
 from accord.feedback.simulated import SimulatedRater, compare
 from accord.lm.model.lora import Lora
@@ -201,6 +203,21 @@ def _cut(by: int, seed: int) -> list[StageRecord]:
     return [data(some(groups(seed), (0.1, 0.35, 0.8)[by], seed, cut))]
 
 
+def _record(
+    folder: str, name: str, of: str, config: dict[str, Any], train: Callable[[], Any]
+) -> StageRecord:
+    """What a training leaves; of one that breaks off (a gradient that is NaN) what it logged until then."""
+    try:
+        done = train()
+    except RunError as error:
+        logged = read_jsonl(Path(folder) / "metrics.jsonl")
+        return StageRecord(name, of, config, logged, {"not finite": str(error)})
+    facts = {}
+    if read := getattr(done, "data", None):
+        facts = {"completions cut off": read.truncated, "items": len(read.items)}
+    return StageRecord(name, of, config, done.log, facts, getattr(done, "metrics", {}))
+
+
 @cache
 def _model() -> Path:
     return save_tiny(Path(tempfile.mkdtemp()) / "tiny")
@@ -220,27 +237,24 @@ def preference(
     loss = {"name": "dpo", "beta": beta}
     case = data(items)
     with tempfile.TemporaryDirectory() as folder:
-        done = train_preference(
-            fresh(_model()),
-            case.train,
-            loss=loss,
-            eval_on=case.held,
-            run_dir=folder,
-            tune=Lora(r=4, alpha=8),
-            limits=Limits(max_prompt=120, max_completion=cut),
-            seed=seed,
-            optimise_with=Optimise(lr=lr, batch_size=8, max_steps=steps, epochs=9, tokens=4096),
-        )
-        run = StageRecord(
+        run = _record(
+            folder,
             "dpo",
             "preference",
             {"loss": loss, "lr": lr, "max_completion": cut},
-            done.log,
-            {"completions cut off": done.data.truncated, "items": len(done.data.items)},
-            done.metrics,
-            train=case.train,
+            lambda: train_preference(
+                fresh(_model()),
+                case.train,
+                loss=loss,
+                eval_on=case.held,
+                run_dir=folder,
+                tune=Lora(r=4, alpha=8),
+                limits=Limits(max_prompt=120, max_completion=cut),
+                seed=seed,
+                optimise_with=Optimise(lr=lr, batch_size=8, max_steps=steps, epochs=9, tokens=4096),
+            ),
         )
-    return [case, run]
+    return [case, replace(run, train=case.train)]
 
 
 def sft(seed: int, *, lr: float = 1e-2, cut: int = 80) -> list[StageRecord]:
@@ -250,20 +264,24 @@ def sft(seed: int, *, lr: float = 1e-2, cut: int = 80) -> list[StageRecord]:
         for g in groups(seed, 160, words=20)[:60]
     ]
     with tempfile.TemporaryDirectory() as folder:
-        done = train_sft(
-            fresh(_model()),
-            shown[10:],
-            eval_on=shown[:10],
-            run_dir=folder,
-            tune=Lora(r=4, alpha=8),
-            seed=seed,
-            limits=Limits(max_prompt=120, max_completion=cut),
-            optimise_with=Optimise(lr=lr, batch_size=8, max_steps=24, epochs=9, tokens=4096),
-        )
-        facts = {"completions cut off": done.data.truncated, "items": len(done.data.items)}
         return [
-            StageRecord(
-                "sft", "sft", {"lr": lr, "max_completion": cut}, done.log, facts, done.metrics
+            _record(
+                folder,
+                "sft",
+                "sft",
+                {"lr": lr, "max_completion": cut},
+                lambda: train_sft(
+                    fresh(_model()),
+                    shown[10:],
+                    eval_on=shown[:10],
+                    run_dir=folder,
+                    tune=Lora(r=4, alpha=8),
+                    seed=seed,
+                    limits=Limits(max_prompt=120, max_completion=cut),
+                    optimise_with=Optimise(
+                        lr=lr, batch_size=8, max_steps=24, epochs=9, tokens=4096
+                    ),
+                ),
             )
         ]
 
@@ -295,16 +313,23 @@ def online(
     )
     prompts = [g.prompt for g in groups(seed, 24)]
     with tempfile.TemporaryDirectory() as folder:
-        done = train_policy(
-            fresh(_model()),
-            prompts,
-            rewards,
-            run_dir=folder,
-            settings=settings,
-            tune=Lora(r=4, alpha=8),
-            seed=seed,
-        )
-        return [StageRecord("policy", "online", settings.model_dump(mode="json"), done.log)]
+        return [
+            _record(
+                folder,
+                "policy",
+                "online",
+                settings.model_dump(mode="json"),
+                lambda: train_policy(
+                    fresh(_model()),
+                    prompts,
+                    rewards,
+                    run_dir=folder,
+                    settings=settings,
+                    tune=Lora(r=4, alpha=8),
+                    seed=seed,
+                ),
+            )
+        ]
 
 
 @fault("dead", "preference")

@@ -49,6 +49,20 @@ def _moved(case: StageRecord) -> float:
     return max(*shifts, case.late("kl") if case.logged("kl") else 0.0)
 
 
+def _rise(case: StageRecord) -> float:
+    """How high the loss went, in units of where it began."""
+    losses = case.logged("loss")
+    return max(losses[2:], default=math.nan) / max(losses[0], 1e-3) if losses else math.nan
+
+
+def _blew_up(case: StageRecord) -> float:
+    """Of a training that ended on a number that is not finite: how far gradients had grown until then."""
+    norms = case.logged("grad_norm")
+    if not case.facts.get("not finite") or len(norms) < 2:
+        return -math.inf
+    return strength(math.log10(max(norms[1:]) / max(norms[0], 1e-9)), 0.5, 1.0)
+
+
 def _seen(case: StageRecord) -> float:
     """βΔ at the end: what the loss sees of the margin."""
     return (case.beta or math.nan) * case.late("margin")
@@ -95,19 +109,20 @@ def _noise(values: list[float]) -> float:
 
 @check("learning_rate_high", of=LEARNS)
 def learning_rate_high(case: StageRecord) -> Finding | None:
-    """The loss rises beyond where it began; or a policy goes far, and not as labels say."""
+    """The loss rises beyond where it began; of a preference only where the policy went far too: a loss that
+    blows up over a small movement was multiplied by β, and one that never rose over a large one lets it go."""
     losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
-    if len(losses) < 8:
+    if len(losses) < 3 and not _blew_up(case) > -1:
         raise Unseen
-    first = losses[0]
-    worst = max(losses[2:]) / max(first, 1e-3)
-    late = case.late("loss") / max(first, 1e-3)
-    by = max(strength(worst, 3.0, 8.0), strength(late, 1.5, 3.0))
-    if case.of == "preference" and not math.isnan(case.late("margin")):
-        thrown = strength(
-            -case.late("accuracy"), -0.85, -0.75
-        )  # it went far, and not where labels say
-        by = max(by, min(strength(_moved(case), 0.5, 1.5), thrown))
+    worst, first = _rise(case), losses[0]
+    # of a run that broke off there are few rows, and their mean is noise
+    late = case.late("loss") / max(first, 1e-3) if len(losses) >= 8 else -math.inf
+    by = max(strength(worst, 3.0, 8.0), strength(late, 1.5, 3.0), _blew_up(case))
+    if case.of == "preference" and not math.isnan(_moved(case)):
+        thrown = min(strength(-case.late("accuracy"), -0.85, -0.75), strength(worst, 1.2, 1.6))
+        by = max(
+            min(by, strength(_moved(case), 0.3, 0.6)), min(strength(_moved(case), 0.5, 1.5), thrown)
+        )
     return finding(
         case,
         by,
@@ -120,14 +135,34 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
     )
 
 
+@check("not_finite", of=(*LEARNS, "online"))
+def not_finite(case: StageRecord) -> Finding | None:
+    """It ended on a number that is not finite, and gradients had not grown before: a type, a kernel, a row."""
+    error = case.facts.get("not finite")
+    if not error and not case.logged("grad_norm"):
+        raise Unseen
+    if not error:
+        return None
+    return finding(
+        case,
+        min(0.4, -_blew_up(case)) if len(case.logged("grad_norm")) > 1 else 0.2,
+        cause="numbers stop being finite, and gradients had not grown before",
+        number=f"after {len(case.log)} steps",
+        example=str(error),
+        change="see the items named; float16 overflows where bfloat16 does not",
+        test=f"accord run RECIPE --only {case.name} --fresh "
+        f"--set {case.name}.{'steps' if case.of == 'online' else 'max_steps'}=5",
+    )
+
+
 @check("beta_low", of=("preference",))
 def beta_low(case: StageRecord) -> Finding | None:
     """Far from the reference, while the loss sees little of it: β doesn't hold the policy."""
     if not case.beta or math.isnan(_seen(case)):
         raise Unseen
     unsaturated, more = strength(-abs(_seen(case)), -3.0, -1.0), max(0.1, case.beta * 10)
-    follows = strength(case.late("accuracy"), 0.75, 0.85) if case.logged("accuracy") else 1.0
-    by = min(strength(_moved(case), 0.5, 1.5), unsaturated, follows)
+    unheld = strength(-_rise(case), -1.4, -1.1)  # a step too large is one that the loss sees
+    by = min(strength(_moved(case), 0.5, 1.5), unsaturated, unheld)
     return finding(
         case,
         by,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from accord.core.errors import AccordError, DataError
 from accord.core.refs import is_url
-from accord.core.rundir import read_json, read_jsonl, user_path
+from accord.core.rundir import FAILED, read_json, read_jsonl, user_path
 from accord.pipeline.context import data_store
 from accord.pipeline.doctor.base import StageRecord
 from accord.pipeline.manifest import finished
@@ -33,8 +34,15 @@ def of_run(path: Path) -> list[StageRecord]:
         log, of = root / folders[node.name] / "metrics.jsonl", _kind(node.config.kind)
         if node.name not in stages and of and log.exists():
             config = node.config.model_dump(mode="json")
-            cases.append(StageRecord(node.name, of, config, log=read_jsonl(log)))
+            facts = _ended_by(log.parent / FAILED)
+            cases.append(StageRecord(node.name, of, config, read_jsonl(log), facts))
     return cases
+
+
+def _ended_by(path: Path) -> dict[str, str]:
+    """What a stage that did not finish broke off with, where that was a number."""
+    error = str(read_json(path)["error"]) if path.exists() else ""
+    return {"not finite": error} if re.search(r" is -?(nan|inf)\b", error) else {}
 
 
 def cases_of(outputs: Outputs) -> list[StageRecord]:
@@ -122,6 +130,8 @@ def of_data(where: str, test: float = 0.2, seed: int = 17) -> list[StageRecord]:
             store, path, skip_bad=True, rejects_path=Path(folder) / "rejects.jsonl"
         )
         if not store.counts()["judgments"]:
-            raise DataError("no judgments or demonstrations in it", where=str(path))
+            first = next(iter(report.rejects), None)
+            why = f"; row {first['place']} {first['field']}: {first['reason']}" if first else ""
+            raise DataError(f"no judgments or demonstrations in it{why}", where=str(path))
         facts |= {"unread": report.rejects, "rows": report.rows}
         return [_split(path.name, store.freeze("everything"), facts)]
