@@ -36,8 +36,13 @@ def as_votes(g: Group) -> list[dict[str, Any]]:
     for e in g.edges:
         votes = len(e.sources)
         for k in range(votes):
-            row = {"info": {"subreddit": "x", "title": "y", "post": g.prompt.last}, "summaries": [{"text": r.text} for r in g.responses]}
-            rows.append(row | {"choice": e.better if k < round(e.p * votes) else e.worse, "worker": f"r{k}"})
+            row = {
+                "info": {"subreddit": "x", "title": "y", "post": g.prompt.last},
+                "summaries": [{"text": r.text} for r in g.responses],
+            }
+            rows.append(
+                row | {"choice": e.better if k < round(e.p * votes) else e.worse, "worker": f"r{k}"}
+            )
     return rows
 
 

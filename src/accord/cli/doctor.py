@@ -26,17 +26,56 @@ def doctor(
     fail_on_serious: Annotated[
         bool, typer.Option("--fail-on-serious", help="Exit with 1 where a cause is serious.")
     ] = False,
+    test: Annotated[
+        int | None,
+        typer.Option(
+            help="Run the command that tests cause N of the list in a short run of its own."
+        ),
+    ] = None,
     plugins: Plugins = None,
 ) -> None:
     """Say why a run may have gone wrong: causes with evidence, the surest first, what to change, and a cheap
-    command that tests each. Reads what stages left; loads no model."""
+    command that tests each (--test N runs it; accord run RECIPE --mitigate CAUSE writes the changed recipe).
+    Reads what stages left; loads no model."""
     from accord.core.plugins import load_files
     from accord.pipeline.doctor.reading import of_run
 
     load_files(plugins or [])
+    if test is not None:
+        _try(user_path(run), test, as_json)
+        return
     findings = _show(of_run(user_path(run)), as_json)
     if fail_on_serious and any(f.serious for f in findings):
         raise typer.Exit(1)
+
+
+def _try(run: Path, number: int, as_json: bool) -> None:
+    """Test a cause, and print its figure before and after."""
+    import json
+    import sys
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from accord.pipeline.doctor import trial
+    from accord.pipeline.doctor.base import examined
+    from accord.pipeline.doctor.reading import of_run
+    from accord.pipeline.terminal import Terminal
+
+    finding = trial.chosen(examined(of_run(run)), number)
+    reporter = Terminal(Console(highlight=False, file=sys.stderr if as_json else sys.stdout))
+    result = trial.tried(run, finding, reporter)
+    if as_json:
+        shown = {**asdict(result), "run": str(result.run), "check": finding.check}
+        print(json.dumps(shown, ensure_ascii=False, indent=2))
+        return
+    print(f"{number}. {finding.cause} ({finding.check}, {finding.stage})")
+    for name in ("command", "run", "before", "after"):
+        if value := getattr(result, name):
+            print(f"   {name}: {value}")
+    print(f"   verdict: {result.verdict}: {result.why}")
+    if result.run is None and finding.test:
+        print(f"   run it yourself: {finding.test}")
 
 
 def lint(where: str, as_json: bool) -> None:

@@ -36,8 +36,9 @@ def dead(case: StageRecord) -> Finding | None:
         cause=f"nothing is learned: {why}",
         number=f"the largest gradient norm of {len(norms)} steps is {max(norms):.1g}",
         change="give β a value above 0; see that the adapter trains",
-        line="loss: {name: dpo, beta: 0.1}",
-        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_steps=5",
+        line="loss: {name: dpo, beta: 0.1}" if case.beta == 0 else "",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_steps=5 "
+        f"--set {case.name}.{'loss.beta=0.1' if case.beta == 0 else 'tune=full'}",
     )
 
 
@@ -66,6 +67,12 @@ def _blew_up(case: StageRecord) -> float:
 def _seen(case: StageRecord) -> float:
     """βΔ at the end: what the loss sees of the margin."""
     return (case.beta or math.nan) * case.late("margin")
+
+
+def _loss(case: StageRecord, beta: float) -> str:
+    """The case's own loss with another β."""
+    name = (case.config.get("loss") or {}).get("name", "dpo")
+    return f"{{name: {name}, beta: {beta:.2g}}}"
 
 
 @check("learning_rate_low", of=LEARNS)
@@ -109,8 +116,8 @@ def _noise(values: list[float]) -> float:
 
 @check("learning_rate_high", of=LEARNS)
 def learning_rate_high(case: StageRecord) -> Finding | None:
-    """The loss rises beyond where it began; of a preference only where the policy went far too: a loss that
-    blows up over a small movement was multiplied by β, and one that never rose over a large one lets it go."""
+    """The loss rises beyond where it began; of a preference only where the policy went far too: a loss
+    that blows up over a small movement was multiplied by β; one that never rises lets the policy go."""
     losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
     if len(losses) < 3 and not _blew_up(case) > -1:
         raise Unseen
@@ -137,7 +144,7 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
 
 @check("not_finite", of=(*LEARNS, "online"))
 def not_finite(case: StageRecord) -> Finding | None:
-    """It ended on a number that is not finite, and gradients had not grown before: a type, a kernel, a row."""
+    """It ended on a number that is not finite, and gradients had not grown: a type, a kernel, a row."""
     error = case.facts.get("not finite")
     if not error and not case.logged("grad_norm"):
         raise Unseen
@@ -170,7 +177,7 @@ def beta_low(case: StageRecord) -> Finding | None:
         number=f"log-probs of answers moved by {_moved(case):.3g} nats per token; βΔ is "
         f"{_seen(case):.2g} (β {case.beta:g})",
         change="raise β, or take fewer steps",
-        line=f"loss: {{name: dpo, beta: {more:.2g}}}",
+        line=f"loss: {_loss(case, more)}",
         test=f"accord run RECIPE --only {case.name} --set {case.name}.loss.beta={more:.2g}",
     )
 
@@ -189,7 +196,7 @@ def beta_high(case: StageRecord) -> Finding | None:
         number=f"βΔ is {_seen(case):.3g} already where log-probs moved by {_moved(case):.2g} nats per "
         f"token (β {case.beta:g})",
         change="lower β",
-        line=f"loss: {{name: dpo, beta: {case.beta / 10:.2g}}}",
+        line=f"loss: {_loss(case, case.beta / 10)}",
         test=f"accord run RECIPE --only {case.name} --set {case.name}.loss.beta={case.beta / 10:.2g}",
     )
 
@@ -202,6 +209,7 @@ def displacement(case: StageRecord) -> Finding | None:
         raise Unseen
     if case.late("margin") <= 0:
         return None
+    kept = f"{{name: mix, parts: [{_loss(case, case.beta or 0.1)}, {{name: sft, weight: 1}}]}}"
     fall = -chosen / max(1.0, case.late("chosen_tokens"))
     return finding(
         case,
@@ -209,8 +217,8 @@ def displacement(case: StageRecord) -> Finding | None:
         cause="chosen answers are unlearned along with rejected ones",
         number=f"log-prob of chosen {chosen:+.3g}, of rejected {rejected:+.3g} nats since the start",
         change="add a likelihood term, or leave out pairs whose two answers are nearly alike",
-        line="loss: {name: mix, parts: [{name: dpo, beta: 0.1}, {name: sft, weight: 1}]}",
-        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_steps={max(5, len(case.log) // 2)}",
+        line=f"loss: {kept}",
+        test=f"accord run RECIPE --only {case.name} --set '{case.name}.loss={kept}'",
     )
 
 
@@ -254,7 +262,10 @@ def truncated(case: StageRecord) -> Finding | None:
         number=f"{n:.0f} of {total:.0f} answers are longer than max_completion ({most} tokens)",
         change="raise max_completion, or leave such rows out",
         line=f"max_completion: {2 * int(most)}" if most else "",
-        test="accord run RECIPE --check",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_completion={2 * int(most)} "
+        f"--set {case.name}.max_steps=1"
+        if most
+        else "",
     )
 
 
@@ -308,7 +319,7 @@ def reward_scale(case: StageRecord) -> Finding | None:
         cause="the reward model's scores are far too wide",
         number=f"chosen and rejected are {gap:.3g} logits apart in training",
         change="fewer epochs or a lower learning rate; scale_rewards: true where it pays a policy",
-        line="scale_rewards: true",
+        line="epochs: 1",
         test=f"accord reward probe RUN:{case.name}",
     )
 
@@ -323,11 +334,15 @@ def never_ends(case: StageRecord) -> Finding | None:
     if len(known) < FEW:
         raise Unseen
     share = sum(e == "length" for e in known) / len(known)
+    stage, most = case.config.get("stage"), case.config.get("max_new_tokens")
     return finding(
         case,
         strength(share, 0.4, 0.9),
         cause="answers do not end by themselves",
         number=f"{share:.0%} of {len(known)} answers were cut off at the limit",
         change="train on answers with their end of turn; raise max_new_tokens",
-        test="accord chat RUN:" + case.name,
+        line=f"max_new_tokens: {2 * int(most)}" if most else "",
+        test=f"accord run RECIPE --only {stage} --set {stage}.max_new_tokens={2 * int(most)}"
+        if most
+        else "accord chat RUN:" + case.name,
     )
