@@ -94,7 +94,8 @@ def test_commands_and_lines_that_checks_print_are_valid(stored: Path) -> None:
         _parsed(shlex.split(finding.test)[1:])
         if order := trial.ordered_run(finding.test):
             names = {n.name for n in read_recipe(stored, order[1]).nodes}
-            assert order[0] and set(order[0]) <= names
+            assert order[0]
+            assert set(order[0]) <= names
         if finding.line:
             keys, _ = parse_yaml(finding.line, finding.check)
             stage = "eval/sft" if finding.check == "never_ends" else finding.stage

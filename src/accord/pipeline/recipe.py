@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def _of_run(path: Path, sets: Sequence[str], plugins: Sequence[Path]) -> Recipe:
         schema = kind_of(raw.get("kind"), where).config
         with gather(faults):
             config = validate(schema, raw, where=f"stages.{name}", source=where, lines={})
-            config.check_names(lambda key, name=name: f"{where} stages.{name}.{key}")
+            config.check_names(partial("{} stages.{}.{}".format, where, name))
             resolved["stages"][name] = config.model_dump(mode="json")
     raise_all(faults)
     recipe = recipe_from_resolved(resolved, folder)

@@ -89,8 +89,8 @@ class StageRecord:
 
 
 class Finding(Frozen):
-    """A cause with what speaks for it. `change`: what to do; `line`: keys of the stage as YAML; `test`: a
-    command that shows cheaply whether it is so (RECIPE, RUN, FILE and STORE@SNAPSHOT are filled in)."""
+    """A cause with what speaks for it. `change`: what to do; `line`: keys as YAML, of the stage or the one
+    `at`; `test`: a command that shows cheaply whether it is so, in which `PLACES` are filled in."""
 
     check: str = ""
     stage: str
@@ -100,6 +100,7 @@ class Finding(Frozen):
     example: str = ""
     change: str
     line: str = ""
+    at: str = ""
     test: str = ""
 
     @property

@@ -342,6 +342,7 @@ def never_ends(case: StageRecord) -> Finding | None:
         number=f"{share:.0%} of {len(known)} answers were cut off at the limit",
         change="train on answers with their end of turn; raise max_new_tokens",
         line=f"max_new_tokens: {2 * int(most)}" if most else "",
+        at=str(stage or ""),
         test=f"accord run RECIPE --only {stage} --set {stage}.max_new_tokens={2 * int(most)}"
         if most
         else "accord chat RUN:" + case.name,

@@ -145,34 +145,30 @@ def _arm(
 
 
 def verdict(check: str, control: StageRecord, after: StageRecord, changed: bool) -> Trial:
-    """What the check says of both arms. Where nothing but the length was changed, that it is seen again."""
+    """What the check says of both arms. Where nothing but the length was changed, whether it is seen again."""
     try:
         second = checks[check][1](after)
     except Unseen:
         return Trial("can't tell", "the short run left too little to look at")
     first = _of(control, check)
-    figures = {
-        "before": first.number if first else "no sign of it",
-        "after": second.number if second else "no sign of it",
-    }
-    if not changed:
-        answer = (
-            ("supported", "it is seen again in a fresh run")
-            if second
-            else ("not supported", "a fresh run has no sign of it")
-        )
-        return Trial(*answer, **figures)
-    if first is None:
-        return Trial(
-            "can't tell", "the short run as it was has no sign of it: too few steps", **figures
-        )
-    if second is None:
+    answer, why = _answer(first, second, changed)
+    if changed and answer == "supported":
         others = [f.check for f in examined([after]).findings if f.serious]
-        return Trial(
-            "supported",
-            "with the change it is gone" + (f"; but now: {', '.join(others)}" if others else ""),
-            **figures,
-        )
+        why += f"; but now: {', '.join(others)}" if others else ""
+    none = "no sign of it"
+    before, now = (f.number if f else none for f in (first, second))
+    return Trial(answer, why, before=before, after=now)
+
+
+def _answer(first: Finding | None, second: Finding | None, changed: bool) -> tuple[str, str]:
+    if not changed and second:
+        return "supported", "it is seen again in a fresh run"
+    if not changed:
+        return "not supported", "a fresh run has no sign of it"
+    if first is None:
+        return "can't tell", "the short run as it was has no sign of it: too few steps"
+    if second is None:
+        return "supported", "with the change it is gone"
     if second.confidence >= first.confidence - SAME:
-        return Trial("not supported", "with the change it is as it was", **figures)
-    return Trial("can't tell", "with the change it is less, and still there", **figures)
+        return "not supported", "with the change it is as it was"
+    return "can't tell", "with the change it is less, and still there"
