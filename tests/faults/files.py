@@ -7,6 +7,7 @@ form of published comparisons of summaries (info, summaries, choice, worker).
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 from accord.core.types import Group
 from accord.pipeline.doctor.base import StageRecord
 from accord.pipeline.doctor.reading import of_data
-from tests.faults.library import FAULTS, HEALTHY
+from tests.faults.library import FAULTS as PLANTED
+from tests.faults.library import HEALTHY as WELL
+from tests.faults.library import Plant
 
 BY_VOTE = ("label_noise",)
-DATA = [name for name in FAULTS if name.startswith("data: ")]
+DATA = [name for name in PLANTED if name.startswith("data: ")]
 
 
 def as_pair(g: Group) -> list[dict[str, Any]]:
@@ -54,7 +57,19 @@ def write(path: Path, groups: Iterable[Group], by_vote: bool = False) -> Path:
 
 def linted(name: str, by: int, seed: int, folder: Path) -> list[StageRecord]:
     """What the doctor reads of a file with this fault (`healthy`: with none)."""
-    (case,) = HEALTHY["data"](seed) if name == "healthy" else FAULTS[name](by, seed)
+    (case,) = WELL["data"](seed) if name == "healthy" else PLANTED[name](by, seed)
     by_vote = name.partition(": ")[2] in BY_VOTE
     path = write(folder / "data.jsonl", (*case.train, *case.held), by_vote)
     return of_data(str(path))
+
+
+def _plant(name: str) -> Plant:
+    def plant(by: int, seed: int) -> list[StageRecord]:
+        with tempfile.TemporaryDirectory() as folder:
+            return linted(name, by, seed, Path(folder))
+
+    return plant
+
+
+FAULTS = {name.replace("data: ", "file: "): _plant(name) for name in DATA}
+HEALTHY = {"file": lambda seed: _plant("healthy")(0, seed)}

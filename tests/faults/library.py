@@ -1,7 +1,7 @@
 """Faults planted one at a time into small runs on Harbor & Pine: what the doctor says of them is counted.
 
-    python -m tests.faults.library             # the table of docs/doctor.md
-    python -m tests.faults.library data 1 2    # of data alone, which trains nothing, with these seeds
+    python -m tests.faults             # the table of docs/doctor.md
+    python -m tests.faults data 1 2    # of data alone, which trains nothing, with these seeds
 
 A fault is a function of its strength (0 weak, 1, 2 strong) and a seed that gives the cases the doctor sees.
 Trainings are of the tiny model that the golden curves are of.
@@ -10,12 +10,10 @@ Trainings are of the tiny model that the golden curves are of.
 from __future__ import annotations
 
 import random
-import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from accord.core.rundir import read_jsonl
 from accord.core.types import Demonstration, Edge, Group, Prompt, Response
 from accord.feedback.simulated import SimulatedRater, compare
 from accord.lm.model.lora import Lora
-from accord.pipeline.doctor.base import Finding, StageRecord, examined
+from accord.pipeline.doctor.base import StageRecord
 from accord.store import split_of
 from accord.train.loop.data import Limits
 from accord.train.offline.preference import train_preference
@@ -401,48 +399,3 @@ HEALTHY["data"] = lambda seed: [data(groups(seed))]
 HEALTHY["preference"] = preference
 HEALTHY["sft"] = sft
 HEALTHY["online"] = lambda seed: online(seed, (Ppo, Grpo)[seed % 2])
-
-
-def told(findings: Sequence[Finding]) -> str:
-    return ", ".join(f"{f.check} {f.confidence:.2f}" for f in findings[:3]) or "nothing"
-
-
-def table(kinds: Sequence[str], seeds: Sequence[int], show: Callable[[str], Any] = print) -> None:
-    """What the doctor names first, fault by fault, and what it says of healthy runs; then calibration."""
-    sure: dict[str, list[bool]] = defaultdict(list)
-    first: list[bool] = []
-    show("| fault | weak | middle | strong |\n|---|---|---|---|")
-    for name, plant in FAULTS.items():
-        of, _, cause = name.partition(": ")
-        if of not in kinds:
-            continue
-        cells = []
-        for by in range(3):
-            named = [examined(plant(by, s)).findings for s in seeds]
-            hits = [bool(f) and f[0].check == cause for f in named]
-            for f in (x for found in named for x in found[:1]):
-                sure[f"{f.confidence:.1f}"].append(f.check == cause)
-            first += hits if by else []
-            other = sorted({f[0].check if f else "nothing" for f in named} - {cause})
-            cells.append(f"{sum(hits)}/{len(hits)}" + (f" ({', '.join(other)})" if other else ""))
-        show(f"| {name} | {' | '.join(cells)} |")
-    well: list[bool] = []
-    for of in kinds:
-        named = [examined(HEALTHY[of](1000 + s)).findings for s in range(4 * len(seeds))]
-        serious = [f for found in named for f in found if f.serious]
-        well += [not any(f.serious for f in found) for found in named]
-        show(f"| healthy {of} | {len(named)} runs, serious: {told(serious)} | | |")
-    show(
-        f"\nfirst, strongest two: {sum(first)}/{len(first)}; healthy without anything serious: "
-        f"{sum(well)}/{len(well)}"
-    )
-    for level, hits in sorted(sure.items()):
-        show(f"named first with confidence about {level}: right {sum(hits)}/{len(hits)}")
-
-
-if __name__ == "__main__":
-    _, *words = sys.argv
-    numbers = [int(w) for w in words if w.isdigit()] or [1, 2]
-    table(
-        [w for w in words if not w.isdigit()] or list(HEALTHY), numbers, partial(print, flush=True)
-    )

@@ -21,7 +21,7 @@ app = typer.Typer()
 
 @app.command()
 def doctor(
-    run: Annotated[Path, typer.Argument(help="A run's directory.")],
+    run: Annotated[Path | None, typer.Argument(help="A run's directory.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     fail_on_serious: Annotated[
         bool, typer.Option("--fail-on-serious", help="Exit with 1 where a cause is serious.")
@@ -32,24 +32,41 @@ def doctor(
             help="Run the command that tests cause N of the list in a short run of its own."
         ),
     ] = None,
+    trl: Annotated[
+        Path | None,
+        typer.Option(help="Instead of a run: an output folder of TRL or LLaMA-Factory."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="With --trl: the file it was trained on.")
+    ] = None,
     plugins: Plugins = None,
 ) -> None:
     """Say why a run may have gone wrong: causes with evidence, the surest first, what to change, and a cheap
     command that tests each (--test N runs it; accord run RECIPE --mitigate CAUSE writes the changed recipe).
     Reads what stages left; loads no model."""
+    from accord.core.errors import ConfigError
     from accord.core.plugins import load_files
+    from accord.pipeline.doctor.other_trainers import of_folder
     from accord.pipeline.doctor.reading import of_run
 
     load_files(plugins or [])
-    if test is not None:
-        _try(user_path(run), test, as_json)
+    if (run is None) == (trl is None) or (run and data) or (trl and test is not None):
+        allowed = "RUN, with --test N if you like; or --trl DIR, with --data FILE if you like"
+        raise ConfigError("can't tell what to look at", where="accord doctor", allowed=allowed)
+    if trl is not None:
+        cases = of_folder(trl, data)
+    else:
+        assert run
+        cases = of_run(user_path(run))
+    if run and test is not None:
+        _try(user_path(run), cases, test, as_json)
         return
-    findings = _show(of_run(user_path(run)), as_json)
+    findings = _show(cases, as_json)
     if fail_on_serious and any(f.serious for f in findings):
         raise typer.Exit(1)
 
 
-def _try(run: Path, number: int, as_json: bool) -> None:
+def _try(run: Path, cases: Sequence[StageRecord], number: int, as_json: bool) -> None:
     """Test a cause, and print its figure before and after."""
     import json
     import sys
@@ -59,10 +76,9 @@ def _try(run: Path, number: int, as_json: bool) -> None:
 
     from accord.pipeline.doctor import trial
     from accord.pipeline.doctor.base import examined
-    from accord.pipeline.doctor.reading import of_run
     from accord.pipeline.terminal import Terminal
 
-    finding = trial.chosen(examined(of_run(run)), number)
+    finding = trial.chosen(examined(cases), number)
     reporter = Terminal(Console(highlight=False, file=sys.stderr if as_json else sys.stdout))
     result = trial.tried(run, finding, reporter)
     if as_json:

@@ -45,7 +45,10 @@ def dead(case: StageRecord) -> Finding | None:
 def _moved(case: StageRecord) -> float:
     """How far the policy went on the answers it was trained on, in nats per token: their log-probs' shift, or
     k3, which sees movement that sums cancel."""
-    tokens = max(1.0, case.late("chosen_tokens"))
+    tokens = case.late("chosen_tokens")
+    if math.isnan(tokens):  # another trainer's log: nats of whole answers say nothing of a token
+        return math.nan
+    tokens = max(1.0, tokens)
     shifts = [abs(case.late(k)) / tokens for k in ("chosen_shift", "rejected_shift")]
     return max(*shifts, case.late("kl") if case.logged("kl") else 0.0)
 
@@ -205,7 +208,7 @@ def beta_high(case: StageRecord) -> Finding | None:
 def displacement(case: StageRecord) -> Finding | None:
     """The chosen answers became less likely too (Razin et al. 2024)."""
     chosen, rejected = case.late("chosen_shift"), case.late("rejected_shift")
-    if math.isnan(chosen):
+    if math.isnan(chosen) or not case.logged("chosen_tokens"):
         raise Unseen
     if case.late("margin") <= 0:
         return None
@@ -231,6 +234,7 @@ def not_the_reference(case: StageRecord) -> Finding | None:
     loss = case.config.get("loss")
     if (
         not first
+        or case.log[0].get("step", 1) > 1  # a mean over the first steps
         or not case.logged("chosen_shift")
         or (loss or {}).get("name") not in ("dpo", None)
     ):
@@ -346,4 +350,21 @@ def never_ends(case: StageRecord) -> Finding | None:
         test=f"accord run RECIPE --only {stage} --set {stage}.max_new_tokens={2 * int(most)}"
         if most
         else "accord chat RUN:" + case.name,
+    )
+
+
+@check("other_base", of=LEARNS)
+def other_base(case: StageRecord) -> Finding | None:
+    """An adapter that names another base than it was trained on: served there, it is noise."""
+    named, trained = case.facts.get("adapter_base"), case.facts.get("base")
+    if not named or not trained:
+        raise Unseen
+    if str(named).rstrip("/") == str(trained).rstrip("/"):
+        return None
+    return finding(
+        case,
+        0.6,
+        cause="the adapter names another base model than it was trained on",
+        number=f"adapter_config.json: {named}; trained on {trained}",
+        change="serve it on the base it was trained on; mend base_model_name_or_path",
     )

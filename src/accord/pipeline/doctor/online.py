@@ -137,7 +137,8 @@ def other_sampler(case: StageRecord) -> Finding | None:
     """What answers is not what trains: log-probs or ratios differ before any update."""
     gap = max(case.logged("sampler_gap_mean"), default=math.nan)
     ratio = max(case.logged("first_ratio_gap"), default=math.nan)
-    first = abs(case.logged("kl")[0]) if case.logged("kl") else math.nan
+    start = case.logged("kl") and case.log[0].get("step", 1) <= 1
+    first = abs(case.logged("kl")[0]) if start else math.nan
     by = max(strength(gap, 0.05, 0.5), strength(ratio, 0.02, 0.2), strength(first, 0.1, 1.0))
     return finding(
         case,

@@ -145,7 +145,7 @@ def _arm(
 
 
 def verdict(check: str, control: StageRecord, after: StageRecord, changed: bool) -> Trial:
-    """What the check says of both arms. Where nothing but the length was changed, whether it is seen again."""
+    """What the check says of both arms. Where only the length was changed, whether it is seen again."""
     try:
         second = checks[check][1](after)
     except Unseen:
