@@ -23,7 +23,7 @@ from tests.test_cli import accord, assert_one_line
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe, Path]:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe, Path]:
     """A recipe whose dpo has ended with a loss that went up tenfold; nothing was trained."""
     folder = tmp_path_factory.mktemp("mitigated")
     path = write_recipe(folder, folder / "model")
@@ -47,9 +47,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe, Path]:
 
 
 def test_the_changed_recipe_is_written_beside_the_old_one_and_never_over_another(
-    made: tuple[Path, Recipe, Path], capsys: pytest.CaptureFixture[str]
+    ended: tuple[Path, Recipe, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, recipe, run = made
+    path, recipe, run = ended
     old, runs = path.read_text(), str(run.parent)
     code, out, _ = accord(
         capsys, "run", str(path), "--runs", runs, "--mitigate", "learning_rate_high"
@@ -76,17 +76,17 @@ def of(recipe: Recipe, name: str) -> dict[str, object]:
     return next(n.config.model_dump(mode="json") for n in recipe.nodes if n.name == name)
 
 
-def applied(made: tuple[Path, Recipe, Path], changes: list[Change]) -> Recipe:
-    path = made[0].with_name("applied.yaml")
-    path.write_text(changed_text(made[0].read_text(), changes, "x"))
+def applied(ended: tuple[Path, Recipe, Path], changes: list[Change]) -> Recipe:
+    path = ended[0].with_name("applied.yaml")
+    path.write_text(changed_text(ended[0].read_text(), changes, "x"))
     return read_recipe(path)
 
 
-def test_alarms_change_what_they_are_about(made: tuple[Path, Recipe, Path]) -> None:
-    recipe = made[1]
+def test_alarms_change_what_they_are_about(ended: tuple[Path, Recipe, Path]) -> None:
+    recipe = ended[1]
 
     def after(detector: str, policy: str, paid: float | None = None) -> Recipe:
-        return applied(made, alarm_changes(detector, policy, of(recipe, policy), recipe, paid))
+        return applied(ended, alarm_changes(detector, policy, of(recipe, policy), recipe, paid))
 
     priced = {"name": "length_penalty", "per_token": 0.023}
     assert of(after("length", "ppo", 0.0234), "ppo")["rewards"][-1] == priced  # type: ignore[index]
@@ -99,12 +99,12 @@ def test_alarms_change_what_they_are_about(made: tuple[Path, Recipe, Path]) -> N
         after("flattery", "sft")
 
 
-def test_a_finding_about_data_changes_what_trains_on_it(made: tuple[Path, Recipe, Path]) -> None:
+def test_a_finding_about_data_changes_what_trains_on_it(ended: tuple[Path, Recipe, Path]) -> None:
     def changed(line: str) -> set[str]:
         finding = Finding(
             stage="study", cause="", confidence=0.9, number="", change="mend", line=line
         )
-        return {c.path[0] for c in mitigation._of_finding(made[1], finding)}
+        return {c.path[0] for c in mitigation._of_finding(ended[1], finding)}
 
     assert changed("{labels: soft, min_confidence: 0.7}") == {"rm", "dpo"}
     assert changed("loss: {name: simpo}") == {"dpo"}
