@@ -351,8 +351,7 @@ def _rater(job: _Job, record: Record) -> Rater:
     """The row's own rater, unless the caller names one for all: one person, where the file may be many."""
     if not record.rater or job.is_named:
         return job.rater
-    facts = {k: v for k, v in job.rater.facts.items() if k != "many"}
-    return job.rater.model_copy(update={"name": record.rater, "facts": facts})
+    return Rater(name=record.rater, kind=job.rater.kind, facts={"order_shown": "unknown"})
 
 
 def _ask(
