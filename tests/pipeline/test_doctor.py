@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -240,3 +242,30 @@ def test_data_lint_names_what_is_wrong_in_a_file(
     assert_one_line(code, error, "no such file")
     code, _, error = accord(capsys, "data", "x", "y")
     assert_one_line(code, error, "takes one file")
+
+
+def test_the_error_a_stage_ended_in_is_read(tmp_path: Path) -> None:
+    from accord.core.errors import RunError
+    from accord.core.rundir import FAILED
+    from accord.pipeline.doctor.reading import _ended_by
+    from accord.pipeline.folder import RunFolder
+    from accord.pipeline.recipe import Node
+    from accord.pipeline.runner import run_stage
+    from accord.pipeline.stage import StageConfig, stage
+
+    results: list[object] = [RunError("grad_norm is nan", where="x"), RunError("disk is full")]
+
+    def ends(ctx: object) -> object:
+        raise results.pop(0)  # type: ignore[misc]
+
+    @stage("breaks", run=ends)
+    class Breaks(StageConfig):
+        pass
+
+    recipe = SimpleNamespace(seed=1, model="m", folder=tmp_path, trackers=(), nodes=())
+    node, folder = Node("x", Breaks(kind="breaks"), ()), RunFolder(tmp_path, {"x": tmp_path / "x"})
+    (tmp_path / "x").mkdir()
+    for expected in ({"not finite": "x: grad_norm is nan"}, {}):
+        with pytest.raises(RunError):
+            run_stage(recipe, node, folder, tmp_path, MagicMock())  # type: ignore[arg-type]
+        assert _ended_by(tmp_path / "x" / FAILED) == expected

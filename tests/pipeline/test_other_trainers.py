@@ -110,13 +110,13 @@ def test_an_adapter_of_llama_factory_on_another_base(tmp_path: Path) -> None:
     )
     adapter = {"base_model_name_or_path": "acme/base-8b-instruct", "r": 8}
     run = folder(tmp_path / "lf", dpo(8, -2, beta=0.2), arguments, adapter_config=adapter)
-    (record,) = of_folder(run)
+    *_, record = of_folder(run)
     assert (record.beta, record.config["lr"]) == (0.2, 5e-6)
-    assert names(run) == ["other_base"]
+    assert [f.check for f in examined(of_folder(run)).findings] == ["other_base"]
     (run / "adapter_config.json").write_text(
         json.dumps({"base_model_name_or_path": "acme/base-8b"})
     )
-    assert names(run) == []
+    assert examined(of_folder(run)).findings == []
 
 
 def test_a_run_of_grpo(tmp_path: Path) -> None:

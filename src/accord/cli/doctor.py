@@ -39,25 +39,37 @@ def doctor(
     data: Annotated[
         str | None, typer.Option(help="With --trl: the file it was trained on.")
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep", help="Ask the model a preference training began from about its pairs too."
+        ),
+    ] = False,
     plugins: Plugins = None,
 ) -> None:
     """Say why a run may have gone wrong: causes with evidence, the surest first, what to change, and a cheap
     command that tests each (--test N runs it; accord run RECIPE --mitigate CAUSE writes the changed recipe).
-    Reads what stages left; loads no model."""
+    Reads what stages left, and loads no model but with --deep."""
     from accord.core.errors import ConfigError
     from accord.core.plugins import load_files
     from accord.pipeline.doctor.other_trainers import of_folder
     from accord.pipeline.doctor.reading import of_run
 
     load_files(plugins or [])
-    if (run is None) == (trl is None) or (run and data) or (trl and test is not None):
-        allowed = "RUN, with --test N if you like; or --trl DIR, with --data FILE if you like"
+    if (run is None) == (trl is None) or (run and data) or (trl and (deep or test is not None)):
+        allowed = (
+            "RUN, with --deep or --test N if you like; or --trl DIR, with --data FILE if you like"
+        )
         raise ConfigError("can't tell what to look at", where="accord doctor", allowed=allowed)
     if trl is not None:
         cases = of_folder(trl, data)
     else:
         assert run
         cases = of_run(user_path(run))
+    if run and deep:
+        from accord.pipeline.doctor.deep import deepened
+
+        cases = deepened(user_path(run), cases)
     if run and test is not None:
         _try(user_path(run), cases, test, as_json)
         return

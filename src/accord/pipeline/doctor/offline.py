@@ -353,7 +353,7 @@ def never_ends(case: StageRecord) -> Finding | None:
     )
 
 
-@check("other_base", of=LEARNS)
+@check("other_base", of=("adapter",))
 def other_base(case: StageRecord) -> Finding | None:
     """An adapter that names another base than it was trained on: served there, it is noise."""
     named, trained = case.facts.get("adapter_base"), case.facts.get("base")

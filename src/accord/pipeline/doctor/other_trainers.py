@@ -49,13 +49,14 @@ def of_folder(folder: Path, data: str | None = None) -> list[StageRecord]:
     cases = of_data(data) if data else []
     log, wrong = _log(history, of, _beta(arguments))
     facts: Row = {"not finite": f"{where}: {wrong}"} if wrong else {}
-    facts |= _base(folder, arguments)
     train = cases[0].train if cases else ()
     words = [len(p.chosen.text.split()) for g in train for p in g.pairs()]
     if words and of == "preference":
         log = [{**row, "chosen_tokens": TOKENS * sum(words) / len(words)} for row in log]
     record = StageRecord(folder.resolve().name, of, _config(of, arguments), log, facts)
-    return [*cases, replace(record, places=cases[0].places if cases else {})]
+    placed = replace(record, places=cases[0].places if cases else {})
+    adapter = StageRecord(record.name, "adapter", facts=_base(folder, arguments))
+    return [*cases, *([adapter] if adapter.facts else []), placed]
 
 
 def _history(folder: Path) -> tuple[Sequence[Row], Path]:
