@@ -244,15 +244,19 @@ def test_data_lint_names_what_is_wrong_in_a_file(
     assert_one_line(code, error, "takes one file")
 
 
-def test_the_error_a_stage_ended_in_is_read(tmp_path: Path) -> None:
+def test_the_error_a_stage_ended_in_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from accord.core.errors import RunError
     from accord.core.rundir import FAILED
+    from accord.pipeline import stage as stages
     from accord.pipeline.doctor.reading import _ended_by
     from accord.pipeline.folder import RunFolder
     from accord.pipeline.recipe import Node
     from accord.pipeline.runner import run_stage
     from accord.pipeline.stage import StageConfig, stage
 
+    monkeypatch.setattr("accord.pipeline.stage._KINDS", stages.kinds())  # a copy
     results: list[object] = [RunError("grad_norm is nan", where="x"), RunError("disk is full")]
 
     def ends(ctx: object) -> object:
