@@ -109,13 +109,13 @@ class Asker:
         return {}
 
     def replies(self, prompts: Sequence[Prompt]) -> list[Response | None]:
-        """See `Asking`: the first of each one's replies."""
+        """See `Askable`: the first of each one's replies."""
         return [answers[0] if answers else None for answers in self.all_replies(prompts)]
 
     def option_logps(
         self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]
     ) -> list[tuple[float, ...] | None]:
-        """See `Asking`. None too where a server tells no log-probs."""
+        """See `Askable`. None too where a server tells no log-probs."""
         if self.backend is None:
             raise ModelError("tells no log-probs of options", where=self.policy)
         how = Sampling(max_new_tokens=1, temperature=0.0, seed=self.sampling.seed)

@@ -27,7 +27,7 @@ from accord.worlds.base import World, code_behind
 
 __all__ = [
     "DEFAULT",
-    "Asking",
+    "Askable",
     "ChosenEvaluation",
     "EvaluationContext",
     "ReplyScorer",
@@ -52,7 +52,7 @@ class ReplyScorer(Protocol):
     def __call__(self, replies: Sequence[Exchange]) -> Sequence[Scores]: ...
 
 
-class Asking(Protocol):
+class Askable(Protocol):
     """A policy that can be asked. None for a prompt that could not be answered."""
 
     def replies(self, prompts: Sequence[Prompt]) -> list[Response | None]:
@@ -71,7 +71,7 @@ class EvaluationContext:
     """What an evaluation may need of the run: the world, where the truth is known; the policy, to ask it."""
 
     world: World | None = None
-    asker: Asking | None = None
+    asker: Askable | None = None
 
     def identity(self) -> str:
         """Hash of all that may decide scores beside replies and config."""
