@@ -111,9 +111,7 @@ def evaluation(
 
 def _house() -> None:
     """Register the house's own."""
-    import accord.evals.gold
-    import accord.evals.length
-    import accord.evals.refusal  # noqa: F401
+    import accord.evals.house  # noqa: F401
 
 
 @dataclass(frozen=True)
@@ -212,9 +210,20 @@ def measured(
         n = len(values)
         share = proportion(sum(values), n) if apart else cluster_mean(values, own, share=True)
         return (_f1(share) if measure.kind == "f1" else share).of(measure)
+    if measure.kind == "difference" and measure.bounded:
+        return _difference(values, own).of(measure)
     if measure.bounded:
         return cluster_mean(values, own, share=True).of(measure)
     return (mean(values) if apart else cluster_mean(values, own, share=False)).of(measure)
+
+
+def _difference(values: Sequence[float], clusters: Sequence[Hashable]) -> Metric:
+    """Mean of values in [-1, 1]: (1 + x) / 2 is a share, whose interval stays wide where all are alike."""
+    from accord.stats.intervals import cluster_mean
+
+    share = cluster_mean([(1 + x) / 2 for x in values], clusters, share=True)
+    ends = {k: 2 * x - 1 for k in ("value", "low", "high") if (x := getattr(share, k)) is not None}
+    return share.model_copy(update=ends)
 
 
 def _f1(share: Metric) -> Metric:

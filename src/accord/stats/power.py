@@ -49,12 +49,13 @@ def share_power(n: int, up: float, down: float, level: float = 0.95) -> float:
     if n < 2 or rate == 0:
         return 0.0
     reach = TAIL * math.sqrt(n * rate * (1 - rate)) + 10
-    moved_M = np.arange(max(0, int(n * rate - reach)), min(n, int(n * rate + reach)) + 1)
+    ends = max(0, int(n * rate - reach)), min(n, int(n * rate + reach)) + 1
+    moved_M = np.arange(*ends, dtype=float)
     p_M = _binomial(moved_M, n, rate)
     total = 0.0
     z = quantile(level, n - 1)
     for moved, p in zip(moved_M.tolist(), p_M.tolist(), strict=True):
-        first = _least(moved, n, z)
+        first = _least(int(moved), n, z)
         if first <= moved:
             total += p * float(special.bdtrc(first - 1, moved, up / rate)) if first else p
     return min(1.0, total)

@@ -9,14 +9,13 @@ from accord.core.measure import decisive
 from accord.core.rundir import write_jsonl
 from accord.core.types import Exchange, Metric, Prompt, Response
 from accord.evals.base import DEFAULT, EvaluationContext, scored
-from accord.evals.kept import scores
 from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, left_out_notes
 from accord.pipeline.answers import answer_row, metrics_of
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import held_out_prompts, world_of
 from accord.pipeline.stages.eval import EvalStage
-from accord.pipeline.stages.eval.answers import sampled
+from accord.pipeline.stages.eval.answers import sampled, score_rows
 
 __all__ = ["run"]
 
@@ -38,11 +37,11 @@ def run(ctx: StageContext[EvalStage]) -> StageResult:
     rows = [answer_row(e, context.world) for e in exchanges]
     metrics: dict[str, Metric] = {}
     for evaluation in config.evaluations():
-        score_rows = scores(ctx.cache_folder, evaluation, context, exchanges)
-        if score_rows is not None:
+        own = score_rows(ctx, evaluation, context, lm, exchanges)
+        if own is not None:
             clusters = [str(row.get("cluster", row["prompt_id"])) for row in rows]
-            metrics |= metrics_of(evaluation.measures(context), score_rows, clusters)
-            for row, its in zip(rows, score_rows, strict=True):
+            metrics |= metrics_of(evaluation.measures(context), own, clusters)
+            for row, its in zip(rows, own, strict=True):
                 row |= {evaluation.name: its} if its else {}
     write_jsonl(ctx.folder / "answers.jsonl", rows)
     shown = decisive({k: m.measure for k, m in metrics.items() if m.measure})
