@@ -15,6 +15,7 @@ from accord.cli import (
     constitution,
     data,
     doctor,
+    eval,
     judge,
     plan,
     reward,
@@ -32,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (run, data, chat, audit, doctor):
+for commands in (run, data, chat, eval, audit, doctor):
     app.add_typer(commands.app)
 for name, group in {
     "train": train,
