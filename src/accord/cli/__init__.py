@@ -15,8 +15,10 @@ from accord.cli import (
     constitution,
     data,
     doctor,
+    frontier,
     judge,
     plan,
+    redteam,
     reward,
     run,
     train,
@@ -32,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (run, data, chat, audit, doctor):
+for commands in (run, data, chat, audit, doctor, redteam, frontier):
     app.add_typer(commands.app)
 for name, group in {
     "train": train,
