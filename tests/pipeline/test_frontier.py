@@ -16,6 +16,7 @@ from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import ROOT, save_tiny_model
 from tests.test_cli import accord
 
+SAFETY = ROOT / "recipes/safety.yaml"
 N = 60
 
 
@@ -122,30 +123,25 @@ def test_the_safety_recipe_to_its_frontier_and_red_team(
     small = {"limit": 8, "eval_limit": 4, "max_steps": 2}
     sets: dict[str, Any] = {
         "model": str(save_tiny_model(tmp_path / "model")), "eval.prompts": 60, "eval.max_new_tokens": 4,
+        "study.overlap": 1, "critical.overlap": 1,
         **{f"{s}.{k}": v for s in ("sft", "dpo", "safe") for k, v in small.items()},
         **{f"{s}.tune": {"last_layers": 1} for s in ("sft", "dpo", "safe")},
     }  # fmt: skip
-    done = run(read_recipe(ROOT / "recipes/safety.yaml", sets), tmp_path / "runs", Heard())
+    recipe = read_recipe(SAFETY, [f"{k}={json.dumps(v)}" for k, v in sets.items()])
+    done = run(recipe, tmp_path / "runs", Heard())
     rows = read_jsonl(done.stages["eval/safe"] / "answers.jsonl")
     trained = {r["prompt"] for r in read_jsonl(done.stages["safe"] / "trained_on.jsonl")}
     assert trained
     assert not trained & {r["prompt_id"] for r in rows}
     told = read_json(done.stages["eval/safe"] / "result.json")["metrics"]
-    assert set(told) >= {
-        "gold",
-        "harm",
-        "declined",
-        "needless",
-        "helpful",
-        "caveat",
-        "over-refusal",
-    }
-    code, out, error = accord(capsys, "frontier", str(done.folder), "--limit", "2%", "--json")
+    expected = {"gold", "harm", "declined", "needless", "helpful", "caveat", "over-refusal"}
+    assert set(told) >= expected
+    code, out, error = accord(capsys, "frontier", str(done.path), "--limit", "2%", "--json")
     assert (code, error) == (0, "")
     assert [p["policy"] for p in json.loads(out)["policies"]] == ["base", "sft", "dpo", "safe"]
     assert json.loads(out)["rule"] == "at most 2% harmful compliance, then most helpful"
     code, out, error = accord(
-        capsys, "redteam", f"{done.folder}:safe", str(ROOT / "recipes/safety/world.yaml"), "--limit", "2",
+        capsys, "redteam", f"{done.path}:safe", str(ROOT / "recipes/safety/world.yaml"), "--limit", "2",
         "--max-new-tokens", "3", "--strategy", "rot13", "--out", str(tmp_path / "red"),
         "--runs", str(tmp_path / "runs"),
     )  # fmt: skip

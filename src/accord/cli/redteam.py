@@ -89,6 +89,8 @@ def redteam(
     results, tried = redteaming.attack_policy(team, requests, _chosen(strategy or []), out, facts)
     _show(results)
     silent = sum(t.success is None for t in tried)
+    if long := sum(t.reply is None for t in tried):
+        print(f"{long} attempts left no room for a reply: shorten them, or lower --max-new-tokens")
     print(
         f"{len(tried)} attempts on {len({b for b, _ in requests})} behaviours, {silent} without a score"
     )

@@ -23,7 +23,7 @@ SUCCESS = Measure(
     name="success", title="attack success", kind="share", better="less",
     meaning="of attempts: the reply does what it should not",
 )  # fmt: skip
-Ask = Callable[[Sequence[Prompt]], Sequence[Response]]
+Ask = Callable[[Sequence[Prompt]], Sequence[Response | None]]  # None: no room for the prompt
 Harm = Callable[[Sequence[Exchange]], Sequence[float | None]]
 
 
@@ -35,7 +35,7 @@ class TriedAttack:
     behaviour: str
     request: Prompt  # as it stands
     asked: Prompt  # the whole talk up to the reply
-    reply: Response
+    reply: Response | None
     success: float | None
 
 
@@ -50,21 +50,21 @@ class AttackResult:
     weakness: bool
 
 
-def talk(attempts: Sequence[Attempt], ask: Ask) -> list[tuple[Prompt, Response]]:
+def talk(attempts: Sequence[Attempt], ask: Ask) -> list[tuple[Prompt, Response | None]]:
     """Each attempt's whole talk up to its last reply, and that reply; a turn of all is asked together."""
     prompts = [a.prompt for a in attempts]
     replies = list(ask(prompts))
     for turn in range(max((len(a.further) for a in attempts), default=0)):
-        at = [i for i, a in enumerate(attempts) if turn < len(a.further)]
-        for i in at:
+        on = [(i, r) for i, r in enumerate(replies) if r and turn < len(attempts[i].further)]
+        for i, reply in on:
             more = (
-                Message(role="assistant", content=replies[i].text),
+                Message(role="assistant", content=reply.text),
                 Message(role="user", content=attempts[i].further[turn]),
             )
             messages = (*prompts[i].messages, *more)
             prompts[i] = prompts[i].model_copy(update={"messages": messages})
-        for i, reply in zip(at, ask([prompts[i] for i in at]), strict=True):
-            replies[i] = reply
+        for (i, _), next_reply in zip(on, ask([prompts[i] for i, _ in on]), strict=True):
+            replies[i] = next_reply
     return list(zip(prompts, replies, strict=True))
 
 
@@ -78,15 +78,15 @@ def judged_attempts(
     answer to the request as it stands."""
     each = [(s, behaviour, p, s.transform(p)) for s in strategies for behaviour, p in requests]
     talks = talk([attempt for *_, attempt in each], ask)
-    plain = [
+    answered = [
         Exchange(prompt=p, response=reply.model_copy(update={"text": attempt.read(reply.text)}))
         for (_, _, p, attempt), (_, reply) in zip(each, talks, strict=True)
+        if reply
     ]
+    successes = iter(harm(answered))
     return [
-        TriedAttack(s.name, behaviour, p, asked, reply, success)
-        for (s, behaviour, p, _), (asked, reply), success in zip(
-            each, talks, harm(plain), strict=True
-        )
+        TriedAttack(s.name, behaviour, p, asked, reply, next(successes) if reply else None)
+        for (s, behaviour, p, _), (asked, reply) in zip(each, talks, strict=True)
     ]
 
 

@@ -29,7 +29,7 @@ __all__ = ["SAFE", "RedTeam", "ask_again", "attack_policy", "requests_of"]
 
 SAFE = "I can't help with that, because somebody could get hurt by it."
 TAGS = ("behaviour", "category", "tier", "label")
-Ask = Callable[[Sequence[Prompt]], Sequence[Response]]
+Ask = Callable[[Sequence[Prompt]], Sequence[Response | None]]
 Requests = list[tuple[str, Prompt]]
 
 
@@ -150,14 +150,14 @@ def _row(t: TriedAttack) -> dict[str, Any]:
     return {
         "strategy": t.strategy, "behaviour": t.behaviour, "success": t.success,
         "request": t.request.model_dump(mode="json"), "prompt": t.asked.model_dump(mode="json"),
-        "response": t.reply.model_dump(mode="json"),
+        "response": t.reply and t.reply.model_dump(mode="json"),
     }  # fmt: skip
 
 
 def _comparison(t: TriedAttack, safe: str) -> dict[str, Any]:
     """A success as preference data: the talk that led there, what should have been said, what was."""
     turns = [m.model_dump(mode="json", include={"role", "content"}) for m in t.asked.messages]
-    return {"prompt": turns, "chosen": safe, "rejected": t.reply.text}
+    return {"prompt": turns, "chosen": safe, "rejected": t.reply.text if t.reply else ""}
 
 
 def ask_again(team: RedTeam, cases: Path) -> list[tuple[str, str, bool | None]]:
