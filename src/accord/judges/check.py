@@ -112,6 +112,7 @@ class Tried:
     question: str = ""
     concrete: int = 0
     nested: int = 0
+    responses: tuple[str, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -162,7 +163,7 @@ def tried(
         trials.append(
             Tried(q.prompt, q.responses[0] == truth[0], verdict, sign("longer", one, two), mine[0] - mine[1],
                   parts_of(item, easy=truth[1]), again[at] if again and at < len(again) else None, q.id,
-                  sign("concrete", one, two), sign("nested", one, two))
+                  sign("concrete", one, two), sign("nested", one, two), q.responses)
         )  # fmt: skip
     return trials
 
