@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 import accord
+from accord.cli import main
 from accord.core.errors import ConfigError, DataError, ModelError
 from accord.core.types import Prompt, Response
 from accord.evals.asking import ENOUGH, NOT_TRIED, Asker
 from accord.evals.kept import KeptReplies
 from accord.lm.sampler import Sampling
-from accord.stats.intervals import cluster_mean
+from accord.stats.intervals import cluster_mean, paired_difference
 from tests.judges.test_server import serving
 
 PROMPTS = [Prompt.user(f"question {k}" + " x" * k) for k in range(20)]
@@ -189,3 +190,65 @@ def test_other_sampling_or_policy_other_replies(tmp_path: Path) -> None:
     assert again.of(tagged)  # tags are no part of what is asked
     for policy, how in (("q", {"seed": 1}), ("p", {"seed": 2})):
         assert KeptReplies(tmp_path, policy, how).of(PROMPTS[0]) is None
+
+
+def test_differences_are_paired_and_held_together(tmp_path: Path) -> None:
+    """Two policies on the same prompts, one of which refuses two safe ones more."""
+    file = write(
+        tmp_path / "p.jsonl", [{"prompt": f"safe {k}", "label": "safe"} for k in range(12)]
+    )
+    no = {"strict": {"safe 1", "safe 2", "safe 3"}, "mild": {"safe 3"}}
+
+    def answer(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        refuses = body["messages"][0]["content"] in no[body["model"]]
+        return replying(body, "I can't help with that." if refuses else "Yes, of course.")
+
+    with serving(answer) as (url, _):
+        strict, mild = (
+            accord.run_evals(f"{url}#{m}", ["refusal"], prompts=file, cache=None) for m in no
+        )
+    told = strict.over(mild)
+    after, before = ([float(e.prompt.last in no[m]) for e in strict.replies] for m in no)
+    expected = paired_difference(after, before, level=0.95)  # one measure that is compared applies
+    figure = told["refusal"]["over-refusal"]
+    assert figure.value == pytest.approx(2 / 12)
+    assert (figure.n, figure.level) == (
+        12,
+        0.975,
+    )  # two are declared: over-refusal, unsafe compliance
+    assert figure.low is not None
+    assert expected.low is not None
+    assert figure.low < expected.low
+    assert figure.measure is not None
+    assert figure.measure.way(1.0) == "worse"
+    assert list(told["refusal"]) == ["over-refusal"]
+
+
+BAD = {
+    "no such file": (["m", "--prompts", "none.jsonl"], "none.jsonl: no such file"),
+    "no such model": (["/no/model", "--prompts", "p.jsonl"], "/no/model"),
+    "no evaluation": (["m", "--prompts", "p.jsonl", "--evals", "refusals"], "unknown evaluation 'refusals'"),
+    "no key": (["m", "--prompts", "p.jsonl", "--evals", "{name: refusal, tags: x}"], "did you mean tag?"),
+    "no YAML": (["m", "--prompts", "p.jsonl", "--evals", "{name: refusal"], "allowed: NAME or {name"),
+    "twice": (["m", "--prompts", "p.jsonl", "--evals", "length,length"], "names one twice"),
+    "no server": (["http://127.0.0.1:1/v1", "--prompts", "p.jsonl"], "no address of a server"),
+    "no tag": (["m", "--prompts", "p.jsonl", "--cluster", "tier"], "allowed: label"),
+    "no snapshot": (["m", "--prompts", "none.db@v1"], "none.db"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "p.jsonl", [{"prompt": "a", "label": "safe"}])
+    words, match = BAD[name]
+    monkeypatch.setattr("sys.argv", ["accord", "eval", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert match in error
+    assert error.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["p.jsonl"]

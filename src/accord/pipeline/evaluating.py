@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 from accord.core.errors import ConfigError, ModelError, door
 from accord.core.keys import SamplingKeys
+from accord.core.measure import Measure
 from accord.core.rundir import make_dir, write_json, write_jsonl
 from accord.core.types import Exchange, Metric, Prompt
 from accord.evals.asking import Asker
@@ -23,6 +24,7 @@ from accord.lm.sampler import Sampling, sampling_of
 from accord.pipeline.answering import asker_of
 from accord.pipeline.answers import answer_row, metrics_of
 from accord.pipeline.asked import AskedPrompts, prompts_of, under
+from accord.stats.intervals import paired_difference
 
 __all__ = ["EvalCost", "EvalReport", "run_evals"]
 
@@ -49,9 +51,11 @@ class EvalCost:
         return (self.read * self.prices[0] + self.written * self.prices[1]) / 1e6
 
     def __str__(self) -> str:
-        own = f"; evaluations ask up to {self.more:,} times more" if self.more else ""
         left = self.replies - self.kept
-        text = f"{self.replies:,} replies: {self.kept:,} kept from before, {left:,} to ask{own}"
+        text = f"{self.replies:,} replies: {self.kept:,} kept from before, {left:,} to ask"
+        if self.more:
+            own = f"evaluations ask up to {self.more:,} times themselves, but for what is kept"
+            text = f"{text}; {own}" if self.replies else own
         if left or self.more:
             text += f"; about {self.read:,} tokens to read, at most {self.written:,} to write"
             text += f", at most {self.cost:.2f} by the prices" if any(self.prices) else ""
@@ -104,6 +108,26 @@ class EvalReport:
         clusters = [self.asked.cluster_of(p) for p, _ in rows]
         return metrics_of(evaluation.measures(context), [row for _, row in rows], clusters)
 
+    def over(self, other: EvalReport) -> dict[str, Metrics]:
+        """Differences of all compared measures to another policy's, paired by prompt, their intervals held
+        together (Bonferroni): 95% for all of them at once."""
+        both: list[tuple[str, Measure, dict[str, float], dict[str, float]]] = []
+        for name, (evaluation, context) in self.chosen.items():
+            for m in evaluation.measures(context):
+                after, before = (_by_prompt(r.rows.get(name, []), m.name) for r in (self, other))
+                if m.compared and after.keys() & before.keys():
+                    both.append((name, m, after, before))
+        told: dict[str, Metrics] = {}
+        prompts = list({p.id: p for p in self.asked.prompts}.values())
+        for name, m, after, before in both:
+            own = [p for p in prompts if p.id in after and p.id in before]
+            told.setdefault(name, {})[m.name] = paired_difference(
+                [after[p.id] for p in own], [before[p.id] for p in own],
+                level=1 - 0.05 / len(both), clusters=[self.asked.cluster_of(p) for p in own],
+                bounded=m.kind == "share" or (m.bounded and m.kind == "mean"),
+            ).of(m.difference())  # fmt: skip
+        return told
+
     def plain(self, by: str | None = None) -> dict[str, Any]:
         """As JSON."""
         metrics = {k: _plain(v) for k, v in self.metrics.items()}
@@ -139,6 +163,15 @@ class EvalReport:
         if asked:
             write_jsonl(place / "asked.jsonl", asked)
         write_json(place / "eval.json", self.plain(by))
+
+
+def _by_prompt(rows: Scored, measure: str) -> dict[str, float]:
+    """A prompt's mean over its replies."""
+    values: dict[str, list[float]] = {}
+    for prompt, row in rows:
+        if measure in row:
+            values.setdefault(prompt.id, []).append(row[measure])
+    return {k: sum(v) / len(v) for k, v in values.items()}
 
 
 def _plain(metrics: Mapping[str, Metric]) -> dict[str, Any]:
