@@ -207,21 +207,20 @@ def test_differences_are_paired_and_held_together(tmp_path: Path) -> None:
         strict, mild = (
             accord.run_evals(f"{url}#{m}", ["refusal"], prompts=file, cache=None) for m in no
         )
-    told = strict.over(mild)
+        more, less = (
+            accord.run_evals(f"{url}#{m}", ["refusal", "length"], prompts=file, cache=None)
+            for m in no
+        )
+    figures = strict.over(mild)
     after, before = ([float(e.prompt.last in no[m]) for e in strict.replies] for m in no)
-    expected = paired_difference(after, before, level=0.95)  # one measure that is compared applies
-    figure = told["refusal"]["over-refusal"]
-    assert figure.value == pytest.approx(2 / 12)
-    assert (figure.n, figure.level) == (
-        12,
-        0.975,
-    )  # two are declared: over-refusal, unsafe compliance
-    assert figure.low is not None
-    assert expected.low is not None
-    assert figure.low < expected.low
+    assert list(figures["refusal"]) == ["over-refusal"]  # of what is compared, all that applies
+    figure = figures["refusal"]["over-refusal"]
     assert figure.measure is not None
     assert figure.measure.way(1.0) == "worse"
-    assert list(told["refusal"]) == ["over-refusal"]
+    assert figure.model_copy(update={"measure": None}) == paired_difference(after, before)
+    assert more.over(less)["refusal"]["over-refusal"].level == pytest.approx(
+        1 - 0.05 / 2
+    )  # and words
 
 
 BAD = {
