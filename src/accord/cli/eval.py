@@ -15,7 +15,7 @@ from accord.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from accord.core.types import Metric
-    from accord.pipeline.evaluating import EvalCost, EvalReport
+    from accord.pipeline.eval_report import EvalCost, EvalReport
 
 __all__ = ["app"]
 
@@ -72,36 +72,47 @@ def evaluate(
     """Evaluate a policy. Replies are kept under runs/cache: what was answered is not asked again."""
     from accord.core.plugins import load_files
     from accord.evals.base import DEFAULT
-    from accord.pipeline.evaluating import run_evals
 
     load_files(plugins or [])
-    chosen = _chosen(evals) if evals else DEFAULT
+    keys: dict[str, Any] = {
+        "evals": _chosen(evals) if evals else DEFAULT, "prompts": prompts, "n": n, "system": system,
+        "cluster": cluster, "limit": limit, "cache": runs / "cache", "prices": price,
+        "batch_size": batch_size, "at_once": at_once, "max_new_tokens": max_new_tokens,
+        "temperature": temperature, "seed": seed,
+    }  # fmt: skip
+    report = _run(policy, keys, check)
+    other = _run(against, keys, check) if against else None
+    if not check:
+        _tell(report, other, by, out, as_json)
 
-    def run(name: str) -> EvalReport:
-        progress = _Progress()
 
-        def before(cost: EvalCost) -> bool:
-            print(f"{name}: {cost}", file=sys.stderr)
-            return not check
+def _run(name: str, keys: Mapping[str, Any], check: bool) -> EvalReport:
+    """Evaluate one policy, with progress; with `check` only what it takes is said."""
+    from accord.pipeline.evaluating import run_evals
 
-        report = run_evals(
-            name, chosen, prompts=prompts, n=n, system=system, cluster=cluster, limit=limit,
-            cache=runs / "cache", prices=price, batch_size=batch_size, at_once=at_once, before=before,
-            on_progress=progress, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
-        )  # fmt: skip
+    progress = _Progress()
+
+    def before(cost: EvalCost) -> bool:
+        print(f"{name}: {cost}", file=sys.stderr)
+        return not check
+
+    try:
+        return run_evals(name, before=before, on_progress=progress, **keys)
+    finally:
         progress.close()
-        return report
 
-    report = run(policy)
-    other = run(against) if against else None
-    if check:
-        return
-    plain = report.plain(by)
+
+def _tell(
+    report: EvalReport, other: EvalReport | None, by: str | None, out: Path | None, as_json: bool
+) -> None:
+    """Write and print it: the baseline first, then the policy, then their differences."""
+    plain, differences = report.plain(by), report.over(other) if other else {}
     if other:
-        differences = report.over(other)
-        plain |= {"against": other.plain(by), "differences": {
+        values = {
             k: {m: x.model_dump(mode="json") for m, x in v.items()} for k, v in differences.items()
-        }}  # fmt: skip
+        }
+        plain |= {"against": other.plain(by), "differences": values}
+    reports = [r for r in (other, report) if r]
     if out:
         report.write(out, by)
         if other:
@@ -109,15 +120,15 @@ def evaluate(
     if as_json:
         print(json.dumps(plain, ensure_ascii=False, indent=2))
     else:
-        for one in (other, report) if other else (report,):
+        for one in reports:
             _show(one, by)
         if other:
-            _show_differences(f"{policy} - {against}", differences)
-    for one in (report, other) if other else (report,):
+            _show_differences(f"{report.policy} - {other.policy}", differences)
+    for one in reports:
         for reason, k in one.missing.items():
             text = " ".join(reason.split())[:200]
-            print(f"{one.policy}: no reply to {k} prompts ({text}); the same command asks them again",
-                  file=sys.stderr)  # fmt: skip
+            what = f"no reply to {k} prompts ({text}); the same command asks them again"
+            print(f"{one.policy}: {what}", file=sys.stderr)
 
 
 def _chosen(texts: list[str]) -> list[str | dict[str, Any]]:
