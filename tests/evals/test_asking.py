@@ -180,6 +180,17 @@ def test_a_prompt_that_is_too_long_fails_alone() -> None:
     assert set(asker.failed.values()) == {"does not fit"}
 
 
+@pytest.mark.parametrize("read", ["letters", "reply"])
+def test_a_server_that_is_down_is_no_lack_of_log_probs(read: str, tmp_path: Path) -> None:
+    row = {"question": "q?", "choices": ["x", "y"], "answer": 0}
+    file = write(tmp_path / "p.jsonl", [row])
+    with (
+        serving(lambda body, before: (400, {}, b"down")) as (url, _),
+        pytest.raises(ModelError, match="down"),
+    ):
+        accord.run_evals(f"{url}#m", [{"name": "choice", "read": read}], prompts=file, cache=None)
+
+
 def test_other_sampling_or_policy_other_replies(tmp_path: Path) -> None:
     kept = KeptReplies(tmp_path, "p", {"seed": 1})
     kept.keep(PROMPTS[0], [Response(text="a\u2028\ud800"), Response(text="b")])

@@ -141,6 +141,9 @@ def _evaluate(report: EvalReport, asker: Asker, chosen: Sequence[ChosenEvaluatio
         report.rows[evaluation.name] = rows
         report.metrics[evaluation.name] = report.figures(evaluation.name, rows)
     report.missing = dict(Counter(asker.failed.values()))
+    if not report.metrics and asker.failed:
+        why = next(iter(asker.failed.values()))
+        raise ModelError(f"answered nothing that can be scored ({why})", where=report.policy)
 
 
 def _rows(
