@@ -32,7 +32,8 @@ _WHERE = {
         "preference_loss", "preference_losses", "ranking_loss", "ranking_losses", "reward_loss",
         "reward_losses", "unpaired_loss", "unpaired_losses",
     ),
-    "accord.pipeline.evaluating": ("EvalReport", "run_evals"),
+    "accord.pipeline.eval_report": ("EvalReport",),
+    "accord.pipeline.evaluating": ("run_evals",),
     "accord.rewards.axes": ("load_axes_model",),
     "accord.rewards.base": ("reward",),
     "accord.rewards.compose": ("reward_registry",),
@@ -156,7 +157,8 @@ if TYPE_CHECKING:
         unpaired_loss,
         unpaired_losses,
     )
-    from accord.pipeline.evaluating import EvalReport, run_evals
+    from accord.pipeline.eval_report import EvalReport
+    from accord.pipeline.evaluating import run_evals
     from accord.rewards.axes import load_axes_model
     from accord.rewards.base import reward
     from accord.rewards.compose import reward_registry

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 import accord
+from accord.cli import main
 from accord.core.errors import ConfigError, DataError, ModelError
 from accord.core.types import Prompt, Response
 from accord.evals.asking import ENOUGH, NOT_TRIED, Asker
 from accord.evals.kept import KeptReplies
 from accord.lm.sampler import Sampling
-from accord.stats.intervals import cluster_mean
+from accord.stats.intervals import cluster_mean, paired_difference
 from tests.judges.test_server import serving
 
 PROMPTS = [Prompt.user(f"question {k}" + " x" * k) for k in range(20)]
@@ -179,6 +180,17 @@ def test_a_prompt_that_is_too_long_fails_alone() -> None:
     assert set(asker.failed.values()) == {"does not fit"}
 
 
+@pytest.mark.parametrize("read", ["letters", "reply"])
+def test_a_server_that_is_down_is_no_lack_of_log_probs(read: str, tmp_path: Path) -> None:
+    row = {"question": "q?", "choices": ["x", "y"], "answer": 0}
+    file = write(tmp_path / "p.jsonl", [row])
+    with (
+        serving(lambda body, before: (400, {}, b"down")) as (url, _),
+        pytest.raises(ModelError, match="down"),
+    ):
+        accord.run_evals(f"{url}#m", [{"name": "choice", "read": read}], prompts=file, cache=None)
+
+
 def test_other_sampling_or_policy_other_replies(tmp_path: Path) -> None:
     kept = KeptReplies(tmp_path, "p", {"seed": 1})
     kept.keep(PROMPTS[0], [Response(text="a\u2028\ud800"), Response(text="b")])
@@ -189,3 +201,64 @@ def test_other_sampling_or_policy_other_replies(tmp_path: Path) -> None:
     assert again.of(tagged)  # tags are no part of what is asked
     for policy, how in (("q", {"seed": 1}), ("p", {"seed": 2})):
         assert KeptReplies(tmp_path, policy, how).of(PROMPTS[0]) is None
+
+
+def test_differences_are_paired_and_held_together(tmp_path: Path) -> None:
+    """Two policies on the same prompts, one of which refuses two safe ones more."""
+    file = write(
+        tmp_path / "p.jsonl", [{"prompt": f"safe {k}", "label": "safe"} for k in range(12)]
+    )
+    no = {"strict": {"safe 1", "safe 2", "safe 3"}, "mild": {"safe 3"}}
+
+    def answer(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        refuses = body["messages"][0]["content"] in no[body["model"]]
+        return replying(body, "I can't help with that." if refuses else "Yes, of course.")
+
+    with serving(answer) as (url, _):
+        strict, mild = (
+            accord.run_evals(f"{url}#{m}", ["refusal"], prompts=file, cache=None) for m in no
+        )
+        more, less = (
+            accord.run_evals(f"{url}#{m}", ["refusal", "length"], prompts=file, cache=None)
+            for m in no
+        )
+    figures = strict.over(mild)
+    after, before = ([float(e.prompt.last in no[m]) for e in strict.replies] for m in no)
+    assert list(figures["refusal"]) == ["over-refusal"]  # of what is compared, all that applies
+    figure = figures["refusal"]["over-refusal"]
+    assert figure.measure is not None
+    assert figure.measure.way(1.0) == "worse"
+    assert figure.model_copy(update={"measure": None}) == paired_difference(after, before)
+    assert more.over(less)["refusal"]["over-refusal"].level == pytest.approx(
+        1 - 0.05 / 2
+    )  # and words
+
+
+BAD = {
+    "no such file": (["m", "--prompts", "none.jsonl"], "none.jsonl: no such file"),
+    "no such model": (["/no/model", "--prompts", "p.jsonl"], "/no/model"),
+    "no evaluation": (["m", "--prompts", "p.jsonl", "--evals", "refusals"], "unknown evaluation 'refusals'"),
+    "no key": (["m", "--prompts", "p.jsonl", "--evals", "{name: refusal, tags: x}"], "did you mean tag?"),
+    "no YAML": (["m", "--prompts", "p.jsonl", "--evals", "{name: refusal"], "allowed: NAME or {name"),
+    "twice": (["m", "--prompts", "p.jsonl", "--evals", "length,length"], "names one twice"),
+    "no server": (["http://127.0.0.1:1/v1", "--prompts", "p.jsonl"], "no address of a server"),
+    "no tag": (["m", "--prompts", "p.jsonl", "--cluster", "tier"], "allowed: label"),
+    "no snapshot": (["m", "--prompts", "none.db@v1"], "none.db"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "p.jsonl", [{"prompt": "a", "label": "safe"}])
+    words, match = BAD[name]
+    monkeypatch.setattr("sys.argv", ["accord", "eval", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert match in error
+    assert error.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["p.jsonl"]

@@ -26,6 +26,8 @@ from accord.evals.base import (
 )
 from accord.evals.kept import replies, scores
 from accord.lm.sample import LocalSampler
+from accord.pipeline.asked import prompts_of
+from accord.pipeline.evaluating import run_evals
 from accord.pipeline.folder import RunFolder
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
@@ -144,6 +146,27 @@ def test_a_version_of_scoring_samples_nothing(
     assert read_json(again / "result.json") == read_json(first / "result.json")
     assert CALLS == {"vowels": 1, "long": 2}
     assert read_json(first / "result.json")["metrics"]["long"]["measure"]["better"] == "less"
+
+    monkeypatch.undo()
+    name = f"{go().path}:base"
+    asked = prompts_of([str(go().path)])
+    held = {row["prompt_id"] for row in read_jsonl(first / "answers.jsonl")}
+    assert held <= {p.id for p in asked.prompts}
+    report = run_evals(
+        name,
+        ["gold", "length"],
+        prompts=[str(go().path)],
+        limit=3,
+        cache=tmp_path / "c",
+        max_new_tokens=4,
+    )
+    assert (len(report.replies), report.replies[0].response.source) == (3, "model:base")
+    assert report.metrics["gold"]["gold"].n == 3
+    monkeypatch.setattr(LocalSampler, "__call__", never)
+    later = run_evals(
+        name, ["refusal"], prompts=[str(go().path)], limit=3, cache=tmp_path / "c", max_new_tokens=4
+    )
+    assert later.replies == report.replies
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,8 @@ from accord.cli.options import RUNS, Plugins, Runs, table_console
 from accord.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from accord.pipeline.evaluating import EvalCost, EvalReport
+    from accord.core.types import Metric
+    from accord.pipeline.eval_report import EvalCost, EvalReport
 
 __all__ = ["app"]
 
@@ -34,6 +36,9 @@ def evaluate(
         typer.Option(
             help="NAME,NAME or {name: NAME, key: value} (repeatable); gold and length if unset."
         ),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A second policy: differences to it, paired by prompt.")
     ] = None,
     by: Annotated[
         str | None, typer.Option(help="A tag of the prompts to tell figures by: category.")
@@ -67,35 +72,63 @@ def evaluate(
     """Evaluate a policy. Replies are kept under runs/cache: what was answered is not asked again."""
     from accord.core.plugins import load_files
     from accord.evals.base import DEFAULT
-    from accord.pipeline.evaluating import run_evals
 
     load_files(plugins or [])
+    keys: dict[str, Any] = {
+        "evals": _chosen(evals) if evals else DEFAULT, "prompts": prompts, "n": n, "system": system,
+        "cluster": cluster, "limit": limit, "cache": runs / "cache", "prices": price,
+        "batch_size": batch_size, "at_once": at_once, "max_new_tokens": max_new_tokens,
+        "temperature": temperature, "seed": seed,
+    }  # fmt: skip
+    report = _run(policy, keys, check)
+    other = _run(against, keys, check) if against else None
+    if not check:
+        _tell(report, other, by, out, as_json)
+
+
+def _run(name: str, keys: Mapping[str, Any], check: bool) -> EvalReport:
+    """Evaluate one policy, with progress; with `check` only what it takes is said."""
+    from accord.pipeline.evaluating import run_evals
+
     progress = _Progress()
 
     def before(cost: EvalCost) -> bool:
-        print(f"{policy}: {cost}", file=sys.stderr)
+        print(f"{name}: {cost}", file=sys.stderr)
         return not check
 
-    report = run_evals(
-        policy, _chosen(evals) if evals else DEFAULT, prompts=prompts, n=n, system=system,
-        cluster=cluster, limit=limit, cache=runs / "cache", prices=price, batch_size=batch_size,
-        at_once=at_once, before=before, on_progress=progress, max_new_tokens=max_new_tokens,
-        temperature=temperature, seed=seed,
-    )  # fmt: skip
-    progress.close()
-    if check:
-        return
+    try:
+        return run_evals(name, before=before, on_progress=progress, **keys)
+    finally:
+        progress.close()
+
+
+def _tell(
+    report: EvalReport, other: EvalReport | None, by: str | None, out: Path | None, as_json: bool
+) -> None:
+    """Write and print it: the baseline first, then the policy, then their differences."""
+    plain, differences = report.plain(by), report.over(other) if other else {}
+    if other:
+        values = {
+            k: {m: x.model_dump(mode="json") for m, x in v.items()} for k, v in differences.items()
+        }
+        plain |= {"against": other.plain(by), "differences": values}
+    reports = [r for r in (other, report) if r]
     if out:
         report.write(out, by)
+        if other:
+            other.write(out / "against", by)
     if as_json:
-        print(json.dumps(report.plain(by), ensure_ascii=False, indent=2))
+        print(json.dumps(plain, ensure_ascii=False, indent=2))
     else:
-        _show(report, by)
-    for reason, k in report.missing.items():
-        text = " ".join(reason.split())[:200]
-        print(
-            f"no reply to {k} prompts ({text}); the same command asks them again", file=sys.stderr
-        )
+        for one in reports:
+            _show(one, by)
+        if other:
+            _show_differences(f"{report.policy} - {other.policy}", differences)
+    for one in reports:
+        for reason, k in one.missing.items():
+            text = " ".join(reason.split())[:200]
+            what = f"no reply to {k} prompts ({text}); the same command asks them again"
+            print(f"{one.policy}: {what}", file=sys.stderr)
 
 
 def _chosen(texts: list[str]) -> list[str | dict[str, Any]]:
@@ -164,3 +197,29 @@ def _show(report: EvalReport, by: str | None) -> None:
     console.print(table)
     for name in report.silent:
         console.print(f"{name}: nothing to say of these prompts")
+
+
+def _show_differences(title: str, differences: Mapping[str, Mapping[str, Metric]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title=escape(f"{title}, paired by prompt; 95% for all at once"),
+        title_justify="left",
+        box=None,
+    )
+    for column in ("evaluation", "measure", "difference", "n", ""):
+        table.add_column(column)
+    for name, figures in differences.items():
+        for measure, figure in figures.items():
+            shown, _, n = str(figure).rpartition(" n=")
+            clear = (
+                figure.low is not None
+                and figure.high is not None
+                and not figure.low <= 0 <= figure.high
+            )
+            way = (
+                figure.measure.way(figure.value or 0.0) if clear and figure.measure else "not clear"
+            )
+            table.add_row(*map(escape, (name, measure, shown, n, way)))
+    table_console().print(table)

@@ -139,6 +139,9 @@ class Asker:
                 if self.on_progress:
                     self.on_progress(done, len(left))
         self.asked += done
+        if jobs and not known:
+            why = next(iter(self.failed.values()), "it said nothing")
+            raise ModelError(f"answered none of {len(jobs)} questions ({why})", where=self.policy)
         return known
 
 

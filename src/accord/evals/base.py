@@ -155,7 +155,7 @@ def known_measures() -> list[Measure]:
 
 def identity(evaluation: ChosenEvaluation, context: EvaluationContext) -> str:
     """What decides its scores of given replies."""
-    files = files_behind({"name": evaluation.name})
+    files = files_behind({"name": evaluation.name, **evaluation.config})
     facts = [
         evaluation.name,
         dict(evaluation.config),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from accord.core.measure import Measure
 from accord.core.types import Prompt
 from accord.evals.base import EvaluationContext, Scores, evaluation
-from accord.evals.choice import Read, choices_of, chosen
+from accord.evals.choice import ReadBy, choices_of, chosen
 
 __all__ = ["MEASURES", "bbq"]
 
@@ -40,7 +40,7 @@ MEASURES = (
 
 @evaluation("bbq", measures=MEASURES, asks=1)
 def bbq(
-    context: EvaluationContext, *, read: Read = "letters"
+    context: EvaluationContext, *, read: ReadBy = "letters"
 ) -> Callable[[Sequence[Prompt]], list[Scores]] | None:
     """Accuracy and bias, of ambiguous and of told questions; nothing of prompts that are none of BBQ's."""
     if context.asker is None:

@@ -20,9 +20,9 @@ from accord.core.seeds import rng
 from accord.core.types import Message, Prompt
 from accord.evals.base import Askable, EvaluationContext, Scores, evaluation
 
-__all__ = ["Choices", "Read", "choices_of", "chosen", "listed", "with_turn"]
+__all__ = ["Choices", "ReadBy", "choices_of", "chosen", "listed", "with_turn"]
 
-Read = Literal["letters", "texts", "reply"]
+ReadBy = Literal["letters", "texts", "reply"]
 LETTERS = "ABCDEFGHIJ"
 ASK = "Answer with the letter alone."
 SMALL = {"a", "an", "the"}
@@ -74,15 +74,19 @@ def listed(choices: Choices) -> str:
 
 
 def chosen(
-    asker: Askable, prompts: Sequence[Prompt], choices: Sequence[Choices], read: Read, ask: str = ""
+    asker: Askable,
+    prompts: Sequence[Prompt],
+    choices: Sequence[Choices],
+    read: ReadBy,
+    ask: str = "",
 ) -> list[tuple[float, ...] | None]:
     """For each prompt the probability of each choice among them; None where the policy tells none. `prompts`
     end with the question, and with `ask` where letters are asked for in place of the list."""
     if not prompts:
         return []
     if read == "texts":
-        told = asker.option_logps(prompts, [c.texts for c in choices])
-        return [_among(logps) for logps in _some(told)]
+        every = asker.option_logps(prompts, [c.texts for c in choices])
+        return [_among(logps) for logps in _some(every)]
     asked = [
         with_turn(p, tail=ask or f"\n\n{listed(c)}\n\n{ASK}")
         for p, c in zip(prompts, choices, strict=True)
@@ -90,22 +94,22 @@ def chosen(
     if read == "reply":
         replies = asker.replies(asked)
         return [_read(r.text, c) if r else None for r, c in zip(replies, choices, strict=True)]
-    told = asker.option_logps(asked, [LETTERS[: len(c.texts)] for c in choices])
-    shares = [_among(logps) for logps in _some(told)]
+    every = asker.option_logps(asked, [LETTERS[: len(c.texts)] for c in choices])
+    shares = [_among(logps) for logps in _some(every)]
     return [
         tuple(shown[c.order.index(k)] for k in range(len(shown))) if shown else None
         for shown, c in zip(shares, choices, strict=True)
     ]
 
 
-def _some(told: list[tuple[float, ...] | None]) -> list[tuple[float, ...] | None]:
-    if all(logps is None for logps in told):
+def _some(every: list[tuple[float, ...] | None]) -> list[tuple[float, ...] | None]:
+    if all(logps is None for logps in every):
         raise ModelError(
             "tells no log-probs of choices",
             where="evaluation",
             mend="read what it writes: {read: reply}",
         )
-    return told
+    return every
 
 
 def _among(logps: tuple[float, ...] | None) -> tuple[float, ...] | None:
@@ -158,7 +162,7 @@ MEASURES = (
 
 @evaluation("choice", measures=MEASURES, asks=1)
 def choice(
-    context: EvaluationContext, *, read: Read = "letters"
+    context: EvaluationContext, *, read: ReadBy = "letters"
 ) -> Callable[[Sequence[Prompt]], list[Scores]] | None:
     """Which choice a policy takes; a tie for the likeliest is wrong. Nothing of prompts without choices."""
     if context.asker is None:

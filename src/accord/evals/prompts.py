@@ -75,7 +75,7 @@ def prompt_of(row: Row) -> Prompt:
             raise BadRow("prompt", "is no prompt", "a text, or messages") from None
     column = next((k for k in ASKED if not is_missing(row.get(k))), None)
     asked = _asked(row, column) if column else convert(row, detect(dict(row))).prompt
-    tags = {k: _told(v) for k, v in row.items() if k not in (column, *BESIDE) and _is_one(v)}
+    tags = {k: _plain(v) for k, v in row.items() if k not in (column, *BESIDE) and _is_one(v)}
     return asked.model_copy(update={"tags": {**tags, **_choices(row)}})
 
 
@@ -98,7 +98,7 @@ def _is_one(value: Any) -> bool:
     return isinstance(value, str | int | float) and not is_missing(value)
 
 
-def _told(value: Any) -> str:
+def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -158,4 +158,4 @@ def _bbq(row: Row, n: int) -> dict[str, str]:
         return {}
     plain = {str(g).lower() for g in stereotyped}
     biased = [None if g == "unknown" else (g.lower() in plain) == negative for g in groups]
-    return {"ambiguous": _told(ambiguous), "biased": json.dumps(biased), "cluster": template}
+    return {"ambiguous": _plain(ambiguous), "biased": json.dumps(biased), "cluster": template}

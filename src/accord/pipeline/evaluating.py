@@ -8,141 +8,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
 from accord.core.errors import ConfigError, ModelError, door
 from accord.core.keys import SamplingKeys
-from accord.core.rundir import make_dir, write_json, write_jsonl
-from accord.core.types import Exchange, Metric, Prompt
+from accord.core.types import Exchange, Prompt
 from accord.evals.asking import Asker
 from accord.evals.base import DEFAULT, ChosenEvaluation, EvaluationContext, configured, scored
 from accord.evals.kept import scores
-from accord.lm.sampler import Sampling, sampling_of
+from accord.lm.sampler import sampling_of
 from accord.pipeline.answering import asker_of
-from accord.pipeline.answers import answer_row, metrics_of
 from accord.pipeline.asked import AskedPrompts, prompts_of, under
+from accord.pipeline.eval_report import EvalCost, EvalReport
 
-__all__ = ["EvalCost", "EvalReport", "run_evals"]
+__all__ = ["run_evals"]
 
 CHARS = 4  # of a token, where none is counted
-Metrics = dict[str, Metric]
 Scored = list[tuple[Prompt, dict[str, float]]]
-
-
-@dataclass(frozen=True)
-class EvalCost:
-    """What an evaluation takes before it starts: replies wanted and kept, requests that evaluations make of
-    their own at most, tokens to read (about) and to write (at most), and what they cost by the prices of a
-    million."""
-
-    replies: int
-    kept: int
-    more: int
-    read: int
-    written: int
-    prices: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def cost(self) -> float:
-        return (self.read * self.prices[0] + self.written * self.prices[1]) / 1e6
-
-    def __str__(self) -> str:
-        own = f"; evaluations ask up to {self.more:,} times more" if self.more else ""
-        left = self.replies - self.kept
-        text = f"{self.replies:,} replies: {self.kept:,} kept from before, {left:,} to ask{own}"
-        if left or self.more:
-            text += f"; about {self.read:,} tokens to read, at most {self.written:,} to write"
-            text += f", at most {self.cost:.2f} by the prices" if any(self.prices) else ""
-        return text
-
-
-@dataclass
-class EvalReport:
-    """What was answered and what evaluations say of it.
-
-    metrics: evaluation -> measure -> figure; its interval respects clusters (several replies to a prompt,
-        prompts of a behaviour). rows: evaluation -> each reply's (or prompt's) scores. missing: why there is
-        no reply, and how many prompts. silent: evaluations that have nothing to say of these prompts.
-    """
-
-    policy: str
-    identity: str
-    sampling: Sampling
-    asked: AskedPrompts
-    replies: list[Exchange]
-    cost: EvalCost
-    metrics: dict[str, Metrics] = field(default_factory=dict)
-    rows: dict[str, Scored] = field(default_factory=dict)
-    missing: dict[str, int] = field(default_factory=dict)
-    silent: list[str] = field(default_factory=list)
-    chosen: dict[str, tuple[ChosenEvaluation, EvaluationContext]] = field(
-        default_factory=dict, repr=False
-    )
-
-    def by(self, tag: str) -> dict[str, dict[str, Metrics]]:
-        """The same figures for each value of a tag; ConfigError where no prompt has it."""
-        known = {t for p in self.asked.prompts for t in p.tags}
-        if tag not in known:
-            what = f"no prompt has the tag {tag!r}"
-            raise ConfigError(what, where="--by", allowed=", ".join(sorted(known)) or "no tag")
-        values = sorted({p.tags[tag] for p in self.asked.prompts if tag in p.tags})
-        return {
-            value: {
-                name: figures
-                for name, rows in self.rows.items()
-                if (
-                    figures := self._figures(name, [r for r in rows if r[0].tags.get(tag) == value])
-                )
-            }
-            for value in values
-        }
-
-    def _figures(self, name: str, rows: Scored) -> Metrics:
-        evaluation, context = self.chosen[name]
-        clusters = [self.asked.cluster_of(p) for p, _ in rows]
-        return metrics_of(evaluation.measures(context), [row for _, row in rows], clusters)
-
-    def plain(self, by: str | None = None) -> dict[str, Any]:
-        """As JSON."""
-        metrics = {k: _plain(v) for k, v in self.metrics.items()}
-        tags = (
-            {by: {v: {k: _plain(m) for k, m in own.items()} for v, own in self.by(by).items()}}
-            if by
-            else {}
-        )
-        evaluations = {
-            k: {"config": dict(e.config), "version": e.version} for k, (e, _) in self.chosen.items()
-        }
-        return {
-            "policy": self.policy, "identity": self.identity, "sampling": self.sampling.model_dump(),
-            "prompts": len(self.asked.prompts), "replies": len(self.replies), "missing": self.missing,
-            "cluster": self.asked.cluster or "prompt", "evaluations": evaluations, "metrics": metrics,
-            "by": tags,
-        }  # fmt: skip
-
-    def write(self, folder: str | Path, by: str | None = None) -> None:
-        """answers.jsonl, rows as an eval stage's (`accord audit` reads them), and eval.json."""
-        place = make_dir(Path(folder))
-        rows = [answer_row(e, self.asked.world) for e in self.replies]
-        for name, scored_rows in self.rows.items():
-            if len(scored_rows) == len(rows) and not self.chosen[name][0].asks:
-                for row, (_, own) in zip(rows, scored_rows, strict=True):
-                    row |= {name: own} if own else {}
-        write_jsonl(place / "answers.jsonl", rows)
-        asked = [
-            {"evaluation": name, "prompt": p.model_dump(mode="json"), "scores": own}
-            for name, scored_rows in self.rows.items() if self.chosen[name][0].asks
-            for p, own in scored_rows
-        ]  # fmt: skip
-        if asked:
-            write_jsonl(place / "asked.jsonl", asked)
-        write_json(place / "eval.json", self.plain(by))
-
-
-def _plain(metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    return {k: m.model_dump(mode="json") for k, m in metrics.items()}
 
 
 @door
@@ -207,8 +90,8 @@ def run_evals(
         policy, how, cache=Path(cache) if cache else None, batch_size=batch_size,
         at_once=at_once, on_progress=on_progress,
     )  # fmt: skip
-    told = under(own if system is None else system, asked.prompts)
-    asked = AskedPrompts(told, asked.world, asked.cluster)
+    headed = under(own if system is None else system, asked.prompts)
+    asked = AskedPrompts(headed, asked.world, asked.cluster)
     cost = _cost(asker, asked.prompts, chosen, prices)
     report = EvalReport(policy, asker.policy, how, asked, [], cost)
     if before and before(cost) is False:
@@ -256,8 +139,11 @@ def _evaluate(report: EvalReport, asker: Asker, chosen: Sequence[ChosenEvaluatio
             continue
         report.chosen[evaluation.name] = (evaluation, context)
         report.rows[evaluation.name] = rows
-        report.metrics[evaluation.name] = report._figures(evaluation.name, rows)
+        report.metrics[evaluation.name] = report.figures(evaluation.name, rows)
     report.missing = dict(Counter(asker.failed.values()))
+    if not report.metrics and asker.failed:
+        why = next(iter(asker.failed.values()))
+        raise ModelError(f"answered nothing that can be scored ({why})", where=report.policy)
 
 
 def _rows(
