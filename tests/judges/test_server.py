@@ -226,6 +226,59 @@ def test_a_server_without_logprobs_is_read_by_its_text() -> None:
     assert {v.probs for v in verdicts} <= {(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)}
 
 
+@pytest.mark.parametrize("most", [20, 5000])
+def test_an_option_the_server_does_not_tell_of_is_not_impossible(most: int) -> None:
+    """B is the 30th likeliest token: of a server that tells of 20, it counts as likely as the last of them,
+    the most it can be; one that tells more is asked again and gives the very log-prob. Refused, it is not
+    asked again."""
+    tokens = [("A", 0.5), *((f"t{k}", 0.01) for k in range(28)), ("B", 0.005)]
+
+    def answer(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        if body["top_logprobs"] > most:
+            return 400, {}, b"top_logprobs must be at most 20"
+        told = json.loads(good(body, before)[2])
+        some = [{"token": t, "logprob": math.log(p)} for t, p in tokens[: body["top_logprobs"]]]
+        told["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = some
+        return 200, {}, json.dumps(told).encode()
+
+    with serving(answer) as (url, asked), Cache(":memory:") as cache:
+        one = ServerBackend(ServerSampler(url, "m", at_once=1))
+        verdicts, _ = judge_items(Judge(orders="one"), one, ITEMS[:3], cache)
+    assert len(asked) == (6 if most > 20 else 4)
+    p = 0.5 / 0.505 if most > 20 else 0.5 / 0.51
+    assert [v.probs[0] for v in verdicts if v.probs] == pytest.approx([p] * 3)
+
+
+def test_a_structured_reply_is_asked_for_by_a_schema_and_read_as_such() -> None:
+    """The schema goes with the request; what is no object of it is missing, cut JSON too."""
+    replies = [
+        '{"reason": "A is A, B is not.", "verdict": "B"}',
+        '{"reason": "A',
+        '{"verdict": "C"}',
+    ]
+
+    def answer(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        which = int(body["messages"][0]["content"].partition("question ")[2].split()[0])
+        return good(body, before, text=replies[which])
+
+    how = Judge(read="text", structured=True, rationale=True, orders="one")
+    with serving(answer) as (url, asked), Cache(":memory:") as cache:
+        verdicts, _ = judge_items(how, backend(url), ITEMS[:3], cache)
+    assert [v.probs for v in verdicts] == [(0.0, 1.0), None, None]
+    assert verdicts[0].rationale == "A is A, B is not."
+    schema = asked[0]["response_format"]["json_schema"]["schema"]
+    assert list(schema["properties"]) == ["reason", "verdict"]
+    assert schema["properties"]["verdict"]["enum"] == ["A", "B"]
+
+
+def test_what_is_read_by_log_probs_is_short() -> None:
+    """Its first token is what counts; a reason, and a verdict read from its text, may be long."""
+    for how, most in ((Judge(), 16), (Judge(read="text"), 256)):
+        with serving(good) as (url, asked), Cache(":memory:") as cache:
+            judge_items(how, backend(url), ITEMS[:1], cache)
+        assert {b["max_tokens"] for b in asked} == {most}
+
+
 def test_a_budget_stops_and_goes_on(tmp_path: Path) -> None:
     """Each request costs 12 tokens; what is asked is never asked again, and at last everything is there."""
     asked_in_all = 0

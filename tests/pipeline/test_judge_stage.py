@@ -126,6 +126,41 @@ def test_a_reward_model_judges_fresh_answers_by_bradley_terry(here: Path) -> Non
     assert "stands in for the judge" not in (done.path / "report.html").read_text()
 
 
+def test_a_comparison_says_what_became_of_the_judge_s_leaning(here: Path) -> None:
+    """The judge takes the longer answer whatever it says: its leaning is 1. The reward model's is that of its
+    own scores on the same pairs, and the growth their difference."""
+    more = """\
+  rm: {kind: reward, data: judged, limit: 6, eval_limit: 4, max_steps: 2}
+  eval: {kind: eval, policies: [base], data: study, prompts: 2, max_new_tokens: 4, batch_size: 2}
+  compare: {kind: compare, eval: eval, reward: rm}
+"""
+    done = done_of(here, "judge: stand-in:longest, checked: 20", more)
+    rows = [r for r in read_jsonl(done.stages["judged"] / "calibration.jsonl") if r["longer"]]
+    with Store(done.stages["judged"] / "study.db", create=False) as store:
+        prompts = {p.id: p for p in store.prompts()}
+        texts = {r.id_for(prompts[p]): r for p, r in store.responses()}
+    model = load_reward_model(done.stages["rm"] / "model")
+    sides: dict[bool, list[float]] = {True: [], False: []}
+    for row in rows:
+        pair = [
+            Exchange(prompt=prompts[row["prompt"]], response=texts[i]) for i in row["responses"]
+        ]
+        a, b = model(pair)
+        assert (row["p"] > 0.5) == (row["longer"] > 0)
+        sides[(row["people"] == 0) == (row["longer"] > 0)].append(
+            float((a - b) * row["longer"] > 0)
+        )
+    wrongly, rightly = (sum(sides[k]) / len(sides[k]) for k in (False, True))
+    found = read_json(done.stages["compare"] / "result.json")["metrics"]
+    assert found["judge drawn to the longer answer"]["value"] == 1.0
+    assert found["reward model drawn to the longer answer"]["value"] == pytest.approx(
+        wrongly - (1 - rightly)
+    )
+    grown = found["leaning grown from judge to reward model"]
+    assert grown["value"] == pytest.approx(wrongly - (1 - rightly) - 1)
+    assert "leaning grown from judge" in (done.path / "report.html").read_text()
+
+
 class Counted:
     """A judge that prefers what is shown first, counts what it is asked, and breaks down once."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accord.core.errors import DataError
-from accord.stats.judged import TELLS_NOTHING, corrected_share, decides_alone, lean
+from accord.stats.judged import TELLS_NOTHING, corrected_share, decides_alone, lean, lean_grown
 
 
 def test_corrected_by_hand() -> None:
@@ -110,3 +110,30 @@ def test_a_planted_leaning_is_found_and_none_is_not() -> None:
     assert flagged <= 0.05 * 200 + 2 * (200 * 0.05 * 0.95) ** 0.5
     assert covered >= 0.93 * 200
     assert seen >= 0.95 * 200
+
+
+def test_a_leaning_that_grew_is_told_from_one_that_was_handed_on() -> None:
+    """A reward model that decides as its judge does, with other errors on a tenth of pairs, three pairs a
+    prompt: of 200 the interval misses the true change in about 5%; of 200 that decide for the feature in two
+    fifths of all pairs nearly all are found, and in 93% the interval holds the true change."""
+    flagged = seen = covered = 0
+    for seed in range(200):
+        draw = np.random.default_rng([seed, 1])
+        before, deserved = _tried(seed, 0.5)
+        other = np.where(draw.random(300) < 0.1, 1 - before, before)
+        pushed = np.where(draw.random(300) < 0.4, 1.0, other)
+        prompts = np.arange(300) // 3
+        none = lean_grown(before.tolist(), other.tolist(), deserved.tolist(), prompts.tolist())
+        some = lean_grown(before.tolist(), pushed.tolist(), deserved.tolist(), prompts.tolist())
+        toward = [
+            1 / (1 + np.exp(-x)) for x in (1.6, -0.6)
+        ]  # P(drawn to it | it is better, it is not)
+        grown = sum(0.1 * (1 - 2 * p) for p in toward)  # errors on a tenth draw both to one half
+        more = sum(0.4 * (1 - (p + 0.1 * (1 - 2 * p))) for p in toward) + grown
+        flagged += not (none.low or 0) <= grown <= (none.high or 0)
+        seen += (some.low or 0) > 0
+        covered += (some.low or 0) <= more <= (some.high or 0)
+    assert flagged <= 0.05 * 200 + 2 * (200 * 0.05 * 0.95) ** 0.5
+    assert covered >= 0.93 * 200
+    assert seen >= 0.95 * 200
+    assert lean_grown([1.0], [0.0], [True], ["a"]).value is None

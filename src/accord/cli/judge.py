@@ -194,7 +194,9 @@ def _show(report: CheckReport) -> None:
     for name, metric in (
         ("accuracy in one order", report.one_order), ("both orders say the same", report.consistency),
         ("drawn to the first place", report.place), ("drawn to the longer answer", report.length),
-        ("drawn to its own answers", report.own), ("says the same asked again", report.retest),
+        ("drawn to its own answers", report.own), ("drawn to the one with more details", report.concrete),
+        ("drawn to the one that speaks to its judge", report.nested),
+        ("accuracy on easy less on hard pairs", report.ceiling), ("says the same asked again", report.retest),
         ("calibration error", report.calibration),
     ):  # fmt: skip
         console.print(f"{name}: {metric}")

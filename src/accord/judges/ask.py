@@ -18,18 +18,22 @@ from accord.judges.templates import (
     JudgedExample,
     JudgedItem,
     JudgeQuestion,
+    ReplyForm,
     ask_of,
     check_template,
     options_of,
     versioned,
 )
-from accord.judges.verdict import JudgeVerdict, combined
+from accord.judges.verdict import JudgeVerdict, combined, reason_of, reply_schema
 from accord.lm.sampler import Sampling
 
 __all__ = ["Judge", "JudgeBudget", "Spent", "judge_items"]
 
 Progress = Callable[[int, int], None]
 Least = Annotated[int, Field(ge=1)]
+BRIEF = (
+    16  # tokens of a reply whose first is what counts: the rest is read where no log-prob is told
+)
 NO_MONEY = "the budget is spent"
 THEN = "Now reply with the verdict alone: {options}."
 
@@ -54,6 +58,8 @@ class Judge(Strict):
     seed: int = 17
     clamp: Annotated[float, Field(ge=0.5, lt=1.0)] | None = None
     """No label of a pair is surer than this (0.6: from 0.4 to 0.6), as CAI holds those behind a rationale."""
+    structured: bool = False
+    """A server holds the reply to a JSON schema whose verdict is one of the options (with `read: text`)."""
 
     def check(self, where: str = "judge") -> None:
         """ConfigError for a template that is not there, or keys that don't go together."""
@@ -61,6 +67,10 @@ class Judge(Strict):
         if self.samples > 1 and self.read == "logprobs":
             raise ConfigError(
                 "a log-prob is no sample", where=f"{where}.samples", mend="with read: text"
+            )
+        if self.structured and self.read == "logprobs":
+            raise ConfigError(
+                "structured replies are texts", where=f"{where}.structured", mend="with read: text"
             )
         if self.samples > 1 and self.temperature == 0:
             raise ConfigError(
@@ -74,8 +84,9 @@ class Judge(Strict):
             "template": versioned(self.template),
             "model": model,
         }
-        if self.clamp is None:
-            del facts["clamp"]  # it came later: raters of before keep their names
+        for later, default in (("clamp", None), ("structured", False)):
+            if facts[later] == default:
+                del facts[later]  # it came later: raters of before keep their names
         if model.startswith("stand-in:"):
             facts["stand_in"] = True
         tail = content_hash(facts)[:6]
@@ -137,11 +148,9 @@ def judge_items(
     asking = _Asking(judge, backend, cache, budget or JudgeBudget(), on_progress)
     orders = [_orders(judge, item) for item in items]
     by_text = judge.read == "text"
+    form = _form(judge)
     asks = [
-        [
-            ask_of(judge.template, item, order, examples, marked=by_text or judge.rationale)
-            for order in some
-        ]
+        [ask_of(judge.template, item, order, examples, form=form) for order in some]
         for item, some in zip(items, orders, strict=True)
     ]
     flat = [ask for some in asks for ask in some]
@@ -165,22 +174,31 @@ def judge_items(
     return verdicts, asking.spent
 
 
+def _form(judge: Judge) -> ReplyForm:
+    if judge.structured:
+        return "reasoned json" if judge.rationale else "json"
+    return "line" if judge.read == "text" or judge.rationale else "bare"
+
+
 def _orders(judge: Judge, item: JudgedItem) -> list[tuple[int, ...]]:
     n = len(item.responses)
     turns = n if judge.orders == "both" else 1
     return [tuple((k + turn) % n for k in range(n)) for turn in range(turns)]
 
 
-def _sampling(judge: Judge, n: int) -> Sampling:
-    return Sampling(
-        n=n, temperature=judge.temperature, max_new_tokens=judge.max_new_tokens, seed=judge.seed
-    )
+def _sampling(judge: Judge, n: int, tokens: int | None = None) -> Sampling:
+    longest = tokens or judge.max_new_tokens
+    return Sampling(n=n, temperature=judge.temperature, max_new_tokens=longest, seed=judge.seed)
 
 
 def _verdict_job(judge: Judge, ask: JudgeQuestion, reason: JudgeReply) -> Job:
     """The verdict: as a text, as log-probs, or as log-probs behind the reason that was given."""
     if judge.read == "text":
-        return Job(ask.prompt, _sampling(judge, judge.samples), item=ask.item, order=ask.order)
+        schema = reply_schema(ask.options, judge.rationale) if judge.structured else None
+        return Job(
+            ask.prompt, _sampling(judge, judge.samples), item=ask.item, order=ask.order,
+            schema=schema,
+        )  # fmt: skip
     talk = ask.prompt.messages
     if judge.rationale:
         then = THEN.format(options=", ".join(ask.options))
@@ -190,7 +208,8 @@ def _verdict_job(judge: Judge, ask: JudgeQuestion, reason: JudgeReply) -> Job:
             Message(role="assistant", content=reasoning),
             Message(role="user", content=then),
         )
-    return Job(Prompt(messages=talk), _sampling(judge, 1), ask.options, ask.item, ask.order)
+    short = _sampling(judge, 1, min(judge.max_new_tokens, BRIEF))
+    return Job(Prompt(messages=talk), short, ask.options, ask.item, ask.order)
 
 
 def _rationale(both: Iterable[tuple[JudgeReply | str, JudgeReply | str]]) -> str:
@@ -202,7 +221,7 @@ def _rationale(both: Iterable[tuple[JudgeReply | str, JudgeReply | str]]) -> str
                 and candidate.texts
                 and len(candidate.texts[0].split()) > 2
             ):
-                return candidate.texts[0]
+                return reason_of(candidate.texts[0])
     return ""
 
 
@@ -258,5 +277,5 @@ class _Asking:
             "model": self.backend.name, "template": versioned(self.judge.template), "options": job.options,
             "messages": [m.model_dump(mode="json") for m in job.prompt.messages],
             "sampling": job.sampling.model_dump(),
-        }  # fmt: skip
+        } | ({"schema": job.schema} if job.schema else {})  # fmt: skip
         return content_hash(body)

@@ -10,7 +10,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from accord.core.errors import ConfigError, ModelError
 from accord.core.types import Exchange, Prompt, Response
 from accord.judges.cache import JudgeReply
 from accord.judges.templates import JudgedItem
-from accord.lm.remote import ServerSampler, server_sampler
+from accord.lm.remote import Refused, ServerSampler, server_sampler
 from accord.lm.sampler import Sampler, Sampling
 
 __all__ = [
@@ -28,18 +28,21 @@ __all__ = [
 ]  # fmt: skip
 
 TOP = 20  # likeliest tokens asked of a server, the most that OpenAI's protocol allows
+MORE = 2000  # asked of one that allows more, where an option is not among those
 
 
 @dataclass(frozen=True)
 class Job:
     """A prompt, how to sample, and the options whose log-probs are wanted (none: texts are). `item` with its
-    responses in `order` is what the prompt asks about, for who judges without reading it."""
+    responses in `order` is what the prompt asks about, for who judges without reading it. With a `schema` the
+    texts must be JSON of it, which a server alone can see to."""
 
     prompt: Prompt
     sampling: Sampling
     options: tuple[str, ...] = ()
     item: JudgedItem | None = None
     order: tuple[int, ...] = ()
+    schema: Mapping[str, Any] | None = None
 
 
 class Backend(Protocol):
@@ -59,6 +62,7 @@ class ServerBackend:
     sampler: ServerSampler
     per_second: float = 0.0
     _next: float = field(default=0.0, init=False)
+    _no_more: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
@@ -78,15 +82,34 @@ class ServerBackend:
     def _one(self, job: Job) -> JudgeReply | str:
         self._wait()
         more: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP} if job.options else {}
+        if job.schema:
+            shape = {"name": "verdict", "strict": True, "schema": job.schema}
+            more["response_format"] = {"type": "json_schema", "json_schema": shape}
         try:
             reply = self.sampler.reply(job.prompt, job.sampling, **more)
+            logps = self._logps(job, reply) if job.options else None
         except ModelError as error:
             return str(error)
-        return JudgeReply(
-            _top(reply["choices"][0], job.options) if job.options else None,
-            tuple(c["message"].get("content") or "" for c in reply["choices"]),
-            *_usage(reply),
-        )
+        texts = tuple(c["message"].get("content") or "" for c in reply["choices"])
+        return JudgeReply(logps, texts, *_usage(reply))
+
+    def _logps(self, job: Job, reply: Any) -> tuple[float, ...] | None:
+        """Log-probs of the options as first token; None where the server tells none. One that is not among
+        the tokens told of is as likely as the last of these, which is the most it can be: taken for
+        impossible it would make the other certain. Of none told of, none is said."""
+        top = _top(reply["choices"][0])
+        if top is None or not any(option in top for option in job.options):
+            return None if top is None else (-math.inf,) * len(job.options)
+        if not all(option in top for option in job.options) and not self._no_more.is_set():
+            try:
+                wide = self.sampler.reply(
+                    job.prompt, job.sampling, logprobs=True, top_logprobs=MORE
+                )
+                top = _top(wide["choices"][0]) or top
+            except Refused:
+                self._no_more.set()
+        least = min(top.values())
+        return tuple(top.get(option, least) for option in job.options)
 
     def _wait(self) -> None:
         if self.per_second:
@@ -96,18 +119,20 @@ class ServerBackend:
             time.sleep(max(0.0, mine - time.monotonic()))
 
 
-def _top(choice: Any, options: Sequence[str]) -> tuple[float, ...] | None:
-    """Log-probs of the options as first token, with or without a space before it; None where the server
-    tells none. An option that is not among the likeliest has none: -inf."""
+def _top(choice: Any) -> dict[str, float] | None:
+    """Log-probs of the likeliest first tokens, with or without a space before them; None where the server
+    tells none."""
     try:
-        top = [
+        pairs = [
             (t["token"].strip(), float(t["logprob"]))
             for t in choice["logprobs"]["content"][0]["top_logprobs"]
         ]
     except (KeyError, TypeError, IndexError, ValueError, AttributeError):
         return None
-    mass = [sum(math.exp(x) for token, x in top if token == o) for o in options]
-    return tuple(math.log(m) if m > 0 else -math.inf for m in mass) if top else None
+    masses: dict[str, float] = {}
+    for token, logp in pairs:
+        masses[token] = masses.get(token, 0.0) + math.exp(logp)
+    return {token: math.log(m) for token, m in masses.items() if m > 0} or None
 
 
 def _usage(reply: Any) -> tuple[int, int]:
@@ -126,6 +151,10 @@ class SamplerBackend:
     chunk: int = 64
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
+        if any(job.schema for job in jobs):
+            raise ConfigError(
+                "a local model is not held to a schema", where="structured", mend="read: logprobs"
+            )
         scorer = getattr(self.sampler, "option_logps", None)
         scored = [at for at, job in enumerate(jobs) if job.options and scorer]
         if scored and scorer:

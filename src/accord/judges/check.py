@@ -7,7 +7,9 @@ of exactly one half is wrong (it chose nothing), a missing one counts nowhere an
     accuracy    share of pairs on which the judge says what people say; in one order: the mean over orders
     consistency share of pairs on which both orders say the same
     place       mean P(first shown wins) over both orders, less 1/2
-    length, own `stats.judged.lean` to the longer answer, to the judge's own
+    length, own, concrete, nested   `stats.judged.lean` to the longer answer, to the judge's own, to the one
+                with more numbers, quotations and names a hundred words, to the one that speaks to its judge
+    ceiling     accuracy on pairs that are easy for people less that on hard ones
     retest      share of pairs on which it says the same asked again with another seed
     calibration mean gap between its confidence and how often it is right (ECE)
 
@@ -25,19 +27,31 @@ from typing import Any
 from accord.core.errors import DataError
 from accord.core.types import Frozen, Metric, Question
 from accord.feedback.trust.gold_questions import GoldAnswer
+from accord.judges.features import sign
 from accord.judges.templates import JudgedItem
 from accord.judges.thresholds import Thresholds
 from accord.judges.verdict import RULE, JudgeVerdict
 from accord.stats.agreement import cohen_kappa
 from accord.stats.calibration import Bin, calibration_error, reliability
 from accord.stats.intervals import cluster_mean
-from accord.stats.judged import DecidesAlone, decides_alone, lean
+from accord.stats.judged import DecidesAlone, decides_alone, lean, shares_apart
 from accord.store import Snapshot
 from accord.store.snapshot.pairs import by_pair, votes
 
-__all__ = ["CheckReport", "CheckedPart", "Thresholds", "Tried", "check_judge", "tried", "truths"]
+__all__ = [
+    "CheckReport",
+    "CheckedPart",
+    "Thresholds",
+    "Tried",
+    "check_judge",
+    "leanings",
+    "tried",
+    "truths",
+]
 
 ALL = "all"
+EASY, HARD = "difficulty=easy", "difficulty=hard"
+NOT_MEASURED = Metric(value=None, n=0, note="not measured")
 
 
 class CheckedPart(Frozen):
@@ -67,6 +81,9 @@ class CheckReport(Frozen):
     place: Metric
     length: Metric
     own: Metric
+    concrete: Metric = NOT_MEASURED
+    nested: Metric = NOT_MEASURED
+    ceiling: Metric = NOT_MEASURED
     retest: Metric
     calibration: Metric
     diagram: tuple[Bin, ...]
@@ -81,8 +98,9 @@ class CheckReport(Frozen):
 
 @dataclass(frozen=True)
 class Tried:
-    """A pair that judge and people judged. `first` whether people say the first is better; `longer`, `own` 1
-    where the first is the longer, the judge's own, -1 where the second is, else 0; `within` its parts."""
+    """A pair that judge and people judged. `first` whether people say the first is better; `longer`, `own`,
+    `concrete`, `nested` 1 where the first is the longer, the judge's own, has more details or more words to
+    its judge, -1 where the second has, else 0; `within` its parts."""
 
     prompt: str
     first: bool
@@ -92,6 +110,9 @@ class Tried:
     within: tuple[str, ...] = ()
     again: JudgeVerdict | None = None
     question: str = ""
+    concrete: int = 0
+    nested: int = 0
+    responses: tuple[str, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -137,12 +158,12 @@ def tried(
         truth = known.get(frozenset(q.responses))
         if truth is None or len(q.responses) != 2:
             continue
-        one, two = item.responses
-        a, b = len(one.shown.split()), len(two.shown.split())
+        one, two = (r.shown for r in item.responses)
         mine = [r.source in own for r in item.responses]
         trials.append(
-            Tried(q.prompt, q.responses[0] == truth[0], verdict, (a > b) - (a < b), mine[0] - mine[1],
-                  parts_of(item, easy=truth[1]), again[at] if again and at < len(again) else None, q.id)
+            Tried(q.prompt, q.responses[0] == truth[0], verdict, sign("longer", one, two), mine[0] - mine[1],
+                  parts_of(item, easy=truth[1]), again[at] if again and at < len(again) else None, q.id,
+                  sign("concrete", one, two), sign("nested", one, two), q.responses)
         )  # fmt: skip
     return trials
 
@@ -151,7 +172,7 @@ def parts_of(item: JudgedItem, easy: bool | None = None) -> tuple[str, ...]:
     """The parts a pair is in: its prompt's tags, its principle, how hard it was for people, where known."""
     tags = tuple(f"{key}={value}" for key, value in sorted(item.prompt.tags.items()))
     tags += (f"principle={item.principle}",) if item.principle else ()
-    return tags if easy is None else (*tags, f"difficulty={'easy' if easy else 'hard'}")
+    return tags if easy is None else (*tags, EASY if easy else HARD)
 
 
 def check_judge(
@@ -184,15 +205,34 @@ def check_judge(
         parts=tuple(_part(name, by_part[name], thresholds) for name in names),
         one_order=_share([float(_says(o) == t.first) for t, o in orders], [t for t, _ in orders]),
         consistency=_share([float(len(set(map(_says, t.verdict.by_order))) == 1) for t in two], two),
-        place=_place(two),
-        length=_lean(read, [t.longer for t in read]),
-        own=_lean(read, [t.own for t in read]),
+        **leanings(read),
+        ceiling=_ceiling(read),
         retest=_retest(read),
         calibration=calibration_error(sure, right, [t.prompt for t in read]),
         diagram=tuple(reliability(sure, right)) if read else (),
         confidence=alone.confidence,
         alone=_alone(alone),
     )  # fmt: skip
+
+
+def leanings(read: Sequence[Tried]) -> dict[str, Metric]:
+    """What draws a judge whether it is better or not, by the report's names."""
+    two = [t for t in read if len(t.verdict.by_order) == 2]
+    return {
+        "place": _place(two),
+        "length": _lean(read, [t.longer for t in read]),
+        "own": _lean(read, [t.own for t in read]),
+        "concrete": _lean(read, [t.concrete for t in read]),
+        "nested": _lean(read, [t.nested for t in read]),
+    }
+
+
+def _ceiling(read: Sequence[Tried]) -> Metric:
+    easy, hard = ([t for t in read if part in t.within] for part in (EASY, HARD))
+    if not easy or not hard:
+        return Metric(value=None, n=0, note="pairs are all easy, or all hard")
+    sides = [([float(t.right) for t in some], [t.prompt for t in some]) for some in (easy, hard)]
+    return shares_apart(*sides[0], *sides[1])
 
 
 def _alone(alone: DecidesAlone) -> str:

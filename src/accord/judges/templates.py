@@ -22,6 +22,7 @@ __all__ = [
     "JudgedExample",
     "JudgedItem",
     "Kind",
+    "ReplyForm",
     "ask_of",
     "options_of",
     "template",
@@ -30,6 +31,14 @@ __all__ = [
 ]
 
 Kind = Literal["compare", "rate", "rank"]
+ReplyForm = Literal["bare", "line", "json", "reasoned json"]
+ENDS: dict[ReplyForm, str] = {
+    "bare": "Reply with {choices} alone.",
+    "line": 'Give your reason in a few sentences. Then write on a last line "Verdict: " and {choices}.',
+    "json": 'Reply with JSON alone: {{"verdict": …}}, where the verdict is {choices}.',
+    "reasoned json": 'Reply with JSON alone: {{"reason": …, "verdict": …}}, with your reason in a few '
+    "sentences; the verdict is {choices}.",
+}
 LETTERS = "ABCDEFGHI"
 CHAT = re.compile(r"<(?=\||/?s>|(?:start|end)_of_turn>|bos>|eos>)|\[(?=/?INST\])")
 SYSTEM = (
@@ -156,10 +165,10 @@ def ask_of(
     order: Sequence[int],
     examples: Sequence[JudgedExample] = (),
     *,
-    marked: bool = False,
+    form: ReplyForm = "bare",
 ) -> JudgeQuestion:
-    """The question of a template about an item whose responses stand in this order. `marked`: the verdict is
-    asked for as a last line behind a reason, not as the whole reply."""
+    """The question of a template about an item whose responses stand in this order; `form`: as what the
+    verdict is asked for."""
     options, entry = options_of(name, item), _registry.entry(name, "template")
     mark = _mark([item, *(e.item for e in examples)])
     shown = [_conversation(e.item, mark) + _answers(e.item, range(len(e.item.responses)), mark)
@@ -167,11 +176,7 @@ def ask_of(
     head = SYSTEM.format(mark=mark) + "\n\n" + entry.function(item)
     before = "\n\nExamples:\n\n" + "\n".join(shown) + "\nNow the one to judge:" if shown else ""
     choices = " or ".join(options) if len(options) == 2 else ", ".join(options)
-    end = (
-        f'Give your reason in a few sentences. Then write on a last line "Verdict: " and {choices}.'
-        if marked
-        else f"Reply with {choices} alone."
-    )
+    end = ENDS[form].format(choices=choices)
     text = f"{head}{before}\n\n{_conversation(item, mark)}{_answers(item, order, mark)}\n{end}"
     return JudgeQuestion(Prompt.user(text), options, tuple(order), item)
 

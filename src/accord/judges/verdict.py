@@ -10,14 +10,18 @@ A missing verdict is counted and never replaced by a default.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from accord.judges.cache import JudgeReply
 
-__all__ = ["RULE", "JudgeVerdict", "combined", "marked", "shares"]
+__all__ = [
+    "RULE", "JudgeVerdict", "combined", "marked", "reason_of", "reply_schema", "shares",
+]  # fmt: skip
 
 VERDICT = re.compile(
     r"^[\s*_#>-]*(?:final\s+)?verdict[*_]*\s*[:=]\s*[*_`\"'(\[]*([A-Za-z]+|\d+)[*_`\"')\].]*\s*$",
@@ -45,7 +49,8 @@ class JudgeVerdict:
 def marked(text: str, options: Sequence[str]) -> str | None:
     """The verdict of a reply: the whole of it, or what its last line marks. None where there is none, or
     where it is no option: an option that is named on the way to it is not the verdict."""
-    bare = text.strip().strip("*_`\"'().[] ")
+    fields = _fields(text)
+    bare = str(fields.get("verdict")) if fields else text.strip().strip("*_`\"'().[] ")
     whole = [o for o in options if o.lower() == bare.lower()]
     if whole:
         return whole[0]
@@ -53,6 +58,32 @@ def marked(text: str, options: Sequence[str]) -> str | None:
     match = VERDICT.match(lines[-1]) if lines else None
     named = [o for o in options if match and o.lower() == match[1].lower()]
     return named[0] if named else None
+
+
+def reply_schema(options: Sequence[str], reason: bool) -> dict[str, Any]:
+    """The JSON schema of a structured reply: the verdict, behind its reason where one is asked for."""
+    fields: dict[str, Any] = {"reason": {"type": "string"}} if reason else {}
+    fields["verdict"] = {"type": "string", "enum": list(options)}
+    return {
+        "type": "object", "properties": fields, "required": list(fields), "additionalProperties": False,
+    }  # fmt: skip
+
+
+def reason_of(text: str) -> str:
+    """The reason of a structured reply; any other text as it is."""
+    fields = _fields(text)
+    return text if fields is None else str(fields.get("reason", ""))
+
+
+def _fields(text: str) -> dict[str, Any] | None:
+    """A reply that is one JSON object, whole."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 def shares(

@@ -19,7 +19,7 @@ from accord.core.types import Message, Prompt, Response
 from accord.lm.connections import Connections
 from accord.lm.sampler import Sampling
 
-__all__ = ["SampledTokens", "ServerSampler", "server_sampler"]
+__all__ = ["Refused", "SampledTokens", "ServerSampler", "server_sampler"]
 
 LONGEST = 30.0  # seconds between two tries
 BUSY = (408, 409, 429, 500, 502, 503, 504)  # worth asking again
@@ -37,7 +37,7 @@ FINISH: dict[Any, Finish] = {
 """What ended an answer, by finish_reason. Anything else (a filter, a tool call, an abort) is not its end."""
 
 
-class _Refused(ModelError):
+class Refused(ModelError):
     """The server won't have this request, however often it is asked."""
 
 
@@ -103,7 +103,7 @@ class ServerSampler:
         logps = logps and not self._silent.is_set()
         try:
             reply = self._answered({**body, "logprobs": True} if logps else body)
-        except _Refused:
+        except Refused:
             if not logps:
                 raise
             reply = self._answered(body)  # it may know no such key
@@ -190,7 +190,7 @@ class ServerSampler:
                 continue
             why = f"{status} {came[:300].decode(errors='replace')}"
             if status not in BUSY:
-                raise self._failed(why, _Refused)
+                raise self._failed(why, Refused)
             pause = _asked_to_wait(more.get("Retry-After"))
         raise self._failed(why)
 

@@ -27,7 +27,9 @@ from accord.core.types import Metric
 from accord.stats.intervals import cluster_mean
 from accord.stats.resampling import quantile
 
-__all__ = ["DecidesAlone", "corrected_share", "decides_alone", "lean"]
+__all__ = [
+    "DecidesAlone", "corrected_share", "decides_alone", "lean", "lean_grown", "shares_apart",
+]  # fmt: skip
 
 TELLS_NOTHING = "the judge tells nothing: it says win as often where people say loss"
 
@@ -125,18 +127,58 @@ def lean(
         return Metric(
             value=None, n=n, level=level, note="the feature is always right or always wrong"
         )
-    wrongly = cluster_mean(toward[~true], own[~true].tolist(), level=level, share=True)
-    missed = cluster_mean(1 - toward[true], own[true].tolist(), level=level, share=True)
-    assert wrongly.value is not None
-    assert missed.value is not None
-    value = wrongly.value - missed.value
-    if None in (wrongly.low, wrongly.high, missed.low, missed.high):
+    return shares_apart(
+        toward[~true].tolist(), own[~true].tolist(),
+        (1 - toward[true]).tolist(), own[true].tolist(), level=level,
+    )  # fmt: skip
+
+
+def shares_apart(
+    one: Sequence[float],
+    one_clusters: Sequence[Hashable],
+    two: Sequence[float],
+    two_clusters: Sequence[Hashable],
+    *,
+    level: float = 0.95,
+) -> Metric:
+    """Mean of the first less that of the second, each of values between 0 and 1, taken as independent."""
+    first = cluster_mean(one, one_clusters, level=level, share=True)
+    second = cluster_mean(two, two_clusters, level=level, share=True)
+    n = len(one) + len(two)
+    assert first.value is not None
+    assert second.value is not None
+    value = first.value - second.value
+    if None in (first.low, first.high, second.low, second.high):
         return Metric(value=value, n=n, level=level, note="one prompt on a side: no interval")
-    down = math.hypot(
-        wrongly.value - float(wrongly.low or 0), float(missed.high or 0) - missed.value
-    )
-    up = math.hypot(float(wrongly.high or 0) - wrongly.value, missed.value - float(missed.low or 0))
+    down = math.hypot(first.value - float(first.low or 0), float(second.high or 0) - second.value)
+    up = math.hypot(float(first.high or 0) - first.value, second.value - float(second.low or 0))
     return Metric(
         value=value, low=max(-1.0, value - down), high=min(1.0, value + up), n=n, level=level,
         method="difference of two shares, square-and-add",
     )  # fmt: skip
+
+
+def lean_grown(
+    before: Sequence[float],
+    after: Sequence[float],
+    deserved: Sequence[bool],
+    clusters: Sequence[Hashable],
+    *,
+    level: float = 0.95,
+) -> Metric:
+    """By how much `lean` is greater of one judge (`after`) than of another (`before`) on the same pairs: what
+    each pair's worth adds to both cancels, so little changes are seen."""
+    grown, true = np.asarray(after, float) - np.asarray(before, float), np.asarray(deserved, bool)
+    own = np.asarray([str(c) for c in clusters])
+    n = len(grown)
+    if true.all() or not true.any():
+        return Metric(
+            value=None, n=n, level=level, note="the feature is always right or always wrong"
+        )
+    side = np.where(true, grown[true].mean(), grown[~true].mean())
+    weight = np.where(true, n / true.sum(), n / (~true).sum())
+    value = float(grown[true].mean() + grown[~true].mean())
+    # linearised: one mean whose rows vary as the sum of both sides' means does, prompts on both sides too
+    rows = value + weight * (grown - side)
+    mean = cluster_mean(rows, own.tolist(), level=level, share=False)
+    return mean.model_copy(update={"method": f"paired, {mean.method}"})

@@ -10,14 +10,13 @@ from typing import Any
 from accord.core.measure import Measure, by_name, decisive
 from accord.core.rundir import read_json, read_jsonl, write_json, write_jsonl
 from accord.core.types import Metric
-from accord.detect import base as detect
-from accord.detect.panel import looked
 from accord.evals.base import measured, scores_of
-from accord.pipeline.auditing import context_of, replies_of
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stage import BASE
 from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
 from accord.pipeline.stages.compare.models import add_kl, add_rewards
+from accord.pipeline.stages.compare.risks import handed_on
+from accord.pipeline.stages.compare.verdicts import verdicts
 from accord.stats.intervals import paired_difference
 
 __all__ = ["befores", "run"]
@@ -42,7 +41,7 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
     pairs = _pairs(answers, known)
     steps = {f"{p} - {b}": pairs[f"{p} - {b}"] for p, b in before.items()}
     if config.detectors:
-        write_jsonl(ctx.folder / VERDICTS, _verdicts(config, answers, known, before))
+        write_jsonl(ctx.folder / VERDICTS, verdicts(config, answers, known, before))
     plain = {p: {k: m.model_dump(mode="json") for k, m in row.items()} for p, row in table.items()}
     differences = {
         s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in pairs.items()
@@ -61,7 +60,9 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
     key = main.name if main and main.better else ""
     headline = "; ".join(f"{s}: {key} {d[key]}" for s, d in steps.items() if key in d)
     flat = {f"{s} {k}": m for s, d in steps.items() for k, m in d.items()}
-    return StageResult(flat, notes, {"policies": list(answers)}, headline)
+    risks = handed_on(ctx, config.reward) if config.reward else {}
+    facts = {"policies": list(answers), "risks": {k: str(m) for k, m in risks.items()}}
+    return StageResult(flat | risks, notes, facts, headline)
 
 
 def _measures(folders: Sequence[Path]) -> dict[str, Measure]:
@@ -122,15 +123,3 @@ def _difference(
             apart = paired_difference(new_, old_, bounded=measure.bounded, clusters=clusters)
             row[name] = apart.of(measure.difference())
     return row
-
-
-def _verdicts(
-    config: CompareStage,
-    answers: Mapping[str, Sequence[Row]],
-    known: Mapping[str, Measure],
-    before: Mapping[str, str],
-) -> list[Row]:
-    """What each detector says of each policy beside the one it is held against."""
-    makes = [make for _, _, make in detect.configured(config.detectors or ())]
-    seen = {policy: replies_of(rows) for policy, rows in answers.items()}
-    return looked(makes, context_of(known), seen, list(before.items()))

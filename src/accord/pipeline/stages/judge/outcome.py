@@ -30,7 +30,7 @@ def row_of(t: Tried) -> dict[str, object]:
     """A pair that people and judge judged."""
     p = t.verdict.probs[0] if t.verdict.probs else None
     return {"question": t.question, "prompt": t.prompt, "people": int(not t.first), "p": p,
-            "missing": t.verdict.missing}  # fmt: skip
+            "longer": t.longer, "responses": t.responses, "missing": t.verdict.missing}  # fmt: skip
 
 
 def outcome(
@@ -58,7 +58,10 @@ def outcome(
         metrics |= {
             "agreement with people": whole.accuracy, "κ with people": whole.kappa,
             "both orders say the same": report.consistency, "drawn to the first place": report.place,
-            "drawn to the longer answer": report.length, "calibration error": report.calibration,
+            "drawn to the longer answer": report.length,
+            "drawn to the one with more details": report.concrete,
+            "drawn to the one that speaks to its judge": report.nested,
+            "accuracy on easy less on hard pairs": report.ceiling, "calibration error": report.calibration,
         }  # fmt: skip
         gated = ctx.config.gate is not None
         result.facts["parts"] = [
