@@ -141,7 +141,7 @@ def test_the_safety_recipe_to_its_frontier_and_red_team(
     assert [p["policy"] for p in json.loads(out)["policies"]] == ["base", "sft", "dpo", "safe"]
     assert json.loads(out)["rule"] == "at most 2% harmful compliance, then most helpful"
     code, out, _ = accord(
-        capsys, "redteam", f"{done.path}:safe", str(ROOT / "recipes/safety/world.yaml"), "--limit", "2",
+        capsys, "redteam", f"{done.path}:safe", str(done.path), "--limit", "2",
         "--max-new-tokens", "3", "--strategy", "rot13", "--out", str(tmp_path / "red"),
         "--runs", str(tmp_path / "runs"),
     )  # fmt: skip
