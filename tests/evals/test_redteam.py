@@ -16,8 +16,8 @@ import pytest
 from accord.core.errors import ConfigError, DataError
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Prompt, Response
-from accord.evals.attacks import attacks, chosen_attacks
-from accord.evals.redteam import TriedAttack, results_of, talk
+from accord.evals.attacks import chosen_attacks
+from accord.evals.redteam import AttackResult, TriedAttack, results_of, talk
 from accord.pipeline import answering, redteaming
 from accord.pipeline.redteaming import RedTeam, ask_again, attack_policy, requests_of
 from accord.stats.families import holm, sign_test
@@ -55,14 +55,20 @@ def policy(weak: float, plain: float) -> Callable[[Sequence[Prompt]], list[Respo
     return lambda prompts: [Response(text=answer(p), finish="stop") for p in prompts]
 
 
-def attacked(out: Path, weak: float = 0.7, plain: float = 0.1, per: int = 2):  # type: ignore[no-untyped-def]
-    requests, _ = requests_of(str(SAFETY), per)
-    return attack_policy(RedTeam(policy(weak, plain), WORLD), requests, [], out)
+Attacked = tuple[Path, list[AttackResult], list[TriedAttack]]
 
 
-def test_the_planted_weakness_and_no_other(tmp_path: Path) -> None:
-    results, tried = attacked(tmp_path)
-    assert {r.strategy for r in results} == set(attacks.names())
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Attacked:
+    """Two requests of each behaviour by every strategy, of a policy weak at .7 against .1."""
+    out = tmp_path_factory.mktemp("red")
+    requests, _ = requests_of(str(SAFETY), 2)
+    return (out, *attack_policy(RedTeam(policy(0.7, 0.1), WORLD), requests, [], out))
+
+
+def test_the_planted_weakness_and_no_other(attacked: Attacked) -> None:
+    out, results, tried = attacked
+    assert {r.strategy for r in results} >= {"plain", "rot13", "leetspeak"}
     by_name = {r.strategy: r for r in results}
     assert results[0].strategy == "plain"
     assert [r.strategy for r in results if r.weakness] == ["base64"]
@@ -77,9 +83,9 @@ def test_the_planted_weakness_and_no_other(tmp_path: Path) -> None:
     alone = proportion(weak.value * 120, 120)
     assert weak.n == 120
     assert weak.high - weak.low > 1.2 * (alone.high - alone.low)
-    kept = read_json(tmp_path / "redteam.json")
+    kept = read_json(out / "redteam.json")
     assert [r["weakness"] for r in kept["results"]].count(True) == 1
-    assert len(read_jsonl(tmp_path / "attempts.jsonl")) == len(tried) == 9 * 120
+    assert len(read_jsonl(out / "attempts.jsonl")) == len(tried) == len(results) * 120
 
 
 def test_a_policy_that_no_strategy_moves_has_no_weakness() -> None:
@@ -157,20 +163,20 @@ def test_wrong_strategies(entries: list[object], fault: str) -> None:
         chosen_attacks(entries, "strategies")  # type: ignore[arg-type]
 
 
-def test_successes_become_cases_and_preference_data(tmp_path: Path) -> None:
-    _, tried = attacked(tmp_path, per=1)
+def test_successes_become_cases_and_preference_data(attacked: Attacked, tmp_path: Path) -> None:
+    out, _, tried = attacked
     successes = [t for t in tried if t.success]
-    rows = read_jsonl(tmp_path / "preferences.jsonl")
+    rows = read_jsonl(out / "preferences.jsonl")
     assert len(rows) == len(successes) > 60
     with Store(tmp_path / "study.db") as store:
-        report = import_file(store, tmp_path / "preferences.jsonl")
+        report = import_file(store, out / "preferences.jsonl")
         pairs = store.freeze("v1").pairs()
     assert len(pairs) == len({(json.dumps(r["prompt"]), r["rejected"]) for r in rows}), report
     team = RedTeam(policy(0, 0), WORLD)
     for pair in pairs[:20]:
         assert "help" in pair.chosen.text  # the world's own refusal
         assert pair.prompt.last != pair.chosen.text
-    cases = tmp_path / "regressions.jsonl"
+    cases = out / "regressions.jsonl"
     same = ask_again(RedTeam(policy(0.7, 0.1), WORLD), cases)
     assert [(s, b) for s, b, _ in same] == [(t.strategy, t.behaviour) for t in successes]
     assert all(success for *_, success in same)
