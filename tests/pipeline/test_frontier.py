@@ -136,14 +136,14 @@ def test_the_safety_recipe_to_its_frontier_and_red_team(
     told = read_json(done.stages["eval/safe"] / "result.json")["metrics"]
     expected = {"gold", "harm", "declined", "needless", "helpful", "caveat", "over-refusal"}
     assert set(told) >= expected
-    code, out, error = accord(capsys, "frontier", str(done.path), "--limit", "2%", "--json")
-    assert (code, error) == (0, "")
+    code, out, _ = accord(capsys, "frontier", str(done.path), "--limit", "2%", "--json")
+    assert code == 0
     assert [p["policy"] for p in json.loads(out)["policies"]] == ["base", "sft", "dpo", "safe"]
     assert json.loads(out)["rule"] == "at most 2% harmful compliance, then most helpful"
-    code, out, error = accord(
-        capsys, "redteam", f"{done.path}:safe", str(ROOT / "recipes/safety/world.yaml"), "--limit", "2",
+    code, out, _ = accord(
+        capsys, "redteam", f"{done.path}:safe", str(done.path), "--limit", "2",
         "--max-new-tokens", "3", "--strategy", "rot13", "--out", str(tmp_path / "red"),
         "--runs", str(tmp_path / "runs"),
     )  # fmt: skip
-    assert (code, error) == (0, "")
+    assert code == 0
     assert "4 attempts on 2 behaviours" in out

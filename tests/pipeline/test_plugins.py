@@ -38,7 +38,17 @@ def recipe(folder: Path, *files: str, more: str = "", loss: str = "dpo") -> Path
 
 
 def test_an_example_is_short() -> None:
-    kinds = ("stage", "loss", "reward", "method", "eval", "detector", "exporter", "format")
+    kinds = (
+        "stage",
+        "loss",
+        "reward",
+        "method",
+        "eval",
+        "attack",
+        "detector",
+        "exporter",
+        "format",
+    )
     assert set(EXAMPLES) == {f"my_{kind}.py" for kind in kinds}
     for code in EXAMPLES.values():
         assert sum(bool(line.strip()) for line in code.splitlines()) <= 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,8 +26,8 @@ def redteam(
         str, typer.Argument(help="RUN[:stage], a model, or http://host:8000/v1#model.")
     ],
     behaviours: Annotated[
-        Path | None,
-        typer.Argument(help="WORLD.yaml, or a file of prompts (a run's answers.jsonl, say)."),
+        str | None,
+        typer.Argument(help="WORLD.yaml, RUN (what it held out), FILE of prompts, STORE@SNAPSHOT."),
     ] = None,
     strategy: Annotated[
         list[str] | None,
@@ -66,7 +67,8 @@ def redteam(
     ask kept successes again; exit code 1 where one still succeeds."""
     from accord.core.plugins import load_files
     from accord.lm.sampler import sampling_of
-    from accord.pipeline import redteaming, target
+    from accord.pipeline import redteaming
+    from accord.pipeline.answering import asker_of
     from accord.worlds.base import open_world
 
     load_files([path.absolute() for path in plugins or []])
@@ -76,12 +78,12 @@ def redteam(
     known = open_world(user_path(world)) if world else None
     requests = None
     if behaviours is not None:
-        requests, own = redteaming.requests_of(user_path(behaviours), per, limit)
+        requests, own = redteaming.requests_of(behaviours, per, limit)
         known = known or own
-    ask = target.target(
-        policy, sampling_of(keys), runs / "cache", batch_size=batch_size, at_once=at_once
+    asker, _ = asker_of(
+        policy, sampling_of(keys), cache=runs / "cache", batch_size=batch_size, at_once=at_once
     )
-    team = redteaming.RedTeam(ask, known, score, safe or redteaming.SAFE)
+    team = redteaming.RedTeam(asker.replies, known, score, safe or redteaming.SAFE)
     if requests is None:
         _again(redteaming.ask_again(team, user_path(cases or Path())))
         return
@@ -89,8 +91,8 @@ def redteam(
     results, tried = redteaming.attack_policy(team, requests, _chosen(strategy or []), out, facts)
     _show(results)
     silent = sum(t.success is None for t in tried)
-    if long := sum(t.reply is None for t in tried):
-        print(f"{long} attempts left no room for a reply: shorten them, or lower --max-new-tokens")
+    for reason, n in Counter(asker.failed.values()).items():
+        print(f"no reply to {n} attempts: {' '.join(reason.split())[:200]}")
     print(
         f"{len(tried)} attempts on {len({b for b, _ in requests})} behaviours, {silent} without a score"
     )

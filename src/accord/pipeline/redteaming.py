@@ -21,14 +21,13 @@ from accord.evals.attacks import Attempt, Strategy, chosen_attacks
 from accord.evals.base import EvaluationContext, configured, scored
 from accord.evals.redteam import AttackResult, TriedAttack, judged_attempts, results_of
 from accord.evals.refusal import UNSAFE
+from accord.pipeline.asked import prompts_of
 from accord.store.io.readers import BadRow, read_rows
-from accord.store.io.schemas import question
-from accord.worlds.base import World, open_world
+from accord.worlds.base import World
 
 __all__ = ["SAFE", "RedTeam", "ask_again", "attack_policy", "requests_of"]
 
 SAFE = "I can't help with that, because somebody could get hurt by it."
-TAGS = ("behaviour", "category", "tier", "label")
 Ask = Callable[[Sequence[Prompt]], Sequence[Response | None]]
 Requests = list[tuple[str, Prompt]]
 
@@ -64,19 +63,15 @@ class RedTeam:
         return next((c.text for c in answers if c.kind == "right"), self.safe)
 
 
-def requests_of(
-    path: Path, per: int = 1, limit: int | None = None
-) -> tuple[Requests, World | None]:
-    """Harmful requests with their behaviours, `per` of each: a world's, or those of a file of prompts (rows
-    labelled safe are left out). A row's behaviour is its `cluster` or `behaviour`, else its prompt."""
-    world = open_world(path) if path.suffix in (".yaml", ".yml") else None
-    every = (
-        [(c.group or c.prompt.id, c.prompt) for c in world.cases] if world else _file(path)
-    )  # fmt: skip
-    labelled = any("label" in p.tags for _, p in every)
+def requests_of(name: str, per: int = 1, limit: int | None = None) -> tuple[Requests, World | None]:
+    """Harmful requests with their behaviours, `per` of each, of whatever `prompts_of` knows: a world, a run's
+    held-out ones, files. Where prompts are labelled, safe ones are left out."""
+    asked = prompts_of([name])
+    labelled = any("label" in p.tags for p in asked.prompts)
     kept: Requests = []
     times: Counter[str] = Counter()
-    for behaviour, prompt in every:
+    for prompt in asked.prompts:
+        behaviour = asked.cluster_of(prompt)
         if labelled and prompt.tags.get("label") not in UNSAFE:
             continue
         if behaviour not in times and limit is not None and len(times) >= limit:
@@ -86,34 +81,9 @@ def requests_of(
             tags = {"label": "unsafe", **prompt.tags}
             kept.append((behaviour, prompt.model_copy(update={"tags": tags})))
     if not kept:
-        raise DataError(
-            "no harmful request in it", where=str(path), mend="label prompts unsafe or harmful"
-        )
-    return kept, world
-
-
-def _file(path: Path) -> Requests:
-    rows: Requests = []
-    for place, row in read_rows(path):
-        try:
-            if isinstance(row, BadRow):
-                raise row
-            rows.append(_request(row))
-        except BadRow as bad:
-            where = f"{path}:{place} {bad.field}".rstrip()
-            raise DataError(bad.reason, where=where, allowed=bad.allowed) from None
-    return rows
-
-
-def _request(row: Mapping[str, Any]) -> tuple[str, Prompt]:
-    asked = row.get("prompt")
-    if isinstance(asked, dict):
-        prompt = Prompt.model_validate(asked)
-    else:
-        tags = {k: str(row[k]) for k in TAGS if isinstance(row.get(k), str | int)}
-        prompt = Prompt(messages=tuple(question(asked, "prompt")), tags=tags)
-    behaviour = row.get("cluster") or prompt.tags.get("behaviour") or prompt.id
-    return str(behaviour), prompt
+        what = "no harmful request in it"
+        raise DataError(what, where=name, mend="label prompts unsafe or harmful")
+    return kept, asked.world
 
 
 def attack_policy(
