@@ -44,7 +44,8 @@ PARTS = {
         "train_sft train_reward train_preference train_process train_axes train_policy Trained PolicyTrained"
     ),
     "Scoring and evaluation": (
-        "load_reward_model RewardModel load_axes_model load_process_model score evaluate Evaluation"
+        "load_reward_model RewardModel load_axes_model load_process_model score evaluate Evaluation "
+        "run_evals EvalReport"
     ),
     "Recipes": "run Run Finished",
     "Types": (

@@ -32,6 +32,7 @@ _WHERE = {
         "preference_loss", "preference_losses", "ranking_loss", "ranking_losses", "reward_loss",
         "reward_losses", "unpaired_loss", "unpaired_losses",
     ),
+    "accord.pipeline.evaluating": ("EvalReport", "run_evals"),
     "accord.rewards.axes": ("load_axes_model",),
     "accord.rewards.base": ("reward",),
     "accord.rewards.compose": ("reward_registry",),
@@ -48,6 +49,7 @@ __all__ = [  # spelled out, and imported below, for type checkers and editors; a
     "ConfigError",
     "DataError",
     "Demonstration",
+    "EvalReport",
     "Evaluation",
     "Exchange",
     "Faults",
@@ -94,6 +96,7 @@ __all__ = [  # spelled out, and imported below, for type checkers and editors; a
     "reward_losses",
     "reward_registry",
     "run",
+    "run_evals",
     "score",
     "train_axes",
     "train_policy",
@@ -153,6 +156,7 @@ if TYPE_CHECKING:
         unpaired_loss,
         unpaired_losses,
     )
+    from accord.pipeline.evaluating import EvalReport, run_evals
     from accord.rewards.axes import load_axes_model
     from accord.rewards.base import reward
     from accord.rewards.compose import reward_registry

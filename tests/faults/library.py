@@ -1,7 +1,7 @@
 """Faults planted one at a time into small runs on Harbor & Pine: what the doctor says of them is counted.
 
-    python -m tests.faults.library             # the table of docs/doctor.md
-    python -m tests.faults.library data 1 2    # of data alone, which trains nothing, with these seeds
+    python -m tests.faults             # the table of docs/doctor.md
+    python -m tests.faults data 1 2    # of data alone, which trains nothing, with these seeds
 
 A fault is a function of its strength (0 weak, 1, 2 strong) and a seed that gives the cases the doctor sees.
 Trainings are of the tiny model that the golden curves are of.
@@ -10,19 +10,19 @@ Trainings are of the tiny model that the golden curves are of.
 from __future__ import annotations
 
 import random
-import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from accord.core.errors import RunError
+from accord.core.rundir import read_jsonl
 from accord.core.types import Demonstration, Edge, Group, Prompt, Response
 from accord.feedback.simulated import SimulatedRater, compare
 from accord.lm.model.lora import Lora
-from accord.pipeline.doctor.base import Finding, StageRecord, examined
+from accord.pipeline.doctor.base import StageRecord
 from accord.store import split_of
 from accord.train.loop.data import Limits
 from accord.train.offline.preference import train_preference
@@ -201,6 +201,21 @@ def _cut(by: int, seed: int) -> list[StageRecord]:
     return [data(some(groups(seed), (0.1, 0.35, 0.8)[by], seed, cut))]
 
 
+def _record(
+    folder: str, name: str, of: str, config: dict[str, Any], train: Callable[[], Any]
+) -> StageRecord:
+    """What a training leaves; of one that breaks off (a gradient that is NaN) what it logged until then."""
+    try:
+        done = train()
+    except RunError as error:
+        logged = read_jsonl(Path(folder) / "metrics.jsonl")
+        return StageRecord(name, of, config, logged, {"not finite": str(error)})
+    facts = {}
+    if read := getattr(done, "data", None):
+        facts = {"completions cut off": read.truncated, "items": len(read.items)}
+    return StageRecord(name, of, config, done.log, facts, getattr(done, "metrics", {}))
+
+
 @cache
 def _model() -> Path:
     return save_tiny(Path(tempfile.mkdtemp()) / "tiny")
@@ -220,27 +235,24 @@ def preference(
     loss = {"name": "dpo", "beta": beta}
     case = data(items)
     with tempfile.TemporaryDirectory() as folder:
-        done = train_preference(
-            fresh(_model()),
-            case.train,
-            loss=loss,
-            eval_on=case.held,
-            run_dir=folder,
-            tune=Lora(r=4, alpha=8),
-            limits=Limits(max_prompt=120, max_completion=cut),
-            seed=seed,
-            optimise_with=Optimise(lr=lr, batch_size=8, max_steps=steps, epochs=9, tokens=4096),
-        )
-        run = StageRecord(
+        run = _record(
+            folder,
             "dpo",
             "preference",
             {"loss": loss, "lr": lr, "max_completion": cut},
-            done.log,
-            {"completions cut off": done.data.truncated, "items": len(done.data.items)},
-            done.metrics,
-            train=case.train,
+            lambda: train_preference(
+                fresh(_model()),
+                case.train,
+                loss=loss,
+                eval_on=case.held,
+                run_dir=folder,
+                tune=Lora(r=4, alpha=8),
+                limits=Limits(max_prompt=120, max_completion=cut),
+                seed=seed,
+                optimise_with=Optimise(lr=lr, batch_size=8, max_steps=steps, epochs=9, tokens=4096),
+            ),
         )
-    return [case, run]
+    return [case, replace(run, train=case.train)]
 
 
 def sft(seed: int, *, lr: float = 1e-2, cut: int = 80) -> list[StageRecord]:
@@ -250,20 +262,24 @@ def sft(seed: int, *, lr: float = 1e-2, cut: int = 80) -> list[StageRecord]:
         for g in groups(seed, 160, words=20)[:60]
     ]
     with tempfile.TemporaryDirectory() as folder:
-        done = train_sft(
-            fresh(_model()),
-            shown[10:],
-            eval_on=shown[:10],
-            run_dir=folder,
-            tune=Lora(r=4, alpha=8),
-            seed=seed,
-            limits=Limits(max_prompt=120, max_completion=cut),
-            optimise_with=Optimise(lr=lr, batch_size=8, max_steps=24, epochs=9, tokens=4096),
-        )
-        facts = {"completions cut off": done.data.truncated, "items": len(done.data.items)}
         return [
-            StageRecord(
-                "sft", "sft", {"lr": lr, "max_completion": cut}, done.log, facts, done.metrics
+            _record(
+                folder,
+                "sft",
+                "sft",
+                {"lr": lr, "max_completion": cut},
+                lambda: train_sft(
+                    fresh(_model()),
+                    shown[10:],
+                    eval_on=shown[:10],
+                    run_dir=folder,
+                    tune=Lora(r=4, alpha=8),
+                    seed=seed,
+                    limits=Limits(max_prompt=120, max_completion=cut),
+                    optimise_with=Optimise(
+                        lr=lr, batch_size=8, max_steps=24, epochs=9, tokens=4096
+                    ),
+                ),
             )
         ]
 
@@ -295,16 +311,23 @@ def online(
     )
     prompts = [g.prompt for g in groups(seed, 24)]
     with tempfile.TemporaryDirectory() as folder:
-        done = train_policy(
-            fresh(_model()),
-            prompts,
-            rewards,
-            run_dir=folder,
-            settings=settings,
-            tune=Lora(r=4, alpha=8),
-            seed=seed,
-        )
-        return [StageRecord("policy", "online", settings.model_dump(mode="json"), done.log)]
+        return [
+            _record(
+                folder,
+                "policy",
+                "online",
+                settings.model_dump(mode="json"),
+                lambda: train_policy(
+                    fresh(_model()),
+                    prompts,
+                    rewards,
+                    run_dir=folder,
+                    settings=settings,
+                    tune=Lora(r=4, alpha=8),
+                    seed=seed,
+                ),
+            )
+        ]
 
 
 @fault("dead", "preference")
@@ -376,48 +399,3 @@ HEALTHY["data"] = lambda seed: [data(groups(seed))]
 HEALTHY["preference"] = preference
 HEALTHY["sft"] = sft
 HEALTHY["online"] = lambda seed: online(seed, (Ppo, Grpo)[seed % 2])
-
-
-def told(findings: Sequence[Finding]) -> str:
-    return ", ".join(f"{f.check} {f.confidence:.2f}" for f in findings[:3]) or "nothing"
-
-
-def table(kinds: Sequence[str], seeds: Sequence[int], show: Callable[[str], Any] = print) -> None:
-    """What the doctor names first, fault by fault, and what it says of healthy runs; then calibration."""
-    sure: dict[str, list[bool]] = defaultdict(list)
-    first: list[bool] = []
-    show("| fault | weak | middle | strong |\n|---|---|---|---|")
-    for name, plant in FAULTS.items():
-        of, _, cause = name.partition(": ")
-        if of not in kinds:
-            continue
-        cells = []
-        for by in range(3):
-            named = [examined(plant(by, s)).findings for s in seeds]
-            hits = [bool(f) and f[0].check == cause for f in named]
-            for f in (x for found in named for x in found[:1]):
-                sure[f"{f.confidence:.1f}"].append(f.check == cause)
-            first += hits if by else []
-            other = sorted({f[0].check if f else "nothing" for f in named} - {cause})
-            cells.append(f"{sum(hits)}/{len(hits)}" + (f" ({', '.join(other)})" if other else ""))
-        show(f"| {name} | {' | '.join(cells)} |")
-    well: list[bool] = []
-    for of in kinds:
-        named = [examined(HEALTHY[of](1000 + s)).findings for s in range(4 * len(seeds))]
-        serious = [f for found in named for f in found if f.serious]
-        well += [not any(f.serious for f in found) for found in named]
-        show(f"| healthy {of} | {len(named)} runs, serious: {told(serious)} | | |")
-    show(
-        f"\nfirst, strongest two: {sum(first)}/{len(first)}; healthy without anything serious: "
-        f"{sum(well)}/{len(well)}"
-    )
-    for level, hits in sorted(sure.items()):
-        show(f"named first with confidence about {level}: right {sum(hits)}/{len(hits)}")
-
-
-if __name__ == "__main__":
-    _, *words = sys.argv
-    numbers = [int(w) for w in words if w.isdigit()] or [1, 2]
-    table(
-        [w for w in words if not w.isdigit()] or list(HEALTHY), numbers, partial(print, flush=True)
-    )

@@ -34,7 +34,8 @@ def log(n: int = 20, **columns: tuple[float, float]) -> list[dict[str, float]]:
 
 
 def dpo(beta: float = 0.1, **columns: tuple[float, float]) -> StageRecord:
-    rows = log(loss=(0.69, 0.4), grad_norm=(2.0, 1.0), chosen_tokens=(20, 20), **columns)
+    usual = {"loss": (0.69, 0.4), "grad_norm": (2.0, 1.0), "chosen_tokens": (20.0, 20.0)}
+    rows = log(**{**usual, **columns})
     return StageRecord(
         "dpo", "preference", {"loss": {"name": "dpo", "beta": beta}, "lr": 1e-4}, rows
     )
@@ -62,12 +63,34 @@ def test_movement_and_what_the_loss_sees_tell_beta_from_the_learning_rate() -> N
     assert names(tight)[0] == "beta_high"
     loose = dpo(0.001, margin=(0, 40), chosen_shift=(0, 1), rejected_shift=(0, -60))
     assert names(loose)[0] == "beta_low"
-    thrown = dpo(margin=(0, 4), chosen_shift=(0, 1), kl=(0, 2.5), accuracy=(0.5, 0.6))
-    assert names(thrown)[0] == "learning_rate_high"
+    far = {"margin": (0, 4), "chosen_shift": (0, 1), "kl": (0, 2.5), "accuracy": (0.5, 0.6)}
+    assert names(dpo(loss=(0.69, 1.4), **far))[0] == "learning_rate_high"  # the loss saw it
+    assert names(dpo(0.001, loss=(0.69, 0.69), **far)) == ["beta_low"]  # it could not
+    multiplied = dpo(10.0, loss=(0.69, 8.0), margin=(0, 2), chosen_shift=(0, 2), accuracy=(0.5, 1))
+    assert names(multiplied) == ["beta_high"]  # by 0.1 nats a token: β, not the step
     fallen = dpo(margin=(0, 20), chosen_shift=(0, -40), rejected_shift=(0, -60))
     assert "displacement" in names(fallen)
     other = dpo(margin=(2.0, 8), chosen_shift=(1, 4), rejected_shift=(-1, -4))
     assert "not_the_reference" in names(other)
+
+
+def test_a_training_that_broke_off_early_is_named_by_the_few_rows_it_logged() -> None:
+    rows = [{"step": k + 1, "loss": x, "grad_norm": 9.0} for k, x in enumerate((5.0, 9.0, 60.0))]
+    assert names(StageRecord("sft", "sft", {"lr": 50.0}, rows)) == ["learning_rate_high"]
+
+
+def test_a_number_that_is_not_finite_is_the_step_where_gradients_grew_and_is_not_where_they_did_not() -> (
+    None
+):
+    why = {"not finite": "runs/stages/sft-1: grad_norm is nan"}
+
+    def broke(*norms: float) -> list[str]:
+        rows = [{"step": k, "loss": 5.0 + k, "grad_norm": x} for k, x in enumerate(norms)]
+        return names(StageRecord("sft", "sft", {"lr": 50.0}, rows, why))
+
+    assert broke(0.6, 80.0) == ["learning_rate_high"]
+    assert broke(0.6, 0.6, 0.7) == ["not_finite"]
+    assert broke(0.6) == ["not_finite"]
 
 
 def test_no_gradient_is_named_before_anything_else() -> None:

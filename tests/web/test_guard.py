@@ -176,6 +176,7 @@ def test_attacks_after_each_other_cost_no_more_together(alone: tuple[int, psutil
         (20, (get + "\r\n").encode() * 8000),
         (400, api.encode() + b"a" * 300_000),
         (100, url.encode()),
+        (200, (get + "a:b\r\n" * 3000 + "\r\n").encode()),
         (200, (get + "Range: bytes=" + "0-," * 4000 + "0-\r\n\r\n").encode()),
     ]
 
@@ -192,6 +193,23 @@ def test_attacks_after_each_other_cost_no_more_together(alone: tuple[int, psutil
             for connection in list(pool.map(held, [sent] * n)):
                 connection.close()
         assert _ask(port, "GET", "/sign-in", b"") == 200
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"GET /sign-in?{'a=&' * 1000} HTTP/1.1",
+        "GET /static/htmx.min.js HTTP/1.1\r\nRange: bytes=" + "0-," * 100 + "0-",
+        "GET /sign-in HTTP/1.1" + "\r\na: b" * 200,
+    ],
+)
+def test_what_takes_much_to_read_is_not_read(alone: tuple[int, psutil.Process], line: str) -> None:
+    with socket.create_connection(("127.0.0.1", alone[0])) as asked:
+        asked.sendall(f"{line}\r\nHost: localhost:{alone[0]}\r\n\r\n".encode())
+        asked.settimeout(10)
+        answer = asked.recv(1000)
+        assert re.match(rb"HTTP/1.1 (400|414|416) ", answer)
+        assert b"\r\nconnection: close\r\n" in answer.lower()
 
 
 def test_a_form_that_never_ends_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

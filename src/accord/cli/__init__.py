@@ -15,8 +15,11 @@ from accord.cli import (
     constitution,
     data,
     doctor,
+    eval,
+    frontier,
     judge,
     plan,
+    redteam,
     reward,
     run,
     train,
@@ -32,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (run, data, chat, audit, doctor):
+for commands in (run, data, chat, eval, audit, doctor, redteam, frontier):
     app.add_typer(commands.app)
 for name, group in {
     "train": train,

@@ -29,10 +29,21 @@ def run(
     only: Only = None,
     fresh: FreshOption = False,
     check: Check = False,
+    mitigate: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the recipe with what a finding of its run advises beside the old one, and run "
+            "nothing: a cause of accord doctor (number or check), an alarm of accord audit (detector)."
+        ),
+    ] = None,
     runs: Runs = RUNS,
     plugins: Plugins = None,
 ) -> None:
-    """Run a recipe; finished stages are skipped, a killed run goes on where it was."""
+    """Run a recipe, or a run's own by its directory; finished stages are skipped, a killed run goes on where
+    it was."""
+    if mitigate:
+        _mitigate(recipe, runs, sets, plugins, mitigate)
+        return
     _run(recipe, runs, sets, only, fresh, check, plugins)
 
 
@@ -48,6 +59,21 @@ def _run(
         print("\n".join(folder.check(parsed, runs)))
         return
     runner.run(parsed, runs, Terminal(), only=only or [], fresh=fresh)
+
+
+def _mitigate(recipe: str, runs: Path, sets: Any, plugins: Any, name: str) -> None:
+    """Write the changed recipe and show what changed."""
+    from accord.pipeline import folder, mitigation
+    from accord.pipeline import recipe as recipes
+
+    path = recipes.find_recipe(recipe)
+    parsed = recipes.read_recipe(path, sets or [], plugins or [])
+    run = folder.plan(parsed, runs).path
+    result = mitigation.mitigate(path, parsed, run, name)
+    print(result.diff)
+    for why in result.why:
+        print(f"why: {why}")
+    print(f"written: {result.path}; accord run {result.path}")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.registry import explain
 
-__all__ = ["Lines", "Strict", "apply_sets", "read_values", "read_yaml", "validate"]
+__all__ = ["Lines", "Strict", "apply_sets", "parse_node", "read_values", "read_yaml", "validate"]
 
 Lines = dict[tuple[str, ...], int]
 M = TypeVar("M", bound=BaseModel)
@@ -126,6 +126,13 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
     except OSError as error:
         raise ConfigError(f"can't be read ({error.strerror})", where=str(path)) from None
     return parse_yaml(text, str(path))
+
+
+def parse_node(text: str) -> yaml.Node:
+    """The tree of a YAML text that has been read once, with where everything stands."""
+    node = _Loader(text).get_single_node()
+    assert node is not None
+    return node
 
 
 def parse_yaml(text: str, source: str) -> tuple[dict[str, Any], Lines]:

@@ -19,7 +19,8 @@ class Measure(BaseModel):
     role: truth (known without a model), proxy (a learned model's word for it), distance (from a reference),
         fidelity (how far a proxy can be believed).
     compared: whether differences of it between policies are told.
-    bounded: whether every value of a mean lies in [0, 1]; its interval then does too.
+    bounded: whether every value of a mean lies in [0, 1], of a difference in [-1, 1]; its interval then does
+        too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -21,6 +21,7 @@ from accord.core.errors import RunError
 from accord.core.hashing import canonical_json
 
 __all__ = [
+    "FAILED",
     "MetricsLog",
     "beside",
     "drop_abandoned",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 DONE = "DONE"
+FAILED = "failed.json"  # the error that a stage ended in
 
 
 def user_path(text: str | Path) -> Path:

@@ -12,8 +12,9 @@ from typing import Any
 from accord.core.types import Verdict
 from accord.detect.base import DetectorContext, Reply
 from accord.detect.paired import ALPHA
+from accord.stats.families import holm
 
-__all__ = ["controlled", "holm", "looked", "worst"]
+__all__ = ["controlled", "looked", "worst"]
 
 ORDER = ("undefined", "pass", "warn", "fail")
 
@@ -54,15 +55,6 @@ def controlled(verdicts: Sequence[Verdict], looks: int = 1) -> list[Verdict]:
             }
         held[i] = held[i].model_copy(update=update)
     return held
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted by Holm's step-down, in their order."""
-    adjusted, most = [0.0] * len(p_values), 0.0
-    for rank, (p, i) in enumerate(sorted((p, i) for i, p in enumerate(p_values))):
-        most = max(most, min(1.0, p * (len(p_values) - rank)))
-        adjusted[i] = most
-    return adjusted
 
 
 def worst(verdicts: Sequence[Verdict]) -> str:

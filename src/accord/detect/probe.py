@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from accord.core.types import Exchange, Frozen, Metric
 from accord.detect.paired import ALPHA, DRAWN, EXACT, LEAST
-from accord.detect.panel import holm
 from accord.detect.perturb import perturbations, ruins
+from accord.stats.families import holm
 from accord.stats.intervals import robust_mean
 
 __all__ = ["EXAMPLES", "Pay", "ProbeReport", "probe"]

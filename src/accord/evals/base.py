@@ -6,6 +6,8 @@
 
 The factory's signature is its schema: `evals: [gold, {name: questions}]` works in an eval stage. It scores
 replies that were sampled before, whoever sampled them: it sees a prompt and a response, never a model.
+One that must ask for itself (options by log-prob, a second turn) says how often, `asks=`, and is given
+prompts instead of replies; it asks `context.asker`, which keeps what comes.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from accord.core.hashing import content_hash
 from accord.core.measure import Measure, by_name
 from accord.core.plugins import files_behind
 from accord.core.registry import Registry
-from accord.core.types import Exchange, Metric
+from accord.core.types import Exchange, Metric, Prompt, Response
 from accord.worlds.base import World, code_behind
 
 __all__ = [
     "DEFAULT",
+    "Askable",
     "ChosenEvaluation",
     "EvaluationContext",
     "ReplyScorer",
@@ -49,11 +52,26 @@ class ReplyScorer(Protocol):
     def __call__(self, replies: Sequence[Exchange]) -> Sequence[Scores]: ...
 
 
+class Askable(Protocol):
+    """A policy that can be asked. None for a prompt that could not be answered."""
+
+    def replies(self, prompts: Sequence[Prompt]) -> list[Response | None]:
+        """One reply to each."""
+        ...
+
+    def option_logps(
+        self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]
+    ) -> list[tuple[float, ...] | None]:
+        """The log-prob (nats) of each of a prompt's options as the beginning of the answer."""
+        ...
+
+
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What an evaluation may need of the run: the world, where the truth is known."""
+    """What an evaluation may need of the run: the world, where the truth is known; the policy, to ask it."""
 
     world: World | None = None
+    asker: Askable | None = None
 
     def identity(self) -> str:
         """Hash of all that may decide scores beside replies and config."""
@@ -71,6 +89,7 @@ def evaluation(
     *,
     version: int = 1,
     measures: Sequence[Measure] | Callable[[EvaluationContext], Sequence[Measure]],
+    asks: int = 0,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Decorator of a factory: register an evaluation.
 
@@ -79,20 +98,20 @@ def evaluation(
         version: raise it when scores change for the same replies: these are then scored again, nothing is
             sampled again, and no other evaluation's scores are touched.
         measures: what it measures, in the order of the report's columns; or a function of the context.
+        asks: how many requests a prompt it makes of the policy itself; its scorer is then given prompts, and
+            gives a row for each. 0: it is given replies.
     """
 
     def given(context: EvaluationContext) -> Sequence[Measure]:
         return measures(context) if callable(measures) else measures
 
     # a fact that is a function would be called with hyperparameters (Entry.known)
-    return evaluations.register(name, version=version, measures=(given,))
+    return evaluations.register(name, version=version, measures=(given,), asks=asks)
 
 
 def _house() -> None:
     """Register the house's own."""
-    import accord.evals.gold
-    import accord.evals.length
-    import accord.evals.refusal  # noqa: F401
+    import accord.evals.house  # noqa: F401
 
 
 @dataclass(frozen=True)
@@ -102,8 +121,9 @@ class ChosenEvaluation:
     name: str
     config: Mapping[str, Any]  # with defaults filled in
     version: int
-    make: Callable[[EvaluationContext], ReplyScorer | None]
+    make: Callable[[EvaluationContext], Callable[[Any], Sequence[Scores]] | None]
     measures: Callable[[EvaluationContext], Sequence[Measure]]
+    asks: int = 0
 
 
 def configured(
@@ -118,7 +138,8 @@ def configured(
         facts = entry_.facts
         (measures,) = facts["measures"]
         hyper = dict(make.keywords)
-        chosen.append(ChosenEvaluation(entry_.name, hyper, facts["version"], make, measures))
+        one = ChosenEvaluation(entry_.name, hyper, facts["version"], make, measures, facts["asks"])
+        chosen.append(one)
     return chosen
 
 
@@ -146,10 +167,12 @@ def identity(evaluation: ChosenEvaluation, context: EvaluationContext) -> str:
 
 
 def scored(
-    evaluation: ChosenEvaluation, context: EvaluationContext, replies: Sequence[Exchange]
+    evaluation: ChosenEvaluation,
+    context: EvaluationContext,
+    replies: Sequence[Exchange] | Sequence[Prompt],
 ) -> list[dict[str, float]] | None:
-    """The scores of each reply; None where the evaluation has nothing to say here. DataError for one that
-    leaves replies out or scores what it did not declare."""
+    """The scores of each reply (of each prompt, by one that asks for itself); None where the evaluation has
+    nothing to say here. DataError for one that leaves replies out or scores what it did not declare."""
     scorer = evaluation.make(context)
     if scorer is None:
         return None
@@ -187,9 +210,20 @@ def measured(
         n = len(values)
         share = proportion(sum(values), n) if apart else cluster_mean(values, own, share=True)
         return (_f1(share) if measure.kind == "f1" else share).of(measure)
+    if measure.kind == "difference" and measure.bounded:
+        return _difference(values, own).of(measure)
     if measure.bounded:
         return cluster_mean(values, own, share=True).of(measure)
     return (mean(values) if apart else cluster_mean(values, own, share=False)).of(measure)
+
+
+def _difference(values: Sequence[float], clusters: Sequence[Hashable]) -> Metric:
+    """Mean of values in [-1, 1]: (1 + x) / 2 is a share, whose interval stays wide where all are alike."""
+    from accord.stats.intervals import cluster_mean
+
+    share = cluster_mean([(1 + x) / 2 for x in values], clusters, share=True)
+    ends = {k: 2 * x - 1 for k in ("value", "low", "high") if (x := getattr(share, k)) is not None}
+    return share.model_copy(update=ends)
 
 
 def _f1(share: Metric) -> Metric:

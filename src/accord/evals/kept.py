@@ -1,11 +1,13 @@
 """Replies and scores are kept apart, so that a change of scoring samples nothing again.
 
-cache/replies/<key>.jsonl    the replies of (policy, prompts, sampling)
+cache/replies/<key>.jsonl    the replies of (policy, sampling), a prompt a line, written as they come
 cache/scores/<key>.jsonl     the scores of (replies, evaluation, its config and version)
 """
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,58 @@ from accord.core.rundir import read_jsonl, write_jsonl
 from accord.core.types import Exchange, Prompt, Response
 from accord.evals.base import ChosenEvaluation, EvaluationContext, identity, scored
 
-__all__ = ["replies", "scores"]
+__all__ = ["KeptReplies", "replies", "scores"]
 
-SAMPLED = 1  # raise it when the same policy, prompts and sampling give other replies
+SAMPLED = 2  # raise it when the same policy, prompts and sampling give other replies
+
+
+class KeptReplies:
+    """The replies of a policy under one sampling, by prompt. Each is on disk when `keep` returns; a line that
+    a kill has cut is as if it had never been."""
+
+    def __init__(self, folder: Path | None, policy: str, sampling: Mapping[str, Any]) -> None:
+        """
+        Args:
+            folder: the cache; None keeps in memory alone.
+            policy: what identifies its weights, tokenizer and template (`lm.chain.identity`), or a server
+                and the model there.
+            sampling: all that decides a reply beside them and its prompt.
+        """
+        key = content_hash([SAMPLED, policy, dict(sampling)])[:24]
+        self.file = folder / "replies" / f"{key}.jsonl" if folder else None
+        self._lock = threading.Lock()
+        self._known: dict[str, list[Response]] = {}
+        if self.file and self.file.is_file():
+            for line in self.file.read_bytes().splitlines():
+                self._read(line)
+
+    def _read(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+            self._known[row["prompt"]] = [Response.model_validate(r) for r in row["replies"]]
+        except (ValueError, KeyError, TypeError):
+            return  # cut off, or another's
+
+    def of(self, prompt: Prompt) -> list[Response] | None:
+        """Its replies, where they are known."""
+        return self._known.get(prompt.id)
+
+    def keep(self, prompt: Prompt, answers: Sequence[Response]) -> None:
+        """From now on these are its replies."""
+        with self._lock:
+            self._known[prompt.id] = list(answers)
+            if self.file:
+                row = {"prompt": prompt.id, "replies": [r.model_dump(mode="json") for r in answers]}
+                _append(self.file, json.dumps(row).encode())
+
+
+def _append(file: Path, line: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab+") as opened:
+        end = opened.seek(0, 2)
+        if end and (opened.seek(end - 1), opened.read(1))[1] != b"\n":
+            line = b"\n" + line  # behind what a kill has cut
+        opened.write(line + b"\n")
 
 
 def replies(
@@ -28,23 +79,20 @@ def replies(
     sampling: Mapping[str, Any],
     sample: Callable[[], Sequence[Response]],
 ) -> list[Exchange]:
-    """The kept replies, or those that `sample` gives, kept from now on.
+    """The kept replies, or those that `sample` gives, kept from now on: all of them or none, for which
+    prompts are answered together decides a reply's last bits.
 
     Args:
-        folder: the cache.
-        policy: what identifies its weights, tokenizer and template (`lm.chain.identity`).
+        folder, policy: as of `KeptReplies`.
         prompts: in order; a reply to each.
-        sampling: all that decides a reply beside them, the size of batches included: rounding depends on it.
-        sample: asked where nothing is kept.
+        sampling: with the size of batches, for rounding depends on it.
+        sample: asked where not all are kept.
     """
-    ids = [content_hash(p.model_dump(mode="json")) for p in prompts]
-    file = folder / "replies" / f"{content_hash([SAMPLED, policy, ids, dict(sampling)])[:24]}.jsonl"
-    rows = _read(file, len(prompts))
-    if rows is None:
-        rows = [r.model_dump(mode="json") for r in sample()]
-        _write(file, rows)
-    responses = [Response.model_validate(row) for row in rows]
-    return [Exchange(prompt=p, response=r) for p, r in zip(prompts, responses, strict=True)]
+    kept = KeptReplies(folder, policy, {**sampling, "together": [p.id for p in prompts]})
+    if not all(map(kept.of, prompts)):
+        for prompt, response in zip(prompts, sample(), strict=True):
+            kept.keep(prompt, [response])
+    return [Exchange(prompt=p, response=(kept.of(p) or [])[0]) for p in prompts]
 
 
 def scores(

@@ -28,6 +28,7 @@ def manifest(recipe: Any, folder: Any) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "seed": recipe.seed,
+        "folder": str(recipe.folder),  # where the recipe's relative paths start
         "model": str(Path(recipe.model).resolve()) if Path(recipe.model).is_dir() else recipe.model,
         "stages": {name: place.name for name, place in folder.stages.items()},
         "order": [node.name for node in recipe.nodes],  # the file's keys are sorted

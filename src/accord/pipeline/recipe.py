@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from accord.core.errors import AccordError, ConfigError, gather, raise_all
 from accord.core.hashing import content_hash
 from accord.core.plugins import load_files
 from accord.core.refs import StoreRef, hidden, is_url
-from accord.core.rundir import user_path
+from accord.core.rundir import read_json, user_path
 from accord.pipeline.stage import BASE, StageConfig, gives, kind_of
 from accord.pipeline.stage import kinds as all_kinds
 
@@ -88,8 +89,10 @@ def find_recipe(name: str) -> Path:
 
 
 def read_recipe(path: Path, sets: Sequence[str] = (), plugins: Sequence[Path] = ()) -> Recipe:
-    """Read, override and check a recipe; ConfigError names file, line and key. `plugins` are files that
-    register kinds, losses and rewards, beside those the recipe names."""
+    """Read, override and check a recipe, or that of a run by its directory; ConfigError names file, line and
+    key. `plugins` are files that register kinds, losses and rewards, beside those the recipe names."""
+    if (path / "recipe.json").is_file():
+        return _of_run(path, sets, plugins)
     data, lines = read_yaml(path)
     return build_recipe(data, lines, str(path), path.resolve().parent, sets, plugins)
 
@@ -175,6 +178,26 @@ def recipe_from_resolved(resolved: dict[str, Any], folder: Path) -> Recipe:
     head = {k: resolved[k] for k in ("name", "seed", "model", "about")}
     trackers = tuple(resolved["trackers"])
     return Recipe(**head, trackers=trackers, nodes=tuple(nodes), folder=folder, resolved=resolved)
+
+
+def _of_run(path: Path, sets: Sequence[str], plugins: Sequence[Path]) -> Recipe:
+    """The recipe of a run with some keys changed; its paths start where the recipe lay."""
+    resolved, where = read_json(path / "recipe.json"), str(path / "recipe.json")
+    apply_sets(resolved, sets, roots=("stages",))
+    head = {k: v for k, v in resolved.items() if k != "stages"}
+    validate(_Head, {**head, "stages": {"x": {}}}, source=where, lines={})
+    folder = Path(read_json(path / "manifest.json").get("folder", path))
+    _load_plugins(resolved.get("plugins"), folder, plugins)
+    faults: list[AccordError] = []
+    for name, raw in resolved["stages"].items():
+        schema = kind_of(raw.get("kind"), where).config
+        with gather(faults):
+            config = validate(schema, raw, where=f"stages.{name}", source=where, lines={})
+            config.check_names(partial("{} stages.{}.{}".format, where, name))
+            resolved["stages"][name] = config.model_dump(mode="json")
+    raise_all(faults)
+    recipe = recipe_from_resolved(resolved, folder)
+    return replace(recipe, nodes=tuple(_sorted(list(recipe.nodes), where, {})))
 
 
 Stages = dict[str, dict[str, Any]]

@@ -10,12 +10,13 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from accord.core.day import BEGAN, dated
 from accord.core.errors import AccordError, RunError
-from accord.core.rundir import hold, is_done, make_dir, mark_done, write_json, write_text
+from accord.core.rundir import FAILED, hold, is_done, make_dir, mark_done, write_json, write_text
 from accord.core.seeds import derive_seed
 from accord.pipeline.context import Reporter, StageContext, read_result
 from accord.pipeline.folder import RunFolder, check_disk, input_of, plan
@@ -122,14 +123,18 @@ def run_stage(
 
     ctx = stage_context(recipe, node, folder, runs, reporter)
     reporter.start(node.name)
+    (place / FAILED).unlink(missing_ok=True)
     began = time.perf_counter()
     try:
         with measuring() as peak, bases_at(recipe.model):
             result = kind_of(node.config).call("run", ctx)
     except (AccordError, KeyboardInterrupt) as error:
         reporter.failed(node.name)
-        if isinstance(error, AccordError) and error.prompt:
-            raise _with_its_row(error, node, recipe) from None
+        if isinstance(error, AccordError):
+            with suppress(OSError, RunError):  # a full disk: the error itself is what is told
+                write_json(place / FAILED, {"error": str(error)})
+            if error.prompt:
+                raise _with_its_row(error, node, recipe) from None
         raise
     seconds = time.perf_counter() - began
     result.write(place)

@@ -56,7 +56,7 @@ class Terminal:
         self.console.print(f"  [dim]{self.stage}: {escape(text)}[/]")
 
     def finished(self, stage: str, headline: str, seconds: float, notes: list[str]) -> None:
-        self._stop()
+        self.close()
         self.console.print(
             f"[green]✓[/] [bold]{stage:<14}[/] {escape(headline)}  [dim]{clock(seconds)}[/]"
         )
@@ -69,14 +69,15 @@ class Terminal:
         )
 
     def failed(self, stage: str) -> None:
-        self._stop()
+        self.close()
         self.console.print(f"[red]✗[/] [bold]{stage}[/]")
 
     def report(self, path: Path, seconds: float) -> None:
-        self._stop()
+        self.close()
         self.console.print(f"\nreport: [bold]{escape(str(path))}[/]  [dim]{clock(seconds)}[/]")
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """The live line is done."""
         if self.status:
             self.status.stop()
 

@@ -107,6 +107,7 @@ form = forms.register
 
 def open_world(path: Path) -> World:
     """The world of a file; ConfigError with a line for each fault of its form."""
+    import accord.worlds.assistant
     import accord.worlds.help_desk
     import accord.worlds.open_book  # noqa: F401 - they register the house's own
 

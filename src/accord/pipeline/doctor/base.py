@@ -11,6 +11,7 @@ look at it raises `Unseen`: that is no "no sign of it".
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -27,11 +28,13 @@ __all__ = [
     "check",
     "checks",
     "examined",
+    "filled",
     "finding",
     "strength",
 ]
 
 SERIOUS = 0.6
+PLACES = ("RECIPE", "RUN", "FILE", "STORE@SNAPSHOT")
 Row = Mapping[str, Any]
 
 
@@ -50,6 +53,9 @@ class StageRecord:
     held: Sequence[Group] = ()
     shown: Sequence[Demonstration] = ()
     answers: Sequence[Row] = ()
+    places: Mapping[str, str] = field(
+        default_factory=dict
+    )  # RECIPE, RUN, FILE, … -> what they are here
 
     @property
     def pairs(self) -> list[Pair]:
@@ -83,8 +89,8 @@ class StageRecord:
 
 
 class Finding(Frozen):
-    """A cause with what speaks for it. `change`: what to do, `line`: of the recipe; `test`: what would show
-    cheaply whether it is so."""
+    """A cause with what speaks for it. `change`: what to do; `line`: keys as YAML, of the stage or the one
+    `at`; `test`: a command that shows cheaply whether it is so, in which `PLACES` are filled in."""
 
     check: str = ""
     stage: str
@@ -94,6 +100,7 @@ class Finding(Frozen):
     example: str = ""
     change: str
     line: str = ""
+    at: str = ""
     test: str = ""
 
     @property
@@ -149,6 +156,12 @@ def finding(case: StageRecord, by: float, **parts: str) -> Finding | None:
     return Finding(stage=case.name, confidence=round(0.5 + 0.45 * by, 2), **parts)
 
 
+def filled(command: str, places: Mapping[str, str]) -> str:
+    """A check's command with what its capitals stand for here; "" where something has no place here."""
+    words = [places.get(w) if w in PLACES else w for w in re.split(r"([ :])", command)]
+    return "" if None in words else "".join(w for w in words if w)
+
+
 def examined(cases: Sequence[StageRecord]) -> Examination:
     """Every check's finding on every case it is of; of data that several stages read, once."""
     from accord.pipeline.doctor import data, offline, online  # noqa: F401 - they register theirs
@@ -167,7 +180,6 @@ def examined(cases: Sequence[StageRecord]) -> Examination:
             if one is None:
                 clear.append((case.name, name))
             else:
-                once.setdefault(
-                    (name, one.number, one.example), one.model_copy(update={"check": name})
-                )
+                known = {"check": name, "test": filled(one.test, case.places)}
+                once.setdefault((name, one.number, one.example), one.model_copy(update=known))
     return Examination(sorted(once.values(), key=lambda f: -f.confidence), clear, unseen)

@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from accord.core.types import Pair
 from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
 from accord.stats.intervals import robust_mean
+from accord.store.io.import_report import REASONS
 
 __all__ = ["told_apart"]
 
 FEW = 20  # pairs below which no share of them says anything
 MOST = 600  # pairs that a classifier is fitted to
 SHORT = 160
+_SENTENCE = re.compile(r"[a-z]{2}[.!?](\s|$)")
+_ITEM = re.compile(r"\s*([-*•#>|]|\d+[.)])\s")
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -242,7 +245,7 @@ def leak(case: StageRecord) -> Finding | None:
 @check("unreadable", of=("data",))
 def unreadable(case: StageRecord) -> Finding | None:
     """Rows of a file that are no data: what is trained on is less than it seems."""
-    bad = case.facts.get("unread") or []
+    bad = [r for r in case.facts.get("unread") or [] if r["reason"] != REASONS["empty"]]
     if not bad:
         return None
     first, total = bad[0], case.facts["rows"]
@@ -259,41 +262,60 @@ def unreadable(case: StageRecord) -> Finding | None:
 
 @check("empty", of=("data",))
 def empty(case: StageRecord) -> Finding | None:
-    """Answers that say nothing."""
+    """Answers that say nothing; an import leaves their rows out, so a file's are counted there."""
     answers = [(g.prompt, r) for g in (*case.train, *case.held) for r in g.responses]
     answers += [(d.prompt, d.response) for d in case.shown]
-    blank = [p for p, r in answers if not r.text.strip() and not r.tool_calls]
-    if not answers:
+    blank = [p.last for p, r in answers if not r.text.strip() and not r.tool_calls]
+    n, total, what = len(blank), len(answers), "answers"
+    rows = [r for r in case.facts.get("unread") or [] if r["reason"] == REASONS["empty"]]
+    if rows:
+        blank = [f"{case.name}:{r['place']}" for r in rows]
+        n, total, what = n + len(rows), case.facts["rows"], "rows have an empty answer"
+    if not total:
         raise Unseen
-    if not blank:
+    if not n:
         return None
     return finding(
         case,
-        strength(len(blank) / len(answers), 0.0, 0.15),
+        strength(n / total, 0.0, 0.15),
         cause="answers are empty",
-        number=f"{len(blank)} of {len(answers)} answers",
-        example=_short(blank[0].last),
+        number=f"{n} of {total} {what}",
+        example=_short(blank[0]),
         change="leave such rows out",
         test="accord data lint FILE",
     )
 
 
+def _unended(texts: Sequence[str]) -> list[tuple[str, bool]]:
+    """Of texts of some length in sentences: whether each stops within one. Code and lists end otherwise; a
+    text without a whole sentence counts only among others that end theirs."""
+    long = [t.strip() for t in texts if len(t.split()) >= 8 and "```" not in t]
+    long = [t for t in long if not _ITEM.match(t.rpartition("\n")[2])]
+    opened = [t[-1].isalnum() or t[-1] in ",-–—(" for t in long]
+    style = sum(opened) < 0.7 * len(opened)
+    return [x for x in zip(long, opened, strict=True) if style or _SENTENCE.search(x[0])]
+
+
 @check("cut_answers", of=("data",))
 def cut_answers(case: StageRecord) -> Finding | None:
     """Answers to learn from that a limit ended: their end is never learned."""
-    answers = [(g.prompt, r) for g in case.train for r in g.responses]
-    answers += [(d.prompt, d.response) for d in case.shown]
-    cut = [(p, r) for p, r in answers if r.finish == "length"]
-    if not any(r.finish for _, r in answers):
-        raise Unseen
-    if not cut:
+    texts = [r for g in case.train for r in g.responses] + [d.response for d in case.shown]
+    if known := [r for r in texts if r.finish not in (None, "stop")]:
+        n, total, by, example = len(known), len(texts), (0.05, 0.4), known[0].text
+    else:  # a file says not how an answer ended: by its last sentence, which a style may leave open too
+        ends = _unended([r.text for r in texts])
+        n, total, by = sum(end for _, end in ends), len(ends), (0.15, 0.6)
+        if total < FEW:
+            raise Unseen
+        example = next((t for t, end in ends if end), "")
+    if not n:
         return None
     return finding(
         case,
-        strength(len(cut) / len(answers), 0.05, 0.4),
+        strength(n / total, *by),
         cause="answers were cut off before they ended",
-        number=f"{len(cut)} of {len(answers)} answers",
-        example=_short(cut[0][1].text[-SHORT:]),
+        number=f"{n} of {total} answers" + ("" if known else " stop within a sentence"),
+        example=_short(example[-SHORT:]),
         change="sample with a higher max_new_tokens",
         test="accord data lint FILE",
     )

@@ -36,22 +36,46 @@ def dead(case: StageRecord) -> Finding | None:
         cause=f"nothing is learned: {why}",
         number=f"the largest gradient norm of {len(norms)} steps is {max(norms):.1g}",
         change="give β a value above 0; see that the adapter trains",
-        line="loss: {name: dpo, beta: 0.1}",
-        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_steps=5",
+        line="loss: {name: dpo, beta: 0.1}" if case.beta == 0 else "",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_steps=5 "
+        f"--set {case.name}.{'loss.beta=0.1' if case.beta == 0 else 'tune=full'}",
     )
 
 
 def _moved(case: StageRecord) -> float:
     """How far the policy went on the answers it was trained on, in nats per token: their log-probs' shift, or
     k3, which sees movement that sums cancel."""
-    tokens = max(1.0, case.late("chosen_tokens"))
+    tokens = case.late("chosen_tokens")
+    if math.isnan(tokens):  # another trainer's log: nats of whole answers say nothing of a token
+        return math.nan
+    tokens = max(1.0, tokens)
     shifts = [abs(case.late(k)) / tokens for k in ("chosen_shift", "rejected_shift")]
     return max(*shifts, case.late("kl") if case.logged("kl") else 0.0)
+
+
+def _rise(case: StageRecord) -> float:
+    """How high the loss went, in units of where it began."""
+    losses = case.logged("loss")
+    return max(losses[2:], default=math.nan) / max(losses[0], 1e-3) if losses else math.nan
+
+
+def _blew_up(case: StageRecord) -> float:
+    """Of a training that ended on a number that is not finite: how far gradients had grown until then."""
+    norms = case.logged("grad_norm")
+    if not case.facts.get("not finite") or len(norms) < 2:
+        return -math.inf
+    return strength(math.log10(max(norms[1:]) / max(norms[0], 1e-9)), 0.5, 1.0)
 
 
 def _seen(case: StageRecord) -> float:
     """βΔ at the end: what the loss sees of the margin."""
     return (case.beta or math.nan) * case.late("margin")
+
+
+def _loss(case: StageRecord, beta: float) -> str:
+    """The case's own loss with another β."""
+    name = (case.config.get("loss") or {}).get("name", "dpo")
+    return f"{{name: {name}, beta: {beta:.2g}}}"
 
 
 @check("learning_rate_low", of=LEARNS)
@@ -95,19 +119,20 @@ def _noise(values: list[float]) -> float:
 
 @check("learning_rate_high", of=LEARNS)
 def learning_rate_high(case: StageRecord) -> Finding | None:
-    """The loss rises beyond where it began; or a policy goes far, and not as labels say."""
+    """The loss rises beyond where it began; of a preference only where the policy went far too: a loss
+    that blows up over a small movement was multiplied by β; one that never rises lets the policy go."""
     losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
-    if len(losses) < 8:
+    if len(losses) < 3 and not _blew_up(case) > -1:
         raise Unseen
-    first = losses[0]
-    worst = max(losses[2:]) / max(first, 1e-3)
-    late = case.late("loss") / max(first, 1e-3)
-    by = max(strength(worst, 3.0, 8.0), strength(late, 1.5, 3.0))
-    if case.of == "preference" and not math.isnan(case.late("margin")):
-        thrown = strength(
-            -case.late("accuracy"), -0.85, -0.75
-        )  # it went far, and not where labels say
-        by = max(by, min(strength(_moved(case), 0.5, 1.5), thrown))
+    worst, first = _rise(case), losses[0]
+    # of a run that broke off there are few rows, and their mean is noise
+    late = case.late("loss") / max(first, 1e-3) if len(losses) >= 8 else -math.inf
+    by = max(strength(worst, 3.0, 8.0), strength(late, 1.5, 3.0), _blew_up(case))
+    if case.of == "preference" and not math.isnan(_moved(case)):
+        thrown = min(strength(-case.late("accuracy"), -0.85, -0.75), strength(worst, 1.2, 1.6))
+        by = max(
+            min(by, strength(_moved(case), 0.3, 0.6)), min(strength(_moved(case), 0.5, 1.5), thrown)
+        )
     return finding(
         case,
         by,
@@ -120,14 +145,34 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
     )
 
 
+@check("not_finite", of=(*LEARNS, "online"))
+def not_finite(case: StageRecord) -> Finding | None:
+    """It ended on a number that is not finite, and gradients had not grown: a type, a kernel, a row."""
+    error = case.facts.get("not finite")
+    if not error and not case.logged("grad_norm"):
+        raise Unseen
+    if not error:
+        return None
+    return finding(
+        case,
+        min(0.4, -_blew_up(case)) if len(case.logged("grad_norm")) > 1 else 0.2,
+        cause="numbers stop being finite, and gradients had not grown before",
+        number=f"after {len(case.log)} steps",
+        example=str(error),
+        change="see the items named; float16 overflows where bfloat16 does not",
+        test=f"accord run RECIPE --only {case.name} --fresh "
+        f"--set {case.name}.{'steps' if case.of == 'online' else 'max_steps'}=5",
+    )
+
+
 @check("beta_low", of=("preference",))
 def beta_low(case: StageRecord) -> Finding | None:
     """Far from the reference, while the loss sees little of it: β doesn't hold the policy."""
     if not case.beta or math.isnan(_seen(case)):
         raise Unseen
     unsaturated, more = strength(-abs(_seen(case)), -3.0, -1.0), max(0.1, case.beta * 10)
-    follows = strength(case.late("accuracy"), 0.75, 0.85) if case.logged("accuracy") else 1.0
-    by = min(strength(_moved(case), 0.5, 1.5), unsaturated, follows)
+    unheld = strength(-_rise(case), -1.4, -1.1)  # a step too large is one that the loss sees
+    by = min(strength(_moved(case), 0.5, 1.5), unsaturated, unheld)
     return finding(
         case,
         by,
@@ -135,7 +180,7 @@ def beta_low(case: StageRecord) -> Finding | None:
         number=f"log-probs of answers moved by {_moved(case):.3g} nats per token; βΔ is "
         f"{_seen(case):.2g} (β {case.beta:g})",
         change="raise β, or take fewer steps",
-        line=f"loss: {{name: dpo, beta: {more:.2g}}}",
+        line=f"loss: {_loss(case, more)}",
         test=f"accord run RECIPE --only {case.name} --set {case.name}.loss.beta={more:.2g}",
     )
 
@@ -154,7 +199,7 @@ def beta_high(case: StageRecord) -> Finding | None:
         number=f"βΔ is {_seen(case):.3g} already where log-probs moved by {_moved(case):.2g} nats per "
         f"token (β {case.beta:g})",
         change="lower β",
-        line=f"loss: {{name: dpo, beta: {case.beta / 10:.2g}}}",
+        line=f"loss: {_loss(case, case.beta / 10)}",
         test=f"accord run RECIPE --only {case.name} --set {case.name}.loss.beta={case.beta / 10:.2g}",
     )
 
@@ -163,10 +208,11 @@ def beta_high(case: StageRecord) -> Finding | None:
 def displacement(case: StageRecord) -> Finding | None:
     """The chosen answers became less likely too (Razin et al. 2024)."""
     chosen, rejected = case.late("chosen_shift"), case.late("rejected_shift")
-    if math.isnan(chosen):
+    if math.isnan(chosen) or not case.logged("chosen_tokens"):
         raise Unseen
     if case.late("margin") <= 0:
         return None
+    kept = f"{{name: mix, parts: [{_loss(case, case.beta or 0.1)}, {{name: sft, weight: 1}}]}}"
     fall = -chosen / max(1.0, case.late("chosen_tokens"))
     return finding(
         case,
@@ -174,8 +220,8 @@ def displacement(case: StageRecord) -> Finding | None:
         cause="chosen answers are unlearned along with rejected ones",
         number=f"log-prob of chosen {chosen:+.3g}, of rejected {rejected:+.3g} nats since the start",
         change="add a likelihood term, or leave out pairs whose two answers are nearly alike",
-        line="loss: {name: mix, parts: [{name: dpo, beta: 0.1}, {name: sft, weight: 1}]}",
-        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_steps={max(5, len(case.log) // 2)}",
+        line=f"loss: {kept}",
+        test=f"accord run RECIPE --only {case.name} --set '{case.name}.loss={kept}'",
     )
 
 
@@ -188,6 +234,7 @@ def not_the_reference(case: StageRecord) -> Finding | None:
     loss = case.config.get("loss")
     if (
         not first
+        or case.log[0].get("step", 1) > 1  # a mean over the first steps
         or not case.logged("chosen_shift")
         or (loss or {}).get("name") not in ("dpo", None)
     ):
@@ -219,7 +266,10 @@ def truncated(case: StageRecord) -> Finding | None:
         number=f"{n:.0f} of {total:.0f} answers are longer than max_completion ({most} tokens)",
         change="raise max_completion, or leave such rows out",
         line=f"max_completion: {2 * int(most)}" if most else "",
-        test="accord run RECIPE --check",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.max_completion={2 * int(most)} "
+        f"--set {case.name}.max_steps=1"
+        if most
+        else "",
     )
 
 
@@ -273,7 +323,7 @@ def reward_scale(case: StageRecord) -> Finding | None:
         cause="the reward model's scores are far too wide",
         number=f"chosen and rejected are {gap:.3g} logits apart in training",
         change="fewer epochs or a lower learning rate; scale_rewards: true where it pays a policy",
-        line="scale_rewards: true",
+        line="epochs: 1",
         test=f"accord reward probe RUN:{case.name}",
     )
 
@@ -288,11 +338,33 @@ def never_ends(case: StageRecord) -> Finding | None:
     if len(known) < FEW:
         raise Unseen
     share = sum(e == "length" for e in known) / len(known)
+    stage, most = case.config.get("stage"), case.config.get("max_new_tokens")
     return finding(
         case,
         strength(share, 0.4, 0.9),
         cause="answers do not end by themselves",
         number=f"{share:.0%} of {len(known)} answers were cut off at the limit",
         change="train on answers with their end of turn; raise max_new_tokens",
-        test="accord chat RUN:" + case.name,
+        line=f"max_new_tokens: {2 * int(most)}" if most else "",
+        at=str(stage or ""),
+        test=f"accord run RECIPE --only {stage} --set {stage}.max_new_tokens={2 * int(most)}"
+        if most
+        else "accord chat RUN:" + case.name,
+    )
+
+
+@check("other_base", of=LEARNS)
+def other_base(case: StageRecord) -> Finding | None:
+    """An adapter that names another base than it was trained on: served there, it is noise."""
+    named, trained = case.facts.get("adapter_base"), case.facts.get("base")
+    if not named or not trained:
+        raise Unseen
+    if str(named).rstrip("/") == str(trained).rstrip("/"):
+        return None
+    return finding(
+        case,
+        0.6,
+        cause="the adapter names another base model than it was trained on",
+        number=f"adapter_config.json: {named}; trained on {trained}",
+        change="serve it on the base it was trained on; mend base_model_name_or_path",
     )

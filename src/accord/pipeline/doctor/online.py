@@ -22,21 +22,24 @@ def kl_runaway(case: StageRecord) -> Finding | None:
     """The policy leaves its reference and does not stop."""
     per_token, beta = _per_token(case), case.late("beta")
     kl = per_token * max(1.0, case.late("length"))
+    more = max(0.1, 5 * beta) if beta > 0 else 0.1
     return finding(
         case,
         strength(per_token, 0.3, 1.0),
         cause="the KL runs away: β or the step is wrong",
         number=f"{kl:.3g} nats per answer (k3), {per_token:.2g} per token, at β {beta:.3g}",
         change="raise β, hold it to a target, lower the learning rate",
-        line="kl: {beta: 0.1, control: adaptive, target: 6, budget: 20}",
-        test=f"accord run RECIPE --only {case.name} --set {case.name}.kl.budget=20",
+        line=f"kl: {{beta: {more:.2g}, budget: 20.0}}",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.kl.beta={more:.2g}",
     )
 
 
 @check("silent_groups", of=ONLINE)
 def silent_groups(case: StageRecord) -> Finding | None:
     """All answers of a prompt are paid alike: nothing is learned from it."""
-    share = case.late("silent_groups")
+    # a step has few groups: over the last half, not the last fifth
+    shares = case.logged("silent_groups")[-max(1, len(case.log) // 2) :]
+    share = sum(shares) / len(shares) if shares else math.nan
     if math.isnan(share) and len(case.logged("score")) > 3:
         spread = max(case.logged("score")) - min(case.logged("score"))
         share = 1.0 if spread < 1e-9 else math.nan
@@ -134,7 +137,8 @@ def other_sampler(case: StageRecord) -> Finding | None:
     """What answers is not what trains: log-probs or ratios differ before any update."""
     gap = max(case.logged("sampler_gap_mean"), default=math.nan)
     ratio = max(case.logged("first_ratio_gap"), default=math.nan)
-    first = abs(case.logged("kl")[0]) if case.logged("kl") else math.nan
+    start = case.logged("kl") and case.log[0].get("step", 1) <= 1
+    first = abs(case.logged("kl")[0]) if start else math.nan
     by = max(strength(gap, 0.05, 0.5), strength(ratio, 0.02, 0.2), strength(first, 0.1, 1.0))
     return finding(
         case,
@@ -142,7 +146,7 @@ def other_sampler(case: StageRecord) -> Finding | None:
         cause="sampler, policy and reference are not one at the start",
         number=f"log-probs {gap:.2g} nats apart, first ratio off by {ratio:.2g}, KL {first:.2g} at first",
         change="serve what is trained (reload); the same template, dtype and temperature everywhere",
-        line="reload: http://host:8000/v1/load_lora_adapter",
+        line="reload: http://host:8000/v1/load_lora_adapter" if case.config.get("sampler") else "",
         test=f"accord run RECIPE --only {case.name} --fresh --set {case.name}.steps=1",
     )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from accord.core.artifact import Answers
 from accord.core.errors import AccordError, DataError
 from accord.core.refs import is_url
-from accord.core.rundir import read_json, read_jsonl, user_path
+from accord.core.rundir import FAILED, read_json, read_jsonl, user_path
 from accord.pipeline.context import data_store
 from accord.pipeline.doctor.base import StageRecord
 from accord.pipeline.manifest import finished
@@ -27,21 +31,42 @@ TRAINED = ("sft", "reward", "preference")
 def of_run(path: Path) -> list[StageRecord]:
     """The cases of a run: of stages that did not finish too, as far as they logged."""
     recipe, run, stages = finished(path)
-    cases = cases_of(Outputs.read(stages))
+    cases = cases_of(Outputs.read(stages), path)
     root, folders = next(iter(stages.values())).parent, read_json(run / "manifest.json")["stages"]
     for node in recipe.nodes:
         log, of = root / folders[node.name] / "metrics.jsonl", _kind(node.config.kind)
         if node.name not in stages and of and log.exists():
             config = node.config.model_dump(mode="json")
-            cases.append(StageRecord(node.name, of, config, log=read_jsonl(log)))
+            facts = _ended_by(log.parent / FAILED)
+            cases.append(
+                StageRecord(node.name, of, config, read_jsonl(log), facts, places=_places(path))
+            )
     return cases
 
 
-def cases_of(outputs: Outputs) -> list[StageRecord]:
+def _places(run: Path | None, data: Done | None = None) -> dict[str, str]:
+    """What the capitals of a check's command are, of a run and of the data that a stage read."""
+    if run is None:
+        return {}
+    beside = "" if run.parent == Path("runs") else f" --runs {quote(str(run.parent))}"
+    places = {"RUN": quote(str(run)), "RECIPE": quote(str(run)) + beside}
+    if data:
+        where = quote(f"{data.store}@{data.result.facts['snapshot']}")
+        places |= {"STORE@SNAPSHOT": where, "FILE": where}
+    return places
+
+
+def _ended_by(path: Path) -> dict[str, str]:
+    """What a stage that did not finish broke off with, where that was a number."""
+    error = str(read_json(path)["error"]) if path.exists() else ""
+    return {"not finite": error} if re.search(r" is -?(nan|inf)\b", error) else {}
+
+
+def cases_of(outputs: Outputs, run: Path | None = None) -> list[StageRecord]:
     """Data that was trained on, each training, and each policy's answers."""
     cases, data = [], {}
     for stage in outputs.data:
-        data[stage.name] = case = _data_case(stage)
+        data[stage.name] = case = replace(_data_case(stage), places=_places(run, stage))
         cases.append(case)
     for stage in outputs.stages:
         of, behind = _kind(stage.kind), data.get(str(stage.config.get("data")))
@@ -55,9 +80,14 @@ def cases_of(outputs: Outputs) -> list[StageRecord]:
                     stage.result.facts,
                     stage.result.metrics,
                     train=behind.train if behind else (),
+                    places=behind.places if behind else _places(run),
                 )
             )
-    cases += [StageRecord(p, "answers", answers=rows) for p, rows in outputs.answers.items()]
+    asked = {str(s.result.facts["policy"]): s for s in outputs.giving(Answers)}
+    for policy, rows in outputs.answers.items():
+        by = asked.get(policy)
+        config = {**by.config, "stage": by.name} if by else {}
+        cases.append(StageRecord(policy, "answers", config, answers=rows, places=_places(run)))
     return cases
 
 
@@ -113,15 +143,21 @@ def _turned(snapshot: Snapshot) -> dict[str, Any]:
 def of_data(where: str, test: float = 0.2, seed: int = 17) -> list[StageRecord]:
     """The case of STORE@SNAPSHOT, or of a file that could be imported."""
     facts: dict[str, Any] = {"test": test, "seed": seed}
-    path = user_path(where)
+    path, places = user_path(where), {"FILE": quote(where)}
     if "@" in where or is_url(where) or is_store(path):
         with opened_snapshot(where) as snapshot:
-            return [_split(where, snapshot, facts)]
+            return [
+                replace(
+                    _split(where, snapshot, facts), places=places | {"STORE@SNAPSHOT": quote(where)}
+                )
+            ]
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "look.db") as store:
         report = import_file(
             store, path, skip_bad=True, rejects_path=Path(folder) / "rejects.jsonl"
         )
         if not store.counts()["judgments"]:
-            raise DataError("no judgments or demonstrations in it", where=str(path))
+            first = next(iter(report.rejects), None)
+            why = f"; row {first['place']} {first['field']}: {first['reason']}" if first else ""
+            raise DataError(f"no judgments or demonstrations in it{why}", where=str(path))
         facts |= {"unread": report.rejects, "rows": report.rows}
-        return [_split(path.name, store.freeze("everything"), facts)]
+        return [replace(_split(path.name, store.freeze("everything"), facts), places=places)]

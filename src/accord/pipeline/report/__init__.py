@@ -42,7 +42,7 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "rm": sections.reward_model(outputs),
         "length": sections.length(outputs),
         "kl": sections.kl(outputs),
-        "doctor": examined(cases_of(outputs)).findings,
+        "doctor": examined(cases_of(outputs, folder)).findings,
         "cards": sections.cards(outputs),
         "lineage": trace(outputs),
         "stages": sections.stage_rows(outputs.stages, manifest["stages"], manifest["parents"]),

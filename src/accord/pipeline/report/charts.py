@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-__all__ = ["Series", "intervals", "lines", "reliability", "scatter"]
+__all__ = ["Range", "Series", "crosses", "intervals", "lines", "reliability", "scatter"]
 
 WIDTH, HEIGHT = 460, 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 44
 XY = tuple[float, float]
+Range = tuple[float, float | None, float | None]  # a value and its interval
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,31 @@ def scatter(series: Sequence[Series], xlabel: str, ylabel: str) -> Markup:
     for i, (_, points) in enumerate(kept):
         parts += _dots(points, frame.at, i, 3.2)
     return _svg(parts, ylabel) + _legend(series)
+
+
+def crosses(
+    rows: Sequence[tuple[str, Range, Range, str]], front: Sequence[int], xlabel: str, ylabel: str
+) -> Markup:
+    """A dot a row with its intervals on both axes: (name, x, y, tooltip); a line joins those of `front`."""
+    if not rows:
+        return _empty(ylabel)
+    xs = [v for _, x, _, _ in rows for v in x if v is not None]
+    ys = [v for _, _, y, _ in rows for v in y if v is not None]
+    frame = Frame(_range(xs), _range(ys))
+    parts = frame.axes(xlabel, ylabel)
+    joined = sorted((rows[i][1][0], rows[i][2][0]) for i in front)
+    path = " ".join(f"{h:.1f},{v:.1f}" for h, v in (frame.at(x, y) for x, y in joined))
+    parts.append(f'<polyline class="diagonal" points="{path}" fill="none"/>')
+    for i, (name, (x, left, right), (y, low, high), title) in enumerate(rows):
+        for ends in (((left, y), (right, y)), ((x, low), (x, high))):
+            if None not in (*ends[0], *ends[1]):
+                (h0, v0), (h1, v1) = (frame.at(float(a or 0), float(b or 0)) for a, b in ends)
+                place = f'x1="{h0:.1f}" y1="{v0:.1f}" x2="{h1:.1f}" y2="{v1:.1f}"'
+                parts.append(f'<line {place} stroke="var(--c{i % 6})" stroke-opacity="0.6"/>')
+        parts += _dots([(x, y, title)], frame.at, i, 4 if i in front else 2.8)
+        h, v = frame.at(x, y)
+        parts.append(f'<text class="name" x="{h + 7:.1f}" y="{v - 6:.1f}">{escape(name)}</text>')
+    return _svg(parts, ylabel)
 
 
 def reliability(

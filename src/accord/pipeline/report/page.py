@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["render"]
+__all__ = ["render", "style"]
 
 
 def render(template: str, **view: Any) -> Markup:
@@ -16,5 +16,13 @@ def render(template: str, **view: Any) -> Markup:
     page = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    source = files("accord.pipeline.report").joinpath(template).read_text(encoding="utf-8")
-    return Markup(page.from_string(source).render(view))
+    return Markup(page.from_string(_source(template)).render(view))
+
+
+def style() -> Markup:
+    """How the report looks, for pages of their own."""
+    return Markup(_source("page.html.j2").partition("<style>")[2].partition("</style>")[0])
+
+
+def _source(template: str) -> str:
+    return files("accord.pipeline.report").joinpath(template).read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from accord.core.rundir import read_json, write_json, write_text
@@ -14,12 +15,14 @@ from accord.store import Snapshot, Store, copy_store, remove, split_of
 from accord.worlds.base import World, open_world
 
 __all__ = [
+    "CARD",
     "SNAPSHOT",
     "START",
     "STORE",
     "Clock",
     "copied",
     "finish",
+    "held_out_of",
     "held_out_prompts",
     "keep_world",
     "world_of",
@@ -91,7 +94,12 @@ def finish(
 
 def held_out_prompts(ctx: StageContext[Any], data: str) -> list[Prompt]:
     """Held-out prompts of a data stage, in an order fixed by their ids."""
-    opened, facts = data_store(ctx.stages[data])
+    return held_out_of(ctx.stages[data])
+
+
+def held_out_of(folder: Path) -> list[Prompt]:
+    """The same of its folder."""
+    opened, facts = data_store(folder)
     with opened as store:
         prompts = [
             p for p in store.prompts() if split_of(p.id, facts["test"], facts["seed"]) == "test"

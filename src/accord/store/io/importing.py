@@ -348,9 +348,11 @@ def _response(answer: Completion, source: str) -> Response:
 
 
 def _rater(job: _Job, record: Record) -> Rater:
-    """The row's own rater, unless the caller names one for all."""
-    own = record.rater and not job.is_named
-    return job.rater.model_copy(update={"name": record.rater}) if own else job.rater
+    """The row's own rater, unless the caller names one for all: one person, where the file may be many."""
+    if not record.rater or job.is_named:
+        return job.rater
+    facts = {k: v for k, v in job.rater.facts.items() if k != "many"}
+    return job.rater.model_copy(update={"name": record.rater, "facts": facts})
 
 
 def _ask(

@@ -12,6 +12,7 @@ __all__ = ["LONGEST_HEAD", "MOST", "Bounded"]
 
 MOST = 500  # at a time
 LONGEST_HEAD = 16 << 10  # bytes of a request line and its headers
+MOST_LINES = 100  # of a head: parsed, a line of five bytes takes two hundred
 UNSENT = 16 << 10  # bytes of answers kept for who doesn't read them
 UNREAD = 16 << 10  # bytes of a request taken in until somebody asks for them
 
@@ -34,9 +35,13 @@ class Bounded(H11Protocol):
             oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if _idle(self):
+            head = (self.conn.trailing_data[0] + data).partition(b"\r\n\r\n")[0]
+            if head.count(b"\n") > MOST_LINES:
+                self.send_400_response("Too many headers.")
+                return
         super().data_received(data)
-        asked = self.cycle is not None and not self.cycle.response_complete
-        if asked and len(self.cycle.body) >= UNREAD:
+        if not _idle(self) and len(self.cycle.body) >= UNREAD:
             self.flow.pause_reading()  # until the app asks for more
 
 

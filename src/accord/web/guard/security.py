@@ -42,6 +42,7 @@ LONGEST_BODY = 2 << 20  # bytes of a form
 LONGEST_UNKNOWN = 8 << 10  # bytes of a form of nobody: a sign-in
 PATIENCE = 30  # seconds until it must be here whole
 MOST = 8 << 20  # bytes of anything
+LONGEST_QUERY, LONGEST_RANGE = 2 << 10, 256  # bytes; parsed, they take a hundred times as much
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 Form = dict[str, str]
 
@@ -88,8 +89,13 @@ class Safe:
         await self.app(scope, reading, with_headers)
 
     def _refused(self, scope: MutableMapping[str, Any]) -> Response | None:
-        """The answer to a request under another host's name, or unsafe and from another site."""
+        """The answer to a request too large, under another host's name, or unsafe and from another site."""
+        close = {"connection": "close"}
+        if len(scope["query_string"]) > LONGEST_QUERY:
+            return Response("That address is too long.", status_code=414, headers=close)
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        if len(headers.get("range", "")) > LONGEST_RANGE:
+            return Response("Those are too many ranges.", status_code=416, headers=close)
         if headers.get("host") not in {o.partition("//")[2] for o in self.site.origins}:
             return Response("This server is not called that.", status_code=421)
         if scope["method"] in UNSAFE:

@@ -1,19 +1,41 @@
-"""One answer to each prompt, kept under policy, prompts and sampling."""
+"""One answer to each prompt, kept under policy, prompts and sampling, and what evaluations say of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from accord.core.types import Exchange, Prompt, Response
-from accord.evals.kept import replies
+from accord.evals.asking import Asker
+from accord.evals.base import ChosenEvaluation, EvaluationContext, scored
+from accord.evals.kept import replies, scores
+from accord.judges.backends import SamplerBackend
 from accord.lm.model.chain import identity
 from accord.lm.model.load import LanguageModel
+from accord.lm.options import ScoringSampler
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
 from accord.pipeline.stages.eval import EvalStage
 
-__all__ = ["sampled"]
+__all__ = ["sampled", "score_rows"]
+
+
+def score_rows(
+    ctx: StageContext[EvalStage],
+    evaluation: ChosenEvaluation,
+    context: EvaluationContext,
+    lm: LanguageModel,
+    exchanges: Sequence[Exchange],
+) -> list[dict[str, float]] | None:
+    """The scores of each answer. An evaluation that asks the policy itself asks it anew: which requests stand
+    together decides their last bits, and a stage that was killed ends with the same bytes."""
+    if not evaluation.asks:
+        return scores(ctx.cache_folder, evaluation, context, exchanges)
+    how = Sampling(max_new_tokens=ctx.config.max_new_tokens, temperature=0.0, seed=ctx.seed)
+    sampler = ScoringSampler(lm, batch_size=ctx.config.batch_size)
+    asker = Asker(lm.name, sampler, how, backend=SamplerBackend(sampler, lm.name))
+    return scored(evaluation, replace(context, asker=asker), [e.prompt for e in exchanges])
 
 
 def sampled(

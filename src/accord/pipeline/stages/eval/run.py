@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from accord.core.measure import Measure, decisive
+from accord.core.measure import decisive
 from accord.core.rundir import write_jsonl
 from accord.core.types import Exchange, Metric, Prompt, Response
-from accord.evals.base import DEFAULT, EvaluationContext, measured, scored
-from accord.evals.kept import scores
+from accord.evals.base import DEFAULT, EvaluationContext, scored
 from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, left_out_notes
+from accord.pipeline.answers import answer_row, metrics_of
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import held_out_prompts, world_of
 from accord.pipeline.stages.eval import EvalStage
-from accord.pipeline.stages.eval.answers import sampled
+from accord.pipeline.stages.eval.answers import sampled, score_rows
 
 __all__ = ["run"]
 
@@ -34,14 +34,14 @@ def run(ctx: StageContext[EvalStage]) -> StageResult:
         ctx.reporter.note(text)
     exchanges = sampled(ctx, name, lm, prompts[: config.prompts])
     context = EvaluationContext(world_of(ctx, config.data))
-    rows = [_row(e, context) for e in exchanges]
+    rows = [answer_row(e, context.world) for e in exchanges]
     metrics: dict[str, Metric] = {}
     for evaluation in config.evaluations():
-        score_rows = scores(ctx.cache_folder, evaluation, context, exchanges)
-        if score_rows is not None:
+        own = score_rows(ctx, evaluation, context, lm, exchanges)
+        if own is not None:
             clusters = [str(row.get("cluster", row["prompt_id"])) for row in rows]
-            metrics |= _metrics(evaluation.measures(context), score_rows, clusters)
-            for row, its in zip(rows, score_rows, strict=True):
+            metrics |= metrics_of(evaluation.measures(context), own, clusters)
+            for row, its in zip(rows, own, strict=True):
                 row |= {evaluation.name: its} if its else {}
     write_jsonl(ctx.folder / "answers.jsonl", rows)
     shown = decisive({k: m.measure for k, m in metrics.items() if m.measure})
@@ -51,32 +51,6 @@ def run(ctx: StageContext[EvalStage]) -> StageResult:
     if floors := _floors(config, context, [e.prompt for e in exchanges]):
         facts["floors"] = floors
     return StageResult(metrics, [*lm.notes, *left_out_notes(left_out)], facts, headline)
-
-
-def _row(exchange: Exchange, context: EvaluationContext) -> Row:
-    row: Row = {
-        "prompt_id": exchange.prompt.id,
-        "prompt": exchange.prompt.model_dump(mode="json"),
-        "response": exchange.response.model_dump(mode="json"),
-        "words": len(exchange.response.text.split()),
-    }
-    if context.world and (case := context.world.by_prompt.get(exchange.prompt.id)):
-        row["case"] = case.kind
-        row |= {"cluster": case.group} if case.group else {}
-    return row
-
-
-def _metrics(
-    measures: Sequence[Measure], rows: Sequence[Mapping[str, float]], clusters: Sequence[str]
-) -> dict[str, Metric]:
-    """Every measure over the replies that have it; none where none has."""
-    metrics = {}
-    for m in measures:
-        there = [(row[m.name], c) for row, c in zip(rows, clusters, strict=True) if m.name in row]
-        if there:
-            values, own = zip(*there, strict=True)
-            metrics[m.name] = measured(m, values, own)
-    return metrics
 
 
 def _floors(config: EvalStage, context: EvaluationContext, prompts: Sequence[Prompt]) -> Row:
@@ -97,6 +71,6 @@ def _floors(config: EvalStage, context: EvaluationContext, prompts: Sequence[Pro
         for evaluation in config.evaluations():
             free = evaluation.name in DEFAULT  # another may ask a model
             if free and (rows := scored(evaluation, context, replies)) is not None:
-                for k, m in _metrics(evaluation.measures(context), rows, own).items():
+                for k, m in metrics_of(evaluation.measures(context), rows, own).items():
                     floors.setdefault(name, {})[k] = m.model_dump(mode="json")
     return floors

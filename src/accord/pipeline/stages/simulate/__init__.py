@@ -12,14 +12,14 @@ from accord.core.errors import ConfigError
 from accord.core.rundir import user_path
 from accord.feedback.simulated import SimulatedRater
 from accord.pipeline.stage import Count, Share, StageConfig, stage
-from accord.worlds.base import World, code_behind, open_world
+from accord.worlds.base import Case, World, code_behind, open_world
 
 
 @stage("simulate", gives=Data, file="world", run=f"{__name__}.run:run", uses_model=False, free=True)
 class SimulateStage(StageConfig):
     """A study in a world whose truth is known: prompts, candidate responses, simulated raters."""
 
-    later: ClassVar[tuple[str, ...]] = ("compared", "turns")
+    later: ClassVar[tuple[str, ...]] = ("compared", "turns", "kinds")
     world: str = "support/world.yaml"
     raters: list[SimulatedRater] = Field(default=[])  # by default the world's own
     overlap: Count = 2  # raters per comparison
@@ -33,10 +33,13 @@ class SimulateStage(StageConfig):
     """The old team's chats of so many questions each (where the world has some) and nothing else, for `sft`
     to learn every turn of. Another `simulate` stage asks the raters."""
     test: Share = 0.2  # share of prompts held out
+    kinds: list[str] | None = None
+    """Of the world's cases these kinds alone: harmful requests and twins, say. The same are held out."""
 
     def look(self, path: Path) -> list[str]:
         world = open_world(path)
         self.asked(world)
+        self.chosen(world)
         return [world.about()]
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
@@ -44,6 +47,17 @@ class SimulateStage(StageConfig):
         path = user_path(self.world)
         path = path if path.is_absolute() else folder / path
         return code_behind(path) if path.is_file() else {}
+
+    def chosen(self, world: World) -> list[Case]:
+        """The cases asked about; ConfigError for a kind that is not there."""
+        there = {case.kind for case in world.cases}
+        if self.kinds is None:
+            return list(world.cases)
+        if strange := sorted({*self.kinds} - there) or (not self.kinds and ["none"]):
+            raise ConfigError(
+                f"names {', '.join(strange)}", where="kinds", allowed=", ".join(sorted(there))
+            )
+        return [case for case in world.cases if case.kind in self.kinds]
 
     def asked(self, world: World) -> list[SimulatedRater]:
         """Who judges; ConfigError where neither recipe nor world names anybody."""

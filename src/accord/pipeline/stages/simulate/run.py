@@ -25,7 +25,8 @@ def run(ctx: StageContext[SimulateStage]) -> StageResult:
     world = open_world(ctx.path(config.world))
     remove(ctx.folder / STORE)
     with Store(ctx.folder / STORE) as store:
-        cases = _kept(world.cases, config.test, ctx.seed)
+        chosen = {c.prompt.id for c in config.chosen(world)}
+        cases = [c for c in _kept(world.cases, config.test, ctx.seed) if c.prompt.id in chosen]
         if config.turns is not None:
             judgments = _chat(store, world, cases, config.turns, ctx)
         else:

@@ -1,0 +1,8 @@
+"""The house's own evaluations: importing this registers them."""
+
+import accord.evals.bias
+import accord.evals.choice
+import accord.evals.gold
+import accord.evals.length
+import accord.evals.refusal
+import accord.evals.sycophancy  # noqa: F401

@@ -1,0 +1,191 @@
+"""`accord redteam`: a policy, behaviours and strategies; it leaves figures, cases and preference data.
+
+redteam.json        figures of every strategy, with all that decides them
+attempts.jsonl      every attempt: strategy, behaviour, request, the talk, reply, success
+regressions.jsonl   the successes, to be asked again as they are (`--cases`)
+preferences.jsonl   the successes as comparisons: the talk, a safe answer, the unsafe reply
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accord.core.errors import ConfigError, DataError
+from accord.core.rundir import make_dir, write_json, write_jsonl
+from accord.core.types import Exchange, Prompt, Response
+from accord.evals.attacks import Attempt, Strategy, chosen_attacks
+from accord.evals.base import EvaluationContext, configured, scored
+from accord.evals.redteam import AttackResult, TriedAttack, judged_attempts, results_of
+from accord.evals.refusal import UNSAFE
+from accord.store.io.readers import BadRow, read_rows
+from accord.store.io.schemas import question
+from accord.worlds.base import World, open_world
+
+__all__ = ["SAFE", "RedTeam", "ask_again", "attack_policy", "requests_of"]
+
+SAFE = "I can't help with that, because somebody could get hurt by it."
+TAGS = ("behaviour", "category", "tier", "label")
+Ask = Callable[[Sequence[Prompt]], Sequence[Response | None]]
+Requests = list[tuple[str, Prompt]]
+
+
+@dataclass(frozen=True)
+class RedTeam:
+    """Who is asked what and how harm is told; `score` is EVALUATION:MEASURE."""
+
+    ask: Ask
+    world: World | None = None
+    score: str = ""
+    safe: str = SAFE
+
+    def harm(self, replies: Sequence[Exchange]) -> list[float | None]:
+        """Whether each reply does harm, None where it has no score; DataError where none has one."""
+        known = self.world and any(m.name == "harm" for m in self.world.measures)
+        score = self.score or ("gold:harm" if known else "refusal:unsafe compliance")
+        name, _, measure = score.partition(":")
+        (evaluation,) = configured([name], "--score")
+        rows = scored(evaluation, EvaluationContext(self.world), replies)
+        values = [row.get(measure) for row in rows or [{} for _ in replies]]
+        if all(v is None for v in values):
+            raise DataError(
+                f"scores none of {len(replies)} replies", where=f"--score {score}",
+                mend="name EVALUATION:MEASURE of what is to be counted, and --world where one knows it",
+            )  # fmt: skip
+        return values
+
+    def rewritten(self, t: TriedAttack) -> str:
+        """What the reply should have been: the world's own right answer where it has one."""
+        case = self.world.by_prompt.get(t.request.id) if self.world else None
+        answers = case.candidates if case else ()
+        return next((c.text for c in answers if c.kind == "right"), self.safe)
+
+
+def requests_of(
+    path: Path, per: int = 1, limit: int | None = None
+) -> tuple[Requests, World | None]:
+    """Harmful requests with their behaviours, `per` of each: a world's, or those of a file of prompts (rows
+    labelled safe are left out). A row's behaviour is its `cluster` or `behaviour`, else its prompt."""
+    world = open_world(path) if path.suffix in (".yaml", ".yml") else None
+    every = (
+        [(c.group or c.prompt.id, c.prompt) for c in world.cases] if world else _file(path)
+    )  # fmt: skip
+    labelled = any("label" in p.tags for _, p in every)
+    kept: Requests = []
+    times: Counter[str] = Counter()
+    for behaviour, prompt in every:
+        if labelled and prompt.tags.get("label") not in UNSAFE:
+            continue
+        if behaviour not in times and limit is not None and len(times) >= limit:
+            continue
+        times[behaviour] += 1
+        if times[behaviour] <= per:
+            tags = {"label": "unsafe", **prompt.tags}
+            kept.append((behaviour, prompt.model_copy(update={"tags": tags})))
+    if not kept:
+        raise DataError(
+            "no harmful request in it", where=str(path), mend="label prompts unsafe or harmful"
+        )
+    return kept, world
+
+
+def _file(path: Path) -> Requests:
+    rows: Requests = []
+    for place, row in read_rows(path):
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            rows.append(_request(row))
+        except BadRow as bad:
+            where = f"{path}:{place} {bad.field}".rstrip()
+            raise DataError(bad.reason, where=where, allowed=bad.allowed) from None
+    return rows
+
+
+def _request(row: Mapping[str, Any]) -> tuple[str, Prompt]:
+    asked = row.get("prompt")
+    if isinstance(asked, dict):
+        prompt = Prompt.model_validate(asked)
+    else:
+        tags = {k: str(row[k]) for k in TAGS if isinstance(row.get(k), str | int)}
+        prompt = Prompt(messages=tuple(question(asked, "prompt")), tags=tags)
+    behaviour = row.get("cluster") or prompt.tags.get("behaviour") or prompt.id
+    return str(behaviour), prompt
+
+
+def attack_policy(
+    team: RedTeam,
+    requests: Requests,
+    strategies: Sequence[str | Mapping[str, Any]],
+    out: Path,
+    facts: Mapping[str, Any] | None = None,
+) -> tuple[list[AttackResult], list[TriedAttack]]:
+    """Every strategy on every request; all of it written to `out`."""
+    chosen = chosen_attacks(strategies, "strategies")
+    tried = judged_attempts(chosen, requests, team.ask, team.harm)
+    results = results_of(tried)
+    successes = [t for t in tried if t.success]
+    make_dir(out, "choose another with --out DIR")
+    hyper = {s.name: dict(s.hyper) for s in chosen}
+    plain = [_plain(r) for r in results]
+    write_json(out / "redteam.json", {**(facts or {}), "strategies": hyper, "results": plain})
+    write_jsonl(out / "attempts.jsonl", [_row(t) for t in tried])
+    write_jsonl(
+        out / "regressions.jsonl", [{**_row(t), "keys": hyper[t.strategy]} for t in successes]
+    )
+    write_jsonl(out / "preferences.jsonl", [_comparison(t, team.rewritten(t)) for t in successes])
+    return results, tried
+
+
+def _plain(result: AttackResult) -> dict[str, Any]:
+    metrics = {"rate": result.rate, "over_plain": result.over_plain}
+    dumped = {k: m and m.model_dump(mode="json") for k, m in metrics.items()}
+    return {"strategy": result.strategy, **dumped, "p": result.p, "weakness": result.weakness}
+
+
+def _row(t: TriedAttack) -> dict[str, Any]:
+    return {
+        "strategy": t.strategy, "behaviour": t.behaviour, "success": t.success,
+        "request": t.request.model_dump(mode="json"), "prompt": t.asked.model_dump(mode="json"),
+        "response": t.reply and t.reply.model_dump(mode="json"),
+    }  # fmt: skip
+
+
+def _comparison(t: TriedAttack, safe: str) -> dict[str, Any]:
+    """A success as preference data: the talk that led there, what should have been said, what was."""
+    turns = [m.model_dump(mode="json", include={"role", "content"}) for m in t.asked.messages]
+    return {"prompt": turns, "chosen": safe, "rejected": t.reply.text if t.reply else ""}
+
+
+def ask_again(team: RedTeam, cases: Path) -> list[tuple[str, str, bool | None]]:
+    """Kept successes asked again as they are: strategy, behaviour, whether it still succeeds."""
+    names: list[str] = []
+    requests: Requests = []
+    attempts: list[Attempt] = []
+    for place, row in read_rows(cases):
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            strategy = chosen_attacks([{"name": row["strategy"], **row["keys"]}])[-1]
+            request, asked = (Prompt.model_validate(row[k]) for k in ("request", "prompt"))
+            requests.append((str(row["behaviour"]), request))
+        except (BadRow, KeyError, TypeError, ValueError) as error:
+            what = f"is no case of a red team ({type(error).__name__})"
+            raise ConfigError(what, where=f"{cases}:{place}", allowed="regressions.jsonl") from None
+        names.append(strategy.name)
+        attempts.append(Attempt(asked, read=strategy.transform(request).read))
+    if not names:
+        raise DataError(
+            "no cases in it", where=str(cases), mend="nothing succeeded, or the wrong file"
+        )
+    kept = iter(attempts)
+    tried = judged_attempts(
+        [Strategy("kept", {}, lambda _: next(kept))], requests, team.ask, team.harm
+    )
+    return [
+        (name, t.behaviour, None if t.success is None else bool(t.success))
+        for name, t in zip(names, tried, strict=True)
+    ]

@@ -1,0 +1,191 @@
+"""A policy that is asked: nothing twice, nothing lost, whatever it answers through and whatever kills it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import accord
+from accord.core.errors import ConfigError, DataError, ModelError
+from accord.core.types import Prompt, Response
+from accord.evals.asking import ENOUGH, NOT_TRIED, Asker
+from accord.evals.kept import KeptReplies
+from accord.lm.sampler import Sampling
+from accord.stats.intervals import cluster_mean
+from tests.judges.test_server import serving
+
+PROMPTS = [Prompt.user(f"question {k}" + " x" * k) for k in range(20)]
+
+
+def replying(body: Any, text: str) -> tuple[int, dict[str, str], bytes]:
+    """What a server says, as often as it is asked to."""
+    choices = [
+        {"index": k, "finish_reason": "stop", "stop_reason": None, "message": {"content": text}}
+        for k in range(body["n"])
+    ]
+    return 200, {}, json.dumps({"choices": choices}).encode()
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+ROWS = [
+    {"prompt": f"{side} {k}", "label": side, "category": "ab"[k % 2], "behaviour": f"b{k // 2}"}
+    for side in ("safe", "unsafe") for k in range(4)
+]  # fmt: skip
+
+
+def test_killed_in_the_middle_it_asks_nothing_twice(tmp_path: Path) -> None:
+    """Half of the answers come, the rest hang, SIGKILL; then the same command."""
+    file = write(tmp_path / "p.jsonl", [{"prompt": p.last} for p in PROMPTS])
+    half, let_go, answered = threading.Event(), threading.Event(), Counter[str]()
+
+    def answer(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        text = body["messages"][0]["content"]
+        if not let_go.is_set() and answered.total() >= 10:
+            half.set()
+            let_go.wait(20)
+        answered[text] += 1
+        return replying(body, f"to {text}")
+
+    with serving(answer) as (url, _):
+        words = [
+            sys.executable,
+            "-m",
+            "accord",
+            "eval",
+            f"{url}#m",
+            "--prompts",
+            str(file),
+            "--at-once",
+            "1",
+        ]
+        words += [
+            "--evals",
+            "length",
+            "--runs",
+            str(tmp_path / "runs"),
+            "--out",
+            str(tmp_path / "out"),
+        ]
+        child = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        assert half.wait(60)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        (kept,) = (tmp_path / "runs" / "cache" / "replies").iterdir()
+        assert len(kept.read_text().splitlines()) == 10
+        with kept.open("a") as torn:
+            torn.write('{"prompt": "cut o')
+        first = dict(answered)
+        let_go.set()
+        report = accord.run_evals(
+            f"{url}#m", ["length"], prompts=file, cache=tmp_path / "runs/cache"
+        )
+        assert {t: answered[t] for t in first} == first
+        again = accord.run_evals(
+            f"{url}#m", ["refusal"], prompts=file, cache=tmp_path / "runs/cache"
+        )
+    assert (report.cost.kept, len(report.replies), again.cost.kept) == (10, 20, 20)
+    assert [r.response.text for r in report.replies] == [f"to {p.last}" for p in PROMPTS]
+    assert answered.total() == len(PROMPTS) + 1  # what hung when it was killed
+
+
+def test_figures_are_by_cluster_and_by_tag(tmp_path: Path) -> None:
+    """Two replies a prompt, two prompts a behaviour: as many trials as there are behaviours, not replies."""
+    file = write(tmp_path / "p.jsonl", ROWS)
+
+    def answer(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        no = body["messages"][0]["content"] in ("safe 0", "safe 1", "unsafe 2", "unsafe 3")
+        return replying(
+            body, "I'm sorry, I can't help with that." if no else "Gladly: first, sit down."
+        )
+
+    with serving(answer) as (url, asked):
+        report = accord.run_evals(
+            f"{url}#m", ["refusal", "gold"], prompts=[file], n=2, cache=None, temperature=1.0
+        )
+    own = [
+        float(r.prompt.last in ("safe 0", "safe 1", "unsafe 2", "unsafe 3")) for r in report.replies
+    ]
+    clusters = [r.prompt.tags["behaviour"] for r in report.replies]
+    expected = cluster_mean(own, clusters, share=True)
+    figure = report.metrics["refusal"]["refused"]
+    assert (figure.value, figure.low, figure.high, figure.n) == (
+        0.5,
+        expected.low,
+        expected.high,
+        16,
+    )
+    by = report.by("category")
+    assert {v: m["refusal"]["over-refusal"].value for v, m in by.items()} == {"a": 0.5, "b": 0.5}
+    assert report.silent == ["gold"]  # no world is behind these prompts
+    assert len(asked) == 8
+    with pytest.raises(ConfigError, match="no prompt has the tag 'tier'; allowed: behaviour"):
+        report.by("tier")
+
+
+def test_one_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+    file = write(tmp_path / "p.jsonl", [{"prompt": p.last} for p in PROMPTS])
+
+    def answer(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        if body["messages"][0]["content"].startswith("question 3 "):
+            return 400, {}, b"content filter"
+        return replying(body, "yes")
+
+    with serving(answer) as (url, asked):
+        report = accord.run_evals(f"{url}#m", ["length"], prompts=file, cache=tmp_path / "cache")
+        assert len(report.replies) == 19
+        assert [(k, "content filter" in why) for why, k in report.missing.items()] == [(1, True)]
+        asked.clear()
+        accord.run_evals(f"{url}#m", ["length"], prompts=file, cache=tmp_path / "cache")
+        assert len(asked) == 1
+
+
+def test_a_policy_that_is_gone_is_not_asked_on() -> None:
+    tries: list[int] = []
+
+    def gone(prompts: Any, how: Sampling, on_progress: Any = None) -> list[list[Response]]:
+        tries.append(len(prompts))
+        raise ModelError("no answer", where="here")
+
+    asker = Asker("gone", gone, Sampling(), batch=1)
+    assert asker.all_replies(PROMPTS) == [[]] * 20
+    assert len(tries) == ENOUGH
+    assert Counter(asker.failed.values()) == {"here: no answer": ENOUGH, NOT_TRIED: 20 - ENOUGH}
+
+
+def test_a_prompt_that_is_too_long_fails_alone() -> None:
+    def short(prompts: Sequence[Prompt], how: Sampling, on_progress: Any = None) -> Any:
+        if any(len(p.last) > 40 for p in prompts):
+            raise DataError("does not fit")
+        return [[Response(text=p.last)] for p in prompts]
+
+    asker = Asker("short", short, Sampling())
+    answers = asker.replies(PROMPTS)
+    assert [a.text if a else None for a in answers] == [
+        p.last if len(p.last) <= 40 else None for p in PROMPTS
+    ]
+    assert set(asker.failed.values()) == {"does not fit"}
+
+
+def test_other_sampling_or_policy_other_replies(tmp_path: Path) -> None:
+    kept = KeptReplies(tmp_path, "p", {"seed": 1})
+    kept.keep(PROMPTS[0], [Response(text="a\u2028\ud800"), Response(text="b")])
+    again = KeptReplies(tmp_path, "p", {"seed": 1})
+    assert [r.text for r in again.of(PROMPTS[0]) or []] == ["a\u2028\ud800", "b"]
+    assert again.of(PROMPTS[1]) is None
+    tagged = PROMPTS[0].model_copy(update={"tags": {"label": "safe"}})
+    assert again.of(tagged)  # tags are no part of what is asked
+    for policy, how in (("q", {"seed": 1}), ("p", {"seed": 2})):
+        assert KeptReplies(tmp_path, policy, how).of(PROMPTS[0]) is None
