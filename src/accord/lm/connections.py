@@ -31,11 +31,11 @@ class _AtOnce:
             super().send(whole)  # type: ignore[misc]
 
 
-class _Plain(_AtOnce, http.client.HTTPConnection):
+class _Plain(_AtOnce, http.client.HTTPConnection):  # type: ignore[misc]
     pass
 
 
-class _Secure(_AtOnce, http.client.HTTPSConnection):
+class _Secure(_AtOnce, http.client.HTTPSConnection):  # type: ignore[misc]
     pass
 
 
