@@ -1,6 +1,10 @@
-"""Judging pairs in both orders through a stand-in server on loopback: pairs a second.
+"""Judging pairs in both orders: through a stand-in server on loopback, or by a model here, pairs a second.
 
 python -m benchmarks.judging --pairs 10000
+python -m benchmarks.judging --pairs 8 --local packaged/SmolLM2-135M-Instruct
+
+Locally, a pair's two orders as one tree are held against transformers' own forward over padded batches of the
+same prompts, longest first, with the last position's logits alone: in turn, three times each, medians.
 """
 
 from __future__ import annotations
@@ -9,16 +13,22 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import multiprocessing
 import random
+import statistics
 import time
+from functools import partial
 from typing import Any
 
 from accord.core.types import Prompt, Response
 from accord.judges.ask import Judge, judge_items
-from accord.judges.backends import ServerBackend
+from accord.judges.backends import SamplerBackend, ServerBackend
 from accord.judges.cache import Cache
-from accord.judges.templates import JudgedItem
+from accord.judges.templates import JudgedItem, ask_of
+from accord.lm.chat import render_prompt
+from accord.lm.model.load import load
+from accord.lm.options import ScoringSampler
 from accord.lm.remote import ServerSampler
 
 WORDS = ["tent", "jacket", "refund", "days", "order", "parcel", "boots", "return", "wash", "size"]
@@ -71,11 +81,64 @@ def serve(port: Any) -> None:
     asyncio.run(forever())
 
 
+def plain(lm: Any, items: list[JudgedItem], batch: int) -> list[float]:
+    """P(first wins), both orders averaged, by transformers alone."""
+    import torch
+
+    asks = [ask_of("pairwise", item, order).prompt for item in items for order in ((0, 1), (1, 0))]
+    ids = [list(render_prompt(lm.tokenizer, prompt)) for prompt in asks]
+    options = [lm.tokenizer.encode(o)[0] for o in "AB"]
+    first = [0.0] * len(ids)
+    by_length = sorted(range(len(ids)), key=lambda k: -len(ids[k]))
+    for at in range(0, len(ids), batch):
+        some = by_length[at : at + batch]
+        longest = len(ids[some[0]])
+        rows = [[0] * (longest - len(ids[k])) + ids[k] for k in some]
+        mask = [[0] * (longest - len(ids[k])) + [1] * len(ids[k]) for k in some]
+        with torch.no_grad():
+            told = lm.model(torch.tensor(rows), attention_mask=torch.tensor(mask), logits_to_keep=1)
+        p = told.logits[:, -1].log_softmax(-1)[:, options].softmax(-1)[:, 0]
+        for k, value in zip(some, p.tolist(), strict=True):
+            first[k] = value
+    return [(first[2 * k] + 1 - first[2 * k + 1]) / 2 for k in range(len(items))]
+
+
+def local(name: str, n: int) -> None:
+    """A model here, over trees and over plain batches, in turn."""
+    lm, items = load(name), pairs(n)
+    backend = SamplerBackend(ScoringSampler(lm), name)
+
+    def trees() -> list[float]:
+        with Cache(":memory:") as cache:
+            verdicts, _ = judge_items(Judge(least=0.0), backend, items, cache)
+        return [v.probs[0] if v.probs else math.nan for v in verdicts]
+
+    ways = {"trees": trees, **{f"plain, {b} at once": partial(plain, lm, items, b) for b in (4, 8)}}
+    took: dict[str, list[float]] = {way: [] for way in ways}
+    said: dict[str, list[float]] = {}
+    trees()  # kernels are met, the engine proves itself
+    for _ in range(3):
+        for way, judge in ways.items():
+            began = time.perf_counter()
+            said[way] = judge()
+            took[way].append(time.perf_counter() - began)
+    for way, seconds in took.items():
+        apart = max(abs(a - b) for a, b in zip(said[way], said["trees"], strict=True))
+        rate = n / statistics.median(seconds)
+        each = ", ".join(f"{s:.1f}" for s in seconds)
+        print(f"{way}: {rate:.2f} pairs a second ({each} s), p at most {apart:.1e} from the trees'")
+
+
 def main() -> None:
     """All pairs once, both orders, then again out of the cache."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=10_000)
-    n = parser.parse_args().pairs
+    parser.add_argument("--local", default="")
+    arguments = parser.parse_args()
+    n = arguments.pairs
+    if arguments.local:
+        local(arguments.local, n)
+        return
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=serve, args=(theirs,), daemon=True)
     process.start()

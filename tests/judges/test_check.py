@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from accord.core.types import Metric
-from accord.judges.check import CheckReport, Thresholds, Tried, check_judge, leanings
+from accord.judges.check import CheckReport, Thresholds, Tried, check_judge
 from accord.judges.features import sign
+from accord.judges.leanings import leanings
 from accord.judges.verdict import JudgeVerdict
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from accord.core.errors import ModelError
 from accord.core.types import Prompt
+from accord.lm import connections
 from accord.lm.remote import ServerSampler
 from accord.lm.sampler import Sampling
 
@@ -63,6 +64,29 @@ def serving(hangs_up: bool = False) -> Iterator[tuple[str, Served]]:
         httpd.shutdown()
         httpd.server_close()
         thread.join()
+
+
+def test_a_request_leaves_in_one_piece() -> None:
+    """Headers alone would wake the server for nothing; the next request on the connection is whole too."""
+
+    class Wire:
+        def __init__(self) -> None:
+            self.sent: list[bytes] = []
+
+        def sendall(self, data: bytes) -> None:
+            self.sent.append(data)
+
+        def close(self) -> None:
+            pass
+
+    wire = Wire()
+    for body in (b'{"a": "\\r\\n\\r\\n"}', b"x\r\n\r\n"):
+        connection = connections._Plain("127.0.0.1:1")
+        connection.sock = wire  # type: ignore[assignment]
+        connection.request("POST", "/v1", body, {"A": "b"})
+        head, whole, tail = wire.sent[-1].partition(b"\r\n\r\n")
+        assert (head.startswith(b"POST /v1"), whole, tail) == (True, b"\r\n\r\n", body)
+    assert len(wire.sent) == 2
 
 
 PROMPTS = [Prompt.user(f"question {k}") for k in range(40)]

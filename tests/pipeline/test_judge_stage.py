@@ -152,13 +152,13 @@ def test_a_comparison_says_what_became_of_the_judge_s_leaning(here: Path) -> Non
         )
     wrongly, rightly = (sum(sides[k]) / len(sides[k]) for k in (False, True))
     found = read_json(done.stages["compare"] / "result.json")["metrics"]
-    assert found["judge drawn to the longer answer"]["value"] == 1.0
-    assert found["reward model drawn to the longer answer"]["value"] == pytest.approx(
+    assert found["rm: its judge drawn to the longer answer"]["value"] == 1.0
+    assert found["rm: drawn to the longer answer"]["value"] == pytest.approx(
         wrongly - (1 - rightly)
     )
-    grown = found["leaning grown from judge to reward model"]
+    grown = found["rm: more drawn than its judge"]
     assert grown["value"] == pytest.approx(wrongly - (1 - rightly) - 1)
-    assert "leaning grown from judge" in (done.path / "report.html").read_text()
+    assert "rm: more drawn than its judge" in (done.path / "report.html").read_text()
 
 
 class Counted:

@@ -284,6 +284,36 @@ def test_every_kind_of_stage_is_priced_and_nothing_is_left(model: Path, tmp_path
     assert "merged adapters" not in by["sft"].estimate.memory
 
 
+def test_models_that_judge_and_revise_are_counted(model: Path, tmp_path: Path) -> None:
+    """Each round of revision is as much again; a critic of its own is a second model; a policy that judges
+    reads every pair in both orders: three pairs of three answers, one of two. A script reads nothing, and the
+    plan says so."""
+    path = write_recipe(tmp_path, model)
+    head, _, _ = path.read_text().partition("  eval:")
+    keys = "policy: base, data: study, prompts: 4, max_new_tokens: 4"
+    stages = [
+        f"  r{k}: {{kind: revise, {keys}, critique_tokens: 6, rounds: {k}}}" for k in (1, 2, 3)
+    ]
+    stages.append("  sft: {kind: sft, data: study, limit: 4}")
+    stages.append(f"  critic: {{kind: revise, {keys}, critic: sft}}")
+    stages += [
+        f"  {name}: {{kind: judge, {keys}, held_out: 2, n: {n}, judge: {judge}, checked: 0}}"
+        for name, n, judge in (("j2", 2, "sft"), ("j3", 3, "sft"), ("script", 2, "stand-in:first"))
+    ]
+    path.write_text(head + "\n".join(stages) + "\n")
+    rows, _ = plan_stages(read_recipe(path), tmp_path / "runs")
+    by = {row.name: row for row in rows}
+    flop = {name: row.estimate.flop for name, row in by.items() if row.estimate}
+    assert flop["r3"] - flop["r2"] == pytest.approx(flop["r2"] - flop["r1"], rel=0.01)
+    assert flop["r2"] > 1.5 * flop["r1"]
+    weights = {name: row.estimate.memory["weights"] for name, row in by.items() if row.estimate}
+    assert weights["critic"] == 2 * weights["r2"]
+    answers = flop["script"]  # two answers, judged by nothing
+    assert flop["j3"] - 1.5 * answers == pytest.approx(3 * (flop["j2"] - answers), rel=0.05)
+    assert any("not counted" in note for note in by["script"].notes)
+    assert not by["j3"].notes
+
+
 def test_a_kind_that_says_nothing_of_its_work_is_not_counted(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

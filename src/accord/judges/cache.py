@@ -10,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from accord.core.errors import RunError
@@ -71,7 +71,7 @@ class Cache:
 
     def keep(self, replies: Mapping[str, JudgeReply]) -> None:
         """Kept when this returns; a key that has a reply keeps it."""
-        rows = [(key, json.dumps(asdict(reply))) for key, reply in replies.items()]
+        rows = [(key, json.dumps(vars(reply))) for key, reply in replies.items()]
         with self._lock, self._db:
             self._db.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", rows)
 

@@ -21,20 +21,27 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from accord.core.errors import DataError
 from accord.core.types import Frozen, Metric, Question
 from accord.feedback.trust.gold_questions import GoldAnswer
-from accord.judges.features import sign
+from accord.judges.leanings import (
+    EASY,
+    HARD,
+    Tried,
+    ceiling_of,
+    leanings,
+    says,
+    share_of,
+    signs,
+)
 from accord.judges.templates import JudgedItem
 from accord.judges.thresholds import Thresholds
 from accord.judges.verdict import RULE, JudgeVerdict
 from accord.stats.agreement import cohen_kappa
 from accord.stats.calibration import Bin, calibration_error, reliability
-from accord.stats.intervals import cluster_mean
-from accord.stats.judged import DecidesAlone, decides_alone, lean, shares_apart
+from accord.stats.judged import DecidesAlone, decides_alone
 from accord.store import Snapshot
 from accord.store.snapshot.pairs import by_pair, votes
 
@@ -44,13 +51,11 @@ __all__ = [
     "Thresholds",
     "Tried",
     "check_judge",
-    "leanings",
     "tried",
     "truths",
 ]
 
 ALL = "all"
-EASY, HARD = "difficulty=easy", "difficulty=hard"
 NOT_MEASURED = Metric(value=None, n=0, note="not measured")
 
 
@@ -96,34 +101,6 @@ class CheckReport(Frozen):
         return {ALL, *within} <= passed
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A pair that judge and people judged. `first` whether people say the first is better; `longer`, `own`,
-    `concrete`, `nested` 1 where the first is the longer, the judge's own, has more details or more words to
-    its judge, -1 where the second has, else 0; `within` its parts."""
-
-    prompt: str
-    first: bool
-    verdict: JudgeVerdict
-    longer: int = 0
-    own: int = 0
-    within: tuple[str, ...] = ()
-    again: JudgeVerdict | None = None
-    question: str = ""
-    concrete: int = 0
-    nested: int = 0
-    responses: tuple[str, ...] = ()
-
-    @property
-    def right(self) -> bool:
-        """Whether the judge says what people say."""
-        return _says(self.verdict.probs) == self.first
-
-
-def _says(probs: Sequence[float] | None) -> bool | None:
-    return None if not probs or probs[0] == 0.5 else probs[0] > 0.5
-
-
 def truths(
     snapshot: Snapshot, gold: Mapping[str, GoldAnswer] | None = None
 ) -> dict[frozenset[str], tuple[str, bool]]:
@@ -155,15 +132,16 @@ def tried(
     """The pairs on which the truth is known, with what the judge said. `own`: sources that are the judge."""
     trials = []
     for at, ((q, item), verdict) in enumerate(zip(items.items(), verdicts, strict=True)):
+        twice = again[at] if again and at < len(again) else None
         truth = known.get(frozenset(q.responses))
         if truth is None or len(q.responses) != 2:
             continue
         one, two = (r.shown for r in item.responses)
         mine = [r.source in own for r in item.responses]
         trials.append(
-            Tried(q.prompt, q.responses[0] == truth[0], verdict, sign("longer", one, two), mine[0] - mine[1],
-                  parts_of(item, easy=truth[1]), again[at] if again and at < len(again) else None, q.id,
-                  sign("concrete", one, two), sign("nested", one, two), q.responses)
+            Tried(q.prompt, q.responses[0] == truth[0], verdict, own=mine[0] - mine[1],
+                  within=parts_of(item, easy=truth[1]), again=twice,
+                  question=q.id, responses=q.responses, **signs(one, two))
         )  # fmt: skip
     return trials
 
@@ -203,36 +181,16 @@ def check_judge(
         judge=judge, snapshot=snapshot, sha256=sha256, thresholds=thresholds.model_dump(),
         missing=dict(Counter(t.verdict.missing for t in rows if not t.verdict.probs)),
         parts=tuple(_part(name, by_part[name], thresholds) for name in names),
-        one_order=_share([float(_says(o) == t.first) for t, o in orders], [t for t, _ in orders]),
-        consistency=_share([float(len(set(map(_says, t.verdict.by_order))) == 1) for t in two], two),
+        one_order=share_of([float(says(o) == t.first) for t, o in orders], [t for t, _ in orders]),
+        consistency=share_of([float(len(set(map(says, t.verdict.by_order))) == 1) for t in two], two),
         **leanings(read),
-        ceiling=_ceiling(read),
+        ceiling=ceiling_of(read),
         retest=_retest(read),
         calibration=calibration_error(sure, right, [t.prompt for t in read]),
         diagram=tuple(reliability(sure, right)) if read else (),
         confidence=alone.confidence,
         alone=_alone(alone),
     )  # fmt: skip
-
-
-def leanings(read: Sequence[Tried]) -> dict[str, Metric]:
-    """What draws a judge whether it is better or not, by the report's names."""
-    two = [t for t in read if len(t.verdict.by_order) == 2]
-    return {
-        "place": _place(two),
-        "length": _lean(read, [t.longer for t in read]),
-        "own": _lean(read, [t.own for t in read]),
-        "concrete": _lean(read, [t.concrete for t in read]),
-        "nested": _lean(read, [t.nested for t in read]),
-    }
-
-
-def _ceiling(read: Sequence[Tried]) -> Metric:
-    easy, hard = ([t for t in read if part in t.within] for part in (EASY, HARD))
-    if not easy or not hard:
-        return Metric(value=None, n=0, note="pairs are all easy, or all hard")
-    sides = [([float(t.right) for t in some], [t.prompt for t in some]) for some in (easy, hard)]
-    return shares_apart(*sides[0], *sides[1])
 
 
 def _alone(alone: DecidesAlone) -> str:
@@ -247,9 +205,9 @@ def _alone(alone: DecidesAlone) -> str:
 
 def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> CheckedPart:
     read = [t for t in rows if t.verdict.probs]
-    accuracy = _share([float(t.right) for t in read], read)
+    accuracy = share_of([float(t.right) for t in read], read)
     kappa = cohen_kappa(
-        [(t.first, _says(t.verdict.probs)) for t in read if _says(t.verdict.probs) is not None]
+        [(t.first, says(t.verdict.probs)) for t in read if says(t.verdict.probs) is not None]
     )
     faults = [
         f"{name} {metric} is not shown to be {bound:g} or more"
@@ -265,37 +223,12 @@ def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> CheckedPart:
                 passes=not faults, why="; ".join(faults))  # fmt: skip
 
 
-def _share(values: Sequence[float], rows: Sequence[Tried]) -> Metric:
-    return cluster_mean(values, [t.prompt for t in rows], share=True)
-
-
-def _place(rows: Sequence[Tried]) -> Metric:
-    """Mean P(the place shown first wins) - 1/2: what each response is worth cancels."""
-    values = []
-    for t in rows:
-        ab, ba = t.verdict.by_order
-        if ab and ba:
-            values.append((ab[0] + 1 - ba[0]) / 2 - 0.5)
-    return cluster_mean(values, [t.prompt for t in rows], share=False)
-
-
-def _lean(rows: Sequence[Tried], signs: Sequence[int]) -> Metric:
-    kept = [(t, s) for t, s in zip(rows, signs, strict=True) if s]
-    if not kept:
-        return Metric(value=None, n=0, note="no pair differs in it")
-    drawn = [
-        (t.verdict.probs or (0.5,))[0] if s > 0 else 1 - (t.verdict.probs or (0.5,))[0]
-        for t, s in kept
-    ]
-    return lean(drawn, [t.first == (s > 0) for t, s in kept], [t.prompt for t, _ in kept])
-
-
 def _retest(rows: Sequence[Tried]) -> Metric:
     kept = [t for t in rows if t.again and t.again.probs]
     if not kept:
         return Metric(value=None, n=0, note="not asked again")
-    same = [float(_says(t.verdict.probs) == _says(t.again.probs)) for t in kept if t.again]
-    return _share(same, kept)
+    same = [float(says(t.verdict.probs) == says(t.again.probs)) for t in kept if t.again]
+    return share_of(same, kept)
 
 
 def _one_a_prompt(rows: Sequence[Tried]) -> tuple[list[float], list[bool]]:

@@ -16,6 +16,29 @@ __all__ = ["Connections"]
 
 Answer = tuple[int, bytes, "Message[str, str]"]
 Idle = dict[tuple[str, str], list[http.client.HTTPConnection]]
+
+
+class _AtOnce:
+    """Headers and body leave together: apart, a server is woken twice for each request. Each has a body."""
+
+    _head = b""
+
+    def send(self, data: bytes) -> None:
+        if not self._head and data.endswith(b"\r\n\r\n"):
+            self._head = data
+        else:
+            whole, self._head = self._head + data, b""
+            super().send(whole)  # type: ignore[misc]
+
+
+class _Plain(_AtOnce, http.client.HTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _Secure(_AtOnce, http.client.HTTPSConnection):  # type: ignore[misc]
+    pass
+
+
 GONE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 
@@ -24,6 +47,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._idle: Idle = {}
+        self._proxied: dict[tuple[str, str], bool] = {}
         self._lock = threading.Lock()
         weakref.finalize(self, _close, self._idle)
 
@@ -32,9 +56,11 @@ class Connections:
         connection that the server has closed meanwhile is replaced, once: it took no request."""
         parts = urlsplit(address)
         key = (parts.scheme, parts.netloc)
-        if urllib.request.getproxies().get(parts.scheme) and not urllib.request.proxy_bypass(
-            parts.hostname or ""
-        ):
+        if key not in self._proxied:  # once a server: the whole environment is read for it
+            self._proxied[key] = bool(
+                urllib.request.getproxies().get(parts.scheme)
+            ) and not urllib.request.proxy_bypass(parts.hostname or "")
+        if self._proxied[key]:
             return _through_proxy(address, body, headers, timeout)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         with self._lock:
@@ -43,9 +69,7 @@ class Connections:
         if connection is not None:
             with contextlib.suppress(*GONE):
                 return self._asked(key, connection, path, body, headers, timeout)
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
+        kind = _Secure if parts.scheme == "https" else _Plain
         return self._asked(key, kind(parts.netloc, timeout=timeout), path, body, headers, timeout)
 
     def _asked(

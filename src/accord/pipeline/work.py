@@ -34,6 +34,7 @@ __all__ = [
     "fit",
     "learnt",
     "limits_of",
+    "placeholder",
     "read",
     "scored",
     "together",
@@ -133,6 +134,11 @@ def answered(
         Tree(tuple(render_prompt(lm.tokenizer, p)), tuple((1,) * next(turn) for _ in range(n)))
         for p in prompts
     ]
+
+
+def placeholder(lengths: Sequence[int]) -> str:
+    """A text of about their mean in tokens, for what is not written yet and will be read."""
+    return " a" * max(1, round(sum(lengths) / len(lengths)))
 
 
 def together(sides: Sequence[Sequence[Tree]]) -> list[Tree]:

@@ -6,14 +6,15 @@ worth cancels. Decisions are held against each other, not probabilities: a score
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from accord.core.rundir import read_json, read_jsonl
 from accord.core.types import Exchange, Metric
 from accord.pipeline.context import StageContext, data_store
 from accord.pipeline.stages.compare import CompareStage
-from accord.rewards.learned import load_reward_model
+from accord.rewards.learned import is_reward_model, load_reward_model
 from accord.stats.judged import lean, lean_grown
 
 __all__ = ["handed_on", "leaning_of"]
@@ -22,21 +23,48 @@ CALIBRATION = "calibration.jsonl"
 Row = dict[str, Any]
 
 
-def handed_on(ctx: StageContext[CompareStage], reward: str) -> dict[str, Metric]:
-    """The judge's leaning to the longer answer, the reward model's, and by how much that is greater; nothing
-    where the model did not learn from a judge who was tried."""
-    data = str(read_json(ctx.stages[reward] / "config.json").get("data"))
-    file = ctx.stages[data] / CALIBRATION if data in ctx.stages else None
-    if file is None or not file.exists():
-        return {}
-    rows = [r for r in read_jsonl(file) if r["p"] is not None and r.get("longer")]
+def handed_on(ctx: StageContext[CompareStage], names: Iterable[str]) -> dict[str, Metric]:
+    """Of every reward model that these stages stand on and that learned from a judge who was tried: that
+    judge's leaning to the longer answer, its own, and by how much that is greater."""
+    risks: dict[str, Metric] = {}
+    for name in _behind(ctx, names):
+        folder = ctx.stages[name] / "model"
+        data = str(read_json(ctx.stages[name] / "config.json").get("data"))
+        if data in ctx.stages and is_reward_model(folder):
+            risks |= {f"{name}: {k}": m for k, m in _handed_on(ctx.stages[data], folder).items()}
+    return risks
+
+
+def _behind(ctx: StageContext[CompareStage], names: Iterable[str]) -> list[str]:
+    """These stages and all that their configs name, and theirs."""
+    behind, left = set[str](), list(names)
+    while left:
+        name = left.pop()
+        if name in ctx.stages and name not in behind:
+            behind.add(name)
+            left += _texts(read_json(ctx.stages[name] / "config.json"))
+    return sorted(behind)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def _handed_on(judged: Path, trained: Path) -> dict[str, Metric]:
+    file = judged / CALIBRATION
+    rows = read_jsonl(file) if file.exists() else []
+    rows = [r for r in rows if r["p"] is not None and r.get("longer")]
     if not rows:
         return {}
-    opened, _ = data_store(ctx.stages[data])
+    opened, _ = data_store(judged)
     with opened as store:
         prompts = {p.id: p for p in store.prompts()}
         responses = {x.id_for(prompts[p]): x for p, x in store.responses() if p in prompts}
-    model = load_reward_model(ctx.stages[reward] / "model")
+    model = load_reward_model(trained)
     once = dict.fromkeys((r["prompt"], i) for r in rows for i in r["responses"])
     scored = model([Exchange(prompt=prompts[p], response=responses[i]) for p, i in once])
     score = dict(zip(once, scored, strict=True))
@@ -55,9 +83,9 @@ def leaning_of(rows: Sequence[Row], margins: Sequence[float]) -> dict[str, Metri
     deserved = [(r["people"] == 0) == (s > 0) for r, s in zip(rows, signs, strict=True)]
     prompts = [r["prompt"] for r in rows]
     return {
-        "judge drawn to the longer answer": lean(judge, deserved, prompts),
-        "reward model drawn to the longer answer": lean(model, deserved, prompts),
-        "leaning grown from judge to reward model": lean_grown(judge, model, deserved, prompts),
+        "its judge drawn to the longer answer": lean(judge, deserved, prompts),
+        "drawn to the longer answer": lean(model, deserved, prompts),
+        "more drawn than its judge": lean_grown(judge, model, deserved, prompts),
     }
 
 

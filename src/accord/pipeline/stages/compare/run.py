@@ -60,7 +60,7 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
     key = main.name if main and main.better else ""
     headline = "; ".join(f"{s}: {key} {d[key]}" for s, d in steps.items() if key in d)
     flat = {f"{s} {k}": m for s, d in steps.items() for k, m in d.items()}
-    risks = handed_on(ctx, config.reward) if config.reward else {}
+    risks = handed_on(ctx, [*answers, config.reward or ""])
     facts = {"policies": list(answers), "risks": {k: str(m) for k, m in risks.items()}}
     return StageResult(flat | risks, notes, facts, headline)
 

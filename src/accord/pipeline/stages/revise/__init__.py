@@ -45,7 +45,7 @@ def report(done: Any) -> Section:
 
 @stage(
     "revise", reads={"policy": Policy, "data": Data, "critic": Policy}, gives=Data,
-    run=f"{__name__}.run:run", report=report,
+    run=f"{__name__}.run:run", work=f"{__name__}.work:work", report=report,
 )  # fmt: skip
 class ReviseStage(StageConfig):
     """Answers of a policy to training prompts of `data`, criticised by a principle of the constitution and

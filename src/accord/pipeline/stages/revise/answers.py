@@ -15,9 +15,14 @@ from accord.pipeline.context import StageContext
 from accord.pipeline.stages.revise import ReviseStage
 from accord.store import Store, split_of
 
-__all__ = ["first_answers"]
+__all__ = ["first_answers", "room_of"]
 
 REQUESTS = 96  # tokens of the two requests beside what is answered
+
+
+def room_of(config: ReviseStage) -> int:
+    """Tokens that stand behind a prompt when its last revision is written."""
+    return 2 * config.max_new_tokens + config.critique_tokens + REQUESTS
 
 
 def first_answers(
@@ -27,8 +32,7 @@ def first_answers(
     it answers with nothing are left out."""
     config = ctx.config
     lm = load(ctx.policy(config.policy))
-    room = 2 * config.max_new_tokens + config.critique_tokens + REQUESTS
-    kept, left_out = fitting(lm, list(store.prompts()), room, config.max_prompt)
+    kept, left_out = fitting(lm, list(store.prompts()), room_of(config), config.max_prompt)
     check_some(kept, left_out, f"stage {ctx.name}")
     mine = [p for p in kept if split_of(p.id, facts["test"], facts["seed"]) == "train"]
     mine.sort(key=lambda p: p.id)
