@@ -23,6 +23,7 @@ BBQ = {
     ("row", "text", "tags"),
     [
         ({"prompt": "a", "tier": 2, "ok": True, "none": None, "list": [1]}, "a", {"tier": "2", "ok": "true"}),
+        ({"prompt": "a", "tags": {"side": "b", "n": 2}, "n": 1}, "a", {"side": "b", "n": "1"}),
         ({"Behavior": "a", "SemanticCategory": "x"}, "a", {"SemanticCategory": "x"}),
         ({"messages": [{"role": "user", "content": "a"}], "label": "safe"}, "a", {"label": "safe"}),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "a", {}),

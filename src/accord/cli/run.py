@@ -16,10 +16,13 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    runs: Runs = RUNS, sets: Sets = None, fresh: FreshOption = False, plugins: Plugins = None
-) -> None:
+    full: Annotated[
+        bool, typer.Option("--full", help="An hour instead: the assistant reads policy lines.")
+    ] = False,
+    runs: Runs = RUNS, sets: Sets = None, fresh: FreshOption = False, plugins: Plugins = None,
+) -> None:  # fmt: skip
     """Run the embedded default: Harbor & Pine, from judgments to a report."""
-    _run("support", runs, sets, None, fresh, False, plugins)
+    _run("open_book" if full else "support", runs, sets, None, fresh, False, plugins)
 
 
 @app.command()

@@ -75,7 +75,9 @@ def prompt_of(row: Row) -> Prompt:
             raise BadRow("prompt", "is no prompt", "a text, or messages") from None
     column = next((k for k in ASKED if not is_missing(row.get(k))), None)
     asked = _asked(row, column) if column else convert(row, detect(dict(row))).prompt
-    tags = {k: _plain(v) for k, v in row.items() if k not in (column, *BESIDE) and _is_one(v)}
+    inside = {k: v for name in ("metadata", "tags") for k, v in _map(row.get(name)).items()}
+    beside = {k: v for k, v in row.items() if k not in (column, *BESIDE)}
+    tags = {k: _plain(v) for k, v in {**inside, **beside}.items() if _is_one(v)}
     return asked.model_copy(update={"tags": {**tags, **_choices(row)}})
 
 
@@ -92,6 +94,10 @@ def _asked(row: Row, column: str) -> Prompt:
         if column not in ("messages", "conversations"):
             raise
         return convert({"messages": asked, **beside}, "messages").prompt  # the answer behind it
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _is_one(value: Any) -> bool:

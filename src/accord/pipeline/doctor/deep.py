@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Kind:
+class EndTokens:
     """What a base model's tokenizer is asked: which tokens end a turn, which begin a text."""
 
     ends: frozenset[int]
@@ -54,7 +54,7 @@ def looked_at(lm: LanguageModel, pairs: Sequence[Pair], most: int = 256, seed: i
     """The figures of at most `MOST` pairs, each list in their order; log-probs are per token."""
     pairs = random.Random(seed).sample(list(pairs), min(MOST, len(pairs)))
     engine = Engine(lm.model)
-    kind = Kind(frozenset(lm.eos_ids), lm.tokenizer.bos_token_id)
+    marks = EndTokens(frozenset(lm.eos_ids), lm.tokenizer.bos_token_id)
     rows: Row = {
         k: [] for k in ("chosen", "rejected", "own", "alike", "unended", "doubled", "twice")
     }
@@ -71,7 +71,7 @@ def looked_at(lm: LanguageModel, pairs: Sequence[Pair], most: int = 256, seed: i
             rows["chosen"].append(means[0])
             rows["rejected"].append(means[1])
             rows["alike"].append(ches(states_SH, lengths))
-            _tokens(rows, kind, both[0].prompt, [r.completion for r in both])
+            _tokens(rows, marks, both[0].prompt, [r.completion for r in both])
         lengths_N = [len(t.split()) for p in pairs for t in (p.chosen.text, p.rejected.text)]
         room = max(4, min(most, 2 * sum(lengths_N) // max(1, len(lengths_N))))
         sampling = Sampling(max_new_tokens=room, seed=seed)
@@ -80,11 +80,13 @@ def looked_at(lm: LanguageModel, pairs: Sequence[Pair], most: int = 256, seed: i
     return {"pairs": pairs, **rows}
 
 
-def _tokens(rows: Row, kind: Kind, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> None:
+def _tokens(
+    rows: Row, marks: EndTokens, prompt: Sequence[int], answers: Sequence[Sequence[int]]
+) -> None:
     """Whether both answers end their turn, whether one ends it twice, whether the text begins twice."""
-    rows["unended"].append(not all(kind.ends & set(a[-3:]) for a in answers))
-    rows["doubled"].append(any(sum(t in kind.ends for t in a) > 1 for a in answers))
-    begins = [t for t in prompt[:2] if kind.bos is not None and t == kind.bos]
+    rows["unended"].append(not all(marks.ends & set(a[-3:]) for a in answers))
+    rows["doubled"].append(any(sum(t in marks.ends for t in a) > 1 for a in answers))
+    begins = [t for t in prompt[:2] if marks.bos is not None and t == marks.bos]
     rows["twice"].append(len(begins) > 1)
 
 

@@ -44,9 +44,11 @@ def report(done: Any) -> Section:
     """What its detectors found, and what a judge's leaning became; nothing where neither was asked."""
     kept = read_jsonl(done.folder / VERDICTS)
     risks = done.result.facts.get("risks", {})
-    said = [HANDED_ON, *(f"{k}: {m}." for k, m in risks.items())] if risks else []
+    lines = [HANDED_ON, *(f"{k}: {m}." for k, m in risks.items())] if risks else []
     if not kept:
-        return Section(title="Risks of AI feedback", nav="Risks", text=said) if said else Section()
+        return (
+            Section(title="Risks of AI feedback", nav="Risks", text=lines) if lines else Section()
+        )
     rows = []
     for row in kept:
         verdict = Verdict.model_validate(row["verdict"])
@@ -55,7 +57,7 @@ def report(done: Any) -> Section:
         pair = f"{row['policy']} against {row['before']}"
         rows.append((pair, verdict.detector, verdict.outcome, verdict.summary, figures, example))
     columns = ("policy", "detector", "verdict", "what it found", "figures", "example")
-    return Section(title="Detectors", intro=INTRO, text=said, columns=columns, rows=rows)
+    return Section(title="Detectors", intro=INTRO, text=lines, columns=columns, rows=rows)
 
 
 @stage(
