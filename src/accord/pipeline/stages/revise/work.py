@@ -32,13 +32,13 @@ def work(ctx: StageContext[ReviseStage], known: Known) -> Work:
         return Work(list(parts), uses=[config.policy], notes=[*notes, ELSEWHERE])
     by = read_constitution(place_of(config.constitution, ctx.recipe_folder)).but(config.without)
     principle = max(by.principles, key=lambda p: len(p.critique) + len(p.revision))
-    said = {n: known.written(ctx, critic, n) for n in (config.critique_tokens, most)}
-    answer, critique = (placeholder(lengths) for lengths in (wrote, said[config.critique_tokens]))
+    texts = {n: known.written(ctx, critic, n) for n in (config.critique_tokens, most)}
+    answer, critique = (placeholder(lengths) for lengths in (wrote, texts[config.critique_tokens]))
     asked: list[tuple[list[Prompt], int]] = [
         ([critique_request(p, answer, principle) for p in prompts], config.critique_tokens),
         ([revision_request(p, answer, critique, principle) for p in prompts], most),
     ]
     rounds = times * config.rounds
-    parts += [Sample(some, 1, said[n], n, batch, rounds) for some, n in asked]
+    parts += [Sample(some, 1, texts[n], n, batch, rounds) for some, n in asked]
     both = [config.policy, *([critic] if config.named("critic") else [])]
     return Work(list(parts), uses=both, models=len(both), notes=notes)
