@@ -11,8 +11,9 @@ import pytest
 
 from accord.core.errors import ConfigError
 from accord.core.measure import Measure
-from accord.core.types import Metric, Response
+from accord.core.types import Exchange, Metric, Response
 from accord.evals.base import EvaluationContext, measured
+from accord.pipeline.answers import true_figures
 from accord.pipeline.report import sections
 from accord.pipeline.report.gather import Outputs
 from accord.pipeline.stages.eval import EvalStage
@@ -282,3 +283,16 @@ def test_floors_stand_in_the_table(world: OpenBook) -> None:
     assert all(len(row["cells"]) == 4 for row in table["rows"])
     assert not any(cell["best"] for row in table["rows"] for cell in row["cells"][:3])
     assert "always hand over" not in table["chart"]
+
+
+def test_figures_of_answers_are_of_those_they_apply_to(world: OpenBook) -> None:
+    """Escalation needs a case that needs a person; resolution one that a line answers."""
+    plain = next(c for c in world.cases if c.kind == "plain")
+    serious = next(c for c in world.cases if c.kind == "escalation")
+    asked = [
+        Exchange(prompt=case.prompt, response=Response(text=text))
+        for case, text in [(plain, plain.candidates[0].text), (plain, "Hm."), (serious, "Hm.")]
+    ]
+    figures = true_figures(world, asked)
+    assert (figures["resolution"], figures["recall"]) == (0.5, 0.0)
+    assert true_figures(world, asked[:1]).get("recall") is None

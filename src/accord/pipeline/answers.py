@@ -10,7 +10,7 @@ from accord.core.types import Exchange, Metric
 from accord.evals.base import measured
 from accord.worlds.base import World
 
-__all__ = ["answer_row", "metrics_of"]
+__all__ = ["answer_row", "metrics_of", "true_figures"]
 
 
 def answer_row(exchange: Exchange, world: World | None) -> dict[str, Any]:
@@ -38,3 +38,11 @@ def metrics_of(
             values, own = zip(*there, strict=True)
             metrics[m.name] = measured(m, values, own)
     return metrics
+
+
+def true_figures(world: World, exchanges: Sequence[Exchange]) -> dict[str, float]:
+    """The world's figures over the answers that each applies to."""
+    known = [(world.by_prompt.get(e.prompt.id), e.response) for e in exchanges]
+    rows = [world.gold(case, response) for case, response in known if case]
+    metrics = metrics_of(world.measures, rows, [str(n) for n in range(len(rows))])
+    return {name: metric.value for name, metric in metrics.items()}

@@ -8,6 +8,7 @@ from typing import Any
 from accord.core.rundir import read_jsonl
 from accord.core.types import Prompt
 from accord.lm.model.load import load
+from accord.pipeline.answers import true_figures
 from accord.pipeline.context import StageContext, StageResult, data_store
 from accord.pipeline.stages.data import world_of
 from accord.pipeline.stages.on_policy import OnPolicyStage, watching
@@ -28,12 +29,7 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
 
     def measure(rollout: Rollout) -> dict[str, float]:
         """True scores of held-out answers, where the truth is known."""
-        if not world:
-            return {}
-        known = [(world.by_prompt.get(e.prompt.id), e.response) for e in rollout.exchanges]
-        rows = [world.gold(case, response) for case, response in known if case]
-        names = [m.name for m in world.measures]
-        return {name: sum(r[name] for r in rows) / len(rows) for name in names} if rows else {}
+        return true_figures(world, rollout.exchanges) if world else {}
 
     warned: list[str] = []  # once, as soon as there is something to say
 
