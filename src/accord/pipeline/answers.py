@@ -45,4 +45,4 @@ def true_figures(world: World, exchanges: Sequence[Exchange]) -> dict[str, float
     known = [(world.by_prompt.get(e.prompt.id), e.response) for e in exchanges]
     rows = [world.gold(case, response) for case, response in known if case]
     metrics = metrics_of(world.measures, rows, [str(n) for n in range(len(rows))])
-    return {name: metric.value for name, metric in metrics.items()}
+    return {name: m.value for name, m in metrics.items() if m.value is not None}
