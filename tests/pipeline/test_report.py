@@ -371,6 +371,11 @@ def test_what_to_ship_is_the_policy_that_is_better_by_the_truth(
         assert any(words in line for line in told), told
 
 
+def test_policies_that_were_not_compared_yet_are_not_advised_on() -> None:
+    assert pick(held()) is None
+    assert advice(held()) == []
+
+
 def test_a_learned_model_alone_ships_nothing() -> None:
     reward = GOLD.model_copy(update={"role": "proxy"})
     row = {"gold": figure(0.2).of(reward)}

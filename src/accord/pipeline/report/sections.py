@@ -45,7 +45,7 @@ def _cell(m: Metric | None, measure: Measure, change: Metric | None, trusted: bo
 def _row(measure: Measure, change: Mapping[str, Mapping[str, Metric]], outputs: Outputs) -> Row:
     """A measure of every policy; the best in bold, where one way is better."""
     by_policy = {
-        policy: row.get(measure.name) for policy, row in (outputs.floors | outputs.table).items()
+        policy: row.get(measure.name) for policy, row in (outputs.table | outputs.floors).items()
     }
     values = [
         m.value for p, m in by_policy.items() if m and m.value is not None and p in outputs.table
@@ -86,7 +86,7 @@ def table(outputs: Outputs) -> Row | None:
     ]
     name = main.title
     return {
-        "policies": [*outputs.floors, *outputs.table],
+        "policies": [*outputs.table, *outputs.floors],
         "rows": rows,
         "chart": charts.intervals(dots, f"{name}, mean with 95% interval") if dots else "",
         "steps": charts.intervals(steps, f"difference in {name}, paired by prompt", zero=True)

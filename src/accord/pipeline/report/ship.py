@@ -16,9 +16,9 @@ Ways = dict[str, list[str]]
 def pick(outputs: Outputs) -> tuple[str, str] | None:
     """The policy to ship and the one it took the place of: in the recipe's order, each is held against the
     one chosen so far and takes its place where the figure that decides is better by the interval of the
-    difference. None where nothing but a learned model says what is better."""
+    difference. None where they were not compared, or nothing but a learned model says what is better."""
     main = outputs.main
-    if len(outputs.table) < 2 or main.better is None or main.role == "proxy":
+    if len(outputs.table) < 2 or not outputs.pairs or main.better is None or main.role == "proxy":
         return None
     chosen, *others = outputs.table
     over = chosen
