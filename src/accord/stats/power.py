@@ -57,7 +57,7 @@ def share_power(n: int, up: float, down: float, level: float = 0.95) -> float:
     for moved, p in zip(moved_M.tolist(), p_M.tolist(), strict=True):
         first = _least(int(moved), n, z)
         if first <= moved:
-            total += p * float(special.bdtrc(first - 1, moved, up / rate)) if first else p
+            total += p * float(special.bdtrc(first - 1, int(moved), up / rate)) if first else p
     return min(1.0, total)
 
 

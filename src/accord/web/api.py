@@ -101,7 +101,8 @@ class AnsweredQuestion(BaseModel):
 FAULTS: dict[int | str, dict[str, Any]] = {
     code: {"model": Fault, "description": what}
     for code, what in (
-        (400, "The body can't be read."), (401, "No token, or one that opens nothing."),
+        (400, "The body can't be read, or the address is too long."),
+        (401, "No token, or one that opens nothing."),
         (403, "The token has not this scope."), (404, "No such study, or not this token's."),
         (422, "Something in the request is wrong."),
     )

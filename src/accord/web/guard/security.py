@@ -92,7 +92,7 @@ class Safe:
         """The answer to a request too large, under another host's name, or unsafe and from another site."""
         close = {"connection": "close"}
         if len(scope["query_string"]) > LONGEST_QUERY:
-            return Response("That address is too long.", status_code=414, headers=close)
+            return JSONResponse({"detail": "The address is too long."}, 400, headers=close)
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         if len(headers.get("range", "")) > LONGEST_RANGE:
             return Response("Those are too many ranges.", status_code=416, headers=close)
