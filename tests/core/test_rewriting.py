@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accord.core.config import parse_yaml
+from accord.core.errors import ConfigError
 from accord.core.rewriting import APPENDED, merged, rewritten
 
 TEXT = """\
@@ -69,3 +70,30 @@ def test_keys_are_set_one_by_one_but_what_has_another_name_whole() -> None:
     assert same == [(("loss", "name"), "dpo"), (("loss", "beta"), 1)]
     other = merged(old, {"loss": {"name": "simpo"}, "lr": 2})
     assert other == [(("loss",), {"name": "simpo"}), (("lr",), 2)]
+
+
+SHARED = """\
+stages:
+  a: {kind: preference, loss: &ipo {name: ipo, beta: 0.1}}
+  b:
+    kind: preference   # the same
+    loss: *ipo
+  c:
+    <<: &rest {kind: preference, loss: {name: ipo, beta: 0.2}}
+    lr: 1
+"""
+
+
+@pytest.mark.parametrize("stage", ["b", "c"])
+def test_of_an_alias_and_a_merged_key_no_other_value_changes(stage: str) -> None:
+    """Neither what the anchor stands for elsewhere, nor the name beside the value."""
+    old = parse_yaml(SHARED, "old")[0]["stages"]
+    new = parse_yaml(rewritten(SHARED, ("stages", stage, "loss", "beta"), 9), "new")[0]["stages"]
+    assert new[stage]["loss"] == {"name": "ipo", "beta": 9}
+    assert [new[s]["loss"] == old[s]["loss"] for s in "abc"] == [s != stage for s in "abc"]
+    assert {s: set(new[s]) for s in "abc"} == {s: set(old[s]) for s in "abc"}
+
+
+def test_what_others_read_through_an_anchor_is_refused() -> None:
+    with pytest.raises(ConfigError, match="others read it through an anchor"):
+        rewritten(SHARED, ("stages", "a", "loss", "beta"), 9)

@@ -206,6 +206,15 @@ def test_prompts_of_a_file_and_refusals_as_the_score(tmp_path: Path) -> None:
     path.write_text(json.dumps(rows[2]) + "\n")
     with pytest.raises(DataError, match="no harmful request"):
         requests_of(str(path))
+    for row, match in (
+        ({"lable": "unsafe"}, "1 of 3 prompts have no label"),
+        ({"label": "bad"}, "is 'bad'"),
+    ):
+        path.write_text(
+            "".join(json.dumps(r) + "\n" for r in [*rows[1:], {"prompt": "And?", **row}])
+        )
+        with pytest.raises(DataError, match=match):
+            requests_of(str(path))
     with pytest.raises(DataError, match=r"scores none of 4 replies"):
         attack_policy(RedTeam(ask, score="gold:harm"), requests, ["prefix"], tmp_path / "out")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from accord.core.errors import DataError
 from accord.core.types import Exchange, Prompt, Response
 from accord.evals.base import EvaluationContext, configured, measured, scored
-from accord.evals.refusal import by_tag, refusal_of
+from accord.evals.refusal import by_tag, refusal, refusal_of
 from accord.stats.agreement import cohen_kappa
 
 FULL = [
@@ -103,3 +104,15 @@ def test_agreement_with_people(shared_data: Path, file: str, least: float) -> No
     assert kappa.n == 450
     assert kappa.value is not None
     assert kappa.value >= least
+
+
+def test_a_label_that_is_no_side_is_told_where_others_are() -> None:
+    """It would count nowhere; other capitals are the same label."""
+    replies = [_asked("a", FULL[0], label="Safe"), _asked("b", FULL[0], label="unsafe ")]
+    score = refusal(EvaluationContext())
+    assert [set(r) & {"over-refusal", "unsafe compliance"} for r in score(replies)] == [
+        {"over-refusal"}, {"unsafe compliance"},
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="is 'unsfae', where others are safe or unsafe"):
+        score([*replies, _asked("c", FULL[0], label="unsfae")])
+    assert all("over-refusal" not in r for r in score([_asked("c", FULL[0], label="1")]))

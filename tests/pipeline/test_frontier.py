@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from accord.core.errors import ConfigError, DataError
 from accord.core.rundir import read_json, read_jsonl, write_jsonl
 from accord.pipeline.frontier import read_policies, standing
 from accord.pipeline.recipe import read_recipe
@@ -86,6 +87,44 @@ def test_policies_are_paired_on_the_prompts_they_share(tmp_path: Path) -> None:
     assert [m.n for pair in stands.figures for m in pair] == [50] * 4
     assert stands.figures[0][0].value == pytest.approx(10 / 50)
     assert stands.front.dominated_by == [[], []]  # they are one on what they share
+
+
+def test_several_replies_to_a_prompt_are_one_mean_and_nan_is_no_score(tmp_path: Path) -> None:
+    """Of 0 and 1 to each prompt the mean is a half, not the last; of a prompt with NaN alone there is none."""
+    paths = [Path(answers(tmp_path, name, 60, 60)) for name in "ab"]
+    for path in paths:
+        rows = read_jsonl(path)
+        again = [{**r, "gold": {k: 0.0 for k in r["gold"]}} for r in rows]
+        lost = {**rows[0], "prompt_id": "lost", "gold": {"harm": float("nan")}}
+        write_jsonl(path, [*rows, *again])
+        path.write_text(path.read_text() + json.dumps(lost) + "\n")
+    stands = standing(read_policies([str(p) for p in paths]), ["harm:less", "helpful:more"])
+    assert [(m.value, m.n) for pair in stands.figures for m in pair] == [(0.5, N)] * 4
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ('{"prompt_id": "x", "prompt": {"mess', r"answers.jsonl:121: is not JSON"),
+        ('{"id": "x", "gold": {"harm": 1}}', r"answers.jsonl:121: is no answer with prompt_id"),
+        ('{"prompt_id": "x", "prompt": {}, "response": {"text": ""}, "gold": {"harm": "1"}}', r"x is '1'"),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_no_answer_is_told_by_line(tmp_path: Path, line: str, match: str) -> None:
+    paths = [Path(answers(tmp_path, name, 60, 60)) for name in "ab"]
+    paths[1].write_text(paths[1].read_text() + line + "\n")
+    with pytest.raises(DataError, match=match):
+        standing(read_policies([str(p) for p in paths]), ["harm:less", "helpful:more"])
+
+
+def test_no_policy_takes_the_place_of_another(tmp_path: Path) -> None:
+    paths = []
+    for place in ("x", "y", "z"):
+        (tmp_path / place).mkdir()
+        paths.append(answers(tmp_path / place, "a", 20, 50))
+    assert len(read_policies(paths).answers) == 3
+    with pytest.raises(ConfigError, match="is named twice"):
+        read_policies([*paths, *paths])
 
 
 @pytest.mark.parametrize(

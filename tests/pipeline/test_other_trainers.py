@@ -152,3 +152,33 @@ def test_what_is_no_such_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     hot = folder(tmp_path / "a", dpo(5, 1, (0.69, 8.0)))
     code, out, _ = accord(capsys, "doctor", "--trl", str(hot), "--fail-on-serious")
     assert (code, "the learning rate is too high" in out) == (1, True)
+
+
+def test_numbers_written_as_texts_are_the_numbers(tmp_path: Path) -> None:
+    texts = [{k: str(v) for k, v in row.items()} for row in dpo(8, -2, beta=0.2)]
+    plain = folder(tmp_path / "a", dpo(8, -2, beta=0.2), "pref_beta: 0.2\nlearning_rate: 5.0e-6\n")
+    quoted = folder(tmp_path / "b", texts, 'beta: null\npref_beta: "0.2"\nlearning_rate: "5e-6"\n')
+    (a,), (b,) = of_folder(plain), of_folder(quoted)
+    assert (a.log, a.config, a.of) == (b.log, b.config, "preference")
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ([{"step": 1, "loss": "low"}], "log_history[0]: loss is 'low'; allowed: a number"),
+        ([{"step": 1, "train/loss": 0.5}], "logs nothing that the doctor reads: "),
+        ([{"step": 1, "loss": [0.5]}], "loss is [0.5]"),
+    ],
+)
+def test_a_log_that_says_nothing_is_not_a_sound_one(
+    tmp_path: Path, rows: Rows, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, error = accord(capsys, "doctor", "--trl", str(folder(tmp_path / "a", rows)))
+    assert_one_line(code, error, fault)
+
+
+def test_a_preference_run_is_known_by_any_of_its_rewards(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "rewards/margins"} for row in dpo(8, -2)]
+    (record,) = of_folder(folder(tmp_path / "a", rows))
+    assert record.of == "preference"
+    assert record.log[-1]["margin"] == pytest.approx(8)  # chosen less rejected

@@ -1,4 +1,8 @@
-"""A key of a YAML text changed where it stands: comments, order and style of the rest stay as they are."""
+"""A key of a YAML text changed where it stands: comments, order and style of the rest stay as they are.
+
+What the new text says is held against what it should say: of an alias, an anchor or a merged key more would
+change than that key, and then what is around it is written out instead.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from accord.core.config import parse_node
+from accord.core.config import parse_node, parse_yaml
 from accord.core.errors import ConfigError
 
 __all__ = ["APPENDED", "merged", "rewritten"]
@@ -17,7 +21,26 @@ APPENDED = "+"  # as the last key: one more item of a list
 
 
 def rewritten(text: str, keys: Sequence[str], value: Any) -> str:
-    """The text with the value at a path of keys set, or added where there is none."""
+    """The text with the value at a path of keys set, or added where there is none, and no other value changed;
+    ConfigError where the text can't be changed so."""
+    wanted = _unshared(parse_yaml(text, "recipe")[0])
+    _set(wanted, keys, value)
+    for depth in range(len(keys), min(1, len(keys) - 1), -1):
+        own = value if depth == len(keys) else _at(wanted, keys[:depth])
+        try:
+            new = _written(text, keys[:depth], own)
+            if parse_yaml(new, "recipe")[0] == wanted:
+                return new
+        except (ConfigError, ValueError):
+            continue
+    path = ".".join(keys)
+    raise ConfigError(
+        "can't be changed alone: others read it through an anchor", where=path,
+        mend="write its value out where it is used",
+    )  # fmt: skip
+
+
+def _written(text: str, keys: Sequence[str], value: Any) -> str:
     node, before = parse_node(text), 0
     for depth, key in enumerate(keys):
         if key == APPENDED and isinstance(node, yaml.SequenceNode):
@@ -30,6 +53,32 @@ def rewritten(text: str, keys: Sequence[str], value: Any) -> str:
             return _inserted(text, node, f"{key}: {inside}")
         before, node = pair[0].end_mark.index, pair[1]
     return _replaced(text, node, before, value)
+
+
+def _unshared(data: Any) -> Any:
+    """A copy in which what aliases stand for is of each its own."""
+    if isinstance(data, Mapping):
+        return {k: _unshared(v) for k, v in data.items()}
+    return [_unshared(v) for v in data] if isinstance(data, list) else data
+
+
+def _set(data: Any, keys: Sequence[str], value: Any) -> None:
+    *path, last = keys
+    for at, key in enumerate(path):
+        if not isinstance(data.get(key), Mapping | list):
+            data[key] = _nested(keys[at + 1 :], value)
+            return
+        data = data[key]
+    if last != APPENDED:
+        data[last] = value
+    elif isinstance(data, list):
+        data.append(value)
+
+
+def _at(data: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        data = data[key]
+    return data
 
 
 def _nested(keys: Sequence[str], value: Any) -> Any:

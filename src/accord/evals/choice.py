@@ -23,7 +23,7 @@ from accord.evals.base import Askable, EvaluationContext, Scores, evaluation
 __all__ = ["Choices", "ReadBy", "choices_of", "chosen", "listed", "with_turn"]
 
 ReadBy = Literal["letters", "texts", "reply"]
-LETTERS = "ABCDEFGHIJ"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ASK = "Answer with the letter alone."
 SMALL = {"a", "an", "the"}
 
@@ -50,7 +50,7 @@ def choices_of(prompt: Prompt) -> Choices | None:
     if not good or not own or not all(0 <= k < len(texts) for k in own):
         what = "has tags choices and right that are no choices"
         raise DataError(
-            what, where=f"prompt {prompt.id}", allowed="JSON: at most ten texts, numbers of them"
+            what, where=f"prompt {prompt.id}", allowed="JSON: at most 26 texts, numbers of them"
         )
     order = list(range(len(texts)))
     rng(0, prompt.id).shuffle(order)

@@ -21,7 +21,7 @@ from accord.core.measure import Measure
 from accord.core.registry import Registry, UnitInterval
 from accord.core.types import Exchange
 from accord.evals.base import EvaluationContext, ReplyScorer, Scores, evaluation
-from accord.evals.refusal import BENIGN
+from accord.evals.refusal import BENIGN, side_of
 
 __all__ = ["Classifier", "classifier", "classifiers", "noncompliance", "toxicity"]
 
@@ -168,4 +168,4 @@ def _kind(reply: Exchange, tag: str) -> str | None:
 
 def _contrast(reply: Exchange) -> bool:
     tags = reply.prompt.tags
-    return tags.get("label") in BENIGN or "contrast" in tags.get("file", "").lower()
+    return side_of(reply.prompt) in BENIGN or "contrast" in tags.get("file", "").lower()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accord.core.errors import ConfigError, DataError
@@ -12,7 +12,7 @@ from accord.core.types import Message, Prompt
 from accord.evals.prompts import read_prompts
 from accord.worlds.base import World, open_world
 
-__all__ = ["AskedPrompts", "prompts_of", "under"]
+__all__ = ["AskedPrompts", "cluster_tag", "prompts_of", "under"]
 
 CLUSTERS = ("cluster", "behavior", "behaviour", "BehaviorID")  # tags that say what hangs together
 
@@ -28,7 +28,8 @@ class AskedPrompts:
 
     def cluster_of(self, prompt: Prompt) -> str:
         case = self.world.by_prompt.get(prompt.id) if self.world else None
-        return prompt.tags.get(self.cluster) or (case.group if case else "") or prompt.id
+        own = next((prompt.tags[t] for t in CLUSTERS if prompt.tags.get(t)), "")
+        return prompt.tags.get(self.cluster) or (case.group if case else "") or own or prompt.id
 
 
 def prompts_of(
@@ -61,15 +62,21 @@ def prompts_of(
         raise ConfigError(
             "two worlds at once", where="--prompts", mend="evaluate one after the other"
         )
-    known = {tag for p in parts for tag in p.tags}
-    if cluster and cluster not in known:
-        raise ConfigError(
-            f"no prompt has the tag {cluster!r}",
-            where="--cluster",
-            allowed=", ".join(sorted(known)),
-        )
-    own = cluster or next((t for t in CLUSTERS if t in known), "")
-    return AskedPrompts(parts[:limit], worlds[0] if worlds else None, own)
+    return AskedPrompts(parts[:limit], worlds[0] if worlds else None, cluster_tag(parts, cluster))
+
+
+def cluster_tag(prompts: Sequence[Prompt], cluster: str) -> str:
+    """The tag that says what hangs together: the one named, which all of them must have (a prompt without it
+    would count as independent of all others), or the first of the usual ones that is there."""
+    known = {tag for p in prompts for tag in p.tags}
+    if not cluster:
+        return next((t for t in CLUSTERS if t in known), "")
+    without = [p for p in prompts if not p.tags.get(cluster)]
+    if without:
+        some = f"{len(without)} of {len(prompts)} prompts have no tag {cluster!r}: {without[0].last[:40]!r}"
+        what = some if cluster in known else f"no prompt has the tag {cluster!r}"
+        raise ConfigError(what, where="--cluster", allowed=", ".join(sorted(known)))
+    return cluster
 
 
 def _of_store(name: str) -> list[Prompt]:
@@ -91,11 +98,19 @@ def _of_run(path: Path) -> tuple[list[Prompt], World | None]:
     return held_out_of(folder), world_at(folder)
 
 
-def under(system: str, prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts with this system message, where they have none."""
+def under(system: str, asked: AskedPrompts) -> AskedPrompts:
+    """The prompts with this system message, where they have none; a world knows them as it did before."""
+    if not system:
+        return asked
     head = Message(role="system", content=system)
-    return [
-        p if not system or p.messages[0].role == "system"
+    headed = [
+        p if p.messages[0].role == "system"
         else p.model_copy(update={"messages": (head, *p.messages)})
-        for p in prompts
+        for p in asked.prompts
     ]  # fmt: skip
+    if asked.world:
+        cases = asked.world.by_prompt
+        for before, after in zip(asked.prompts, headed, strict=True):
+            if case := cases.get(before.id):
+                cases[after.id] = case
+    return replace(asked, prompts=headed)

@@ -81,12 +81,17 @@ class EvalReport:
         if tag not in known:
             what = f"no prompt has the tag {tag!r}"
             raise ConfigError(what, where="--by", allowed=", ".join(sorted(known)) or "no tag")
-        values = sorted({p.tags[tag] for p in self.asked.prompts if tag in p.tags})
+        none = f"(no {tag})"  # prompts without it are shown too, not left out
+        values = sorted({p.tags.get(tag, none) for p in self.asked.prompts})
         return {
             value: {
                 name: figures
                 for name, rows in self.rows.items()
-                if (figures := self.figures(name, [r for r in rows if r[0].tags.get(tag) == value]))
+                if (
+                    figures := self.figures(
+                        name, [r for r in rows if r[0].tags.get(tag, none) == value]
+                    )
+                )
             }
             for value in values
         }
@@ -138,7 +143,10 @@ class EvalReport:
     def write(self, folder: str | Path, by: str | None = None) -> None:
         """answers.jsonl, rows as an eval stage's (`accord audit` reads them), and eval.json."""
         place = make_dir(Path(folder))
-        rows = [answer_row(e, self.asked.world) for e in self.replies]
+        rows = [
+            answer_row(e, self.asked.world) | {"cluster": self.asked.cluster_of(e.prompt)}
+            for e in self.replies
+        ]
         for name, scored_rows in self.rows.items():
             if len(scored_rows) == len(rows) and not self.chosen[name][0].asks:
                 for row, (_, own) in zip(rows, scored_rows, strict=True):

@@ -19,7 +19,7 @@ from accord.evals.base import DEFAULT, ChosenEvaluation, EvaluationContext, conf
 from accord.evals.kept import scores
 from accord.lm.sampler import sampling_of
 from accord.pipeline.answering import asker_of
-from accord.pipeline.asked import AskedPrompts, prompts_of, under
+from accord.pipeline.asked import AskedPrompts, cluster_tag, prompts_of, under
 from accord.pipeline.eval_report import EvalCost, EvalReport
 
 __all__ = ["run_evals"]
@@ -84,14 +84,13 @@ def run_evals(
     asked = (
         prompts_of(named, cluster=cluster, limit=limit)
         if named
-        else AskedPrompts(ready[:limit], cluster=cluster)
+        else AskedPrompts(ready[:limit], cluster=cluster_tag(ready, cluster))
     )
     asker, own = asker_of(
         policy, how, cache=Path(cache) if cache else None, batch_size=batch_size,
         at_once=at_once, on_progress=on_progress,
     )  # fmt: skip
-    headed = under(own if system is None else system, asked.prompts)
-    asked = AskedPrompts(headed, asked.world, asked.cluster)
+    asked = under(own if system is None else system, asked)
     cost = _cost(asker, asked.prompts, chosen, prices)
     report = EvalReport(policy, asker.policy, how, asked, [], cost)
     if before and before(cost) is False:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 
 from accord.core.errors import ConfigError, DataError
 from accord.core.measure import Measure, by_name
-from accord.core.rundir import read_jsonl, user_path, write_text
+from accord.core.rundir import user_path, write_text
 from accord.core.types import Metric
 from accord.evals.base import known_measures, measured, scores_of
 from accord.pipeline.context import read_result
 from accord.stats.frontier import AxisScores, Frontier, frontier
+from accord.store.io.readers import BadRow, read_rows
 
 __all__ = ["Policies", "Standing", "read_policies", "standing", "write_page"]
 
@@ -92,7 +94,7 @@ def read_policies(sources: Sequence[str]) -> Policies:
     for source in sources:
         path = user_path(source)
         if path.is_file():
-            own: dict[str, Sequence[Row]] = {path.parent.name or path.stem: read_jsonl(path)}
+            own: dict[str, Sequence[Row]] = {path.resolve().parent.name: answers_of(path)}
             if (path.parent / "result.json").is_file():  # of an eval stage
                 stated = [m.measure for m in read_result(path.parent).metrics.values()]
                 known |= by_name(m for m in stated if m)
@@ -103,8 +105,32 @@ def read_policies(sources: Sequence[str]) -> Policies:
             if name in answers:
                 folder = source.rpartition(":")[0] or source
                 name = f"{Path(folder).name}:{name}"
+            if name in answers:
+                name = source
+            if name in answers:
+                raise ConfigError("is named twice", where=source, mend="name each policy once")
             answers[name] = rows
     return Policies(answers, known)
+
+
+def answers_of(path: Path) -> list[Row]:
+    """Rows of an answers.jsonl; DataError names the line of one that is none."""
+    rows: list[Row] = []
+    for place, row in read_rows(path):
+        where = f"{path}:{place}"
+        if isinstance(row, BadRow):
+            raise DataError(row.reason, where=where, allowed=row.allowed)
+        prompt, response = row.get("prompt"), row.get("response")
+        whole = isinstance(prompt, dict) and isinstance(response, dict)
+        if not whole or not isinstance(row.get("prompt_id"), str) or "text" not in response:
+            what = "is no answer with prompt_id, prompt and response"
+            raise DataError(
+                what, where=where, allowed="answers.jsonl of an eval stage or accord eval --out"
+            )
+        rows.append(row)
+    if not rows:
+        raise DataError("holds no answers", where=str(path))
+    return rows
 
 
 def _of_run(source: str) -> tuple[dict[str, Sequence[Row]], dict[str, Measure]]:
@@ -169,11 +195,7 @@ def _axis(policies: Policies, name: str) -> Measure:
 
 def _scores(policies: Policies, measure: Measure) -> tuple[AxisScores, list[Metric]]:
     """Every policy's scores on the prompts they share, and its figure there."""
-    tables = [
-        {str(row["prompt_id"]): (value, str(row.get("cluster", row["prompt_id"])))
-         for row in rows if (value := scores_of(row).get(measure.name)) is not None}
-        for rows in policies.answers.values()
-    ]  # fmt: skip
+    tables = [_by_prompt(name, rows, measure) for name, rows in policies.answers.items()]
     shared = sorted(set.intersection(*(set(t) for t in tables)))
     clusters = [tables[0][i][1] for i in shared]
     if len(set(clusters)) < 2:
@@ -185,6 +207,23 @@ def _scores(policies: Policies, measure: Measure) -> tuple[AxisScores, list[Metr
     bounded = measure.kind == "share" or measure.bounded or bool(np.isin(values_PN, (0, 1)).all())
     scores = AxisScores(values_PN, clusters, measure.better or "more", bounded)
     return scores, [measured(measure, row.tolist(), clusters) for row in values_PN]
+
+
+def _by_prompt(policy: str, rows: Sequence[Row], measure: Measure) -> dict[str, tuple[float, str]]:
+    """Each prompt's mean over its replies, and its cluster; a score that is NaN is none."""
+    values: dict[str, list[float]] = {}
+    clusters: dict[str, str] = {}
+    for row in rows:
+        value = scores_of(row).get(measure.name)
+        if value is None or value != value:
+            continue
+        id_ = str(row["prompt_id"])
+        if isinstance(value, str) or not math.isfinite(value):
+            what = f"{measure.name} of prompt {id_} is {value!r}"
+            raise DataError(what, where=policy, allowed="a number")
+        values.setdefault(id_, []).append(value)
+        clusters[id_] = str(row.get("cluster", id_))
+    return {k: (sum(v) / len(v), clusters[k]) for k, v in values.items()}
 
 
 def write_page(path: Path, policies: Policies, stands: Standing) -> None:
@@ -212,7 +251,7 @@ def write_page(path: Path, policies: Policies, stands: Standing) -> None:
 
 
 def _worst(rows: Sequence[Row], measure: Measure) -> list[tuple[str, str, str]]:
-    scored = [(scores_of(r)[measure.name], r) for r in rows if measure.name in scores_of(r)]
+    scored = [(v, r) for r in rows if (v := scores_of(r).get(measure.name)) is not None and v == v]
     scored.sort(key=lambda pair: pair[0] if measure.better == "more" else -pair[0])
     return [
         (

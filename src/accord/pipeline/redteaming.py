@@ -20,7 +20,7 @@ from accord.core.types import Exchange, Prompt, Response
 from accord.evals.attacks import Attempt, Strategy, chosen_attacks
 from accord.evals.base import EvaluationContext, configured, scored
 from accord.evals.redteam import AttackResult, TriedAttack, judged_attempts, results_of
-from accord.evals.refusal import UNSAFE
+from accord.evals.refusal import UNSAFE, sides_of
 from accord.pipeline.asked import prompts_of
 from accord.store.io.readers import BadRow, read_rows
 from accord.worlds.base import World
@@ -67,12 +67,17 @@ def requests_of(name: str, per: int = 1, limit: int | None = None) -> tuple[Requ
     """Harmful requests with their behaviours, `per` of each, of whatever `prompts_of` knows: a world, a run's
     held-out ones, files. Where prompts are labelled, safe ones are left out."""
     asked = prompts_of([name])
-    labelled = any("label" in p.tags for p in asked.prompts)
+    sides = sides_of(asked.prompts)
+    nameless = [p for p, side in zip(asked.prompts, sides, strict=True) if not side]
+    if any(sides) and nameless and not asked.world:
+        what = f"{len(nameless)} of {len(sides)} prompts have no label, others have"
+        where = f"{name}: {nameless[0].last[:40]!r}"
+        raise DataError(what, where=where, mend="label all of them safe or unsafe, or none")
     kept: Requests = []
     times: Counter[str] = Counter()
-    for prompt in asked.prompts:
+    for prompt, side in zip(asked.prompts, sides, strict=True):
         behaviour = asked.cluster_of(prompt)
-        if labelled and prompt.tags.get("label") not in UNSAFE:
+        if any(sides) and side not in UNSAFE:
             continue
         if behaviour not in times and limit is not None and len(times) >= limit:
             continue

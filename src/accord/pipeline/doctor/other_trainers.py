@@ -37,6 +37,7 @@ ONLINE = {
     "completions/clipped_ratio": "truncation_rate", "frac_reward_zero_std": "silent_groups",
     "clip_ratio/region_mean": "clip_fraction", "policy/clipfrac_avg": "clip_fraction",
 }  # fmt: skip
+READ = {"loss", "grad_norm", "learning_rate", *PREFERENCE, *SCALED, *REWARD, *ONLINE, "kl"}
 STAGES = {"dpo": "preference", "kto": "preference", "rm": "reward", "ppo": "online", "sft": "sft"}
 
 
@@ -72,13 +73,34 @@ def _history(folder: Path) -> tuple[Sequence[Row], Path]:
         )
         raise DataError("no trainer_state.json", where=str(folder), allowed=allowed)
     try:
-        history = json.loads(path.read_text(encoding="utf-8"))["log_history"]
+        history = json.loads(path.read_text(encoding="utf-8-sig"))["log_history"]
+        assert isinstance(history, list)
         assert all(isinstance(row, dict) for row in history)
     except (ValueError, KeyError, TypeError, AssertionError, UnicodeDecodeError):
         raise DataError(
             "has no log_history", where=str(path), allowed="as a Trainer writes it"
         ) from None
-    return history, path
+    rows = [_numbers(row, f"{path} log_history[{k}]") for k, row in enumerate(history)]
+    if not any(READ & row.keys() for row in rows):
+        keys = ", ".join(sorted({k for row in rows for k in row})[:12]) or "no rows"
+        what = f"logs nothing that the doctor reads: {keys}"
+        raise DataError(what, where=str(path), allowed=", ".join(sorted(READ)))
+    return rows, path
+
+
+def _numbers(row: Mapping[str, Any], where: str) -> Row:
+    """The row, what stands as text (`"loss": "0.69"`, as newer trainers log it) as the number it says; without
+    what is null."""
+    new = {k: v for k, v in row.items() if v is not None}
+    for key in (READ | {"step", "eval_loss"}) & new.keys():
+        try:
+            assert not isinstance(new[key], bool)
+            number = float(new[key])
+        except (TypeError, ValueError, AssertionError):
+            what = f"{key} is {new[key]!r}"
+            raise DataError(what, where=where, allowed="a number") from None
+        new[key] = int(number) if key == "step" and math.isfinite(number) else number
+    return new
 
 
 def _arguments(folder: Path) -> Row:
@@ -88,7 +110,7 @@ def _arguments(folder: Path) -> Row:
 
 def _kind(history: Sequence[Row], arguments: Mapping[str, Any]) -> str:
     keys = {key for row in history for key in row}
-    if "rewards/margins" in keys:
+    if keys & SCALED.keys():
         return "preference"
     if keys & {"reward", "objective/kl", "objective/scores"}:
         return "online"
@@ -97,7 +119,17 @@ def _kind(history: Sequence[Row], arguments: Mapping[str, Any]) -> str:
 
 
 def _beta(arguments: Mapping[str, Any]) -> float:
-    return float(arguments.get("beta", arguments.get("pref_beta", 0.1)))
+    key = next((k for k in ("beta", "pref_beta") if arguments.get(k) is not None), None)
+    return _number(arguments, key) if key else 0.1
+
+
+def _number(arguments: Mapping[str, Any], key: str) -> float:
+    """A number, also one that is written as text."""
+    try:
+        return float(arguments[key])
+    except (TypeError, ValueError):
+        what = f"is {arguments[key]!r}"
+        raise DataError(what, where=f"training_args {key}", allowed="a number") from None
 
 
 def _log(history: Sequence[Row], of: str, beta: float) -> tuple[list[Row], str]:
@@ -115,6 +147,8 @@ def _log(history: Sequence[Row], of: str, beta: float) -> tuple[list[Row], str]:
         elif "loss" not in row and of != "online":
             continue  # the last row: run time and means
         if of == "preference" and beta:
+            if {"rewards/chosen", "rewards/rejected"} <= row.keys():
+                row = {"rewards/margins": row["rewards/chosen"] - row["rewards/rejected"], **row}
             new |= {ours: row[theirs] / beta for theirs, ours in SCALED.items() if theirs in row}
         if of == "online" and "kl" in row:  # of GRPO: a mean over tokens
             new |= {"kl_k3": row["kl"] * max(1.0, new.get("length", 1.0)), "beta": beta}
@@ -123,7 +157,8 @@ def _log(history: Sequence[Row], of: str, beta: float) -> tuple[list[Row], str]:
 
 
 def _config(of: str, arguments: Mapping[str, Any]) -> Row:
-    config: Row = {"lr": arguments.get("learning_rate")}
+    known = arguments.get("learning_rate") is not None
+    config: Row = {"lr": _number(arguments, "learning_rate") if known else None}
     if of == "preference":
         name = arguments.get("pref_loss", arguments.get("loss_type", "sigmoid"))
         name = name[0] if isinstance(name, list) and name else name
