@@ -21,6 +21,7 @@ from accord.core.types import Prompt, Response
 from accord.evals.asking import ENOUGH, NOT_TRIED, Asker
 from accord.evals.kept import KeptReplies
 from accord.lm.sampler import Sampling
+from accord.pipeline.asked import prompts_of
 from accord.stats.intervals import cluster_mean, paired_difference
 from tests.judges.test_server import serving
 
@@ -232,6 +233,46 @@ def test_differences_are_paired_and_held_together(tmp_path: Path) -> None:
     assert more.over(less)["refusal"]["over-refusal"].level == pytest.approx(
         1 - 0.05 / 2
     )  # and words
+
+
+def test_a_prompt_without_the_cluster_is_not_one_of_its_own(tmp_path: Path) -> None:
+    """A misspelt key would make an interval too narrow; a file whose behaviours stand under another usual
+    name keeps them."""
+    rows = [*ROWS, {"prompt": "x", "behavour": "b1"}]
+    with pytest.raises(ConfigError, match="1 of 9 prompts have no tag 'behaviour': 'x'"):
+        prompts_of([write(tmp_path / "p.jsonl", rows)], cluster="behaviour")
+    ready = [Prompt.user("a", behaviour="b0"), Prompt.user("b", cluster="c0")]
+    with pytest.raises(ConfigError, match="1 of 2 prompts have no tag 'cluster'"):
+        accord.run_evals("m", ["length"], prompts=ready, cluster="cluster", cache=None)
+    more = write(tmp_path / "q.jsonl", [{"prompt": f"q{k}", "cluster": "c"} for k in range(3)])
+    asked = prompts_of([write(tmp_path / "p.jsonl", ROWS), more])
+    assert {asked.cluster_of(p) for p in asked.prompts} == {"b0", "b1", "c"}
+
+
+def test_tags_that_some_lack_and_a_system_message_lose_no_prompt(tmp_path: Path) -> None:
+    """Figures by a tag add up to all; the truth of a world's prompts is known under a system message too."""
+    world = Path(__file__).parents[2] / "recipes/safety/world.yaml"
+    ask = {"cache": None, "limit": 6}
+    file = write(tmp_path / "p.jsonl", [*ROWS[:3], {"prompt": "x", "catgory": "a"}])
+    with serving(lambda body, before: replying(body, "Gladly.")) as (url, _):
+        plain, headed = (
+            accord.run_evals(f"{url}#m", ["gold"], prompts=world, system=s, **ask)  # type: ignore[arg-type]
+            for s in ("", "Be brief.")
+        )
+        tagged = accord.run_evals(f"{url}#m", ["length"], prompts=file, cache=None)
+    assert headed.metrics == plain.metrics
+    assert headed.asked.prompts[0].messages[0].role == "system"
+    by = tagged.by("category")
+    assert {v: m["length"]["words"].n for v, m in by.items()} == {
+        "a": 2,
+        "b": 1,
+        "(no category)": 1,
+    }
+    tagged.write(tmp_path / "out")
+    written = [
+        json.loads(x)["cluster"] for x in (tmp_path / "out/answers.jsonl").read_text().splitlines()
+    ]
+    assert written == ["b0", "b0", "b1", tagged.asked.prompts[3].id]
 
 
 BAD = {

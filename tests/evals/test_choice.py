@@ -212,3 +212,20 @@ def test_letters_are_as_listed() -> None:
     assert choices is not None
     lines = listed(choices).splitlines()
     assert [line[3:] for line in lines] == [choices.texts[k] for k in choices.order]
+
+
+def test_mc1_is_among_its_own_choices() -> None:
+    """Liked: beta 4, alpha 2, gamma 1 of 7. MC2's right ones are alpha and beta, MC1 asks alpha or gamma: the
+    likeliest of these is right; where MC1's right one is alpha and gamma is liked more than it, wrong."""
+    for likes, right in (
+        ({"alpha": 2, "beta": 4, "gamma": 1}, 1.0),
+        ({"alpha": 1, "beta": 4, "gamma": 2}, 0.0),
+    ):
+        prompt = prompt_of({
+            "question": "q", "mc1_targets": {"choices": ["alpha", "gamma"], "labels": [1, 0]},
+            "mc2_targets": {"choices": ["alpha", "beta", "gamma"], "labels": [1, 1, 0]},
+        })  # fmt: skip
+        policy = Policy(lambda p, t, own=likes: math.log(own[t]))  # type: ignore[misc]
+        (row,) = ask("choice", policy, [prompt])
+        assert row["right choice"] == right
+        assert row["mass on right"] == pytest.approx((likes["alpha"] + likes["beta"]) / 7)

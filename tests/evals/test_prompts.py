@@ -98,7 +98,7 @@ def test_several_files_are_told_apart(tmp_path: Path) -> None:
         ({"prompt": "q", "choices": ["x", "x"], "answer": "x"}, r"answer: may be choice 0 or 1"),
         ({"prompt": "q", "choices": "x, y", "answer": 1}, r"p.jsonl:2 choices: is a text that is not JSON"),
         ({"prompt": "q", "choices": {"text": ["x"], "label": []}, "answerKey": "A"}, r"choices: are no list"),
-        ({"prompt": "q", "mc1_targets": {"choices": ["x", "y"], "labels": ["0", "1"]}}, r"are not all 1 or 0"),
+        ({"prompt": "q", "mc1_targets": {"choices": ["x", "y"], "labels": ["0", "1"]}}, r"not all 1 or 0"),
         ({"prompt": "q", "mc1_targets": {"choices": ["x", "y"], "labels": [0, 0]}}, r"with a right one"),
         ({"prompt": "q", "mc2_targets": {"choices": ["x"], "labels": [0, 1]}}, r"of one length"),
         ({**BBQ, "question_polarity": "Neg"}, r"question_polarity: is 'Neg'; allowed: neg or nonneg"),

@@ -90,11 +90,11 @@ def test_policies_are_paired_on_the_prompts_they_share(tmp_path: Path) -> None:
 
 
 def test_several_replies_to_a_prompt_are_one_mean_and_nan_is_no_score(tmp_path: Path) -> None:
-    """Of 0 and 1 to each prompt the mean is a half, not the last; of a prompt with NaN alone there is none."""
+    """Of 0 and 1 to each prompt the mean is a half, not the last; NaN alone is none."""
     paths = [Path(answers(tmp_path, name, 60, 60)) for name in "ab"]
     for path in paths:
         rows = read_jsonl(path)
-        again = [{**r, "gold": {k: 0.0 for k in r["gold"]}} for r in rows]
+        again = [{**r, "gold": dict.fromkeys(r["gold"], 0.0)} for r in rows]
         lost = {**rows[0], "prompt_id": "lost", "gold": {"harm": float("nan")}}
         write_jsonl(path, [*rows, *again])
         path.write_text(path.read_text() + json.dumps(lost) + "\n")

@@ -21,7 +21,7 @@ APPENDED = "+"  # as the last key: one more item of a list
 
 
 def rewritten(text: str, keys: Sequence[str], value: Any) -> str:
-    """The text with the value at a path of keys set, or added where there is none, and no other value changed;
+    """The text with the value at a path of keys set, or added where there is none, and no other changed;
     ConfigError where the text can't be changed so."""
     wanted = _unshared(parse_yaml(text, "recipe")[0])
     _set(wanted, keys, value)

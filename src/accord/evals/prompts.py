@@ -133,9 +133,10 @@ RIGHT = ("answer", "answerKey", "answer_index", "label", "right")
 def _choices(row: Row) -> dict[str, str]:
     """A row's choices, which are right, and what BBQ tells of them."""
     row = {**row, **{k: _opened(row[k], k) for k in LISTED if isinstance(row.get(k), str)}}
-    for column in ("mc2_targets", "mc1_targets"):
-        if not is_missing(row.get(column)):
-            return _targets(row, column)
+    targets = [c for c in ("mc2_targets", "mc1_targets") if not is_missing(row.get(c))]
+    if targets:
+        tags = [_targets(row, column) for column in targets]
+        return tags[0] | (_among(*tags) if len(tags) > 1 else {})
     if "ans0" in row:
         texts = [row[f"ans{k}"] for k in range(len(LETTERS)) if f"ans{k}" in row]
         return _tags(texts, [_right(row.get("label"), texts, "label")], "ans0") | _bbq(
@@ -210,6 +211,18 @@ def _right(value: Any, texts: Sequence[str], column: str, letters: Sequence[str]
         allowed = f"0 to {len(texts) - 1}, a letter, or its text" if letters else ", ".join(texts)
         raise BadRow(column, "names none of the choices", allowed)
     return right
+
+
+def _among(all_: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
+    """Where all of TruthfulQA's MC2 stand: which of them MC1 asks among (one right, the false ones)."""
+    texts, few = (json.loads(t["choices"]) for t in (all_, asked))
+    if not set(few) <= set(texts):
+        raise BadRow("mc1_targets.choices", "are not all among those of mc2_targets")
+    mc1 = [texts.index(t) for t in few]
+    right = {mc1[k] for k in json.loads(asked["right"])}
+    if not right <= set(json.loads(all_["right"])):
+        raise BadRow("mc1_targets.labels", "call right what mc2_targets call false")
+    return {"mc1": json.dumps(mc1)}
 
 
 BBQ = ("question_polarity", "context_condition", "answer_info", "additional_metadata")

@@ -89,8 +89,8 @@ def _history(folder: Path) -> tuple[Sequence[Row], Path]:
 
 
 def _numbers(row: Mapping[str, Any], where: str) -> Row:
-    """The row, what stands as text (`"loss": "0.69"`, as newer trainers log it) as the number it says; without
-    what is null."""
+    """The row, what stands as text (`"loss": "0.69"`, as newer trainers log it) as the number it says;
+    without what is null."""
     new = {k: v for k, v in row.items() if v is not None}
     for key in (READ | {"step", "eval_loss"}) & new.keys():
         try:
