@@ -121,8 +121,8 @@ def answers_of(path: Path) -> list[Row]:
         if isinstance(row, BadRow):
             raise DataError(row.reason, where=where, allowed=row.allowed)
         prompt, response = row.get("prompt"), row.get("response")
-        whole = isinstance(prompt, dict) and isinstance(response, dict)
-        if not whole or not isinstance(row.get("prompt_id"), str) or "text" not in response:
+        whole = isinstance(prompt, dict) and isinstance(response, dict) and "text" in response
+        if not whole or not isinstance(row.get("prompt_id"), str):
             what = "is no answer with prompt_id, prompt and response"
             raise DataError(
                 what, where=where, allowed="answers.jsonl of an eval stage or accord eval --out"
