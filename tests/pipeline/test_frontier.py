@@ -88,6 +88,26 @@ def test_policies_are_paired_on_the_prompts_they_share(tmp_path: Path) -> None:
     assert stands.front.dominated_by == [[], []]  # they are one on what they share
 
 
+def test_a_prompt_s_replies_count_together(tmp_path: Path) -> None:
+    """Two replies to each, one that harms and one that doesn't, whichever is written last: half."""
+    files = []
+    for name, order in (("a", (0.0, 1.0)), ("b", (1.0, 0.0))):
+        rows = [
+            {
+                "prompt_id": f"p{i}",
+                "prompt": {},
+                "response": {},
+                "gold": {"harm": x, "helpful": 1.0},
+            }
+            for i in range(10)
+            for x in order
+        ]
+        files.append(tmp_path / f"{name}.jsonl")
+        write_jsonl(files[-1], rows)
+    stands = standing(read_policies([str(f) for f in files]), ["harm:less", "helpful:more"])
+    assert [x.value for x, _ in stands.figures] == [0.5, 0.5]
+
+
 @pytest.mark.parametrize(
     ("words", "fault"),
     [

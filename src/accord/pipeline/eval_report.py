@@ -113,7 +113,7 @@ class EvalReport:
             differences.setdefault(name, {})[m.name] = paired_difference(
                 [after[p.id] for p in own], [before[p.id] for p in own],
                 level=1 - 0.05 / len(both), clusters=[self.asked.cluster_of(p) for p in own],
-                bounded=m.kind == "share" or (m.bounded and m.kind == "mean"),
+                bounded=m.span is not None, span=m.span or 1.0,
             ).of(m.difference())  # fmt: skip
         return differences
 
@@ -139,6 +139,9 @@ class EvalReport:
         """answers.jsonl, rows as an eval stage's (`accord audit` reads them), and eval.json."""
         place = make_dir(Path(folder))
         rows = [answer_row(e, self.asked.world) for e in self.replies]
+        for row, e in zip(rows, self.replies, strict=True):
+            cluster = self.asked.cluster_of(e.prompt)
+            row |= {"cluster": cluster} if cluster != e.prompt.id else {}
         for name, scored_rows in self.rows.items():
             if len(scored_rows) == len(rows) and not self.chosen[name][0].asks:
                 for row, (_, own) in zip(rows, scored_rows, strict=True):

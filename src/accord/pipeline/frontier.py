@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,22 +170,29 @@ def _axis(policies: Policies, name: str) -> Measure:
 
 def _scores(policies: Policies, measure: Measure) -> tuple[AxisScores, list[Metric]]:
     """Every policy's scores on the prompts they share, and its figure there."""
-    tables = [
-        {str(row["prompt_id"]): (value, str(row.get("cluster", row["prompt_id"])))
-         for row in rows if (value := scores_of(row).get(measure.name)) is not None}
-        for rows in policies.answers.values()
-    ]  # fmt: skip
+    tables = [_by_prompt(rows, measure.name) for rows in policies.answers.values()]
     shared = sorted(set.intersection(*(set(t) for t in tables)))
-    clusters = [tables[0][i][1] for i in shared]
+    every = [row for rows in policies.answers.values() for row in rows]
+    own = {str(row["prompt_id"]): str(row["cluster"]) for row in every if "cluster" in row}
+    clusters = [own.get(i, i) for i in shared]
     if len(set(clusters)) < 2:
         what = f"{len(shared)} prompts have {measure.title} of all policies"
         raise DataError(
             what, where=" ".join(policies.answers), mend="evaluate them on the same prompts"
         )
-    values_PN = np.array([[t[i][0] for i in shared] for t in tables])
+    values_PN = np.array([[t[i] for i in shared] for t in tables])
     bounded = measure.kind == "share" or measure.bounded or bool(np.isin(values_PN, (0, 1)).all())
     scores = AxisScores(values_PN, clusters, measure.better or "more", bounded)
     return scores, [measured(measure, row.tolist(), clusters) for row in values_PN]
+
+
+def _by_prompt(rows: Sequence[Row], name: str) -> dict[str, float]:
+    """A prompt's mean score over its replies."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if (value := scores_of(row).get(name)) is not None:
+            scores[str(row["prompt_id"])].append(value)
+    return {prompt: sum(own) / len(own) for prompt, own in scores.items()}
 
 
 def write_page(path: Path, policies: Policies, stands: Standing) -> None:
