@@ -32,18 +32,18 @@ def simulate(
     rater judges each pair. Quality has nothing to do with length. Returns the quality of each response."""
     draw, clock = rng(seed, "study"), START
     truth: dict[str, float] = {}
-    questions, judgments = [], []
+    asked, shown, questions, judgments = [], [], [], []
     store.add_raters([r.rater() for r in raters])
     for n in range(prompts):
         prompt = Prompt.user(f"Question {n} of {seed}?", topic=("tents", "boots", "maps")[n % 3])
-        store.add_prompts([prompt])
+        asked.append(prompt)
         better = (
             ["model:good", "model:poor"] if draw.random() < 0.7 else ["model:poor", "model:good"]
         )
         quality = [0.5 + 0.5 * draw.random(), 0.5 * draw.random()]
         texts = [" ".join(["word"] * draw.randint(3, 40)) + f" {n}{s}" for s in "ab"]
         responses = [Response(text=t, source=s) for t, s in zip(texts, better, strict=True)]
-        store.add_responses(prompt, responses)
+        shown += [(prompt, r) for r in responses]
         ids = [r.id_for(prompt) for r in responses]
         truth |= dict(zip(ids, quality, strict=True))
         for rater in raters:
@@ -60,6 +60,8 @@ def simulate(
                     at=clock.isoformat(), seconds=(seconds or {}).get(rater.name),
                 )
             )  # fmt: skip
+    store.add_prompts(asked)
+    store.add_all_responses(shown)
     store.add_questions(questions)
     store.add_judgments(judgments)
     return truth
