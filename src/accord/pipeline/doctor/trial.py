@@ -182,7 +182,8 @@ def _halves(check: str, record: StageRecord) -> list[Finding | None]:
     if len(record.log) >= SHORTEST and not record.facts.get("not finite"):
         for k in (0, 1):
             with suppress(Unseen):
-                halves.append(checks[check][1](replace(record, log=record.log[k::2])))
+                rows = [record.log[0], *record.log[1 + k :: 2]]  # all know where it began
+                halves.append(checks[check][1](replace(record, log=rows)))
     return halves
 
 
