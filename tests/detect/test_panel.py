@@ -149,6 +149,10 @@ def test_divergence_has_a_p() -> None:
     assert apart.p <= 0.001
     together = look(scored(policy(1), 1.0, 1.0), scored(policy(2), 0.0, 0.0))
     assert together.p == 1.0
+    bias = PANEL["divergence"](DetectorContext("reward", "gold", {"gold": 2.0}))
+    changed = bias(scored(policy(1), 1.0, -0.5), scored(policy(2), 0.0, 0.5)).metrics["gold"]
+    assert changed.low is not None
+    assert changed.low >= -2.0
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,14 @@ import pytest
 import accord
 from accord.cli import main
 from accord.core.errors import ConfigError, DataError, ModelError
-from accord.core.types import Prompt, Response
+from accord.core.rundir import read_jsonl
+from accord.core.types import Exchange, Prompt, Response
 from accord.evals.asking import ENOUGH, NOT_TRIED, Asker
+from accord.evals.base import EvaluationContext, configured
 from accord.evals.kept import KeptReplies
 from accord.lm.sampler import Sampling
-from accord.pipeline.asked import prompts_of
+from accord.pipeline.asked import AskedPrompts, prompts_of
+from accord.pipeline.eval_report import EvalCost, EvalReport
 from accord.stats.intervals import cluster_mean, paired_difference
 from tests.judges.test_server import serving
 
@@ -303,3 +306,32 @@ def test_what_is_wrong_is_one_line(
     assert match in error
     assert error.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["p.jsonl"]
+
+
+def test_a_difference_of_differences_is_never_certain() -> None:
+    """Two policies that no suggestion sways: how far they are apart is known about, not exactly."""
+    prompts = [Prompt.user(f"q{k}") for k in range(40)]
+    (syco,) = configured(["sycophancy"])
+    reports = []
+    for _ in range(2):
+        asked, cost = AskedPrompts(prompts), EvalCost(0, 0, 0, 0, 0)
+        one = EvalReport("p", "p", Sampling(), asked, [], cost)
+        one.chosen["sycophancy"] = (syco, EvaluationContext())
+        one.rows["sycophancy"] = [
+            (p, {"suggested wrong": -float(k < 4)}) for k, p in enumerate(prompts)
+        ]
+        reports.append(one)
+    figure = reports[0].over(reports[1])["sycophancy"]["suggested wrong"]
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low < -0.05
+    assert figure.high > 0.05
+
+
+def test_rows_that_are_written_say_what_hangs_together(tmp_path: Path) -> None:
+    prompts = [Prompt.user(f"q{k}", cluster=f"c{k // 2}") for k in range(4)]
+    replies = [Exchange(prompt=p, response=Response(text="yes")) for p in prompts]
+    asked = AskedPrompts(prompts, cluster="cluster")
+    EvalReport("p", "p", Sampling(), asked, replies, EvalCost(0, 0, 0, 0, 0)).write(tmp_path)
+    rows = read_jsonl(tmp_path / "answers.jsonl")
+    assert [row["cluster"] for row in rows] == ["c0", "c0", "c1", "c1"]

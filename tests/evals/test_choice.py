@@ -229,3 +229,16 @@ def test_mc1_is_among_its_own_choices() -> None:
         (row,) = ask("choice", policy, [prompt])
         assert row["right choice"] == right
         assert row["mass on right"] == pytest.approx((likes["alpha"] + likes["beta"]) / 7)
+
+
+@pytest.mark.parametrize("name", ["sycophancy", "choice"])
+def test_a_policy_that_likes_all_alike_is_not_right_because_a_file_has_the_right_one_first(
+    name: str,
+) -> None:
+    """Three choices, the first is right: it takes each of them as often, and no suggestion sways it."""
+    rows = ask(name, Policy(lambda p, t: 0.0), [question(k) for k in range(120)])
+    if name == "choice":
+        assert sum(r["right choice"] for r in rows) == 0  # a tie is wrong there
+        return
+    assert 25 < sum(r["right unasked"] for r in rows) < 55
+    assert {r["suggested wrong"] for r in rows} == {0.0}

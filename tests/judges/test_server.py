@@ -347,3 +347,18 @@ def test_requests_begin_no_faster_than_asked() -> None:
         started = time.monotonic()
         judge_items(Judge(), backend(url, per_second=100.0), ITEMS[:6], cache)
         assert time.monotonic() - started >= 11 / 100
+
+
+def test_an_option_not_told_of_has_no_more_than_what_the_others_leave() -> None:
+    """Of a server that tells of one token, A with 0.98, B has at most 0.02, in either order of the two."""
+
+    def answer(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        told = json.loads(good(body, before)[2])
+        one = [{"token": "A", "logprob": math.log(0.98)}]
+        told["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = one
+        return 200, {}, json.dumps(told).encode()
+
+    with serving(answer) as (url, _), Cache(":memory:") as cache:
+        verdicts, _ = judge_items(Judge(), backend(url), ITEMS[:1], cache)
+    assert verdicts[0].by_order[0] == pytest.approx((0.98, 0.02))
+    assert verdicts[0].by_order[1] == pytest.approx((0.02, 0.98))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -49,6 +50,12 @@ def test_a_runs_recipe_can_be_run_again_with_a_key_changed(stored: Path) -> None
     assert plan(again, stored.parent).path == stored  # the same stages: all that is done stays so
     before, after = plan(again, stored.parent).stages, plan(other, stored.parent).stages
     assert {n for n in before if before[n] != after[n]} == {"dpo", "eval/dpo", "compare"}
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> None:
+    """The house's checks, whichever test is first."""
+    examined([])
 
 
 def everything() -> list[StageRecord]:
@@ -136,6 +143,27 @@ def test_what_both_arms_show_is_the_verdict() -> None:
     assert of(arm(1.0), arm(1.0)) == "can't tell"  # too few steps to show it at all
     assert of(arm(20.0), StageRecord("sft", "sft")) == "can't tell"  # nothing was logged
     assert of(arm(20.0), arm(20.0), changed=False) == "supported"  # seen again
+
+
+@pytest.mark.parametrize("share", [0.3, 0.4])
+def test_runs_that_differ_by_their_seed_alone_rarely_support_a_cause(share: float) -> None:
+    """Answers cut off with the same probability in both arms, near the threshold and above it."""
+    draw = random.Random(17)
+
+    def arm(p: float, steps: int) -> StageRecord:
+        rates = [sum(draw.random() < p for _ in range(16)) / 16 for _ in range(steps)]
+        rows = [{"step": k + 1, "truncation_rate": x} for k, x in enumerate(rates)]
+        return StageRecord("ppo", "online", {"missing_eos": {}}, rows)
+
+    def supported(before: float, after: float) -> float:
+        runs = [r for r in (arm(before, 40) for _ in range(400)) if trial._of(r, "answers_cut")]
+        lengths = [trial.short(r, "answers_cut") or 20 for r in runs]
+        arms = [(arm(before, n), arm(after, n)) for n in lengths]
+        verdicts = [trial.verdict("answers_cut", a, b, True).verdict for a, b in arms]
+        return verdicts.count("supported") / len(runs)
+
+    assert supported(share, share) <= 0.05
+    assert supported(0.9, 0.05) >= 0.95
 
 
 def test_a_change_by_a_factor_is_tried_once_more() -> None:

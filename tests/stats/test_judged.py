@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from accord.core.errors import DataError
-from accord.stats.judged import TELLS_NOTHING, corrected_share, decides_alone, lean, lean_grown
+from accord.stats.judged import (
+    TELLS_NOTHING,
+    corrected_share,
+    decides_alone,
+    lean,
+    lean_grown,
+    shares_apart,
+)
 
 
 def test_corrected_by_hand() -> None:
@@ -137,3 +144,20 @@ def test_a_leaning_that_grew_is_told_from_one_that_was_handed_on() -> None:
     assert covered >= 0.93 * 200
     assert seen >= 0.95 * 200
     assert lean_grown([1.0], [0.0], [True], ["a"]).value is None
+
+
+def test_prompts_that_pull_both_sides_apart_widen_a_difference_of_shares() -> None:
+    """The same prompts on both sides, one high where the other is low: the difference's variance is 2(v+v).
+    One that moves both alike, or that has one side alone, leaves it as it is."""
+    one, names = [0.2, 0.9, 0.4, 0.7, 0.3, 0.8], list("abcdef")
+    two = [1 - x for x in one]
+
+    def width(clusters: list[str], values: list[float]) -> float:
+        metric = shares_apart(one, names, values, clusters)
+        assert metric.low is not None
+        assert metric.value is not None
+        return metric.value - metric.low
+
+    alone = width(list("ghijkl"), two)
+    assert width(names, two) == pytest.approx(2**0.5 * alone)
+    assert width(names, one) == pytest.approx(width(list("ghijkl"), one))

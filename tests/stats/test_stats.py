@@ -186,3 +186,25 @@ def test_a_robust_interval_holds_in_clusters() -> None:
         )
         inside += got.low <= 2.0 <= got.high  # type: ignore[operator]
     assert 0.88 <= inside / 300 <= 0.99
+
+
+def test_differences_of_measures_that_are_differences_stay_wide_where_few_change() -> None:
+    """Values of -1, 0 and 1 (`span` 2): of t 0.43 of the intervals held the truth here, all as wide as
+    nothing where nothing changed."""
+    same = [-1.0, 0.0, 1.0, 0.0] * 10
+    none = paired_difference(same, same, bounded=True, span=2.0)
+    assert none.low is not None
+    assert none.high is not None
+    assert none.low < -0.05
+    assert none.high > 0.05
+    ends = paired_difference([1.0] * 30, [-1.0] * 30, bounded=True, span=2.0)
+    assert (ends.value, ends.high) == (2.0, 2.0)
+    draw, held, worlds = np.random.default_rng(1), 0, 150
+    for _ in range(worlds):
+        before = draw.choice([-1.0, 0.0, 1.0], 30, p=[0.2, 0.7, 0.1])
+        after = np.where(draw.random(30) < 0.02, np.where(before == -1, 0, -1.0), before)
+        got = paired_difference(after.tolist(), before.tolist(), bounded=True, span=2.0)
+        assert got.low is not None
+        assert got.high is not None
+        held += got.low <= 0.02 * (0.2 - 0.7 - 0.2) <= got.high
+    assert held / worlds >= 0.93

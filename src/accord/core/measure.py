@@ -35,6 +35,14 @@ class Measure(BaseModel):
     compared: bool = True
     bounded: bool = False
 
+    @property
+    def span(self) -> float | None:
+        """How wide an interval holds every value: 1 of shares, 2 of differences of them; None where none
+        does."""
+        if self.kind == "difference":
+            return 2.0 if self.bounded else None
+        return 1.0 if self.bounded or self.kind in ("share", "f1") else None
+
     def difference(self) -> Measure:
         """The same of a difference of it."""
         return self.model_copy(update={"kind": "difference", "bounded": False})

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -44,11 +44,11 @@ class Detector(Protocol):
 @dataclass(frozen=True)
 class DetectorContext:
     """What a detector may need of the run: the names of the measures that are a learned model's word, and
-    the truth, where they are known; and of those whose values lie in [0, 1]."""
+    the truth, where they are known; and how wide an interval holds the values of those that have one."""
 
     proxy: str | None = None
     truth: str | None = None
-    bounded: Collection[str] = ()
+    spans: Mapping[str, float] = field(default_factory=dict)
 
 
 F = TypeVar("F", bound=Callable[..., Detector])

@@ -46,7 +46,10 @@ def divergence(context: DetectorContext) -> Detector:
             both = [(x[name], y[name]) for x, y in pairs if name in x and name in y]
             if both:
                 new_, old_ = zip(*both, strict=True)
-                changes[name] = paired_difference(new_, old_, bounded=name in context.bounded)
+                span = context.spans.get(name)
+                changes[name] = paired_difference(
+                    new_, old_, bounded=span is not None, span=span or 1.0
+                )
         if len(changes) < 2:
             summary = "the truth or the learned reward is not known"
             return Verdict(detector="divergence", outcome="undefined", summary=summary)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from accord.core.measure import Measure
 from accord.core.types import Prompt
 from accord.evals.base import EvaluationContext, Scores, evaluation
-from accord.evals.choice import ReadBy, choices_of, chosen
+from accord.evals.choice import ReadBy, choices_of, chosen, taken
 
 __all__ = ["MEASURES", "bbq"]
 
@@ -53,7 +53,7 @@ def bbq(
         rows: list[Scores] = [{} for _ in prompts]
         for (k, c), share in zip(own.items(), shares, strict=True):
             if share is not None:
-                best = max(range(len(share)), key=lambda i, s=share: s[i])  # type: ignore[misc]
+                best = taken(share, c)
                 biased: bool | None = json.loads(prompts[k].tags["biased"])[best]
                 rows[k] = _row(prompts[k].tags["ambiguous"] == "true", best in c.right, biased)
         return rows

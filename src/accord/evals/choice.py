@@ -20,7 +20,7 @@ from accord.core.seeds import rng
 from accord.core.types import Message, Prompt
 from accord.evals.base import Askable, EvaluationContext, Scores, evaluation
 
-__all__ = ["Choices", "ReadBy", "choices_of", "chosen", "listed", "with_turn"]
+__all__ = ["Choices", "ReadBy", "choices_of", "chosen", "listed", "taken", "with_turn"]
 
 ReadBy = Literal["letters", "texts", "reply"]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -100,6 +100,12 @@ def chosen(
         tuple(shown[c.order.index(k)] for k in range(len(shown))) if shown else None
         for shown, c in zip(shares, choices, strict=True)
     ]
+
+
+def taken(shares: Sequence[float], choices: Choices) -> int:
+    """The likeliest choice; of several the one listed first, for that order is drawn: a set's own has the
+    right one first."""
+    return max(choices.order, key=shares.__getitem__)
 
 
 def _some(every: list[tuple[float, ...] | None]) -> list[tuple[float, ...] | None]:

@@ -117,7 +117,11 @@ def results_of(tried: Sequence[TriedAttack]) -> list[AttackResult]:
         for behaviour, a, b in zip(own, after, before, strict=True):
             moved[behaviour] += a - b
         p = sign_test(sum(v > 0 for v in moved.values()), sum(v < 0 for v in moved.values()))
-        change = paired_difference(after, before, clusters=own) if both else Metric(value=None, n=0)
+        change = (
+            paired_difference(after, before, clusters=own, bounded=True)
+            if both
+            else Metric(value=None, n=0)
+        )
         rows.append((name, rate(name), change, p))
     adjusted = holm([p for *_, p in rows])
     results = [

@@ -18,7 +18,17 @@ from accord.core.measure import Measure
 from accord.core.seeds import rng
 from accord.core.types import Prompt
 from accord.evals.base import Askable, EvaluationContext, Scores, evaluation
-from accord.evals.choice import ASK, LETTERS, Choices, ReadBy, choices_of, chosen, listed, with_turn
+from accord.evals.choice import (
+    ASK,
+    LETTERS,
+    Choices,
+    ReadBy,
+    choices_of,
+    chosen,
+    listed,
+    taken,
+    with_turn,
+)
 
 __all__ = ["gives_up", "mimicry", "sycophancy"]
 
@@ -82,7 +92,8 @@ def sycophancy(
         wrong = [_swayed(p, c, right=False) for p, c in zip(asked, choices, strict=True)]
         right = [_swayed(p, c, right=True) for p, c in zip(asked, choices, strict=True)]
         after = [_rights(chosen(asker, some, choices, read), choices) for some in (wrong, right)]
-        took = {k: _best(s) for k, s in enumerate(shares) if s and first[k]}
+        both = enumerate(zip(shares, choices, strict=True))
+        took = {k: taken(s, c) for k, (s, c) in both if s and first[k]}
         doubted = _doubted(asker, asked, choices, took, read)
         rows: list[Scores] = [{} for _ in prompts]
         for at, k in enumerate(own):
@@ -101,12 +112,8 @@ def sycophancy(
 def _rights(shares: Sequence[Shares], choices: Sequence[Choices]) -> list[bool | None]:
     """Whether each takes a right choice."""
     return [
-        None if s is None else _best(s) in c.right for s, c in zip(shares, choices, strict=True)
+        None if s is None else taken(s, c) in c.right for s, c in zip(shares, choices, strict=True)
     ]
-
-
-def _best(shares: tuple[float, ...]) -> int:
-    return max(range(len(shares)), key=shares.__getitem__)
 
 
 def _swayed(prompt: Prompt, choices: Choices, *, right: bool) -> Prompt:

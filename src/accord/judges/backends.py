@@ -28,6 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 TOP = 20  # likeliest tokens asked of a server, the most that OpenAI's protocol allows
+ROUNDING = 1e-6  # of the probability that all tokens told of have together
 MORE = 2000  # asked of one that allows more, where an option is not among those
 
 
@@ -95,8 +96,8 @@ class ServerBackend:
 
     def _logps(self, job: Job, reply: Any) -> tuple[float, ...] | None:
         """Log-probs of the options as first token; None where the server tells none. One that is not among
-        the tokens told of is as likely as the last of these, which is the most it can be: taken for
-        impossible it would make the other certain. Of none told of, none is said."""
+        the tokens told of is as likely as the last of these, or as all that these leave, the most it can be:
+        taken for impossible it would make the other certain. Of none told of, none is said."""
         top = _top(reply["choices"][0])
         if top is None or not any(option in top for option in job.options):
             return None if top is None else (-math.inf,) * len(job.options)
@@ -108,7 +109,8 @@ class ServerBackend:
                 top = _top(wide["choices"][0]) or top
             except Refused:
                 self._no_more.set()
-        least = min(top.values())
+        left = math.log(max(1 - sum(map(math.exp, top.values())), ROUNDING))
+        least = min(left, *top.values())
         return tuple(top.get(option, least) for option in job.options)
 
     def _wait(self) -> None:

@@ -65,8 +65,8 @@ def notes(answers: Mapping[str, Sequence[Reply]], rows: Verdicts) -> list[str]:
 def context_of(measures: Mapping[str, Measure]) -> DetectorContext:
     """Which of the figures are a learned model's word, which the truth, as they were declared."""
     roles = {m.role: m.name for m in measures.values() if m.role}
-    bounded = {m.name for m in measures.values() if m.bounded}
-    return DetectorContext(roles.get("proxy"), roles.get("truth"), bounded)
+    spans = {m.name: m.span for m in measures.values() if m.span is not None}
+    return DetectorContext(roles.get("proxy"), roles.get("truth"), spans)
 
 
 def replies_of(rows: Sequence[Row]) -> list[Reply]:

@@ -118,7 +118,7 @@ class EvalReport:
             differences.setdefault(name, {})[m.name] = paired_difference(
                 [after[p.id] for p in own], [before[p.id] for p in own],
                 level=1 - 0.05 / len(both), clusters=[self.asked.cluster_of(p) for p in own],
-                bounded=m.kind == "share" or (m.bounded and m.kind == "mean"),
+                bounded=m.span is not None, span=m.span or 1.0,
             ).of(m.difference())  # fmt: skip
         return differences
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,33 +198,32 @@ def _scores(policies: Policies, measure: Measure) -> tuple[AxisScores, list[Metr
     """Every policy's scores on the prompts they share, and its figure there."""
     tables = [_by_prompt(name, rows, measure) for name, rows in policies.answers.items()]
     shared = sorted(set.intersection(*(set(t) for t in tables)))
-    clusters = [tables[0][i][1] for i in shared]
+    every = [row for rows in policies.answers.values() for row in rows]
+    own = {str(row["prompt_id"]): str(row["cluster"]) for row in every if "cluster" in row}
+    clusters = [own.get(i, i) for i in shared]
     if len(set(clusters)) < 2:
         what = f"{len(shared)} prompts have {measure.title} of all policies"
         raise DataError(
             what, where=" ".join(policies.answers), mend="evaluate them on the same prompts"
         )
-    values_PN = np.array([[t[i][0] for i in shared] for t in tables])
+    values_PN = np.array([[t[i] for i in shared] for t in tables])
     bounded = measure.kind == "share" or measure.bounded or bool(np.isin(values_PN, (0, 1)).all())
     scores = AxisScores(values_PN, clusters, measure.better or "more", bounded)
     return scores, [measured(measure, row.tolist(), clusters) for row in values_PN]
 
 
-def _by_prompt(policy: str, rows: Sequence[Row], measure: Measure) -> dict[str, tuple[float, str]]:
-    """Each prompt's mean over its replies, and its cluster; a score that is NaN is none."""
-    values: dict[str, list[float]] = {}
-    clusters: dict[str, str] = {}
+def _by_prompt(policy: str, rows: Sequence[Row], measure: Measure) -> dict[str, float]:
+    """Each prompt's mean over its replies; a score that is NaN is none."""
+    values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         value = scores_of(row).get(measure.name)
         if value is None or value != value:
             continue
-        id_ = str(row["prompt_id"])
         if isinstance(value, str) or not math.isfinite(value):
-            what = f"{measure.name} of prompt {id_} is {value!r}"
+            what = f"{measure.name} of prompt {row['prompt_id']} is {value!r}"
             raise DataError(what, where=policy, allowed="a number")
-        values.setdefault(id_, []).append(value)
-        clusters[id_] = str(row.get("cluster", id_))
-    return {k: (sum(v) / len(v), clusters[k]) for k, v in values.items()}
+        values[str(row["prompt_id"])].append(value)
+    return {prompt: sum(own) / len(own) for prompt, own in values.items()}
 
 
 def write_page(path: Path, policies: Policies, stands: Standing) -> None:

@@ -176,12 +176,13 @@ def paired_difference(
     *,
     level: float = 0.95,
     bounded: bool = False,
+    span: float = 1.0,
     clusters: Sequence[Hashable] | None = None,
 ) -> Metric:
     """Mean of after - before on the same prompts, with Student's t interval of the differences; of yes and no
     with that of Bonett & Price (2012), by t, wide where few or none changed. `bounded`: all values lie
-    in [0, 1]; then (1 + difference) / 2 is a share, whose interval stays wide likewise. `clusters`: of each
-    pair, where several hang together."""
+    in one interval as wide as `span`; then (1 + difference/span) / 2 is a share, whose interval stays wide
+    likewise. `clusters`: of each pair, where several hang together."""
     if len(after) != len(before):
         raise ValueError(f"paired values differ in number: {len(after)} and {len(before)}")
     apart = _finite(after) - _finite(before)
@@ -195,9 +196,12 @@ def paired_difference(
                 if grouped
                 else mean(apart.tolist(), level=level)
             )
-        scaled = cluster_mean((1 + apart) / 2, own, level=level, share=True)
+        wide = 1.0 if yes_no else span
+        scaled = cluster_mean((1 + apart / wide) / 2, own, level=level, share=True)
         ends = {
-            k: 2 * v - 1 for k in ("value", "low", "high") if (v := getattr(scaled, k)) is not None
+            k: wide * (2 * v - 1)
+            for k in ("value", "low", "high")
+            if (v := getattr(scaled, k)) is not None
         }
         return scaled.model_copy(update={**ends, "method": "paired, bounded"})
     up, down = (float((apart == way).sum() + 1) / (n + 2) for way in (1, -1))

@@ -141,7 +141,8 @@ def shares_apart(
     *,
     level: float = 0.95,
 ) -> Metric:
-    """Mean of the first less that of the second, each of values between 0 and 1, taken as independent."""
+    """Mean of the first less that of the second, each of values between 0 and 1. The interval is that of
+    independent sides, wider where clusters on both pull them apart, never narrower."""
     first = cluster_mean(one, one_clusters, level=level, share=True)
     second = cluster_mean(two, two_clusters, level=level, share=True)
     n = len(one) + len(two)
@@ -150,12 +151,32 @@ def shares_apart(
     value = first.value - second.value
     if None in (first.low, first.high, second.low, second.high):
         return Metric(value=value, n=n, level=level, note="one prompt on a side: no interval")
+    wider = _pulled_apart(one, one_clusters, two, two_clusters)
     down = math.hypot(first.value - float(first.low or 0), float(second.high or 0) - second.value)
     up = math.hypot(float(first.high or 0) - first.value, second.value - float(second.low or 0))
+    down, up = wider * down, wider * up
     return Metric(
         value=value, low=max(-1.0, value - down), high=min(1.0, value + up), n=n, level=level,
         method="difference of two shares, square-and-add",
     )  # fmt: skip
+
+
+def _pulled_apart(
+    one: Sequence[float], one_clusters: Sequence[Hashable],
+    two: Sequence[float], two_clusters: Sequence[Hashable],
+) -> float:  # fmt: skip
+    """The standard error of a difference of means beside that of independent ones, at least 1: it is larger
+    where a cluster with more on one side has less on the other."""
+    parts: list[dict[Hashable, float]] = []
+    for values, clusters in ((one, one_clusters), (two, two_clusters)):
+        centre, sums = sum(values) / len(values), dict.fromkeys(clusters, 0.0)
+        for x, c in zip(values, clusters, strict=True):
+            sums[c] += (x - centre) / len(values)
+        parts.append(sums)
+    first, second = parts
+    alone = sum(s * s for sums in parts for s in sums.values())
+    both = sum(first[c] * second[c] for c in first.keys() & second.keys())
+    return math.sqrt(max(1.0, 1 - 2 * both / alone)) if alone > 0 else 1.0
 
 
 def lean_grown(

@@ -120,6 +120,8 @@ def _difference(
         sides = [(new[name], old[name], c) for new, old, c in both if name in old and name in new]
         if sides and measure.compared:
             new_, old_, clusters = zip(*sides, strict=True)
-            apart = paired_difference(new_, old_, bounded=measure.bounded, clusters=clusters)
+            apart = paired_difference(
+                new_, old_, bounded=measure.span is not None, span=measure.span or 1.0, clusters=clusters
+            )  # fmt: skip
             row[name] = apart.of(measure.difference())
     return row
