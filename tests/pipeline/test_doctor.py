@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -93,6 +94,29 @@ def test_a_number_that_is_not_finite_is_the_step_where_gradients_grew_and_is_not
     assert broke(0.6, 80.0) == ["learning_rate_high"]
     assert broke(0.6, 0.6, 0.7) == ["not_finite"]
     assert broke(0.6) == ["not_finite"]
+
+
+def test_a_mixed_loss_is_not_held_against_its_first_batch() -> None:
+    """As the demo's: demonstrations move it far, few pairs a step go one way or the other, batches differ."""
+    columns: dict[str, Any] = {"kl": (0, 1.2), "accuracy": (0.5, 0.6), "margin": (0, 3)}
+    rows = log(**columns, chosen_shift=(0, 20), chosen_tokens=(20, 20), grad_norm=(2, 2))
+    for k, row in enumerate(rows):
+        row["loss"] = (7.0, 15.0, 9.0, 12.0)[k % 4]
+    mixed = {"name": "mix", "parts": [{"name": "dpo", "beta": 0.3}, {"name": "sft", "weight": 3.0}]}
+    assert names(StageRecord("dpo", "preference", {"loss": mixed, "lr": 7e-4}, rows)) == []
+    alone = {"name": "dpo", "beta": 0.3}
+    assert names(StageRecord("dpo", "preference", {"loss": alone, "lr": 7e-4}, rows)) != []
+
+
+def test_one_batch_of_a_high_loss_is_no_divergence() -> None:
+    """Of 200 steps of two pairs one or another is five times the first: what stays high for five is one."""
+    rows = log(200, loss=(0.7, 0.4), grad_norm=(2, 2))
+    rows[90]["loss"] = rows[91]["loss"] = 4.0
+    once = StageRecord("rm", "reward", {"lr": 1e-3}, rows)
+    assert "learning_rate_high" not in names(once)
+    for row in rows[92:97]:
+        row["loss"] = 7.0
+    assert names(once)[0] == "learning_rate_high"
 
 
 def test_no_gradient_is_named_before_anything_else() -> None:

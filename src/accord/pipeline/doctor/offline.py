@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from statistics import median
 
 from accord.core.types import Metric
 from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
@@ -53,10 +54,20 @@ def _moved(case: StageRecord) -> float:
     return max(*shifts, case.late("kl") if case.logged("kl") else 0.0)
 
 
-def _rise(case: StageRecord) -> float:
-    """How high the loss went, in units of where it began."""
+def _began(case: StageRecord) -> float:
+    """Where the loss began. A mixed one begins wherever its first batch is: of it, the first fifth."""
+    mixed = case.of == "preference" and not case.beta
+    return case.early("loss") if mixed else case.logged("loss")[0]
+
+
+def _rise(case: StageRecord, steps: int = 1) -> float:
+    """How high the loss went and stayed for so many steps (their median), in units of where it began."""
     losses = case.logged("loss")
-    return max(losses[2:], default=math.nan) / max(losses[0], 1e-3) if losses else math.nan
+    if not losses:
+        return math.nan
+    ends = range(2, max(3, len(losses) - steps + 1))
+    highest = max((median(losses[k : k + steps]) for k in ends if losses[k:]), default=math.nan)
+    return highest / max(_began(case), 1e-3)
 
 
 def _blew_up(case: StageRecord) -> float:
@@ -124,15 +135,17 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
     losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
     if len(losses) < 3 and not _blew_up(case) > -1:
         raise Unseen
-    worst, first = _rise(case), losses[0]
+    worst, first = _rise(case), _began(case)
     # of a run that broke off there are few rows, and their mean is noise
     late = case.late("loss") / max(first, 1e-3) if len(losses) >= 8 else -math.inf
-    by = max(strength(worst, 3.0, 8.0), strength(late, 1.5, 3.0), _blew_up(case))
+    by = max(strength(_rise(case, 5), 3.0, 8.0), strength(late, 1.5, 3.0), _blew_up(case))
     if case.of == "preference" and not math.isnan(_moved(case)):
-        thrown = min(strength(-case.late("accuracy"), -0.85, -0.75), strength(worst, 1.2, 1.6))
-        by = max(
-            min(by, strength(_moved(case), 0.3, 0.6)), min(strength(_moved(case), 0.5, 1.5), thrown)
-        )
+        by = min(by, strength(_moved(case), 0.3, 0.6))
+        if (
+            case.beta
+        ):  # what else is mixed in moves the policy too, and begins where its first batch is
+            thrown = min(strength(-case.late("accuracy"), -0.85, -0.75), strength(worst, 1.2, 1.6))
+            by = max(by, min(strength(_moved(case), 0.5, 1.5), thrown))
     return finding(
         case,
         by,
