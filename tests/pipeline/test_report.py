@@ -263,6 +263,12 @@ def test_a_dot_is_where_its_value_is() -> None:
     assert xs[1] - xs[0] == pytest.approx(wide / 1.12, abs=0.2)
 
 
+def test_a_policy_has_one_colour_in_every_chart() -> None:
+    row = (0.5, 0.4, 0.6, "")
+    steps = charts.intervals([("c - b", *row), ("b - a", *row)], "", policies=["a", "b", "c"])
+    assert re.findall(r'<circle[^>]*fill="var\(--c(\d)\)"', steps) == ["2", "1"]
+
+
 def test_json_of_the_run_is_read_back(stages: dict[str, Path], tmp_path: Path) -> None:
     """The manifest beside the report is shown: stages not finished are named."""
     manifest = {"stages": {"sft": "sft-1", "dpo": "dpo-2"}, "parents": {"sft": ["base"]}}

@@ -226,8 +226,10 @@ def intervals(
     rows: Sequence[tuple[str, float, float | None, float | None, str]],
     xlabel: str,
     zero: bool = False,
+    policies: Sequence[str] = (),
 ) -> Markup:
-    """A dot with its interval per row: (name, value, low, high, tooltip)."""
+    """A dot with its interval per row: (name, value, low, high, tooltip). Each of `policies` has a colour, as
+    has its difference from another."""
     rows = [r for r in rows if math.isfinite(r[1])]
     if not rows:
         return _empty(xlabel)
@@ -253,15 +255,16 @@ def intervals(
             f'<line class="diagonal" x1="{at(0):.1f}" x2="{at(0):.1f}" y1="{TOP}" y2="{bottom}"/>'
         )
     for i, (name, value, low, high, title) in enumerate(rows):
-        v = TOP + 26 * i + 13
+        v, of = TOP + 26 * i + 13, name.partition(" - ")[0]
+        hue = (list(policies).index(of) if of in policies else i) % 6
         parts.append(
             f'<text class="name" x="{left - 8:.0f}" y="{v + 4}" text-anchor="end">{escape(name)}</text>'
         )
         if low is not None and high is not None:
             parts.append(f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="{v}" y2="{v}" '
-                         f'stroke="var(--c{i % 6})" stroke-width="2.4" stroke-linecap="round"/>')  # fmt: skip
+                         f'stroke="var(--c{hue})" stroke-width="2.4" stroke-linecap="round"/>')  # fmt: skip
         parts.append(
-            f'<circle cx="{at(value):.1f}" cy="{v}" r="4.5" fill="var(--c{i % 6})">{_title(title)}</circle>'
+            f'<circle cx="{at(value):.1f}" cy="{v}" r="4.5" fill="var(--c{hue})">{_title(title)}</circle>'
         )
     middle = (left + right) / 2
     parts.append(

@@ -89,7 +89,12 @@ def table(outputs: Outputs) -> Row | None:
         "policies": [*outputs.table, *outputs.floors],
         "rows": rows,
         "chart": charts.intervals(dots, f"{name}, mean with 95% interval") if dots else "",
-        "steps": charts.intervals(steps, f"difference in {name}, paired by prompt", zero=True)
+        "steps": charts.intervals(
+            steps,
+            f"difference in {name}, paired by prompt",
+            zero=True,
+            policies=list(outputs.table),
+        )
         if steps
         else "",
     }
@@ -339,7 +344,12 @@ def kl(outputs: Outputs) -> Row | None:
         return None
     greedy = all(s.config.get("temperature") == 0 for s in outputs.giving(Answers))
     return {
-        "chart": charts.intervals(rows, "log π(y|x) − log π_ref(y|x), nats per answer", zero=True),
+        "chart": charts.intervals(
+            rows,
+            "log π(y|x) − log π_ref(y|x), nats per answer",
+            zero=True,
+            policies=list(outputs.table),
+        ),
         "baseline": outputs.baseline,
         "greedy": greedy,
         "rows": [r[4] for r in rows],
