@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from accord.core.rundir import read_json, write_text
-from accord.pipeline.report import sections
+from accord.pipeline.report import cards, sections
 from accord.pipeline.report.gather import Outputs
 from accord.pipeline.report.lineage import trace
 from accord.pipeline.report.page import render
@@ -43,7 +43,7 @@ def write_report(recipe: Any, folder: Path, stages: Mapping[str, Path]) -> Path:
         "length": sections.length(outputs),
         "kl": sections.kl(outputs),
         "doctor": examined(cases_of(outputs, folder)).findings,
-        "cards": sections.cards(outputs),
+        "cards": cards.cards(outputs),
         "lineage": trace(outputs),
         "stages": sections.stage_rows(outputs.stages, manifest["stages"], manifest["parents"]),
         "manifest": manifest,

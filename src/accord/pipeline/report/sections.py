@@ -10,7 +10,7 @@ from typing import Any
 
 from accord.core.artifact import Answers
 from accord.core.measure import Measure
-from accord.core.rundir import read_json, read_jsonl
+from accord.core.rundir import read_jsonl
 from accord.core.types import Exchange, Message, Metric
 from accord.detect.base import DetectorContext, Reply
 from accord.detect.reward_length import reward_length
@@ -22,7 +22,7 @@ from accord.pipeline.report.words import number, verdict
 from accord.stats.calibration import calibration_error, reliability
 from accord.stats.intervals import cluster_mean
 
-__all__ = ["cards", "kl", "length", "own", "reward_model", "samples", "table", "training"]
+__all__ = ["kl", "length", "own", "reward_model", "samples", "stage_rows", "table", "training"]
 
 SHOWN = {"gained": 4, "lost": 4, "others": 6}
 MARKS = {"better": "▲", "worse": "▼", "changed": "◆", "unclear": ""}
@@ -354,40 +354,6 @@ def kl(outputs: Outputs) -> Row | None:
         "greedy": greedy,
         "rows": [r[4] for r in rows],
     }
-
-
-def cards(outputs: Outputs) -> list[Row]:
-    """The data cards: counts, raters, agreement, split and hashes of each source of judgments."""
-    return [_card(stage) for stage in outputs.data]
-
-
-def _card(stage: Done) -> Row:
-    card = read_json(stage.folder / "card.json")
-    raters = card.pop("raters", [])
-    return {
-        "stage": stage.name,
-        "notes": stage.result.notes,
-        "parts": [(title, _lines(value)) for title, value in _titled(card)],
-        "raters": [{k: _say(v) for k, v in r.items()} for r in raters],
-    }
-
-
-def _titled(card: Row) -> list[tuple[str, Row]]:
-    flat = {k: v for k, v in card.items() if not isinstance(v, dict) or "level" in v}
-    nested = {k: v for k, v in card.items() if isinstance(v, dict) and "level" not in v}
-    return [("in all", flat), *((k.replace("_", " "), v) for k, v in nested.items())]
-
-
-def _lines(part: Row) -> list[tuple[str, str]]:
-    return [(k.replace("_", " "), _say(v)) for k, v in part.items()]
-
-
-def _say(value: Any) -> str:
-    if isinstance(value, dict) and "level" in value:
-        return str(Metric.model_validate(value))
-    if isinstance(value, float):
-        return number(value)
-    return "" if value is None else str(value)
 
 
 def stage_rows(
