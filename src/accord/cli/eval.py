@@ -16,6 +16,7 @@ from accord.core.errors import ConfigError
 if TYPE_CHECKING:
     from accord.core.types import Metric
     from accord.pipeline.eval_report import EvalCost, EvalReport
+    from accord.pipeline.tax import Outside
 
 __all__ = ["app"]
 
@@ -28,9 +29,9 @@ def evaluate(
         str, typer.Argument(help="A model, RUN[:stage], or http://host:8000/v1#model.")
     ],
     prompts: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--prompts", help="FILE, STORE@SNAPSHOT, WORLD.yaml or RUN (repeatable)."),
-    ],
+    ] = None,
     evals: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,14 +67,41 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for answers.jsonl and eval.json.")
     ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Write figures and samples to --out as lm-eval or inspect does (repeatable)."
+        ),
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="Results of lm-eval or a log of Inspect, of this policy (repeatable)."),
+    ] = None,
+    against_results: Annotated[
+        list[Path] | None, typer.Option(help="The same of the baseline: differences to it.")
+    ] = None,
     runs: Runs = RUNS,
     plugins: Plugins = None,
 ) -> None:
-    """Evaluate a policy. Replies are kept under runs/cache: what was answered is not asked again."""
+    """Evaluate a policy. Replies are kept under runs/cache: what was answered is not asked again.
+    Results that other tools made of it stand beside its own, or alone where no prompts are named."""
     from accord.core.plugins import load_files
     from accord.evals.base import DEFAULT
+    from accord.pipeline.eval_forms import check_forms, write_form
+    from accord.pipeline.tax import outside
 
     load_files(plugins or [])
+    if not prompts and not results:
+        raise ConfigError(
+            "names neither --prompts nor --results", where="accord eval", mend="name one"
+        )
+    if form and not (out and prompts):
+        raise ConfigError("is of --prompts, into --out", where="--form", mend="name both")
+    check_forms(form or [])
+    others = outside(results or [], against_results or [])
+    if not prompts:
+        _tell_others(policy, others, out, as_json)
+        return
     keys: dict[str, Any] = {
         "evals": _chosen(evals) if evals else DEFAULT, "prompts": prompts, "n": n, "system": system,
         "cluster": cluster, "limit": limit, "cache": runs / "cache", "prices": price,
@@ -83,7 +111,10 @@ def evaluate(
     report = _run(policy, keys, check)
     other = _run(against, keys, check) if against else None
     if not check:
-        _tell(report, other, by, out, as_json)
+        _tell(report, other, by, out, as_json, others)
+        for name in form or [] if out else []:
+            for file in write_form(name, report, out or Path()):
+                print(f"written as {name} does: {file}", file=sys.stderr)
 
 
 def _run(name: str, keys: Mapping[str, Any], check: bool) -> EvalReport:
@@ -103,9 +134,16 @@ def _run(name: str, keys: Mapping[str, Any], check: bool) -> EvalReport:
 
 
 def _tell(
-    report: EvalReport, other: EvalReport | None, by: str | None, out: Path | None, as_json: bool
+    report: EvalReport,
+    other: EvalReport | None,
+    by: str | None,
+    out: Path | None,
+    as_json: bool,
+    others: Outside,
 ) -> None:
     """Write and print it: the baseline first, then the policy, then their differences."""
+    from accord.core.rundir import write_json
+
     plain, differences = report.plain(by), report.over(other) if other else {}
     if other:
         values = {
@@ -113,6 +151,7 @@ def _tell(
         }
         plain |= {"against": other.plain(by), "differences": values}
     reports = [r for r in (other, report) if r]
+    plain |= {"outside": others.plain()} if others.after else {}
     if out:
         report.write(out, by)
         if other:
@@ -123,12 +162,44 @@ def _tell(
         for one in reports:
             _show(one, by)
         if other:
-            _show_differences(f"{report.policy} - {other.policy}", differences)
+            title = f"{report.policy} - {other.policy}, paired by prompt; 95% for all at once"
+            _show_differences(title, differences)
+        _show_others(report.policy, others)
+    if out and others.after:
+        write_json(out / "outside.json", others.plain())
     for one in reports:
         for reason, k in one.missing.items():
             text = " ".join(reason.split())[:200]
             what = f"no reply to {k} prompts ({text}); the same command asks them again"
             print(f"{one.policy}: {what}", file=sys.stderr)
+
+
+def _tell_others(policy: str, others: Outside, out: Path | None, as_json: bool) -> None:
+    """Write and print results that other tools made, alone."""
+    from accord.core.rundir import make_dir, write_json
+
+    if out:
+        write_json(make_dir(out, "choose another with --out DIR") / "outside.json", others.plain())
+    if as_json:
+        print(
+            json.dumps({"policy": policy, "outside": others.plain()}, ensure_ascii=False, indent=2)
+        )
+    else:
+        _show_others(policy, others)
+
+
+def _show_others(policy: str, others: Outside) -> None:
+    """Tables of what other tools measured, and of the differences to the baseline's."""
+    for name, figures, of in (
+        ("baseline", others.baseline, others.before), (policy, others.metrics, others.after)
+    ):  # fmt: skip
+        if figures:
+            _table(f"{name}, as measured by others: {', '.join(r.model for r in of)}", figures)
+    if others.differences:
+        title = f"{policy} - baseline, by what others measured; 95% for all at once"
+        _show_differences(title, others.differences)
+    for note in others.tax.notes if others.tax else ():
+        print(note)
 
 
 def _chosen(texts: list[str]) -> list[str | dict[str, Any]]:
@@ -175,17 +246,25 @@ class _Progress:
 
 def _show(report: EvalReport, by: str | None) -> None:
     """A table of all figures; with `by` a column of what each is over."""
+    title = f"{report.policy}: {len(report.replies)} replies to {len(report.asked.prompts)} prompts"
+    _table(title, report.metrics, by, report.by(by) if by else {})
+    for name in report.silent:
+        table_console().print(f"{name}: nothing to say of these prompts")
+
+
+def _table(
+    title: str,
+    metrics: Mapping[str, Mapping[str, Metric]],
+    by: str | None = None,
+    tagged: Mapping[str, Mapping[str, Mapping[str, Metric]]] = {},
+) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = table_console()
-    title = f"{report.policy}: {len(report.replies)} replies to {len(report.asked.prompts)} prompts"
     table = Table(title=escape(title), title_justify="left", box=None)
     for column in ("evaluation", "measure", *([by] if by else []), "value [95%]", "n", ""):
         table.add_column(escape(column))
-
-    tagged = report.by(by) if by else {}
-    for name, figures in report.metrics.items():
+    for name, figures in metrics.items():
         for measure, figure in figures.items():
             rows = [("all", figure), *((v, m[name][measure]) for v, m in tagged.items()
                                        if measure in m.get(name, {}))]  # fmt: skip
@@ -194,9 +273,7 @@ def _show(report: EvalReport, by: str | None) -> None:
                 first = (name, measure) if value == "all" else ("", "")
                 meaning = each.measure.meaning if each.measure and first[0] else ""
                 table.add_row(*map(escape, (*first, *([value] if by else []), shown, n, meaning)))
-    console.print(table)
-    for name in report.silent:
-        console.print(f"{name}: nothing to say of these prompts")
+    table_console().print(table)
 
 
 def _show_differences(title: str, differences: Mapping[str, Mapping[str, Metric]]) -> None:
@@ -204,7 +281,7 @@ def _show_differences(title: str, differences: Mapping[str, Mapping[str, Metric]
     from rich.table import Table
 
     table = Table(
-        title=escape(f"{title}, paired by prompt; 95% for all at once"),
+        title=escape(title),
         title_justify="left",
         box=None,
     )

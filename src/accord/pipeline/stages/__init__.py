@@ -2,7 +2,7 @@
 
 from accord.pipeline.stages import (  # isort: skip
     simulate, importing, opening, sft, reward, process, reward_axes, preference, sweep, on_policy, ask, judge,
-    revise, rm_check, eval, compare,
+    revise, rm_check, eval, compare, results,
 )  # fmt: skip
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "opening",
     "preference",
     "process",
+    "results",
     "revise",
     "reward",
     "reward_axes",
