@@ -6,7 +6,7 @@ from pathlib import Path
 
 import accord
 from tests.evals.test_outside import LESS, RIGHT, lm_eval
-from tests.pipeline.tiny_recipe import ROOT, save_tiny_model
+from tests.pipeline.tiny_recipe import save_tiny_model
 
 
 def test_the_report_has_them_and_a_new_file_runs_it_again(tmp_path: Path) -> None:
@@ -17,7 +17,6 @@ def test_the_report_has_them_and_a_new_file_runs_it_again(tmp_path: Path) -> Non
 name: tax
 model: {save_tiny_model(tmp_path / "m")}
 stages:
-  study: {{kind: simulate, world: {ROOT / "recipes/support/world.yaml"}, raters: [{{name: Ada, skill: 16}}]}}
   tax: {{kind: results, policy: base, files: [dpo], against: [base]}}
 """)
     run = accord.run(recipe, runs=tmp_path / "runs")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
+REWRITE = 256  # tokens of what an attacker writes
 
 
 @app.command()
@@ -32,6 +33,15 @@ def redteam(
     strategy: Annotated[
         list[str] | None,
         typer.Option(help="NAME or {name: NAME, key: value} (repeatable); all by default."),
+    ] = None,
+    attacker: Annotated[
+        str | None,
+        typer.Option(help="A model that rewrites each request by the replies: named as POLICY is."),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="Of its attempts, one after the other.")] = 3,
+    streams: Annotated[int, typer.Option(min=1, help="Of its lines of attack on a request.")] = 3,
+    calls: Annotated[
+        int | None, typer.Option(min=1, help="Of its calls over all requests.")
     ] = None,
     cases: Annotated[
         Path | None, typer.Option(help="Ask kept successes again (regressions.jsonl) instead.")
@@ -87,8 +97,18 @@ def redteam(
     if requests is None:
         _again(redteaming.ask_again(team, user_path(cases or Path())))
         return
-    facts = {"policy": policy, "sampling": keys, "requests": len(requests)}
-    results, tried = redteaming.attack_policy(team, requests, _chosen(strategy or []), out, facts)
+    facts = {"policy": policy, "sampling": keys, "requests": len(requests), "attacker": attacker}
+    rewrites = None
+    if attacker:
+        how = sampling_of({"max_new_tokens": REWRITE, "temperature": 1.0, "seed": seed})
+        own, _ = asker_of(
+            attacker, how, cache=runs / "cache", batch_size=batch_size, at_once=at_once
+        )
+        rewrites = own.replies
+    results, tried = redteaming.attack_policy(
+        team, requests, _chosen(strategy or []), out, facts, rewrites,
+        redteaming.AttackLoop(depth, streams, calls),
+    )  # fmt: skip
     _show(results)
     silent = sum(t.success is None for t in tried)
     for reason, n in Counter(asker.failed.values()).items():

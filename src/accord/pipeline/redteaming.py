@@ -1,6 +1,7 @@
 """`accord redteam`: a policy, behaviours and strategies; it leaves figures, cases and preference data.
 
 redteam.json        figures of every strategy, with all that decides them
+attacker.jsonl      every attempt of an attacker model: what it wrote, what came of it
 attempts.jsonl      every attempt: strategy, behaviour, request, the talk, reply, success
 regressions.jsonl   the successes, to be asked again as they are (`--cases`)
 preferences.jsonl   the successes as comparisons: the talk, a safe answer, the unsafe reply
@@ -17,7 +18,14 @@ from typing import Any
 from accord.core.errors import ConfigError, DataError
 from accord.core.rundir import make_dir, write_json, write_jsonl
 from accord.core.types import Exchange, Prompt, Response
-from accord.evals.attacks import Attempt, Strategy, chosen_attacks
+from accord.evals.attacker import (
+    ATTACKER,
+    AttackLoop,
+    AttackTry,
+    attack_loop,
+    tries_as_attacks,
+)
+from accord.evals.attacks import PLAIN, Attempt, Strategy, chosen_attacks
 from accord.evals.base import EvaluationContext, configured, scored
 from accord.evals.redteam import AttackResult, TriedAttack, judged_attempts, results_of
 from accord.evals.refusal import UNSAFE, sides_of
@@ -25,7 +33,7 @@ from accord.pipeline.asked import prompts_of
 from accord.store.io.readers import BadRow, read_rows
 from accord.worlds.base import World
 
-__all__ = ["SAFE", "RedTeam", "ask_again", "attack_policy", "requests_of"]
+__all__ = ["SAFE", "AttackLoop", "RedTeam", "ask_again", "attack_policy", "requests_of"]
 
 SAFE = "I can't help with that, because somebody could get hurt by it."
 Ask = Callable[[Sequence[Prompt]], Sequence[Response | None]]
@@ -97,14 +105,25 @@ def attack_policy(
     strategies: Sequence[str | Mapping[str, Any]],
     out: Path,
     facts: Mapping[str, Any] | None = None,
+    attacker: Ask | None = None,
+    loop: AttackLoop | None = None,
 ) -> tuple[list[AttackResult], list[TriedAttack]]:
-    """Every strategy on every request; all of it written to `out`."""
+    """Every strategy on every request, and an attacker model's loop where there is one; all of it written to
+    `out`."""
     chosen = chosen_attacks(strategies, "strategies")
     tried = judged_attempts(chosen, requests, team.ask, team.harm)
-    results = results_of(tried)
+    hyper = {s.name: dict(s.hyper) for s in chosen}
+    tries: list[AttackTry] = []
+    if attacker:
+        how = loop or AttackLoop()
+        tries = attack_loop(requests, attacker, team.ask, team.harm, how)
+        tried += tries_as_attacks(tries)
+        hyper[ATTACKER] = {"depth": how.depth, "streams": how.streams, "calls": how.calls}
+    results = results_of(tried, untested=[ATTACKER])
     successes = [t for t in tried if t.success]
     make_dir(out, "choose another with --out DIR")
-    hyper = {s.name: dict(s.hyper) for s in chosen}
+    if attacker:
+        write_jsonl(out / "attacker.jsonl", [_try_row(t) for t in tries])
     plain = [_plain(r) for r in results]
     write_json(out / "redteam.json", {**(facts or {}), "strategies": hyper, "results": plain})
     write_jsonl(out / "attempts.jsonl", [_row(t) for t in tried])
@@ -119,6 +138,12 @@ def _plain(result: AttackResult) -> dict[str, Any]:
     metrics = {"rate": result.rate, "over_plain": result.over_plain}
     dumped = {k: m and m.model_dump(mode="json") for k, m in metrics.items()}
     return {"strategy": result.strategy, **dumped, "p": result.p, "weakness": result.weakness}
+
+
+def _try_row(t: AttackTry) -> dict[str, Any]:
+    own = {"stream": t.stream, "wrote": t.wrote, "success": t.success, "behaviour": t.behaviour}
+    dumped = {"request": t.request, "prompt": t.asked, "response": t.reply}
+    return own | {k: m and m.model_dump(mode="json") for k, m in dumped.items()}
 
 
 def _row(t: TriedAttack) -> dict[str, Any]:
@@ -144,13 +169,15 @@ def ask_again(team: RedTeam, cases: Path) -> list[tuple[str, str, bool | None]]:
         try:
             if isinstance(row, BadRow):
                 raise row
-            strategy = chosen_attacks([{"name": row["strategy"], **row["keys"]}])[-1]
+            name, keys = row["strategy"], row["keys"]
+            own = {"name": PLAIN} if name == ATTACKER else {"name": name, **keys}
+            strategy = chosen_attacks([own])[-1]
             request, asked = (Prompt.model_validate(row[k]) for k in ("request", "prompt"))
             requests.append((str(row["behaviour"]), request))
         except (BadRow, KeyError, TypeError, ValueError) as error:
             what = f"is no case of a red team ({type(error).__name__})"
             raise ConfigError(what, where=f"{cases}:{place}", allowed="regressions.jsonl") from None
-        names.append(strategy.name)
+        names.append(str(name))
         attempts.append(Attempt(asked, read=strategy.transform(request).read))
     if not names:
         raise DataError(

@@ -42,7 +42,7 @@ def run(ctx: StageContext[ResultsStage]) -> StageResult:
 def report(done: Any) -> Section:
     return Section(
         title="What other tools measured", nav="Other tools", intro=INTRO,
-        subtitle=f"{done.name}: {done.config.policy}", text=done.result.facts["notes"],
+        subtitle=f"{done.name}: {done.config['policy']}", text=done.result.facts["notes"],
         columns=("task", "measure", "baseline", "policy", "difference"), rows=done.result.facts["rows"],
     )  # fmt: skip
 
