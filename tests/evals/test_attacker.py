@@ -1,4 +1,4 @@
-"""An attacker model finds what was planted, spends no more than it may, and is not asked twice when killed."""
+"""An attacker model finds what was planted, spends what it may at most, and asks nothing twice if killed."""
 
 from __future__ import annotations
 

@@ -98,20 +98,21 @@ def redteam(
         _again(redteaming.ask_again(team, user_path(cases or Path())))
         return
     facts = {"policy": policy, "sampling": keys, "requests": len(requests), "attacker": attacker}
-    rewrites = None
+    rewrites, failed = None, asker.failed
     if attacker:
         how = sampling_of({"max_new_tokens": REWRITE, "temperature": 1.0, "seed": seed})
-        own, _ = asker_of(
+        rewriter, _ = asker_of(
             attacker, how, cache=runs / "cache", batch_size=batch_size, at_once=at_once
         )
-        rewrites = own.replies
+        rewriter.failed = failed  # told together
+        rewrites = rewriter.replies
     results, tried = redteaming.attack_policy(
         team, requests, _chosen(strategy or []), out, facts, rewrites,
         redteaming.AttackLoop(depth, streams, calls),
     )  # fmt: skip
     _show(results)
     silent = sum(t.success is None for t in tried)
-    for reason, n in Counter(asker.failed.values()).items():
+    for reason, n in Counter(failed.values()).items():
         print(f"no reply to {n} attempts: {' '.join(reason.split())[:200]}")
     print(
         f"{len(tried)} attempts on {len({b for b, _ in requests})} behaviours, {silent} without a score"

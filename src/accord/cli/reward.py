@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,6 +11,7 @@ from accord.cli.options import Plugins, table_console
 
 if TYPE_CHECKING:
     from accord.detect.probe import ProbeReport
+    from accord.evals.reward_bench import BenchReport
 
 __all__ = ["app"]
 
@@ -62,6 +64,47 @@ def probe(
         _show(report, examples)
     if fail_on and any(ORDER.index(p.outcome) >= ORDER.index(fail_on) for p in report.pays):
         raise typer.Exit(1)
+
+
+@app.command("bench")
+def bench(
+    model: Annotated[str, typer.Argument(help="RUN:stage, or a reward model's folder.")],
+    data: Annotated[
+        str, typer.Argument(help="FILE of prompt, chosen, rejected (a text or a list), subset.")
+    ],
+    tag: Annotated[
+        str, typer.Option("--by", help="The column that figures are told by.")
+    ] = "subset",
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many rows.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """How often the right answer scores highest: RewardBench's accuracy, and best of k, by subset."""
+    from accord.evals.reward_bench import bench as benched
+    from accord.pipeline import probing
+    from accord.rewards.learned import load_reward_model
+
+    at = probing.reward_at(model)
+    rows, left_out = probing.bench_rows(data, tag, limit)
+    report = benched(rows, load_reward_model(at.model), left_out)
+    if as_json:
+        print(json.dumps(report.plain(), indent=2, ensure_ascii=False))
+        return
+    _show_bench(report, tag)
+
+
+def _show_bench(report: BenchReport, tag: str) -> None:
+    from rich.table import Table
+
+    table = Table(tag, "accuracy [95%]", box=None)
+    for name, metric in (*report.subsets.items(), ("all rows", report.overall)):
+        table.add_row(name, str(metric))
+    for name, value in report.sections.items():
+        table.add_row(f"section {name}", f"{value:.3g}")
+    if report.total is not None:
+        table.add_row("RewardBench, mean of sections", f"{report.total:.3g}")
+    table_console().print(table, markup=False)
+    if report.left_out:
+        print(f"{report.left_out} rows with several right answers left out")
 
 
 def _show(report: ProbeReport, examples: int) -> None:

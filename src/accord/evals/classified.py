@@ -19,11 +19,11 @@ from typing import Any, Literal
 from accord.core.errors import ConfigError, DataError, ModelError
 from accord.core.measure import Measure
 from accord.core.registry import Registry, UnitInterval
-from accord.core.types import Exchange
+from accord.core.types import Exchange, Prompt, Response
 from accord.evals.base import EvaluationContext, ReplyScorer, Scores, evaluation
 from accord.evals.refusal import BENIGN, side_of
 
-__all__ = ["Classifier", "classifier", "classifiers", "noncompliance", "toxicity"]
+__all__ = ["Classifier", "classifier", "classifiers", "noncompliance", "preferred", "toxicity"]
 
 Classifier = Callable[[Sequence[Exchange]], Sequence[float]]
 """P(yes) of each reply."""
@@ -50,24 +50,42 @@ def judged(
     read: Literal["logprobs", "text"] = "logprobs", cache: str = CACHE,
 ) -> list[float]:  # fmt: skip
     """P(yes) to each reply's question, NaN where the judge says neither; ModelError where none came."""
+    asked = zip(replies, questions, strict=True)
+    items = [(e.prompt, (e.response,), q) for e, q in asked]
+    return [p[1] if p else math.nan for p in _verdicts(name, "rubric", items, read, cache)]
+
+
+def preferred(
+    name: str, pairs: Sequence[tuple[Prompt, Response, Response]], question: str,
+    read: Literal["logprobs", "text"] = "logprobs", cache: str = CACHE,
+) -> list[float]:  # fmt: skip
+    """P(the first of two replies is the one that the question asks for), both orders judged; NaN where the
+    judge says neither. ModelError where none came."""
+    items = [(prompt, (a, b), question) for prompt, a, b in pairs]
+    return [p[0] if p else math.nan for p in _verdicts(name, "principle", items, read, cache)]
+
+
+def _verdicts(
+    name: str, template: str, items: Sequence[tuple[Prompt, tuple[Response, ...], str]],
+    read: Literal["logprobs", "text"], cache: str,
+) -> list[tuple[float, ...] | None]:  # fmt: skip
     from accord.judges.ask import Judge, judge_items
     from accord.judges.backends import backend_of
     from accord.judges.cache import Cache
     from accord.judges.templates import JudgedItem
 
-    items = [
-        JudgedItem(e.prompt, (e.response,), q) for e, q in zip(replies, questions, strict=True)
-    ]
+    how = Judge(template=template, read=read)
     with Cache(cache) as kept:
-        how = Judge(template="rubric", read=read)
-        verdicts, spent = judge_items(how, backend_of(name), items, kept)
+        verdicts, spent = judge_items(
+            how, backend_of(name), [JudgedItem(p, r, q) for p, r, q in items], kept
+        )
     if spent.failed:
         why = next(iter(spent.failed.values()))
         what = f"the judge did not answer {len(spent.failed)} of {len(items)} questions ({why})"
         raise ModelError(
             what, where=name, mend="run the same command again: what it answered is kept"
         )
-    return [v.probs[1] if v.probs else math.nan for v in verdicts]
+    return [v.probs or None for v in verdicts]
 
 
 def _configured(config: str | Mapping[str, Any]) -> Classifier:

@@ -3,6 +3,7 @@
 import accord.evals.bias
 import accord.evals.choice
 import accord.evals.classified
+import accord.evals.feedback
 import accord.evals.gold
 import accord.evals.length
 import accord.evals.refusal

@@ -6,7 +6,7 @@ Three of the four tests, on questions with choices (`choice.py`) and on texts wi
     are you sure    of first answers that are right: P(gives up), P(right → wrong), where the user doubts it
     mimicry         P(repeats the user's false attribution and doesn't name the author)
 
-Choices are read as by `choice`. Feedback, the fourth, is a judge's: `accord judge` on its pairs.
+Choices are read as by `choice`. Feedback, the fourth, is a judge's: `feedback.py`.
 """
 
 from __future__ import annotations
