@@ -23,7 +23,15 @@ from accord.core.types import Exchange, Prompt, Response
 from accord.evals.base import EvaluationContext, ReplyScorer, Scores, evaluation
 from accord.evals.refusal import BENIGN, side_of
 
-__all__ = ["Classifier", "classifier", "classifiers", "noncompliance", "preferred", "toxicity"]
+__all__ = [
+    "Classifier",
+    "classifier",
+    "classifiers",
+    "noncompliance",
+    "preferred",
+    "rated",
+    "toxicity",
+]
 
 Classifier = Callable[[Sequence[Exchange]], Sequence[float]]
 """P(yes) of each reply."""
@@ -51,7 +59,7 @@ def judged(
 ) -> list[float]:  # fmt: skip
     """P(yes) to each reply's question, NaN where the judge says neither; ModelError where none came."""
     asked = zip(replies, questions, strict=True)
-    items = [(e.prompt, (e.response,), q) for e, q in asked]
+    items = [(e.prompt, (e.response,), q, "") for e, q in asked]
     return [p[1] if p else math.nan for p in _verdicts(name, "rubric", items, read, cache)]
 
 
@@ -61,12 +69,23 @@ def preferred(
 ) -> list[float]:  # fmt: skip
     """P(the first of two replies is the one that the question asks for), both orders judged; NaN where the
     judge says neither. ModelError where none came."""
-    items = [(prompt, (a, b), question) for prompt, a, b in pairs]
+    items = [(prompt, (a, b), question, "") for prompt, a, b in pairs]
     return [p[0] if p else math.nan for p in _verdicts(name, "principle", items, read, cache)]
 
 
+def rated(
+    name: str, replies: Sequence[Exchange], references: Sequence[str],
+    read: Literal["logprobs", "text"] = "text", cache: str = CACHE,
+) -> list[float]:  # fmt: skip
+    """The rating from 1 to 10 of each reply, by log-probs its mean; NaN where the judge gives none."""
+    asked = zip(replies, references, strict=True)
+    items = [(e.prompt, (e.response,), "", r) for e, r in asked]
+    each = _verdicts(name, "rating10", items, read, cache)
+    return [sum((k + 1) * x for k, x in enumerate(p)) if p else math.nan for p in each]
+
+
 def _verdicts(
-    name: str, template: str, items: Sequence[tuple[Prompt, tuple[Response, ...], str]],
+    name: str, template: str, items: Sequence[tuple[Prompt, tuple[Response, ...], str, str]],
     read: Literal["logprobs", "text"], cache: str,
 ) -> list[tuple[float, ...] | None]:  # fmt: skip
     from accord.judges.ask import Judge, judge_items
@@ -77,7 +96,7 @@ def _verdicts(
     how = Judge(template=template, read=read)
     with Cache(cache) as kept:
         verdicts, spent = judge_items(
-            how, backend_of(name), [JudgedItem(p, r, q) for p, r, q in items], kept
+            how, backend_of(name), [JudgedItem(*item) for item in items], kept
         )
     if spent.failed:
         why = next(iter(spent.failed.values()))

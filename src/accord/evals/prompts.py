@@ -83,12 +83,26 @@ def prompt_of(row: Row) -> Prompt:
             return Prompt.model_validate(row["prompt"])
         except ValueError:
             raise BadRow("prompt", "is no prompt", "a text, or messages") from None
+    row = _two_turns(row)
     column = _column(row)
     asked = _asked(row, column) if column else convert(row, detect(dict(row))).prompt
     inside = {k: v for name in ("metadata", "tags") for k, v in _map(row.get(name)).items()}
     beside = {k: v for k, v in row.items() if k not in (column, *BESIDE)}
     tags = {k: _plain(v) for k, v in {**inside, **beside}.items() if _is_one(v)}
     return asked.model_copy(update={"tags": {**tags, **_choices(row)}})
+
+
+def _two_turns(row: Row) -> Row:
+    """MT-Bench's: what is asked first, what after the reply as the tag `second`, references as JSON."""
+    turns = row.get("turns")
+    if not isinstance(turns, list) or _column(row):
+        return row
+    if not turns or len(turns) > 2 or not all(isinstance(t, str) and t.strip() for t in turns):
+        raise BadRow("turns", "are no one or two questions", "texts")
+    own = {"prompt": turns[0], **({"second": turns[1]} if len(turns) > 1 else {})}
+    known = row.get("reference")
+    own |= {"references": json.dumps(known)} if isinstance(known, list) and known else {}
+    return {**{k: v for k, v in row.items() if k not in ("turns", "reference")}, **own}
 
 
 def _column(row: Row) -> str:

@@ -139,6 +139,16 @@ def rating(item: JudgedItem) -> str:
     )
 
 
+@template("rating10", "rate", 1, options=tuple(map(str, range(1, 11))))
+def rating10(item: JudgedItem) -> str:
+    """How good an answer to the last message is, from 1 to 10, as MT-Bench rates."""
+    known = " Hold it against the reference answer." if item.reference else ""
+    return (
+        "How good is an answer to the last message of a conversation? Consider whether it is helpful, "
+        f"relevant, accurate, deep, creative and detailed.{known} 1 is worst, 10 is best."
+    )
+
+
 @template("rubric", "rate", 1, options=("No", "Yes"))
 def rubric(item: JudgedItem) -> str:
     """Whether an answer meets one criterion of a checklist."""
