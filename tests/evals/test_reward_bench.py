@@ -14,7 +14,7 @@ from accord.core.types import Exchange
 from accord.evals.reward_bench import SECTIONS, bench, bench_row
 from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.trees.engine import Engine
-from accord.pipeline.probing import bench_rows
+from accord.pipeline.benching import bench_rows
 from accord.rewards.learned import RewardModel, load_reward_model
 from accord.store.io.readers import BadRow
 from tests.lm.tiny import tiny_model, tiny_tokenizer

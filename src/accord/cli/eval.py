@@ -22,6 +22,20 @@ __all__ = ["app"]
 
 app = typer.Typer()
 
+Forms = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Write figures and samples to --out as lm-eval or inspect does (repeatable)."
+    ),
+]
+OtherResults = Annotated[
+    list[Path] | None,
+    typer.Option(help="Results of lm-eval or a log of Inspect, of this policy (repeatable)."),
+]
+BaselineResults = Annotated[
+    list[Path] | None, typer.Option(help="The same of the baseline: differences to it.")
+]
+
 
 @app.command("eval")
 def evaluate(
@@ -67,19 +81,9 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for answers.jsonl and eval.json.")
     ] = None,
-    form: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Write figures and samples to --out as lm-eval or inspect does (repeatable)."
-        ),
-    ] = None,
-    results: Annotated[
-        list[Path] | None,
-        typer.Option(help="Results of lm-eval or a log of Inspect, of this policy (repeatable)."),
-    ] = None,
-    against_results: Annotated[
-        list[Path] | None, typer.Option(help="The same of the baseline: differences to it.")
-    ] = None,
+    form: Forms = None,
+    results: OtherResults = None,
+    against_results: BaselineResults = None,
     runs: Runs = RUNS,
     plugins: Plugins = None,
 ) -> None:
@@ -92,9 +96,7 @@ def evaluate(
 
     load_files(plugins or [])
     if not prompts and not results:
-        raise ConfigError(
-            "names neither --prompts nor --results", where="accord eval", mend="name one"
-        )
+        raise ConfigError("names nothing", where="accord eval", allowed="--prompts, --results")
     if form and not (out and prompts):
         raise ConfigError("is of --prompts, into --out", where="--form", mend="name both")
     check_forms(form or [])
@@ -112,7 +114,7 @@ def evaluate(
     other = _run(against, keys, check) if against else None
     if not check:
         _tell(report, other, by, out, as_json, others)
-        for name in form or [] if out else []:
+        for name in form or []:
             for file in write_form(name, report, out or Path()):
                 print(f"written as {name} does: {file}", file=sys.stderr)
 

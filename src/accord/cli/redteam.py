@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +14,19 @@ from accord.core.errors import ConfigError
 from accord.core.rundir import user_path
 
 if TYPE_CHECKING:
-    from accord.evals.redteam import AttackResult
+    from accord.evals.asking import Asker
+    from accord.evals.redteam import Ask, AttackResult, TriedAttack
 
 __all__ = ["app"]
 
 app = typer.Typer()
+Attacker = Annotated[
+    str | None,
+    typer.Option(help="A model that rewrites each request by the replies: named as POLICY is."),
+]
+Depth = Annotated[int, typer.Option(min=1, help="Of its attempts, one after the other.")]
+Streams = Annotated[int, typer.Option(min=1, help="Of its lines of attack on a request.")]
+Calls = Annotated[int | None, typer.Option(min=1, help="Of its calls over all requests.")]
 REWRITE = 256  # tokens of what an attacker writes
 
 
@@ -34,15 +43,10 @@ def redteam(
         list[str] | None,
         typer.Option(help="NAME or {name: NAME, key: value} (repeatable); all by default."),
     ] = None,
-    attacker: Annotated[
-        str | None,
-        typer.Option(help="A model that rewrites each request by the replies: named as POLICY is."),
-    ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="Of its attempts, one after the other.")] = 3,
-    streams: Annotated[int, typer.Option(min=1, help="Of its lines of attack on a request.")] = 3,
-    calls: Annotated[
-        int | None, typer.Option(min=1, help="Of its calls over all requests.")
-    ] = None,
+    attacker: Attacker = None,
+    depth: Depth = 3,
+    streams: Streams = 3,
+    calls: Calls = None,
     cases: Annotated[
         Path | None, typer.Option(help="Ask kept successes again (regressions.jsonl) instead.")
     ] = None,
@@ -90,32 +94,38 @@ def redteam(
     if behaviours is not None:
         requests, own = redteaming.requests_of(behaviours, per, limit)
         known = known or own
-    asker, _ = asker_of(
-        policy, sampling_of(keys), cache=runs / "cache", batch_size=batch_size, at_once=at_once
-    )
+    some: dict[str, Any]
+    some = {"cache": runs / "cache", "batch_size": batch_size, "at_once": at_once}
+    asker, _ = asker_of(policy, sampling_of(keys), **some)
     team = redteaming.RedTeam(asker.replies, known, score, safe or redteaming.SAFE)
     if requests is None:
         _again(redteaming.ask_again(team, user_path(cases or Path())))
         return
     facts = {"policy": policy, "sampling": keys, "requests": len(requests), "attacker": attacker}
-    rewrites, failed = None, asker.failed
-    if attacker:
-        how = sampling_of({"max_new_tokens": REWRITE, "temperature": 1.0, "seed": seed})
-        rewriter, _ = asker_of(
-            attacker, how, cache=runs / "cache", batch_size=batch_size, at_once=at_once
-        )
-        rewriter.failed = failed  # told together
-        rewrites = rewriter.replies
+    how = sampling_of({"max_new_tokens": REWRITE, "temperature": 1.0, "seed": seed})
+    rewrites = _rewriter(asker_of(attacker, how, **some)[0], asker) if attacker else None
     results, tried = redteaming.attack_policy(
         team, requests, _chosen(strategy or []), out, facts, rewrites,
         redteaming.AttackLoop(depth, streams, calls),
     )  # fmt: skip
+    _tell(results, tried, asker.failed, out)
+
+
+def _rewriter(attacker: Asker, policy: Asker) -> Ask:
+    """The attacker as it is asked; its failures are told with the policy's."""
+    attacker.failed = policy.failed
+    return attacker.replies
+
+
+def _tell(
+    results: list[AttackResult], tried: list[TriedAttack], failed: Mapping[str, str], out: Path
+) -> None:
     _show(results)
     silent = sum(t.success is None for t in tried)
     for reason, n in Counter(failed.values()).items():
         print(f"no reply to {n} attempts: {' '.join(reason.split())[:200]}")
     print(
-        f"{len(tried)} attempts on {len({b for b, _ in requests})} behaviours, {silent} without a score"
+        f"{len(tried)} attempts on {len({t.behaviour for t in tried})} behaviours, {silent} without a score"
     )
     print(
         f"{sum(bool(t.success) for t in tried)} successes in {out}: regressions.jsonl, preferences.jsonl"

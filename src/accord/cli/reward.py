@@ -81,10 +81,11 @@ def bench(
     """How often the right answer scores highest: RewardBench's accuracy, and best of k, by subset."""
     from accord.evals.reward_bench import bench as benched
     from accord.pipeline import probing
+    from accord.pipeline.benching import bench_rows
     from accord.rewards.learned import load_reward_model
 
     at = probing.reward_at(model)
-    rows, left_out = probing.bench_rows(data, tag, limit)
+    rows, left_out = bench_rows(data, tag, limit)
     report = benched(rows, load_reward_model(at.model), left_out)
     if as_json:
         print(json.dumps(report.plain(), indent=2, ensure_ascii=False))

@@ -94,12 +94,12 @@ def _lm_eval_samples(report: EvalReport, name: str) -> list[dict[str, Any]]:
     rows, texts = [], _in_turn(report)
     for number, (prompt, scores) in enumerate(report.rows[name]):
         asked = [m.model_dump(mode="json", include={"role", "content"}) for m in prompt.messages]
-        said = "" if report.chosen[name][0].asks else texts(prompt)
+        reply = "" if report.chosen[name][0].asks else texts(prompt)
         rows.append(
             {
                 "doc_id": number, "doc": {"prompt": asked, **prompt.tags}, "target": "",
                 "arguments": {"gen_args_0": {"arg_0": asked, "arg_1": {}}},
-                "resps": [[said]], "filtered_resps": [said], "filter": "none",
+                "resps": [[reply]], "filtered_resps": [reply], "filter": "none",
                 "metrics": list(scores), "doc_hash": prompt.id, "prompt_hash": prompt.id,
                 "target_hash": "", "cluster": report.asked.cluster_of(prompt), **scores,
             }
@@ -192,11 +192,11 @@ def _inspect_sample(
 ) -> dict[str, Any]:
     model = f"accord/{report.policy}"
     turns = [m.model_dump(mode="json", include={"role", "content"}) for m in prompt.messages]
-    said = [{"role": "assistant", "content": text, "source": "generate"} for text in replies]
-    choices = [{"message": m, "stop_reason": "stop"} for m in said]
+    turn = [{"role": "assistant", "content": text, "source": "generate"} for text in replies]
+    choices = [{"message": m, "stop_reason": "stop"} for m in turn]
     metadata = {**prompt.tags, "cluster": report.asked.cluster_of(prompt)}
     return {
-        "id": prompt.id, "epoch": epoch, "input": turns, "target": "", "messages": [*turns, *said],
+        "id": prompt.id, "epoch": epoch, "input": turns, "target": "", "messages": [*turns, *turn],
         "output": {"model": model, "choices": choices}, "metadata": metadata,
         "scores": {k: {"value": v} for k, v in values.items()},
     }  # fmt: skip

@@ -15,14 +15,12 @@ from accord.core.rundir import read_json, user_path
 from accord.core.types import Exchange, Group
 from accord.detect.perturb import perturbations
 from accord.detect.probe import ProbeReport, Score, probe
-from accord.evals.reward_bench import BenchRow
 from accord.pipeline.context import data_store
 from accord.worlds.base import World, open_world, truth
 
 __all__ = [
     "Probed",
     "answers_of",
-    "bench_rows",
     "by_world",
     "known_names",
     "of_groups",
@@ -135,28 +133,6 @@ def probe_of(
         "reads: what stands beyond is paid nothing"
     )
     return report.model_copy(update={"notes": (*report.notes, note)})
-
-
-def bench_rows(name: str, tag: str, limit: int | None = None) -> tuple[list[BenchRow], int]:
-    """The rows of a RewardBench file, and how many with several right answers were left out."""
-    from accord.evals.reward_bench import bench_row
-    from accord.store.io.readers import BadRow, read_rows
-
-    rows: list[BenchRow] = []
-    left_out, path = 0, user_path(name)
-    for place, row in read_rows(path):
-        try:
-            if isinstance(row, BadRow):
-                raise row
-            known = bench_row(row, tag)
-        except BadRow as bad:
-            where = f"{path}:{place} {bad.field}".rstrip()
-            raise DataError(bad.reason, where=where, allowed=bad.allowed) from None
-        left_out += known is None
-        rows += [known] if known else []
-        if len(rows) == limit:
-            break
-    return rows, left_out
 
 
 def known_names(names: Sequence[str]) -> Sequence[str]:
