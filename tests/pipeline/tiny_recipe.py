@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -19,8 +20,8 @@ def save_tiny_model(folder: Path) -> Path:
 
 
 def write_recipe(folder: Path, model: Path) -> Path:
-    """study -> sft -> rm, dpo -> eval, compare, each in a few steps."""
-    path = folder / "tiny.yaml"
+    """study -> sft -> rm, dpo -> eval, compare, each in a few steps, on a third of the shipped world."""
+    path, world = folder / "tiny.yaml", small_world(folder / "small.yaml")
     path.write_text(f"""\
 name: tiny
 about: A tiny run.
@@ -29,9 +30,9 @@ model: {model}
 stages:
   study:
     kind: simulate
-    world: {ROOT / "recipes/support/world.yaml"}
+    world: {world}
     raters: [{{name: Ada, skill: 16}}, {{name: Emre, skill: 8, careless: 0.15}}]
-    demonstrations: 1
+    demonstrations: 2
   eval: {{kind: eval, policies: [base, sft, dpo], data: study, prompts: 6, max_new_tokens: 4}}
   sft: {{kind: sft, data: study, limit: 12, epochs: 2, eval_limit: 4, batch_size: 4, save_every: 1}}
   rm:
@@ -60,10 +61,15 @@ stages:
 
 def small_world(path: Path, facts: int = 8) -> Path:
     """The shipped world with its first facts alone."""
+    path.write_text(_first(facts))
+    return path
+
+
+@cache
+def _first(facts: int) -> str:
     whole = yaml.safe_load((ROOT / "recipes/support/world.yaml").read_text())
     whole["facts"] = whole["facts"][:facts]
     kept = {f["id"] for f in whole["facts"]}
     whole["lookalikes"] = [x for x in whole["lookalikes"] if x["fact"] in kept]
     whole["escalations"] = whole["escalations"][:4]
-    path.write_text(yaml.safe_dump(whole, allow_unicode=True))
-    return path
+    return yaml.safe_dump(whole, allow_unicode=True)
