@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from accord.core import config
 from accord.core.config import Strict, apply_sets, parse_yaml, read_yaml, validate
 from accord.core.errors import ConfigError
 
@@ -95,21 +94,3 @@ def test_a_recipe_that_holds_itself_is_an_error(tmp_path: Path) -> None:
     path.write_text("a: &x [*x]\n")
     with pytest.raises(ConfigError, match=r"a\.yaml: not valid YAML"):
         read_yaml(path)
-
-
-def test_a_long_text_is_parsed_once_and_each_reader_has_a_copy_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = "a: [1, {b: 2}]\nlong: |\n" + "  a line\n" * 1000
-    for name in ("one.yaml", "two.yaml"):
-        (tmp_path / name).write_text(text)
-    (tmp_path / "wrong.yaml").write_text(text + "a: 3\n")
-    data, lines = read_yaml(tmp_path / "one.yaml")
-    data["a"][1]["b"] = data["more"] = 9
-    monkeypatch.setattr(config, "parse_yaml", None)
-    again = read_yaml(tmp_path / "two.yaml")
-    assert again == ({"a": [1, {"b": 2}], "long": "a line\n" * 1000}, lines)
-    monkeypatch.undo()
-    for _ in range(2):
-        with pytest.raises(ConfigError, match=r"wrong\.yaml:1003: key 'a' stands twice"):
-            read_yaml(tmp_path / "wrong.yaml")

@@ -133,4 +133,4 @@ def test_the_world_travels_with_the_stage(tmp_path: Path) -> None:
     found = world_of(SimpleNamespace(stages=done.stages), "study")  # type: ignore[arg-type]
     assert found is not None
     assert len(found.cases) == cases
-    assert json.loads((done.stages["study"] / "world.json").read_text())["world"] == "small.yaml"
+    assert json.loads((done.stages["study"] / "world.json").read_text())["world"] == "world.yaml"

@@ -6,7 +6,6 @@ YAML here is YAML 1.2 where people expect it: `1e-3` is a number, a repeated key
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from accord.core.registry import explain
 __all__ = ["Lines", "Strict", "apply_sets", "parse_node", "read_values", "read_yaml", "validate"]
 
 Lines = dict[tuple[str, ...], int]
-Parsed = tuple[dict[str, Any], Lines]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -34,8 +32,6 @@ class Strict(BaseModel):
 
 NOT_AS_1_1 = {"bool", "int", "timestamp"}
 MOST_BY_ALIAS = 10_000  # values that all aliases of a text together may stand for
-KEPT: dict[str, bytes] = {}  # long texts -> what is in them: a run reads its world ten times
-LONG, MOST_KEPT = range(5_000, 1_000_000), 8  # characters, texts
 
 
 class _Loader(yaml.SafeLoader):
@@ -129,20 +125,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
         raise ConfigError("not valid UTF-8", where=place, mend="save the file as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"can't be read ({error.strerror})", where=str(path)) from None
-    return _copied(text) or _kept(text, parse_yaml(text, str(path)))
-
-
-def _copied(text: str) -> Parsed | None:
-    """What was read in this text before, as a copy of its own."""
-    return pickle.loads(KEPT[text]) if text in KEPT else None
-
-
-def _kept(text: str, found: Parsed) -> Parsed:
-    if len(text) in LONG:
-        if len(KEPT) >= MOST_KEPT:
-            KEPT.pop(next(iter(KEPT)), None)
-        KEPT[text] = pickle.dumps(found)
-    return found
+    return parse_yaml(text, str(path))
 
 
 def parse_node(text: str) -> yaml.Node:
