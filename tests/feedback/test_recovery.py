@@ -17,7 +17,7 @@ def test_simulated_raters_are_recovered_in_90_of_100_studies(tmp_path: Path) -> 
     inside: Counter[tuple[str, str]] = Counter()
     for seed in range(100):
         with Store(tmp_path / f"{seed}.db") as store:
-            simulate(store, prompts=120, seed=seed)
+            simulate(store, prompts=200, seed=seed)
             reports = {r.name: r for r in rater_reports(Snapshot.now(store))}
         for rater in RATERS:
             report = reports[rater.name]

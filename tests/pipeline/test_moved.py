@@ -125,7 +125,7 @@ def test_the_world_travels_with_the_stage(tmp_path: Path) -> None:
     from accord.worlds.base import open_world
     from tests.pipeline.tiny_recipe import write_recipe
 
-    path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"))
+    path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"), facts=8)
     world = tmp_path / "small.yaml"
     cases = len(open_world(world).cases)
     done = run(read_recipe(path), tmp_path / "runs", Heard(), only=["study"])

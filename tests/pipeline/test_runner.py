@@ -51,7 +51,7 @@ class Heard:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
-    write_recipe(folder, save_tiny_model(folder / "model"))
+    write_recipe(folder, save_tiny_model(folder / "model"), facts=8)
     return folder
 
 

@@ -172,7 +172,7 @@ def test_from_the_command_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")  # the table does not wrap
-    path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"))
+    path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"), facts=8)
     grid = ("--over", "loss.beta=0.1,0.3", "--set", "dpo.max_steps=2")
     code, _, error = accord(capsys, "sweep", str(path), *grid, "--check")
     assert code == 0, error

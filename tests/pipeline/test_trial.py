@@ -23,7 +23,7 @@ from accord.pipeline.folder import plan
 from accord.pipeline.manifest import manifest
 from accord.pipeline.recipe import read_recipe
 from tests.pipeline.test_doctor import dpo, log
-from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
+from tests.pipeline.tiny_recipe import save_tiny_model, small_world, write_recipe
 from tests.test_cli import accord, assert_one_line
 
 ONLINE = """\
@@ -185,6 +185,7 @@ def test_the_command_is_run_and_its_verdict_printed(
     monkeypatch.chdir(tmp_path)
     path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"))
     text = yaml.safe_load(path.read_text())
+    text["stages"]["study"]["world"] = str(small_world(tmp_path / "world.yaml"))
     dpo_keys = {
         **text["stages"]["dpo"],
         "init": "base",
