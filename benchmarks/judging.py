@@ -4,7 +4,8 @@ python -m benchmarks.judging --pairs 10000
 python -m benchmarks.judging --pairs 8 --local packaged/SmolLM2-135M-Instruct
 
 Locally, a pair's two orders as one tree are held against transformers' own forward over padded batches of the
-same prompts, longest first, with the last position's logits alone: in turn, three times each, medians.
+same prompts, longest first, with the last position's logits alone: in turn, three times each, medians of the
+process's own seconds (other processes' are none of them) beside those of the clock.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def plain(lm: Any, items: list[JudgedItem], batch: int) -> list[float]:
     return [(first[2 * k] + 1 - first[2 * k + 1]) / 2 for k in range(len(items))]
 
 
-def local(name: str, n: int) -> None:
+def local(name: str, n: int, at_once: list[int]) -> None:
     """A model here, over trees and over plain batches, in turn."""
     lm, items = load(name), pairs(n)
     backend = SamplerBackend(ScoringSampler(lm), name)
@@ -113,20 +114,30 @@ def local(name: str, n: int) -> None:
             verdicts, _ = judge_items(Judge(least=0.0), backend, items, cache)
         return [v.probs[0] if v.probs else math.nan for v in verdicts]
 
-    ways = {"trees": trees, **{f"plain, {b} at once": partial(plain, lm, items, b) for b in (4, 8)}}
-    took: dict[str, list[float]] = {way: [] for way in ways}
+    ways = {
+        "trees": trees,
+        **{f"plain, {b} at once": partial(plain, lm, items, b) for b in at_once},
+    }
+    took: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     said: dict[str, list[float]] = {}
     trees()  # kernels are met, the engine proves itself
     for _ in range(3):
         for way, judge in ways.items():
-            began = time.perf_counter()
+            began = time.process_time(), time.perf_counter()
             said[way] = judge()
-            took[way].append(time.perf_counter() - began)
-    for way, seconds in took.items():
+            ended = time.process_time(), time.perf_counter()
+            took[way].append((ended[0] - began[0], ended[1] - began[1]))
+            print(f"{way}: {took[way][-1][0]:.2f} s", flush=True)
+    middle = {
+        way: [statistics.median(x) for x in zip(*each, strict=True)] for way, each in took.items()
+    }
+    for way, (own, clock) in middle.items():
         apart = max(abs(a - b) for a, b in zip(said[way], said["trees"], strict=True))
-        rate = n / statistics.median(seconds)
-        each = ", ".join(f"{s:.1f}" for s in seconds)
-        print(f"{way}: {rate:.2f} pairs a second ({each} s), p at most {apart:.1e} from the trees'")
+        times = own / middle["trees"][0]
+        print(
+            f"{way}: {n / own:.2f} pairs a second of its own ({own:.2f} s, {clock:.1f} s by the clock), "
+            f"{times:.2f} times the trees' seconds, p at most {apart:.1e} from theirs"
+        )
 
 
 def main() -> None:
@@ -134,10 +145,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--local", default="")
+    parser.add_argument("--at-once", type=int, nargs="+", default=[4, 8])
     arguments = parser.parse_args()
     n = arguments.pairs
     if arguments.local:
-        local(arguments.local, n)
+        local(arguments.local, n, arguments.at_once)
         return
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=serve, args=(theirs,), daemon=True)

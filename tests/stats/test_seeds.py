@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from accord.core.errors import DataError
+from accord.stats.intervals import binomial_interval
 from accord.stats.seeds import over_seeds
 
 
@@ -44,6 +45,15 @@ def test_one_seed_says_that_it_is_one() -> None:
     assert over_seeds([], [], []).value is None
 
 
+def test_rows_that_are_all_alike_are_not_certain() -> None:
+    """0 of 40 prompts changed in three seeds: 40 trials, not 120."""
+    columns = rows(np.zeros((3, 40)), shared=True)
+    known = over_seeds(*columns, ends=(-1.0, 1.0))
+    low, high = binomial_interval(0.5, 40, 0.95)
+    assert (known.value, known.low, known.high) == pytest.approx((0.0, 2 * low - 1, 2 * high - 1))
+    assert over_seeds(*columns).low is None
+
+
 def test_columns_of_other_lengths_and_nan_are_refused() -> None:
     with pytest.raises(DataError, match="one of each a row"):
         over_seeds([1.0], [1, 2], ["a"])
@@ -54,8 +64,8 @@ def test_columns_of_other_lengths_and_nan_are_refused() -> None:
 @pytest.mark.parametrize("shared", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("between", [0.0, 0.1, 0.3])
 def test_the_interval_covers(shared: float, between: float) -> None:
-    """500 studies of 3 seeds and 40 prompts each, of which a share is the same in all: values -1, 0 and 1 with
-    prompts' and seeds' effects. In at least 93% the truth, 0, is inside."""
+    """500 studies of 3 seeds and 40 prompts each, of which a share is the same in all: values -1, 0 and 1
+    with prompts' and seeds' effects. In at least 93% the truth, 0, is inside."""
     draw = np.random.default_rng(round(100 * shared + 1000 * between))
     held, n, same = 0, 40, round(40 * shared)
     seeds = np.repeat(np.arange(3), n).tolist()

@@ -1,10 +1,10 @@
-"""A mean over training seeds: the seeds are clusters, and prompts that several of them answered tie them together.
+"""A mean over training seeds: the seeds are clusters, and prompts that several answered tie them together.
 
 value       mean of the seeds' own means
-interval    t of the seeds' means (seeds - 1 degrees of freedom), and beside it the covariance that two of them
-    have because they answered the same prompts, by t of the shared prompts; the two half-widths are added in
-    squares, as Newcombe (1998) adds those of a difference. Seeds that share no prompt have the first part
-    alone, which is exact for normal means. tests/stats/test_seeds.py simulates both and what lies between.
+interval    t of the seeds' means (seeds - 1 degrees of freedom), and beside it the covariance that two of
+    them have because they answered the same prompts, by t of the shared prompts; the two half-widths are
+    added in squares, as Newcombe (1998) adds those of a difference. Seeds that share no prompt have the first
+    part alone, which is exact for normal means; tests/stats/test_seeds.py simulates both and mixtures.
 
 Legend: S seeds, C clusters of prompts.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
-from accord.stats.intervals import cluster_mean
+from accord.stats.intervals import binomial_interval, cluster_mean
 from accord.stats.resampling import Floats, quantile
 
 __all__ = ["over_seeds"]
@@ -47,6 +47,8 @@ def over_seeds(
         return _within(one.model_copy(update={"method": ONE} if one.low is not None else {}), ends)
     if not np.isfinite(values).all():
         raise DataError("some values are not finite", where="over_seeds")
+    if len(set(values)) == 1:
+        return _alike(float(values[0]), len(values), len(set(clusters)), ends, level)
     means_S, sums_SC, counts_S = _tables(np.asarray(values, float), seeds, clusters)
     s, centre = len(means_S), float(means_S.mean())
     apart = quantile(level, s - 1) ** 2 * float(means_S.var(ddof=1)) / s
@@ -59,6 +61,24 @@ def over_seeds(
         ),
         ends,
     )  # fmt: skip
+
+
+def _alike(value: float, n: int, trials: int, ends: tuple[float, float], level: float) -> Metric:
+    """Rows that all say the same: between ends the interval of a binomial share of as many trials as there
+    are clusters, which stays wide; without ends none."""
+    low, high = ends
+    if not (math.isfinite(high - low) and high > low):
+        return Metric(value=value, n=n, level=level, note="all rows are alike: no interval")
+    share = min(1.0, max(0.0, (value - low) / (high - low)))
+    sides = (low + (high - low) * x for x in binomial_interval(share, trials, level))
+    return Metric(
+        value=value,
+        low=next(sides),
+        high=next(sides),
+        n=n,
+        level=level,
+        method="all rows are alike",
+    )
 
 
 def _tables(
