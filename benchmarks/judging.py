@@ -20,6 +20,7 @@ import random
 import statistics
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from accord.core.types import Prompt, Response
@@ -31,6 +32,7 @@ from accord.lm.chat import render_prompt
 from accord.lm.model.load import load
 from accord.lm.options import ScoringSampler
 from accord.lm.remote import ServerSampler
+from accord.worlds.base import open_world
 
 WORDS = ["tent", "jacket", "refund", "days", "order", "parcel", "boots", "return", "wash", "size"]
 
@@ -48,6 +50,16 @@ def pairs(n: int, seed: int = 0) -> list[JudgedItem]:
             tuple(Response(text=f"{s} {text(10, 80)}") for s in "xy"),
         )
         for k in range(n)
+    ]
+
+
+def shop(path: str, n: int, seed: int = 0) -> list[JudgedItem]:
+    """Messages of a world, each with two of its answers, drawn."""
+    cases = list(open_world(Path(path)).cases)
+    random.Random(seed).shuffle(cases)
+    return [
+        JudgedItem(c.prompt, tuple(Response(text=a.text) for a in c.candidates[:2]))
+        for c in cases[:n]
     ]
 
 
@@ -104,9 +116,12 @@ def plain(lm: Any, items: list[JudgedItem], batch: int) -> list[float]:
     return [(first[2 * k] + 1 - first[2 * k + 1]) / 2 for k in range(len(items))]
 
 
-def local(name: str, n: int, at_once: list[int]) -> None:
+def local(name: str, items: list[JudgedItem], at_once: list[int], layers: int = 0) -> None:
     """A model here, over trees and over plain batches, in turn."""
-    lm, items = load(name), pairs(n)
+    lm, n = load(name), len(items)
+    if layers:
+        lm.model.model.layers = lm.model.model.layers[:layers]
+        lm.model.config.num_hidden_layers = layers
     backend = SamplerBackend(ScoringSampler(lm), name)
 
     def trees() -> list[float]:
@@ -145,11 +160,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--local", default="")
+    parser.add_argument(
+        "--layers", type=int, default=0, help="of the model, its first so many alone"
+    )
+    parser.add_argument("--world", default="", help="pairs of its answers, not made-up ones")
     parser.add_argument("--at-once", type=int, nargs="+", default=[4, 8])
     arguments = parser.parse_args()
     n = arguments.pairs
     if arguments.local:
-        local(arguments.local, n, arguments.at_once)
+        items = shop(arguments.world, n) if arguments.world else pairs(n)
+        local(arguments.local, items, arguments.at_once, arguments.layers)
         return
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=serve, args=(theirs,), daemon=True)

@@ -18,14 +18,14 @@ from accord.pipeline.routes.route import trainings
 from accord.pipeline.routes.runs import SeedRun
 from accord.stats.seeds import over_seeds
 
-__all__ = ["Outcome", "main_of", "outcome_of", "over_runs"]
+__all__ = ["RouteOutcome", "main_of", "outcome_of", "over_runs"]
 
 Row = dict[str, Any]
 Scored = Mapping[str, tuple[float, str]]  # prompt -> value, cluster
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RouteOutcome:
     """Of one policy over all runs: the figure that decides, and less the baseline's; its mean by seed; nats
     from the baseline; and P(the learned reward prefers its answer to the baseline's) less the same of the
     figure."""
@@ -55,7 +55,7 @@ def over_runs(
     return over_seeds(values, seeds, clusters, ends=(-span if least is None else least, span))
 
 
-def outcome_of(runs: Sequence[SeedRun], policy: str) -> Outcome:
+def outcome_of(runs: Sequence[SeedRun], policy: str) -> RouteOutcome:
     """What came of a policy; DataError where the baseline was not asked the same prompts."""
     main = main_of(runs)
     span = main.span or float("inf")
@@ -65,7 +65,7 @@ def outcome_of(runs: Sequence[SeedRun], policy: str) -> Outcome:
     least = 0.0 if main.span and main.kind != "difference" else None
     figure = over_runs(runs, lambda run: own[run.seed], span, least)
     baseline = runs[0].outputs.baseline
-    return Outcome(
+    return RouteOutcome(
         figure=figure,
         gained=over_runs(runs, lambda run: paired(run, policy, baseline, main.name), span),
         by_seed={s: sum(v for v, _ in rows.values()) / len(rows) for s, rows in own.items()},

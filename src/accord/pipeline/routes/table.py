@@ -14,7 +14,7 @@ from accord.pipeline.report.charts import Series
 from accord.pipeline.report.page import render, style
 from accord.pipeline.report.words import number, signed
 from accord.pipeline.routes.effort import Effort, effort_of, judgments_of
-from accord.pipeline.routes.figures import Outcome, main_of, outcome_of, over_runs, paired
+from accord.pipeline.routes.figures import RouteOutcome, main_of, outcome_of, over_runs, paired
 from accord.pipeline.routes.route import Route, routes_of
 from accord.pipeline.routes.runs import SeedRun
 
@@ -111,7 +111,7 @@ def _ends(m: Metric) -> tuple[float, float | None, float | None]:
 
 def _rows(
     names: Sequence[str],
-    outcomes: dict[str, Outcome],
+    outcomes: dict[str, RouteOutcome],
     efforts: dict[str, list[Effort]],
     figure: str,
     baseline: str,
@@ -121,7 +121,7 @@ def _rows(
     def took(say: Callable[[list[Effort]], str]) -> list[str]:
         return [say(efforts[n]) for n in names]
 
-    def came(say: Callable[[Outcome], str]) -> list[str]:
+    def came(say: Callable[[RouteOutcome], str]) -> list[str]:
         return [say(outcomes[n]) for n in names]
 
     return [
@@ -149,7 +149,7 @@ def _rows(
 
 
 def _efficiency(
-    routes: Sequence[Route], outcomes: dict[str, Outcome], efforts: dict[str, list[Effort]]
+    routes: Sequence[Route], outcomes: dict[str, RouteOutcome], efforts: dict[str, list[Effort]]
 ) -> list[tuple[str, str, str, str, str]]:
     rows = []
     for route in routes:
@@ -207,7 +207,7 @@ def _agreement(efforts: list[Effort]) -> str:
     )
 
 
-def _spread(outcome: Outcome) -> str:
+def _spread(outcome: RouteOutcome) -> str:
     values = list(outcome.by_seed.values())
     if len(values) < 2:
         return "one seed"

@@ -71,7 +71,7 @@ def by_principles(
     lines: list[list[str]] = []
     for policy, start in before.items():
         given, categories = _given(ctx, behind(policy))
-        for principle, said in given.items():
+        for principle, gave in given.items():
             category = categories.get(principle, "")
             measure = known.get(category) or decisive(known)
             sides = [_tagged(answers[p], category) for p in (policy, start)]
@@ -81,7 +81,7 @@ def by_principles(
             change = apart(sides[0], sides[1], measure)
             figure = f"{category}: {measure.title}"
             lines.append(
-                [policy, principle, said, figure, str(earlier), str(after), str(change)]
+                [policy, principle, gave, figure, str(earlier), str(after), str(change)]
             )  # fmt: skip
     return lines
 
