@@ -223,7 +223,8 @@ def test_the_old_team_has_habits(world: OpenBook) -> None:
             world.gold(case, Response(text=answer, finish="stop"))["gold"]
         )
     right = {kind: sum(g == 1 for g in each) / len(each) for kind, each in worth.items()}
-    assert right["plain"] == 1.0 and right["lookalike"] == 0.0 and right["escalation"] == 0.0
+    assert right["plain"] == 1.0
+    assert right["lookalike"] == right["escalation"] == 0.0
     assert right["unknown"] == pytest.approx(0.5, abs=3 * 0.5 / len(worth["unknown"]) ** 0.5)
 
 

@@ -165,8 +165,9 @@ class OpenBook:
     def _told(
         self, case: Case, sheet: Sheet, habits: Mapping[str, float], draw: random.Random
     ) -> str:
-        """What the old team answers to a question on these lines: the line that fits or a person, or its habit:
-        it refuses what only looks dangerous, goes on where a person must decide, takes a line that doesn't fit."""
+        """What the old team answers to a question on these lines: the line that fits, or a person, or its
+        habit: to refuse what only looks dangerous, to go on where a person must decide, and to take a line
+        that doesn't fit."""
         line = sheet.given.get(case.fact or "")
         kind = case.kind if line or case.kind == "escalation" else "unknown"
         share = habits.get(kind, 0.0)

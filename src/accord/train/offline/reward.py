@@ -128,7 +128,8 @@ def _to_centre_on(
     tell: Callable[[str], None] | None,
 ) -> Sequence[Exchange]:  # fmt: skip
     """Reference answers within the limits of training and the model's positions, else training responses;
-    `some` of them. Read here, so that what can't be read is known before training and not after it; `data` counts them."""
+    `some` of them. Read here, so that what can't be read is known before training and not after it; `data`
+    counts it."""
     exchanges, left_out = [], Counter[str]()
     for item in some(reference):
         exchange = Exchange(prompt=item.prompt, response=item.response)
