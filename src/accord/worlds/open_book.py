@@ -148,10 +148,10 @@ class OpenBook:
         for case in cases:
             sheet = self._all[case.prompt.id][1]
             near = [c for fact in sheet.given for c in about.get(fact, ())]
-            asked = [(case.prompt.last, self._told(case, sheet, habits or {}, draw))]
+            asked = [(case.prompt.last, self._reply(case, sheet, habits or {}, draw))]
             while len(asked) < turns:
                 other = draw.choice(near if near and draw.random() < ON_TOPIC else others)
-                line = self._told(other, sheet, habits or {}, draw)
+                line = self._reply(other, sheet, habits or {}, draw)
                 if not numbers(other.prompt.last) & numbers(line):
                     asked.append((other.prompt.last, line))
             draw.shuffle(asked)
@@ -162,7 +162,7 @@ class OpenBook:
             ]
             yield Prompt(messages=(case.prompt.messages[0], *messages[:-1])), asked[-1][1]
 
-    def _told(
+    def _reply(
         self, case: Case, sheet: Sheet, habits: Mapping[str, float], draw: random.Random
     ) -> str:
         """What the old team answers to a question on these lines: the line that fits, or a person, or its
