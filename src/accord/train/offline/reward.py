@@ -30,7 +30,7 @@ from accord.train.offline.fit import How, Task, Trained, Trainee, fit
 
 __all__ = ["HeldOut", "accuracy", "reward_objective", "some", "train_reward"]
 
-CENTRED = 512  # answers at most: their mean is known to a twentieth of their spread
+CENTRED = 256  # answers at most: their mean is known to a sixteenth of their spread
 T = TypeVar("T")
 
 

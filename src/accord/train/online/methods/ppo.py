@@ -81,10 +81,10 @@ class Ppo(Method):
         from accord.losses import rounding, whiten
         from accord.train.loop import dist
 
-        assert experience.values_S is not None
         facts = {}
         if self.relative:
             experience, facts["silent_groups"] = _beside_siblings(experience)
+        assert experience.values_S is not None
         a_S = self._gae(experience, beta)
         noise = rounding(
             experience.score_C,
