@@ -170,8 +170,7 @@ class OpenBook:
         that doesn't fit."""
         line = sheet.given.get(case.fact or "")
         kind = case.kind if line or case.kind == "escalation" else "unknown"
-        share = habits.get(kind, 0.0)
-        if share and draw.random() < share:
+        if habits and draw.random() < habits.get(kind, 0.0):
             own = [c.text for c in case.candidates if c.kind in ("refusing", "missed")]
             if bad := list(sheet.given.values()) if kind == "unknown" else own:
                 return draw.choice(bad)
