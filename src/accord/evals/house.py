@@ -7,5 +7,6 @@ import accord.evals.feedback
 import accord.evals.gold
 import accord.evals.length
 import accord.evals.mt_bench
+import accord.evals.premise
 import accord.evals.refusal
 import accord.evals.sycophancy  # noqa: F401
