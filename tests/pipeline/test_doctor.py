@@ -141,7 +141,9 @@ def test_a_policy_run() -> None:
     assert online(entropy=(2, 0.02)) == ["entropy_collapse"]
     assert online(truncation_rate=(0, 0.9)) == ["answers_cut"]
     assert online(explained_variance=(0.1, -3.0)) == ["value_misleads"]
-    assert online(kl=(5, 6))[0] == "other_sampler"
+    assert online(kl=(5, 6))[0] == "not_the_reference"
+    assert online(sampler_gap_mean=(0.4, 0.4)) == ["other_sampler"]
+    assert online(kl=(0, 2), first_ratio_gap=(0.3, 0.3)) == ["not_the_reference"]
 
 
 def pairs(n: int, chosen: str, rejected: str) -> list[Group]:
