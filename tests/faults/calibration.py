@@ -34,7 +34,7 @@ from tests.faults import files
 from tests.faults.library import SPOILS, cause_of, data, spoiled
 from tests.faults.trainings import KEYS, TRAIN, varied
 
-RUNS = {"data": 120, "file": 40, "preference": 36, "sft": 14, "online": 36}  # of either half
+RUNS = {"data": 82, "file": 27, "preference": 36, "sft": 10, "online": 25}  # of either half
 STRENGTHS = {"fit": (0.0, 1.0, 2.0), "test": (-0.5, 0.5, 1.5)}
 SEEDS = {"fit": 5000, "test": 9000}
 WITH_TRAINING = ("label_noise", "opposite_labels", "giveaway", "leak", "empty", "cut_answers")

@@ -40,6 +40,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(recipe: Path, name: str, around: Any, batch: int = 4) -> Path:
     """A DPO of two steps from the untuned model; another batch size is another stage."""
     sets = [f"name={name}", "dpo.init=base", "dpo.max_steps=2", f"dpo.batch_size={batch}"]
+    sets.append(f"dpo.limit={8 + batch}")  # a reference is kept by its pairs
     read = read_recipe(recipe, sets)
     with around:
         run(read, recipe.parent / "runs", MagicMock(), only=["study", "dpo"])
@@ -65,7 +66,7 @@ def test_policy_and_reference_that_are_where_it_began_are_clear(recipe: Path) ->
 
 @pytest.mark.parametrize(("how", "who"), [("dropout", "policy"), ("adapter twice", "reference")])
 def test_who_is_not_is_told(recipe: Path, how: str, who: str) -> None:
-    around = starts.dropped(0.3, LOAD) if how == "dropout" else starts.preference(how, 1, 7)
+    around = starts.dropped(0.3, LOAD) if how == "dropout" else starts.preference(how, 2, 7)
     path = trained(recipe, f"planted-{who}", around, 3 if how == "dropout" else 5)
     (found,) = looked(path).findings
     assert (found.check, found.serious) == ("not_its_start", True)

@@ -79,7 +79,7 @@ def guarded(folder: RunFolder, recipe: Recipe) -> DetectorGuard:
 
 
 def judged(study: Path, store: Path) -> int:
-    """All of it answered in a browser by somebody who takes the plainer of two; frozen as `people`."""
+    """All of it answered in a browser by somebody who takes the first of two; frozen as `people`."""
     with Store(store) as opened:
         site = Site(opened, origin=ORIGIN, now=Clock())
         told = read_study(study)
@@ -87,10 +87,10 @@ def judged(study: Path, store: Path) -> int:
         accounts.add_account(site, "anna", PASSWORD)
         accounts.set_role(site, told.name, "anna", "annotator", "test")
         browser = Browser(site).sign_in("anna")
-        while "annotate/" in browser.get(f"/studies/{told.name}/annotate").text:
-            if 'name="base"' not in browser.last.text:
+        for _ in range(99):
+            if 'name="base"' not in browser.get(f"/studies/{told.name}/annotate").text:
                 break
-            browser.answer(told.name, choice="0", up="1")
+            browser.answer(told.name, choice="0:1")
         opened.freeze("people")
         return int(opened.counts()["judgments"])
 

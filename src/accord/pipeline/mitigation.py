@@ -202,19 +202,19 @@ def of_guard(recipe: Recipe, run: Path, judgments: str, folder: Path) -> list[Ch
         what = "no learned reward of the guarded stage is a stage of the recipe"
         raise ConfigError(what, where="--mitigate guard")
     why = f"the reward model learns from the {n} judgments that the guard asked for too"
-    made: dict[str, str] = {}
+    added: dict[str, str] = {}
     changes = []
     for model in paid:
         data = configs[model].data  # type: ignore[attr-defined]
-        if data not in made:
-            made[data] = next(
+        if data not in added:
+            added[data] = next(
                 x
                 for k in range(1, 99)
                 if (x := f"{data}_judged{k if k > 1 else ''}") not in configs
             )
             stage = {"kind": "add", "data": data, "judgments": judgments}
-            changes.append(Change((made[data],), stage, why))
-        changes.append(Change((model, "data"), made[data], why))
+            changes.append(Change((added[data],), stage, why))
+        changes.append(Change((model, "data"), added[data], why))
     return changes
 
 

@@ -98,7 +98,7 @@ class Finding(Frozen):
     check: str = ""
     stage: str
     cause: str
-    strength: float
+    strength: float = 0.0
     confidence: float
     number: str
     example: str = ""

@@ -12,8 +12,33 @@ from collections.abc import Mapping, Sequence
 
 __all__ = ["chance"]
 
-COMMON = (1.0, 1.0, -2.0, 0.0)  # intercept, strength, after a likelier cause, strength after one
-CHECKS: dict[str, tuple[float, float]] = {}
+COMMON = (
+    1.23,
+    3.42,
+    -2.07,
+    -1.09,
+)  # intercept, strength, after a likelier cause, strength after one
+CHECKS: dict[str, tuple[float, float]] = {
+    "beta_high": (0.01, 0.0),
+    "beta_low": (0.01, 0.0),
+    "cut_answers": (0.35, 0.94),
+    "empty": (0.54, 1.03),
+    "giveaway": (0.45, -1.01),
+    "kl_runaway": (0.02, -0.52),
+    "label_noise": (0.29, 0.52),
+    "leak": (0.38, 0.49),
+    "learning_rate_high": (0.04, 0.29),
+    "learning_rate_low": (0.04, -0.34),
+    "length_only": (0.1, 0.08),
+    "memorised": (-2.09, -0.83),
+    "not_the_reference": (0.13, 0.0),
+    "opposite_labels": (0.5, 1.15),
+    "reward_wide": (0.01, 0.0),
+    "silent_groups": (0.18, 0.0),
+    "step_too_large": (-0.83, -0.43),
+    "truncated": (0.05, -0.84),
+    "unreadable": (0.0, -0.64),
+}
 """Of each check, what is added where it comes first, and where it comes after."""
 
 

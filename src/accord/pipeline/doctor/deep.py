@@ -93,9 +93,8 @@ def _tokens(
 def deepened(run: Path, cases: Sequence[StageRecord]) -> list[StageRecord]:
     """The cases, and for each preference training what the model it began from says of its pairs."""
     from accord.lm.model.find import bases_at
-    from accord.pipeline.doctor.first_step import again, first_batch
+    from accord.pipeline.doctor.first_step import first_step
     from accord.pipeline.manifest import finished
-    from accord.pipeline.runner import stage_seed
 
     recipe, _, stages = finished(run)
     more = []
@@ -111,13 +110,11 @@ def deepened(run: Path, cases: Sequence[StageRecord]) -> list[StageRecord]:
         if case.of != "preference" or not case.pairs or model is None:
             continue
         most = int(case.config.get("max_completion") or 256)
-        node = next(n for n in recipe.nodes if n.name == case.name)
         with bases_at(recipe.model):
             lm = load(model)
             facts = {**case.facts, "looked": looked_at(lm, case.pairs, most)}
             if case.name in stages:
-                batch = first_batch(stages[case.name], case, stage_seed(recipe, node))
-                facts["first"] = again(lm, batch, stages[case.name], most)
+                facts["first"] = first_step(recipe, stages[case.name], case, lm, most)
         more.append(replace(case, of="deep", facts=facts))
     return [*cases, *more]
 

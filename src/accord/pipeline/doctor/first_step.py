@@ -23,12 +23,22 @@ from accord.lm.model.load import MODEL_FILE, LanguageModel
 from accord.lm.trees.engine import Engine, evaluating
 from accord.lm.trees.tree import Tree
 from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
+from accord.pipeline.recipe import Recipe
+from accord.pipeline.runner import stage_seed
 from accord.train.loop.optimise import Optimise, batch_items
 
-__all__ = ["again", "first_batch"]
+__all__ = ["first_step"]
 
 SIDES = ("chosen", "rejected")
 Row = dict[str, Any]
+
+
+def first_step(
+    recipe: Recipe, folder: Path, case: StageRecord, lm: LanguageModel, most: int
+) -> Row:
+    """What the model says of the first batch of a stage that left this folder (`again`)."""
+    node = next(n for n in recipe.nodes if n.name == case.name)
+    return again(lm, first_batch(folder, case, stage_seed(recipe, node)), folder, most)
 
 
 def first_batch(folder: Path, case: StageRecord, seed: int) -> list[Pair]:
@@ -40,12 +50,14 @@ def first_batch(folder: Path, case: StageRecord, seed: int) -> list[Pair]:
     keys = {k: case.config[k] for k in Optimise.model_fields if k in case.config}
     taken = [row for k in batch_items(len(items), 0, Optimise(**keys), seed) for row in items[k]]
 
-    def said(row: Row, side: str) -> Response:
+    def answered(row: Row, side: str) -> Response:
         at = (row["prompt"], row[side])
         return known.get(at) or Response(text=row[side], finish="stop")
 
     return [
-        Pair(prompt=prompts[r["prompt"]], chosen=said(r, "better"), rejected=said(r, "worse"))
+        Pair(
+            prompt=prompts[r["prompt"]], chosen=answered(r, "better"), rejected=answered(r, "worse")
+        )
         for r in taken
         if r["prompt"] in prompts
     ]
@@ -63,7 +75,7 @@ def again(lm: LanguageModel, pairs: Sequence[Pair], folder: Path, most: int = 25
             ]
             logps = engine.logps([Tree(both[0].prompt, tuple(b.completion for b in both))])
             parts = logps.tokens_S.float().split(list(logps.lengths))
-            row = {}
+            row: Row = {}
             for side, part in zip(SIDES, parts, strict=True):
                 row |= {
                     f"{side}_logp": float(part.mean()),
@@ -90,7 +102,7 @@ def not_its_start(case: StageRecord) -> Finding | None:
     if any(abs(row[f"{s}_tokens"] - first[f"{s}_tokens"]) > 1e-3 for s in SIDES):
         raise Unseen
     policy = max(abs(row[f"{s}_logp"] - first[f"{s}_logp"]) for s in SIDES)
-    apart = max(abs(row[f"{s}_shift"]) / first[f"{s}_tokens"] for s in SIDES)
+    apart = max(abs(row[f"{s}_shift"]) for s in SIDES)
     where = f"of the first batch's {first['pairs']} pairs, read again by {first['model']}"
     if policy > 0.02:
         cause, change = (
@@ -107,13 +119,13 @@ def not_its_start(case: StageRecord) -> Finding | None:
             "the reference is not the model the training began from",
             "compute its log-probs with the weights and template that train (drop a kept reference)",
         )
-    by = max(strength(policy, 0.02, 0.1), strength(apart, 0.02, 0.1))
+    by = max(strength(policy, 0.02, 0.1), strength(apart, 0.05, 0.5))
     return finding(
         case,
         max(by, 0.8) if first["other_base"] else by,
         cause=cause,
         number=f"{where}: the policy was {policy:.2g} nats a token off it, policy and reference "
-        f"{apart:.2g} apart",
+        f"{apart:.2g} nats an answer apart",
         change=change,
         test=f"accord run RECIPE --only {case.name} --fresh --set {case.name}.max_steps=1",
     )

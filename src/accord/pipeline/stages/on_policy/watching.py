@@ -182,13 +182,13 @@ def _beside(after: Sequence[Reply], before: Sequence[Reply]) -> dict[int, Reply]
     now: dict[str, list[Reply]] = defaultdict(list)
     for r in after:
         now[r.exchange.prompt.id].append(r)
-    found = {}
+    others = {}
     for r in after:
         at = r.exchange.prompt.id
         pool = [*([old[at]] if at in old else []), *now[at]]
         if other := next((x for x in pool if x.text != r.text), None):
-            found[id(r)] = other
-    return found
+            others[id(r)] = other
+    return others
 
 
 def asks_for(folder: Path) -> str:
