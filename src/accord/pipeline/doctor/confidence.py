@@ -49,8 +49,8 @@ def chance(
     common: Sequence[float] = COMMON,
     checks: Mapping[str, tuple[float, float]] = CHECKS,
 ) -> float:
-    """The chance, 0.01 to 0.99, that a cause is one of the run's; `strength`: 0 to 1 beyond its threshold;
+    """The chance, 0.01 to 0.995, that a cause is one of the run's; `strength`: 0 to 1 beyond its threshold;
     `after`: a likelier one is named in the same run. A check that was not fitted is as the common one."""
     own = checks.get(check, (0.0, 0.0))[after]
     score = common[0] + common[1] * strength + after * (common[2] + common[3] * strength) + own
-    return min(0.99, max(0.01, 1 / (1 + math.exp(-score))))
+    return min(0.995, max(0.01, 1 / (1 + math.exp(-score))))
