@@ -4,7 +4,8 @@ python -m benchmarks.judging --pairs 10000
 python -m benchmarks.judging --pairs 8 --local packaged/SmolLM2-135M-Instruct
 
 Locally, a pair's two orders as one tree are held against transformers' own forward over padded batches of the
-same prompts, longest first, with the last position's logits alone: in turn, three times each, medians.
+same prompts, longest first, with the last position's logits alone: in turn, three times each, medians of the
+process's own seconds (other processes' are none of them) beside those of the clock.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import random
 import statistics
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from accord.core.types import Prompt, Response
@@ -30,6 +32,7 @@ from accord.lm.chat import render_prompt
 from accord.lm.model.load import load
 from accord.lm.options import ScoringSampler
 from accord.lm.remote import ServerSampler
+from accord.worlds.base import open_world
 
 WORDS = ["tent", "jacket", "refund", "days", "order", "parcel", "boots", "return", "wash", "size"]
 
@@ -47,6 +50,16 @@ def pairs(n: int, seed: int = 0) -> list[JudgedItem]:
             tuple(Response(text=f"{s} {text(10, 80)}") for s in "xy"),
         )
         for k in range(n)
+    ]
+
+
+def shop(path: str, n: int, seed: int = 0) -> list[JudgedItem]:
+    """Messages of a world, each with two of its answers, drawn."""
+    cases = list(open_world(Path(path)).cases)
+    random.Random(seed).shuffle(cases)
+    return [
+        JudgedItem(c.prompt, tuple(Response(text=a.text) for a in c.candidates[:2]))
+        for c in cases[:n]
     ]
 
 
@@ -103,9 +116,12 @@ def plain(lm: Any, items: list[JudgedItem], batch: int) -> list[float]:
     return [(first[2 * k] + 1 - first[2 * k + 1]) / 2 for k in range(len(items))]
 
 
-def local(name: str, n: int) -> None:
+def local(name: str, items: list[JudgedItem], at_once: list[int], layers: int = 0) -> None:
     """A model here, over trees and over plain batches, in turn."""
-    lm, items = load(name), pairs(n)
+    lm, n = load(name), len(items)
+    if layers:
+        lm.model.model.layers = lm.model.model.layers[:layers]
+        lm.model.config.num_hidden_layers = layers
     backend = SamplerBackend(ScoringSampler(lm), name)
 
     def trees() -> list[float]:
@@ -113,20 +129,30 @@ def local(name: str, n: int) -> None:
             verdicts, _ = judge_items(Judge(least=0.0), backend, items, cache)
         return [v.probs[0] if v.probs else math.nan for v in verdicts]
 
-    ways = {"trees": trees, **{f"plain, {b} at once": partial(plain, lm, items, b) for b in (4, 8)}}
-    took: dict[str, list[float]] = {way: [] for way in ways}
+    ways = {
+        "trees": trees,
+        **{f"plain, {b} at once": partial(plain, lm, items, b) for b in at_once},
+    }
+    took: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     said: dict[str, list[float]] = {}
     trees()  # kernels are met, the engine proves itself
     for _ in range(3):
         for way, judge in ways.items():
-            began = time.perf_counter()
+            began = time.process_time(), time.perf_counter()
             said[way] = judge()
-            took[way].append(time.perf_counter() - began)
-    for way, seconds in took.items():
+            ended = time.process_time(), time.perf_counter()
+            took[way].append((ended[0] - began[0], ended[1] - began[1]))
+            print(f"{way}: {took[way][-1][0]:.2f} s", flush=True)
+    middle = {
+        way: [statistics.median(x) for x in zip(*each, strict=True)] for way, each in took.items()
+    }
+    for way, (own, clock) in middle.items():
         apart = max(abs(a - b) for a, b in zip(said[way], said["trees"], strict=True))
-        rate = n / statistics.median(seconds)
-        each = ", ".join(f"{s:.1f}" for s in seconds)
-        print(f"{way}: {rate:.2f} pairs a second ({each} s), p at most {apart:.1e} from the trees'")
+        times = own / middle["trees"][0]
+        print(
+            f"{way}: {n / own:.2f} pairs a second of its own ({own:.2f} s, {clock:.1f} s by the clock), "
+            f"{times:.2f} times the trees' seconds, p at most {apart:.1e} from theirs"
+        )
 
 
 def main() -> None:
@@ -134,10 +160,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--local", default="")
+    parser.add_argument(
+        "--layers", type=int, default=0, help="of the model, its first so many alone"
+    )
+    parser.add_argument("--world", default="", help="pairs of its answers, not made-up ones")
+    parser.add_argument("--at-once", type=int, nargs="+", default=[4, 8])
     arguments = parser.parse_args()
     n = arguments.pairs
     if arguments.local:
-        local(arguments.local, n)
+        items = shop(arguments.world, n) if arguments.world else pairs(n)
+        local(arguments.local, items, arguments.at_once, arguments.layers)
         return
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=serve, args=(theirs,), daemon=True)

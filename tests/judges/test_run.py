@@ -139,7 +139,7 @@ def test_check_then_run_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> Non
         capsys, "judge", "run", "s.db@v1", "--judge", "stand-in:longest", "--name", "v2"
     )
     assert code == 0
-    assert "60 judgments by stand-in:longest pairwise@1" in out
+    assert "60 judgments by stand-in:longest pairwise@2" in out
     assert "snapshot v2 is frozen" in out
 
 

@@ -113,4 +113,4 @@ def test_orders_share_everything_before_the_answers() -> None:
 
 
 def test_a_template_s_version_is_in_its_name() -> None:
-    assert versioned("pairwise") == "pairwise@1"
+    assert versioned("pairwise") == "pairwise@2"

@@ -156,7 +156,7 @@ def test_opposite_principles_cancel_and_an_ablation_says_whose_label_is_whose(
         said_by_long: list[float] = []
         for j in snapshot.judgments:
             q, rater = snapshot.tables.questions[j.question], snapshot.tables.raters[j.rater]
-            assert q.guideline == f"principle@1 sizes@3 {rater.facts['principle']}@1"
+            assert q.guideline == f"principle@2 sizes@3 {rater.facts['principle']}@1"
             a, b = (len(snapshot.tables.responses[i].text.split()) for i in q.responses)
             said = (
                 {0.5}

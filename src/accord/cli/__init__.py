@@ -12,6 +12,7 @@ from accord.cli import (
     audit,
     chat,
     collect,
+    compare,
     constitution,
     data,
     doctor,
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (run, data, chat, eval, audit, doctor, redteam, frontier):
+for commands in (run, data, chat, eval, compare, audit, doctor, redteam, frontier):
     app.add_typer(commands.app)
 for name, group in {
     "train": train,

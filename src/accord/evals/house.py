@@ -5,5 +5,6 @@ import accord.evals.choice
 import accord.evals.classified
 import accord.evals.gold
 import accord.evals.length
+import accord.evals.premise
 import accord.evals.refusal
 import accord.evals.sycophancy  # noqa: F401

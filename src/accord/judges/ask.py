@@ -119,12 +119,14 @@ class JudgeBudget:
 
 @dataclass
 class Spent:
-    """What this run asked (`asked`), found in the cache, could not get (by reason), and its tokens."""
+    """What this run asked (`asked`), found in the cache, could not get (by reason), and its tokens;
+    `whole` are those of all replies, whenever they were asked for."""
 
     asked: int = 0
     cached: int = 0
     read: int = 0
     written: int = 0
+    whole: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
     def cost(self, prices: tuple[float, float]) -> float:
@@ -241,6 +243,9 @@ class _Asking:
         once = dict(zip(keys, jobs, strict=True))
         replies: dict[str, JudgeReply | str] = dict(self.cache.known(once))
         self.spent.cached += len(replies)
+        self.spent.whole += sum(
+            r.read + r.written for r in replies.values() if not isinstance(r, str)
+        )
         left = [key for key in once if key not in replies]
         for at in range(0, len(left), self.backend.chunk):
             some = left[at : at + self.backend.chunk]
@@ -264,6 +269,7 @@ class _Asking:
                     continue
                 fresh[keys[at]] = reply
                 self.spent.asked += 1
+                self.spent.whole += reply.read + reply.written
                 self.spent.read, self.spent.written = (
                     self.spent.read + reply.read,
                     self.spent.written + reply.written,

@@ -7,6 +7,7 @@ What two orders of a pair share (instruction, examples, conversation) comes firs
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,11 +96,11 @@ def templates() -> Registry:
 
 
 def versioned(name: str) -> str:
-    """A template's name and version: "pairwise@1"."""
+    """A template's name and version: "pairwise@2"."""
     return f"{name}@{_registry.entry(name, 'template').facts['version']}"
 
 
-@template("pairwise", "compare", 1)
+@template("pairwise", "compare", 2)
 def pairwise(item: JudgedItem) -> str:
     """Which of two answers is better."""
     about = f" in this respect: {item.axis}" if item.axis else ""
@@ -109,7 +110,7 @@ def pairwise(item: JudgedItem) -> str:
     )
 
 
-@template("principle", "compare", 1)
+@template("principle", "compare", 2)
 def principle(item: JudgedItem) -> str:
     """Which of two answers is better by one principle of a constitution, whose question is the axis."""
     return (
@@ -118,7 +119,7 @@ def principle(item: JudgedItem) -> str:
     )
 
 
-@template("reference", "compare", 1)
+@template("reference", "compare", 2)
 def reference(item: JudgedItem) -> str:
     """Which of two answers is better, held against one that is known to be good."""
     if not item.reference:
@@ -130,7 +131,7 @@ def reference(item: JudgedItem) -> str:
     )
 
 
-@template("rating", "rate", 1, options=("1", "2", "3", "4", "5"))
+@template("rating", "rate", 2, options=("1", "2", "3", "4", "5"))
 def rating(item: JudgedItem) -> str:
     """How good an answer is on an axis, from 1 to 5."""
     axis = item.axis or "overall"
@@ -139,13 +140,13 @@ def rating(item: JudgedItem) -> str:
     )
 
 
-@template("rubric", "rate", 1, options=("No", "Yes"))
+@template("rubric", "rate", 2, options=("No", "Yes"))
 def rubric(item: JudgedItem) -> str:
     """Whether an answer meets one criterion of a checklist."""
     return f"Does an answer to a conversation meet this criterion: {item.axis}"
 
 
-@template("ranking", "rank", 1)
+@template("ranking", "rank", 2)
 def ranking(item: JudgedItem) -> str:
     """Which of K answers, seen together, is best."""
     return (
@@ -191,11 +192,13 @@ def _facts(name: str) -> Any:
 
 
 def _mark(items: Sequence[JudgedItem]) -> str:
-    """A mark made from what is judged, which nothing of it contains."""
+    """A mark that nothing of what is judged contains: the same for most, so that what stands before it is
+    read once for many; one made from the texts where they hold all of those."""
     texts = [r.shown for i in items for r in i.responses] + [i.reference for i in items]
     texts += [m.shown for i in items for m in i.prompt.messages]
-    for salt in range(100):
-        mark = f"<<{content_hash([salt, sorted(texts)])[:10]}>>"
+    hashed = (content_hash([salt, sorted(texts)])[:10] for salt in range(100))
+    for name in itertools.chain("123456789", hashed):
+        mark = f"<<{name}>>"
         if not any(mark in text for text in texts):
             return mark
     raise ConfigError("no mark that the texts do not contain")

@@ -1,13 +1,15 @@
 """How likely each of some options is as the beginning of a model's answer, over token trees.
 
-Prompts that stand next to each other and begin alike (the two orders of a pair, the same instruction) are one
-tree: what they share is read once. Where every option is one token, a prompt is read once for all of them.
+Prompts that stand next to each other and begin alike (the two orders of a pair) are one tree: what they share
+is read once. What all begin with (the instruction) is read once for all trees of a row. Where every option is
+one token, a prompt is read once for all of them.
 
 Legend: S (and T) scored positions, H hidden size, O options.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +32,8 @@ __all__ = ["ScoringSampler", "option_logps"]
 Ids = tuple[int, ...]
 TOKENS = 4096  # of a packed row
 SOME = 64  # positions whose logits exist together
-WORTH = 16  # tokens shared, from which two prompts are one tree
+WORTH = 16  # tokens shared, from which prompts are one tree
+MOST = 32  # prompts of a tree
 
 
 class ScoringSampler(LocalSampler):
@@ -91,18 +94,37 @@ def _ids(lm: LanguageModel, option: str) -> Ids:
 
 
 def _together(reads: Sequence[_Read]) -> Iterator[tuple[list[_Read], int]]:
-    """Neighbours whose prompts share more than they differ by, and how many tokens they share."""
-    at = 0
-    while at < len(reads):
-        group, shared = [reads[at]], len(reads[at].prompt) - 1
-        for other in reads[at + 1 :]:
-            same = min(shared, _same(group[0].prompt, other.prompt), len(other.prompt) - 1)
-            if same < WORTH or same * (len(group) + 1) < shared * len(group):
-                break
-            group.append(other)
-            shared = same
-        yield group, shared
-        at += len(group)
+    """Neighbours as trees, and how many tokens the prompts of each share: cut where fewest tokens are read.
+    What all begin with is read once a row whatever the trees are, so only what is shared beyond it counts:
+    (n - 1)(shared - root) tokens of a tree of n. Trees that save nothing are cut too, but for two alone."""
+    same = [
+        min(_same(a.prompt, b.prompt), len(a.prompt) - 1, len(b.prompt) - 1)
+        for a, b in itertools.pairwise(reads)
+    ]
+    root = min(same, default=0) if len(reads) > 2 else 0
+    saved, cut = [0], [0]  # of the first k reads: most tokens, and where their last tree begins
+    for end in range(1, len(reads) + 1):
+        best, start = saved[end - 1], end - 1
+        shared = len(reads[end - 1].prompt) - 1
+        for begin in range(end - 2, max(-1, end - 1 - MOST), -1):
+            shared = min(shared, same[begin])
+            worth = saved[begin] + (end - begin - 1) * (shared - root)
+            if shared >= WORTH and worth > best:
+                best, start = worth, begin
+        saved.append(best)
+        cut.append(start)
+    yield from reversed(list(_trees_of(reads, same, cut)))
+
+
+def _trees_of(
+    reads: Sequence[_Read], same: Sequence[int], cut: Sequence[int]
+) -> Iterator[tuple[list[_Read], int]]:
+    """The trees from the last to the first."""
+    end = len(reads)
+    while end:
+        begin = cut[end]
+        yield list(reads[begin:end]), min([len(reads[begin].prompt) - 1, *same[begin : end - 1]])
+        end = begin
 
 
 def _same(a: Ids, b: Ids) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+
+from markupsafe import Markup
 
 from accord.core.artifact import Answers, Comparison, Policy, RewardModel
 from accord.core.measure import Measure
@@ -40,15 +42,42 @@ HANDED_ON = (
 )
 
 
+LOOP = (
+    "Sycophancy loop: a judge that likes agreement teaches it. How often a policy goes along with wrong "
+    "premises that messages plant, before and after it learned from a judge's labels, paired by prompt."
+)
+PRINCIPLES = (
+    "What became of what each principle asks for: the figure that its category names, on prompts of that "
+    "category where any are tagged with it, else on all that have the figure; before and after, paired by "
+    "prompt. All principles act together: what one alone did shows in a run without it (without: [id])."
+)
+HEADS = ("policy", "principle", "gave", "category: figure", "before", "after", "change")
+
+
+def _by_principle(rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    cells = [Markup("").join(Markup("<td>{}</td>").format(x) for x in row) for row in rows]
+    head = Markup("").join(Markup("<th>{}</th>").format(x) for x in HEADS)
+    body = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in cells)
+    table = Markup('<div class="wide"><table><tr>{}</tr>{}</table></div>').format(head, body)
+    return Markup("<h3>By principle</h3><p>{}</p>{}").format(PRINCIPLES, table)
+
+
 def report(done: Any) -> Section:
     """What its detectors found, and what a judge's leaning became; nothing where neither was asked."""
     kept = read_jsonl(done.folder / VERDICTS)
-    risks = done.result.facts.get("risks", {})
-    lines = [HANDED_ON, *(f"{k}: {m}." for k, m in risks.items())] if risks else []
+    facts = done.result.facts
+    lines = [
+        line
+        for intro, key in ((HANDED_ON, "risks"), (LOOP, "loops"))
+        if facts.get(key)
+        for line in (intro, *(f"{k}: {m}." for k, m in facts[key].items()))
+    ]
+    body = _by_principle(facts.get("by_principle", ()))
     if not kept:
-        return (
-            Section(title="Risks of AI feedback", nav="Risks", text=lines) if lines else Section()
-        )
+        risks = Section(title="Risks of AI feedback", nav="Risks", text=lines, body=body)
+        return risks if lines or body else Section()
     rows = []
     for row in kept:
         verdict = Verdict.model_validate(row["verdict"])
@@ -57,11 +86,13 @@ def report(done: Any) -> Section:
         pair = f"{row['policy']} against {row['before']}"
         rows.append((pair, verdict.detector, verdict.outcome, verdict.summary, figures, example))
     columns = ("policy", "detector", "verdict", "what it found", "figures", "example")
-    return Section(title="Detectors", intro=INTRO, text=lines, columns=columns, rows=rows)
+    return Section(
+        title="Detectors", intro=INTRO, text=lines, columns=columns, rows=rows, body=body
+    )
 
 
 @stage(
-    "compare", version=7, reads={"eval": Answers, "reward": RewardModel, "baseline": Policy},
+    "compare", version=8, reads={"eval": Answers, "reward": RewardModel, "baseline": Policy},
     gives=Comparison, run=f"{__name__}.run:run", work=f"{__name__}.work:work", measures=MEASURES,
     report=report,
 )  # fmt: skip

@@ -17,7 +17,7 @@ from accord.pipeline.stages.compare import CompareStage
 from accord.rewards.learned import is_reward_model, load_reward_model
 from accord.stats.judged import lean, lean_grown
 
-__all__ = ["handed_on", "leaning_of"]
+__all__ = ["beyond", "handed_on", "leaning_of"]
 
 CALIBRATION = "calibration.jsonl"
 Row = dict[str, Any]
@@ -35,6 +35,11 @@ def handed_on(ctx: StageContext[CompareStage], names: Iterable[str]) -> dict[str
     return risks
 
 
+def beyond(ctx: StageContext[CompareStage], policy: str, start: str) -> list[str]:
+    """The stages that a policy stands on and the one it started from does not."""
+    return sorted({*_behind(ctx, [policy])} - {*_behind(ctx, [start])})
+
+
 def _behind(ctx: StageContext[CompareStage], names: Iterable[str]) -> list[str]:
     """These stages and all that their configs name, and theirs."""
     behind, left = set[str](), list(names)
@@ -42,7 +47,8 @@ def _behind(ctx: StageContext[CompareStage], names: Iterable[str]) -> list[str]:
         name = left.pop()
         if name in ctx.stages and name not in behind:
             behind.add(name)
-            left += _texts(read_json(ctx.stages[name] / "config.json"))
+            config = read_json(ctx.stages[name] / "config.json")
+            left += _texts({k: v for k, v in config.items() if k not in ("name", "kind")})
     return sorted(behind)
 
 

@@ -14,8 +14,9 @@ from accord.evals.base import measured, scores_of
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stage import BASE
 from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
+from accord.pipeline.stages.compare.loops import by_principles, sycophancy_loops
 from accord.pipeline.stages.compare.models import add_kl, add_rewards
-from accord.pipeline.stages.compare.risks import handed_on
+from accord.pipeline.stages.compare.risks import beyond, handed_on
 from accord.pipeline.stages.compare.verdicts import verdicts
 from accord.stats.intervals import paired_difference
 
@@ -61,8 +62,18 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
     headline = "; ".join(f"{s}: {key} {d[key]}" for s, d in steps.items() if key in d)
     flat = {f"{s} {k}": m for s, d in steps.items() for k, m in d.items()}
     risks = handed_on(ctx, [*answers, config.reward or ""])
-    facts = {"policies": list(answers), "risks": {k: str(m) for k, m in risks.items()}}
-    return StageResult(flat | risks, notes, facts, headline)
+
+    def behind(policy: str) -> list[str]:
+        return beyond(ctx, policy, before[policy])
+
+    loops = sycophancy_loops(ctx, table, pairs, before, behind)
+    facts = {
+        "policies": list(answers),
+        "risks": {k: str(m) for k, m in risks.items()},
+        "loops": {k: str(m) for k, m in loops.items()},
+        "by_principle": by_principles(ctx, answers, known, before, behind, _apart),
+    }
+    return StageResult(flat | risks | loops, notes, facts, headline)
 
 
 def _measures(folders: Sequence[Path]) -> dict[str, Measure]:
@@ -105,6 +116,14 @@ def _pairs(
         f"{after} - {before}": _difference(by_id[after], by_id[before], own, known)
         for before, after in itertools.combinations(answers, 2)
     }
+
+
+def _apart(after: Sequence[Row], before: Sequence[Row], measure: Measure) -> Metric:
+    """One measure's difference, of rows."""
+    by_id = [{str(r["prompt_id"]): scores_of(r) for r in rows} for rows in (after, before)]
+    own = {str(r["prompt_id"]): str(r.get("cluster", r["prompt_id"])) for r in after}
+    row = _difference(by_id[0], by_id[1], own, {measure.name: measure})
+    return row.get(measure.name) or Metric(value=None, n=0, note="it is not compared")
 
 
 def _difference(

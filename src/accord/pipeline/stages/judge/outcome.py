@@ -47,6 +47,7 @@ def outcome(
         "judge": ctx.config.judge, "rater": done.rater, "scripted": scripted, "weight": weight,
         "labels": done.written, "asked": asked, "missing": done.missing,
         "to_people": len(done.to_people) - sum(done.missing.values()), "spent": done.spent.asked,
+        "tokens": done.spent.whole,
     }  # fmt: skip
     result.headline += f"; {done.written} of {asked} questions labelled by {done.rater}"
     result.notes += notes

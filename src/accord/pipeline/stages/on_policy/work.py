@@ -17,7 +17,7 @@ from accord.pipeline.work import Known, Learn, Read, Sample, Work, answered, fit
 from accord.rewards.compose import UNREAD
 from accord.train.settings import Optimise
 
-__all__ = ["work", "writes"]
+__all__ = ["whole_models", "work", "writes"]
 
 GROWN = 0.5  # of the way to the limit, in equal factors: how long answers are while it trains
 
@@ -64,8 +64,7 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
     ]
     if how.valued:
         parts.append(Learn(learnt, items, cfg, config.tune, scalar=True))
-    own = [m for m in models if not _on_base(config, known.configs, m)]
-    separate = 1 + how.valued if config.tune == "full" else 0
+    own = _of_their_own(config, known.configs)
     behind = [known.configs[m] for m in set(models) - set(own)]
     tunes = [other.tune for other in behind if isinstance(other, Training)]
     rank = 0 if config.tune == "full" else config.tune.r * how.valued
@@ -74,7 +73,7 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
     read = {m: getattr(known.configs.get(m), "max_completion", how.max_new_tokens) for m in models}
     return Work(
         [p for p in parts if not isinstance(p, Read) or p.times],
-        models=1 + separate + len(own),
+        models=whole_models(config, known.configs),
         uses=[config.init, *own],
         adapters=rank + sum(tune.r for tune in tunes if tune != "full"),
         notes=[
@@ -93,6 +92,17 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
             ),
         ],
     )
+
+
+def whole_models(config: OnPolicyStage, configs: dict[str, StageConfig]) -> int:
+    """Models held at once that are no adapters on the policy's base: with a full tuning the reference and a
+    value model too, and reward models on other weights."""
+    separate = 1 + config.settings().valued if config.tune == "full" else 0
+    return 1 + separate + len(_of_their_own(config, configs))
+
+
+def _of_their_own(config: OnPolicyStage, configs: dict[str, StageConfig]) -> list[str]:
+    return [m for m in config.models() if not _on_base(config, configs, m)]
 
 
 def _on_base(config: OnPolicyStage, configs: dict[str, StageConfig], model: str) -> bool:

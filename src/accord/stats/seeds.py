@@ -1,0 +1,119 @@
+"""A mean over training seeds: the seeds are clusters, and prompts that several answered tie them together.
+
+value       mean of the seeds' own means
+interval    t of the seeds' means (seeds - 1 degrees of freedom), and beside it the covariance that two of
+    them have because they answered the same prompts, by t of the shared prompts; the two half-widths are
+    added in squares, as Newcombe (1998) adds those of a difference. Seeds that share no prompt have the first
+    part alone, which is exact for normal means; tests/stats/test_seeds.py simulates both and mixtures.
+
+Legend: S seeds, C clusters of prompts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accord.core.errors import DataError
+from accord.core.types import Metric
+from accord.stats.intervals import binomial_interval, cluster_mean
+from accord.stats.resampling import Floats, quantile
+
+__all__ = ["over_seeds"]
+
+ONE = "of one seed, robust over prompts: how far another would end is not in it"
+
+
+def over_seeds(
+    values: Sequence[float],
+    seeds: Sequence[Hashable],
+    clusters: Sequence[Hashable],
+    *,
+    ends: tuple[float, float] = (-math.inf, math.inf),
+    level: float = 0.95,
+) -> Metric:
+    """Mean of a value of each (seed, prompt), n rows in all; `clusters` are prompts, or what several of them
+    belong to, and mean the same in every seed. `ends`: what no mean lies beyond. One seed has the interval
+    over its prompts, and says so. DataError for values that are not finite, or columns of other lengths."""
+    if not len(values) == len(seeds) == len(clusters):
+        what = f"{len(values)} values, {len(seeds)} seeds, {len(clusters)} clusters"
+        raise DataError(what, where="over_seeds", allowed="one of each a row")
+    if len(set(seeds)) < 2:
+        one = cluster_mean(values, clusters, level=level, share=False)
+        return _within(one.model_copy(update={"method": ONE} if one.low is not None else {}), ends)
+    if not np.isfinite(values).all():
+        raise DataError("some values are not finite", where="over_seeds")
+    if len(set(values)) == 1:
+        return _alike(float(values[0]), len(values), len(set(clusters)), ends, level)
+    means_S, sums_SC, counts_S = _tables(np.asarray(values, float), seeds, clusters)
+    s, centre = len(means_S), float(means_S.mean())
+    apart = quantile(level, s - 1) ** 2 * float(means_S.var(ddof=1)) / s
+    shared, df = _shared(sums_SC, counts_S)
+    half = math.sqrt(apart + (quantile(level, df) ** 2 * shared if shared > 0 else 0.0))
+    method = f"t over {s} seeds, with what they share of prompts"
+    return _within(
+        Metric(
+            value=centre, low=centre - half, high=centre + half, n=len(values), level=level, method=method
+        ),
+        ends,
+    )  # fmt: skip
+
+
+def _alike(value: float, n: int, trials: int, ends: tuple[float, float], level: float) -> Metric:
+    """Rows that all say the same: between ends the interval of a binomial share of as many trials as there
+    are clusters, which stays wide; without ends none."""
+    low, high = ends
+    if not (math.isfinite(high - low) and high > low):
+        return Metric(value=value, n=n, level=level, note="all rows are alike: no interval")
+    share = min(1.0, max(0.0, (value - low) / (high - low)))
+    sides = (low + (high - low) * x for x in binomial_interval(share, trials, level))
+    return Metric(
+        value=value,
+        low=next(sides),
+        high=next(sides),
+        n=n,
+        level=level,
+        method="all rows are alike",
+    )
+
+
+def _tables(
+    values: Floats, seeds: Sequence[Hashable], clusters: Sequence[Hashable]
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Means [S], sums [S, C] of what is above them (NaN where a seed has no row of the cluster), rows [S]."""
+    seed_at, cluster_at = (
+        {k: at for at, k in enumerate(dict.fromkeys(column))} for column in (seeds, clusters)
+    )
+    own = np.array([seed_at[x] for x in seeds])
+    group = np.array([cluster_at[x] for x in clusters])
+    counts_S = np.bincount(own)
+    means_S = np.bincount(own, values) / counts_S
+    sums_SC = np.full((len(seed_at), len(cluster_at)), np.nan)
+    sums_SC[own, group] = 0.0
+    np.add.at(sums_SC, (own, group), values - means_S[own])
+    return means_S, sums_SC, counts_S
+
+
+def _shared(sums_SC: Floats, counts_S: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean covariance of two seeds' means, at least 0, and its degrees of freedom."""
+    covariances, shared = [], []
+    for a, b in itertools.combinations(range(len(sums_SC)), 2):
+        products = sums_SC[a] * sums_SC[b]
+        there = int(np.isfinite(products).sum())
+        whole = int(min(np.isfinite(sums_SC[a]).sum(), np.isfinite(sums_SC[b]).sum()))
+        total = float(np.nansum(products)) / float(counts_S[a] * counts_S[b])
+        covariances.append(total * whole / (whole - 1) if whole > 1 else 0.0)
+        shared.append(there)
+    return max(0.0, sum(covariances) / len(covariances)), max(1.0, sum(shared) / len(shared) - 1)
+
+
+def _within(metric: Metric, ends: tuple[float, float]) -> Metric:
+    if metric.low is None or metric.high is None:
+        return metric
+    return metric.model_copy(
+        update={"low": max(ends[0], metric.low), "high": min(ends[1], metric.high)}
+    )

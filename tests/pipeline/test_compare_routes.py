@@ -1,0 +1,193 @@
+"""Routes from feedback to a policy: which policies are one, what each took, and a table over seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from accord.cli import app
+from accord.core.errors import ConfigError
+from accord.core.rundir import read_json, read_jsonl
+from accord.pipeline.folder import RunFolder
+from accord.pipeline.recipe import read_recipe
+from accord.pipeline.routes.effort import effort_of, judgments_of
+from accord.pipeline.routes.figures import outcome_of
+from accord.pipeline.routes.route import behind, routes_of, trainings
+from accord.pipeline.routes.runs import SeedRun, read_runs
+from accord.pipeline.runner import run
+from tests.pipeline.test_runner import Heard
+from tests.pipeline.tiny_recipe import ROOT, save_tiny_model, small_world
+
+LEFT_OUT = r".*_quarter|(ppo|rm).*_half"
+STEPS = ["eval_limit=2", "max_steps=1", "batch_size=2", "tune={last_layers: 1}"]
+ONLINE = [
+    "steps=1", "batch_size=2", "n=2", "minibatch=1", "max_new_tokens=4", "eval_limit=2",
+    "tune={last_layers: 1}",
+]  # fmt: skip
+KEYS = {
+    "sft": STEPS, "critic": [*STEPS, "limit=4"], "judged": ["gate=null", "checked=4"],
+    "people": ["prompts=8", "held_out=3", "max_new_tokens=6"],
+    "eval": ["prompts=3", "max_new_tokens=4"], "eval_fewer": ["prompts=3", "max_new_tokens=4"],
+}  # fmt: skip
+
+
+def sets_for(here: Path, stages: Collection[str]) -> list[str]:
+    """What makes the shipped recipe (or these stages of it) a tiny one."""
+    model, world = save_tiny_model(here / "model"), small_world(here / "world.yaml", 4)
+    sets = [f"model={model}", f"study.world={world}", f"unasked.world={world}"]
+    for name in stages:
+        scale = name.rpartition("_")[2]
+        keys = KEYS.get(name, ONLINE if name.startswith("ppo") else STEPS)
+        keys = keys if name not in ("study", "unasked", "compare", "compare_ai") else []
+        limit = {"half": 4, "quarter": 2}.get(scale)
+        keys = [*keys, f"limit={limit}"] if limit and not name.startswith("ppo") else keys
+        sets += [f"{name}.{key}" for key in keys]
+    return sets
+
+
+def shipped() -> dict[str, Any]:
+    recipe: dict[str, Any] = yaml.safe_load((ROOT / "recipes" / "compare.yaml").read_text())
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
+    """The shipped recipe with a tiny model, by two seeds; of fewer judgments DPO's halves alone."""
+    here, recipe = tmp_path_factory.mktemp("routes"), shipped()
+    left = {k: s for k, s in recipe["stages"].items() if not re.fullmatch(LEFT_OUT, k)}
+    left["eval_fewer"]["policies"] = ["dpo_half", "dpo_ai_half"]
+    path = here / "compare.yaml"
+    path.write_text(yaml.safe_dump({**recipe, "stages": left}, sort_keys=False))
+    sets = sets_for(here, left)
+    return [
+        run(read_recipe(path, [*sets, f"seed={seed}"]), here / "runs", Heard()) for seed in (17, 18)
+    ]
+
+
+@pytest.fixture(scope="module")
+def seeds(runs: list[RunFolder]) -> list[SeedRun]:
+    return read_runs([str(r.path) for r in runs])
+
+
+def test_policies_that_differ_in_their_limit_are_one_route(seeds: list[SeedRun]) -> None:
+    one = seeds[0]
+    routes = {r.name: r.policies for r in routes_of(one, lambda p: judgments_of(one, p))}
+    assert routes == {
+        "ppo": ("ppo",), "dpo": ("dpo_half", "dpo"), "ppo_ai": ("ppo_ai",),
+        "dpo_ai": ("dpo_ai_half", "dpo_ai"),
+    }  # fmt: skip
+
+
+def test_what_stands_behind_a_route(seeds: list[SeedRun]) -> None:
+    assert trainings(seeds[0], "ppo_ai") == ["rm_ai", "ppo_ai"]
+    ways = set(behind(seeds[0], "ppo_ai"))
+    assert ways == {"critic", "unasked", "people", "judged", "rm_ai", "ppo_ai"}
+
+
+def test_judgments_are_counted_by_who_gave_them(seeds: list[SeedRun]) -> None:
+    for route, giver in (("dpo", "simulated raters"), ("dpo_ai", "reward model critic")):
+        half, whole = (effort_of(seeds[0], policy) for policy in (f"{route}_half", route))
+        assert all(name.startswith(giver) for name in (*half.sources, *whole.sources))
+        assert 0 < half.judgments < whole.judgments
+    assert effort_of(seeds[0], "ppo").sources == effort_of(seeds[0], "dpo").sources
+    assert effort_of(seeds[0], "dpo").behind_judge == 0
+    stage = seeds[0].done["critic"].folder
+    learned = {s for row in read_jsonl(stage / "trained_on.jsonl") for s in row["sources"]}
+    assert effort_of(seeds[0], "dpo_ai").behind_judge == len(learned) > 0
+
+
+def test_what_a_route_took(seeds: list[SeedRun]) -> None:
+    effort = effort_of(seeds[0], "ppo_ai")
+    assert effort.roles == ["policy", "reference", "value model", "rm_ai"]
+    assert (effort.models, effort.reward_models) == (1, ["rm_ai"])
+    stages = behind(seeds[0], "ppo_ai")
+    timings = [read_json(seeds[0].done[s].folder / "timing.json")["seconds"] for s in stages]
+    assert effort.seconds == pytest.approx(sum(timings))
+    (row,) = seeds[0].done["ppo_ai"].metrics_rows
+    assert effort.sampled == pytest.approx(row["length"] * 4)  # two prompts, two answers
+    assert effort.agreement is not None
+    direct = effort_of(seeds[0], "dpo")
+    assert (direct.roles, direct.reward_models, direct.sampled) == (["policy"], [], 0.0)
+
+
+def test_the_gap_is_of_the_reward_model_that_the_route_was_trained_on(
+    seeds: list[SeedRun],
+) -> None:
+    outcome = outcome_of(seeds, "ppo_ai")
+    by_hand = []
+    for one in seeds:
+        folder = one.done["compare_ai"].folder
+        after, before = (
+            {r["prompt_id"]: r for r in read_jsonl(folder / f"{p}.jsonl")}
+            for p in ("ppo_ai", "sft")
+        )
+        wins = [
+            [
+                math.copysign(0.5, d) if (d := side(after[i]) - side(before[i])) else 0.0
+                for i in after
+            ]
+            for side in (lambda r: r["reward"], lambda r: r["gold"]["gold"])
+        ]
+        by_hand.append(sum(a - b for a, b in zip(*wins, strict=True)) / len(after))
+    assert outcome.gap is not None
+    assert outcome.gap.value == pytest.approx(sum(by_hand) / 2)
+    assert outcome.distance is not None
+    assert outcome_of(seeds, "sft").gained.value == 0.0
+
+
+def test_one_command_writes_the_table(runs: list[RunFolder], tmp_path: Path) -> None:
+    out, page = tmp_path / "routes.md", tmp_path / "routes.html"
+    named = [str(r.path) for r in runs]
+    done = CliRunner().invoke(app, ["compare", *named, "--out", str(out), "--page", str(page)])
+    assert done.exit_code == 0, done.output
+    text = out.read_text()
+    assert "| | ppo | dpo | ppo_ai | dpo_ai |".replace("| |", "|  |") in text
+    assert "seeds 17, 18" in text
+    for title in (
+        "feedback",
+        "wall time",
+        "peak memory",
+        "between seeds",
+        "KL",
+        "proxy less truth",
+    ):
+        assert f"| {title} |" in text
+    assert text.count("| dpo_ai_half |") == 1
+    assert "ppo - dpo" in text or "dpo - ppo" in text
+    assert "With fewer judgments" in page.read_text()
+    shown = CliRunner().invoke(app, ["compare", named[0]])
+    assert "one seed" in shown.output
+
+
+def test_runs_that_can_t_be_compared_are_told(runs: list[RunFolder]) -> None:
+    with pytest.raises(ConfigError, match="seed 17 is there already"):
+        read_runs([str(runs[0].path)] * 2)
+    plain = read_json(runs[1].path / "recipe.json")
+    plain["stages"]["dpo"]["lr"] = 1.0
+    other = runs[1].path.with_name("other")
+    other.mkdir()
+    (other / "recipe.json").write_text(json.dumps(plain))
+    (other / "manifest.json").write_bytes((runs[1].path / "manifest.json").read_bytes())
+    with pytest.raises(ConfigError, match=r"another recipe than .*\(dpo\.lr\)"):
+        read_runs([str(runs[0].path), str(other)])
+
+
+@pytest.mark.slow
+def test_the_shipped_recipe_ends_in_a_table_of_all_budgets(tmp_path: Path) -> None:
+    sets = sets_for(tmp_path, shipped()["stages"])
+    path = ROOT / "recipes" / "compare.yaml"
+    done = run(read_recipe(path, sets), tmp_path / "runs", Heard())
+    (one,) = read_runs([str(done.path)])
+    routes = {r.name: r.policies for r in routes_of(one, lambda p: judgments_of(one, p))}
+    assert routes == {
+        name: (f"{name}_quarter", f"{name}_half", name)
+        for name in ("ppo", "dpo", "ppo_ai", "dpo_ai")
+    }

@@ -1,0 +1,82 @@
+"""A mean over seeds: closed forms, and how often its interval holds the truth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from accord.core.errors import DataError
+from accord.stats.intervals import binomial_interval
+from accord.stats.seeds import over_seeds
+
+
+def rows(table: np.ndarray, shared: bool) -> tuple[list[float], list[int], list[tuple[int, int]]]:
+    """A table [S, N] as columns; prompts are the same in each seed, or each seed's own."""
+    s, n = table.shape
+    seeds = [k for k in range(s) for _ in range(n)]
+    clusters = [(0 if shared else k, i) for k in range(s) for i in range(n)]
+    return table.ravel().tolist(), seeds, clusters
+
+
+def test_seeds_with_prompts_of_their_own_have_the_interval_of_their_means() -> None:
+    table = np.random.default_rng(0).normal(size=(3, 20))
+    known = over_seeds(*rows(table, shared=False))
+    means = table.mean(1)
+    low, high = stats.t.interval(0.95, 2, means.mean(), stats.sem(means))
+    assert (known.value, known.low, known.high) == pytest.approx((means.mean(), low, high))
+
+
+def test_seeds_that_are_one_have_the_interval_of_their_prompts() -> None:
+    """Three times the same answers tell no more than once: Student's t over prompts."""
+    one = np.random.default_rng(1).normal(size=20)
+    known = over_seeds(*rows(np.stack([one] * 3), shared=True))
+    low, high = stats.t.interval(0.95, 19, one.mean(), stats.sem(one))
+    assert (known.low, known.high) == pytest.approx((low, high))
+
+
+def test_one_seed_says_that_it_is_one() -> None:
+    known = over_seeds([0.0, 1.0, 0.5], [17] * 3, "abc", ends=(0.0, 1.0))
+    assert known.value == pytest.approx(0.5)
+    assert (known.low, known.high) == (0.0, 1.0)
+    assert "another" in known.method
+    assert over_seeds([], [], []).value is None
+
+
+def test_rows_that_are_all_alike_are_not_certain() -> None:
+    """0 of 40 prompts changed in three seeds: 40 trials, not 120."""
+    columns = rows(np.zeros((3, 40)), shared=True)
+    known = over_seeds(*columns, ends=(-1.0, 1.0))
+    low, high = binomial_interval(0.5, 40, 0.95)
+    assert (known.value, known.low, known.high) == pytest.approx((0.0, 2 * low - 1, 2 * high - 1))
+    assert over_seeds(*columns).low is None
+
+
+def test_columns_of_other_lengths_and_nan_are_refused() -> None:
+    with pytest.raises(DataError, match="one of each a row"):
+        over_seeds([1.0], [1, 2], ["a"])
+    with pytest.raises(DataError, match="not finite"):
+        over_seeds([1.0, math.nan], [1, 2], "ab")
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("between", [0.0, 0.1, 0.3])
+def test_the_interval_covers(shared: float, between: float) -> None:
+    """500 studies of 3 seeds and 40 prompts each, of which a share is the same in all: values -1, 0 and 1
+    with prompts' and seeds' effects. In at least 93% the truth, 0, is inside."""
+    draw = np.random.default_rng(round(100 * shared + 1000 * between))
+    held, n, same = 0, 40, round(40 * shared)
+    seeds = np.repeat(np.arange(3), n).tolist()
+    clusters = [i if i < same else (k, i) for k in range(3) for i in range(n)]
+    for _ in range(500):
+        prompts = draw.normal(0, 0.3, (3, n))
+        prompts[:, :same] = prompts[0, :same]
+        raw = draw.normal(0, between, (3, 1)) + prompts + draw.normal(0, 0.4, (3, n))
+        values = np.clip(np.round(raw), -1, 1).ravel()
+        known = over_seeds(values.tolist(), seeds, clusters, ends=(-1.0, 1.0))
+        assert known.low is not None
+        assert known.high is not None
+        held += known.low <= 0 <= known.high
+    assert held >= 465
