@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -184,10 +185,12 @@ def agreement(raters: int, right: float) -> World:
         ]
         return found + ([cohen_kappa(said.tolist())] if raters == 2 else [])
 
-    truths = [float(m.value or 0.0) for m in figures(units(300_000, np.random.default_rng(0)))]
+    @cache
+    def truths() -> list[float]:
+        return [float(m.value or 0.0) for m in figures(units(300_000, np.random.default_rng(0)))]
 
     def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
-        return zip(figures(units(k, draw)), truths, strict=True)
+        return zip(figures(units(k, draw)), truths(), strict=True)
 
     return world
 
@@ -228,14 +231,16 @@ def calibrations(confident: float) -> World:
         logit = 1.5 * draw.standard_normal(n)
         return expit(logit), expit(logit / confident)
 
-    p, true = rows(400_000, np.random.default_rng(0))
-    truth = float(np.abs(np.bincount((p * 8).astype(int), p - true)).sum() / len(p))
+    @cache
+    def truth() -> float:
+        p, true = rows(400_000, np.random.default_rng(0))
+        return float(np.abs(np.bincount((p * 8).astype(int), p - true)).sum() / len(p))
 
     def world(k: int, draw: Draw) -> Iterable[tuple[Metric, float]]:
         p, true = rows(k, draw)
         y = (draw.random(k) < true).astype(float)
         found = calibration_error(p.tolist(), y.tolist(), range(k))
-        yield found, truth if confident != 1 else 0.0
+        yield found, truth() if confident != 1 else 0.0
 
     return world
 

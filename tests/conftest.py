@@ -7,9 +7,12 @@ import importlib.util
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 SHARED_DATA = Path(
     os.environ.get("ACCORD_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -59,6 +62,45 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Two full collections a training run went through all modules and thousands of tests, 0.8 s each."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What a module's tests imported and left is not gone through in every collection of later ones."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_made_once() -> Iterator[None]:
+    """Migrations of an empty store run once a database; later stores are made by the same statements."""
+    from alembic import command
+
+    migrate, said = command.upgrade, dict[str, list[tuple[str, Any]]]()
+
+    def upgrade(config: Any, revision: str) -> None:
+        connection = config.attributes["connection"]
+        empty, name = not sa.inspect(connection).get_table_names(), connection.dialect.name
+        if empty and name in said:
+            for statement, values in said[name]:
+                connection.exec_driver_sql(statement, values)
+            return
+        heard: list[tuple[str, Any]] = []
+
+        def hear(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+            if not statement.lstrip().upper().startswith(("SELECT", "PRAGMA", "SHOW")):
+                heard.append((statement, values))
+
+        sa.event.listen(connection, "before_cursor_execute", hear)
+        migrate(config, revision)
+        sa.event.remove(connection, "before_cursor_execute", hear)
+        if empty:
+            said[name] = heard
+
+    command.upgrade = upgrade
+    yield
+    command.upgrade = migrate
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

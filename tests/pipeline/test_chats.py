@@ -38,3 +38,11 @@ def test_a_world_without_chats_says_so(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"))
     with pytest.raises(ConfigError, match="has no chats; leave turns out"):
         run(read_recipe(path, ["study.turns=2"]), tmp_path / "runs", Heard(), only=["study"])
+
+
+def test_habits_are_of_chats_and_of_kinds_that_have_some(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"))
+    with pytest.raises(ConfigError, match=r"habits.*give turns"):
+        read_recipe(path, ["study.habits.unknown=0.5"])
+    with pytest.raises(ConfigError, match="habits"):
+        read_recipe(path, ["study.turns=2", "study.habits.plain=0.5"])

@@ -28,7 +28,7 @@ MEMBERS = "".join(f"  {name}: {RM % keys}\n" for name, keys in zip(NAMES, KEYS, 
 
 
 def recipe(folder: Path, more: str = MEMBERS) -> Path:
-    path = write_recipe(folder, save_tiny_model(folder / "model"))
+    path = write_recipe(folder, save_tiny_model(folder / "model"), facts=8)
     path.write_text(path.read_text() + more)
     return path
 

@@ -26,7 +26,7 @@ MORE = """
 
 
 def recipe(folder: Path, ask: str) -> Path:
-    path = write_recipe(folder, save_tiny_model(folder / "model"))
+    path = write_recipe(folder, save_tiny_model(folder / "model"), facts=8)
     path.write_text(path.read_text() + MORE % (ASK % ask))
     return path
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from accord.store import Store, import_file
 from accord.train.offline import sweep as module
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
+from tests.test_cli import accord, assert_one_line
 
 
 def stage(**over: list[Any]) -> Sweep:
@@ -168,30 +167,27 @@ def test_a_point_that_diverges_is_told_and_the_others_go_on(
         runner.run(recipe, tmp_path / "none", Heard())
 
 
-def accord(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "accord", *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-
-
-def test_from_the_command_line(tmp_path: Path) -> None:
-    path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"))
+def test_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")  # the table does not wrap
+    path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"), facts=8)
     grid = ("--over", "loss.beta=0.1,0.3", "--set", "dpo.max_steps=2")
-    checked = accord("sweep", str(path), *grid, "--check", cwd=tmp_path)
-    assert checked.returncode == 0, checked.stderr
+    code, _, error = accord(capsys, "sweep", str(path), *grid, "--check")
+    assert code == 0, error
     assert not (tmp_path / "runs").exists()
-    done = accord("sweep", str(path), *grid, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "loss.beta 0.3" in done.stdout
-    assert "(used)" in done.stdout
+    code, out, error = accord(capsys, "sweep", str(path), *grid)
+    assert code == 0, error
+    assert "loss.beta 0.3" in out
+    assert "(used)" in out
     for wrong, told in (
         (("--over", "lr"), "--over: can't read 'lr'; allowed: key=value,value"),
         ((), "--over: a sweep needs values"),
         (("--over", "lr=1", "--stage", "rm"), "'rm' is no preference stage; allowed: dpo"),
     ):
-        failed = accord("sweep", str(path), *wrong, cwd=tmp_path)
-        assert failed.returncode == 2
-        assert told in failed.stderr
-        assert failed.stderr.count("\n") == 1
+        code, _, error = accord(capsys, "sweep", str(path), *wrong)
+        assert_one_line(code, error, told)
 
 
 def test_kto_on_thumbs_from_import_to_report(tmp_path: Path) -> None:

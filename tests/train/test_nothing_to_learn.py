@@ -273,19 +273,26 @@ def test_what_a_cut_off_answer_costs_is_paid_once(
     assert rows[0]["score"] > 0.75  # what the rewards said is logged as it was
 
 
-@pytest.mark.parametrize("method", [Rloo, Grpo, OnlineDpo, BestOfN])
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [(Rloo, {}), (Grpo, {}), (OnlineDpo, {}), (BestOfN, {}), (Ppo, {"relative": True})],
+)
 def test_a_reward_of_the_prompt_alone_moves_no_weight(
-    stopping: Path, tmp_path: Path, method: Any
+    stopping: Path, tmp_path: Path, method: Any, how: dict[str, Any]
 ) -> None:
-    model, _ = run(stopping, tmp_path, method, [{"name": "of_the_prompt"}])
+    model, _ = run(stopping, tmp_path, method, [{"name": "of_the_prompt"}], **how)
     assert unmoved(stopping, model)
 
 
-@ALL
+@pytest.mark.parametrize(
+    ("method", "how"), [*((method, {}) for method in METHODS), (Ppo, {"relative": True})]
+)
 @pytest.mark.parametrize("best", ["ended", "cut"])
-def test_a_planted_answer_is_found(stopping: Path, tmp_path: Path, method: Any, best: str) -> None:
+def test_a_planted_answer_is_found(
+    stopping: Path, tmp_path: Path, method: Any, how: dict[str, Any], best: str
+) -> None:
     rewards = [{"name": "planted", **{"ended": 0.0, "cut": 0.0, best: 1.0}}]
-    _, rows = run(stopping, tmp_path, method, rewards, steps=25, lr=3e-3)
+    _, rows = run(stopping, tmp_path, method, rewards, steps=25, lr=3e-3, **how)
     shares = [row["eos_rate"] if best == "ended" else row["truncation_rate"] for row in rows]
     assert shares[0] < 0.95
     assert sum(shares[-3:]) / 3 > 0.95

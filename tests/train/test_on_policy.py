@@ -126,15 +126,46 @@ def test_the_saved_policy_is_the_trained_one(
     assert not torch.allclose(now, before, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", [Rloo, Grpo])
+RELATIVE: dict[str, Any] = {"n": 3, "relative": True}
+
+
+@reward("by_prompt")
+def by_prompt(context: Context, *, offset: float) -> Any:
+    """Vowels, and something that every answer to a prompt gets, another for each prompt."""
+    own = {p.id: offset * i for i, p in enumerate(PROMPTS)}
+    return lambda exchanges: [
+        own[e.prompt.id] + any(c in "aeiou" for c in e.response.text) for e in exchanges
+    ]
+
+
+@pytest.mark.parametrize(("method", "more"), [(Rloo, {}), (Grpo, {}), (Ppo, RELATIVE)])
+@pytest.mark.parametrize("each", [True, False])
 def test_a_constant_added_to_the_reward_changes_nothing(
-    tiny: Path, tmp_path: Path, method: Any
+    tiny: Path, tmp_path: Path, method: Any, more: dict[str, Any], each: bool
 ) -> None:
-    shifted = [{"name": "pattern", "regex": "[aeiou]", "hit": 4.0, "miss": 3.0}]
-    a, _ = run(tiny, tmp_path / "a", settings(method))
-    b, _ = run(tiny, tmp_path / "b", settings(method), rewards=shifted)
+    """Nor does one of each prompt's own, which is what scores of a Bradley-Terry model have."""
+    shifted = (
+        [{"name": "by_prompt", "offset": 2.0}]
+        if each
+        else [{"name": "pattern", "regex": "[aeiou]", "hit": 4.0, "miss": 3.0}]
+    )
+    plain = [{"name": "by_prompt", "offset": 0.0}] if each else VOWELS
+    a, _ = run(tiny, tmp_path / "a", settings(method, **more), rewards=plain)
+    b, _ = run(tiny, tmp_path / "b", settings(method, **more), rewards=shifted)
     for name, value in saved_tensors(a.model).items():
         torch.testing.assert_close(value, saved_tensors(b.model)[name], atol=2e-4, rtol=1e-3)
+
+
+def test_siblings_are_needed_and_a_value_model_starts_from_nothing(
+    tiny: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="relative compares a prompt's answers; allowed: n: 2"):
+        validate(Ppo, {"relative": True})
+    cfg = settings(Ppo, steps=1, **RELATIVE)
+    rewards = [{"name": "learned", "model": str(reward_model(tiny, tmp_path / "rm"))}]
+    _, rows = run(tiny, tmp_path / "ppo", cfg, rewards=rewards)
+    assert rows[0]["value"] == 0.0
+    assert 0.0 <= rows[0]["silent_groups"] <= 1.0
 
 
 @ALL

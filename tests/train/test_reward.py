@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,14 @@ from accord.losses import reward_losses
 from accord.rewards.learned import RewardModel, load_reward_model
 from accord.train.loop.data import Limits, Trees
 from accord.train.offline.edges import Average, flatten
-from accord.train.offline.reward import HeldOut, accuracy, reward_objective, train_reward
+from accord.train.offline.reward import (
+    CENTRED,
+    HeldOut,
+    accuracy,
+    reward_objective,
+    some,
+    train_reward,
+)
 from tests.train.small import (
     LIMITS,
     LORA,
@@ -195,3 +203,11 @@ def test_the_token_limit_is_saved_with_the_model(tiny: Path, tmp_path: Path) -> 
     assert saved([Exchange(prompt=demo.prompt, response=demo.response)]) == pytest.approx(
         [0], abs=1e-5
     )
+
+
+@pytest.mark.parametrize("n", [0, 1, 255, 256, 257, 511, 513, 5000])
+def test_a_centre_reads_some_answers_of_all_parts(n: int) -> None:
+    taken = list(some(range(n)))
+    assert min(n, CENTRED // 2) <= len(taken) <= CENTRED
+    assert {b - a for a, b in itertools.pairwise(taken)} <= {max(1, -(-n // CENTRED))}
+    assert not taken or n - taken[-1] <= max(1, -(-n // CENTRED))

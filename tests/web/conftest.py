@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from accord.feedback.study.definition import Study
@@ -98,6 +99,16 @@ class Browser:
         """Submit the question on the page."""
         fields = {"base": self.base, "seconds": "3", **fields}
         return self.post(f"/studies/{study}/annotate/{self.lease}", **fields)
+
+
+PROMISED = accounts._hasher
+QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture(autouse=True)
+def _quick_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password takes 20 ms for a reason, which most tests are not about: those that are set PROMISED."""
+    monkeypatch.setattr(accounts, "_hasher", QUICK)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from accord.web.site import Site
 from tests.web.conftest import (
     ORIGIN,
     PASSWORD,
+    PROMISED,
     Browser,
     Clock,
     Enter,
@@ -176,7 +177,10 @@ def test_nothing_in_a_page_needs_a_weaker_policy(site: Site, enter: Enter) -> No
 # -- signing in ---------------------------------------------------------------------------------------
 
 
-def test_a_password_is_argon2id_with_the_parameters_promised(site: Site) -> None:
+def test_a_password_is_argon2id_with_the_parameters_promised(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "_hasher", PROMISED)
     accounts.add_account(site, "anna", PASSWORD)
     row = site.one(sa.select(tables.accounts.c.password))
     assert row.password.startswith("$argon2id$v=19$m=7168,t=5,p=1$")

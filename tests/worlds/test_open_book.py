@@ -212,6 +212,22 @@ def test_a_chat_answers_each_question_from_its_own_lines(world: OpenBook) -> Non
     assert 0.15 < answers["handed over"] / (4 * len(chats)) < 0.5
 
 
+def test_the_old_team_has_habits(world: OpenBook) -> None:
+    """Each kind is answered badly in its share of chats, and nothing else is."""
+    cases = [c for c in world.cases if not c.held_out]
+    habits = {"lookalike": 1.0, "unknown": 0.5, "escalation": 1.0}
+    chats = world.chats(cases, 1, random.Random(3), habits)
+    worth: dict[str, list[float]] = {}
+    for case, (_, answer) in zip(cases, chats, strict=True):
+        worth.setdefault(case.kind, []).append(
+            world.gold(case, Response(text=answer, finish="stop"))["gold"]
+        )
+    right = {kind: sum(g == 1 for g in each) / len(each) for kind, each in worth.items()}
+    assert right["plain"] == 1.0
+    assert right["lookalike"] == right["escalation"] == 0.0
+    assert right["unknown"] == pytest.approx(0.5, abs=3 * 0.5 / len(worth["unknown"]) ** 0.5)
+
+
 def floor(world: OpenBook, name: str, measure: str) -> float:
     each = [world.gold(c, Response(text=world.floors(c)[name])) for c in world.cases[::6]]
     found = [row[measure] for row in each if measure in row]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -135,10 +135,12 @@ class OpenBook:
         return lessons
 
     def chats(
-        self, cases: Sequence[Case], turns: int, draw: random.Random
-    ) -> Iterator[tuple[Prompt, str]]:
+        self, cases: Sequence[Case], turns: int, draw: random.Random,
+        habits: Mapping[str, float] | None = None,
+    ) -> Iterator[tuple[Prompt, str]]:  # fmt: skip
         """The old team's chats, one from each case on: a prompt of several questions on the same lines, and
-        the last answer. The lines stay and the answers change: only the question says which is right."""
+        the last answer. The lines stay and the answers change: only the question says which is right.
+        `habits` is the share of each kind of question that the team answers in a bad way of its own."""
         about: dict[str, list[Case]] = defaultdict(list)
         for case in cases:
             about[case.fact or ""].append(case)
@@ -146,10 +148,10 @@ class OpenBook:
         for case in cases:
             sheet = self._all[case.prompt.id][1]
             near = [c for fact in sheet.given for c in about.get(fact, ())]
-            asked = [(case.prompt.last, sheet.line or self.file.needless[0])]
+            asked = [(case.prompt.last, self._reply(case, sheet, habits or {}, draw))]
             while len(asked) < turns:
                 other = draw.choice(near if near and draw.random() < ON_TOPIC else others)
-                line = sheet.given.get(other.fact or "", self.file.needless[0])
+                line = self._reply(other, sheet, habits or {}, draw)
                 if not numbers(other.prompt.last) & numbers(line):
                     asked.append((other.prompt.last, line))
             draw.shuffle(asked)
@@ -159,6 +161,20 @@ class OpenBook:
                 for r, t in zip(ROLES, pair, strict=True)
             ]
             yield Prompt(messages=(case.prompt.messages[0], *messages[:-1])), asked[-1][1]
+
+    def _reply(
+        self, case: Case, sheet: Sheet, habits: Mapping[str, float], draw: random.Random
+    ) -> str:
+        """What the old team answers to a question on these lines: the line that fits, or a person, or its
+        habit: to refuse what only looks dangerous, to go on where a person must decide, and to take a line
+        that doesn't fit."""
+        line = sheet.given.get(case.fact or "")
+        kind = case.kind if line or case.kind == "escalation" else "unknown"
+        if habits and draw.random() < habits.get(kind, 0.0):
+            own = [c.text for c in case.candidates if c.kind in ("refusing", "missed")]
+            if bad := list(sheet.given.values()) if kind == "unknown" else own:
+                return draw.choice(bad)
+        return line or self.file.needless[0]
 
     def gold(self, case: Case, response: Response) -> dict[str, float]:
         """The measures that apply to this answer (`reading.py`)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import Tensor
@@ -28,7 +28,15 @@ from accord.train.loop.optimise import Objective, Sums
 from accord.train.offline.edges import Average, edge_weights, flatten, hit
 from accord.train.offline.fit import How, Task, Trained, Trainee, fit
 
-__all__ = ["HeldOut", "accuracy", "reward_objective", "train_reward"]
+__all__ = ["HeldOut", "accuracy", "reward_objective", "some", "train_reward"]
+
+CENTRED = 256  # answers at most: their mean is known to a sixteenth of their spread
+T = TypeVar("T")
+
+
+def some(items: Sequence[T]) -> Sequence[T]:
+    """At most CENTRED of them, evenly spaced."""
+    return items[:: max(1, -(-len(items) // CENTRED))]
 
 
 def reward_objective(
@@ -118,11 +126,12 @@ def train_reward(
 def _to_centre_on(
     model: RewardModel, reference: Sequence[Demonstration], data: Trees, limits: Limits,
     tell: Callable[[str], None] | None,
-) -> list[Exchange]:  # fmt: skip
-    """Reference answers within the limits of training and the model's positions, else training responses.
-    Read here, so that what can't be read is known before training and not after it; `data` counts them."""
+) -> Sequence[Exchange]:  # fmt: skip
+    """Reference answers within the limits of training and the model's positions, else training responses;
+    `some` of them. Read here, so that what can't be read is known before training and not after it; `data`
+    counts it."""
     exchanges, left_out = [], Counter[str]()
-    for item in reference:
+    for item in some(reference):
         exchange = Exchange(prompt=item.prompt, response=item.response)
         with understood(data, item.prompt, limits):
             tokens = len(read(model.tokenizer, exchange).prompt)
@@ -136,9 +145,9 @@ def _to_centre_on(
     for text in left_out_notes(left_out, "answers"):
         if tell:
             tell(text)
-    return exchanges or [
-        Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses
-    ]
+    return exchanges or some(
+        [Exchange(prompt=g.prompt, response=r) for g in data.items for r in g.responses]
+    )
 
 
 def _centre(model: RewardModel, exchanges: Sequence[Exchange], tokens: int) -> None:

@@ -44,11 +44,12 @@ def assemble(
     """The value model starts from the first reward model that gives an answer one score."""
     weights = lm.weights
     named, starts = models_of(rewards, where)
+    from_reward = settings.valued and settings.values_are_scores()
     actors = cast(
         lm, tune, seed, value=settings.valued, temperature=settings.temperature,
-        reward_model=starts[0] if starts and settings.valued else None,
+        reward_model=starts[0] if starts and from_reward else None,
     )  # fmt: skip
-    if settings.valued and named and not starts:
+    if from_reward and named and not starts:
         actors.notes.append(FRESH.format("no reward model that is paid gives an answer one score"))
     composed = rewards_of(rewards, actors, weights, where)
     prompts, held, left_out = _fitting(actors, prompts, held, composed, settings)

@@ -85,6 +85,10 @@ class Method(OnPolicy):
             )
         return self
 
+    def values_are_scores(self) -> bool:
+        """Whether a value foretells the score itself: it then starts from the reward model, at its mean."""
+        return True
+
     def advantages(self, experience: Experience, beta: float) -> Advantages:
         """What the answers were worth; β weighs the KL that is paid as a reward."""
         raise NotImplementedError

@@ -146,7 +146,7 @@ class _Run:
             self.actors, rollout, self.rewards, tokens=cfg.tokens, missing_eos=cfg.missing_eos,
             moments=moments,
         )  # fmt: skip
-        if self.state.centre is None and self.actors.value:
+        if self.state.centre is None and self.actors.value and cfg.values_are_scores():
             experience, self.state.centre = centred(experience, self.actors.value.head)
         row = {**experience.facts, "beta": self.state.beta}
         if cfg.kl.budget is not None and experience.facts["kl"] >= cfg.kl.budget:

@@ -22,7 +22,7 @@ from accord.pipeline.stages.training.run import (
 from accord.pipeline.work import Known, Work, limits_of, read, scored
 from accord.stats.intervals import cluster_mean
 from accord.train.loop.data import demonstration_trees
-from accord.train.offline.reward import HeldOut, train_reward
+from accord.train.offline.reward import HeldOut, some, train_reward
 from accord.worlds.base import World, truth
 
 __all__ = ["run", "work"]
@@ -90,5 +90,5 @@ def work(ctx: StageContext[RewardStage], known: Known) -> Work:
     planned, train = scored(config, known, read_groups(ctx, config)[:2])
     shown = snapshot_demonstrations(ctx, config)[0]
     trees = demonstration_trees(known.lm.tokenizer, shown, limits_of(config), all_turns=False).trees
-    planned.parts.append(read(config, trees or train.trees, scalar=True))
+    planned.parts.append(read(config, some(trees or train.trees), scalar=True))
     return planned

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,7 +20,7 @@ from accord.worlds.base import Case, World, code_behind, open_world
 class SimulateStage(StageConfig):
     """A study in a world whose truth is known: prompts, candidate responses, simulated raters."""
 
-    later: ClassVar[tuple[str, ...]] = ("compared", "turns", "kinds")
+    later: ClassVar[tuple[str, ...]] = ("compared", "turns", "kinds", "habits")
     world: str = "support/world.yaml"
     raters: list[SimulatedRater] = Field(default=[])  # by default the world's own
     overlap: Count = 2  # raters per comparison
@@ -32,9 +33,18 @@ class SimulateStage(StageConfig):
     turns: Count | None = None
     """The old team's chats of so many questions each (where the world has some) and nothing else, for `sft`
     to learn every turn of. Another `simulate` stage asks the raters."""
+    habits: dict[Literal["lookalike", "unknown", "escalation"], Share] | None = None
+    """Of these chats: by kind of question, the share that the team answers in a bad way of its own:
+    it refuses a `lookalike`, goes on at an `escalation`, takes a wrong line where none fits (`unknown`)."""
     test: Share = 0.2  # share of prompts held out
     kinds: list[str] | None = None
     """Of the world's cases these kinds alone: harmful requests and twins, say. The same are held out."""
+
+    def check_names(self, place: Callable[[str], str]) -> None:
+        if self.habits and self.turns is None:
+            raise ConfigError(
+                "are of chats, and there are none", where=place("habits"), mend="give turns: 4 too"
+            )
 
     def look(self, path: Path) -> list[str]:
         world = open_world(path)

@@ -155,7 +155,7 @@ def _chat(
     judgments: list[Judgment] = []
     for side in ("train", "test"):
         own = [c for c in cases if split_of(c.prompt.id, ctx.config.test, ctx.seed) == side]
-        for prompt, text in chats(own, turns, draw):
+        for prompt, text in chats(own, turns, draw, ctx.config.habits or {}):
             if split_of(prompt.id, ctx.config.test, ctx.seed) == side:
                 store.add_prompts([prompt])
                 judgments.append(_written(store, prompt, team, text, clock))

@@ -5,15 +5,20 @@ on the slot after it: with λ < 1 that discounts it once more). Where a score is
 cut off or not: a value after it would pay for the same answer again. It stands for the rest only where
 `missing_eos: bootstrap` leaves the score of a cut-off answer out.
 
-Legend: C continuations, S their tokens, contiguous; T the longest continuation.
+With `relative` an answer is paid what it scores above the mean of its siblings (`losses.leave_one_out`). The
+expected gradient stays what it is. Scores of a Bradley-Terry model have no zero that two prompts share, and
+until the value model knows each prompt's own, its error is most of an advantage.
+
+Legend: C continuations, S their tokens, contiguous; T the longest continuation; G prompts, K answers to each.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from accord.core.registry import Positive, UnitInterval
 from accord.train.online.method import Advantages, Method, Surrogate, method
@@ -43,6 +48,18 @@ class Ppo(Method):
     value_lr: Positive | None = None
     """The policy's by default."""
     whiten: bool = True
+    relative: bool = False
+    """Pay an answer what it scores above the mean of the prompt's others; needs n of 2 and more."""
+
+    @model_validator(mode="after")
+    def _siblings_are_there(self) -> Self:
+        if self.relative and self.n < 2:
+            raise ValueError("relative compares a prompt's answers; allowed: n: 2 and more")
+        return self
+
+    def values_are_scores(self) -> bool:
+        """Beside its siblings an answer is worth 0 until something is known of it."""
+        return not self.relative
 
     def surrogate(self) -> Surrogate:
         from accord.losses import ppo_clip
@@ -64,6 +81,9 @@ class Ppo(Method):
         from accord.losses import rounding, whiten
         from accord.train.loop import dist
 
+        facts = {}
+        if self.relative:
+            experience, facts["silent_groups"] = _beside_siblings(experience)
         assert experience.values_S is not None
         a_S = self._gae(experience, beta)
         noise = rounding(
@@ -74,8 +94,13 @@ class Ppo(Method):
         )
         a_S = a_S.where(a_S.abs() > noise + dist.values_of_all(experience.noise_C).amax(), 0.0)
         returns_S, kept_S = a_S + experience.values_S, experience.kept_S
-        facts = _fit(*(dist.values_of_all(x_S[kept_S]) for x_S in (experience.values_S, returns_S)))
-        worth_S = dist.as_one(whiten, a_S, kept_S) if self.whiten else a_S
+        facts |= _fit(
+            *(dist.values_of_all(x_S[kept_S]) for x_S in (experience.values_S, returns_S))
+        )
+        even = (
+            _unit if self.relative else whiten
+        )  # an answer alike its siblings stays worth nothing
+        worth_S = dist.as_one(even, a_S, kept_S) if self.whiten else a_S
         return Advantages(worth_S, returns_S, facts)
 
     def _gae(self, experience: Experience, beta: float) -> Tensor:
@@ -93,6 +118,28 @@ class Ppo(Method):
             terminated=experience.paid_C, bootstrap_value=experience.after_C,
         )  # fmt: skip
         return unpadded(a_CT, mask_CT)
+
+
+def _beside_siblings(experience: Experience) -> tuple[Experience, float]:
+    """The same answers, each with its score less the mean of its siblings'; the share of prompts whose
+    answers are alike, and paid nothing."""
+    from accord.losses import alike, leave_one_out
+    from accord.train.loop import dist
+    from accord.train.online.groups import groups, noises
+
+    noise_G = noises(experience)
+    score_GK, there_GK = groups(experience.score_C, experience)
+    paid_C = leave_one_out(score_GK, within=noise_G)[there_GK]
+    size_C = experience.score_C if experience.size_C is None else experience.size_C
+    silent_G = dist.values_of_all(alike(score_GK, within=noise_G).float())
+    kept_C = paid_C.where(experience.kept_C, float("nan"))
+    return replace(experience, score_C=kept_C, size_C=size_C), float(silent_G.mean())
+
+
+def _unit(a_S: Tensor, kept_S: Tensor) -> Tensor:
+    """Divided by the root of the mean square of what counts."""
+    size = a_S[kept_S].square().mean()
+    return (a_S * (size + 1e-8).rsqrt()).where(kept_S, 0.0)
 
 
 def token_rewards(experience: Experience, beta: float, estimator: KLEstimator) -> Tensor:
