@@ -26,7 +26,7 @@ import numpy as np
 
 from accord.core.rundir import read_jsonl
 from accord.core.seeds import rng
-from accord.core.types import Exchange, Pair, Prompt
+from accord.core.types import Demonstration, Exchange, Pair, Prompt
 from accord.lm.model.load import load
 from accord.pipeline.report.charts import Series
 from accord.rewards.base import Context, reward
@@ -34,6 +34,7 @@ from accord.rewards.learned import RewardModel, load_reward_model
 from accord.stats.best_of_n import best_of_n_kl, expected_best
 from accord.train.offline.reward import train_reward
 from accord.train.offline.sft import train_sft
+from accord.train.online.guarded import Guard
 from accord.train.online.policy import train_policy
 from accord.train.settings import Kl, Ppo
 from benchmarks.plot import save_lines
@@ -109,16 +110,17 @@ def best_of(samples: Sequence[Sequence[Exchange]], proxy: Sequence[float]) -> Cu
 
 
 def ppo(base: Path, prompts: Sequence[Prompt], rewards: list[dict[str, Any]], place: Path, seed: int,
-        budget: float | None = None) -> Curve:  # fmt: skip
-    """PPO against rewards; the first is the proxy that is watched."""
-    cfg = Ppo(
-        steps=STEPS, batch_size=64, minibatch=32, epochs=2, lr=5e-4, value_lr=1e-3, max_new_tokens=NEW,
-        tokens=4096, rollout_batch=64, kl=Kl(beta=0.0, budget=budget), save_every=10**6,
-        scale_rewards=True,
-    )  # fmt: skip
+        budget: float | None = None, guard: Guard | None = None, **keys: Any) -> Curve:  # fmt: skip
+    """PPO against rewards; the one labelled proxy is watched."""
+    how = {
+        "steps": STEPS, "batch_size": 64, "minibatch": 32, "epochs": 2, "lr": 5e-4, "value_lr": 1e-3,
+        "max_new_tokens": NEW, "tokens": 4096, "rollout_batch": 64, "kl": Kl(beta=0.0, budget=budget),
+        "save_every": 10**6, "scale_rewards": True,
+    }  # fmt: skip
+    cfg = Ppo.model_validate(how | keys)
     train_policy(
         load(base, device="cpu"), prompts, [*rewards, {"name": "gold_model", "weight": 0.0}],
-        run_dir=place, tune="full", settings=cfg, seed=seed,
+        run_dir=place, tune="full", settings=cfg, seed=seed, guard=guard,
     )  # fmt: skip
     watched = "reward/proxy"
     rows = read_jsonl(place / "metrics.jsonl")
@@ -164,17 +166,7 @@ def main() -> None:
     print(alone(), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        start = small_model(data, folder / "start")
-        base = train_sft(
-            load(start, device="cpu"), data, run_dir=folder / "writer", tune="full", limits=LIMITS, seed=1,
-            optimise_with=how(2e-3, epochs=3.0),
-        ).model  # fmt: skip
-        prompts = [d.prompt for d in data]
-        rng(seed, "prompts").shuffle(prompts)
-        many = two(answers(load(base, device="cpu"), prompts[:3000], 2, seed))
-        truth = labelled(many, [(gold(a), gold(b)) for a, b in many], 5.0, seed)
-        model = load_reward_model(fitted(base, truth, folder / "gold", seed, 3.0), device="cpu")
-        TRUTH["gold"] = Gold(model, [e for pair in many[:500] for e in pair])
+        base, prompts = writer_and_gold(folder, data, seed)
         print(f"writer and gold model: {time.perf_counter() - began:.0f} s", flush=True)
         curves = experiment(folder, base, prompts, seed)
     report(curves)
@@ -183,6 +175,30 @@ def main() -> None:
         args.json.write_text(json.dumps(curves))
     if args.plot:
         plot(curves, args.plot)
+
+
+def writer_and_gold(
+    folder: Path, data: Sequence[Demonstration], seed: int
+) -> tuple[Path, list[Prompt]]:
+    """The writer, and its prompts in an order of the seed's; the gold model is in `TRUTH`. What is in the
+    folder already is not trained again."""
+    base, judge = folder / "writer" / "model", folder / "gold" / "model"
+    if not base.exists():
+        start = small_model(data, folder / "start")
+        train_sft(
+            load(start, device="cpu"), data, run_dir=folder / "writer", tune="full", limits=LIMITS, seed=1,
+            optimise_with=how(2e-3, epochs=3.0),
+        )  # fmt: skip
+    prompts = [d.prompt for d in data]
+    rng(seed, "prompts").shuffle(prompts)
+    shown = prompts[: 500 if judge.exists() else 3000]
+    many = two(answers(load(base, device="cpu"), shown, 2, seed))
+    if not judge.exists():
+        truth = labelled(many, [(gold(a), gold(b)) for a, b in many], 5.0, seed)
+        fitted(base, truth, folder / "gold", seed, 3.0)
+    model = load_reward_model(judge, device="cpu")
+    TRUTH["gold"] = Gold(model, [e for pair in many[:500] for e in pair])
+    return base, prompts
 
 
 def experiment(folder: Path, base: Path, prompts: Sequence[Prompt], seed: int) -> dict[str, Curve]:

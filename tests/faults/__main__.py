@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 
 from accord.pipeline.doctor.base import Finding, examined
-from tests.faults import files
-from tests.faults.library import FAULTS, HEALTHY
+from tests.faults import files, trainings
+from tests.faults.library import FAULTS, HEALTHY, cause_of
+
+assert trainings.KEYS  # they register theirs
 
 FAULTS |= files.FAULTS
 HEALTHY |= files.HEALTHY
@@ -40,7 +42,7 @@ def table(kinds: Sequence[str], seeds: Sequence[int], show: Callable[[str], Any]
     named, strongest, well = Named(), [], []
     show("| fault | weak | middle | strong |\n|---|---|---|---|")
     for name, plant in FAULTS.items():
-        of, _, cause = name.partition(": ")
+        of, cause = name.partition(": ")[0], cause_of(name)
         if of not in kinds:
             continue
         cells = []

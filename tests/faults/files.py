@@ -16,8 +16,7 @@ from accord.core.types import Group
 from accord.pipeline.doctor.base import StageRecord
 from accord.pipeline.doctor.reading import of_data
 from tests.faults.library import FAULTS as PLANTED
-from tests.faults.library import HEALTHY as WELL
-from tests.faults.library import Plant
+from tests.faults.library import Plant, groups, spoiled
 
 BY_VOTE = ("label_noise",)
 DATA = [name for name in PLANTED if name.startswith("data: ")]
@@ -55,16 +54,21 @@ def write(path: Path, groups: Iterable[Group], by_vote: bool = False) -> Path:
     return path
 
 
-def linted(name: str, by: int, seed: int, folder: Path) -> list[StageRecord]:
+def linted(name: str, by: float, seed: int, folder: Path) -> list[StageRecord]:
     """What the doctor reads of a file with this fault (`healthy`: with none)."""
-    (case,) = WELL["data"](seed) if name == "healthy" else PLANTED[name](by, seed)
-    by_vote = name.partition(": ")[2] in BY_VOTE
-    path = write(folder / "data.jsonl", (*case.train, *case.held), by_vote)
-    return of_data(str(path))
+    cause = name.partition(": ")[2]
+    items = spoiled(seed, {cause: by}) if cause else groups(seed)
+    return of_data(str(write(folder / "data.jsonl", items, cause in BY_VOTE)))
+
+
+def read(items: Iterable[Group], by_vote: bool = False) -> list[StageRecord]:
+    """What the doctor reads of a file of these comparisons."""
+    with tempfile.TemporaryDirectory() as folder:
+        return of_data(str(write(Path(folder) / "data.jsonl", items, by_vote)))
 
 
 def _plant(name: str) -> Plant:
-    def plant(by: int, seed: int) -> list[StageRecord]:
+    def plant(by: float, seed: int) -> list[StageRecord]:
         with tempfile.TemporaryDirectory() as folder:
             return linted(name, by, seed, Path(folder))
 

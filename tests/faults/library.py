@@ -1,53 +1,44 @@
-"""Faults planted one at a time into small runs on Harbor & Pine: what the doctor says of them is counted.
+"""Faults planted into small runs on Harbor & Pine: what the doctor says of them is counted.
 
     python -m tests.faults             # the table of docs/doctor.md
     python -m tests.faults data 1 2    # of data alone, which trains nothing, with these seeds
 
-A fault is a function of its strength (0 weak, 1, 2 strong) and a seed that gives the cases the doctor sees.
-Trainings are of the tiny model that the golden curves are of.
+A fault is a function of its strength (0 weak, 1, 2 strong, any number between, a little beyond) and a seed
+that gives the cases the doctor sees. Here are those of data, each as what makes it of good comparisons, so
+that data can have several; `trainings` has those of trainings.
 """
 
 from __future__ import annotations
 
+import math
 import random
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from accord.core.errors import RunError
-from accord.core.rundir import read_jsonl
 from accord.core.types import Demonstration, Edge, Group, Prompt, Response
 from accord.feedback.simulated import SimulatedRater, compare
-from accord.lm.model.lora import Lora
 from accord.pipeline.doctor.base import StageRecord
 from accord.store import split_of
-from accord.train.loop.data import Limits
-from accord.train.offline.preference import train_preference
-from accord.train.offline.sft import train_sft
-from accord.train.online.methods.grpo import Grpo
-from accord.train.online.methods.ppo import Ppo
-from accord.train.online.policy import train_policy
-from accord.train.settings import Optimise
 from accord.worlds.base import open_world, truth
-from tests.train.small import fresh, save_tiny
 
 WORLD = Path(__file__).resolve().parents[2] / "recipes/support/world.yaml"
-Plant = Callable[[int, int], list[StageRecord]]
+Plant = Callable[[float, int], list[StageRecord]]
+Spoil = Callable[[list[Group], float, int], list[Group]]
 FAULTS: dict[str, Plant] = {}
 HEALTHY: dict[str, Callable[[int], list[StageRecord]]] = {}
 
 
-def fault(cause: str, of: str) -> Callable[[Plant], Plant]:
-    """Register a fault of a kind of run by the check that should name it."""
+def cause_of(name: str) -> str:
+    """The check that should name a fault: `preference: not_the_reference (dropout)` is not_the_reference."""
+    return name.partition(": ")[2].partition(" (")[0]
 
-    def decorate(plant: Plant) -> Plant:
-        FAULTS[f"{of}: {cause}"] = plant
-        return plant
 
-    return decorate
+def level(by: float, weak: float, middle: float, strong: float, most: float = math.inf) -> float:
+    """A fault's size at a strength: geometric between the three, and on beyond them."""
+    low, high = (weak, middle) if by < 1 else (middle, strong)
+    return min(most, low * (high / low) ** (by - (by >= 1)))
 
 
 @cache
@@ -123,14 +114,38 @@ def some(
     return [how(g) if draw.random() < share else g for g in items]
 
 
-@fault("label_noise", "data")
-def _noise(by: int, seed: int) -> list[StageRecord]:
-    return [data(groups(seed, careless=(0.4, 0.7, 1.0)[by]))]
+SPOILS: dict[str, Spoil] = {}
 
 
-@fault("opposite_labels", "data")
-def _opposite(by: int, seed: int) -> list[StageRecord]:
-    items, draw = groups(seed), random.Random(seed)
+def spoils(cause: str) -> Callable[[Spoil], Spoil]:
+    """Register what makes a fault of data of good comparisons."""
+
+    def decorate(spoil: Spoil) -> Spoil:
+        SPOILS[cause] = spoil
+        return spoil
+
+    return decorate
+
+
+def spoiled(seed: int, faults: Mapping[str, float], n: int = 160, words: int = 999) -> list[Group]:
+    """Comparisons with these faults of data, each at its strength."""
+    noise = faults.get("label_noise")
+    careless = 0.0 if noise is None else level(noise, 0.4, 0.7, 1.0, 1.0)
+    items = groups(seed, n, careless, words=words)
+    for cause, by in faults.items():
+        items = SPOILS[cause](items, by, seed)
+    return items
+
+
+@spoils("label_noise")
+def _noise(items: list[Group], by: float, seed: int) -> list[Group]:
+    """Raters who click at random are in the votes already."""
+    return items
+
+
+@spoils("opposite_labels")
+def _opposite(items: list[Group], by: float, seed: int) -> list[Group]:
+    draw = random.Random(seed)
     turned = [
         g.model_copy(
             update={
@@ -140,15 +155,13 @@ def _opposite(by: int, seed: int) -> list[StageRecord]:
             }
         )
         for g in items
-        if draw.random() < (0.05, 0.15, 0.4)[by]
+        if draw.random() < level(by, 0.05, 0.15, 0.4)
     ]
-    return [data([*items, *turned])]
+    return [*items, *turned]
 
 
-@fault("length_only", "data")
-def _length(by: int, seed: int) -> list[StageRecord]:
-    share = (0.75, 0.9, 1.0)[by]
-
+@spoils("length_only")
+def _length(items: list[Group], by: float, seed: int) -> list[Group]:
     draw = random.Random(seed)
 
     def padded(g: Group) -> Group:
@@ -157,245 +170,47 @@ def _length(by: int, seed: int) -> list[StageRecord]:
             changed(g, 0, f"{text_of(g, 0)} {more}"), 1, text_of(g, 1).split(". ")[0] + "."
         )
 
-    return [data(some(groups(seed), share, seed, padded))]
+    return some(items, level(by, 0.75, 0.9, 1.0, 1.0), seed, padded)
 
 
-@fault("giveaway", "data")
-def _giveaway(by: int, seed: int) -> list[StageRecord]:
-    return [
-        data(
-            some(
-                groups(seed),
-                (0.55, 0.75, 1.0)[by],
-                seed,
-                lambda g: changed(g, 1, f"Certainly! {text_of(g, 1)}"),
-            )
-        )
-    ]
+@spoils("giveaway")
+def _giveaway(items: list[Group], by: float, seed: int) -> list[Group]:
+    share = level(by, 0.55, 0.75, 1.0, 1.0)
+    return some(items, share, seed, lambda g: changed(g, 1, f"Certainly! {text_of(g, 1)}"))
 
 
-@fault("leak", "data")
-def _leak(by: int, seed: int) -> list[StageRecord]:
-    case, draw = data(groups(seed)), random.Random(seed)
-    again = [
-        g.model_copy(update={"prompt": Prompt.user(g.prompt.last.upper() + " ")})
-        for g in case.held
-        if draw.random() < (0.1, 0.4, 0.9)[by]
-    ]
-    return [replace(case, train=[*case.train, *again])]
+@spoils("leak")
+def _leak(items: list[Group], by: float, seed: int) -> list[Group]:
+    """Held-out prompts in capitals, with so many spaces that they are dealt to training."""
+    draw, share = random.Random(seed), level(by, 0.1, 0.4, 0.9, 1.0)
+    again = []
+    for g in items:
+        if split_of(g.prompt.id, 0.2, 17) == "test" and draw.random() < share:
+            spelt = (Prompt.user(g.prompt.last.upper() + " " * k) for k in range(1, 99))
+            other = next(p for p in spelt if split_of(p.id, 0.2, 17) == "train")
+            again.append(g.model_copy(update={"prompt": other}))
+    return [*items, *again]
 
 
-@fault("empty", "data")
-def _empty(by: int, seed: int) -> list[StageRecord]:
-    return [data(some(groups(seed), (0.02, 0.12, 0.4)[by], seed, lambda g: changed(g, 1, " ")))]
+@spoils("empty")
+def _empty(items: list[Group], by: float, seed: int) -> list[Group]:
+    return some(items, level(by, 0.02, 0.12, 0.4), seed, lambda g: changed(g, 1, " "))
 
 
-@fault("cut_answers", "data")
-def _cut(by: int, seed: int) -> list[StageRecord]:
+@spoils("cut_answers")
+def _cut(items: list[Group], by: float, seed: int) -> list[Group]:
     def cut(g: Group) -> Group:
         for side in (0, 1):
             words = text_of(g, side).split()
             g = changed(g, side, " ".join(words[: len(words) * 2 // 3]), finish="length")
         return g
 
-    return [data(some(groups(seed), (0.1, 0.35, 0.8)[by], seed, cut))]
+    return some(items, level(by, 0.1, 0.35, 0.8, 1.0), seed, cut)
 
 
-def _record(
-    folder: str, name: str, of: str, config: dict[str, Any], train: Callable[[], Any]
-) -> StageRecord:
-    """What a training leaves; of one that breaks off (a gradient that is NaN) what it logged until then."""
-    try:
-        done = train()
-    except RunError as error:
-        logged = read_jsonl(Path(folder) / "metrics.jsonl")
-        return StageRecord(name, of, config, logged, {"not finite": str(error)})
-    facts = {}
-    if read := getattr(done, "data", None):
-        facts = {"completions cut off": read.truncated, "items": len(read.items)}
-    return StageRecord(name, of, config, done.log, facts, getattr(done, "metrics", {}))
+def _planted(cause: str, by: float, seed: int) -> list[StageRecord]:
+    return [data(spoiled(seed, {cause: by}))]
 
 
-@cache
-def _model() -> Path:
-    return save_tiny(Path(tempfile.mkdtemp()) / "tiny")
-
-
-def preference(
-    seed: int,
-    items: Sequence[Group] | None = None,
-    *,
-    beta: float = 0.1,
-    lr: float = 3e-3,
-    cut: int = 80,
-    steps: int = 20,
-) -> list[StageRecord]:
-    """A DPO of the tiny model and the data it read."""
-    items = groups(seed, 160, words=20) if items is None else items
-    loss = {"name": "dpo", "beta": beta}
-    case = data(items)
-    with tempfile.TemporaryDirectory() as folder:
-        run = _record(
-            folder,
-            "dpo",
-            "preference",
-            {"loss": loss, "lr": lr, "max_completion": cut},
-            lambda: train_preference(
-                fresh(_model()),
-                case.train,
-                loss=loss,
-                eval_on=case.held,
-                run_dir=folder,
-                tune=Lora(r=4, alpha=8),
-                limits=Limits(max_prompt=120, max_completion=cut),
-                seed=seed,
-                optimise_with=Optimise(lr=lr, batch_size=8, max_steps=steps, epochs=9, tokens=4096),
-            ),
-        )
-    return [case, replace(run, train=case.train)]
-
-
-def sft(seed: int, *, lr: float = 1e-2, cut: int = 80) -> list[StageRecord]:
-    """An SFT of the tiny model on what was preferred."""
-    shown = [
-        Demonstration(prompt=g.prompt, response=g.responses[g.edges[0].better])
-        for g in groups(seed, 160, words=20)[:60]
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        return [
-            _record(
-                folder,
-                "sft",
-                "sft",
-                {"lr": lr, "max_completion": cut},
-                lambda: train_sft(
-                    fresh(_model()),
-                    shown[10:],
-                    eval_on=shown[:10],
-                    run_dir=folder,
-                    tune=Lora(r=4, alpha=8),
-                    seed=seed,
-                    limits=Limits(max_prompt=120, max_completion=cut),
-                    optimise_with=Optimise(
-                        lr=lr, batch_size=8, max_steps=24, epochs=9, tokens=4096
-                    ),
-                ),
-            )
-        ]
-
-
-LETTERS = [
-    {"name": "pattern", "regex": f"[{x}]", "label": x, "weight": 2.0**-k}
-    for k, x in enumerate(("aeiou", "k-p", "q-t", "b-d", "f-h", "A-Z"))
-]
-
-
-def online(
-    seed: int, method: Any = Ppo, rewards: Sequence[dict[str, Any]] = tuple(LETTERS), **keys: Any
-) -> list[StageRecord]:
-    """A run of the tiny model on its own answers; a random model never ends one, so that costs something."""
-    several = {} if method is Ppo else {"n": 4}
-    settings = method(
-        **{
-            "steps": 8,
-            "batch_size": 4,
-            "minibatch": 4,
-            "lr": 1e-3,
-            "max_new_tokens": 5,
-            "tokens": 1024,
-            "kl": {"beta": 0.1},
-            "missing_eos": {"treatment": "penalty", "value": 0.1},
-            **several,
-            **keys,
-        }
-    )
-    prompts = [g.prompt for g in groups(seed, 24)]
-    with tempfile.TemporaryDirectory() as folder:
-        return [
-            _record(
-                folder,
-                "policy",
-                "online",
-                settings.model_dump(mode="json"),
-                lambda: train_policy(
-                    fresh(_model()),
-                    prompts,
-                    rewards,
-                    run_dir=folder,
-                    settings=settings,
-                    tune=Lora(r=4, alpha=8),
-                    seed=seed,
-                ),
-            )
-        ]
-
-
-@fault("dead", "preference")
-def _dead(by: int, seed: int) -> list[StageRecord]:
-    """The two answers are one: no gradient. (β = 0 is refused when a recipe is read.)"""
-    return preference(
-        seed + by, [changed(g, 1, text_of(g, 0)) for g in groups(seed, 60, words=20)], steps=8
-    )
-
-
-@fault("learning_rate_low", "preference")
-def _slow(by: int, seed: int) -> list[StageRecord]:
-    return preference(seed, lr=(3e-5, 3e-6, 3e-7)[by])
-
-
-@fault("learning_rate_high", "preference")
-def _fast(by: int, seed: int) -> list[StageRecord]:
-    return preference(seed, lr=(0.1, 0.5, 2.0)[by])
-
-
-@fault("beta_low", "preference")
-def _loose(by: int, seed: int) -> list[StageRecord]:
-    return preference(seed, beta=(3e-2, 1e-2, 1e-3)[by], lr=3e-2, steps=24)
-
-
-@fault("beta_high", "preference")
-def _tight(by: int, seed: int) -> list[StageRecord]:
-    return preference(seed, beta=(1.0, 3.0, 10.0)[by])
-
-
-@fault("truncated", "preference")
-def _truncated(by: int, seed: int) -> list[StageRecord]:
-    return preference(seed, cut=(24, 12, 6)[by], steps=8)
-
-
-@fault("learning_rate_low", "sft")
-def _slow_sft(by: int, seed: int) -> list[StageRecord]:
-    return sft(seed, lr=(3e-5, 3e-6, 3e-7)[by])
-
-
-@fault("learning_rate_high", "sft")
-def _fast_sft(by: int, seed: int) -> list[StageRecord]:
-    return sft(seed, lr=(2.0, 10.0, 50.0)[by])
-
-
-@fault("kl_runaway", "online")
-def _runaway(by: int, seed: int) -> list[StageRecord]:
-    return online(seed, lr=(1e-2, 2e-2, 4e-2)[by], kl={"beta": 0.0}, steps=12)
-
-
-@fault("silent_groups", "online")
-def _silent(by: int, seed: int) -> list[StageRecord]:
-    regex = ("[a-z]", "[a-zA-Z]", "(?s)^")[by]  # what nearly every answer has
-    return online(seed, Grpo, [{"name": "pattern", "regex": regex}])
-
-
-@fault("answers_cut", "online")
-def _unended(by: int, seed: int) -> list[StageRecord]:
-    return online(seed + by, missing_eos={"treatment": "leave"}, steps=6)
-
-
-@fault("reward_wide", "online")
-def _wide(by: int, seed: int) -> list[StageRecord]:
-    weight = (30.0, 300.0, 3000.0)[by]
-    return online(seed, rewards=[{**r, "weight": weight * r["weight"]} for r in LETTERS], steps=8)
-
-
+FAULTS |= {f"data: {cause}": partial(_planted, cause) for cause in SPOILS}
 HEALTHY["data"] = lambda seed: [data(groups(seed))]
-HEALTHY["preference"] = preference
-HEALTHY["sft"] = sft
-HEALTHY["online"] = lambda seed: online(seed, (Ppo, Grpo)[seed % 2])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from accord.pipeline.doctor.base import examined
+from tests.faults import trainings
 from tests.faults.library import FAULTS, HEALTHY
+
+assert trainings.KEYS  # they register theirs
 
 DATA = [name for name in FAULTS if name.startswith("data: ")]
 

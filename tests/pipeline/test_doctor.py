@@ -22,6 +22,7 @@ from accord.core.types import (
     Response,
 )
 from accord.pipeline.doctor.base import StageRecord, examined, strength
+from accord.pipeline.doctor.confidence import chance
 from accord.pipeline.doctor.data import told_apart
 from accord.pipeline.doctor.reading import of_data
 from accord.store import Store
@@ -141,7 +142,9 @@ def test_a_policy_run() -> None:
     assert online(entropy=(2, 0.02)) == ["entropy_collapse"]
     assert online(truncation_rate=(0, 0.9)) == ["answers_cut"]
     assert online(explained_variance=(0.1, -3.0)) == ["value_misleads"]
-    assert online(kl=(5, 6))[0] == "other_sampler"
+    assert online(kl=(5, 6))[0] == "not_the_reference"
+    assert online(sampler_gap_mean=(0.4, 0.4)) == ["other_sampler"]
+    assert online(kl=(0, 2), first_ratio_gap=(0.3, 0.3)) == ["not_the_reference"]
 
 
 def pairs(n: int, chosen: str, rejected: str) -> list[Group]:
@@ -173,7 +176,34 @@ def test_noise_is_what_two_raters_disagree_on() -> None:
         if f.check == "label_noise"
     ]
     assert "0.333" in found[0].number
-    assert found[0].confidence == 0.95
+    assert found[0].strength == 1.0
+
+
+def test_the_rater_who_says_the_opposite_is_named() -> None:
+    edge = Edge(better=0, worse=1, p=2 / 3, agreement=2 / 3, sources=("a", "b", "c"))
+    split = [g.model_copy(update={"edges": (edge,)}) for g in pairs(30, "yes {}", "no {}")]
+
+    def cause(**raters: tuple[int, int]) -> str:
+        found = examined([StageRecord("data", "data", facts={"raters": raters}, train=split)])
+        return next(f.cause for f in found.findings if f.check == "label_noise")
+
+    assert cause(Ada=(60, 90), Bo=(60, 90), Emre=(9, 90)).startswith("rater Emre says the opposite")
+    assert cause(Ada=(9, 90), Bo=(9, 90)) == "raters contradict each other"
+    assert cause(Ada=(60, 90), Bo=(60, 90), Emre=(40, 90)) == "raters contradict each other"
+
+
+def test_what_comes_after_a_likelier_cause_is_less_sure() -> None:
+    fell = {"margin": (2.0, 20), "chosen_shift": (1, -40), "rejected_shift": (-1, -60)}
+    first, *after = examined([dpo(**fell)]).findings
+    assert first.check == "not_the_reference"
+    assert first.confidence > 0.9
+    assert all(f.confidence < chance(f.check, f.strength) for f in after)
+    assert "displacement" in {f.check for f in after}
+    assert (
+        chance("of a plug-in", 1.0)
+        > chance("of a plug-in", 0.2)
+        > chance("of a plug-in", 0.2, True)
+    )
 
 
 def test_what_there_is_too_little_of_is_not_called_clear() -> None:

@@ -30,7 +30,7 @@ def stage(**over: list[Any]) -> Sweep:
 
 def recipe_with_sweep(folder: Path, over: dict[str, list[Any]], **keys: Any) -> Path:
     """The tiny recipe cut to study, sft and a sweep."""
-    path = write_recipe(folder, save_tiny_model(folder / "model"))
+    path = write_recipe(folder, save_tiny_model(folder / "model"), facts=8)
     data = yaml.safe_load(path.read_text())
     sweep = {**data["stages"]["dpo"], "kind": "sweep", "over": over, "max_steps": 3, **keys}
     data["stages"] = {"study": data["stages"]["study"], "sft": data["stages"]["sft"], "dpo": sweep}

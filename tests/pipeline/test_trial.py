@@ -81,6 +81,7 @@ def everything() -> list[StageRecord]:
         StageRecord("sft", "answers", {"stage": "eval/sft", "max_new_tokens": 4}, answers=many),
         StageRecord("ppo", "online", own, log(length=(9, 9), kl_k3=(0, 40), beta=(0.02, 0.02))),
         StageRecord("ppo", "online", own, log(length=(9, 9), kl=(5, 0), **paid, **lost)),
+        StageRecord("ppo", "online", own, log(sampler_gap_mean=(0.4, 0.4))),
     ]
 
 

@@ -85,7 +85,7 @@ class Browser:
     @property
     def lease(self) -> str:
         """The lease of the question on the page."""
-        found = re.search(r'action="/studies/\w+/annotate/([0-9a-f]+)"', self.last.text)
+        found = re.search(r'action="/studies/[\w-]+/annotate/([0-9a-f]+)"', self.last.text)
         assert found, self.last.text
         return found[1]
 

@@ -135,7 +135,8 @@ def _show(cases: Sequence[StageRecord], as_json: bool) -> list[Finding]:
         return findings
     console = Console(highlight=False, soft_wrap=True)
     for number, f in enumerate(findings, 1):
-        mark = "serious" if f.serious else "perhaps"
+        follows = number > 1 and f.confidence < 0.5  # as what is named after a likelier cause does
+        mark = "serious" if f.serious else "may follow from another" if follows else "perhaps"
         console.print(
             f"{number}. {escape(f.cause)}  [{mark}, {f.confidence:.0%}; {f.check}, {f.stage}]",
             markup=False,

@@ -36,7 +36,8 @@ def run(
         str | None,
         typer.Option(
             help="Write the recipe with what a finding of its run advises beside the old one, and run "
-            "nothing: a cause of accord doctor (number or check), an alarm of accord audit (detector)."
+            "nothing: a cause of accord doctor (number or check), an alarm of accord audit (detector), "
+            "or guard=STORE@SNAPSHOT, judgments that a guard asked for."
         ),
     ] = None,
     runs: Runs = RUNS,

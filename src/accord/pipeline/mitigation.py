@@ -1,12 +1,14 @@
 """`accord run RECIPE --mitigate FINDING`: the recipe with what a finding advises, written beside the old one.
 
 FINDING is a cause of the doctor, by its number in the list or by its check (check:stage where several
-stages have it), or a detector's alarm in `accord audit`, by its name.
+stages have it), a detector's alarm in `accord audit`, by its name, or guard=STORE@SNAPSHOT: what people said
+of the answers that a guard asked about.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +16,23 @@ from typing import Any
 
 from accord.core.config import parse_yaml
 from accord.core.errors import ConfigError, RunError
+from accord.core.refs import is_url
 from accord.core.rewriting import APPENDED, merged, rewritten
-from accord.core.rundir import write_text
+from accord.core.rundir import read_json, user_path, write_text
 from accord.pipeline.doctor.base import Finding, checks, examined
 from accord.pipeline.doctor.reading import of_run
 from accord.pipeline.recipe import Recipe, build_recipe
+from accord.store import opened_snapshot
 
-__all__ = ["Change", "Mitigated", "alarm_changes", "changed_text", "mitigate", "per_token"]
+__all__ = [
+    "Change",
+    "Mitigated",
+    "alarm_changes",
+    "changed_text",
+    "mitigate",
+    "of_guard",
+    "per_token",
+]
 
 FACTOR = 3.0  # by which a detector's alarm raises β
 LEARNED = {"divergence"}  # alarms about the reward model itself
@@ -56,13 +68,18 @@ def mitigate(source: Path, recipe: Recipe, run: Path, name: str) -> Mitigated:
             "this recipe has not been run: nothing is known of it", where=str(run), mend=mend
         )
     text = source.read_text(encoding="utf-8")
-    changes = _changes(recipe, run, name)
+    kind, _, judgments = name.partition("=")
+    changes = (
+        of_guard(recipe, run, judgments, source.resolve().parent)
+        if kind == "guard"
+        else _changes(recipe, run, name)
+    )
     new = changed_text(text, changes, str(source))
     data, lines = parse_yaml(new, str(source))
     build_recipe(
         data, lines, f"{source} as changed", source.resolve().parent
     )  # as --check reads it
-    path = _free(source, name.replace(":", "-"))
+    path = _free(source, kind.replace(":", "-"))
     write_text(path, new)
     diff = difflib.unified_diff(
         text.splitlines(), new.splitlines(), str(source), str(path), "", "", 1, ""
@@ -160,6 +177,60 @@ def _of_alarm(recipe: Recipe, run: Path, detector: str, stage: str) -> list[Chan
     texts = [r.exchange.response.text for r in answers[policy]]
     paid = per_token(texts, proxy)
     return alarm_changes(detector, policy, node.config.model_dump(mode="json"), recipe, paid)
+
+
+def of_guard(recipe: Recipe, run: Path, judgments: str, folder: Path) -> list[Change]:
+    """The reward model that pays a guarded policy trained on the judgments the guard asked for too, on top of
+    those it was trained on. A store that is a file is named from the recipe's `folder`."""
+    study, policy = _asked(recipe, run)
+    if not judgments:
+        raise ConfigError(
+            "whose judgments?", where="--mitigate guard", allowed="guard=STORE@SNAPSHOT",
+            mend=f"have {study} judged: accord collect serve {study} --store judged.db",
+        )  # fmt: skip
+    with opened_snapshot(judgments) as snapshot:
+        n = len(snapshot.judgments)
+    where, at, name = judgments.rpartition("@")
+    if not is_url(where):
+        judgments = f"{os.path.relpath(user_path(where).resolve(), folder)}{at}{name}"
+    configs = {node.name: node.config for node in recipe.nodes}
+    models = {
+        str(m) for r in policy.rewards for m in (r.get("model"), *(r.get("models") or ())) if m
+    }
+    paid = sorted(m for m in models if getattr(configs.get(m), "data", None))
+    if not paid:
+        what = "no learned reward of the guarded stage is a stage of the recipe"
+        raise ConfigError(what, where="--mitigate guard")
+    why = f"the reward model learns from the {n} judgments that the guard asked for too"
+    added: dict[str, str] = {}
+    changes = []
+    for model in paid:
+        data = configs[model].data  # type: ignore[attr-defined]
+        if data not in added:
+            added[data] = next(
+                x
+                for k in range(1, 99)
+                if (x := f"{data}_judged{k if k > 1 else ''}") not in configs
+            )
+            stage = {"kind": "add", "data": data, "judgments": judgments}
+            changes.append(Change((added[data],), stage, why))
+        changes.append(Change((model, "data"), added[data], why))
+    return changes
+
+
+def _asked(recipe: Recipe, run: Path) -> tuple[Path, Any]:
+    """The study that the last guard of the run wrote, and the config of its stage."""
+    from accord.pipeline.stages.on_policy.watching import STUDY
+
+    stages = read_json(run / "manifest.json")["stages"]
+    for node in reversed(recipe.nodes):
+        study = run.parent / "stages" / stages[node.name] / STUDY
+        if study.is_file():
+            return study, node.config
+    raise ConfigError(
+        f"no guard of {run.name} asked for judgments", where="--mitigate guard",
+        mend="guard: {action: ask} in the stage that trains on its own answers",
+    )  # fmt: skip
 
 
 def per_token(texts: Sequence[str], scores: Sequence[float | None]) -> float | None:

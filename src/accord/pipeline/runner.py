@@ -24,7 +24,7 @@ from accord.pipeline.manifest import finished, manifest
 from accord.pipeline.recipe import Node, Recipe
 from accord.pipeline.stage import kind_of
 
-__all__ = ["rewrite_report", "run"]
+__all__ = ["rewrite_report", "run", "stage_seed"]
 
 TIMING = "timing.json"  # seconds, and the most memory held (bytes)
 
@@ -86,17 +86,21 @@ def _wanted(recipe: Recipe, only: Sequence[str]) -> set[str]:
     return wanted or names
 
 
+def stage_seed(recipe: Recipe, node: Node) -> int:
+    """The seed that a stage is given: of one that trains, of its kind and its own `seed`."""
+    kind, own = kind_of(node.config), getattr(node.config, "seed", None)
+    stream = (kind.kind,) if own is None else (kind.kind, own)
+    return derive_seed(recipe.seed, *stream) if kind.uses_model else recipe.seed
+
+
 def stage_context(
     recipe: Recipe, node: Node, folder: RunFolder, runs: Path, reporter: Reporter
 ) -> StageContext[Any]:
     """What the stage is given: its own seed, its folder, the folders it reads."""
-    seed, kind = recipe.seed, kind_of(node.config)
-    own = getattr(node.config, "seed", None)
-    stream = (kind.kind,) if own is None else (kind.kind, own)
     return StageContext(
         name=node.name,
         config=node.config,
-        seed=derive_seed(seed, *stream) if kind.uses_model else seed,
+        seed=stage_seed(recipe, node),
         model=recipe.model,
         folder=folder.stages[node.name],
         recipe_folder=recipe.folder,

@@ -4,8 +4,8 @@
     def shouting(case: StageRecord) -> Finding | None: ...
 
 A check reads records alone, no model. It says how far beyond its threshold a figure is (`strength`, 0 to 1):
-confidence grows with it, from a half to 0.95, and nothing is serious below 0.6. Where there is too little to
-look at it raises `Unseen`: that is no "no sign of it".
+confidence is what that was worth in the fault library (`confidence`). Where there is too little to look at it
+raises `Unseen`: that is no "no sign of it".
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from accord.core.errors import ConfigError
 from accord.core.types import Demonstration, Frozen, Group, Pair
+from accord.pipeline.doctor.confidence import chance
 
 __all__ = [
     "SERIOUS",
@@ -33,7 +34,7 @@ __all__ = [
     "strength",
 ]
 
-SERIOUS = 0.6
+SERIOUS = 0.2  # of strength
 PLACES = ("RECIPE", "RUN", "FILE", "STORE@SNAPSHOT")
 Row = Mapping[str, Any]
 
@@ -89,12 +90,15 @@ class StageRecord:
 
 
 class Finding(Frozen):
-    """A cause with what speaks for it. `change`: what to do; `line`: keys as YAML, of the stage or the one
-    `at`; `test`: a command that shows cheaply whether it is so, in which `PLACES` are filled in."""
+    """A cause with what speaks for it. `strength`: how far its figure is beyond the threshold, 0 to 1;
+    `confidence`: the chance that it is one of the run's causes; `change`: what to do; `line`: keys as YAML,
+    of the stage or the one `at`; `test`: a command that shows cheaply whether it is so, in which `PLACES` are
+    filled in."""
 
     check: str = ""
     stage: str
     cause: str
+    strength: float = 0.0
     confidence: float
     number: str
     example: str = ""
@@ -105,7 +109,8 @@ class Finding(Frozen):
 
     @property
     def serious(self) -> bool:
-        return self.confidence >= SERIOUS
+        """Well beyond its threshold, and likelier so than not."""
+        return self.strength >= SERIOUS and self.confidence >= 0.5
 
 
 Check = Callable[[StageRecord], Finding | None]
@@ -153,7 +158,8 @@ def finding(case: StageRecord, by: float, **parts: str) -> Finding | None:
         raise Unseen
     if by < 0:
         return None
-    return Finding(stage=case.name, confidence=round(0.5 + 0.45 * by, 2), **parts)
+    by = round(by, 2)
+    return Finding(stage=case.name, strength=by, confidence=chance("", by), **parts)
 
 
 def filled(command: str, places: Mapping[str, str]) -> str:
@@ -164,7 +170,7 @@ def filled(command: str, places: Mapping[str, str]) -> str:
 
 def examined(cases: Sequence[StageRecord]) -> Examination:
     """Every check's finding on every case it is of; of data that several stages read, once."""
-    from accord.pipeline.doctor import data, offline, online  # noqa: F401 - they register theirs
+    from accord.pipeline.doctor import data, offline, online, start  # noqa: F401 - they register theirs
 
     once: dict[tuple[str, ...], Finding] = {}
     clear, unseen = [], []
@@ -180,6 +186,17 @@ def examined(cases: Sequence[StageRecord]) -> Examination:
             if one is None:
                 clear.append((case.name, name))
             else:
-                known = {"check": name, "test": filled(one.test, case.places)}
+                sure = chance(name, one.strength)
+                known = {"check": name, "confidence": sure, "test": filled(one.test, case.places)}
                 once.setdefault((name, one.number, one.example), one.model_copy(update=known))
-    return Examination(sorted(once.values(), key=lambda f: -f.confidence), clear, unseen)
+    return Examination(_ranked(list(once.values())), clear, unseen)
+
+
+def _ranked(findings: list[Finding]) -> list[Finding]:
+    """The likeliest first; the others are as likely as what comes after a likelier one: mostly its
+    consequences."""
+    by = sorted(findings, key=lambda f: (-f.confidence, -f.strength))
+    after = [
+        f.model_copy(update={"confidence": chance(f.check, f.strength, after=True)}) for f in by[1:]
+    ]
+    return [*by[:1], *sorted(after, key=lambda f: -f.confidence)]

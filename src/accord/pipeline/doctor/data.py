@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,16 +64,32 @@ def label_noise(case: StageRecord) -> Finding | None:
     value = agree.value or 0.0
     wrong = (1 - math.sqrt(max(0.0, 2 * value - 1))) / 2
     worst = min(known, key=lambda x: x[0])[1]
+    cause, more = "raters contradict each other", ""
+    change = "ask more raters a pair, leave out who guesses, train on soft labels"
+    if opposite := _opposite(case.facts.get("raters") or {}):
+        name, (same, n) = opposite
+        cause = f"rater {name} says the opposite of the others"
+        more = f"; {name} sides with the others on {same} of {n}"
+        change = f"leave {name} out, or turn their answers where a key or the guideline was misread"
     return finding(
         case,
         strength(wrong, 0.13, 0.33),
-        cause="raters contradict each other",
-        number=f"two raters agree on {agree} of pairs: each is wrong at about {wrong:.0%}",
+        cause=cause,
+        number=f"two raters agree on {agree} of pairs: each is wrong at {wrong:.0%} or so{more}",
         example=_example(worst),
-        change="ask more raters a pair, leave out who guesses, train on soft labels",
+        change=change,
         line="{labels: soft, min_confidence: 0.7}",
         test="accord trust STORE@SNAPSHOT",
     )
+
+
+def _opposite(raters: Mapping[str, tuple[int, int]]) -> tuple[str, tuple[int, int]] | None:
+    """Of three or more the rater who sides with the others least, where a coin would do so clearly more."""
+    known = {name: x for name, x in raters.items() if x[1] >= FEW}
+    name = min(known, key=lambda r: known[r][0] / known[r][1], default="")
+    if len(known) < 3 or known[name][0] >= 0.3 * known[name][1]:  # of two nobody is the odd one
+        return None
+    return name, known[name]
 
 
 @check("opposite_labels", of=("data",))

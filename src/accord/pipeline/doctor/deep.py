@@ -93,6 +93,7 @@ def _tokens(
 def deepened(run: Path, cases: Sequence[StageRecord]) -> list[StageRecord]:
     """The cases, and for each preference training what the model it began from says of its pairs."""
     from accord.lm.model.find import bases_at
+    from accord.pipeline.doctor.first_step import first_step
     from accord.pipeline.manifest import finished
 
     recipe, _, stages = finished(run)
@@ -108,11 +109,13 @@ def deepened(run: Path, cases: Sequence[StageRecord]) -> list[StageRecord]:
         )
         if case.of != "preference" or not case.pairs or model is None:
             continue
+        most = int(case.config.get("max_completion") or 256)
         with bases_at(recipe.model):
-            looked = looked_at(
-                load(model), case.pairs, int(case.config.get("max_completion") or 256)
-            )
-        more.append(replace(case, of="deep", facts={**case.facts, "looked": looked}))
+            lm = load(model)
+            facts = {**case.facts, "looked": looked_at(lm, case.pairs, most)}
+            if case.name in stages:
+                facts["first"] = first_step(recipe, stages[case.name], case, lm, most)
+        more.append(replace(case, of="deep", facts=facts))
     return [*cases, *more]
 
 

@@ -238,30 +238,6 @@ def displacement(case: StageRecord) -> Finding | None:
     )
 
 
-@check("not_the_reference", of=("preference",))
-def not_the_reference(case: StageRecord) -> Finding | None:
-    """Before the first update policy and reference are one: every margin is 0."""
-    first = [
-        abs(v[0]) for k in ("margin", "chosen_shift", "rejected_shift") if (v := case.logged(k))
-    ]
-    loss = case.config.get("loss")
-    if (
-        not first
-        or case.log[0].get("step", 1) > 1  # a mean over the first steps
-        or not case.logged("chosen_shift")
-        or (loss or {}).get("name") not in ("dpo", None)
-    ):
-        raise Unseen
-    return finding(
-        case,
-        strength(max(first), 0.01, 0.1),
-        cause="the policy is not the reference at step 0",
-        number=f"before any update log-ratios are up to {max(first):.3g} nats",
-        change="compute the reference's log-probs with the weights and template that train; no dropout",
-        test=f"accord run RECIPE --only {case.name} --fresh --set {case.name}.max_steps=1",
-    )
-
-
 @check("truncated", of=LEARNS)
 def truncated(case: StageRecord) -> Finding | None:
     """Answers over max_completion: their ends, and all that decides there, are not seen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -21,7 +21,7 @@ from accord.pipeline.manifest import finished
 from accord.pipeline.report.gather import Done, Outputs
 from accord.store import Snapshot, Store, import_file, opened_snapshot
 from accord.store.opening import is_store
-from accord.store.snapshot.pairs import by_pair, votes
+from accord.store.snapshot.pairs import Vote, by_pair, votes
 
 __all__ = ["cases_of", "of_data", "of_run"]
 
@@ -135,9 +135,24 @@ def _turned(snapshot: Snapshot) -> dict[str, Any]:
     both = [key for key, values in ways.items() if min(values) < 0.5 < max(values)]
     example = snapshot.tables.prompts[both[0][0]].last if both else ""
     nameless = any(snapshot.tables.raters[key[-1]].facts.get("many") for key in ways)
+    names = {id: snapshot.tables.raters[id].name for id in {key[-1] for key in ways}}
+    against = _against([pair for pairs in by_pair(cast).values() for pair in pairs.values()])
     return {
-        "judged": len(ways), "turned": len(both), "turned_example": example, "nameless": nameless
+        "judged": len(ways), "turned": len(both), "turned_example": example, "nameless": nameless,
+        "raters": {names[id]: shares for id, shares in against.items() if id in names},
     }  # fmt: skip
+
+
+def _against(pairs: Iterable[Sequence[Vote]]) -> dict[str, tuple[int, int]]:
+    """Of each rater on how many pairs they side with most of the others, and of how many that is."""
+    sides: dict[str, list[bool]] = defaultdict(list)
+    for own in pairs:
+        for vote in own:
+            rest = [v.value for v in own if v.rater != vote.rater]
+            mean = sum(rest) / len(rest) if rest else 0.5
+            if mean != 0.5 and vote.value != 0.5:
+                sides[vote.rater].append((mean > 0.5) == (vote.value > 0.5))
+    return {rater: (sum(same), len(same)) for rater, same in sides.items()}
 
 
 def of_data(where: str, test: float = 0.2, seed: int = 17) -> list[StageRecord]:

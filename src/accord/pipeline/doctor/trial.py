@@ -24,7 +24,7 @@ __all__ = ["Trial", "chosen", "ordered_run", "tried", "verdict"]
 
 SHORTEST = 8  # steps below which a log says little
 LENGTH = ("max_steps", "steps", "epochs")
-SAME = 0.05  # of confidence
+SAME = 0.1  # of strength
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,6 @@ def _answer(first: Finding | None, second: Finding | None, changed: bool) -> tup
         return "can't tell", "the short run as it was has no sign of it: too few steps"
     if second is None:
         return "supported", "with the change it is gone"
-    if second.confidence >= first.confidence - SAME:
+    if second.strength >= first.strength - SAME:
         return "not supported", "with the change it is as it was"
     return "can't tell", "with the change it is less, and still there"

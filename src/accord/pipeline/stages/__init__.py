@@ -1,11 +1,12 @@
 """The house's own kinds of stage, one file or folder each: importing them registers them, in this order."""
 
 from accord.pipeline.stages import (  # isort: skip
-    simulate, importing, opening, sft, reward, process, reward_axes, preference, sweep, on_policy, ask, judge,
-    revise, rm_check, eval, compare, results,
+    simulate, importing, opening, adding, sft, reward, process, reward_axes, preference, sweep, on_policy,
+    ask, judge, revise, rm_check, eval, compare, results,
 )  # fmt: skip
 
 __all__ = [
+    "adding",
     "ask",
     "compare",
     "eval",

@@ -127,8 +127,8 @@ def report(named: str, done: Any) -> Any:
 def make_kind(known: Registration) -> None:
     """Register the stage kind of a method; the report calls it by its title."""
     cls = known.method
-    facts = {"method": cls, "__doc__": cls.__doc__, "__module__": cls.__module__,
-             "__annotations__": {"method": ClassVar}}  # fmt: skip
+    facts = {"method": cls, "later": OnPolicyStage.later + cls.later, "__doc__": cls.__doc__,
+             "__module__": cls.__module__, "__annotations__": {"method": ClassVar}}  # fmt: skip
     config = type(f"{cls.__name__}Stage", (OnPolicyStage, cls), facts)
     stage(
         known.name, version=4 if cls.valued else 3, gives=Policy,

@@ -76,7 +76,10 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
         "init": config.init, "data": config.data, "prompts": prompts, "steps": len(log),
         "left_out": dict(trained.left_out),
     }  # fmt: skip
-    return StageResult(metrics, list(trained.notes), facts, headline)
+    notes = list(trained.notes)
+    if (ctx.folder / watching.STUDY).exists():
+        notes.append(watching.asks_for(ctx.folder))
+    return StageResult(metrics, notes, facts, headline)
 
 
 def read_prompts(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -23,9 +25,10 @@ from accord.pipeline.section import Section
 from accord.pipeline.stages.on_policy.guard import GuardConfig, looks
 from accord.train.online.guarded import Look
 
-__all__ = ["DetectorGuard", "tell"]
+__all__ = ["STUDY", "DetectorGuard", "asks_for", "tell"]
 
 LOG, STUDY = "guard.jsonl", "guard_study.yaml"
+KEPT = {"text", "source", "finish", "tool_calls"}  # of an answer: an end that a limit made is none
 SIDES = ("before", "after", "change")
 Answer = list[Any]  # an exchange as JSON, its score or None
 
@@ -104,24 +107,25 @@ class DetectorGuard:
     def _ask(
         self, done: int, after: Sequence[Reply], before: Sequence[Reply], alarms: Sequence[Verdict]
     ) -> None:
-        """A study for `accord collect serve`: now beside the start where one prompt has both, else single
-        answers; those that show an alarm first, half of them drawn from all."""
+        """A study for `accord collect serve`: now beside the start, or beside another answer of now, where
+        one prompt has both, else single answers; those that show an alarm first, half of them drawn from all,
+        and of both rather those that have another beside them: a reward model learns from pairs."""
         seen = {str(e["response"]) for v in alarms for e in v.evidence}
-        draw = random.Random(done)
-        order = sorted(after, key=lambda r: (r.text not in seen, draw.random()))
+        draw, beside = random.Random(done), _beside(after, before)
+        order = sorted(
+            after, key=lambda r: (r.text not in seen, id(r) not in beside, draw.random())
+        )
         half = self.config.items // 2
-        picked = order[:half] + draw.sample(order[half:], min(half, len(order) - half))
-        old = {r.exchange.prompt.id: r for r in before}
+        others = sorted(order[half:], key=lambda r: (id(r) not in beside, draw.random()))
         asked: dict[str, list[dict[str, Any]]] = {"compare": [], "thumb": []}
-        for r in picked:
-            other = old.get(r.exchange.prompt.id)
-            both = [r, other] if other and other.text != r.text else [r]
+        for r in [*order[:half], *others[:half]]:
+            both = [r, beside[id(r)]] if id(r) in beside else [r]
             draw.shuffle(both)
+            tools = r.exchange.prompt.tools
             asked["compare" if len(both) > 1 else "thumb"].append({
                 "prompt": [m.model_dump() for m in r.exchange.prompt.messages],
-                "responses": [
-                    x.exchange.response.model_dump(include={"text", "source", "tool_calls"}) for x in both
-                ],
+                "responses": [x.exchange.response.model_dump(include=KEPT) for x in both],
+                **({"tools": tools} if tools else {}),
             })  # fmt: skip
         questions = []
         for kind, rows in asked.items():
@@ -151,6 +155,8 @@ def tell(section: Section, done: Any) -> None:
         *section.came_out, *({"tone": tone, "text": f"{done.name}, {text}."} for text in texts)
     ]  # fmt: skip
     section.title, section.nav, section.subtitle = "What the guard saw", "guard", done.name
+    if (done.folder / STUDY).exists():
+        section.text = [*section.text, asks_for(done.folder)]
     section.intro = (
         "Every few steps the policy's answers are held against those of its first steps. A run whose answers "
         "do not change raises any alarm in at most one of 20 runs; an alarm says that they changed so."
@@ -168,6 +174,30 @@ def tell(section: Section, done: Any) -> None:
         for v in map(Verdict.model_validate, row["verdicts"])
         if v.outcome in ("warn", "fail") and v.p is not None
     ]
+
+
+def _beside(after: Sequence[Reply], before: Sequence[Reply]) -> dict[int, Reply]:
+    """Another answer to the same prompt, by the answer's identity: the start's, else another of now."""
+    old = {r.exchange.prompt.id: r for r in before}
+    now: dict[str, list[Reply]] = defaultdict(list)
+    for r in after:
+        now[r.exchange.prompt.id].append(r)
+    others = {}
+    for r in after:
+        at = r.exchange.prompt.id
+        pool = [*([old[at]] if at in old else []), *now[at]]
+        if other := next((x for x in pool if x.text != r.text), None):
+            others[id(r)] = other
+    return others
+
+
+def asks_for(folder: Path) -> str:
+    """What to do with the answers that a guard wrote to be judged."""
+    return (
+        f"Answers wait to be judged: accord collect serve {quote(str(folder / STUDY))} --store judged.db. "
+        "Then freeze a snapshot on its export page, and accord run RECIPE --mitigate "
+        "guard=judged.db@SNAPSHOT writes the recipe that trains the reward model on them too."
+    )
 
 
 def _replies(answers: Sequence[Answer]) -> list[Reply]:

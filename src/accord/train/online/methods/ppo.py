@@ -39,6 +39,7 @@ class Ppo(Method):
     """PPO's own keys."""
 
     valued: ClassVar = True
+    later: ClassVar = ("relative",)
     epochs: Passes = 4
     gamma: UnitInterval = 1.0
     lam: UnitInterval = 0.95
@@ -48,7 +49,7 @@ class Ppo(Method):
     value_lr: Positive | None = None
     """The policy's by default."""
     whiten: bool = True
-    relative: bool = False
+    relative: bool | None = None
     """Pay an answer what it scores above the mean of the prompt's others; needs n of 2 and more."""
 
     @model_validator(mode="after")
