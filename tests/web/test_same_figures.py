@@ -14,7 +14,7 @@ from accord.core.rundir import write_json
 from accord.core.types import Answer, Metric, Preference, Rating, Thumb
 from accord.feedback.trust.card import data_card
 from accord.feedback.trust.report import TrustReport
-from accord.pipeline.report import sections
+from accord.pipeline.report import cards
 from accord.web.pages.render import figure
 from accord.web.site import Site
 from accord.web.work import leases, quality
@@ -70,7 +70,7 @@ def test_all_doors_show_the_same_figures(
     folder.mkdir()
     write_json(folder / "card.json", card)
     done: Any = SimpleNamespace(folder=folder, name="d", result=SimpleNamespace(notes={}))
-    report = json.dumps(sections._card(done), ensure_ascii=False)
+    report = json.dumps(cards._card(done), ensure_ascii=False)
 
     shown = [r for r in trust.agreement if r.within == "all"]
     assert [(r.kind, r.axis) for r in shown] == [

@@ -105,6 +105,7 @@ class OnPolicyKeys(TypedDict, total=False):
     clip_value: float | None  # ppo
     value_lr: float | None  # ppo
     whiten: bool  # ppo
+    relative: bool | None  # ppo
     ratio: Literal["token", "sequence"]  # rloo, grpo
     average: Literal["token", "sequence", "sum", "constant"]  # rloo, grpo
     scale: bool  # grpo
