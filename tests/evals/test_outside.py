@@ -81,6 +81,14 @@ def test_a_file_of_lm_eval(tmp_path: Path) -> None:
     assert apart.low is not None
     assert paired.low is not None
     assert apart.low < paired.low
+    for folder in (
+        tmp_path / "dpoTrue",
+        tmp_path / "baseTrue",
+    ):  # the last sample may end without a newline
+        file = folder / "samples_arc_2026-01-01.jsonl"
+        file.write_text(file.read_text().rstrip("\n"))
+    again = outside(with_[:1], with_[1:]).differences["lm-eval arc"]["acc"]
+    assert (again.low, again.high) == (own.low, own.high)
 
 
 def test_the_mean_over_tasks_and_what_is_not_compared(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def _samples(path: Path, task: str) -> dict[tuple[str, str], dict[str, float]]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").split("\n")[:-1]
+        text = file.read_text(encoding="utf-8").rstrip("\n")
+        return text.split("\n") if text else []
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"can't be read ({error})", where=str(file)) from None
