@@ -132,8 +132,8 @@ def ties(tied: Mapping[str, Rewards], ref: Mapping[str, Rewards]) -> TiesScore:
         share = cluster_mean([(x + 0.01) / 1.02 for x in each], both, share=True)
         low, high = (None if x is None else 1.02 * x - 0.01 for x in (share.low, share.high))
         score = share.model_copy(update={"value": value, "low": low, "high": high})
-    shares = (proportion(sum(part.values()), len(part)) for part in parts[:4])
-    return TiesScore(score, *shares, sum(margins.values()) / len(both))
+    a, b, c, d = (proportion(sum(part.values()), len(part)) for part in parts[:4])
+    return TiesScore(score, a, b, c, d, sum(margins.values()) / len(both))
 
 
 def _beyond(gap: float, spread: float) -> float:
