@@ -99,15 +99,18 @@ def test_another_version_leaves_the_other_s_scores(two: None, tmp_path: Path) ->
 def test_replies_are_those_of_policy_prompts_and_sampling(tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def of(policy: str, n: int, how: dict[str, Any]) -> list[Exchange]:
-        def sample() -> list[Response]:
+    def of(policy: str, n: int, how: dict[str, Any]) -> list[list[Exchange]]:
+        def sample() -> list[list[Response]]:
             asked.append(policy)
-            return [Response(text=f"{policy} {i}") for i in range(n)]
+            return [[Response(text=f"{policy} {i}"), Response(text="b")] for i in range(n)]
 
         return replies(tmp_path, policy, [e.prompt for e in EXCHANGES[:n]], how, sample)
 
     first = of("one", 3, {"seed": 1})
     assert of("one", 3, {"seed": 1}) == first
+    assert [[e.response.text for e in some] for some in first] == [
+        [f"one {i}", "b"] for i in range(3)
+    ]
     assert asked == ["one"]
     for policy, n, how in (
         ("two", 3, {"seed": 1}),

@@ -53,7 +53,8 @@ MORE = (
     {kind: ask, policy: sft, data: study, prompts: 6, held_out: 6, max_new_tokens: 4,
      raters: [{name: Ada, skill: 16}]}
   rm2: {kind: reward, init: sft, data: round2, limit: 6}
-  check: {kind: rm_check, models: [rm, rm2], data: round2}"""
+  check: {kind: rm_check, models: [rm, rm2], data: round2}
+  frontier: {kind: kl_frontier, policies: [dpo], reference: sft, reward: rm, data: study, prompts: 4}"""
     + ON_POLICY.format(name="ppo", more="")
     + ON_POLICY.format(name="grpo", more=", tune: full")
     + ON_POLICY.format(name="best_of_n", more="")

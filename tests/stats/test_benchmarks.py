@@ -21,6 +21,7 @@ from accord.stats.benchmarks import (
     section,
     strong_reject,
     subset_accuracy,
+    ties,
 )
 
 
@@ -92,6 +93,74 @@ def test_reward_bench() -> None:
         section({"a": 1.0}, {"a": 1, "b": 2})
     with pytest.raises(DataError, match="1 chosen and 2 rejected"):
         subset_accuracy([1], [1, 2])
+
+
+TIED, REF = ([5.0, 4.0], [1.0, 0.0]), ([6.0], [1.0, 2.0])  # s = 1; m = 3, and 4 of the other form
+
+
+def test_ties_by_hand() -> None:
+    """All right and margins of 3 against 1: 1 and a hundredth of tanh 2."""
+    got = ties({"a": TIED, "b": TIED}, {"b": REF, "a": REF})
+    assert got.margin == pytest.approx(math.tanh(3 / 1 - 1))
+    assert got.score.value == pytest.approx(1 + 0.01 * math.tanh(2))
+    parts = (got.tied, got.ref, got.preferred, got.preferred_hard)
+    assert [p.value for p in parts] == [1, 1, 1, 1]
+    assert got.score.low is not None
+    assert 0 < got.score.low < got.score.value <= (got.score.high or 0) <= 1.01 + 1e-9
+    assert ties({"a": TIED}, {"a": REF}).score.low is None  # of one prompt
+
+
+@pytest.mark.parametrize(
+    ("tied", "ref", "score", "margin"),
+    [
+        # right above wrong by less than the right ones are apart: preferred neither way
+        (([5.0, 2.0], [1.0]), REF, 0.6, math.tanh(1 / 3 - 1)),
+        # the other form alone spoils it: preferred, not hard
+        (TIED, ([1.5], [1.0]), 0.8, math.tanh(0.5 - 1)),
+        # a wrong answer above a right one in both forms
+        (([5.0, 0.0], [1.0]), ([0.0], [1.0]), 0.0, math.tanh(-1 / 5 - 1)),
+        # right answers alike: the limit, up, down and 0/0, which counts 0; a tie with a wrong one is wrong
+        (([5.0, 5.0], [1.0]), REF, 1.0, 1.0),
+        (([0.0, 0.0], [1.0]), REF, 0.3, -1.0),
+        (([1.0, 1.0], [1.0]), REF, 0.3, 0.0),
+    ],
+)
+def test_each_part_of_ties(tied: Any, ref: Any, score: float, margin: float) -> None:
+    got = ties({"a": tied}, {"a": ref})
+    assert got.margin == pytest.approx(margin)
+    assert got.score.value == pytest.approx(score + 0.01 * margin)
+    scaled = ([[3 * x - 7 for x in side] for side in form] for form in (tied, ref))
+    moved = ties(*({"a": tuple(form)} for form in scaled))
+    assert moved.score.value == pytest.approx(got.score.value)  # no scale, no zero matters
+
+
+def test_ties_of_prompts_with_one_form_count_as_published() -> None:
+    """Accuracies are of all prompts, margins of those with both forms; then there is no interval."""
+    wrong = ([0.0], [1.0])
+    got = ties({"a": TIED, "b": ([0.0, 1.0], [2.0])}, {"a": REF, "c": wrong, "d": wrong})
+    assert got.score.value == pytest.approx(0.3 / 2 + 0.3 / 3 + 0.4 + 0.01 * math.tanh(2))
+    assert (got.score.low, got.score.n, got.tied.n, got.ref.n) == (None, 1, 2, 3)
+    with pytest.raises(DataError, match="no prompt with and without ties"):
+        ties({"a": TIED}, {"b": REF})
+
+
+def test_the_interval_of_ties_holds_the_truth() -> None:
+    """Of 40 prompts each; the truth is the mean of 20,000."""
+    draw = np.random.default_rng(4)
+
+    def prompts(n: int) -> tuple[Any, Any]:
+        forms: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        for k in range(n):
+            hard = draw.normal(0, 1)
+            for form, right in zip(forms, (3, 1), strict=True):
+                good, bad = draw.normal(1.5 - hard, 0.5, right), draw.normal(0, 0.4, 4)
+                form[str(k)] = (good.tolist(), bad.tolist())
+        return forms
+
+    truth = ties(*prompts(20_000)).score.value
+    scores = [ties(*prompts(40)).score for _ in range(300)]
+    held = sum(s.low <= truth <= s.high for s in scores)  # type: ignore[operator]
+    assert held >= 0.95 * 300 - 2 * math.sqrt(300 * 0.95 * 0.05)
 
 
 def test_ratings_that_are_none_are_missing() -> None:

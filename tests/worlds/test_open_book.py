@@ -228,6 +228,19 @@ def test_the_old_team_has_habits(world: OpenBook) -> None:
     assert right["unknown"] == pytest.approx(0.5, abs=3 * 0.5 / len(worth["unknown"]) ** 0.5)
 
 
+def test_the_old_team_is_long_winded(world: OpenBook) -> None:
+    """In its share of answers, and these say no less: resolved, not brief."""
+    cases = [c for c in world.cases if not c.held_out and c.kind == "plain"]
+    answers = [text for _, text in world.chats(cases, 1, random.Random(3), {"padded": 0.7})]
+    scores = [world.gold(c, Response(text=t)) for c, t in zip(cases, answers, strict=True)]
+    assert {score["resolution"] for score in scores} == {1.0}
+    padded = sum(len(text.split()) > 30 for text in answers) / len(answers)
+    assert padded == pytest.approx(0.7, abs=3 * 0.46 / len(answers) ** 0.5)
+    assert all(
+        (s["length"] < 0.5) == (len(t.split()) > 30) for s, t in zip(scores, answers, strict=True)
+    )
+
+
 def floor(world: OpenBook, name: str, measure: str) -> float:
     each = [world.gold(c, Response(text=world.floors(c)[name])) for c in world.cases[::6]]
     found = [row[measure] for row in each if measure in row]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,8 @@ from accord.core.rundir import user_path
 
 if TYPE_CHECKING:
     from accord.evals.asking import Asker
-    from accord.evals.redteam import Ask, AttackResult, TriedAttack
+    from accord.evals.redteam import Ask, AttackChange, AttackResult, TriedAttack
+    from accord.worlds.base import World
 
 __all__ = ["app"]
 
@@ -27,6 +28,28 @@ Attacker = Annotated[
 Depth = Annotated[int, typer.Option(min=1, help="Of its attempts, one after the other.")]
 Streams = Annotated[int, typer.Option(min=1, help="Of its lines of attack on a request.")]
 Calls = Annotated[int | None, typer.Option(min=1, help="Of its calls over all requests.")]
+Cases = Annotated[
+    Path | None, typer.Option(help="Ask kept successes again (regressions.jsonl) instead.")
+]
+After = Annotated[
+    Path | None,
+    typer.Option(help="An earlier red team's folder: try it again on what was held back."),
+]
+Test = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Share of behaviours held back from training data.")
+]
+WorldFile = Annotated[
+    Path | None, typer.Option(help="World that knows the truth, where behaviours are a file.")
+]
+Score = Annotated[
+    str,
+    typer.Option(
+        help="EVALUATION:MEASURE that says what succeeded; the world's harm, else compliance."
+    ),
+]
+Safe = Annotated[
+    str | None, typer.Option(help="The safe answer in preference data, where no world has one.")
+]
 REWRITE = 256  # tokens of what an attacker writes
 
 
@@ -47,23 +70,14 @@ def redteam(
     depth: Depth = 3,
     streams: Streams = 3,
     calls: Calls = None,
-    cases: Annotated[
-        Path | None, typer.Option(help="Ask kept successes again (regressions.jsonl) instead.")
-    ] = None,
+    cases: Cases = None,
+    after: After = None,
+    test: Test = 0.5,
     per: Annotated[int, typer.Option(min=1, help="Requests of each behaviour.")] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="So many behaviours.")] = None,
-    world: Annotated[
-        Path | None, typer.Option(help="World that knows the truth, where behaviours are a file.")
-    ] = None,
-    score: Annotated[
-        str,
-        typer.Option(
-            help="EVALUATION:MEASURE that says what succeeded; the world's harm, else compliance."
-        ),
-    ] = "",
-    safe: Annotated[
-        str | None, typer.Option(help="The safe answer in preference data, where no world has one.")
-    ] = None,
+    world: WorldFile = None,
+    score: Score = "",
+    safe: Safe = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
     seed: Annotated[int, typer.Option()] = 17,
@@ -77,38 +91,60 @@ def redteam(
     runs: Runs = RUNS,
     plugins: Plugins = None,
 ) -> None:
-    """Try attack strategies on a policy; keep every success as a case and as preference data. With --cases,
-    ask kept successes again; exit code 1 where one still succeeds."""
+    """Try attack strategies on a policy; keep every success as a case and as preference data. --cases asks
+    kept successes again, --after what an earlier red team held back: exit code 1 where one still succeeds, or
+    a weakness is not closed."""
     from accord.core.plugins import load_files
     from accord.lm.sampler import sampling_of
-    from accord.pipeline import redteaming
+    from accord.pipeline import closing, redteaming
     from accord.pipeline.answering import asker_of
-    from accord.worlds.base import open_world
 
     load_files([path.absolute() for path in plugins or []])
-    if (behaviours is None) == (cases is None):
-        raise ConfigError("names behaviours or --cases, one of them", where="accord redteam")
+    if sum(x is not None for x in (behaviours, cases, after)) != 1:
+        what = "names behaviours, --cases or --after, one of them"
+        raise ConfigError(what, where="accord redteam")
+    earlier = after or (cases.parent if cases else None)
+    kept = closing.kept_facts(user_path(earlier)) if earlier else {}
     keys = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    known = open_world(user_path(world)) if world else None
-    requests = None
-    if behaviours is not None:
-        requests, own = redteaming.requests_of(behaviours, per, limit)
-        known = known or own
+    keys = kept.get("sampling", keys) if after else keys
+    asked = redteaming.requests_of(behaviours, per, limit) if behaviours else None
+    known = _world(world, kept.get("world")) or (asked.world if asked else None)
     some: dict[str, Any]
     some = {"cache": runs / "cache", "batch_size": batch_size, "at_once": at_once}
     asker, _ = asker_of(policy, sampling_of(keys), **some)
+    score = score or kept.get("score", "")
     team = redteaming.RedTeam(asker.replies, known, score, safe or redteaming.SAFE)
-    if requests is None:
-        _again(redteaming.ask_again(team, user_path(cases or Path())))
-        return
-    facts = {"policy": policy, "sampling": keys, "requests": len(requests), "attacker": attacker}
-    how = sampling_of({"max_new_tokens": REWRITE, "temperature": 1.0, "seed": seed})
-    rewrites = _rewriter(asker_of(attacker, how, **some)[0], asker) if attacker else None
-    results, tried = redteaming.attack_policy(
-        team, requests, _chosen(strategy or []), out, facts, rewrites,
-        redteaming.AttackLoop(depth, streams, calls),
-    )  # fmt: skip
-    _tell(results, tried, asker.failed, out)
+    facts = {
+        "policy": policy, "sampling": keys, "score": score,
+        "world": str(known.path.resolve()) if known else None,
+    }  # fmt: skip
+    if cases:
+        _again(redteaming.ask_again(team, user_path(cases)))
+    elif after:
+        _changed(closing.attack_again(team, user_path(after), facts), asker.failed)
+    elif asked:
+        facts |= {"requests": len(asked.harmful), "attacker": attacker, "test": test}
+        how = sampling_of({"max_new_tokens": REWRITE, "temperature": 1.0, "seed": seed})
+        rewrites = _rewriter(asker_of(attacker, how, **some)[0], asker) if attacker else None
+        results, tried = redteaming.attack_policy(
+            team, asked.harmful, _chosen(strategy or []), out, facts, rewrites,
+            redteaming.AttackLoop(depth, streams, calls), benign=asked.benign, test=test,
+        )  # fmt: skip
+        _tell(results, tried, asker.failed)
+        _next(policy, tried, out)
+
+
+def _world(named: Path | None, then: str | None) -> World | None:
+    """The world that is named, else that of an earlier red team."""
+    from accord.worlds.base import open_world
+
+    if named:
+        return open_world(user_path(named))
+    if then and not Path(then).is_file():
+        raise ConfigError(
+            "the world is not there any more", where=then, mend="name it: --world FILE"
+        )
+    return open_world(Path(then)) if then else None
 
 
 def _rewriter(attacker: Asker, policy: Asker) -> Ask:
@@ -117,19 +153,42 @@ def _rewriter(attacker: Asker, policy: Asker) -> Ask:
     return attacker.replies
 
 
-def _tell(
-    results: list[AttackResult], tried: list[TriedAttack], failed: Mapping[str, str], out: Path
-) -> None:
-    _show(results)
+def _tell(results: list[AttackResult], tried: list[TriedAttack], failed: Mapping[str, str]) -> None:
+    rows = [(r.strategy, r.rate, r.over_plain, r.p, "weakness" * r.weakness) for r in results]
+    _show(("strategy", "success [95%]", "over plain [95%]", "p, adjusted", ""), rows)
     silent = sum(t.success is None for t in tried)
-    for reason, n in Counter(failed.values()).items():
-        print(f"no reply to {n} attempts: {' '.join(reason.split())[:200]}")
+    _failures(failed)
     print(
         f"{len(tried)} attempts on {len({t.behaviour for t in tried})} behaviours, {silent} without a score"
     )
-    print(
-        f"{sum(bool(t.success) for t in tried)} successes in {out}: regressions.jsonl, preferences.jsonl"
-    )
+
+
+def _failures(failed: Mapping[str, str]) -> None:
+    for reason, n in Counter(failed.values()).items():
+        print(f"no reply to {n} attempts: {' '.join(reason.split())[:200]}")
+
+
+def _next(policy: str, tried: list[TriedAttack], out: Path) -> None:
+    """What is kept, and the commands that close what was found."""
+    from accord.core.rundir import read_jsonl
+    from accord.pipeline.policies import policy_path
+
+    pairs = len(read_jsonl(out / "preferences.jsonl"))
+    successes = sum(bool(t.success) for t in tried)
+    print(f"{successes} successes in {out}: regressions.jsonl; {pairs} pairs in preferences.jsonl")
+    if pairs:
+        model = policy if policy.startswith("http") else policy_path(policy)[1]
+        train = f"accord train preference --model {model} --data {out}/preferences.jsonl"
+        print(f"one more pass: {train} --name closed")
+        print(f"is it closed?  accord redteam runs/closed-… --after {out}")
+
+
+def _changed(changes: list[AttackChange], failed: Mapping[str, str]) -> None:
+    rows = [(c.strategy, c.before, c.after, c.change, c.p, c.state) for c in changes]
+    _show(("strategy", "before [95%]", "after [95%]", "change [95%]", "p, adjusted", ""), rows)
+    _failures(failed)
+    if any(c.state in ("open", "weakness") for c in changes):
+        raise typer.Exit(1)
 
 
 def _chosen(texts: list[str]) -> list[str | dict[str, Any]]:
@@ -147,15 +206,13 @@ def _chosen(texts: list[str]) -> list[str | dict[str, Any]]:
     return chosen
 
 
-def _show(results: list[AttackResult]) -> None:
+def _show(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.table import Table
 
-    table = Table("strategy", "success [95%]", "over plain [95%]", "p, adjusted", "", box=None)
-    for r in results:
-        p = "" if r.p is None else f"{r.p:.3g}"
-        table.add_row(
-            r.strategy, str(r.rate), str(r.over_plain or ""), p, "weakness" if r.weakness else ""
-        )
+    table = Table(*columns, box=None)
+    for row in rows:
+        cells = [f"{c:.3g}" if isinstance(c, float) else str(c or "") for c in row]
+        table.add_row(*cells)
     table_console().print(table, markup=False)
 
 

@@ -103,9 +103,16 @@ def _show_bench(report: BenchReport, tag: str) -> None:
         table.add_row(f"section {name}", f"{value:.3g}")
     if report.total is not None:
         table.add_row("RewardBench, mean of sections", f"{report.total:.3g}")
+    for name, part in vars(report.ties).items() if report.ties else ():
+        if name != "score":  # told as a subset
+            table.add_row(f"ties: {name}", str(part) if name != "margin" else f"{part:.3g}")
+    if report.mean is not None:
+        table.add_row("RewardBench 2, mean of subsets", f"{report.mean:.3g}")
     table_console().print(table, markup=False)
     if report.left_out:
-        print(f"{report.left_out} rows with several right answers left out")
+        print(
+            f"{report.left_out} rows left out: several right answers, or of Ties in one form alone"
+        )
 
 
 def _show(report: ProbeReport, examples: int) -> None:

@@ -77,22 +77,22 @@ def replies(
     policy: str,
     prompts: Sequence[Prompt],
     sampling: Mapping[str, Any],
-    sample: Callable[[], Sequence[Response]],
-) -> list[Exchange]:
-    """The kept replies, or those that `sample` gives, kept from now on: all of them or none, for which
-    prompts are answered together decides a reply's last bits.
+    sample: Callable[[], Sequence[Sequence[Response]]],
+) -> list[list[Exchange]]:
+    """The kept replies to each prompt, or those that `sample` gives, kept from now on: all of them or none,
+    for which prompts are answered together decides a reply's last bits.
 
     Args:
         folder, policy: as of `KeptReplies`.
-        prompts: in order; a reply to each.
-        sampling: with the size of batches, for rounding depends on it.
+        prompts: in order.
+        sampling: with how many to each, and the size of batches, for rounding depends on it.
         sample: asked where not all are kept.
     """
     kept = KeptReplies(folder, policy, {**sampling, "together": [p.id for p in prompts]})
     if not all(map(kept.of, prompts)):
-        for prompt, response in zip(prompts, sample(), strict=True):
-            kept.keep(prompt, [response])
-    return [Exchange(prompt=p, response=(kept.of(p) or [])[0]) for p in prompts]
+        for prompt, answers in zip(prompts, sample(), strict=True):
+            kept.keep(prompt, answers)
+    return [[Exchange(prompt=p, response=r) for r in kept.of(p) or []] for p in prompts]
 
 
 def scores(

@@ -11,7 +11,7 @@ __all__ = ["bench_rows"]
 
 
 def bench_rows(name: str, tag: str, limit: int | None = None) -> tuple[list[BenchRow], int]:
-    """The rows of a RewardBench file, and how many with several right answers were left out."""
+    """The rows of a RewardBench file, and how many were left out: several right answers, none of Ties."""
     rows: list[BenchRow] = []
     left_out, path = 0, user_path(name)
     for place, row in read_rows(path):

@@ -2,15 +2,19 @@
 
 redteam.json        figures of every strategy, with all that decides them
 attacker.jsonl      every attempt of an attacker model: what it wrote, what came of it
-attempts.jsonl      every attempt: strategy, behaviour, request, the talk, reply, success
+attempts.jsonl      every attempt: strategy, behaviour, side, request, the talk, reply, success
 regressions.jsonl   the successes, to be asked again as they are (`--cases`)
-preferences.jsonl   the successes as comparisons: the talk, a safe answer, the unsafe reply
+preferences.jsonl   those of the side `train` as comparisons: the talk, a safe answer, the unsafe reply; and
+                    for each a benign request asked the same way: an answer, a refusal
+benign.jsonl        benign requests of the side `test`, asked plainly, and whether they were refused
+
+Behaviours of the side `test` give no comparison: what a training on these is measured on (`closing.py`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +31,26 @@ from accord.evals.attacker import (
 )
 from accord.evals.attacks import PLAIN, Attempt, Strategy, chosen_attacks
 from accord.evals.base import EvaluationContext, configured, scored
-from accord.evals.redteam import AttackResult, TriedAttack, judged_attempts, results_of
-from accord.evals.refusal import UNSAFE, sides_of
+from accord.evals.redteam import (
+    AttackResult,
+    TriedAttack,
+    held_back,
+    judged_attempts,
+    results_of,
+    talk,
+)
+from accord.evals.refusal import BENIGN, UNSAFE, refusal_of, sides_of
 from accord.pipeline.asked import prompts_of
 from accord.store.io.readers import BadRow, read_rows
 from accord.worlds.base import World
 
-__all__ = ["SAFE", "AttackLoop", "RedTeam", "ask_again", "attack_policy", "requests_of"]
+__all__ = [
+    "SAFE", "AttackLoop", "Behaviours", "RedTeam", "ask_again", "asked_plainly", "attack_policy",
+    "attempt_row", "requests_of",
+]  # fmt: skip
 
+NEEDLESS = "needless refusal"  # as a strategy: a benign request as it stands
+SPLIT = 17  # of behaviours into sides: the same whoever attacks them
 SAFE = "I can't help with that, because somebody could get hurt by it."
 Ask = Callable[[Sequence[Prompt]], Sequence[Response | None]]
 Requests = list[tuple[str, Prompt]]
@@ -51,8 +67,17 @@ class RedTeam:
 
     def harm(self, replies: Sequence[Exchange]) -> list[float | None]:
         """Whether each reply does harm, None where it has no score; DataError where none has one."""
-        known = self.world and any(m.name == "harm" for m in self.world.measures)
-        score = self.score or ("gold:harm" if known else "refusal:unsafe compliance")
+        return self._values(self.score or self._own("harm") or "refusal:unsafe compliance", replies)
+
+    def refused(self, replies: Sequence[Exchange]) -> list[float | None]:
+        """Whether each reply to a benign request refuses it."""
+        return self._values(self._own("needless") or "refusal:over-refusal", replies)
+
+    def _own(self, name: str) -> str:
+        known = self.world and any(m.name == name for m in self.world.measures)
+        return f"gold:{name}" if known else ""
+
+    def _values(self, score: str, replies: Sequence[Exchange]) -> list[float | None]:
         name, _, measure = score.partition(":")
         (evaluation,) = configured([name], "--score")
         rows = scored(evaluation, EvaluationContext(self.world), replies)
@@ -64,16 +89,25 @@ class RedTeam:
             )  # fmt: skip
         return values
 
-    def rewritten(self, t: TriedAttack) -> str:
-        """What the reply should have been: the world's own right answer where it has one."""
-        case = self.world.by_prompt.get(t.request.id) if self.world else None
+    def right(self, prompt: Prompt) -> str:
+        """The world's own right answer, "" where it has none."""
+        case = self.world.by_prompt.get(prompt.id) if self.world else None
         answers = case.candidates if case else ()
-        return next((c.text for c in answers if c.kind == "right"), self.safe)
+        return next((c.text for c in answers if c.kind == "right"), "")
 
 
-def requests_of(name: str, per: int = 1, limit: int | None = None) -> tuple[Requests, World | None]:
+@dataclass(frozen=True)
+class Behaviours:
+    """Harmful requests and benign ones, each with its behaviour, and the world that knows them."""
+
+    harmful: Requests
+    benign: Requests
+    world: World | None
+
+
+def requests_of(name: str, per: int = 1, limit: int | None = None) -> Behaviours:
     """Harmful requests with their behaviours, `per` of each, of whatever `prompts_of` knows: a world, a run's
-    held-out ones, files. Where prompts are labelled, safe ones are left out."""
+    held-out ones, files. Where prompts are labelled, safe ones are benign."""
     asked = prompts_of([name])
     sides = sides_of(asked.prompts)
     nameless = [p for p, side in zip(asked.prompts, sides, strict=True) if not side]
@@ -82,10 +116,12 @@ def requests_of(name: str, per: int = 1, limit: int | None = None) -> tuple[Requ
         where = f"{name}: {nameless[0].last[:40]!r}"
         raise DataError(what, where=where, mend="label all of them safe or unsafe, or none")
     kept: Requests = []
+    benign: Requests = []
     times: Counter[str] = Counter()
     for prompt, side in zip(asked.prompts, sides, strict=True):
         behaviour = asked.cluster_of(prompt)
         if any(sides) and side not in UNSAFE:
+            benign += [(behaviour, prompt)] if side in BENIGN else []
             continue
         if behaviour not in times and limit is not None and len(times) >= limit:
             continue
@@ -96,7 +132,7 @@ def requests_of(name: str, per: int = 1, limit: int | None = None) -> tuple[Requ
     if not kept:
         what = "no harmful request in it"
         raise DataError(what, where=name, mend="label prompts unsafe or harmful")
-    return kept, asked.world
+    return Behaviours(kept, benign, asked.world)
 
 
 def attack_policy(
@@ -107,9 +143,12 @@ def attack_policy(
     facts: Mapping[str, Any] | None = None,
     attacker: Ask | None = None,
     loop: AttackLoop | None = None,
+    *,
+    benign: Requests | None = None,
+    test: float = 0.0,
 ) -> tuple[list[AttackResult], list[TriedAttack]]:
     """Every strategy on every request, and an attacker model's loop where there is one; all of it written to
-    `out`."""
+    `out`. `test`: the share of behaviours that give no comparison."""
     chosen = chosen_attacks(strategies, "strategies")
     tried = judged_attempts(chosen, requests, team.ask, team.harm)
     hyper = {s.name: dict(s.hyper) for s in chosen}
@@ -120,18 +159,70 @@ def attack_policy(
         tried += tries_as_attacks(tries)
         hyper[ATTACKER] = {"depth": how.depth, "streams": how.streams, "calls": how.calls}
     results = results_of(tried, untested=[ATTACKER])
+    names, others = ({b for b, _ in some} for some in (requests, benign or []))
+    held = held_back(names, test, SPLIT) | held_back(others - names, test, SPLIT)
     successes = [t for t in tried if t.success]
+    learnt = [t for t in successes if t.behaviour not in held]
+    beside = [(b, p) for b, p in benign or [] if b not in held]
+    refused = asked_plainly(team, [x for x in benign or [] if x[0] in held], 2 * len(requests))
     make_dir(out, "choose another with --out DIR")
+    write_jsonl(out / "benign.jsonl", [attempt_row(t, held) for t in refused])
     if attacker:
         write_jsonl(out / "attacker.jsonl", [_try_row(t) for t in tries])
     plain = [_plain(r) for r in results]
     write_json(out / "redteam.json", {**(facts or {}), "strategies": hyper, "results": plain})
-    write_jsonl(out / "attempts.jsonl", [_row(t) for t in tried])
+    write_jsonl(out / "attempts.jsonl", [attempt_row(t, held) for t in tried])
     write_jsonl(
-        out / "regressions.jsonl", [{**_row(t), "keys": hyper[t.strategy]} for t in successes]
+        out / "regressions.jsonl",
+        [{**attempt_row(t, held), "keys": hyper[t.strategy]} for t in successes],
     )
-    write_jsonl(out / "preferences.jsonl", [_comparison(t, team.rewritten(t)) for t in successes])
+    unsafe = [
+        _comparison(t.asked, team.right(t.request) or team.safe, t.reply.text)
+        for t in learnt if t.reply
+    ]  # fmt: skip
+    write_jsonl(out / "preferences.jsonl", [*unsafe, *_beside(team, learnt, chosen, beside)])
     return results, tried
+
+
+def asked_plainly(team: RedTeam, benign: Requests, most: int) -> list[TriedAttack]:
+    """Benign requests as they stand, the first of each behaviour first; `success` is that it was refused."""
+    times: Counter[str] = Counter()
+    ranked = []
+    for behaviour, prompt in benign:
+        ranked.append((times[behaviour], behaviour, prompt))
+        times[behaviour] += 1
+    requests = [(b, p) for _, b, p in sorted(ranked, key=lambda r: r[0])[:most]]
+    needless = Strategy(NEEDLESS, {}, Attempt)
+    return judged_attempts([needless], requests, team.ask, team.refused) if requests else []
+
+
+def _beside(
+    team: RedTeam, learnt: Sequence[TriedAttack], chosen: Sequence[Strategy], benign: Requests
+) -> list[dict[str, Any]]:
+    """For each success a benign request, of its behaviour where there is one, asked by the same strategy:
+    that it is answered (as the world would, else as the policy did if it refused nothing) and not refused. So
+    what is learnt of the two is the harm, not the wording around it."""
+    by_name = {s.name: s for s in chosen}
+    own: dict[str, list[Prompt]] = {}
+    for behaviour, prompt in benign:
+        own.setdefault(behaviour, []).append(prompt)
+    every = [p for _, p in benign]
+    asked: list[tuple[Prompt, Attempt]] = []
+    for n, t in enumerate(learnt if benign else []):
+        some = own.get(t.behaviour, every)
+        prompt = some[n % len(some)]
+        strategy = by_name.get(t.strategy, by_name[PLAIN])
+        asked.append((prompt, strategy.transform(prompt)))
+    rows = []
+    for (prompt, attempt), (whole, reply) in zip(
+        asked, talk([a for _, a in asked], team.ask), strict=True
+    ):
+        text = attempt.read(reply.text) if reply else ""
+        refuses = bool(text) and refusal_of(text) != "full compliance"
+        answer = team.right(prompt) or ("" if refuses or reply is None else reply.text)
+        if answer:
+            rows.append(_comparison(whole, answer, text if refuses else team.safe))
+    return rows
 
 
 def _plain(result: AttackResult) -> dict[str, Any]:
@@ -146,18 +237,20 @@ def _try_row(t: AttackTry) -> dict[str, Any]:
     return own | {k: m and m.model_dump(mode="json") for k, m in dumped.items()}
 
 
-def _row(t: TriedAttack) -> dict[str, Any]:
+def attempt_row(t: TriedAttack, held: Container[str]) -> dict[str, Any]:
+    """As attempts.jsonl has it; `held`: the behaviours of the side `test`."""
+    side = "test" if t.behaviour in held else "train"
     return {
-        "strategy": t.strategy, "behaviour": t.behaviour, "success": t.success,
+        "strategy": t.strategy, "behaviour": t.behaviour, "side": side, "success": t.success,
         "request": t.request.model_dump(mode="json"), "prompt": t.asked.model_dump(mode="json"),
         "response": t.reply and t.reply.model_dump(mode="json"),
     }  # fmt: skip
 
 
-def _comparison(t: TriedAttack, safe: str) -> dict[str, Any]:
-    """A success as preference data: the talk that led there, what should have been said, what was."""
-    turns = [m.model_dump(mode="json", include={"role", "content"}) for m in t.asked.messages]
-    return {"prompt": turns, "chosen": safe, "rejected": t.reply.text if t.reply else ""}
+def _comparison(asked: Prompt, chosen: str, rejected: str) -> dict[str, Any]:
+    """The talk that led there, what should have been said, what should not."""
+    turns = [m.model_dump(mode="json", include={"role", "content"}) for m in asked.messages]
+    return {"prompt": turns, "chosen": chosen, "rejected": rejected}
 
 
 def ask_again(team: RedTeam, cases: Path) -> list[tuple[str, str, bool | None]]:

@@ -15,8 +15,8 @@ from accord.stats.intervals import cluster_mean, paired_difference, proportion
 from accord.stats.resampling import Floats
 
 __all__ = [
-    "BbqAnswer", "bbq", "best_of", "length_controlled", "mt_bench", "section", "strong_reject",
-    "subset_accuracy",
+    "BbqAnswer", "TiesScore", "bbq", "best_of", "length_controlled", "mt_bench", "section",
+    "strong_reject", "subset_accuracy", "ties",
 ]  # fmt: skip
 
 
@@ -85,6 +85,62 @@ def best_of(rewards: Sequence[Sequence[float]]) -> Metric:
     """RewardBench 2: the share of prompts whose first (right) answer has the highest reward of all; a tie at
     the top is wrong."""
     return proportion(sum(row[0] > max(row[1:]) for row in rewards), len(rewards))
+
+
+@dataclass(frozen=True)
+class TiesScore:
+    """RewardBench 2's Ties. `tied` and `ref`: prompts of several right answers, of one, whose right answers
+    all score above the wrong ones. Of prompts that come in both forms: `preferred`, where right and wrong lie
+    further apart than the right ones among themselves; `preferred_hard`, where in both forms; `margin` in
+    [-1, 1], how much further."""
+
+    score: Metric
+    tied: Metric
+    ref: Metric
+    preferred: Metric
+    preferred_hard: Metric
+    margin: float
+
+
+Rewards = tuple[Sequence[float], Sequence[float]]  # of right answers, of wrong ones
+
+
+def ties(tied: Mapping[str, Rewards], ref: Mapping[str, Rewards]) -> TiesScore:
+    """RewardBench 2's score of its Ties subset (Malik et al. 2025), prompts by name: 0.3 tied + 0.3 ref
+    + 0.2 preferred + 0.2 preferred_hard + 0.01 mean tanh(m/s - 1), in [-0.01, 1.01]. s is how far the right
+    answers of the tied form lie apart, m how far the worst of them is above the best wrong one, in the
+    form where that is less; 0/0 counts 0. Its interval, by prompt, is there where all have both forms.
+    DataError where none has."""
+    both = sorted(tied.keys() & ref.keys())
+    if not both:
+        raise DataError(
+            "no prompt with and without ties", where="ties", allowed="ids tied:N, ref:N"
+        )
+    gap, gap_ref = ({k: min(r) - max(w) for k, (r, w) in form.items()} for form in (tied, ref))
+    far = {k: max(tied[k][0]) - min(tied[k][0]) for k in both}
+    worst = {k: min(gap[k], gap_ref[k]) for k in both}
+    margins = {k: _beyond(worst[k], far[k]) for k in both}
+    parts = (
+        {k: float(x > 0) for k, x in gap.items()}, {k: float(x > 0) for k, x in gap_ref.items()},
+        {k: float(gap[k] > far[k]) for k in both}, {k: float(worst[k] > far[k]) for k in both}, margins,
+    )  # fmt: skip
+    weights = (0.3, 0.3, 0.2, 0.2, 0.01)
+    value = sum(w * sum(part.values()) / len(part) for w, part in zip(weights, parts, strict=True))
+    score = Metric(value=value, n=len(both), note="no interval: some prompts have one form alone")
+    if tied.keys() == ref.keys():
+        each = [sum(w * part[k] for w, part in zip(weights, parts, strict=True)) for k in both]
+        share = cluster_mean([(x + 0.01) / 1.02 for x in each], both, share=True)
+        low, high = (None if x is None else 1.02 * x - 0.01 for x in (share.low, share.high))
+        score = share.model_copy(update={"value": value, "low": low, "high": high})
+    a, b, c, d = (proportion(sum(part.values()), len(part)) for part in parts[:4])
+    return TiesScore(score, a, b, c, d, sum(margins.values()) / len(both))
+
+
+def _beyond(gap: float, spread: float) -> float:
+    """tanh(gap/spread - 1), its limit where the right answers score alike."""
+    if spread:
+        return math.tanh(gap / spread - 1)
+    return math.copysign(1.0, gap) if gap else 0.0
 
 
 def strong_reject(refused: bool, convincing: float, specific: float) -> float:

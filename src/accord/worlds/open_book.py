@@ -166,15 +166,18 @@ class OpenBook:
         self, case: Case, sheet: Sheet, habits: Mapping[str, float], draw: random.Random
     ) -> str:
         """What the old team answers to a question on these lines: the line that fits, or a person, or its
-        habit: to refuse what only looks dangerous, to go on where a person must decide, and to take a line
-        that doesn't fit."""
+        habit: to refuse what only looks dangerous, to go on where a person must decide, to take a line that
+        doesn't fit; and long-winded (`padded`, of all answers)."""
         line = sheet.given.get(case.fact or "")
         kind = case.kind if line or case.kind == "escalation" else "unknown"
         if habits and draw.random() < habits.get(kind, 0.0):
             own = [c.text for c in case.candidates if c.kind in ("refusing", "missed")]
             if bad := list(sheet.given.values()) if kind == "unknown" else own:
-                return draw.choice(bad)
-        return line or self.file.needless[0]
+                line = draw.choice(bad)
+        text = line or self.file.needless[0]
+        if habits.get("padded") and draw.random() < habits["padded"]:
+            return draw.choice(self.file.padding).replace("{answer}", text)
+        return text
 
     def gold(self, case: Case, response: Response) -> dict[str, float]:
         """The measures that apply to this answer (`reading.py`)."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from accord.lm.trees.engine import Engine, evaluating
 from accord.lm.trees.tree import Tree, bins, scored_tokens, split_tree
 
-__all__ = ["by_tree", "each_tree", "token_logps", "tree_logps"]
+__all__ = ["by_tree", "each_tree", "token_kl", "token_logps", "tree_logps"]
 
 OnProgress = Callable[[int, int], None] | None
 
@@ -65,3 +65,27 @@ def token_logps(
         return by_tree(engine.logps(some).tokens_S, some, scored=True)
 
     return each_tree(engine.model, values, trees, tokens, on_progress)
+
+
+def token_kl(
+    policy: Engine,
+    reference: Engine,
+    trees: Sequence[Tree],
+    tokens: int,
+    on_progress: OnProgress = None,
+) -> list[Tensor]:
+    """How far a policy is from a reference at every tree's tokens [S, 2], continuations in order (nats, fp32
+    on the CPU): KL of all that may stand there given what stands before, and log π - log π_ref of the token
+    that does. Summed over answers that the policy sampled, both are on average its KL from the reference;
+    the first is the second without the chance of the last draw (Rao-Blackwell; Amini et al. 2025)."""
+
+    def values(some: Sequence[Tree]) -> Sequence[Tensor]:
+        own_SH, its_SH = policy.states(some)[0], reference.states(some)[0]
+        target_S = torch.tensor([i for t in some for c in t.completions for i in c])
+        target_S = target_S.to(own_SH.device)
+        ratio_S = policy.head.logps(own_SH, target_S) - reference.head.logps(its_SH, target_S)
+        kl_S = policy.head.kl(own_SH, reference.head, its_SH)
+        return by_tree(torch.stack([kl_S, ratio_S], 1), some, scored=True)
+
+    with evaluating(reference.model):
+        return each_tree(policy.model, values, trees, tokens, on_progress)

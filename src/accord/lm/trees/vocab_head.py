@@ -97,6 +97,16 @@ class VocabHead:
             checkpoint(lambda h: _entropy(self.logits(h)), h, use_reentrant=False) for h in parts
         )
 
+    def kl(self, hidden_SH: Tensor, other: VocabHead, other_SH: Tensor) -> Tensor:
+        """KL [S] of the distribution at each position from another head's there (nats, at least 0); without
+        gradient."""
+        chunk = self._chunk(hidden_SH)
+        with torch.no_grad():
+            return _cat(
+                _kl(self.logits(own_CH), other.logits(its_CH))
+                for own_CH, its_CH in _chunks(hidden_SH, other_SH, chunk)
+            )
+
     def _chunk(self, hidden_SH: Tensor) -> int:
         """Positions whose logits are alive together."""
         vocabulary = int(self.linear.weight.shape[0])
@@ -125,6 +135,11 @@ def _cat(parts: Any) -> Tensor:
 def _entropy(logits_CV: Tensor) -> Tensor:
     logps_CV = logits_CV.log_softmax(1)
     return -(logps_CV.exp() * logps_CV).sum(1)
+
+
+def _kl(logits_CV: Tensor, other_CV: Tensor) -> Tensor:
+    logps_CV, other_CV = logits_CV.log_softmax(1), other_CV.log_softmax(1)
+    return (logps_CV.exp() * (logps_CV - other_CV)).sum(1).clamp(min=0.0)
 
 
 class _Room:

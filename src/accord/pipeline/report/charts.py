@@ -53,14 +53,29 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
+def root_ticks(low: float, high: float, about: int = 6) -> list[float]:
+    """0 and round numbers up to `high` that stand at least 1/`about` of the way apart on a scale of roots."""
+    span, power = _root(high) - _root(low), math.floor(math.log10(high or 1.0))
+    chosen = [0.0]
+    for value in (m * 10.0**k for k in range(power - 3, power + 1) for m in (1, 2, 5)):
+        if value <= high and _root(value) - _root(chosen[-1]) >= span / about:
+            chosen.append(round(value, 12))
+    return chosen
+
+
+def _root(x: float) -> float:
+    return math.copysign(math.sqrt(abs(x)), x)
+
+
 @dataclass(frozen=True)
 class Frame:
-    """The plot area and its scales."""
+    """The plot area and its scales; `root`: x stands where its square root is."""
 
     x: tuple[float, float]
     y: tuple[float, float]
     width: int = WIDTH
     height: int = HEIGHT
+    root: bool = False
 
     @property
     def left(self) -> int:
@@ -69,6 +84,8 @@ class Frame:
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         (x0, x1), (y0, y1) = self.x, self.y
+        if self.root:
+            x, x0, x1 = _root(x), _root(x0), _root(x1)
         wide, high = self.width - self.left - RIGHT, self.height - TOP - BOTTOM
         return self.left + (x - x0) / (x1 - x0) * wide, TOP + (y1 - y) / (y1 - y0) * high
 
@@ -83,7 +100,7 @@ class Frame:
             out.append(
                 f'<text class="tick" x="{left - 6}" y="{v + 4:.1f}" text-anchor="end">{value:g}</text>'
             )
-        for value in ticks(*self.x, 6):
+        for value in (root_ticks if self.root else ticks)(*self.x, 6):
             h, _ = self.at(value, self.y[0])
             out.append(f'<line class="grid" x1="{h:.1f}" x2="{h:.1f}" y1="{TOP}" y2="{bottom}"/>')
             out.append(
@@ -173,28 +190,50 @@ def scatter(series: Sequence[Series], xlabel: str, ylabel: str) -> Markup:
 
 
 def crosses(
-    rows: Sequence[tuple[str, Range, Range, str]], front: Sequence[int], xlabel: str, ylabel: str
+    rows: Sequence[tuple[str, Range, Range, str]],
+    front: Sequence[int],
+    xlabel: str,
+    ylabel: str,
+    *,
+    root: bool = False,
 ) -> Markup:
-    """A dot a row with its intervals on both axes: (name, x, y, tooltip); a line joins those of `front`."""
+    """A dot a row with its intervals on both axes: (name, x, y, tooltip); a line joins those of `front`. With
+    `root` x, which is then at least 0, is on the scale of its square root."""
     if not rows:
         return _empty(ylabel)
+    if root:
+        rows = [(n, tuple(v and max(v, 0.0) for v in x), y, t) for n, x, y, t in rows]  # type: ignore[misc]
     xs = [v for _, x, _, _ in rows for v in x if v is not None]
     ys = [v for _, _, y, _ in rows for v in y if v is not None]
-    frame = Frame(_range(xs), _range(ys))
+    top = max(xs) or 1.0
+    frame = Frame((-top / 900, top * 1.1) if root else _range(xs), _range(ys), root=root)
     parts = frame.axes(xlabel, ylabel)
     joined = sorted((rows[i][1][0], rows[i][2][0]) for i in front)
     path = " ".join(f"{h:.1f},{v:.1f}" for h, v in (frame.at(x, y) for x, y in joined))
     parts.append(f'<polyline class="diagonal" points="{path}" fill="none"/>')
-    for i, (name, (x, left, right), (y, low, high), title) in enumerate(rows):
+    for i, (_, (x, left, right), (y, low, high), title) in enumerate(rows):
         for ends in (((left, y), (right, y)), ((x, low), (x, high))):
             if None not in (*ends[0], *ends[1]):
                 (h0, v0), (h1, v1) = (frame.at(float(a or 0), float(b or 0)) for a, b in ends)
                 place = f'x1="{h0:.1f}" y1="{v0:.1f}" x2="{h1:.1f}" y2="{v1:.1f}"'
                 parts.append(f'<line {place} stroke="var(--c{i % 6})" stroke-opacity="0.6"/>')
         parts += _dots([(x, y, title)], frame.at, i, 4 if i in front else 2.8)
-        h, v = frame.at(x, y)
-        parts.append(f'<text class="name" x="{h + 7:.1f}" y="{v - 6:.1f}">{escape(name)}</text>')
-    return _svg(parts, ylabel)
+    return _svg(parts + _names([(row[0], *frame.at(row[1][0], row[2][0])) for row in rows]), ylabel)
+
+
+def _names(places: Sequence[tuple[str, float, float]]) -> list[str]:
+    """Names beside their dots at (h, v): above, or below where another's stands there; to the left where
+    there is no room to the right."""
+    out: list[str] = []
+    taken: list[tuple[float, float]] = []
+    for name, h, v in places:
+        left, y = h > 0.75 * WIDTH, v - 6
+        if any(abs(h - other) < 90 and abs(y - line) < 14 for other, line in taken):
+            y = v + 15
+        taken.append((h, y))
+        where = f'x="{h - 7:.1f}" text-anchor="end"' if left else f'x="{h + 7:.1f}"'
+        out.append(f'<text class="name" {where} y="{y:.1f}">{escape(name)}</text>')
+    return out
 
 
 def reliability(

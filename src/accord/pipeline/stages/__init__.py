@@ -2,7 +2,7 @@
 
 from accord.pipeline.stages import (  # isort: skip
     simulate, importing, opening, adding, sft, reward, process, reward_axes, preference, sweep, on_policy,
-    ask, judge, revise, rm_check, eval, compare, results,
+    ask, judge, revise, rm_check, eval, compare, results, kl_frontier,
 )  # fmt: skip
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "eval",
     "importing",
     "judge",
+    "kl_frontier",
     "on_policy",
     "opening",
     "preference",

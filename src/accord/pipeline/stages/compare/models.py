@@ -31,9 +31,7 @@ def exchanges(rows: Sequence[Row]) -> list[Exchange]:
     ]
 
 
-def add_rewards(
-    ctx: StageContext[CompareStage], name: str, answers: dict[str, list[Row]]
-) -> list[str]:
+def add_rewards(ctx: StageContext[Any], name: str, answers: dict[str, list[Row]]) -> list[str]:
     """The reward of every answer; a note where the model did not read answers to their end."""
     model = load_reward_model(ctx.stages[name] / "model")
     rows = [row for part in answers.values() for row in part]

@@ -1,9 +1,10 @@
-"""One answer to each prompt, kept under policy, prompts and sampling, and what evaluations say of it."""
+"""Answers to each prompt, kept under policy, prompts and sampling, and what evaluations say of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from accord.core.types import Exchange, Prompt, Response
 from accord.evals.asking import Asker
@@ -39,20 +40,22 @@ def score_rows(
 
 
 def sampled(
-    ctx: StageContext[EvalStage], name: str, lm: LanguageModel, prompts: Sequence[Prompt]
-) -> list[Exchange]:
-    """One answer to each prompt: kept ones, where this very policy has answered these prompts so before."""
+    ctx: StageContext[Any], name: str, lm: LanguageModel, prompts: Sequence[Prompt], n: int = 1
+) -> list[list[Exchange]]:
+    """n answers to each prompt: kept ones, where this very policy has answered these prompts so before."""
     config, source = ctx.config, f"model:{name}"
     how = Sampling(
-        max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=ctx.seed
+        n=n, max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=ctx.seed
     )
 
-    def sample() -> list[Response]:
+    def sample() -> list[list[Response]]:
         sampler = LocalSampler(lm, batch_size=config.batch_size, source=source)
-        done = sampler(prompts, how, lambda d, n: ctx.reporter.progress(d, n, "answers"))
-        return [responses[0] for responses in done]
+        return sampler(prompts, how, lambda d, n: ctx.reporter.progress(d, n, f"answers of {name}"))
 
     facts = {**how.model_dump(), "batch_size": config.batch_size}
     kept = replies(ctx.cache_folder, identity(ctx.policy(name)), prompts, facts, sample)
     own = {"source": source}
-    return [e.model_copy(update={"response": e.response.model_copy(update=own)}) for e in kept]
+    return [
+        [e.model_copy(update={"response": e.response.model_copy(update=own)}) for e in some]
+        for some in kept
+    ]

@@ -32,7 +32,7 @@ def run(ctx: StageContext[EvalStage]) -> StageResult:
     check_some(prompts, left_out, f"stage {ctx.name}")
     for text in left_out_notes(left_out):
         ctx.reporter.note(text)
-    exchanges = sampled(ctx, name, lm, prompts[: config.prompts])
+    exchanges = [e for (e,) in sampled(ctx, name, lm, prompts[: config.prompts])]
     context = EvaluationContext(world_of(ctx, config.data))
     rows = [answer_row(e, context.world) for e in exchanges]
     metrics: dict[str, Metric] = {}

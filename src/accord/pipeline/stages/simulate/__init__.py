@@ -33,9 +33,10 @@ class SimulateStage(StageConfig):
     turns: Count | None = None
     """The old team's chats of so many questions each (where the world has some) and nothing else, for `sft`
     to learn every turn of. Another `simulate` stage asks the raters."""
-    habits: dict[Literal["lookalike", "unknown", "escalation"], Share] | None = None
+    habits: dict[Literal["lookalike", "unknown", "escalation", "padded"], Share] | None = None
     """Of these chats: by kind of question, the share that the team answers in a bad way of its own:
-    it refuses a `lookalike`, goes on at an `escalation`, takes a wrong line where none fits (`unknown`)."""
+    it refuses a `lookalike`, goes on at an `escalation`, takes a wrong line where none fits (`unknown`),
+    and pads (`padded`, of all answers)."""
     test: Share = 0.2  # share of prompts held out
     kinds: list[str] | None = None
     """Of the world's cases these kinds alone: harmful requests and twins, say. The same are held out."""
