@@ -4,8 +4,9 @@ python -m benchmarks.judging --pairs 10000
 python -m benchmarks.judging --pairs 8 --local packaged/SmolLM2-135M-Instruct
 
 Locally, a pair's two orders as one tree are held against transformers' own forward over padded batches of the
-same prompts, longest first, with the last position's logits alone: in turn, three times each, medians of the
-process's own seconds (other processes' are none of them) beside those of the clock.
+same prompts, longest first, with the last position's logits alone (`--every-logit`: also as it comes), on a
+copy of the model that accord's kernels have not touched: in turn, `--rounds` times each, medians of the
+process's own seconds on one thread (other processes' are none of them) beside those of the clock.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def shop(path: str, n: int, seed: int = 0) -> list[JudgedItem]:
     ]
 
 
-def serve(port: Any) -> None:
-    """Answers everything alike, as fast as it can, on connections that stay open; tells its port."""
+def serve(port: Any, asked: Any = None) -> None:
+    """Answers everything alike, as fast as it can, on connections that stay open; tells its port, and counts
+    what it was asked."""
     top = [{"token": "A", "logprob": -0.4}, {"token": "B", "logprob": -1.2}]
     choice = {
         "index": 0, "message": {"role": "assistant", "content": "A"}, "finish_reason": "stop",
@@ -75,13 +77,17 @@ def serve(port: Any) -> None:
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError):  # who asked has gone
+        with contextlib.suppress(
+            asyncio.IncompleteReadError, ConnectionError
+        ):  # who asked has gone
             while True:
                 lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
                 length = next(
                     int(x.split(b":")[1]) for x in lines if x.startswith(b"content-length")
                 )
                 await reader.readexactly(length)
+                if asked is not None:
+                    asked.value += 1
                 writer.write(reply)
                 await writer.drain()
         writer.close()
@@ -94,8 +100,9 @@ def serve(port: Any) -> None:
     asyncio.run(forever())
 
 
-def plain(lm: Any, items: list[JudgedItem], batch: int) -> list[float]:
-    """P(first wins), both orders averaged, by transformers alone."""
+def plain(lm: Any, items: list[JudgedItem], batch: int, **keep: int) -> list[float]:
+    """P(first wins), both orders averaged, by transformers alone; `keep` says of how many positions it makes
+    logits."""
     import torch
 
     asks = [ask_of("pairwise", item, order).prompt for item in items for order in ((0, 1), (1, 0))]
@@ -109,19 +116,29 @@ def plain(lm: Any, items: list[JudgedItem], batch: int) -> list[float]:
         rows = [[0] * (longest - len(ids[k])) + ids[k] for k in some]
         mask = [[0] * (longest - len(ids[k])) + [1] * len(ids[k]) for k in some]
         with torch.no_grad():
-            told = lm.model(torch.tensor(rows), attention_mask=torch.tensor(mask), logits_to_keep=1)
+            told = lm.model(torch.tensor(rows), attention_mask=torch.tensor(mask), **keep)
         p = told.logits[:, -1].log_softmax(-1)[:, options].softmax(-1)[:, 0]
         for k, value in zip(some, p.tolist(), strict=True):
             first[k] = value
     return [(first[2 * k] + 1 - first[2 * k + 1]) / 2 for k in range(len(items))]
 
 
-def local(name: str, items: list[JudgedItem], at_once: list[int], layers: int = 0) -> None:
-    """A model here, over trees and over plain batches, in turn."""
-    lm, n = load(name), len(items)
+def short(name: str, layers: int) -> Any:
+    """A model, or its first layers alone."""
+    lm = load(name)
     if layers:
         lm.model.model.layers = lm.model.model.layers[:layers]
         lm.model.config.num_hidden_layers = layers
+    return lm
+
+
+def local(args: argparse.Namespace, items: list[JudgedItem]) -> None:
+    """A model here, over trees and over plain batches, in turn."""
+    import torch
+
+    torch.set_num_threads(1)
+    name, n = args.local, len(items)
+    lm, own = short(name, args.layers), short(name, args.layers)
     backend = SamplerBackend(ScoringSampler(lm), name)
 
     def trees() -> list[float]:
@@ -131,12 +148,18 @@ def local(name: str, items: list[JudgedItem], at_once: list[int], layers: int = 
 
     ways = {
         "trees": trees,
-        **{f"plain, {b} at once": partial(plain, lm, items, b) for b in at_once},
+        **{
+            f"plain, {b} at once": partial(plain, own, items, b, logits_to_keep=1)
+            for b in args.at_once
+        },
     }
+    if args.every_logit:
+        b = args.at_once[-1]
+        ways[f"plain, {b} at once, every logit"] = partial(plain, own, items, b)
     took: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     said: dict[str, list[float]] = {}
     trees()  # kernels are met, the engine proves itself
-    for _ in range(3):
+    for _ in range(args.rounds):
         for way, judge in ways.items():
             began = time.process_time(), time.perf_counter()
             said[way] = judge()
@@ -165,11 +188,13 @@ def main() -> None:
     )
     parser.add_argument("--world", default="", help="pairs of its answers, not made-up ones")
     parser.add_argument("--at-once", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--every-logit", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     n = arguments.pairs
     if arguments.local:
         items = shop(arguments.world, n) if arguments.world else pairs(n)
-        local(arguments.local, items, arguments.at_once, arguments.layers)
+        local(arguments, items)
         return
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=serve, args=(theirs,), daemon=True)

@@ -13,6 +13,7 @@ from accord.lm.kernels.fused import fuse, rms_norm, swiglu
 from accord.lm.kernels.lora_linear import lora_linear
 from accord.lm.model.adapters import adapter_off, add_lora
 from accord.lm.model.lora import Lora
+from accord.lm.trees import tree_attention
 from accord.lm.trees.engine import Engine
 from accord.lm.trees.tree import pack
 from accord.lm.trees.tree_attention import _ByTree, _span_by_span, tree_mask
@@ -57,10 +58,12 @@ def test_lora_linear(bias: bool) -> None:
 @pytest.mark.parametrize(("heads", "kv"), [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize("seed", [2, 3])  # without and with a shared root
 @pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("worth", [8192, 0])  # each tree at once, and branch by branch
 def test_attention_by_tree_is_masked_attention(
-    heads: int, kv: int, seed: int, window: int | None
+    heads: int, kv: int, seed: int, window: int | None, worth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values and gradients of both ways equal one masked square over the whole row."""
+    monkeypatch.setattr(tree_attention, "WORTH", worth)
     torch.manual_seed(seed)
     packed = pack(random_trees(seed))
     size = len(packed.ids_T)
@@ -69,12 +72,13 @@ def test_attention_by_tree_is_masked_attention(
     full = [x.repeat_interleave(heads // kv, 1) for x in (k, v)]
     own = F.scaled_dot_product_attention(q, *full, attn_mask=allowed, scale=0.3).transpose(1, 2)
     weight = torch.randn_like(own)
-    root, spans = tree_mask(packed, window).accord_layout  # type: ignore[attr-defined]
-    assert (root > 0) == (seed % 2 == 1)
+    spans = tree_mask(packed, window).accord_layout  # type: ignore[attr-defined]
+    assert (packed.root > 0) == (seed % 2 == 1)
+    assert (len(spans) > len(packed.spans())) == (worth == 0)
     expected = torch.autograd.grad((own * weight).sum(), (q, k, v), retain_graph=True)
     for ours in (
-        _ByTree.apply(q, k, v, root, spans, 0.3),
-        _span_by_span(q, k, v, root, spans, 0.3, None),
+        _ByTree.apply(q, k, v, spans, 0.3),
+        _span_by_span(q, k, v, spans, 0.3, None),
     ):
         torch.testing.assert_close(ours, own)
         for a, b in zip(

@@ -153,7 +153,7 @@ def _at_once(engine: Engine, options: tuple[Ids, ...]) -> Values:
     first_O = torch.tensor([o[0] for o in options], device=engine.device)
 
     def values(trees: Sequence[Tree]) -> Sequence[Tensor]:
-        hidden_SH = engine.states(trees)[0]
+        hidden_SH = engine.scored(trees)[0]
         logps_SO = torch.cat(
             [
                 engine.head.logits(part_TH).log_softmax(-1)[:, first_O]

@@ -148,17 +148,7 @@ class Engine:
         entropy: Literal["", "watched", "trained"] = "",
     ) -> ContinuationLogps:
         """Log-probs at the scored tokens of every continuation, trees and continuations in order."""
-        with self._lower():
-            if self.mode == "plain":
-                hidden_SH, target_S, lengths = self._plain(trees)
-            else:
-                packed = pack(trees)
-                at_S, lengths = packed.at_S.to(self.device), packed.lengths
-                target_S = packed.target_S.to(self.device)
-                # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and on a
-                # CPU its gradient adds those up in whatever order threads come (index_select's does
-                # not; on CUDA it does, and bits are not promised there)
-                hidden_SH = self._row(packed).index_select(0, at_S)
+        hidden_SH, target_S, lengths = self.scored(trees)
         # outside autocast: logits rounded to bf16 are off by more than a DPO margin
         with half_backward(self.precision == "bf16"):
             tokens_S = self.head.logps(hidden_SH, target_S)
@@ -166,6 +156,19 @@ class Engine:
             watched_SH = hidden_SH if entropy == "trained" else hidden_SH.detach()
             entropy_S = self.head.entropy(watched_SH) if entropy else None
         return ContinuationLogps(tokens_S, lengths, extra_S, entropy_S)
+
+    def scored(self, trees: Sequence[Tree]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Hidden states [S, H] from which each scored token is predicted, these tokens [S], and how many each
+        continuation has."""
+        with self._lower():
+            if self.mode == "plain":
+                return self._plain(trees)
+            packed = pack(trees)
+            at_S, target_S = packed.at_S.to(self.device), packed.target_S.to(self.device)
+            # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and on a
+            # CPU its gradient adds those up in whatever order threads come (index_select's does
+            # not; on CUDA it does, and bits are not promised there)
+            return self._row(packed).index_select(0, at_S), target_S, packed.lengths
 
     def at_temperature(self, temperature: float) -> None:
         """Log-probs are from now on those of sampling at this temperature."""
