@@ -182,7 +182,7 @@ def test_a_cause_that_is_not_listed_is_refused(capsys: pytest.CaptureFixture[str
 def test_the_command_is_run_and_its_verdict_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Planted: a rate 100 times too high; at a hundredth of it the loss no longer rises."""
+    """Planted: a rate far too high; at a hundredth of it the loss no longer rises."""
     monkeypatch.chdir(tmp_path)
     path = write_recipe(tmp_path, save_tiny_model(tmp_path / "model"))
     text = yaml.safe_load(path.read_text())
@@ -191,9 +191,9 @@ def test_the_command_is_run_and_its_verdict_printed(
         **text["stages"]["dpo"],
         "init": "base",
         "limit": 40,
-        "lr": 1.0,
-        "max_steps": 16,
-        "batch_size": 4,
+        "lr": 0.5,
+        "max_steps": 32,
+        "batch_size": 8,
     }
     text["stages"] = {"study": text["stages"]["study"], "dpo": dpo_keys | {"epochs": 4}}
     path.write_text(yaml.safe_dump(text))
