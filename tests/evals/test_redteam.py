@@ -301,6 +301,7 @@ def test_an_earlier_red_team_that_is_none(tmp_path: Path, weak: tuple[Path, Any]
     for change, fault in (
         ({"side": "train"}, "nothing is left to measure on; run the red team with --test"),
         ({"request": 3}, "holds no attempts of a red team"),
+        ({"side": "test", "success": "false"}, "holds no attempts of a red team"),
     ):
         write_jsonl(weak[0] / "attempts.jsonl", [r | change for r in rows])
         with pytest.raises(DataError, match=fault):

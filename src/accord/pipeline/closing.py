@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from accord.core.errors import ConfigError, DataError
 from accord.core.rundir import read_json, read_jsonl, write_json, write_jsonl
 from accord.core.types import Metric, Prompt, Response
@@ -83,11 +81,18 @@ def _tried(path: Path) -> list[TriedAttack]:
             TriedAttack(
                 row["strategy"], row["behaviour"], Prompt.model_validate(row["request"]),
                 Prompt.model_validate(row["prompt"]),
-                row["response"] and Response.model_validate(row["response"]), row["success"],
+                row["response"] and Response.model_validate(row["response"]), _success(row["success"]),
             )
             for row in read_jsonl(path)
             if row["side"] == "test" and row["strategy"] != ATTACKER
         ]  # fmt: skip
-    except (KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's is a ValueError
         what = f"holds no attempts of a red team ({type(error).__name__})"
         raise DataError(what, where=str(path)) from None
+
+
+def _success(value: Any) -> float | None:
+    """A share, or None; ValueError for what only looks like one ("false" would count as a success)."""
+    if value is None or (isinstance(value, (bool, int, float)) and 0 <= value <= 1):
+        return value
+    raise ValueError(value)
