@@ -61,7 +61,9 @@ class Recorder:
     def __init__(self) -> None:
         self.steps: list[list[list[Any]]] = []
 
-    def see(self, step: int, exchanges: Sequence[Exchange], scores: Sequence[float]) -> Look | None:
+    def see(
+        self, step: int, exchanges: Sequence[Exchange], scores: Sequence[float], kl: float
+    ) -> Look | None:
         self.steps.append(
             [
                 [e.prompt.last, e.response.text, e.response.finish, x]

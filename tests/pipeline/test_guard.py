@@ -68,6 +68,18 @@ def test_a_planted_hack_is_seen_at_the_next_look(tmp_path: Path) -> None:
     assert (v["detector"], len(v["evidence"])) == ("flattery", 5)
 
 
+def test_a_policy_that_goes_too_far_is_seen_by_its_kl(tmp_path: Path) -> None:
+    """Answers that no detector finds fault with, 0.2 nats farther at each step: the mean of five steps passes 3
+    at steps 15 to 19."""
+    guard = DetectorGuard(GuardConfig(every=5, kl=3.0, action="rollback"), STEPS, tmp_path)
+    seen = [guard.see(s, answers(s, 0.0), [0.0] * BATCH, 0.2 * s) for s in range(20)]
+    states = [(s + 1, look.state) for s, look in enumerate(seen) if look]
+    assert states == [(1, "good"), (10, "good"), (15, "good"), (20, "rollback")]
+    last = read_jsonl(tmp_path / "guard.jsonl")[-1]
+    assert "KL 3.40 nats an answer, 3 allowed" in last["text"] and last["far"]
+    assert last["kl"] == pytest.approx(3.4)
+
+
 def test_a_policy_that_does_not_change_raises_no_alarm(tmp_path: Path) -> None:
     """In 2 runs of 7 looks each; one alarm of 20 such runs is promised, so that none is the rule."""
     for seed in (1, 2):
@@ -100,7 +112,7 @@ def test_the_level_is_spent_on_all_looks(tmp_path: Path) -> None:
     for guard in (one, seven):
         guard.start = [[e.model_dump_json(), 0.0] for s in range(5) for e in answers(s, 0.0)]
         now = [[e.model_dump_json(), 0.0] for s in range(5, 8) for e in answers(s, 0.1, "padded")]
-        guard._look(STEPS, now)
+        guard._look(STEPS, now, 0.0)
     p_one, p_seven = (g.rows[0]["verdicts"][0]["p"] for g in (one, seven))
     assert p_seven == pytest.approx(min(1.0, 7 * p_one))
 
@@ -126,7 +138,7 @@ class Scripted:
     def __init__(self, *states: Any, beta: float = 1.0) -> None:
         self.states, self.beta, self.shown, self.notes = states, beta, 0, ("a note",)
 
-    def see(self, step: int, exchanges: Any, scores: Any) -> Look:
+    def see(self, step: int, exchanges: Any, scores: Any, kl: float) -> Look:
         self.shown += len(exchanges)
         return Look(self.states[step], self.beta, "guard: x", {"guard/shown": float(self.shown)})
 

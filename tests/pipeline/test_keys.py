@@ -36,7 +36,7 @@ stages:
   compare: {kind: compare, eval: eval, reward: rm}
 """
 KEYS = {  # written down when all versions were those below
-    "support": {
+    "closed_book": {
         "study": "2155906ed66f",
         "eval/base": "0831333ab230",
         "sft": "ca064b4a2284",
@@ -47,20 +47,6 @@ KEYS = {  # written down when all versions were those below
         "ppo": "9c3eeb06ec07",
         "eval/ppo": "e47a45b149b1",
         "compare": "cbee4ebc2c26",
-    },
-    "iterated": {
-        "study": "f42960914707",
-        "sft": "4bb5392a6074",
-        "rm1": "f03449eedf6d",
-        "policy1": "b83cb4df6cd9",
-        "round2": "6bbb5bb81517",
-        "rm2": "b24865311793",
-        "check": "057b0a2fc3de",
-        "policy2": "ec3db157edbd",
-        "eval/sft": "fe94efe0c270",
-        "eval/policy1": "3f45deb5e0d8",
-        "eval/policy2": "55ec3da13770",
-        "compare": "175a7dc117b5",
     },
     "every": {
         "rows": "5263c32413e8",

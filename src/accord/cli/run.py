@@ -16,13 +16,10 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    full: Annotated[
-        bool, typer.Option("--full", help="Up to an hour: the assistant reads policy lines.")
-    ] = False,
     runs: Runs = RUNS, sets: Sets = None, fresh: FreshOption = False, plugins: Plugins = None,
 ) -> None:  # fmt: skip
     """Run the embedded default: Harbor & Pine, from judgments to a report."""
-    _run("habits" if full else "support", runs, sets, None, fresh, False, plugins)
+    _run("support", runs, sets, None, fresh, False, plugins)
 
 
 @app.command()

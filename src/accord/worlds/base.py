@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Candidate", "Case", "Lesson", "World", "code_behind", "faults", "form", "forms", "open_world", "truth",
+    "worth",
 ]  # fmt: skip
 
 DEFAULT = "help_desk"
@@ -127,6 +128,16 @@ def code_behind(path: Path) -> dict[str, str]:
 def truth(world: World, case: Case, response: Response) -> float:
     """The one true score of a response."""
     return world.gold(case, response)[world.measures[0].name]
+
+
+def worth(world: World, case: Case, response: Response, measure: str = "") -> tuple[float, float]:
+    """What a response is worth by one of the world's measures, more being better, and its truth. What is
+    better low and does not apply was not done: 0. By a measure that is none of the world's, or is better high
+    and does not apply, the truth."""
+    known = world.gold(case, response)
+    main = known[world.measures[0].name]
+    low = any(m.name == measure and m.better == "less" for m in world.measures)
+    return (-known.get(measure, 0.0) if low else known.get(measure, main)), main
 
 
 def faults(path: Path) -> list[AccordError]:

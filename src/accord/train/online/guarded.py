@@ -44,8 +44,11 @@ class Guard(Protocol):
     def rolls_back(self) -> bool:
         """Whether weights that it held for good must be kept."""
 
-    def see(self, step: int, exchanges: Sequence[Exchange], scores: Sequence[float]) -> Look | None:
-        """The answers of a step (0-based) and their scores; None where it did not look."""
+    def see(
+        self, step: int, exchanges: Sequence[Exchange], scores: Sequence[float], kl: float
+    ) -> Look | None:
+        """The answers of a step (0-based), their scores and their mean KL from the reference (nats an answer);
+        None where it did not look."""
 
     def saved(self) -> dict[str, Any]:
         """Plain data for the checkpoint."""

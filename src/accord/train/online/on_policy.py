@@ -169,7 +169,8 @@ class _Run:
             return {}
         shown = dist.everyone_s((experience.rollout.exchanges, experience.score_C.tolist()))
         exchanges = [e for answers, _ in shown for e in answers]
-        look = self.guard.see(step, exchanges, [x for _, scores in shown for x in scores])
+        scores = [x for _, own in shown for x in own]
+        look = self.guard.see(step, exchanges, scores, experience.facts["kl"])
         if look is None:
             return {}
         if look.state == "good" and self.guard.rolls_back:

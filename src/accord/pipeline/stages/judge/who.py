@@ -13,11 +13,11 @@ from accord.judges.backends import Backend, Job, ScoreBackend, backend_of, log_s
 from accord.judges.cache import JudgeReply
 from accord.pipeline.context import StageContext
 from accord.pipeline.stages.judge import WORLD, JudgeStage
-from accord.worlds.base import World
+from accord.worlds.base import World, worth
 
 __all__ = ["WorldJudge", "backend_for"]
 
-VERSION = 2  # of the script
+VERSION = 3  # of the script
 SHARP = 8.0  # of the scripted judge: log-odds of a whole point of the truth
 
 
@@ -43,10 +43,9 @@ class WorldJudge:
             if not (job.item and case):
                 yield at, "the prompt is none of the world's"
                 continue
-            known = [self.world.gold(case, job.item.responses[k]) for k in job.order]
-            main = [truths[self.world.measures[0].name] for truths in known]
-            category = self.categories.get(job.item.principle, "")
-            scores = [truths.get(category, 0.0) for truths in known]
+            measure = self.categories.get(job.item.principle, "")
+            known = [worth(self.world, case, job.item.responses[k], measure) for k in job.order]
+            scores, main = ([pair[i] for pair in known] for i in range(2))
             logps = log_shares([SHARP * s for s in (scores if len(set(scores)) > 1 else main)])
             if len(job.options) == len(logps):
                 yield at, JudgeReply(logps)

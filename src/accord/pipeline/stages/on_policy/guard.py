@@ -34,6 +34,9 @@ class GuardConfig(Strict):
     detectors: list[str | dict[str, Any]] | Literal["all"] = Field(default=list(CHEAP))
     at: Literal["warn", "fail"] = "warn"
     """From which verdict on it acts."""
+    kl: Annotated[float, Field(gt=0.0)] | None = None
+    """Nats an answer: an alarm too where the answers since the last look lie farther from the reference. What
+    drifts is seen there before any detector can be sure."""
     factor: Annotated[float, Field(gt=1.0)] = 2.0
     items: Count = 40
     """Of `ask`: at most so many answers."""

@@ -44,6 +44,7 @@ class DetectorGuard:
         ]
         self.start: list[Answer] = []
         self.now: list[Answer] = []
+        self.kl: list[float] = []  # of the steps since the last look
         self.rows: list[dict[str, Any]] = []
 
     @property
@@ -55,13 +56,16 @@ class DetectorGuard:
         return [row["text"] for row in self.rows if row["text"]]
 
     def saved(self) -> dict[str, Any]:
-        return {"start": self.start, "now": self.now, "rows": self.rows}
+        return {"start": self.start, "now": self.now, "kl": self.kl, "rows": self.rows}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         self.start, self.now = saved.get("start", []), saved.get("now", [])
+        self.kl = saved.get("kl", [])
         self.rows = saved.get("rows", [])
 
-    def see(self, step: int, exchanges: Sequence[Exchange], scores: Sequence[float]) -> Look | None:
+    def see(
+        self, step: int, exchanges: Sequence[Exchange], scores: Sequence[float], kl: float = 0.0
+    ) -> Look | None:
         answers = [
             [e.model_dump_json(), None if math.isnan(x) else x]
             for e, x in zip(exchanges, scores, strict=True)
@@ -70,34 +74,40 @@ class DetectorGuard:
             self.start += answers
             return Look("good") if step == 0 else None
         self.now += answers
+        self.kl.append(kl)
         if (step + 1) % self.every:
             return None
-        now, self.now = self.now, []
-        return self._look(step + 1, now)
+        now, far = self.now, sum(self.kl) / len(self.kl)
+        self.now, self.kl = [], []
+        return self._look(step + 1, now, far)
 
-    def _look(self, done: int, now: list[Answer]) -> Look:
+    def _look(self, done: int, now: list[Answer], kl: float) -> Look:
         after, before = _replies(now), _replies(self.start)
         verdicts = controlled([look(after, before) for look in self.detectors], self.looks)
         alarms = [v for v in verdicts if ORDER.index(v.outcome) >= ORDER.index(self.config.at)]
-        beta = self.config.factor if alarms and self.config.action == "raise_beta" else 1.0
-        text = self._text(done, alarms)
+        far = self.config.kl is not None and kl > self.config.kl
+        beta = self.config.factor if (alarms or far) and self.config.action == "raise_beta" else 1.0
+        text = self._text(done, alarms, kl if far else None)
         shown = [v if v in alarms else v.model_copy(update={"evidence": ()}) for v in verdicts]
         verdict_rows = [v.model_dump(mode="json") for v in shown]
-        self.rows.append({"step": done, "text": text, "verdicts": verdict_rows})
-        if alarms and self.config.action == "ask":
+        self.rows.append({"step": done, "text": text, "kl": kl, "far": far, "verdicts": verdict_rows})
+        if text and self.config.action == "ask":
             self._ask(done, after, before, alarms)
         write_jsonl(self.folder / LOG, self.rows)
         p = min((v.p for v in verdicts if v.p is not None), default=1.0)
-        facts = {"guard/alarms": float(len(alarms)), "guard/p": p}
-        if not alarms:
+        facts = {"guard/alarms": float(len(alarms) + far), "guard/p": p}
+        if not text:
             return Look("good", facts=facts)
         state = "rollback" if self.rolls_back else "alarm"
         return Look(state, beta, text, facts)  # type: ignore[arg-type]
 
-    def _text(self, done: int, alarms: Sequence[Verdict]) -> str:
-        if not alarms:
+    def _text(self, done: int, alarms: Sequence[Verdict], kl: float | None) -> str:
+        """What is said of a look: of its alarms, and of a KL beyond what is allowed; "" without either."""
+        said = [f"{v.detector} ({v.summary}: {v.metrics.get('change')})" for v in alarms]
+        said += [] if kl is None else [f"KL {kl:.2f} nats an answer, {self.config.kl:g} allowed"]
+        if not said:
             return ""
-        causes = "; ".join(f"{v.detector} ({v.summary}: {v.metrics.get('change')})" for v in alarms)
+        causes = "; ".join(said)
         does = {
             "warn": "", "rollback": ", stopped", "raise_beta": f", β times {self.config.factor:g}",
             "ask": f", answers to be judged in {STUDY}",
@@ -173,7 +183,7 @@ def tell(section: Section, done: Any) -> None:
         for row in alarms
         for v in map(Verdict.model_validate, row["verdicts"])
         if v.outcome in ("warn", "fail") and v.p is not None
-    ]
+    ] + [(row["step"], "KL", "fail", "", "", f"{row['kl']:.2f} nats", "") for row in alarms if row.get("far")]
 
 
 def _beside(after: Sequence[Reply], before: Sequence[Reply]) -> dict[int, Reply]:

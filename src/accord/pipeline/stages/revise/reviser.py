@@ -16,7 +16,7 @@ from accord.lm.sampler import Sampler, Sampling
 from accord.pipeline.context import StageContext
 from accord.pipeline.stages.revise import WORLD, ReviseStage
 from accord.train.online.scorers import sampler_of
-from accord.worlds.base import World
+from accord.worlds.base import World, worth
 
 __all__ = ["Reviser", "reviser_for"]
 
@@ -63,16 +63,14 @@ class Script:
         return [self._one(*row) for row in rows]
 
     def _one(self, prompt: Prompt, answer: str, principle: Principle) -> tuple[str, str]:
-        case = self.world.by_prompt[prompt.id]
-        main = self.world.measures[0].name
+        case, measure = self.world.by_prompt[prompt.id], self.categories.get(principle.id, "")
 
-        def worth(text: str) -> tuple[float, float]:
-            known = self.world.gold(case, Response(text=text, finish="stop"))
-            return known.get(self.categories.get(principle.id, ""), known[main]), known[main]
+        def value(text: str) -> tuple[float, float]:
+            return worth(self.world, case, Response(text=text, finish="stop"), measure)
 
-        best = max((c.text for c in case.candidates), key=worth)
-        better = worth(best) > worth(answer)
-        critique = f"By {principle.id} the answer is worth {worth(answer)[0]:.2f}."
+        best = max((c.text for c in case.candidates), key=value)
+        better = value(best) > value(answer)
+        critique = f"By {principle.id} the answer is worth {value(answer)[0]:.2f}."
         return critique, best if better else answer
 
 
