@@ -13,14 +13,19 @@ from accord.core.errors import ConfigError
 from accord.core.measure import Measure
 from accord.core.types import Exchange, Metric, Response
 from accord.evals.base import EvaluationContext, measured
+from accord.judges.backends import Job
+from accord.judges.cache import JudgeReply
+from accord.judges.templates import JudgedItem
+from accord.lm.sampler import Sampling
 from accord.pipeline.answers import true_figures
 from accord.pipeline.report import sections
 from accord.pipeline.report.gather import Outputs
 from accord.pipeline.stages.eval import EvalStage
 from accord.pipeline.stages.eval.run import _floors
+from accord.pipeline.stages.judge.who import WorldJudge
 from accord.pipeline.stages.simulate.run import _kept
 from accord.store import split_of
-from accord.worlds.base import Case, open_world, truth
+from accord.worlds.base import Case, open_world, truth, worth
 from accord.worlds.open_book import OpenBook
 from accord.worlds.reading import MEASURES, Ruler, Sheet
 from tests.pipeline.tiny_recipe import ROOT
@@ -325,3 +330,25 @@ def test_figures_of_answers_are_of_those_they_apply_to(world: OpenBook) -> None:
     figures = true_figures(world, asked)
     assert (figures["resolution"], figures["recall"]) == (0.5, 0.0)
     assert true_figures(world, asked[:1]).get("recall") is None
+
+
+def test_scripts_know_which_way_a_measure_is_better(world: OpenBook) -> None:
+    """Of each case the right answer, and one that does what the measure counts: invented and refused are better
+    low, and what does not apply was not done. The judge that knows the truth prefers the right one by each."""
+    for kind, bad, measure in (
+        ("unknown", "invented", "invented"), ("plain", "wrong", "invented"),
+        ("lookalike", "refusing", "refused"), ("escalation", "missed", "recall"),
+        ("plain", "needless", "resolution"),
+    ):  # fmt: skip
+        case = next(c for c in world.cases if c.kind == kind)
+        right, other = (
+            next(Response(text=c.text) for c in case.candidates if c.kind == k)
+            for k in ("right", bad)
+        )
+        assert worth(world, case, right, measure)[0] > worth(world, case, other, measure)[0]
+        item = JudgedItem(case.prompt, (other, right), principle="p")
+        job = Job(case.prompt, Sampling(), ("A", "B"), item, (0, 1))
+        ((_, reply),) = WorldJudge(world, {"p": measure})([job])
+        assert isinstance(reply, JudgeReply)
+        assert reply.logps
+        assert reply.logps[1] > reply.logps[0]

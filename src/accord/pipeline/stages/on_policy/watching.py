@@ -90,7 +90,9 @@ class DetectorGuard:
         text = self._text(done, alarms, kl if far else None)
         shown = [v if v in alarms else v.model_copy(update={"evidence": ()}) for v in verdicts]
         verdict_rows = [v.model_dump(mode="json") for v in shown]
-        self.rows.append({"step": done, "text": text, "kl": kl, "far": far, "verdicts": verdict_rows})
+        self.rows.append(
+            {"step": done, "text": text, "kl": kl, "far": far, "verdicts": verdict_rows}
+        )
         if text and self.config.action == "ask":
             self._ask(done, after, before, alarms)
         write_jsonl(self.folder / LOG, self.rows)
@@ -183,7 +185,11 @@ def tell(section: Section, done: Any) -> None:
         for row in alarms
         for v in map(Verdict.model_validate, row["verdicts"])
         if v.outcome in ("warn", "fail") and v.p is not None
-    ] + [(row["step"], "KL", "fail", "", "", f"{row['kl']:.2f} nats", "") for row in alarms if row.get("far")]
+    ] + [
+        (row["step"], "KL", "fail", "", "", f"{row['kl']:.2f} nats", "")
+        for row in alarms
+        if row.get("far")
+    ]
 
 
 def _beside(after: Sequence[Reply], before: Sequence[Reply]) -> dict[int, Reply]:
