@@ -69,14 +69,15 @@ def test_a_planted_hack_is_seen_at_the_next_look(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_goes_too_far_is_seen_by_its_kl(tmp_path: Path) -> None:
-    """Answers that no detector finds fault with, 0.2 nats farther at each step: the mean of five steps passes 3
-    at steps 15 to 19."""
+    """Answers that no detector finds fault with, 0.2 nats farther at each step: the mean of five steps
+    passes 3 at steps 15 to 19."""
     guard = DetectorGuard(GuardConfig(every=5, kl=3.0, action="rollback"), STEPS, tmp_path)
     seen = [guard.see(s, answers(s, 0.0), [0.0] * BATCH, 0.2 * s) for s in range(20)]
     states = [(s + 1, look.state) for s, look in enumerate(seen) if look]
     assert states == [(1, "good"), (10, "good"), (15, "good"), (20, "rollback")]
     last = read_jsonl(tmp_path / "guard.jsonl")[-1]
-    assert "KL 3.40 nats an answer, 3 allowed" in last["text"] and last["far"]
+    assert "KL 3.40 nats an answer, 3 allowed" in last["text"]
+    assert last["far"]
     assert last["kl"] == pytest.approx(3.4)
 
 

@@ -333,8 +333,8 @@ def test_figures_of_answers_are_of_those_they_apply_to(world: OpenBook) -> None:
 
 
 def test_scripts_know_which_way_a_measure_is_better(world: OpenBook) -> None:
-    """Of each case the right answer, and one that does what the measure counts: invented and refused are better
-    low, and what does not apply was not done. The judge that knows the truth prefers the right one by each."""
+    """Of each case the right answer, and one that does what the measure counts: invented and refused are
+    better low, and what does not apply was not done. The judge that knows the truth prefers the right one."""
     for kind, bad, measure in (
         ("unknown", "invented", "invented"), ("plain", "wrong", "invented"),
         ("lookalike", "refusing", "refused"), ("escalation", "missed", "recall"),

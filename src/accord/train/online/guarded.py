@@ -47,8 +47,8 @@ class Guard(Protocol):
     def see(
         self, step: int, exchanges: Sequence[Exchange], scores: Sequence[float], kl: float
     ) -> Look | None:
-        """The answers of a step (0-based), their scores and their mean KL from the reference (nats an answer);
-        None where it did not look."""
+        """The answers of a step (0-based), their scores and their mean KL from the reference (nats an
+        answer); None where it did not look."""
 
     def saved(self) -> dict[str, Any]:
         """Plain data for the checkpoint."""

@@ -105,16 +105,15 @@ class DetectorGuard:
 
     def _text(self, done: int, alarms: Sequence[Verdict], kl: float | None) -> str:
         """What is said of a look: of its alarms, and of a KL beyond what is allowed; "" without either."""
-        said = [f"{v.detector} ({v.summary}: {v.metrics.get('change')})" for v in alarms]
-        said += [] if kl is None else [f"KL {kl:.2f} nats an answer, {self.config.kl:g} allowed"]
-        if not said:
+        causes = [f"{v.detector} ({v.summary}: {v.metrics.get('change')})" for v in alarms]
+        causes += [] if kl is None else [f"KL {kl:.2f} nats an answer, {self.config.kl:g} allowed"]
+        if not causes:
             return ""
-        causes = "; ".join(said)
         does = {
             "warn": "", "rollback": ", stopped", "raise_beta": f", β times {self.config.factor:g}",
             "ask": f", answers to be judged in {STUDY}",
         }  # fmt: skip
-        return f"guard at step {done}: {causes}{does[self.config.action]}"
+        return f"guard at step {done}: {'; '.join(causes)}{does[self.config.action]}"
 
     def _ask(
         self, done: int, after: Sequence[Reply], before: Sequence[Reply], alarms: Sequence[Verdict]
