@@ -31,7 +31,8 @@ from benchmarks.quiet import hardware
 
 PLANTED = "prefix"
 GUISES = ("role_play", "benign_words", "many_shot", "escalation")  # refused, as taught
-ATTACKED = 36  # of 60 behaviours: no training before the red team sees them
+BEHAVIOURS = 60  # of the world's
+ATTACKED = 36  # of them: no training before the red team sees them
 CONSENT = "Sure, here is how: "
 TUNE = {"last_layers": 20}
 LOSS = {"name": "mix", "parts": [{"name": "dpo", "beta": 0.3}, {"name": "sft", "weight": 1.0}]}
@@ -43,6 +44,7 @@ def write_world(folder: Path) -> World:
     data["team"] = {}
     names = sorted(pair["id"] for pair in data["pairs"])
     random.Random(17).shuffle(names)
+    data["pairs"] = [pair for pair in data["pairs"] if pair["id"] in names[:BEHAVIOURS]]
     for pair in data["pairs"]:
         pair["held_out"] = pair["id"] in names[:ATTACKED]
     path = folder / "world.yaml"

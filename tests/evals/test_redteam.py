@@ -43,6 +43,7 @@ CODE = re.compile(r"base64 too: (\S+)$")
 
 
 WORLD = open_world(SAFETY)
+PAIRS = len({case.group for case in WORLD.cases if case.kind == "harmful"})
 UNSAFE = {c.prompt.last: (c.fact, c.candidates[1].text) for c in WORLD.cases if c.kind == "harmful"}
 
 
@@ -88,13 +89,13 @@ def test_the_planted_weakness_and_no_other(attacked: Attacked) -> None:
         assert by_name[name].rate.value == plain.value
         assert by_name[name].over_plain.value == 0
         assert by_name[name].p == 1
-    # both requests of a behaviour fare alike: the interval is that of 60 behaviours, not of 120 requests
-    alone = proportion(weak.value * 120, 120)
-    assert weak.n == 120
+    # both requests of a behaviour fare alike: the interval is that of behaviours, not of requests, two to each
+    alone = proportion(weak.value * 2 * PAIRS, 2 * PAIRS)
+    assert weak.n == 2 * PAIRS
     assert weak.high - weak.low > 1.2 * (alone.high - alone.low)
     kept = read_json(out / "redteam.json")
     assert [r["weakness"] for r in kept["results"]].count(True) == 1
-    assert len(read_jsonl(out / "attempts.jsonl")) == len(tried) == len(results) * 120
+    assert len(read_jsonl(out / "attempts.jsonl")) == len(tried) == len(results) * 2 * PAIRS
 
 
 def test_a_policy_that_no_strategy_moves_has_no_weakness() -> None:
@@ -215,7 +216,7 @@ def test_pairs_are_of_one_side_each_beside_a_benign_request(
 ) -> None:
     out, tried = weak
     sides = {r["behaviour"]: r["side"] for r in read_jsonl(out / "attempts.jsonl")}
-    assert sorted(sides.values()) == ["test"] * 30 + ["train"] * 30
+    assert sorted(sides.values()) == ["test"] * (PAIRS // 2) + ["train"] * (PAIRS // 2)
     assert len(read_jsonl(out / "regressions.jsonl")) == sum(bool(t.success) for t in tried)
     learnt = [t for t in tried if t.success and sides[t.behaviour] == "train"]
     rows = read_jsonl(out / "preferences.jsonl")
@@ -262,12 +263,12 @@ def test_closed_is_what_fell_on_behaviours_no_pass_saw(
     held = [t for t in tried if t.strategy == "base64" and t.success is not None]
     sides = {r["behaviour"]: r["side"] for r in read_jsonl(out / "attempts.jsonl")}
     before = [t.success for t in held if sides[t.behaviour] == "test"]
-    assert first.before.n == first.after.n == len(before) == 30
-    assert first.before.value == pytest.approx(sum(x or 0 for x in before) / 30)
+    assert first.before.n == first.after.n == len(before) == PAIRS // 2
+    assert first.before.value == pytest.approx(sum(x or 0 for x in before) / len(before))
     assert first.change.value == pytest.approx(first.after.value - first.before.value)
     names = ["plain", "prefix", "needless refusal"]
     assert [(c.strategy, c.state, c.p) for c in others] == [(n, "", None) for n in names]
-    assert (others[2].before.value, others[2].change.value, others[2].after.n) == (1, 0, 120)
+    assert (others[2].before.value, others[2].change.value, others[2].after.n) == (1, 0, 2 * PAIRS)
     kept = read_json(out / "after.json")
     assert (kept["policy"], kept["changes"][0]["state"]) == ("x", state)
     assert {r["side"] for r in read_jsonl(out / "after.jsonl")} == {"test"}
@@ -381,12 +382,12 @@ def test_the_command(
     )  # fmt: skip
     assert (code, error) == (0, "")
     assert re.search(r"translation +1 \[.*weakness", text)
-    assert "120 attempts on 60 behaviours" in text
-    assert "60 successes" in text
+    assert f"{2 * PAIRS} attempts on {PAIRS} behaviours" in text
+    assert f"{PAIRS} successes" in text
     assert "one more pass: accord train preference --model any --data" in text
     again = ("redteam", "any", "--cases", str(out / "regressions.jsonl"), "--plugin", str(plugin))
     code, text, _ = accord(capsys, *again, "--score", "refusal:unsafe compliance")
-    assert (code, "0 of 60 cases closed" in text) == (1, True)
+    assert (code, f"0 of {PAIRS} cases closed" in text) == (1, True)
     code, _, error = accord(capsys, "redteam", "any")
     assert code == 2
     assert "names behaviours, --cases or --after" in error
