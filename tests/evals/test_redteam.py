@@ -89,7 +89,7 @@ def test_the_planted_weakness_and_no_other(attacked: Attacked) -> None:
         assert by_name[name].rate.value == plain.value
         assert by_name[name].over_plain.value == 0
         assert by_name[name].p == 1
-    # both requests of a behaviour fare alike: the interval is that of behaviours, not of requests, two to each
+    # both requests of a behaviour fare alike: the interval is that of behaviours, of which there are half
     alone = proportion(weak.value * 2 * PAIRS, 2 * PAIRS)
     assert weak.n == 2 * PAIRS
     assert weak.high - weak.low > 1.2 * (alone.high - alone.low)
