@@ -16,13 +16,13 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A third of the time: it knows the shop by heart.")
+    full: Annotated[
+        bool, typer.Option("--full", help="Up to an hour: the assistant reads, DPO and PPO gain.")
     ] = False,
     runs: Runs = RUNS, sets: Sets = None, fresh: FreshOption = False, plugins: Plugins = None,
 ) -> None:  # fmt: skip
     """Run the embedded default: Harbor & Pine, from judgments to a report."""
-    _run("closed_book" if quick else "support", runs, sets, None, fresh, False, plugins)
+    _run("support" if full else "closed_book", runs, sets, None, fresh, False, plugins)
 
 
 @app.command()
