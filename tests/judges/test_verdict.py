@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accord.core.types import Prompt, Response
+from accord.core.types import Exchange, Prompt, Response
+from accord.judges.backends import Job, ScoreBackend
 from accord.judges.cache import JudgeReply
 from accord.judges.templates import JudgedItem, ask_of, versioned
 from accord.judges.verdict import combined, marked, shares
+from accord.lm.sampler import Sampling
 
 
 def item(*answers: str, **more: str) -> JudgedItem:
@@ -114,3 +117,26 @@ def test_orders_share_everything_before_the_answers() -> None:
 
 def test_a_template_s_version_is_in_its_name() -> None:
     assert versioned("pairwise") == "pairwise@2"
+
+
+def test_a_reward_model_reads_an_answer_once_in_however_many_pairs() -> None:
+    """Three answers in three pairs and both orders, asked about in two calls: three scores."""
+    read: list[str] = []
+
+    def score(some: Sequence[Exchange]) -> list[float]:
+        read.extend(e.response.text for e in some)
+        return [float(len(e.response.text)) for e in some]
+
+    answers = [Response(text=text) for text in ("a", "bb", "cccc")]
+    judge, prompt = ScoreBackend(score, "lengths"), Prompt.user("Which?")
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        pair = JudgedItem(prompt, (answers[i], answers[j]))
+        jobs = [Job(prompt, Sampling(), ("A", "B"), pair, order) for order in ((0, 1), (1, 0))]
+        (_, first), (_, second) = judge(jobs)
+        assert isinstance(first, JudgeReply)
+        assert isinstance(second, JudgeReply)
+        assert first.logps
+        assert first.logps == second.logps[::-1]  # type: ignore[index]
+        gap = len(answers[j].text) - len(answers[i].text)
+        assert first.logps[1] == pytest.approx(-math.log1p(math.exp(-gap)))
+    assert sorted(read) == ["a", "bb", "cccc"]

@@ -188,18 +188,21 @@ def log_shares(scores: Sequence[float]) -> tuple[float, ...]:
 @dataclass
 class ScoreBackend:
     """A reward model as a judge: log P(best) of the answers in the places they are shown in is the
-    log-softmax of their scores; of two, Bradley-Terry's sigmoid. It reads no template and no criterion."""
+    log-softmax of their scores; of two, Bradley-Terry's sigmoid. It reads no template and no criterion, and
+    an answer once, in however many pairs it stands."""
 
     score: Callable[[Sequence[Exchange]], Sequence[float]]
     name: str
     chunk: int = 512
+    scores: dict[tuple[str, str], float] = field(default_factory=dict)  # by prompt and answer
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
         shown = [self._shown(job) for job in jobs]
         once = {(e.prompt.id, e.response.id_for(e.prompt)): e for some in shown for e in some}
-        scores = dict(zip(once, self.score(list(once.values())), strict=True))
+        new = {key: e for key, e in once.items() if key not in self.scores}
+        self.scores |= zip(new, self.score(list(new.values())), strict=True)
         for at, some in enumerate(shown):
-            mine = [scores[e.prompt.id, e.response.id_for(e.prompt)] for e in some]
+            mine = [self.scores[e.prompt.id, e.response.id_for(e.prompt)] for e in some]
             if not all(map(math.isfinite, mine)):
                 yield at, f"a score is {min(mine)}"
                 continue
