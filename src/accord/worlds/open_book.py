@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field
 
 from accord.core.config import Lines, Strict, locate, validate
-from accord.core.errors import DISTRIBUTION, AccordError, ConfigError, DataError, raise_all
+from accord.core.errors import AccordError, ConfigError, DataError, raise_all
 from accord.core.measure import Measure
 from accord.core.types import Message, Prompt, Response, Role
 from accord.feedback.simulated import SimulatedRater
@@ -309,12 +309,7 @@ def _blank(fact: Policy) -> str:
 
 def _nearest(messages: list[str], lines: list[str]) -> list[list[int]]:
     """For each message the lines' numbers, the nearest first."""
-    try:
-        import bm25s
-    except ImportError as error:
-        raise ConfigError(
-            "an open book needs the bm25s package", mend=f"pip install '{DISTRIBUTION}[worlds]'"
-        ) from error
+    import bm25s
 
     def tokens(texts: list[str]) -> Any:
         return bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
