@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,31 +11,36 @@ from accord.core.rundir import read_json, read_jsonl
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
 from tests.pipeline.test_runner import Heard
-from tests.pipeline.tiny_recipe import ROOT, save_tiny_model, small_world
+from tests.pipeline.tiny_recipe import ROOT, save_tiny_model
 
 FRESH = ["prompts=6", "held_out=3", "max_new_tokens=6", "checked=6", "gate=null"]
 STEPS = ["limit=4", "eval_limit=3", "max_steps=2", "batch_size=2"]
 ONLINE = ["steps=1", "batch_size=2", "n=2", "minibatch=1", "max_new_tokens=6", "eval_limit=2"]
+ASKED = ["prompts=6", "held_out=6", "n=3", "max_new_tokens=6", "batch_size=8"]
 SETS = {
     "rlaif": {
-        "sft": STEPS, "rm": STEPS, "judged": FRESH, "dpo_ai": STEPS, "rm_ai": STEPS,
-        "rloo_ai": ONLINE, "direct": ONLINE,
+        "sft": STEPS, "round": ASKED, "rm": STEPS, "dpo": STEPS, "ppo": ONLINE, "judged": FRESH, "dpo_ai": STEPS,
+        "rm_ai": STEPS, "ppo_ai": ONLINE,
     },
     "cai": {  # a random model's answers are all alike: the data's own are labelled
-        "sft": STEPS, "judged": [*FRESH, "policy=null"], "sl_cai": STEPS, "rl_cai": STEPS, "rm_cai": STEPS,
+        "study": ["compared=null"], "sft": STEPS, "judged": [*FRESH, "policy=null"], "sl_cai": STEPS, "rl_cai": STEPS,
         "revised": ["prompts=6", "demonstrations=4", "max_new_tokens=6", "critique_tokens=6"],
     },
 }  # fmt: skip
+NO_TRAINING = ("study", "round", "judged", "revised")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_a_recipe_of_ai_feedback_ends_in_a_report(name: str, tmp_path: Path) -> None:
-    model, world = save_tiny_model(tmp_path / "model"), small_world(tmp_path / "world.yaml")
-    sets = [f"model={model}", f"study.world={world}", "eval.prompts=4", "eval.max_new_tokens=4"]
+    model, world = save_tiny_model(tmp_path / "model"), tmp_path / "world.yaml"
+    shop = (ROOT / "recipes/support/open_book.yaml").read_text()
+    world.write_text(re.sub(r"(?m)^draws: .*$", "draws: 1", shop))
+    sets = [f"model={model}", f"chats.world={world}", "chats.turns=1", f"study.world={world}"]
+    sets += ["eval.prompts=4", "eval.max_new_tokens=4"]
     sets += [f"{stage}.{key}" for stage, keys in SETS[name].items() for key in keys]
     lasting = {"tune": "{last_layers: 1}"}
-    tuned = [s for s in SETS[name] if s not in ("judged", "revised")]
+    tuned = [s for s in SETS[name] if s not in NO_TRAINING]
     sets += [f"{stage}.{key}={value}" for stage in tuned for key, value in lasting.items()]
     done = run(read_recipe(ROOT / "recipes" / f"{name}.yaml", sets), tmp_path / "runs", Heard())
     judged = read_json(done.stages["judged"] / "result.json")
