@@ -19,11 +19,12 @@ ONLINE = ["steps=1", "batch_size=2", "n=2", "minibatch=1", "max_new_tokens=6", "
 ASKED = ["prompts=6", "held_out=6", "n=3", "max_new_tokens=6", "batch_size=8"]
 SETS = {
     "rlaif": {
-        "sft": STEPS, "round": ASKED, "rm": STEPS, "dpo": STEPS, "ppo": ONLINE, "judged": FRESH, "dpo_ai": STEPS,
-        "rm_ai": STEPS, "ppo_ai": ONLINE,
+        "sft": STEPS, "round": ASKED, "rm": STEPS, "dpo": STEPS, "ppo": ONLINE, "judged": FRESH,
+        "dpo_ai": STEPS, "rm_ai": STEPS, "ppo_ai": ONLINE,
     },
     "cai": {  # a random model's answers are all alike: the data's own are labelled
-        "study": ["compared=null"], "sft": STEPS, "judged": [*FRESH, "policy=null"], "sl_cai": STEPS, "rl_cai": STEPS,
+        "study": ["compared=null"], "sft": STEPS, "judged": [*FRESH, "policy=null"], "sl_cai": STEPS,
+        "rl_cai": STEPS,
         "revised": ["prompts=6", "demonstrations=4", "max_new_tokens=6", "critique_tokens=6"],
     },
 }  # fmt: skip
