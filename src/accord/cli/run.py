@@ -17,7 +17,7 @@ app = typer.Typer()
 @app.command()
 def demo(
     full: Annotated[
-        bool, typer.Option("--full", help="Up to an hour: the assistant reads, DPO and PPO gain.")
+        bool, typer.Option("--full", help="Up to an hour: the assistant reads policy lines.")
     ] = False,
     runs: Runs = RUNS, sets: Sets = None, fresh: FreshOption = False, plugins: Plugins = None,
 ) -> None:  # fmt: skip
