@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from accord.lm.kernels.half import backward_dtype, half_backward
+from accord.lm.kernels.half import backward_dtype, half_backward, settled
 from accord.lm.kernels.linear import fuse_linear
 from accord.lm.model.adapters import add_lora
 from accord.lm.model.lora import Lora
@@ -91,3 +91,18 @@ def test_only_fp32_weights_inside_the_block_go_lower() -> None:
         assert backward_dtype(double) == torch.float64
         with half_backward(False):
             assert backward_dtype(single) == torch.float32
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_auto_is_bf16_where_the_cpu_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, units: bool
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: units)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    cpu = torch.device("cpu")
+    assert settled("auto", cpu) == ("bf16" if units else "fp32")
+    assert [settled("fp32", cpu), settled("bf16", cpu)] == ["fp32", "bf16"]
+    engine = Engine(tiny_model("llama"), precision="auto")
+    assert engine.precision == settled("auto", cpu)
+    assert engine.forward_precision == "fp32"

@@ -94,6 +94,23 @@ def test_a_constant_reward_moves_no_weight(
     assert all(row.get("silent_groups", 1.0) == 1.0 for row in rows)
 
 
+@ALL
+def test_bf16_learns_nothing_from_a_constant_and_starts_at_ratio_one(
+    stopping: Path, tmp_path: Path, method: Any
+) -> None:
+    """The forward pass stays fp32: old and new log-probs are the same numbers."""
+    constant = [{"name": "planted", "ended": 0.7, "cut": 0.7}]
+    model, _ = run(stopping, tmp_path / "constant", method, constant, precision="bf16")
+    assert unmoved(stopping, model)
+    ending = [{"name": "planted", "ended": 1.0, "cut": 0.0}]
+    model, rows = run(stopping, tmp_path / "ending", method, ending, precision="bf16")
+    exact, _ = run(stopping, tmp_path / "exact", method, ending, precision="fp32")
+    assert not unmoved(stopping, model)
+    assert not unmoved(exact, model)  # bf16 was on
+    if method in (Ppo, Rloo, Grpo):
+        assert rows[0]["first_ratio_gap"] < 1e-4
+
+
 @reward("uncertain")
 def uncertain(context: Context, *, about: float) -> Any:
     """The same worth always, give or take what a reward model's own rounding is."""

@@ -24,7 +24,7 @@ class OptimiseKeys(TypedDict, total=False):
     tokens: int | Literal["auto"]
     weight_decay: float
     max_grad_norm: float
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "auto"]
     save_every: int
     eval_every: int | None
     max_prompt: int
@@ -85,6 +85,7 @@ class OnPolicyKeys(TypedDict, total=False):
     weight_decay: float
     max_grad_norm: float
     tokens: int
+    precision: Literal["fp32", "bf16", "auto"] | None
     temperature: float
     max_new_tokens: int
     max_prompt: int | None

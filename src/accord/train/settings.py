@@ -17,6 +17,7 @@ Several = Annotated[int, Field(ge=2)]
 Clip = Annotated[float, Field(gt=0.0, lt=1.0)]
 TokenAverage = Literal["token", "sequence", "sum", "constant"]
 Ratio = Literal["token", "sequence"]
+Precision = Literal["fp32", "bf16", "auto"]
 
 
 class Optimise(Strict):
@@ -32,7 +33,7 @@ class Optimise(Strict):
     tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = 1024  # of one micro-batch
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: see Engine
+    precision: Precision = "fp32"  # of products; see Engine
     save_every: Count = 20  # steps between checkpoints
     eval_every: Count | None = None  # steps; always once at the end
 
@@ -92,6 +93,8 @@ class OnPolicy(Strict):
     max_grad_norm: Positive = 1.0
     tokens: Annotated[int, Field(ge=16)] = 1024
     """Of one micro-batch."""
+    precision: Precision | None = None
+    """Of products, fp32 by default: see Engine."""
     temperature: Positive = 1.0
     max_new_tokens: Count = 64
     max_prompt: Count | None = None

@@ -9,13 +9,15 @@ kept for them is kept in bf16. On a GPU, whose fp32 products are slow, bf16 mean
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["backward_dtype", "half_backward", "has_bf16_products"]
+__all__ = ["backward_dtype", "half_backward", "has_bf16_products", "settled"]
 
 _HALF: ContextVar[bool] = ContextVar("half_backward", default=False)
 
@@ -38,3 +40,19 @@ def backward_dtype(weight: Tensor) -> torch.dtype:
 def has_bf16_products() -> bool:
     """Whether this CPU multiplies bf16 itself; without, bf16 is slower than fp32."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def settled(
+    precision: Literal["fp32", "bf16", "auto"], device: torch.device
+) -> Literal["fp32", "bf16"]:
+    """What auto is on this device: bf16 where it has units for it. An x86 CPU without them takes bf16
+    products too, widened one by one, and slowly."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif platform.machine().lower() in ("x86_64", "amd64"):
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        fast = device.type == "cpu" and has_bf16_products()
+    return "bf16" if fast else "fp32"

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from accord.core.errors import DataError, ModelError
 from accord.lm.kernels.allocator import keep_freed_memory
 from accord.lm.kernels.fused import fuse
-from accord.lm.kernels.half import half_backward, has_bf16_products
+from accord.lm.kernels.half import half_backward, has_bf16_products, settled
 from accord.lm.kernels.linear import fuse_linear
 from accord.lm.model.check import check_token, embedded, room, steady
 from accord.lm.trees import flex, tree_attention
@@ -38,7 +38,7 @@ __all__ = [
     "windows_by_column",
 ]
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "auto"]
 
 # of the spread of the probe's log-probs. Rounding of bf16 weights moves them by up to 0.08 of it, a
 # continuation that sees its sibling by 0.5 and more (six architectures, SmolLM2)
@@ -105,7 +105,7 @@ class Engine:
 
     `precision` bf16 means, on a CPU, the products of the backward pass (`kernels.half`); on a GPU the
     network runs under autocast, for policy, reference and evaluation alike. Log-softmax, scores and
-    losses are fp32 throughout.
+    losses are fp32 throughout. auto is bf16 where the device multiplies it faster, else fp32.
     """
 
     def __init__(
@@ -125,14 +125,16 @@ class Engine:
         with evaluating(model):
             fuse(model)
             fuse_linear(model)
-        self.precision: Precision = "fp32"  # the probe asks about structure, not rounding
+        self.precision: Literal["fp32", "bf16"] = (
+            "fp32"  # the probe asks about structure, not rounding
+        )
         self.mode = mode or self._probe(causal)
-        self.precision = precision
+        self.precision = settled(precision, self.device)
         if precision == "bf16" and self.device.type == "cpu" and not has_bf16_products():
             self.notes += ("this CPU has no bf16 products: precision fp32 is faster on it",)
 
     @property
-    def forward_precision(self) -> Precision:
+    def forward_precision(self) -> Literal["fp32", "bf16"]:
         """What log-probs are computed in."""
         return self.precision if self.device.type != "cpu" else "fp32"
 

@@ -21,7 +21,7 @@ from accord.lm.model.lora import Lora
 from accord.lm.model.roles import Roles, adapter_on
 from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.room import positions
-from accord.lm.trees.engine import Engine
+from accord.lm.trees.engine import Engine, Precision
 from accord.lm.trees.score import each_tree
 from accord.lm.trees.tree import Tree
 from accord.lm.trees.vocab_head import find_head
@@ -99,6 +99,7 @@ def cast(
     value: bool,
     reward_model: Path | None = None,
     temperature: float = 1.0,
+    precision: Precision = "fp32",
 ) -> Actors:
     """The actors for a policy that starts from `lm`. The value model starts from `reward_model` where
     it can (its adapter where it stands on the policy's weights; in full mode all of it where it reads the
@@ -111,9 +112,9 @@ def cast(
             allowed="0",
         )
     if tune == "full":
-        actors = _separate(lm, value, reward_model)
+        actors = _separate(lm, value, reward_model, precision)
     else:
-        actors = _on_one_base(lm, tune, seed, value, reward_model)
+        actors = _on_one_base(lm, tune, seed, value, reward_model, precision)
     lm.model.accord_trained = True
     if actors.policy.engine.device.type != "cpu":
         actors.policy.engine.check_gradients()
@@ -123,8 +124,9 @@ def cast(
 
 
 def _on_one_base(
-    lm: LanguageModel, lora: Lora, seed: int, value: bool, reward_model: Path | None
-) -> Actors:
+    lm: LanguageModel, lora: Lora, seed: int, value: bool, reward_model: Path | None,
+    precision: Precision,
+) -> Actors:  # fmt: skip
     weights, roles, notes = lm.weights, Roles(lm), []
     lm.model.requires_grad_(False)
     roles.add("policy", lora, seed)
@@ -138,7 +140,7 @@ def _on_one_base(
             if reward_model:
                 notes.append(FRESH.format("the reward model stands on other weights"))
         head = _head(reward_model if adapter else None, lm)
-    engine = Engine(roles.module)
+    engine = Engine(roles.module, precision=precision)
     policy = Actor(engine, lambda: roles.playing("policy"), roles.parameters("policy"))
     reference = Actor(engine, lambda: roles.playing(None))
     valuer = None
@@ -148,7 +150,9 @@ def _on_one_base(
     return Actors(lm, policy, reference, valuer, roles, notes)
 
 
-def _separate(lm: LanguageModel, value: bool, reward_model: Path | None) -> Actors:
+def _separate(
+    lm: LanguageModel, value: bool, reward_model: Path | None, precision: Precision
+) -> Actors:
     """Each actor a model of its own: the reference a copy of the policy as it is now."""
     frozen = copy.deepcopy(lm.model).requires_grad_(False)
     valuer, notes = None, []
@@ -161,10 +165,13 @@ def _separate(lm: LanguageModel, value: bool, reward_model: Path | None) -> Acto
         other.requires_grad_(True)
         head = _head(reward_model, lm)
         own = dict(sorted(other.named_parameters())) | {"head.weight": head.weight}
-        valuer = Actor(Engine(other), parameters=own, head=head)
+        valuer = Actor(Engine(other, precision=precision), parameters=own, head=head)
     lm.model.requires_grad_(True)
-    policy = Actor(Engine(lm.model), parameters=dict(sorted(lm.model.named_parameters())))
-    return Actors(lm, policy, Actor(Engine(frozen)), valuer, None, notes)
+    policy = Actor(
+        Engine(lm.model, precision=precision),
+        parameters=dict(sorted(lm.model.named_parameters())),
+    )
+    return Actors(lm, policy, Actor(Engine(frozen, precision=precision)), valuer, None, notes)
 
 
 def _head(reward_model: Path | None, lm: LanguageModel) -> ScalarHead:

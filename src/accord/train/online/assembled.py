@@ -47,6 +47,7 @@ def assemble(
     from_reward = settings.valued and settings.values_are_scores()
     actors = cast(
         lm, tune, seed, value=settings.valued, temperature=settings.temperature,
+        precision=settings.precision or "fp32",
         reward_model=starts[0] if starts and from_reward else None,
     )  # fmt: skip
     if from_reward and named and not starts:

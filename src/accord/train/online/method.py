@@ -74,7 +74,9 @@ class Method(OnPolicy):
 
     valued: ClassVar[bool] = False
     learns_from: ClassVar[int | None] = None
-    later: ClassVar[tuple[str, ...]] = ()  # as a stage's own: no part of its key while unset
+    later: ClassVar[tuple[str, ...]] = (
+        "precision",
+    )  # as a stage's own: no part of its key while unset
 
     @model_validator(mode="after")
     def _a_value_is_there_to_bootstrap(self) -> Self:

@@ -39,7 +39,7 @@ class Ppo(Method):
     """PPO's own keys."""
 
     valued: ClassVar = True
-    later: ClassVar = ("relative",)
+    later: ClassVar = (*Method.later, "relative")
     epochs: Passes = 4
     gamma: UnitInterval = 1.0
     lam: UnitInterval = 0.95
