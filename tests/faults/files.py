@@ -15,11 +15,10 @@ from typing import Any
 from accord.core.types import Group
 from accord.pipeline.doctor.base import StageRecord
 from accord.pipeline.doctor.reading import of_data
-from tests.faults.library import FAULTS as PLANTED
-from tests.faults.library import Plant, groups, spoiled
+from tests.faults.library import SPOILS, Plant, groups, spoiled
 
 BY_VOTE = ("label_noise",)
-DATA = [name for name in PLANTED if name.startswith("data: ")]
+DATA = [f"data: {cause}" for cause in SPOILS]
 
 
 def as_pair(g: Group) -> list[dict[str, Any]]:

@@ -208,9 +208,25 @@ def _cut(items: list[Group], by: float, seed: int) -> list[Group]:
     return some(items, level(by, 0.1, 0.35, 0.8, 1.0), seed, cut)
 
 
+def _nearly(by: float, seed: int) -> list[StageRecord]:
+    """Held-out prompts in training, with a word before them."""
+    draw, share = random.Random(seed), level(by, 0.1, 0.4, 0.9, 1.0)
+    items = groups(seed)
+    again = []
+    for g in items:
+        if split_of(g.prompt.id, 0.2, 17) == "test" and draw.random() < share:
+            spelt = (
+                Prompt.user(f"{w} {g.prompt.last}") for w in ("Hello,", "Hi,", "Please:", "So:")
+            )
+            other = [p for p in spelt if split_of(p.id, 0.2, 17) == "train"]
+            again += [g.model_copy(update={"prompt": p}) for p in other[:1]]
+    return [data([*items, *again])]
+
+
 def _planted(cause: str, by: float, seed: int) -> list[StageRecord]:
     return [data(spoiled(seed, {cause: by}))]
 
 
 FAULTS |= {f"data: {cause}": partial(_planted, cause) for cause in SPOILS}
+FAULTS["data: leak (a word before)"] = _nearly
 HEALTHY["data"] = lambda seed: [data(groups(seed))]

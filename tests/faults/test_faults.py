@@ -6,7 +6,7 @@ import pytest
 
 from accord.pipeline.doctor.base import examined
 from tests.faults import trainings
-from tests.faults.library import FAULTS, HEALTHY
+from tests.faults.library import FAULTS, HEALTHY, cause_of
 
 assert trainings.KEYS  # they register theirs
 
@@ -16,7 +16,7 @@ DATA = [name for name in FAULTS if name.startswith("data: ")]
 @pytest.mark.parametrize("name", DATA)
 def test_a_strong_fault_of_data_is_named_first(name: str) -> None:
     found = examined(FAULTS[name](2, 7)).findings
-    assert found[0].check == name.removeprefix("data: ")
+    assert found[0].check == cause_of(name)
     assert found[0].serious
 
 
@@ -26,6 +26,14 @@ def test_healthy_data_has_nothing_serious() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["preference: learning_rate_low", "preference: beta_high"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "preference: learning_rate_low",
+        "preference: beta_high",
+        "online: penalty_outweighs",
+        "reward: learning_rate_high",
+    ],
+)
 def test_a_strong_fault_of_training_is_named_first(name: str) -> None:
     assert examined(FAULTS[name](2, 7)).findings[0].check == name.partition(": ")[2]

@@ -23,6 +23,7 @@ from accord.lm.model.lora import Lora
 from accord.pipeline.doctor.base import StageRecord
 from accord.train.loop.data import Limits
 from accord.train.offline.preference import train_preference
+from accord.train.offline.reward import train_reward
 from accord.train.offline.sft import train_sft
 from accord.train.online.methods.grpo import Grpo
 from accord.train.online.methods.ppo import Ppo
@@ -140,6 +141,28 @@ def preference(
     return [case, replace(run, train=case.train)]
 
 
+def reward(seed: int, *, lr: float = 3e-3, steps: int = 20) -> list[StageRecord]:
+    """A reward model of the tiny model; the data it read is as it was."""
+    case = data(groups(seed, 160, words=20))
+    with tempfile.TemporaryDirectory() as folder:
+        run = _record(
+            folder,
+            "rm",
+            "reward",
+            {"lr": lr},
+            lambda: train_reward(
+                fresh(_model()),
+                case.train,
+                eval_on=case.held,
+                run_dir=folder,
+                tune=Lora(r=4, alpha=8),
+                seed=seed,
+                optimise_with=Optimise(lr=lr, batch_size=8, max_steps=steps, epochs=9, tokens=4096),
+            ),
+        )
+    return [replace(run, train=case.train)]
+
+
 def sft(seed: int, *, lr: float = 1e-2, cut: int = 80, steps: int = 24) -> list[StageRecord]:
     """An SFT of the tiny model on what was preferred."""
     shown = [
@@ -252,6 +275,14 @@ FAULTS |= {
     for of, makes in KEYS.items()
     for name, make in makes.items()
 }
+# of the table alone: `calibration` draws from KEYS, and was fitted before these
+FAULTS |= {
+    "online: penalty_outweighs": lambda by, seed: online(
+        seed, kl={"beta": level(by, 30.0, 100.0, 1000.0)}, steps=12
+    ),
+    "reward: learning_rate_high": lambda by, seed: reward(seed, lr=level(by, 1.0, 3.0, 10.0)),
+}
 HEALTHY["preference"] = preference
+HEALTHY["reward"] = reward
 HEALTHY["sft"] = sft
 HEALTHY["online"] = lambda seed: online(seed, (Ppo, Grpo)[seed % 2])

@@ -11,21 +11,16 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from accord.core.types import Demonstration, Prompt
+from accord.core.types import Demonstration
 from accord.lm.model import load as loading
-from accord.lm.model.lora import Lora
 from accord.pipeline.doctor.base import StageRecord, examined
 from accord.pipeline.doctor.reading import of_data
-from accord.train.offline.reward import train_reward
-from accord.train.settings import Optimise
 from tests.faults import trainings
-from tests.faults.library import data, groups, split_of
-from tests.train.small import fresh
+from tests.faults.library import FAULTS, data, groups
 
 UNSEEN: dict[str, Callable[[int], list[StageRecord]]] = {}
 
@@ -57,16 +52,7 @@ def _opposite_rater(seed: int) -> list[StageRecord]:
 
 @unseen("held-out prompts in training with a word before them")
 def _nearly_the_same(seed: int) -> list[StageRecord]:
-    items = groups(seed)
-    again = []
-    for g in items:
-        if split_of(g.prompt.id, 0.2, 17) == "test":
-            spelt = (
-                Prompt.user(f"{w} {g.prompt.last}") for w in ("Hello,", "Hi,", "Please:", "So:")
-            )
-            other = [p for p in spelt if split_of(p.id, 0.2, 17) == "train"]
-            again += [g.model_copy(update={"prompt": p}) for p in other[:1]]
-    return [data([*items, *again])]
+    return FAULTS["data: leak (a word before)"](2, seed)
 
 
 @unseen("chat template without a generation prompt")
@@ -107,24 +93,7 @@ def _held(seed: int) -> list[StageRecord]:
 
 @unseen("learning rate x100 (reward model)")
 def _reward(seed: int) -> list[StageRecord]:
-    return _scored(seed, 0.3)
-
-
-def _scored(seed: int, lr: float) -> list[StageRecord]:
-    case = data(groups(seed, 160, words=20))
-    with tempfile.TemporaryDirectory() as folder:
-        record = trainings._record(
-            folder,
-            "rm",
-            "reward",
-            {"lr": lr},
-            lambda: train_reward(
-                fresh(trainings._model()), case.train, eval_on=case.held, run_dir=folder,
-                tune=Lora(r=4, alpha=8), seed=seed,
-                optimise_with=Optimise(lr=lr, batch_size=8, max_steps=20, epochs=9, tokens=4096),
-            ),
-        )  # fmt: skip
-    return [replace(record, train=case.train)]
+    return trainings.reward(seed, lr=0.3)
 
 
 def main() -> None:

@@ -327,3 +327,110 @@ def test_the_error_a_stage_ended_in_is_read(
         with pytest.raises(RunError):
             run_stage(recipe, node, folder, tmp_path, MagicMock())  # type: ignore[arg-type]
         assert _ended_by(tmp_path / "x" / FAILED) == expected
+
+
+def asked(prompt: str) -> Group:
+    answers = (Response(text="Yes."), Response(text="No."))
+    return Group(prompt=Prompt.user(prompt), responses=answers, edges=(Edge(better=0, worse=1),))
+
+
+def test_a_held_out_prompt_with_a_few_words_about_it_is_a_leak_and_another_question_is_none() -> (
+    None
+):
+    words = [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+    ]
+    held = [asked(" ".join([w, *words[k + 1 :], *words[:k]])) for k, w in enumerate(words)]
+    others = [asked(f"When does the {w} leave for the town of {w}ville?") for w in words]
+    clear = StageRecord("data", "data", train=others, held=held)
+    assert "leak" not in names(clear)
+    about = [asked(f"Hello there, {g.prompt.last.title()}, please!") for g in held[:6]]
+    assert "leak" in names(StageRecord("data", "data", train=[*others, *about], held=held))
+    inside = [asked(" ".join(g.prompt.last.split()[1:])) for g in held[:6]]
+    assert "leak" in names(StageRecord("data", "data", train=[*others, *inside], held=held))
+    longer = [asked(g.prompt.last + " " + " ".join(words)) for g in held[:6]]  # half is another's
+    assert "leak" not in names(StageRecord("data", "data", train=[*others, *longer], held=held))
+
+
+def compared(draw: random.Random, paid: float, true: float, n: int = 60) -> StageRecord:
+    """Pairs in which the longer answer is chosen with chance `paid`; answers of two policies, of which the
+    longer is the better by the truth with chance `true`."""
+    pairs, answers = [], []
+    for k in range(n):
+        short, long = f"It is {k}.", f"Well, since you ask so kindly, it is {k}."
+        better = int(draw.random() < paid)
+        pairs.append(
+            Group(
+                prompt=Prompt.user(f"What is {k}?"),
+                responses=(Response(text=short), Response(text=long)),
+                edges=(Edge(better=better, worse=1 - better),),
+            )
+        )
+        best = draw.random() < true
+        for policy, text, truth in (("sft", short, not best), ("dpo", long, best)):
+            answers.append(
+                {"policy": policy, "prompt_id": f"p{k}", "text": text, "truth": float(truth),
+                 "cluster": f"p{k}"}
+            )  # fmt: skip
+    return StageRecord("study", "evaluation", train=pairs, answers=answers, facts={"truth": "gold"})
+
+
+@pytest.mark.parametrize(
+    ("paid", "true", "cause"),
+    [
+        (0.85, 0.15, "the pairs reward longer answers, and the evaluation does not"),
+        (0.15, 0.85, "the evaluation rewards longer answers, and the pairs do not"),
+        (0.85, 0.85, None),
+        (0.15, 0.15, None),
+    ],
+)
+def test_what_pairs_reward_is_held_against_what_the_evaluation_rewards(
+    paid: float, true: float, cause: str | None
+) -> None:
+    causes = [f.cause for f in examined([compared(random.Random(1), paid, true)]).findings]
+    assert causes == ([cause] if cause else [])
+
+
+def test_a_mismatch_is_no_accident_of_few() -> None:
+    """Of 300 cases in which neither rewards length, and of 300 in which one does, none has a mismatch but
+    by chance."""
+    draw = random.Random(5)
+    for true in (0.5, 0.8):
+        named = [bool(examined([compared(draw, 0.5, true)]).findings) for _ in range(300)]
+        assert sum(named) <= 6
+
+
+def test_a_penalty_larger_than_what_the_reward_gave_is_named() -> None:
+    rows = log(score=(1.0, 1.2), kl_k3=(0.0, 0.1), beta=(40.0, 40.0), length=(10.0, 10.0))
+    still = StageRecord("ppo", "online", {}, rows)
+    assert "penalty_outweighs" in names(still)
+    assert "penalty_outweighs" not in names(
+        StageRecord("ppo", "online", {"scale_rewards": True}, rows)
+    )
+    light = [{**row, "beta": 0.1} for row in rows]
+    assert "penalty_outweighs" not in names(StageRecord("ppo", "online", {}, light))
+    gained = [{**row, "score": 10.0 * row["step"]} for row in rows]
+    assert "penalty_outweighs" not in names(StageRecord("ppo", "online", {}, gained))
+
+
+def test_answers_that_came_cut_off_are_not_over_max_completion() -> None:
+    group = asked("How long?")
+    came = [r.model_copy(update={"finish": "length"}) for r in group.responses]
+    train = [group.model_copy(update={"responses": tuple(came)})] * 10
+    config = {"loss": {"name": "dpo", "beta": 0.1}, "max_completion": 64}
+    for n, named in ((20, False), (10, False), (28, True)):
+        case = StageRecord(
+            "dpo", "preference", config, facts={"completions cut off": n}, train=train
+        )
+        assert ("truncated" in names(case)) == named

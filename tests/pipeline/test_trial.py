@@ -22,7 +22,7 @@ from accord.pipeline.doctor.base import Examination, Finding, StageRecord, check
 from accord.pipeline.folder import plan
 from accord.pipeline.manifest import manifest
 from accord.pipeline.recipe import read_recipe
-from tests.pipeline.test_doctor import dpo, log
+from tests.pipeline.test_doctor import compared, dpo, log
 from tests.pipeline.tiny_recipe import save_tiny_model, small_world, write_recipe
 from tests.test_cli import accord, assert_one_line
 
@@ -82,6 +82,8 @@ def everything() -> list[StageRecord]:
         StageRecord("ppo", "online", own, log(length=(9, 9), kl_k3=(0, 40), beta=(0.02, 0.02))),
         StageRecord("ppo", "online", own, log(length=(9, 9), kl=(5, 0), **paid, **lost)),
         StageRecord("ppo", "online", own, log(sampler_gap_mean=(0.4, 0.4))),
+        StageRecord("ppo", "online", own, log(score=(1, 1), kl_k3=(0, 1), beta=(9.0, 9.0))),
+        compared(random.Random(1), 0.9, 0.1),
     ]
 
 

@@ -41,8 +41,9 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A stage as its records show it: what it is of (data, sft, reward, preference, online), its config, the
-    rows of its log, its facts and metrics, the data behind it, and rows of answers where it kept some."""
+    """A stage as its records show it: what it is of (data, sft, reward, preference, online, answers,
+    evaluation), its config, the rows of its log, its facts and metrics, the data behind it, and rows of
+    answers where it kept some."""
 
     name: str
     of: str
@@ -170,7 +171,7 @@ def filled(command: str, places: Mapping[str, str]) -> str:
 
 def examined(cases: Sequence[StageRecord]) -> Examination:
     """Every check's finding on every case it is of; of data that several stages read, once."""
-    from accord.pipeline.doctor import data, offline, online, start  # noqa: F401 - they register theirs
+    from accord.pipeline.doctor import data, mismatch, offline, online, start  # noqa: F401 - they register theirs
 
     once: dict[tuple[str, ...], Finding] = {}
     clear, unseen = [], []

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accord.core.types import Pair
+from accord.detect.texts import runs
 from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
 from accord.stats.intervals import robust_mean
 from accord.store.io.import_report import REASONS
@@ -22,6 +23,7 @@ __all__ = ["told_apart"]
 
 FEW = 20  # pairs below which no share of them says anything
 MOST = 600  # pairs that a classifier is fitted to
+RUN = 5  # words in a row by which two prompts may be one
 SHORT = 160
 _SENTENCE = re.compile(r"[a-z]{2}[.!?](\s|$)")
 _ITEM = re.compile(r"\s*([-*•#>|]|\d+[.)])\s")
@@ -238,10 +240,11 @@ def source_tells(case: StageRecord) -> Finding | None:
 
 @check("leak", of=("data",))
 def leak(case: StageRecord) -> Finding | None:
-    """Held-out prompts that training has under another spelling."""
-    train = {_plain(g.prompt.last): g for g in case.train}
+    """Held-out prompts that training has under another spelling, or with a few words more or less."""
+    train = {_plain(g.prompt.last) for g in case.train}
     held = [g for g in case.held if len(_plain(g.prompt.last)) > 8]
-    both = [g for g in held if _plain(g.prompt.last) in train]
+    nearly = _inside(train)
+    both = [g for g in held if (x := _plain(g.prompt.last)) in train or nearly(x)]
     if len(held) < 5:
         raise Unseen
     if not both:
@@ -251,11 +254,34 @@ def leak(case: StageRecord) -> Finding | None:
         case,
         strength(share, 0.05, 0.5),
         cause="held-out prompts are in the training part too",
-        number=f"{len(both)} of {len(held)} held-out prompts, but for case, spaces and marks",
+        number=f"{len(both)} of {len(held)} held-out prompts, but for case, marks and a few words about it",
         example=_short(both[0].prompt.last),
         change="drop spelling duplicates before the split",
         test="accord data lint FILE",
     )
+
+
+def _inside(known: set[str]) -> Callable[[str], bool]:
+    """Whether a text stands in one of these, or one of them in it, with at most a third of the words more."""
+    anywhere: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    at_first: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for text in known:
+        words = text.split()
+        for run in runs(words, RUN):
+            anywhere[run].add(text)
+        at_first[tuple(words[:RUN])].add(text)
+
+    def inside(text: str) -> bool:
+        words = text.split()
+        around = anywhere.get(tuple(words[:RUN]), set()) if len(words) >= RUN else set()
+        within = {x for run in runs(words, RUN) for x in at_first.get(run, ())}
+        both = [(text, x) for x in around] + [(x, text) for x in within]
+        return any(
+            f" {short} " in f" {long} " and len(long.split()) <= 4 / 3 * len(short.split())
+            for short, long in both
+        )
+
+    return inside
 
 
 @check("unreadable", of=("data",))

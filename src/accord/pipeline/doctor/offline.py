@@ -139,6 +139,10 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
     # of a run that broke off there are few rows, and their mean is noise
     late = case.late("loss") / max(first, 1e-3) if len(losses) >= 8 else -math.inf
     by = max(strength(_rise(case, 5), 3.0, 8.0), strength(late, 1.5, 3.0), _blew_up(case))
+    if case.of == "reward":  # a score that is the same for all has the loss of a coin
+        second_half = losses[len(losses) // 2 :]
+        worse = sum(second_half) / len(second_half) - CHANCE
+        by = max(by, strength(worse, 0.15, 0.6) if len(losses) >= 12 else -1.0)
     if case.of == "preference" and not math.isnan(_moved(case)):
         by = min(by, strength(_moved(case), 0.3, 0.6))
         if (
@@ -241,7 +245,10 @@ def displacement(case: StageRecord) -> Finding | None:
 @check("truncated", of=LEARNS)
 def truncated(case: StageRecord) -> Finding | None:
     """Answers over max_completion: their ends, and all that decides there, are not seen."""
-    n = float(case.facts.get("completions cut off") or 0)
+    cut = [r for g in case.train for r in g.responses] + [d.response for d in case.shown]
+    # those that came cut off are counted with them, and told by `cut_answers`
+    came = sum(not r.ends_turn for r in cut)
+    n = max(0.0, float(case.facts.get("completions cut off") or 0) - came)
     total = sum(len(g.responses) for g in case.train) or float(case.facts.get("items") or 0)
     if not total:
         raise Unseen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
@@ -51,6 +52,27 @@ def silent_groups(case: StageRecord) -> Finding | None:
         change="more answers a prompt, harder prompts, a finer reward",
         line="n: 8",
         test=f"accord run RECIPE --only {case.name} --set {case.name}.n=8",
+    )
+
+
+@check("penalty_outweighs", of=ONLINE)
+def penalty_outweighs(case: StageRecord) -> Finding | None:
+    """What β takes for the KL that sampling and rounding make is more than the reward ever gave."""
+    scores, kl = case.logged("score"), case.late("kl_k3")
+    if len(scores) < 8 or math.isnan(kl) or case.config.get("scale_rewards"):
+        raise Unseen  # scaled scores are not what is logged
+    beta, rise = case.late("beta"), case.late("score") - case.early("score")
+    noise = math.sqrt(sum((b - a) ** 2 for a, b in itertools.pairwise(scores)) / 2 / len(scores))
+    taken = beta * kl / max(rise, noise, 1e-9)
+    return finding(
+        case,
+        strength(math.log10(max(taken, 1e-9)), 0.0, 1.0),
+        cause="β holds the policy still: its penalty outweighs the reward",
+        number=f"β {beta:.3g} takes {beta * kl:.2g} for {kl:.2g} nats an answer (k3); the score rose by "
+        f"{rise:.2g}, and varies by {noise:.2g} from step to step",
+        change="lower β tenfold, or let it follow a target",
+        line=f"kl: {{beta: {beta / 10:.2g}}}",
+        test=f"accord run RECIPE --only {case.name} --set {case.name}.kl.beta={beta / 10:.2g}",
     )
 
 
