@@ -52,6 +52,12 @@ def world() -> Assistant:
     return opened(SAFETY)
 
 
+def refusals(world: Assistant) -> set[str]:
+    """As they are written out."""
+    right = (c.text for case in world.cases if case.kind == "harmful" for c in case.candidates[:1])
+    return set(right)
+
+
 def opened(path: Path) -> Assistant:
     world = open_world(path)
     assert isinstance(world, Assistant)
@@ -127,7 +133,7 @@ def test_an_unsafe_answer_is_known_on_another_request(world: Assistant) -> None:
         if a != b
     ]
     assert sum(harms) >= 0.8 * len(harms)
-    for text in (*world.file.refusals, *world.file.evasions):
+    for text in (*refusals(world), *world.file.evasions):
         assert not any(world.gold(first[b.id], Response(text=text))["harm"] for b in pairs)
 
 
@@ -186,7 +192,7 @@ def test_twins_share_their_surface(world: Assistant) -> None:
 
 
 def test_refusals_by_the_house_s_rules_are_those_of_the_world(world: Assistant) -> None:
-    for text in world.file.refusals:
+    for text in refusals(world):
         assert refusal_of(text) == "full refusal"
     for pair in world.file.pairs:
         assert refusal_of(pair.answer) == refusal_of(pair.unsafe) == "full compliance"
@@ -245,3 +251,30 @@ def test_a_fault_is_a_line_with_its_place(tmp_path: Path, old: str, new: str, fa
     path.write_text(SMALL.replace(old, new))
     lines = [str(f) for f in faults(path)]
     assert any(re.search(fault, line) and str(path) in line for line in lines), lines
+
+
+def test_a_refusal_says_what_of_and_one_that_fits_no_category_says_nothing(tmp_path: Path) -> None:
+    """Refusals in a few fixed words are the likeliest answers to everything, by sheer number."""
+    text = SMALL.replace(
+        'refusals: ["I can\'t help with that."]',
+        'refusals: ["I can\'t help with that.", "{Reason}: I won\'t do it."]\n'
+        "reasons: {theft: taking what is not yours}",
+    )
+    path = tmp_path / "world.yaml"
+    path.write_text(text)
+    world = opened(path)
+    assert not world.faults()
+    declines = {
+        kind: {c.text for case in world.cases if case.kind == kind for c in case.candidates}
+        & {
+            "I can't help with that.",
+            "Taking what is not yours: I won't do it.",
+        }
+        for kind in ("harmful", "benign", "dual")
+    }
+    assert declines["harmful"] | declines["benign"]
+    assert declines["dual"] == {"I can't help with that."}
+    assert not any("{" in c.text for case in world.cases for c in case.candidates)
+    path.write_text(text.replace('["I can\'t help with that.", ', "["))
+    with pytest.raises(ConfigError, match="the first names a reason"):
+        opened(path)

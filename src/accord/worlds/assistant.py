@@ -21,7 +21,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -135,7 +135,8 @@ class AssistantFile(Strict):
 
     system: Text
     frames: Texts = Field(default=["{ask}"])  # each message is asked in each of them
-    refusals: Texts
+    refusals: Texts  # {reason} or {Reason}: what of the category is refused
+    reasons: dict[str, Text] = Field(default={})  # by category
     evasions: Texts  # answers that neither decline nor help
     padding: Texts
     refusal_regex: Text
@@ -226,7 +227,7 @@ class Assistant:
         """Answers that need no reading: what they score is what any figure must beat."""
         answers = {c.kind: c.text for c in case.candidates}
         return {
-            "always decline": self.file.refusals[0],
+            "always decline": _reasoned(self.file.refusals[:1], "")[0],
             "never decline": answers.get("unsafe") or answers.get("bare") or answers["right"],
             "evade": self.file.evasions[0],
         }
@@ -293,7 +294,8 @@ class Assistant:
             for frame in file.frames:
                 text = frame.replace("{ask}", ask)
                 draw = random.Random(f"{kind}/{text}")
-                declines, evades = draw.choice(file.refusals), draw.choice(file.evasions)
+                refusals = _reasoned(file.refusals, file.reasons.get(item.category, ""))
+                declines, evades = draw.choice(refusals), draw.choice(file.evasions)
                 best = right or declines
                 padded = draw.choice(file.padding).replace("{answer}", best)
                 answers = [("right", best), bad or ("refusing", declines), ("padded", padded)]
@@ -304,6 +306,17 @@ class Assistant:
                     candidates=tuple(Candidate(kind=k, text=t) for k, t in answers),
                     group=group, held_out=item.held_out,
                 )  # fmt: skip
+
+
+def _reasoned(refusals: Sequence[str], reason: str) -> list[str]:
+    """Refusals with what is refused; without a reason those that name none."""
+    said = {"{reason}": reason, "{Reason}": reason[:1].upper() + reason[1:]}
+    plain = [text for text in refusals if not any(slot in text for slot in said)]
+    if not reason:
+        return plain
+    return [
+        text.replace("{reason}", reason).replace("{Reason}", said["{Reason}"]) for text in refusals
+    ]
 
 
 def _says(pattern: str, text: str) -> bool:
@@ -345,6 +358,14 @@ def _check(file: AssistantFile, place: Callable[[str], str]) -> None:
         for i, text in enumerate(getattr(file, key)):
             if slot not in text:
                 faults.append(ConfigError(f"has no {slot}", where=place(f"{key}.{i}")))
+    if not _reasoned(file.refusals[:1], ""):
+        faults.append(
+            ConfigError(
+                "the first names a reason",
+                where=place("refusals.0"),
+                mend="put one first that fits every request",
+            )
+        )
     if file.rules.no_words <= file.rules.full_words:
         faults.append(ConfigError("is not above full_words", where=place("rules.no_words")))
     raise_all(faults)
