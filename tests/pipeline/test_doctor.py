@@ -418,6 +418,8 @@ def test_a_penalty_larger_than_what_the_reward_gave_is_named() -> None:
     assert "penalty_outweighs" not in names(
         StageRecord("ppo", "online", {"scale_rewards": True}, rows)
     )
+    silent = [{**row, "score": 1.0} for row in rows]
+    assert names(StageRecord("ppo", "online", {}, silent)) == ["silent_groups"]
     light = [{**row, "beta": 0.1} for row in rows]
     assert "penalty_outweighs" not in names(StageRecord("ppo", "online", {}, light))
     gained = [{**row, "score": 10.0 * row["step"]} for row in rows]

@@ -36,17 +36,16 @@ stages:
   compare: {kind: compare, eval: eval, reward: rm}
 """
 KEYS = {  # written down when all versions were those below
-    "closed_book": {
+    "hacked": {
         "study": "2155906ed66f",
-        "eval/base": "0831333ab230",
         "sft": "ca064b4a2284",
         "eval/sft": "dea1a14420b3",
         "rm": "6b74a5f6365e",
-        "dpo": "96ce1dd67453",
-        "eval/dpo": "dca2b410994e",
-        "ppo": "9c3eeb06ec07",
-        "eval/ppo": "e47a45b149b1",
-        "compare": "cbee4ebc2c26",
+        "ppo": "1ddd0429e5ad",
+        "eval/ppo": "c9181321c609",
+        "guarded": "ba62d8c76174",
+        "eval/guarded": "97d656199d91",
+        "compare": "b8bdce27f39b",
     },
     "every": {
         "rows": "5263c32413e8",

@@ -22,8 +22,8 @@ SUPPORT = "2596d15ae5b8c9b4fe43e0cbabcad7aa2c17acd81ae4c8c2fc379f3fc2eb9d88"
 
 
 def test_the_shipped_world_gives_the_bytes_it_gave(tmp_path: Path) -> None:
-    """The snapshot that the demo learns from, by its hash before worlds had a seam."""
-    recipe = read_recipe(ROOT / "recipes/closed_book.yaml")
+    """The snapshot that the hacked twin learns from, by its hash before worlds had a seam."""
+    recipe = read_recipe(ROOT / "recipes/hacked.yaml")
     done = run(recipe, tmp_path, Heard(), only=["study"])
     assert read_json(done.stages["study"] / "result.json")["facts"]["sha256"] == SUPPORT
 

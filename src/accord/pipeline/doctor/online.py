@@ -35,15 +35,19 @@ def kl_runaway(case: StageRecord) -> Finding | None:
     )
 
 
+def _silent(case: StageRecord) -> float:
+    """The share of prompts whose answers are paid alike. A step has few: over the last half of the log."""
+    shares = case.logged("silent_groups")[-max(1, len(case.log) // 2) :]
+    if not shares and len(case.logged("score")) > 3:
+        spread = max(case.logged("score")) - min(case.logged("score"))
+        return 1.0 if spread < 1e-9 else math.nan
+    return sum(shares) / len(shares) if shares else math.nan
+
+
 @check("silent_groups", of=ONLINE)
 def silent_groups(case: StageRecord) -> Finding | None:
     """All answers of a prompt are paid alike: nothing is learned from it."""
-    # a step has few groups: over the last half, not the last fifth
-    shares = case.logged("silent_groups")[-max(1, len(case.log) // 2) :]
-    share = sum(shares) / len(shares) if shares else math.nan
-    if math.isnan(share) and len(case.logged("score")) > 3:
-        spread = max(case.logged("score")) - min(case.logged("score"))
-        share = 1.0 if spread < 1e-9 else math.nan
+    share = _silent(case)
     return finding(
         case,
         strength(share, 0.6, 0.95),
@@ -61,6 +65,8 @@ def penalty_outweighs(case: StageRecord) -> Finding | None:
     scores, kl = case.logged("score"), case.late("kl_k3")
     if len(scores) < 8 or math.isnan(kl) or case.config.get("scale_rewards"):
         raise Unseen  # scaled scores are not what is logged
+    if _silent(case) > 0.6:
+        return None  # beside a reward that tells nothing apart any β is large: that is told already
     beta, rise = case.late("beta"), case.late("score") - case.early("score")
     noise = math.sqrt(sum((b - a) ** 2 for a, b in itertools.pairwise(scores)) / 2 / len(scores))
     taken = beta * kl / max(rise, noise, 1e-9)
