@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,9 @@ def test_replies_are_those_of_policy_prompts_and_sampling(tmp_path: Path) -> Non
     asked: list[str] = []
 
     def of(policy: str, n: int, how: dict[str, Any]) -> list[list[Exchange]]:
-        def sample() -> list[list[Response]]:
+        def sample(part: Sequence[Prompt], before: int) -> list[list[Response]]:
             asked.append(policy)
+            assert (len(part), before) == (n, 0)
             return [[Response(text=f"{policy} {i}"), Response(text="b")] for i in range(n)]
 
         return replies(tmp_path, policy, [e.prompt for e in EXCHANGES[:n]], how, sample)
@@ -123,6 +124,32 @@ def test_replies_are_those_of_policy_prompts_and_sampling(tmp_path: Path) -> Non
     kept.write_text(kept.read_text().splitlines()[0] + "\n")  # damaged: not whole
     assert len(of("two", 3, {"seed": 1})) == 3
     assert asked[-1] == "two"
+
+
+def test_replies_are_kept_part_by_part(tmp_path: Path) -> None:
+    """What a kill leaves is whole parts; a part that is not whole is asked anew, for its last bits."""
+    prompts = [e.prompt for e in EXCHANGES]
+    asked: list[tuple[int, int]] = []
+
+    def sample(part: Sequence[Prompt], before: int) -> list[list[Response]]:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append((len(part), before))
+        return [[Response(text=f"to {p.last}")] for p in part]
+
+    def ask() -> list[list[Exchange]]:
+        parts = [prompts[4:], prompts[2:4], prompts[:2]]
+        return replies(tmp_path, "one", prompts, {}, sample, parts)
+
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    assert asked == [(2, 0), (2, 2)]
+    (kept,) = (tmp_path / "replies").iterdir()
+    kept.write_text("".join(kept.read_text().splitlines(keepends=True)[:3]))  # half of the second
+    asked.clear()
+    found = ask()
+    assert asked == [(2, 2), (2, 4)]
+    assert [e.response.text for (e,) in found] == [f"to {p.last}" for p in prompts]
 
 
 def test_a_version_of_scoring_samples_nothing(

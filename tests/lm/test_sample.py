@@ -217,3 +217,22 @@ def test_the_packaged_model_answers_and_the_round_trip_holds() -> None:
         assert tokens.ids == hf_greedy(lm, prompt, 24)
         rendered = render_exchange(lm.tokenizer, prompt, response)
         assert list(rendered.completion) == tokens.ids
+
+
+@pytest.mark.parametrize("size", [2, 6, 7])
+def test_parts_give_what_one_call_gives_to_the_last_bit(size: int) -> None:
+    prompts = [Prompt.user(f"{text} {k}") for k in range(9) for text in TEXTS]
+    sampling = Sampling(n=3, temperature=1.0, max_new_tokens=6, seed=5)
+    sampler = LocalSampler(language_model(), batch_size=size)
+    parts = sampler.parts(prompts, 3)
+    assert len(parts) > 1
+    whole = {
+        p.id: [(r.ids, r.logps) for r in rows]
+        for p, rows in zip(prompts, sampler.tokens(prompts, sampling), strict=True)
+    }
+    in_parts = {
+        p.id: [(r.ids, r.logps) for r in rows]
+        for part in parts
+        for p, rows in zip(part, sampler.tokens(part, sampling), strict=True)
+    }
+    assert in_parts == whole

@@ -379,10 +379,9 @@ def compared(draw: random.Random, paid: float, true: float, n: int = 60) -> Stag
         )
         best = draw.random() < true
         for policy, text, truth in (("sft", short, not best), ("dpo", long, best)):
-            answers.append(
-                {"policy": policy, "prompt_id": f"p{k}", "text": text, "truth": float(truth),
-                 "cluster": f"p{k}"}
-            )  # fmt: skip
+            response, scores = {"text": text}, {"gold": float(truth)}
+            row = {"policy": policy, "prompt_id": f"p{k}", "response": response, "gold": scores}
+            answers.append(row)
     return StageRecord("study", "evaluation", train=pairs, answers=answers, facts={"truth": "gold"})
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from accord.core.errors import ConfigError, RunError
-from accord.core.types import Judgment, Preference, Question, Rater
+from accord.core.types import Judgment, Preference, Prompt, Question, Rater
 from accord.feedback.study.definition import read_items, read_study
+from accord.lm.sample import LocalSampler
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
 from accord.store import Store
@@ -136,3 +139,32 @@ def test_without_raters_the_questions_wait_and_go_on_with_peoples_answers(tmp_pa
 def test_a_wrong_key_is_found_before_anything_runs(tmp_path: Path, keys: str, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         read_recipe(recipe(tmp_path, keys).resolve())
+
+
+def test_a_round_that_is_killed_asks_no_part_twice_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # batches of one prompt, parts of four
+    path, whole = recipe(tmp_path, f"batch_size: 3, {RATERS}"), tmp_path / "whole"
+    answer, asked = LocalSampler.__call__, []
+    only = ["study", "sft", "round2"]
+
+    def fresh(folder: Path) -> str:
+        return (next((folder / "stages").glob("round2-*")) / "fresh.json").read_text()
+
+    def watched(sampler: LocalSampler, prompts: Sequence[Prompt], *rest: Any) -> Any:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append([p.id for p in prompts])
+        return answer(sampler, prompts, *rest)
+
+    run(read_recipe(path), whole, Heard(), only=only)
+    monkeypatch.setattr(LocalSampler, "__call__", watched)
+    with pytest.raises(KeyboardInterrupt):
+        run(read_recipe(path), tmp_path / "runs", Heard(), only=only)
+    before = list(asked)
+    asked[:] = []
+    run(read_recipe(path), tmp_path / "runs", Heard(), only=only)
+    assert [len(part) for part in before] == [4, 4]
+    assert not {p for part in before for p in part} & {p for part in asked for p in part}
+    assert fresh(tmp_path / "runs") == fresh(whole)

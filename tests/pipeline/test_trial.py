@@ -82,7 +82,7 @@ def everything() -> list[StageRecord]:
         StageRecord("ppo", "online", own, log(length=(9, 9), kl_k3=(0, 40), beta=(0.02, 0.02))),
         StageRecord("ppo", "online", own, log(length=(9, 9), kl=(5, 0), **paid, **lost)),
         StageRecord("ppo", "online", own, log(sampler_gap_mean=(0.4, 0.4))),
-        StageRecord("ppo", "online", own, log(score=(1, 1), kl_k3=(0, 1), beta=(9.0, 9.0))),
+        StageRecord("ppo", "online", own, log(score=(1, 1.2), kl_k3=(0, 1), beta=(9.0, 9.0))),
         compared(random.Random(1), 0.9, 0.1),
     ]
 

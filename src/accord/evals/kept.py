@@ -77,21 +77,26 @@ def replies(
     policy: str,
     prompts: Sequence[Prompt],
     sampling: Mapping[str, Any],
-    sample: Callable[[], Sequence[Sequence[Response]]],
+    sample: Callable[[Sequence[Prompt], int], Sequence[Sequence[Response]]],
+    parts: Sequence[Sequence[Prompt]] = (),
 ) -> list[list[Exchange]]:
-    """The kept replies to each prompt, or those that `sample` gives, kept from now on: all of them or none,
-    for which prompts are answered together decides a reply's last bits.
+    """The kept replies to each prompt, or those that `sample` gives, kept from now on: of each part all or
+    none, for which prompts are answered together decides a reply's last bits.
 
     Args:
         folder, policy: as of `KeptReplies`.
         prompts: in order.
         sampling: with how many to each, and the size of batches, for rounding depends on it.
-        sample: asked where not all are kept.
+        sample: asked for a part of which not all are kept, and how many prompts stand in parts before it.
+        parts: the prompts by what is answered together; all of them by default.
     """
     kept = KeptReplies(folder, policy, {**sampling, "together": [p.id for p in prompts]})
-    if not all(map(kept.of, prompts)):
-        for prompt, answers in zip(prompts, sample(), strict=True):
-            kept.keep(prompt, answers)
+    before = 0
+    for part in parts or [prompts]:
+        if not all(map(kept.of, part)):
+            for prompt, answers in zip(part, sample(part, before), strict=True):
+                kept.keep(prompt, answers)
+        before += len(part)
     return [[Exchange(prompt=p, response=r) for r in kept.of(p) or []] for p in prompts]
 
 

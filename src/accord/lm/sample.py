@@ -43,6 +43,7 @@ from accord.lm.trees.forward import causal_lm
 
 __all__ = ["LocalSampler", "Tokens"]
 
+PART = 4  # batches
 WORTH_PACKING = 16  # steps from which laying the weights out pays
 AT_ONCE = 2**20  # logits that tokens are drawn from: 8 MB in double precision
 FIRST_NUCLEUS = 256  # candidates tried first for top-p: a full sort of 150k tokens is slow
@@ -115,6 +116,15 @@ class LocalSampler:
             for batch in batches:
                 _decode(self.lm, batch, sampling, finished)
         return rows
+
+    def parts(self, prompts: Sequence[Prompt], n: int) -> list[list[Prompt]]:
+        """The prompts in parts that give, one call a part, what one call for all gives: whole batches in
+        their order. Whoever keeps answers part by part loses one at most."""
+        order = sorted(
+            prompts, key=lambda p: len(render_prompt(self.lm.tokenizer, p)), reverse=True
+        )
+        size = PART * max(1, self.batch_size // n)
+        return [order[at : at + size] for at in range(0, len(order), size)]
 
     def response(self, row: Tokens, sampling: Sampling, index: int) -> Response:
         """The sample as text."""

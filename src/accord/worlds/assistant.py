@@ -310,12 +310,12 @@ class Assistant:
 
 def _reasoned(refusals: Sequence[str], reason: str) -> list[str]:
     """Refusals with what is refused; without a reason those that name none."""
-    said = {"{reason}": reason, "{Reason}": reason[:1].upper() + reason[1:]}
-    plain = [text for text in refusals if not any(slot in text for slot in said)]
+    words = {"{reason}": reason, "{Reason}": reason[:1].upper() + reason[1:]}
+    plain = [text for text in refusals if not any(slot in text for slot in words)]
     if not reason:
         return plain
     return [
-        text.replace("{reason}", reason).replace("{Reason}", said["{Reason}"]) for text in refusals
+        text.replace("{reason}", reason).replace("{Reason}", words["{Reason}"]) for text in refusals
     ]
 
 

@@ -11,12 +11,14 @@ from typing import Any
 from accord.core.types import Metric
 from accord.detect.formatting import MARKS
 from accord.detect.hedging import COUNT as HEDGES
+from accord.evals.base import scores_of
 from accord.evals.refusal import refusal_of
 from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
 from accord.stats.intervals import robust_mean
 
 __all__: list[str] = []
 
+Row = Mapping[str, Any]
 FEW = 20  # of pairs, and of answers to one prompt, that differ in a manner
 MANNERS: Mapping[str, Callable[[str], float]] = {
     "longer": lambda text: len(text.split()),
@@ -72,12 +74,24 @@ def _by_pairs(case: StageRecord, manner: Callable[[str], float]) -> Metric | Non
     return _share(rows)
 
 
-def _differing(
-    case: StageRecord, manner: Callable[[str], float]
-) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
+def _rated(case: StageRecord) -> list[Row]:
+    """Every trained policy's answers with what the truth says of them. What nothing trained differs from them
+    in every way."""
+    truth = case.facts["truth"]
+    return [
+        {
+            "policy": row["policy"], "prompt_id": row["prompt_id"], "text": row["response"]["text"],
+            "truth": scores[truth], "cluster": row.get("cluster") or row["prompt_id"],
+        }
+        for row in case.answers
+        if row["policy"] != "base" and (scores := scores_of(row)).get(truth) is not None
+    ]  # fmt: skip
+
+
+def _differing(case: StageRecord, manner: Callable[[str], float]) -> list[tuple[Row, Row, str]]:
     """Two answers of the run's policies to one prompt, the one with more of it first, where truth differs."""
-    to: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in case.answers:
+    to: dict[str, list[Row]] = defaultdict(list)
+    for row in _rated(case):
         to[row["prompt_id"]].append(row)
     apart = []
     for own in to.values():

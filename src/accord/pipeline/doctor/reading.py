@@ -15,7 +15,6 @@ from accord.core.artifact import Answers
 from accord.core.errors import AccordError, DataError
 from accord.core.refs import is_url
 from accord.core.rundir import FAILED, read_json, read_jsonl, user_path
-from accord.evals.base import scores_of
 from accord.pipeline.context import data_store
 from accord.pipeline.doctor.base import StageRecord
 from accord.pipeline.manifest import finished
@@ -91,31 +90,16 @@ def cases_of(outputs: Outputs, run: Path | None = None) -> list[StageRecord]:
         config = {**by.config, "stage": by.name} if by else {}
         cases.append(StageRecord(policy, "answers", config, answers=rows, places=_places(run)))
     if truth := outputs.of_role("truth"):
-        rated = _rated(outputs.answers, truth.name)
+        answers = [{**r, "policy": name} for name, rows in outputs.answers.items() for r in rows]
         read = {
             str(s.config.get("data")) for s in outputs.stages if s.kind in ("reward", "preference")
         }
         cases += [
-            replace(data[name], of="evaluation", answers=rated, facts={"truth": truth.title})
+            replace(data[name], of="evaluation", answers=answers, facts={"truth": truth.name})
             for name in data
             if name in read
         ]
     return cases
-
-
-def _rated(answers: Mapping[str, Sequence[Mapping[str, Any]]], truth: str) -> list[dict[str, Any]]:
-    """Every trained policy's answers with what the truth says of them. What nothing trained differs from them
-    in every way."""
-    return [
-        {
-            "policy": policy, "prompt_id": row["prompt_id"], "text": row["response"]["text"],
-            "truth": scores[truth], "cluster": row.get("cluster") or row["prompt_id"],
-        }
-        for policy, rows in answers.items()
-        if policy != "base"
-        for row in rows
-        if (scores := scores_of(row)).get(truth) is not None
-    ]  # fmt: skip
 
 
 def _kind(kind: str) -> str | None:

@@ -10,9 +10,9 @@ from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt, Response
 from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, left_out_notes
-from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
+from accord.pipeline.own_answers import own_answers
 from accord.pipeline.stages.ask.people import AnsweredPrompt
 from accord.store import Store, split_of
 
@@ -47,12 +47,11 @@ def fresh_answers(ctx: StageContext[Any], store: Store, facts: Mapping[str, Any]
         p for side, most in (("train", config.prompts), ("test", config.held_out))
         for p in draw.sample(sides[side], min(most, len(sides[side])))
     ]  # fmt: skip
-    sampler = LocalSampler(lm, batch_size=config.batch_size, source=f"model:{config.policy}")
     how = Sampling(
         n=config.n, temperature=config.temperature, max_new_tokens=config.max_new_tokens,
         seed=derive_seed(ctx.seed, ctx.name),
     )  # fmt: skip
-    done = sampler(chosen, how, lambda d, n: ctx.reporter.progress(d, n, "fresh answers"))
+    done = own_answers(ctx, config.policy, lm, chosen, how, "fresh answers")
     distinct = [list({r.text: r for r in rs if r.text.strip()}.values()) for rs in done]
     known = _earlier(store) if config.beside else {}
     answers: list[AnsweredPrompt] = []

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from accord.core.types import Exchange, Prompt, Response
+from accord.core.types import Exchange, Prompt
 from accord.evals.asking import Asker
 from accord.evals.base import ChosenEvaluation, EvaluationContext, scored
-from accord.evals.kept import replies, scores
+from accord.evals.kept import scores
 from accord.judges.backends import SamplerBackend
-from accord.lm.model.chain import identity
 from accord.lm.model.load import LanguageModel
 from accord.lm.options import ScoringSampler
-from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
+from accord.pipeline.own_answers import own_answers
 from accord.pipeline.stages.eval import EvalStage
 
 __all__ = ["sampled", "score_rows"]
@@ -43,19 +42,12 @@ def sampled(
     ctx: StageContext[Any], name: str, lm: LanguageModel, prompts: Sequence[Prompt], n: int = 1
 ) -> list[list[Exchange]]:
     """n answers to each prompt: kept ones, where this very policy has answered these prompts so before."""
-    config, source = ctx.config, f"model:{name}"
+    config = ctx.config
     how = Sampling(
         n=n, max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=ctx.seed
     )
-
-    def sample() -> list[list[Response]]:
-        sampler = LocalSampler(lm, batch_size=config.batch_size, source=source)
-        return sampler(prompts, how, lambda d, n: ctx.reporter.progress(d, n, f"answers of {name}"))
-
-    facts = {**how.model_dump(), "batch_size": config.batch_size}
-    kept = replies(ctx.cache_folder, identity(ctx.policy(name)), prompts, facts, sample)
-    own = {"source": source}
+    answers = own_answers(ctx, name, lm, prompts, how, f"answers of {name}")
     return [
-        [e.model_copy(update={"response": e.response.model_copy(update=own)}) for e in some]
-        for some in kept
+        [Exchange(prompt=p, response=r) for r in own]
+        for p, own in zip(prompts, answers, strict=True)
     ]

@@ -12,6 +12,7 @@ from accord.lm.room import check_some, fitting, left_out_notes
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
+from accord.pipeline.own_answers import own_answers
 from accord.pipeline.stages.revise import ReviseStage
 from accord.store import Store, split_of
 
@@ -43,7 +44,7 @@ def first_answers(
         temperature=config.temperature, max_new_tokens=config.max_new_tokens,
         seed=derive_seed(ctx.seed, ctx.name),
     )  # fmt: skip
-    done = sampler(prompts, how, lambda d, n: ctx.reporter.progress(d, n, "answers"))
+    done = own_answers(ctx, config.policy, lm, prompts, how, "answers")
     answered = [(p, rs[0].text) for p, rs in zip(prompts, done, strict=True) if rs[0].text.strip()]
     return (
         [p for p, _ in answered],
