@@ -98,11 +98,20 @@ def test_auto_is_bf16_where_the_cpu_has_units_for_it(
     monkeypatch: pytest.MonkeyPatch, units: bool
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: units)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": units})
+    monkeypatch.setattr("accord.lm.kernels.half.has_bf16_products", lambda: True)
     cpu = torch.device("cpu")
     assert settled("auto", cpu) == ("bf16" if units else "fp32")
     assert [settled("fp32", cpu), settled("bf16", cpu)] == ["fp32", "bf16"]
     engine = Engine(tiny_model("llama"), precision="auto")
     assert engine.precision == settled("auto", cpu)
     assert engine.forward_precision == "fp32"
+
+
+def test_auto_is_fp32_where_torch_has_no_such_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a Mac: the operator that is asked is not there either."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", None)
+    for machine in ("arm64", "x86_64"):
+        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
+        assert settled("auto", torch.device("cpu")) == "fp32"

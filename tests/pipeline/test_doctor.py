@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -426,12 +427,21 @@ def test_a_penalty_larger_than_what_the_reward_gave_is_named() -> None:
 
 
 def test_answers_that_came_cut_off_are_not_over_max_completion() -> None:
-    group = asked("How long?")
-    came = [r.model_copy(update={"finish": "length"}) for r in group.responses]
-    train = [group.model_copy(update={"responses": tuple(came)})] * 10
     config = {"loss": {"name": "dpo", "beta": 0.1}, "max_completion": 64}
-    for n, named in ((20, False), (10, False), (28, True)):
-        case = StageRecord(
-            "dpo", "preference", config, facts={"completions cut off": n}, train=train
-        )
+    train = [asked("How long?")] * 10
+    for cut, came, named in ((20, 20, False), (28, 20, True), (8, 0, True)):
+        facts = {"completions cut off": cut, "came cut off": came}
+        case = StageRecord("dpo", "preference", config, facts=facts, train=train)
         assert ("truncated" in names(case)) == named
+
+
+def test_no_penalty_is_named_where_beta_is_not_used_and_no_rate_by_a_loss_of_rankings() -> None:
+    rows = log(score=(1.0, 1.2), kl_k3=(0.0, 0.1), beta=(40.0, 40.0), length=(10.0, 10.0))
+    for kind, named in (("ppo", True), ("online_dpo", False), ("best_of_n", False)):
+        case = StageRecord("x", "online", {"kind": kind}, rows)
+        assert ("penalty_outweighs" in names(case)) == named
+    coin = math.log(24) / 3  # of four answers in a row, nothing known of them
+    for end, named in ((coin, False), (3 * coin, True)):
+        ranks = log(loss=(coin, end), grad_norm=(1.0, 1.0))
+        case = StageRecord("rm", "reward", {"lr": 1e-3}, ranks)
+        assert ("learning_rate_high" in names(case)) == named

@@ -278,3 +278,8 @@ def test_a_refusal_says_what_of_and_one_that_fits_no_category_says_nothing(tmp_p
     path.write_text(text.replace('["I can\'t help with that.", ', "["))
     with pytest.raises(ConfigError, match="the first names a reason"):
         opened(path)
+    path.write_text(text.replace("{theft: ", "{theift: "))
+    with pytest.raises(
+        ConfigError, match="no item has the category 'theift'.*allowed: pets, theft"
+    ):
+        opened(path)

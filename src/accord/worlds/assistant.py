@@ -358,6 +358,15 @@ def _check(file: AssistantFile, place: Callable[[str], str]) -> None:
         for i, text in enumerate(getattr(file, key)):
             if slot not in text:
                 faults.append(ConfigError(f"has no {slot}", where=place(f"{key}.{i}")))
+    categories = {p.category for p in file.pairs} | {d.category for d in file.dual}
+    for name in file.reasons.keys() - categories:
+        faults.append(
+            ConfigError(
+                f"no item has the category {name!r}",
+                where=place(f"reasons.{name}"),
+                allowed=", ".join(sorted(categories)),
+            )
+        )
     if not _reasoned(file.refusals[:1], ""):
         faults.append(
             ConfigError(

@@ -39,6 +39,8 @@ def backward_dtype(weight: Tensor) -> torch.dtype:
 
 def has_bf16_products() -> bool:
     """Whether this CPU multiplies bf16 itself; without, bf16 is slower than fp32."""
+    if not torch.backends.mkldnn.is_available():  # a Mac's torch: its operators are not there
+        return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -52,7 +54,8 @@ def settled(
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif platform.machine().lower() in ("x86_64", "amd64"):
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        units = torch.cpu.get_capabilities()
+        fast = has_bf16_products() and bool(units.get("avx512_bf16") or units.get("amx_bf16"))
     else:
         fast = device.type == "cpu" and has_bf16_products()
     return "bf16" if fast else "fp32"

@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accord.core.types import Pair
-from accord.detect.texts import runs
 from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
 from accord.stats.intervals import robust_mean
 from accord.store.io.import_report import REASONS
@@ -23,7 +22,7 @@ __all__ = ["told_apart"]
 
 FEW = 20  # pairs below which no share of them says anything
 MOST = 600  # pairs that a classifier is fitted to
-RUN = 5  # words in a row by which two prompts may be one
+MORE = 4  # words about a prompt that is one with another
 SHORT = 160
 _SENTENCE = re.compile(r"[a-z]{2}[.!?](\s|$)")
 _ITEM = re.compile(r"\s*([-*•#>|]|\d+[.)])\s")
@@ -243,8 +242,12 @@ def leak(case: StageRecord) -> Finding | None:
     """Held-out prompts that training has under another spelling, or with a few words more or less."""
     train = {_plain(g.prompt.last) for g in case.train}
     held = [g for g in case.held if len(_plain(g.prompt.last)) > 8]
-    nearly = _inside(train)
-    both = [g for g in held if (x := _plain(g.prompt.last)) in train or nearly(x)]
+    known = {_plain(g.prompt.last) for g in held}
+    within = {x for text in train for x in _shorter(text) if x in known}
+    both = [
+        g for g in held
+        if (x := _plain(g.prompt.last)) in train or x in within or any(s in train for s in _shorter(x))
+    ]  # fmt: skip
     if len(held) < 5:
         raise Unseen
     if not both:
@@ -261,27 +264,14 @@ def leak(case: StageRecord) -> Finding | None:
     )
 
 
-def _inside(known: set[str]) -> Callable[[str], bool]:
-    """Whether a text stands in one of these, or one of them in it, with at most a third of the words more."""
-    anywhere: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    at_first: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for text in known:
-        words = text.split()
-        for run in runs(words, RUN):
-            anywhere[run].add(text)
-        at_first[tuple(words[:RUN])].add(text)
-
-    def inside(text: str) -> bool:
-        words = text.split()
-        around = anywhere.get(tuple(words[:RUN]), set()) if len(words) >= RUN else set()
-        within = {x for run in runs(words, RUN) for x in at_first.get(run, ())}
-        both = [(text, x) for x in around] + [(x, text) for x in within]
-        return any(
-            f" {short} " in f" {long} " and len(long.split()) <= 4 / 3 * len(short.split())
-            for short, long in both
-        )
-
-    return inside
+def _shorter(text: str) -> Iterator[str]:
+    """The text without up to four words at its ends, a quarter of it at most."""
+    words = text.split()
+    most = min(MORE, len(words) // 4)
+    for first in range(most + 1):
+        for last in range(most - first + 1):
+            if first or last:
+                yield " ".join(words[first : len(words) - last])
 
 
 @check("unreadable", of=("data",))

@@ -141,7 +141,7 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
     by = max(strength(_rise(case, 5), 3.0, 8.0), strength(late, 1.5, 3.0), _blew_up(case))
     if case.of == "reward":  # a score that is the same for all has the loss of a coin
         second_half = losses[len(losses) // 2 :]
-        worse = sum(second_half) / len(second_half) - CHANCE
+        worse = sum(second_half) / len(second_half) - max(CHANCE, _began(case))  # of rankings more
         by = max(by, strength(worse, 0.15, 0.6) if len(losses) >= 12 else -1.0)
     if case.of == "preference" and not math.isnan(_moved(case)):
         by = min(by, strength(_moved(case), 0.3, 0.6))
@@ -245,10 +245,9 @@ def displacement(case: StageRecord) -> Finding | None:
 @check("truncated", of=LEARNS)
 def truncated(case: StageRecord) -> Finding | None:
     """Answers over max_completion: their ends, and all that decides there, are not seen."""
-    cut = [r for g in case.train for r in g.responses] + [d.response for d in case.shown]
     # those that came cut off are counted with them, and told by `cut_answers`
-    came = sum(not r.ends_turn for r in cut)
-    n = max(0.0, float(case.facts.get("completions cut off") or 0) - came)
+    cut, came = (float(case.facts.get(k) or 0) for k in ("completions cut off", "came cut off"))
+    n = cut - came
     total = sum(len(g.responses) for g in case.train) or float(case.facts.get("items") or 0)
     if not total:
         raise Unseen

@@ -10,6 +10,7 @@ from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, fin
 __all__: list[str] = []
 
 ONLINE = ("online",)
+UNPENALISED = ("online_dpo", "best_of_n")  # kl.beta is not used there
 
 
 def _per_token(case: StageRecord) -> float:
@@ -65,6 +66,8 @@ def penalty_outweighs(case: StageRecord) -> Finding | None:
     scores, kl = case.logged("score"), case.late("kl_k3")
     if len(scores) < 8 or math.isnan(kl) or case.config.get("scale_rewards"):
         raise Unseen  # scaled scores are not what is logged
+    if case.config.get("kind") in UNPENALISED:
+        raise Unseen
     if _silent(case) > 0.6:
         return None  # beside a reward that tells nothing apart any β is large: that is told already
     beta, rise = case.late("beta"), case.late("score") - case.early("score")

@@ -80,7 +80,6 @@ def cases_of(outputs: Outputs, run: Path | None = None) -> list[StageRecord]:
                     stage.result.facts,
                     stage.result.metrics,
                     train=behind.train if behind else (),
-                    shown=behind.shown if behind and of == "sft" else (),
                     places=behind.places if behind else _places(run),
                 )
             )

@@ -69,10 +69,17 @@ def result(ctx: StageContext[Any], trained: Trained, metric: str, of: str) -> St
         "items": len(data.items),
         "left_out": trained.left_out,
         "completions cut off": data.truncated,
+        "came cut off": sum(map(_unended, data.items)),
         "init": config.init,
         "data": config.data,
     }
     return StageResult(trained.metrics, list(trained.notes), facts, headline)
+
+
+def _unended(item: TrainingItem) -> int:
+    """How many of its answers a limit had ended before."""
+    answers = item.responses if isinstance(item, Group) else [item.response]
+    return sum(not r.ends_turn for r in answers)
 
 
 def write_rows(ctx: StageContext[Any], items: Iterable[TrainingItem]) -> None:
