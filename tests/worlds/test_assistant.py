@@ -280,6 +280,6 @@ def test_a_refusal_says_what_of_and_one_that_fits_no_category_says_nothing(tmp_p
         opened(path)
     path.write_text(text.replace("{theft: ", "{theift: "))
     with pytest.raises(
-        ConfigError, match="no item has the category 'theift'.*allowed: pets, theft"
+        ConfigError, match=r"no item has the category 'theift'.*allowed: pets, theft"
     ):
         opened(path)
