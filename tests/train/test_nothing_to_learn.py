@@ -127,6 +127,8 @@ def uncertain(context: Context, *, about: float) -> Any:
         (Rloo, {"kl": {"beta": 0.05, "control": "adaptive"}, "scale_rewards": True}),
         (Ppo, {"kl": {"beta": 0.05, "control": "adaptive"}, "scale_rewards": True, "gamma": 1.0}),
         (Ppo, {"missing_eos": {"treatment": "bootstrap"}, "tune": LORA}),
+        (Ppo, {"value_trunk": "policy"}),
+        (Ppo, {"value_trunk": "policy", "kl": {"beta": 0.05}, "tune": LORA}),
     ],
 )
 def test_nothing_to_learn_under_other_settings(
@@ -302,7 +304,12 @@ def test_a_reward_of_the_prompt_alone_moves_no_weight(
 
 
 @pytest.mark.parametrize(
-    ("method", "how"), [*((method, {}) for method in METHODS), (Ppo, {"relative": True})]
+    ("method", "how"),
+    [
+        *((method, {}) for method in METHODS),
+        (Ppo, {"relative": True}),
+        (Ppo, {"value_trunk": "policy"}),
+    ],
 )
 @pytest.mark.parametrize("best", ["ended", "cut"])
 def test_a_planted_answer_is_found(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,16 @@ from accord.rewards.base import Context, reward
 from accord.rewards.learned import load_reward_model
 from accord.train.loop.checkpoint import checkpoint_step
 from accord.train.online.actors import cast
+from accord.train.online.experience import experience_of
 from accord.train.online.methods.best_of_n import BestOfN
 from accord.train.online.methods.grpo import Grpo
 from accord.train.online.methods.online_dpo import OnlineDpo
 from accord.train.online.methods.ppo import Ppo
 from accord.train.online.methods.rloo import Rloo
 from accord.train.online.policy import PolicyTrained, train_policy
-from accord.train.settings import Kl
+from accord.train.online.rollout import roll_out, sampling
+from accord.train.online.scorers import rewards_of
+from accord.train.settings import Kl, MissingEos
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import Killed, fresh, prompt, reward_model, saved_tensors
 
@@ -41,8 +45,9 @@ SMALL: dict[str, Any] = {
     "steps": 4, "batch_size": 4, "minibatch": 2, "lr": 3e-3, "max_new_tokens": 5, "save_every": 1,
     "tokens": 128,
 }  # fmt: skip
-SURROGATE = pytest.mark.parametrize("method", [Ppo, Rloo, Grpo])
-ALL = pytest.mark.parametrize("method", [Ppo, Rloo, Grpo, OnlineDpo, BestOfN])
+SHARED = pytest.param(partial(Ppo, value_trunk="policy"), id="Ppo-shared")
+SURROGATE = pytest.mark.parametrize("method", [Ppo, SHARED, Rloo, Grpo])
+ALL = pytest.mark.parametrize("method", [Ppo, SHARED, Rloo, Grpo, OnlineDpo, BestOfN])
 
 
 def settings(method: Any, **more: Any) -> Any:
@@ -194,6 +199,54 @@ def test_values_do_not_depend_on_how_the_answers_to_a_prompt_are_packed(tiny: Pa
     before_S, after_C = (torch.cat(parts) for parts in zip(*alone, strict=True))
     for tokens in (9, 12, 4096):  # of the first tree's four answers, 3 to 1 go together
         torch.testing.assert_close(value.values_at_rest(trees, tokens), (before_S, after_C))
+
+
+@pytest.mark.parametrize("tune", [LORA, "full"])
+def test_a_shared_values_head_learns_by_what_the_policy_saw_and_moves_nothing_of_it(
+    tiny: Path, tune: Any
+) -> None:
+    actors = cast(fresh(tiny), tune, 1, value=True, shares=True)
+    assert actors.value
+    assert actors.value.head
+    assert list(actors.value.parameters) == ["head.weight"]
+    head, policy = actors.value.head, actors.policy
+    torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(1))
+    cfg = Ppo(**SMALL, n=3, value_trunk="policy", clip_value=None)
+    with policy.playing():
+        rollout = roll_out(actors.lm, PROMPTS, sampling(cfg, 1), batch_size=64)
+    rewards = rewards_of(VOWELS, actors, actors.lm.weights, Path)
+    seen = [
+        experience_of(actors, rollout, rewards, tokens=n, missing_eos=MissingEos())
+        for n in (16, 4096)
+    ]
+    for one in seen:
+        assert one.values_S is not None
+        assert one.after_C is not None
+        with policy.playing(), torch.no_grad():
+            before_S, after_C = actors.value.values(rollout.trees)
+            own_S = policy.engine.logps(rollout.trees).tokens_S
+        torch.testing.assert_close(one.values_S, before_S)
+        torch.testing.assert_close(one.after_C, after_C)
+        torch.testing.assert_close(one.old_S, own_S)
+
+    worth = cfg.advantages(seen[1], beta=0.0)
+    objective = cfg.value_objective(actors, seen[1], worth)
+    optimiser = torch.optim.LBFGS([head.weight], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        found, _ = objective.loss(range(len(rollout.trees)))
+        found.backward()
+        return found
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    assert all(p.grad is None for p in policy.parameters.values())
+    assert seen[1].states_SH is not None
+    assert worth.returns_S is not None
+    states_SH, returns_S = seen[1].states_SH.double(), worth.returns_S.double()
+    best_H = torch.linalg.lstsq(states_SH, returns_S[:, None], driver="gelsd").solution
+    least = float((states_SH @ best_H - returns_S[:, None]).square().sum()) / 2
+    assert float(loss().detach()) == pytest.approx(least, rel=0.02, abs=0.02)
 
 
 def test_a_reward_is_learned_and_the_kl_penalty_holds_it_back(tiny: Path, tmp_path: Path) -> None:

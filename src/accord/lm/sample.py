@@ -111,7 +111,8 @@ class LocalSampler:
 
         batches = list(_batches(rows, self.batch_size))
         many = len(batches) * sampling.max_new_tokens >= WORTH_PACKING
-        weights = laid_out(self.lm.model) if many else contextlib.nullcontext()
+        most = max((sum(map(len, batch)) for batch in batches), default=0)
+        weights = laid_out(self.lm.model, most) if many else contextlib.nullcontext()
         with evaluating(self.lm.model), weights, torch.inference_mode():
             for batch in batches:
                 _decode(self.lm, batch, sampling, finished)

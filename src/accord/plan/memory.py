@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from accord.lm.chat import render_prompt
-from accord.lm.kernels.products import has_faster_products
+from accord.lm.kernels.laid_out import lays_out
 from accord.lm.model.load import auto_model
 from accord.lm.model.lora import Lora
 from accord.lm.model.packaged import quiet_transformers
@@ -233,7 +233,7 @@ def _answer(part: Sample, shape: Shape, probe: Probe, room: float) -> _Cost:
     columns = max(share * (longest_prompt + length) for length, share in enumerate(going, 1))
     held = {"key-value cache": FP32 * shape.cache * cost.rows * columns}
     many = math.ceil(len(part.prompts) * part.n / part.batch) * part.most >= WORTH_PACKING
-    if probe.device.type == "cpu" and has_faster_products() and many:
+    if probe.device.type == "cpu" and lays_out(cost.rows) and many:
         held["sampling weights"] = FP32 * (shape.trunk + shape.head)
     return _Cost(flop, seconds, held, shape.kinds * cost.rows)  # rows fall as answers end
 

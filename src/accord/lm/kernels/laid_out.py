@@ -18,21 +18,28 @@ from peft.tuners.lora.layer import Linear as PeftLinear
 from torch import Tensor, nn
 
 from accord.lm.kernels.lora_linear import plain_adapter
-from accord.lm.kernels.products import NARROW, has_faster_products
+from accord.lm.kernels.products import NARROW, has_faster_products, has_laid_out_products
 
-__all__ = ["laid_out"]
+__all__ = ["laid_out", "lays_out"]
 
 ROWS = 16  # the layout is made for about so many rows
+ENOUGH = 8  # rows from which it gains on an Intel CPU too, whose MKL is quick with fewer
 SHARE = 4  # no more than this part of the free memory
 
 
+def lays_out(rows: int) -> bool:
+    """Whether batches of so many rows gain by it on this CPU."""
+    return has_faster_products() or (rows >= ENOUGH and has_laid_out_products())
+
+
 @contextlib.contextmanager
-def laid_out(model: nn.Module) -> Iterator[int]:
-    """Linear layers use copies of their weights as these are now; how many do. Nothing is copied where
-    that gains nothing (a GPU, other dtypes, a CPU whose MKL is fast) or memory is short."""
+def laid_out(model: nn.Module, rows: int) -> Iterator[int]:
+    """Linear layers use copies of their weights as these are now; how many do. `rows` is what the largest
+    batch has. Nothing is copied where that gains nothing (a GPU, other dtypes, few rows on a CPU whose
+    MKL is fast) or memory is short."""
     layers = dict(_layers(model))
     size = sum(4 * weight.numel() for weight, _, _ in layers.values())
-    if not has_faster_products() or size * SHARE > psutil.virtual_memory().available:
+    if not lays_out(rows) or size * SHARE > psutil.virtual_memory().available:
         layers = {}
     before = {layer: layer.__dict__.get("forward") for layer in layers}
     for layer, (weight, update, bias) in layers.items():

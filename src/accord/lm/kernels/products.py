@@ -18,24 +18,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["has_faster_products", "times_weight", "times_weight_t"]
+__all__ = ["has_faster_products", "has_laid_out_products", "times_weight", "times_weight_t"]
 
 NARROW, MANY = 64, 512  # thin matrices (LoRA's) gain only where there are many rows
 
 
 @functools.cache
+def has_laid_out_products() -> bool:
+    """Whether oneDNN is on board of an x86: it multiplies with weights laid out beforehand."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return (
+        x86
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+@functools.cache
 def has_faster_products() -> bool:
     """Whether oneDNN is on board and the CPU an x86 that is not Intel's."""
-    if (
-        platform.machine().lower() not in ("x86_64", "amd64")
-        or not torch.backends.mkldnn.is_available()
-    ):
+    if not has_laid_out_products():
         return False
     try:
         vendor = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         vendor = platform.processor()
-    return "GenuineIntel" not in vendor and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return "GenuineIntel" not in vendor
 
 
 def _faster(x: Tensor, weight: Tensor) -> bool:

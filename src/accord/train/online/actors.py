@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,25 +35,40 @@ FRESH = "the value model starts fresh: {}"
 
 @dataclass
 class Actor:
-    """One role: its engine, how it comes on, what of it trains, and a scalar head where it has one."""
+    """One role: its engine, how it comes on, what of it trains, and a scalar head where it has one. `shares`:
+    the head reads the policy's own states, and moves nothing of them."""
 
     engine: Engine
     playing: Playing = contextlib.nullcontext
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     head: ScalarHead | None = None
+    shares: bool = False
+
+    def states(self, trees: Sequence[Tree]) -> tuple[Tensor, Tensor]:
+        """Hidden states [S, H] that each token is predicted from and [C, H] at the last ones."""
+        before_SH, after_CH, _ = self.engine.states(trees)
+        return before_SH, after_CH
 
     def values(self, trees: Sequence[Tree]) -> tuple[Tensor, Tensor]:
         """Values [S] before each token and [C] after the last, with gradients."""
         assert self.head is not None
-        before_SH, after_CH, _ = self.engine.states(trees)
+        before_SH, after_CH = self.states(trees)
         return self.head(before_SH), self.head(after_CH)
 
     def values_at_rest(self, trees: Sequence[Tree], tokens: int) -> tuple[Tensor, Tensor]:
         """The same over any number of trees, without gradients, on the CPU."""
+        return self._at_rest(self.values, trees, tokens)
 
+    def states_at_rest(self, trees: Sequence[Tree], tokens: int) -> tuple[Tensor, Tensor]:
+        """States over any number of trees, without gradients, on the CPU."""
+        return self._at_rest(self.states, trees, tokens)
+
+    def _at_rest(
+        self, read: Callable[[Sequence[Tree]], tuple[Tensor, Tensor]], trees: Sequence[Tree], tokens: int
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         def in_turn(some: Sequence[Tree]) -> Sequence[Tensor]:
             """One continuation after the other, so that the pieces of a tree that was split can be joined."""
-            before_S, after_C = self.values(some)
+            before_S, after_C = read(some)
             sizes = [len(c) for tree in some for c in tree.completions]
             both = zip(before_S.split(sizes), after_C.split(1), strict=True)
             whole = torch.cat([part for pair in both for part in pair])
@@ -97,13 +112,15 @@ def cast(
     seed: int,
     *,
     value: bool,
+    shares: bool = False,
     reward_model: Path | None = None,
     temperature: float = 1.0,
     precision: Precision = "fp32",
 ) -> Actors:
     """The actors for a policy that starts from `lm`. The value model starts from `reward_model` where
     it can (its adapter where it stands on the policy's weights; in full mode all of it where it reads the
-    policy's tokens), else from the policy with a head of zeros."""
+    policy's tokens), else from the policy with a head of zeros. With `shares` it is such a head alone, on
+    the policy's states."""
     check_trainable(lm, tune)
     if tune != "full" and tune.dropout:
         raise ConfigError(
@@ -112,9 +129,13 @@ def cast(
             allowed="0",
         )
     if tune == "full":
-        actors = _separate(lm, value, reward_model, precision)
+        actors = _separate(lm, value and not shares, reward_model, precision)
     else:
-        actors = _on_one_base(lm, tune, seed, value, reward_model, precision)
+        actors = _on_one_base(lm, tune, seed, value and not shares, reward_model, precision)
+    if value and shares:
+        head, policy = _head(None, lm), actors.policy
+        own = {"head.weight": head.weight}
+        actors.value = Actor(policy.engine, policy.playing, own, head, shares=True)
     lm.model.accord_trained = True
     if actors.policy.engine.device.type != "cpu":
         actors.policy.engine.check_gradients()

@@ -41,12 +41,13 @@ def assemble(
     lm: LanguageModel, prompts: Sequence[Prompt], rewards: Sequence[Mapping[str, Any]],
     held: Sequence[Prompt], settings: Method, tune: Tune, seed: int, where: Callable[[str], Path],
 ) -> Assembled:  # fmt: skip
-    """The value model starts from the first reward model that gives an answer one score."""
+    """A value model of its own starts from the first reward model that gives an answer one score."""
     weights = lm.weights
     named, starts = models_of(rewards, where)
-    from_reward = settings.valued and settings.values_are_scores()
+    shares = settings.value_shares()
+    from_reward = settings.valued and settings.values_are_scores() and not shares
     actors = cast(
-        lm, tune, seed, value=settings.valued, temperature=settings.temperature,
+        lm, tune, seed, value=settings.valued, shares=shares, temperature=settings.temperature,
         precision=settings.precision or "fp32",
         reward_model=starts[0] if starts and from_reward else None,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from accord.core.errors import RunError
 from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.trees.score import token_logps
+from accord.lm.trees.tree import Tree
 from accord.losses import NOISE, AdaptiveKL, FixedKL, kl_estimate
 from accord.losses.kl import KLEstimator
 from accord.rewards.compose import Rewards, ScoredExchanges
@@ -94,6 +96,7 @@ class Experience:
     """score_C: what the update is paid (the rewards' total after missing-EOS treatment and scaling), NaN
     where left out.
     old_S, reference_S: log-probs; values_S, after_C: V before each token, and after the last.
+    states_SH: the policy's states that values_S were read from, where its head stands on them.
     bootstrap: cut-off answers are paid no score, the value after them stands for it.
     size_C: the sizes of the terms of a score, added up (its own where nothing is told)."""
 
@@ -104,6 +107,7 @@ class Experience:
     reference_S: Tensor
     values_S: Tensor | None = None
     after_C: Tensor | None = None
+    states_SH: Tensor | None = None
     facts: dict[str, float] = field(default_factory=dict)
     bootstrap: bool = False
     size_C: Tensor | None = None
@@ -171,20 +175,35 @@ def experience_of(
         paid = dist.values_of_all(paid_C).tolist()
         moments.add([x for x in paid if not math.isnan(x)])
         score_C, size_C = score_C / moments.std, size_C / moments.std
-    with actors.policy.playing():
-        old_S = torch.cat(token_logps(actors.policy.engine, rollout.trees, tokens))
     with actors.reference.playing():
         reference_S = torch.cat(token_logps(actors.reference.engine, rollout.trees, tokens))
     experience = Experience(
-        rollout, scored, score_C, old_S, reference_S, bootstrap=bootstrap, size_C=size_C
+        rollout, scored, score_C, reference_S, reference_S, bootstrap=bootstrap, size_C=size_C
     )
-    if actors.value:
-        values_S, after_C = actors.value.values_at_rest(rollout.trees, tokens)
-        experience = replace(experience, values_S=values_S, after_C=after_C)
+    experience = replace(experience, **_under_the_policy(actors, rollout.trees, tokens))
+    old_S = experience.old_S
     experience.facts.update(_facts(experience) | _sampler_facts(actors, rollout, old_S, tokens))
     if moments is not None or missing_eos.treatment != "leave":
         experience.facts["paid"] = _mean(score_C[experience.kept_C])
     return experience
+
+
+def _under_the_policy(actors: Actors, trees: Sequence[Tree], tokens: int) -> dict[str, Any]:
+    """Log-probs of the policy, and values where there are any: of a head on its states by the same pass."""
+    policy, value = actors.policy, actors.value
+    if value and value.shares and value.head:
+        states_SH, last_CH = policy.states_at_rest(trees, tokens)
+        answer_S = torch.tensor([token for t in trees for c in t.completions for token in c])
+        with torch.no_grad():
+            device = policy.engine.device
+            old_S = policy.engine.head.logps(states_SH.to(device), answer_S.to(device)).cpu()
+            values_S, after_C = (value.head(x.to(device)).cpu() for x in (states_SH, last_CH))
+        return {"old_S": old_S, "values_S": values_S, "after_C": after_C, "states_SH": states_SH}
+    with policy.playing():
+        parts = {"old_S": torch.cat(token_logps(policy.engine, trees, tokens))}
+    if value:
+        parts["values_S"], parts["after_C"] = value.values_at_rest(trees, tokens)
+    return parts
 
 
 def centred(experience: Experience, head: ScalarHead | None) -> tuple[Experience, float | None]:

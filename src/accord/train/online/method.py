@@ -92,6 +92,10 @@ class Method(OnPolicy):
         """Whether a value foretells the score itself: it then starts from the reward model, at its mean."""
         return True
 
+    def value_shares(self) -> bool:
+        """Whether the value is a head on the policy's states, and no model of its own."""
+        return False
+
     def advantages(self, experience: Experience, beta: float) -> Advantages:
         """What the answers were worth; β weighs the KL that is paid as a reward."""
         raise NotImplementedError

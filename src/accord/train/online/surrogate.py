@@ -95,10 +95,18 @@ def value_objective(
     sizes = [sum(map(len, tree.completions)) for tree in trees]
     kept_S = experience.kept_C.float().repeat_interleave(torch.tensor(experience.lengths))
     by_tree = torch.stack([experience.values_S, worth.returns_S, kept_S]).split(sizes, dim=1)
+    states = () if experience.states_SH is None else experience.states_SH.split(sizes)
+
+    def values(items: Sequence[int]) -> Tensor:
+        if value.head and states:
+            states_SH = torch.cat([states[i] for i in items]).to(value.head.weight.device)
+            now_S: Tensor = value.head(states_SH)
+            return now_S
+        with value.playing():
+            return value.values([trees[i] for i in items])[0]
 
     def loss(items: Sequence[int]) -> tuple[Tensor, Sums]:
-        with value.playing():
-            now_S, _ = value.values([trees[i] for i in items])
+        now_S = values(items)
         old_S, returns_S, kept = torch.cat([by_tree[i] for i in items], 1).to(now_S.device)
         now_S = now_S.where((now_S - returns_S).abs() > noise, returns_S)
         return (value_loss(now_S, old_S, returns_S) * kept).sum(), {}

@@ -47,13 +47,13 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
     learnt = trees if kept == how.n else answered(known.lm, train, kept, lengths)
     cfg = Optimise(batch_size=how.minibatch, tokens=how.tokens)
     items = how.steps * step * how.epochs
-    models = config.models()
+    models, valuer = config.models(), how.valued and not how.value_shares()
     evaluations = math.ceil(how.steps / how.eval_every) if how.eval_every else 1
     parts: list[Learn | Read | Sample] = [
         Sample(train, how.n, lengths, how.max_new_tokens, how.rollout_batch, rounds, config.tune),
         Sample(held, 1, lengths, how.max_new_tokens, how.rollout_batch, evaluations, config.tune),
         Read(trees, how.tokens, 2 * rounds),  # policy and reference
-        Read(trees, how.tokens, rounds * (len(models) + how.valued), scalar=True),
+        Read(trees, how.tokens, rounds * (len(models) + valuer), scalar=True),
         Read(
             answered(known.lm, held, 1, lengths),
             how.tokens,
@@ -62,12 +62,12 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
         ),
         Learn(learnt, items, cfg, config.tune),
     ]
-    if how.valued:
+    if valuer:
         parts.append(Learn(learnt, items, cfg, config.tune, scalar=True))
     own = _of_their_own(config, known.configs)
     behind = [known.configs[m] for m in set(models) - set(own)]
     tunes = [other.tune for other in behind if isinstance(other, Training)]
-    rank = 0 if config.tune == "full" else config.tune.r * how.valued
+    rank = 0 if config.tune == "full" else config.tune.r * valuer
     judged = any(e.get("name") == "judged" for e in config.rewards)
     start = statistics.mean(known.written(ctx, config.init, how.max_new_tokens))
     read = {m: getattr(known.configs.get(m), "max_completion", how.max_new_tokens) for m in models}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,7 +39,7 @@ class Ppo(Method):
     """PPO's own keys."""
 
     valued: ClassVar = True
-    later: ClassVar = (*Method.later, "relative")
+    later: ClassVar = (*Method.later, "relative", "value_trunk")
     epochs: Passes = 4
     gamma: UnitInterval = 1.0
     lam: UnitInterval = 0.95
@@ -48,6 +48,9 @@ class Ppo(Method):
     """In units of the reward."""
     value_lr: Positive | None = None
     """The policy's by default."""
+    value_trunk: Literal["own", "policy"] | None = None
+    """What the value's head stands on: a model of its own (default), which starts at the reward model, or
+    the policy's last hidden states, which it does not move: no model and no pass more."""
     whiten: bool = True
     relative: bool | None = None
     """Pay an answer what it scores above the mean of the prompt's others; needs n of 2 and more."""
@@ -61,6 +64,9 @@ class Ppo(Method):
     def values_are_scores(self) -> bool:
         """Beside its siblings an answer is worth 0 until something is known of it."""
         return not self.relative
+
+    def value_shares(self) -> bool:
+        return self.value_trunk == "policy"
 
     def surrogate(self) -> Surrogate:
         from accord.losses import ppo_clip
