@@ -25,6 +25,7 @@ from accord.rewards.base import Context, reward
 from accord.rewards.learned import load_reward_model
 from accord.train.loop.checkpoint import checkpoint_step
 from accord.train.online.actors import cast
+from accord.train.online.assembled import assemble
 from accord.train.online.experience import experience_of
 from accord.train.online.methods.best_of_n import BestOfN
 from accord.train.online.methods.grpo import Grpo
@@ -501,3 +502,19 @@ def test_what_was_trained_is_kept_when_measuring_fails(tiny: Path, tmp_path: Pat
             assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
         before, after = saved_tensors(whole.model), saved_tensors(done.model)
         assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Later(Rloo):
+    """Rloo of a version that knows one key more."""
+
+    later = (*Rloo.later, "fresh")
+    fresh: bool | None = None
+
+
+def test_a_key_that_came_later_leaves_a_killed_run_its_checkpoint(tiny: Path) -> None:
+    def fingerprint(cfg: Any) -> str:
+        return assemble(fresh(tiny), PROMPTS, VOWELS, [], cfg, LORA, 3, Path).run
+
+    before = fingerprint(settings(Rloo))
+    assert fingerprint(settings(Later)) == before
+    assert fingerprint(settings(Later, fresh=True)) != before

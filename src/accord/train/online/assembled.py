@@ -23,6 +23,8 @@ from accord.train.online.scorers import models_of, rewards_of
 
 __all__ = ["Assembled", "Tune", "assemble"]
 
+DECIDES_NOTHING = {"tokens", "save_every", "eval_every", "max_prompt"}  # of the weights
+
 
 @dataclass(frozen=True)
 class Assembled:
@@ -55,8 +57,9 @@ def assemble(
         actors.notes.append(FRESH.format("no reward model that is paid gives an answer one score"))
     composed = rewards_of(rewards, actors, weights, where)
     prompts, held, left_out = _fitting(actors, prompts, held, composed, settings)
+    unset = {key for key in settings.later if getattr(settings, key) is None}
     run = content_hash([
-        weights, tune, settings.model_dump(exclude={"tokens", "save_every", "eval_every", "max_prompt"}),
+        weights, tune, settings.model_dump(exclude=DECIDES_NOTHING | unset),
         seed, [render_prompt(lm.tokenizer, p) for p in prompts], lm.eos_ids,
         [dict(c) for c in rewards], [identity(str(f)) for f in named],
     ])  # fmt: skip
