@@ -11,12 +11,30 @@ __all__: list[str] = []
 
 ONLINE = ("online",)
 UNPENALISED = ("online_dpo", "best_of_n")  # kl.beta is not used there
+HARDLY = 0.05  # of what a reward model read
 
 
 def _per_token(case: StageRecord) -> float:
     """KL from the reference at the end, nats per token."""
     kl = case.late("kl_k3") if case.logged("kl_k3") else case.late("kl")
     return kl / max(1.0, case.late("length"))
+
+
+@check("unread_policy", of=ONLINE)
+def unread_policy(case: StageRecord) -> Finding | None:
+    """The reward model has hardly read an answer of the policy that follows it."""
+    read, init = case.facts.get("read"), case.config.get("init")
+    if not read:
+        raise Unseen
+    model, (own, n) = min(read.items(), key=lambda item: item[1][0] / item[1][1])
+    return finding(
+        case,
+        strength(HARDLY - own / n, 0.0, HARDLY),
+        cause="the reward model has not read what this policy writes",
+        number=f"{own} of the {n} answers {model} learned from are {init}'s own",
+        change=f"have {init}'s own answers judged (a stage of kind ask) and train {model} on those",
+        test=f"accord reward probe RUN:{model}",
+    )
 
 
 @check("kl_runaway", of=ONLINE)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from accord.core.rundir import read_jsonl
-from accord.core.types import Prompt
 from accord.lm.model.load import load
 from accord.pipeline.answers import true_figures
-from accord.pipeline.context import StageContext, StageResult, data_store
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.readers import strangers
 from accord.pipeline.stages.data import world_of
 from accord.pipeline.stages.on_policy import OnPolicyStage, watching
+from accord.pipeline.stages.on_policy.prompts import read_prompts
 from accord.stats.intervals import mean
-from accord.store import split_of
 from accord.train.online.experience import sampler_notes
 from accord.train.online.policy import train_policy
 from accord.train.online.rollout import Rollout
 
-__all__ = ["read_prompts", "run"]
+__all__ = ["run"]
 
 
 def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
@@ -41,6 +40,9 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
             for text in warned:
                 ctx.reporter.note(text)
 
+    read, unread = strangers(config.init, config.models(), ctx.stages)
+    for text in unread:
+        ctx.reporter.note(text)
     guard = None
     if config.guard:
         steps = config.settings().steps
@@ -74,22 +76,9 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
     prompts = len(train) - sum(n for k, n in trained.left_out.items() if not k.startswith("held"))
     facts = {
         "init": config.init, "data": config.data, "prompts": prompts, "steps": len(log),
-        "left_out": dict(trained.left_out),
+        "left_out": dict(trained.left_out), "read": read,
     }  # fmt: skip
-    notes = list(trained.notes)
+    notes = [*unread, *trained.notes]
     if (ctx.folder / watching.STUDY).exists():
         notes.append(watching.asks_for(ctx.folder))
     return StageResult(metrics, notes, facts, headline)
-
-
-def read_prompts(
-    ctx: StageContext[Any], config: OnPolicyStage
-) -> tuple[list[Prompt], list[Prompt]]:
-    """Training and held-out prompts, in an order fixed by their ids."""
-    opened, facts = data_store(ctx.stages[config.data])
-    parts: dict[str, list[Prompt]] = {"train": [], "test": []}
-    with opened as store:
-        for prompt in store.prompts():
-            parts[split_of(prompt.id, facts["test"], facts["seed"])].append(prompt)
-    train, held = (sorted(parts[name], key=lambda p: p.id) for name in ("train", "test"))
-    return train[: config.limit], held[: config.eval_limit]

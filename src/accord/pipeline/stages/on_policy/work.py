@@ -11,7 +11,7 @@ from accord.core.artifact import Scorer
 from accord.pipeline.context import StageContext
 from accord.pipeline.stage import StageConfig, gives
 from accord.pipeline.stages.on_policy import OnPolicyStage
-from accord.pipeline.stages.on_policy.run import read_prompts
+from accord.pipeline.stages.on_policy.prompts import read_prompts
 from accord.pipeline.stages.training import Training
 from accord.pipeline.work import Known, Learn, Read, Sample, Work, answered, fit
 from accord.rewards.compose import UNREAD

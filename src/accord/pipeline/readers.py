@@ -1,0 +1,55 @@
+"""What a reward model has read of the policy that is to follow it.
+
+A reward model that learned from others' answers alone may order a policy's own worse than a coin: in recipe
+`hacked` it was right on 0.82 of written pairs and on 0.45 of the policy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from accord.core.errors import AccordError
+from accord.core.rundir import read_json
+from accord.pipeline.context import data_store
+from accord.pipeline.stage import BASE
+
+__all__ = ["read_of", "strangers"]
+
+
+def read_of(policy: str, model: str, stages: Mapping[str, Path]) -> tuple[int, int] | None:
+    """Of the answers whose judgments taught the reward model of a stage, how many the policy gave, or one
+    that its training started from; and how many there were. None where that is not known: no such stage, a
+    store that is gone, answers of which it is not said who wrote them."""
+    own = {f"model:{name}" for name in _line(policy, stages)}
+    try:
+        taught = str(read_json(stages[model] / "config.json")["data"])
+        opened, facts = data_store(stages[taught])
+        with opened as store:
+            groups = store.snapshot(facts["snapshot"]).groups(even="keep")
+            sources = [r.source for group in groups for r in group.responses]
+    except (AccordError, KeyError, OSError):
+        return None
+    return (sum(s in own for s in sources), len(sources)) if all(sources) and sources else None
+
+
+def _line(policy: str, stages: Mapping[str, Path]) -> list[str]:
+    """The policy and those its training started from, the base left out."""
+    line = []
+    while policy in stages and policy not in line and policy != BASE:
+        line.append(policy)
+        policy = str(read_json(stages[policy] / "config.json").get("init", BASE))
+    return line
+
+
+def strangers(
+    policy: str, models: Sequence[str], stages: Mapping[str, Path]
+) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """`read_of` of each model of which it is known, and what to say of those that read none of its own."""
+    counts = {m: both for m in models if (both := read_of(policy, m, stages))}
+    return counts, [
+        f"none of the {n} answers that {model} learned from is {policy}'s: what it says of {policy}'s own is "
+        "not known (a stage of kind ask has them judged; rm_check measures it)"
+        for model, (own, n) in counts.items()
+        if not own
+    ]
