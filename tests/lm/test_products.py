@@ -96,10 +96,10 @@ def test_a_packed_model_plays_the_adapter_that_is_on(monkeypatch: pytest.MonkeyP
     with model.disable_adapter():
         off = logits(model)
     assert not torch.allclose(on, off, atol=1e-2)
-    with laid_out(model, 1) as count:
+    with laid_out(model) as count:
         assert count > 0
         close(logits(model), on)
-    with model.disable_adapter(), laid_out(model, 1) as count:
+    with model.disable_adapter(), laid_out(model) as count:
         assert count > 0
         close(logits(model), off)
     assert torch.equal(logits(model), on)  # and afterwards it is what it was
@@ -109,11 +109,11 @@ def test_dropout_and_short_memory_pack_nothing(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(packing, "NARROW", 1)
     model = add_lora(tiny_lm().model, Lora(r=2, dropout=0.5), seed=1)
     model.train()
-    with laid_out(model, 1) as count:  # only what has no adapter
+    with laid_out(model) as count:  # only what has no adapter
         adapted = [m for m in model.modules() if hasattr(m, "lora_A")]
         assert count == sum(isinstance(m, nn.Linear) for m in model.modules()) - 3 * len(adapted)
     monkeypatch.setattr(packing, "SHARE", 1e12)
-    with laid_out(model, 1) as count:
+    with laid_out(model) as count:
         assert count == 0
 
 

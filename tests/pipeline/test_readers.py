@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from accord.core.rundir import read_json
+from accord.core.rundir import read_json, read_jsonl, write_json, write_jsonl
+from accord.core.types import Group, Prompt, Response
 from accord.pipeline.doctor.base import StageRecord, examined
 from accord.pipeline.doctor.reading import of_run
 from accord.pipeline.readers import read_of, strangers
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
+from accord.pipeline.stage import kinds
 from accord.store import Store
 from tests.pipeline.test_rounds import recipe as with_round
 from tests.pipeline.test_runner import Heard
@@ -40,21 +45,66 @@ def stages(run_folder: Path) -> dict[str, Path]:
 
 def test_answers_of_the_policy_and_of_what_it_started_from_are_its_own(both: Path) -> None:
     places = stages(both)
+    rows = read_jsonl(places["rm2"] / "trained_on.jsonl")
+    taught = {(r["prompt"], r[side]) for r in rows for side in ("better", "worse")}
     with Store(places["round2"] / "study.db") as store:
-        sources = [
-            r.source
-            for group in store.snapshot("round2").groups(even="keep")
-            for r in group.responses
-        ]
-    own = sum(s == "model:sft" for s in sources)
-    assert 0 < own < len(sources)
+        tables = store.snapshot("round2").tables
+        fresh = {r.text for r in tables.responses.values() if r.source == "model:sft"}
+        written = {r.text for r in tables.responses.values() if r.source != "model:sft"}
     for policy in ("sft", "again"):
-        assert read_of(policy, "rm2", places) == (own, len(sources))
+        counts = read_of(policy, "rm2", places)
+        assert counts is not None
+        own, n = counts
+        assert 0 < own < n
+        assert own >= sum(text in fresh - written for _, text in taught)
+        assert n - own >= sum(text in written - fresh for _, text in taught)
         none = read_of(policy, "rm", places)
         assert none is not None
         assert none[0] == 0 < none[1]
     assert read_of("sft", "nobody", places) is None
     assert read_of("sft", "./elsewhere", places) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "source", "counts"),
+    [
+        ("base", "model:base", (2, 2)),
+        ("sft", "model:base", (0, 2)),  # where it began, and not what it writes now
+        ("sft", "model:sft", (2, 2)),
+        ("sft", "person:author-right", (0, 2)),
+        ("sft", "import:pairs.jsonl", None),
+        ("sft", "unknown", None),
+    ],
+)
+def test_whose_the_answers_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, source: str, counts: Any
+) -> None:
+    prompt = Prompt(messages=[{"role": "user", "content": "Hello?"}])  # type: ignore[list-item]
+    yes, no = (Response(text=text, source=source) for text in ("Yes.", "No."))
+    group = Group(prompt=prompt, responses=(yes, no))
+    (tmp_path / "rm").mkdir()
+    (tmp_path / "sft").mkdir()
+    write_json(tmp_path / "sft/config.json", {"init": "base"})
+    write_json(tmp_path / "rm/config.json", {"data": "study"})
+    row = {"prompt": prompt.id, "better": "Yes.", "worse": "No."}
+    write_jsonl(tmp_path / "rm/trained_on.jsonl", [row])
+    snapshot = SimpleNamespace(groups=lambda even: [group])
+    store = SimpleNamespace(snapshot=lambda name: snapshot)
+    opened = (contextlib.nullcontext(store), {"snapshot": "v1"})
+    monkeypatch.setattr("accord.pipeline.readers.data_store", lambda folder: opened)
+    places = {name: tmp_path / name for name in ("rm", "sft", "study")}
+    assert read_of(policy, "rm", places) == counts
+
+
+def test_a_model_that_is_only_watched_is_not_judged() -> None:
+    rewards = [
+        {"name": "learned", "model": "rm"},
+        {"name": "learned", "model": "other", "weight": 0, "label": "watched"},
+        {"name": "learned", "model": "third", "weight": 0, "at_least": 1.0, "label": "held"},
+    ]
+    config = kinds()["ppo"].config(kind="ppo", init="sft", data="study", rewards=rewards, steps=1)
+    assert config.models() == ["rm", "other", "third"]
+    assert config.models(paid=True) == ["rm", "third"]
 
 
 def test_it_is_told_before_the_first_step_and_stands_in_the_report(both: Path) -> None:
@@ -70,9 +120,11 @@ def test_it_is_told_before_the_first_step_and_stands_in_the_report(both: Path) -
 
 def test_the_doctor_names_it(both: Path) -> None:
     causes = {(f.stage, f.check): f for f in examined(of_run(both)).findings}
-    assert ("ppo_b", "unread_policy") not in causes
+    counts = read_of("again", "rm2", stages(both))
+    assert counts is not None
+    assert (("ppo_b", "unread_policy") in causes) is (counts[0] / counts[1] < 0.05)
     one = causes["ppo_a", "unread_policy"]
-    assert one.strength == 1.0
+    assert one.strength == 0.5
     assert one.number.startswith("0 of the ")
     assert "reward probe" in one.test
     for own, there in ((0, True), (4, True), (6, False), (60, False)):

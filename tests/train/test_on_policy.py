@@ -24,6 +24,7 @@ from accord.lm.trees.tree import Tree
 from accord.rewards.base import Context, reward
 from accord.rewards.learned import load_reward_model
 from accord.train.loop.checkpoint import checkpoint_step
+from accord.train.online import assembled
 from accord.train.online.actors import cast
 from accord.train.online.assembled import assemble
 from accord.train.online.experience import experience_of
@@ -230,6 +231,10 @@ def test_a_shared_values_head_learns_by_what_the_policy_saw_and_moves_nothing_of
         torch.testing.assert_close(one.after_C, after_C)
         torch.testing.assert_close(one.old_S, own_S)
 
+    assert torch.equal(seen[1].old_S, seen[1].reference_S)  # nothing has moved yet
+    with policy.playing():
+        actors.value.values(rollout.trees)[0].sum().backward()
+    assert all(p.grad is None for p in policy.parameters.values())
     worth = cfg.advantages(seen[1], beta=0.0)
     objective = cfg.value_objective(actors, seen[1], worth)
     optimiser = torch.optim.LBFGS([head.weight], max_iter=200, line_search_fn="strong_wolfe")
@@ -518,3 +523,13 @@ def test_a_key_that_came_later_leaves_a_killed_run_its_checkpoint(tiny: Path) ->
     before = fingerprint(settings(Rloo))
     assert fingerprint(settings(Later)) == before
     assert fingerprint(settings(Later, fresh=True)) != before
+
+
+def test_keys_that_were_part_of_it_stay_part_of_it(tiny: Path, monkeypatch: Any) -> None:
+    """Else a run that the version before began would be refused."""
+    parts: list[Any] = []
+    monkeypatch.setattr(assembled, "content_hash", lambda x: parts.append(x) or "known")
+    assemble(fresh(tiny), PROMPTS, VOWELS, [], settings(Ppo), LORA, 3, Path)
+    hashed = next(x for x in parts[-1] if isinstance(x, dict) and "steps" in x)
+    assert {"precision", "relative"} <= hashed.keys()
+    assert "value_trunk" not in hashed

@@ -20,7 +20,7 @@ import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any, Literal
 
 import torch
@@ -32,7 +32,7 @@ from accord.core.errors import DataError, ModelError
 from accord.core.seeds import rng
 from accord.core.types import Prompt, Response
 from accord.lm.chat import answer_text, render_prompt
-from accord.lm.kernels.laid_out import laid_out
+from accord.lm.kernels.laid_out import laid_out, lays_out
 from accord.lm.kernels.linear import widen
 from accord.lm.model.check import check_token, embedded, room
 from accord.lm.model.load import LanguageModel
@@ -111,11 +111,12 @@ class LocalSampler:
 
         batches = list(_batches(rows, self.batch_size))
         many = len(batches) * sampling.max_new_tokens >= WORTH_PACKING
-        most = max((sum(map(len, batch)) for batch in batches), default=0)
-        weights = laid_out(self.lm.model, most) if many else contextlib.nullcontext()
-        with evaluating(self.lm.model), weights, torch.inference_mode():
-            for batch in batches:
-                _decode(self.lm, batch, sampling, finished)
+        with evaluating(self.lm.model), torch.inference_mode():
+            # by the batch's own rows, whatever else is asked in the same call
+            for gains, some in groupby(batches, lambda batch: lays_out(sum(map(len, batch)))):
+                with laid_out(self.lm.model) if many and gains else contextlib.nullcontext():
+                    for batch in some:
+                        _decode(self.lm, batch, sampling, finished)
         return rows
 
     def parts(self, prompts: Sequence[Prompt], n: int) -> list[list[Prompt]]:

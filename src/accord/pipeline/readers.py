@@ -10,35 +10,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accord.core.errors import AccordError
-from accord.core.rundir import read_json
+from accord.core.rundir import read_json, read_jsonl
 from accord.pipeline.context import data_store
 from accord.pipeline.stage import BASE
 
 __all__ = ["read_of", "strangers"]
 
+NOBODYS = ("unknown", "import:", "policy")  # sources that don't say who wrote an answer
+
 
 def read_of(policy: str, model: str, stages: Mapping[str, Path]) -> tuple[int, int] | None:
-    """Of the answers whose judgments taught the reward model of a stage, how many the policy gave, or one
-    that its training started from; and how many there were. None where that is not known: no such stage, a
-    store that is gone, answers of which it is not said who wrote them."""
-    own = {f"model:{name}" for name in _line(policy, stages)}
+    """Of the answers that taught the reward model of a stage, how many the policy gave, or one that its
+    training started from; and how many there were. None where that is not known: no such stage, a store that
+    is gone, answers of which it is not said who wrote them."""
     try:
-        taught = str(read_json(stages[model] / "config.json")["data"])
-        opened, facts = data_store(stages[taught])
+        own = {f"model:{name}" for name in _line(policy, stages)}
+        rows = read_jsonl(stages[model] / "trained_on.jsonl")
+        taught = {(r["prompt"], r[side]) for r in rows for side in ("better", "worse")}
+        data = str(read_json(stages[model] / "config.json")["data"])
+        opened, facts = data_store(stages[data])
         with opened as store:
             groups = store.snapshot(facts["snapshot"]).groups(even="keep")
-            sources = [r.source for group in groups for r in group.responses]
+            every = [(g.prompt.id, r) for g in groups for r in g.responses]
+            sources = [r.source for prompt, r in every if (prompt, r.text) in taught]
     except (AccordError, KeyError, OSError):
         return None
-    return (sum(s in own for s in sources), len(sources)) if all(sources) and sources else None
+    if not sources or any(s.startswith(NOBODYS) for s in sources):
+        return None
+    return sum(s in own for s in sources), len(sources)
 
 
 def _line(policy: str, stages: Mapping[str, Path]) -> list[str]:
-    """The policy and those its training started from, the base left out."""
-    line = []
-    while policy in stages and policy not in line and policy != BASE:
-        line.append(policy)
+    """The policy and those its training started from; the base only where it is the policy."""
+    line = [policy]
+    while policy in stages:
         policy = str(read_json(stages[policy] / "config.json").get("init", BASE))
+        if policy == BASE or policy in line:
+            break
+        line.append(policy)
     return line
 
 

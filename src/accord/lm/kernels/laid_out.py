@@ -33,13 +33,12 @@ def lays_out(rows: int) -> bool:
 
 
 @contextlib.contextmanager
-def laid_out(model: nn.Module, rows: int) -> Iterator[int]:
-    """Linear layers use copies of their weights as these are now; how many do. `rows` is what the largest
-    batch has. Nothing is copied where that gains nothing (a GPU, other dtypes, few rows on a CPU whose
-    MKL is fast) or memory is short."""
+def laid_out(model: nn.Module) -> Iterator[int]:
+    """Linear layers use copies of their weights as these are now; how many do. Nothing is copied where
+    that can't be (a GPU, other dtypes, no oneDNN) or memory is short."""
     layers = dict(_layers(model))
     size = sum(4 * weight.numel() for weight, _, _ in layers.values())
-    if not lays_out(rows) or size * SHARE > psutil.virtual_memory().available:
+    if not has_laid_out_products() or size * SHARE > psutil.virtual_memory().available:
         layers = {}
     before = {layer: layer.__dict__.get("forward") for layer in layers}
     for layer, (weight, update, bias) in layers.items():

@@ -164,7 +164,8 @@ class Engine:
         continuation has."""
         with self._lower():
             if self.mode == "plain":
-                return self._plain(trees)
+                at_SH, target_S, _, lengths = self._plain(trees)
+                return at_SH, target_S, lengths
             packed = pack(trees)
             at_S, target_S = packed.at_S.to(self.device), packed.target_S.to(self.device)
             # not hidden_TH[at_S]: a prompt's last token stands in it once a continuation, and on a
@@ -181,8 +182,8 @@ class Engine:
         continuation's last token, and scored tokens per continuation: what a value model reads."""
         with self._lower():
             if self.mode == "plain":
-                hidden_SH, _, lengths = self._plain(trees)
-                return hidden_SH, self.last_hidden(trees), lengths
+                hidden_SH, _, last_CH, lengths = self._plain(trees)
+                return hidden_SH, last_CH, lengths
             packed = pack(trees, keep_last=True)
             row_TH = self._row(packed)
             at_S, last_C = packed.at_S.to(self.device), packed.last_C.to(self.device)
@@ -278,9 +279,10 @@ class Engine:
         mask_TT.masked_fill_(~allowed_TT, torch.finfo(dtype).min)
         return mask_TT[None, None].to(self.device)
 
-    def _plain(self, trees: Sequence[Tree]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    def _plain(self, trees: Sequence[Tree]) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
         """The naive computation: one right-padded sequence per continuation. Hidden states [S, H] at
-        the scored positions, their target tokens [S], scored tokens per continuation."""
+        the scored positions, their target tokens [S], hidden states [C, H] at the last tokens, scored
+        tokens per continuation."""
         rows = [(tree.prompt + c) for tree in trees for c in tree.completions]
         hidden_CTH = self._padded(rows)
         row, at, target, lengths = [], [], [], []
@@ -295,7 +297,9 @@ class Engine:
                     target.append(token)
             lengths.append(sum(mask))
         picked_SH = hidden_CTH[torch.tensor(row), torch.tensor(at)]
-        return picked_SH, torch.tensor(target, device=self.device), tuple(lengths)
+        last_C = torch.tensor([len(tokens) - 1 for tokens in rows])
+        last_CH = hidden_CTH[torch.arange(len(rows)), last_C]
+        return picked_SH, torch.tensor(target, device=self.device), last_CH, tuple(lengths)
 
     def _padded(self, rows: Sequence[tuple[int, ...]]) -> Tensor:
         """Hidden states [C, T, H] of right-padded rows, masked by length, never by token id."""

@@ -29,7 +29,7 @@ def unread_policy(case: StageRecord) -> Finding | None:
     model, (own, n) = min(read.items(), key=lambda item: item[1][0] / item[1][1])
     return finding(
         case,
-        strength(HARDLY - own / n, 0.0, HARDLY),
+        0.5 * strength(HARDLY - own / n, 0.0, HARDLY),
         cause="the reward model has not read what this policy writes",
         number=f"{own} of the {n} answers {model} learned from are {init}'s own",
         change=f"have {init}'s own answers judged (a stage of kind ask) and train {model} on those",

@@ -124,7 +124,8 @@ def _held(run: SeedRun, policy: str) -> tuple[list[str], int]:
     config = run.configs[policy]
     if not isinstance(config, OnPolicyStage):
         return ["policy"], 1  # a reference's log-probs are computed once, before
-    value = ["value model"] if config.settings().valued else []
+    how = config.settings()
+    value = ["value model"] if how.valued and not how.value_shares() else []
     models = whole_models(config, dict(run.configs))
     return ["policy", "reference", *value, *config.models()], models
 

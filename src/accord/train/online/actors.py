@@ -52,16 +52,31 @@ class Actor:
     def values(self, trees: Sequence[Tree]) -> tuple[Tensor, Tensor]:
         """Values [S] before each token and [C] after the last, with gradients."""
         assert self.head is not None
-        before_SH, after_CH = self.states(trees)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.shares):
+            before_SH, after_CH = self.states(trees)
         return self.head(before_SH), self.head(after_CH)
 
     def values_at_rest(self, trees: Sequence[Tree], tokens: int) -> tuple[Tensor, Tensor]:
         """The same over any number of trees, without gradients, on the CPU."""
         return self._at_rest(self.values, trees, tokens)
 
-    def states_at_rest(self, trees: Sequence[Tree], tokens: int) -> tuple[Tensor, Tensor]:
-        """States over any number of trees, without gradients, on the CPU."""
-        return self._at_rest(self.states, trees, tokens)
+    def logps_at_rest(
+        self, head: ScalarHead | None, trees: Sequence[Tree], tokens: int
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs and, with a `head`, its values and the states it reads by one pass: [S, 1] or [S, 2 + H];
+        the same at the last ones [C, …], whose log-prob is 0. fp32, without gradients, on the CPU."""
+
+        def read(some: Sequence[Tree]) -> tuple[Tensor, Tensor]:
+            before_SH, after_CH = self.states(some)
+            answer_S = torch.tensor([i for t in some for c in t.completions for i in c])
+            logps_S = self.engine.head.logps(before_SH, answer_S.to(before_SH.device))
+            parts = []
+            for at_H, logps in ((before_SH, logps_S), (after_CH, logps_S.new_zeros(len(after_CH)))):
+                own = [head(at_H)[:, None], at_H.float()] if head else []
+                parts.append(torch.cat([logps[:, None], *own], 1))
+            return parts[0], parts[1]
+
+        return self._at_rest(read, trees, tokens)
 
     def _at_rest(
         self, read: Callable[[Sequence[Tree]], tuple[Tensor, Tensor]], trees: Sequence[Tree], tokens: int

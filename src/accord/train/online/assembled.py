@@ -23,6 +23,10 @@ from accord.train.online.scorers import models_of, rewards_of
 
 __all__ = ["Assembled", "Tune", "assemble"]
 
+KNOWN_UNSET = (
+    "precision",
+    "relative",
+)  # they were part of it before keys that came later were left out
 DECIDES_NOTHING = {"tokens", "save_every", "eval_every", "max_prompt"}  # of the weights
 
 
@@ -57,7 +61,8 @@ def assemble(
         actors.notes.append(FRESH.format("no reward model that is paid gives an answer one score"))
     composed = rewards_of(rewards, actors, weights, where)
     prompts, held, left_out = _fitting(actors, prompts, held, composed, settings)
-    unset = {key for key in settings.later if getattr(settings, key) is None}
+    later = [key for key in settings.later if key not in KNOWN_UNSET]
+    unset = {key for key in later if getattr(settings, key, None) is None}
     run = content_hash([
         weights, tune, settings.model_dump(exclude=DECIDES_NOTHING | unset),
         seed, [render_prompt(lm.tokenizer, p) for p in prompts], lm.eos_ids,

@@ -175,32 +175,31 @@ def experience_of(
         paid = dist.values_of_all(paid_C).tolist()
         moments.add([x for x in paid if not math.isnan(x)])
         score_C, size_C = score_C / moments.std, size_C / moments.std
-    with actors.reference.playing():
-        reference_S = torch.cat(token_logps(actors.reference.engine, rollout.trees, tokens))
-    experience = Experience(
-        rollout, scored, score_C, reference_S, reference_S, bootstrap=bootstrap, size_C=size_C
-    )
-    experience = replace(experience, **_under_the_policy(actors, rollout.trees, tokens))
-    old_S = experience.old_S
-    experience.facts.update(_facts(experience) | _sampler_facts(actors, rollout, old_S, tokens))
+    read = _read_by_models(actors, rollout.trees, tokens)
+    experience = Experience(rollout, scored, score_C, **read, bootstrap=bootstrap, size_C=size_C)
+    seen = _sampler_facts(actors, rollout, experience.old_S, tokens)
+    experience.facts.update(_facts(experience) | seen)
     if moments is not None or missing_eos.treatment != "leave":
         experience.facts["paid"] = _mean(score_C[experience.kept_C])
     return experience
 
 
-def _under_the_policy(actors: Actors, trees: Sequence[Tree], tokens: int) -> dict[str, Any]:
-    """Log-probs of the policy, and values where there are any: of a head on its states by the same pass."""
-    policy, value = actors.policy, actors.value
-    if value and value.shares and value.head:
-        states_SH, last_CH = policy.states_at_rest(trees, tokens)
-        answer_S = torch.tensor([token for t in trees for c in t.completions for token in c])
-        with torch.no_grad():
-            device = policy.engine.device
-            old_S = policy.engine.head.logps(states_SH.to(device), answer_S.to(device)).cpu()
-            values_S, after_C = (value.head(x.to(device)).cpu() for x in (states_SH, last_CH))
-        return {"old_S": old_S, "values_S": values_S, "after_C": after_C, "states_SH": states_SH}
-    with policy.playing():
-        parts = {"old_S": torch.cat(token_logps(policy.engine, trees, tokens))}
+def _read_by_models(actors: Actors, trees: Sequence[Tree], tokens: int) -> dict[str, Any]:
+    """Log-probs of policy and reference, and values where there are any: of a head on the policy's states by
+    the same pass. Both pack alike, so that a policy that has not moved has a KL of 0."""
+    policy, reference, value = actors.policy, actors.reference, actors.value
+    if value and value.shares:
+        columns_S, last_C = policy.logps_at_rest(value.head, trees, tokens)
+        with reference.playing():
+            reference_S, _ = reference.logps_at_rest(None, trees, tokens)
+        return {
+            "old_S": columns_S[:, 0], "reference_S": reference_S[:, 0], "values_S": columns_S[:, 1],
+            "after_C": last_C[:, 1], "states_SH": columns_S[:, 2:],
+        }  # fmt: skip
+    parts = {}
+    for name, actor in (("old_S", policy), ("reference_S", reference)):
+        with actor.playing():
+            parts[name] = torch.cat(token_logps(actor.engine, trees, tokens))
     if value:
         parts["values_S"], parts["after_C"] = value.values_at_rest(trees, tokens)
     return parts

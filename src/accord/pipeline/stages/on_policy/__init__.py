@@ -61,9 +61,11 @@ class OnPolicyStage(StageConfig):
         named = [entry.get("judge") for entry in self.rewards]
         return [name for name in named if isinstance(name, str) and "://" not in name]
 
-    def models(self) -> list[str]:
-        """The reward models asked, each once: what one says of a batch is kept for the next reward."""
-        return list(dict.fromkeys(n for entry in self.rewards for n in named_models(entry)))
+    def models(self, *, paid: bool = False) -> list[str]:
+        """The reward models asked, each once: what one says of a batch is kept for the next reward. `paid`:
+        those alone whose word counts."""
+        entries = [e for e in self.rewards if not paid or e.get("weight", 1.0) or "at_least" in e]
+        return list(dict.fromkeys(n for entry in entries for n in named_models(entry)))
 
     def check_names(self, place: Callable[[str], str]) -> None:
         from accord.rewards.compose import check_reward

@@ -40,7 +40,7 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
             for text in warned:
                 ctx.reporter.note(text)
 
-    read, unread = strangers(config.init, config.models(), ctx.stages)
+    read, unread = strangers(config.init, config.models(paid=True), ctx.stages)
     for text in unread:
         ctx.reporter.note(text)
     guard = None

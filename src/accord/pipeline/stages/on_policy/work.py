@@ -97,7 +97,8 @@ def work(ctx: StageContext[OnPolicyStage], known: Known) -> Work:
 def whole_models(config: OnPolicyStage, configs: dict[str, StageConfig]) -> int:
     """Models held at once that are no adapters on the policy's base: with a full tuning the reference and a
     value model too, and reward models on other weights."""
-    separate = 1 + config.settings().valued if config.tune == "full" else 0
+    how = config.settings()
+    separate = 1 + (how.valued and not how.value_shares()) if config.tune == "full" else 0
     return 1 + separate + len(_of_their_own(config, configs))
 
 

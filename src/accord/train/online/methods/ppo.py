@@ -50,7 +50,8 @@ class Ppo(Method):
     """The policy's by default."""
     value_trunk: Literal["own", "policy"] | None = None
     """What the value's head stands on: a model of its own (default), which starts at the reward model, or
-    the policy's last hidden states, which it does not move: no model and no pass more."""
+    the policy's last hidden states, which it does not move: no model and no pass more. They are kept for the
+    step: H numbers a token."""
     whiten: bool = True
     relative: bool | None = None
     """Pay an answer what it scores above the mean of the prompt's others; needs n of 2 and more."""
