@@ -83,6 +83,7 @@ def everything() -> list[StageRecord]:
         StageRecord("ppo", "online", own, log(length=(9, 9), kl=(5, 0), **paid, **lost)),
         StageRecord("ppo", "online", own, log(sampler_gap_mean=(0.4, 0.4))),
         StageRecord("ppo", "online", own, log(score=(1, 1.2), kl_k3=(0, 1), beta=(9.0, 9.0))),
+        StageRecord("ppo", "online", {**own, "init": "sft"}, facts={"read": {"rm": [0, 9]}}),
         compared(random.Random(1), 0.9, 0.1),
     ]
 

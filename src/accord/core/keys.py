@@ -105,6 +105,7 @@ class OnPolicyKeys(TypedDict, total=False):
     dual_clip: float | None  # ppo
     clip_value: float | None  # ppo
     value_lr: float | None  # ppo
+    value_trunk: Literal["own", "policy"] | None  # ppo
     whiten: bool  # ppo
     relative: bool | None  # ppo
     ratio: Literal["token", "sequence"]  # rloo, grpo
