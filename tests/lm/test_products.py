@@ -33,6 +33,7 @@ def faster(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("torch without oneDNN")
     for module in (products, packing):
         monkeypatch.setattr(module, "has_faster_products", lambda: True)
+        monkeypatch.setattr(module, "has_laid_out_products", lambda: True)
     monkeypatch.setattr("accord.lm.kernels.linear.has_faster_products", lambda: True)
 
 
@@ -126,3 +127,31 @@ def test_greedy_answers_are_the_same_packed_or_not(monkeypatch: pytest.MonkeyPat
         how = Sampling(temperature=0.0, max_new_tokens=12)
         found.append(sampler([Prompt.user("one"), Prompt.user("two three")], how))
     assert found[0] == found[1]
+
+
+def test_a_batch_is_answered_alike_whatever_is_asked_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where few rows gain nothing by it, a short last batch is not laid out, alone or in a longer call."""
+    monkeypatch.setattr(packing, "NARROW", 1)
+    monkeypatch.setattr(packing, "has_faster_products", lambda: False)
+    rows: list[int] = []
+    decode = sample._decode
+
+    def watched(lm: Any, groups: Any, *rest: Any) -> None:
+        laid = any("forward" in m.__dict__ for m in lm.model.modules() if type(m) is nn.Linear)
+        rows.append(sum(map(len, groups)) if laid else 0)
+        decode(lm, groups, *rest)
+
+    monkeypatch.setattr(sample, "_decode", watched)
+    sampler = LocalSampler(tiny_lm(), batch_size=10)
+    prompts = [Prompt.user(f"number {n}") for n in range(44)]
+    how = Sampling(temperature=1.0, max_new_tokens=16, seed=1)
+    whole = sampler.tokens(prompts, how)
+    assert rows == [10] * 4 + [0]
+    by_prompt = {p.id: row for p, (row,) in zip(prompts, whole, strict=True)}
+    parts = sampler.parts(prompts, 1)
+    assert [len(part) for part in parts] == [40, 4]
+    for part in parts:
+        for p, (row,) in zip(part, sampler.tokens(part, how), strict=True):
+            assert (row.ids, row.logps) == (by_prompt[p.id].ids, by_prompt[p.id].logps)

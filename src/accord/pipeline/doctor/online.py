@@ -11,7 +11,7 @@ __all__: list[str] = []
 
 ONLINE = ("online",)
 UNPENALISED = ("online_dpo", "best_of_n")  # kl.beta is not used there
-HARDLY = 0.05  # of what a reward model read
+HARDLY, ENOUGH = 0.05, 100  # of what a reward model read; so many answers are some, of however many
 
 
 def _per_token(case: StageRecord) -> float:
@@ -27,9 +27,10 @@ def unread_policy(case: StageRecord) -> Finding | None:
     if not read:
         raise Unseen
     model, (own, n) = min(read.items(), key=lambda item: item[1][0] / item[1][1])
+    some = min(HARDLY * n, ENOUGH)
     return finding(
         case,
-        0.5 * strength(HARDLY - own / n, 0.0, HARDLY),
+        0.5 * strength(some - own, 0.0, some),
         cause="the reward model has not read what this policy writes",
         number=f"{own} of the {n} answers {model} learned from are {init}'s own",
         change=f"have {init}'s own answers judged (a stage of kind ask) and train {model} on those",

@@ -23,10 +23,8 @@ from accord.train.online.scorers import models_of, rewards_of
 
 __all__ = ["Assembled", "Tune", "assemble"]
 
-KNOWN_UNSET = (
-    "precision",
-    "relative",
-)  # they were part of it before keys that came later were left out
+# unset keys are left out of a run's fingerprint; these were part of it before that
+KNOWN_UNSET = ("precision", "relative")
 DECIDES_NOTHING = {"tokens", "save_every", "eval_every", "max_prompt"}  # of the weights
 
 
