@@ -13,7 +13,7 @@ import yaml
 
 from accord.core.errors import ConfigError
 from accord.core.rundir import read_jsonl
-from accord.core.types import Exchange
+from accord.core.types import Exchange, Metric
 from accord.detect.perturb import perturbations
 from accord.feedback.study.definition import Study
 from accord.pipeline.stages.on_policy.guard import CHEAP, TESTS, GuardConfig, looks
@@ -129,6 +129,56 @@ def test_the_level_is_spent_on_all_looks(tmp_path: Path) -> None:
 def test_a_guard_that_could_never_tell_is_refused(keys: dict[str, Any], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         GuardConfig(**keys).check(STEPS, lambda key: key)
+
+
+ORDERS = {
+    "knows": Metric(value=0.8, low=0.6, high=0.9, n=40),
+    "coin": Metric(value=0.6, low=0.5, high=0.7, n=40),
+}
+
+
+@pytest.mark.parametrize(
+    ("action", "state", "beta", "does"),
+    [
+        ("warn", "alarm", 1.0, "coin's 0.5"),
+        ("raise_beta", "alarm", 2.0, "β times 2"),
+        ("rollback", "rollback", 1.0, "stopped"),
+        ("ask", "alarm", 1.0, "to be judged in guard_study.yaml"),
+    ],
+)
+def test_a_reward_that_does_not_know_the_answers_is_seen_before_the_first_step(
+    action: Any, state: str, beta: float, does: str, tmp_path: Path
+) -> None:
+    guard = DetectorGuard(GuardConfig(action=action), STEPS, tmp_path, orders=ORDERS)
+    look = guard.see(0, answers(0, 0.0), [0.0] * BATCH)
+    assert look is not None
+    assert (look.state, look.beta) == (state, beta)
+    assert "step 0: coin orders the policy's own answers as people do in 0.6 [" in look.text
+    assert "knows" not in look.text
+    assert look.text.endswith(does)
+    assert (tmp_path / "guard_thumb.jsonl").exists() is (action == "ask")
+    (row,) = read_jsonl(tmp_path / "guard.jsonl")
+    assert (row["step"], list(row["blind"])) == (0, ["coin"])
+
+
+def test_a_reward_that_knows_them_is_let_be(tmp_path: Path) -> None:
+    """One whose order is not known at all is not."""
+    for figure, state in ((ORDERS["knows"], "good"), (Metric(value=None, n=0), "alarm")):
+        guard = DetectorGuard(GuardConfig(), STEPS, tmp_path, orders={"rm": figure})
+        look = guard.see(0, answers(0, 0.0), [0.0] * BATCH)
+        assert look is not None
+        assert look.state == state
+
+
+def test_an_alarm_before_the_first_step_leaves_the_weights_as_they_were(
+    tiny: Path, tmp_path: Path
+) -> None:
+    done, rows = run(tiny, tmp_path / "a", settings(Ppo), guard=Scripted("rollback"))
+    none, _ = run(tiny, tmp_path / "b", settings(Ppo, lr=1e-30, value_lr=1e-30))
+    ours, theirs = saved_tensors(done.model), saved_tensors(none.model)
+    assert all(torch.allclose(ours[n], theirs[n], rtol=0.0, atol=1e-20) for n in ours)
+    assert len(rows) == 1
+    assert "policy is that after step 0" in done.ended
 
 
 class Scripted:

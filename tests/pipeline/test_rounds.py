@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from accord.core.errors import ConfigError, RunError
+from accord.core.rundir import read_jsonl
 from accord.core.types import Judgment, Preference, Prompt, Question, Rater
 from accord.feedback.study.definition import read_items, read_study
 from accord.lm.sample import LocalSampler
@@ -64,6 +65,45 @@ def test_a_second_round_stands_on_the_first(tmp_path: Path) -> None:
     assert result["metrics"]["rm"]["n"] > 0
     page = (done.path / "report.html").read_text()
     assert "answers of sft" in page
+
+
+PPO = """
+  ppo:
+    kind: ppo
+    init: %s
+    data: study
+    rewards: [{name: learned, model: %s}]
+    steps: 2
+    batch_size: 2
+    max_new_tokens: 4
+    eval_limit: 2
+    guard: {action: rollback, every: 1, rm_check: %s}
+"""
+
+
+STANDING = ("study", "sft", "rm", "round2", "rm2", "check", "ppo")
+
+
+def test_the_guard_knows_whether_the_reward_model_knows_the_answers(tmp_path: Path) -> None:
+    """Two steps of random weights order answers no better than a coin, which six prompts would not show if
+    they did: PPO ends before its first update, and says why; of other models or answers it is not begun."""
+    path = recipe(tmp_path, RATERS)
+    plain = path.read_text()
+    path.write_text(plain + PPO % ("sft", "rm", "check"))
+    done = run(read_recipe(path), tmp_path / "runs", Heard(), only=list(STANDING))
+    (row,) = read_jsonl(done.stages["ppo"] / "guard.jsonl")
+    assert row["text"].startswith(
+        "guard at step 0: rm orders the policy's own answers as people do in"
+    )
+    assert row["text"].endswith("stopped")
+    page = (done.path / "report.html").read_text()
+    assert "order by rm" in page
+    path.write_text(plain + PPO % ("base", "rm", "check"))
+    with pytest.raises(RunError, match=r"check asked rm, rm2 about answers of sft"):
+        run(read_recipe(path), tmp_path / "runs", Heard(), only=["ppo"])
+    path.write_text(plain + PPO % ("sft", "rm", "sft"))
+    with pytest.raises(ConfigError, match=r"stages.ppo.guard.*'sft' is no guard.*check"):
+        read_recipe(path)
 
 
 def test_fresh_answers_are_judged_beside_written_ones(tmp_path: Path) -> None:

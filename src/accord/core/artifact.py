@@ -7,8 +7,8 @@ answered with, evaluated and exported, whoever wrote its stage.
 from __future__ import annotations
 
 __all__ = [
-    "Answers", "Artifact", "CanJudge", "Comparison", "Data", "Figures", "Policy", "RewardModel", "Round",
-    "Scorer",
+    "Answers", "Artifact", "CanJudge", "Checked", "Comparison", "Data", "Figures", "Policy", "RewardModel",
+    "Round", "Scorer",
 ]  # fmt: skip
 
 
@@ -42,6 +42,10 @@ class RewardModel(Scorer, CanJudge):
 
 class Figures(Artifact):
     """Figures for the report."""
+
+
+class Checked(Figures):
+    """A metric by the name of each reward model: how often it orders a policy's answers as people do."""
 
 
 class Answers(Figures):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from accord.core.artifact import Data
+from accord.core.artifact import Data, Figures
 from accord.core.hashing import content_hash
 from accord.pipeline.routes.runs import SeedRun
 from accord.pipeline.stage import StageConfig
@@ -76,7 +76,9 @@ def trainings(run: SeedRun, name: str) -> list[str]:
     judge learned from."""
 
     def models(config: StageConfig) -> list[str]:
-        keys = [k for k, artifact in config.reads.items() if not issubclass(artifact, Data)]
+        keys = [
+            k for k, artifact in config.reads.items() if not issubclass(artifact, (Data, Figures))
+        ]
         return [n for key in keys for n in config.named(key)]
 
     own = set(_reached(run, name, models))

@@ -173,7 +173,7 @@ class _Run:
         look = self.guard.see(step, exchanges, scores, experience.facts["kl"])
         if look is None:
             return {}
-        if look.state == "good" and self.guard.rolls_back:
+        if self.guard.rolls_back and (look.state == "good" or step == 0):
             keep_weights(self.folder, self.actors.parameters(), step)
         if look.state == "rollback":
             back = put_back(self.folder, self.actors.parameters())

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from accord.core.artifact import Data, Policy, Scorer
+from accord.core.artifact import Checked, Data, Policy, Scorer
 from accord.core.errors import AccordError, ConfigError, RunError, gather, raise_all
 from accord.core.rundir import user_path
 from accord.lm.model.lora import Lora
@@ -47,7 +47,9 @@ class OnPolicyStage(StageConfig):
     guard: GuardConfig | None = None
 
     def named(self, key: str) -> list[str]:
-        """For `rewards`, the stages whose reward models the entries name."""
+        """For `rewards`, the stages whose reward models the entries name; for `guard`, its `rm_check`."""
+        if key == "guard":
+            return [self.guard.rm_check] if self.guard and self.guard.rm_check else []
         if key != "rewards":
             return super().named(key)
         return [name for name in self.models() if not PATH.search(name)]
@@ -134,8 +136,8 @@ def make_kind(known: Registration) -> None:
     config = type(f"{cls.__name__}Stage", (OnPolicyStage, cls), facts)
     stage(
         known.name, version=4 if cls.valued else 3, gives=Policy,
-        reads={"init": Policy, "data": Data, "rewards": Scorer}, run=f"{__name__}.run:run",
-        work=f"{__name__}.work:work", writes=f"{__name__}.work:writes",
+        reads={"init": Policy, "data": Data, "rewards": Scorer, "guard": Checked},
+        run=f"{__name__}.run:run", work=f"{__name__}.work:work", writes=f"{__name__}.work:writes",
         report=partial(report, known.title),
     )(config)  # fmt: skip
 

@@ -37,6 +37,9 @@ class GuardConfig(Strict):
     kl: Annotated[float, Field(gt=0.0)] | None = None
     """Nats an answer: an alarm too where the answers since the last look lie farther from the reference. What
     drifts is seen there before any detector can be sure."""
+    rm_check: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    """A stage of that kind: an alarm before the first step where a reward model is not shown to order the
+    policy's own answers better than a coin does (its 95% interval begins at 0.5 or below)."""
     factor: Annotated[float, Field(gt=1.0)] = 2.0
     items: Count = 40
     """Of `ask`: at most so many answers."""

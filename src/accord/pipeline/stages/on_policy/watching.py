@@ -13,12 +13,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from accord.core.rundir import read_jsonl, write_jsonl, write_text
-from accord.core.types import Exchange, Verdict
+from accord.core.types import Exchange, Metric, Verdict
 from accord.detect.base import DetectorContext, Reply, configured
 from accord.detect.panel import ORDER, controlled
 from accord.pipeline.section import Section
@@ -28,6 +29,7 @@ from accord.train.online.guarded import Look
 __all__ = ["STUDY", "DetectorGuard", "asks_for", "tell"]
 
 LOG, STUDY = "guard.jsonl", "guard_study.yaml"
+COIN = 0.5
 KEPT = {"text", "source", "finish", "tool_calls"}  # of an answer: an end that a limit made is none
 SIDES = ("before", "after", "change")
 Answer = list[Any]  # an exchange as JSON, its score or None
@@ -36,8 +38,13 @@ Answer = list[Any]  # an exchange as JSON, its score or None
 class DetectorGuard:
     """See `GuardConfig`. What it saw at each look is in folder/guard.jsonl."""
 
-    def __init__(self, config: GuardConfig, steps: int, folder: Path, name: str = "") -> None:
+    def __init__(
+        self, config: GuardConfig, steps: int, folder: Path, name: str = "",
+        orders: Mapping[str, Metric] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """`orders`: how often each reward model orders the policy's own answers as people do."""
         self.config, self.folder, self.name = config, folder, name
+        self.blind = {n: m for n, m in orders.items() if not (m.low is not None and m.low > COIN)}
         self.every, self.looks = looks(config, steps)
         self.detectors = [
             make(DetectorContext("reward")) for _, _, make in configured(config.names())
@@ -72,7 +79,7 @@ class DetectorGuard:
         ]
         if step < self.every:
             self.start += answers
-            return Look("good") if step == 0 else None
+            return self._first() if step == 0 else None
         self.now += answers
         self.kl.append(kl)
         if (step + 1) % self.every:
@@ -81,39 +88,52 @@ class DetectorGuard:
         self.now, self.kl = [], []
         return self._look(step + 1, now, far)
 
+    def _first(self) -> Look:
+        """Before any update: whether the reward tells better of the policy's own answers from worse ones."""
+        if not self.blind:
+            return Look("good")
+        causes = [
+            f"{n} orders the policy's own answers as people do in {m}: not shown to be more than a coin's "
+            f"{COIN:g}" for n, m in self.blind.items()
+        ]  # fmt: skip
+        if self.config.action == "ask":
+            self._ask(0, _replies(self.start), [], [])
+        blind = {n: str(m) for n, m in self.blind.items()}
+        row = {"kl": 0.0, "far": False, "blind": blind, "verdicts": []}
+        return self._told(0, causes, row, {"guard/alarms": float(len(blind))})
+
     def _look(self, done: int, now: list[Answer], kl: float) -> Look:
         after, before = _replies(now), _replies(self.start)
         verdicts = controlled([look(after, before) for look in self.detectors], self.looks)
         alarms = [v for v in verdicts if ORDER.index(v.outcome) >= ORDER.index(self.config.at)]
-        far = self.config.kl is not None and kl > self.config.kl
-        beta = self.config.factor if (alarms or far) and self.config.action == "raise_beta" else 1.0
-        text = self._text(done, alarms, kl if far else None)
-        shown = [v if v in alarms else v.model_copy(update={"evidence": ()}) for v in verdicts]
-        verdict_rows = [v.model_dump(mode="json") for v in shown]
-        self.rows.append(
-            {"step": done, "text": text, "kl": kl, "far": far, "verdicts": verdict_rows}
-        )
-        if text and self.config.action == "ask":
-            self._ask(done, after, before, alarms)
-        write_jsonl(self.folder / LOG, self.rows)
-        p = min((v.p for v in verdicts if v.p is not None), default=1.0)
-        facts = {"guard/alarms": float(len(alarms) + far), "guard/p": p}
-        if not text:
-            return Look("good", facts=facts)
-        state = "rollback" if self.rolls_back else "alarm"
-        return Look(state, beta, text, facts)  # type: ignore[arg-type]
-
-    def _text(self, done: int, alarms: Sequence[Verdict], kl: float | None) -> str:
-        """What is said of a look: of its alarms, and of a KL beyond what is allowed; "" without either."""
         causes = [f"{v.detector} ({v.summary}: {v.metrics.get('change')})" for v in alarms]
-        causes += [] if kl is None else [f"KL {kl:.2f} nats an answer, {self.config.kl:g} allowed"]
+        far = self.config.kl is not None and kl > self.config.kl
+        if far:
+            causes.append(f"KL {kl:.2f} nats an answer, {self.config.kl:g} allowed")
+        if causes and self.config.action == "ask":
+            self._ask(done, after, before, alarms)
+        shown = [v if v in alarms else v.model_copy(update={"evidence": ()}) for v in verdicts]
+        row = {"kl": kl, "far": far, "verdicts": [v.model_dump(mode="json") for v in shown]}
+        p = min((v.p for v in verdicts if v.p is not None), default=1.0)
+        return self._told(done, causes, row, {"guard/alarms": float(len(causes)), "guard/p": p})
+
+    def _told(
+        self, done: int, causes: Sequence[str], row: Mapping[str, Any], facts: Mapping[str, float]
+    ) -> Look:
+        """Keep what a look saw; what follows."""
+        action, text = self.config.action, ""
+        if causes:
+            does = {
+                "warn": "", "rollback": ", stopped", "raise_beta": f", β times {self.config.factor:g}",
+                "ask": f", answers to be judged in {STUDY}",
+            }  # fmt: skip
+            text = f"guard at step {done}: {'; '.join(causes)}{does[action]}"
+        self.rows.append({"step": done, "text": text, **row})
+        write_jsonl(self.folder / LOG, self.rows)
         if not causes:
-            return ""
-        does = {
-            "warn": "", "rollback": ", stopped", "raise_beta": f", β times {self.config.factor:g}",
-            "ask": f", answers to be judged in {STUDY}",
-        }  # fmt: skip
-        return f"guard at step {done}: {'; '.join(causes)}{does[self.config.action]}"
+            return Look("good", facts=facts)
+        beta = self.config.factor if action == "raise_beta" else 1.0
+        return Look("rollback" if self.rolls_back else "alarm", beta, text, facts)
 
     def _ask(
         self, done: int, after: Sequence[Reply], before: Sequence[Reply], alarms: Sequence[Verdict]
@@ -159,7 +179,7 @@ def tell(section: Section, done: Any) -> None:
     if not rows:
         return
     alarms = [row for row in rows if row["text"]]
-    looked = f"{len(rows)} looks at {len(rows[0]['verdicts'])} detectors, no alarm"
+    looked = f"{len(rows)} looks at {len(rows[-1]['verdicts'])} detectors, no alarm"
     texts = [row["text"] for row in alarms] or [f"guard: {looked}"]
     tone = "worse" if alarms else "better"
     section.came_out = [
@@ -170,25 +190,34 @@ def tell(section: Section, done: Any) -> None:
         section.text = [*section.text, asks_for(done.folder)]
     section.intro = (
         "Every few steps the policy's answers are held against those of its first steps. A run whose answers "
-        "do not change raises any alarm in at most one of 20 runs; an alarm says that they changed so."
+        "do not change raises any alarm in at most one of 20 runs; an alarm says that they changed so. One "
+        "before the first step says that the reward does not know them."
     )
     section.columns = ("step", "detector", "verdict", "before", "after", "change", "p, adjusted")
-    section.rows = [
-        (
-            row["step"],
-            v.detector,
-            v.outcome,
-            *(str(v.metrics.get(k, "")) for k in SIDES),
-            f"{v.p:.3g}",
-        )
-        for row in alarms
-        for v in map(Verdict.model_validate, row["verdicts"])
-        if v.outcome in ("warn", "fail") and v.p is not None
-    ] + [
-        (row["step"], "KL", "fail", "", "", f"{row['kl']:.2f} nats", "")
-        for row in alarms
-        if row.get("far")
-    ]
+    section.rows = (
+        [
+            (
+                row["step"],
+                v.detector,
+                v.outcome,
+                *(str(v.metrics.get(k, "")) for k in SIDES),
+                f"{v.p:.3g}",
+            )
+            for row in alarms
+            for v in map(Verdict.model_validate, row["verdicts"])
+            if v.outcome in ("warn", "fail") and v.p is not None
+        ]
+        + [
+            (row["step"], "KL", "fail", "", "", f"{row['kl']:.2f} nats", "")
+            for row in alarms
+            if row.get("far")
+        ]
+        + [
+            (row["step"], f"order by {name}", "fail", "", figure, "", "")
+            for row in alarms
+            for name, figure in row.get("blind", {}).items()
+        ]
+    )
 
 
 def _beside(after: Sequence[Reply], before: Sequence[Reply]) -> dict[int, Reply]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from accord.core.artifact import RewardModel, Round
+from accord.core.artifact import Checked, RewardModel, Round
 from accord.pipeline.section import Section
 from accord.pipeline.stage import StageConfig, stage
 
@@ -30,8 +30,8 @@ def report(done: Any) -> Section:
 
 
 @stage(
-    "rm_check", version=2, reads={"models": RewardModel, "data": Round}, run=f"{__name__}.run:run",
-    work=f"{__name__}.run:work", report=report,
+    "rm_check", version=2, reads={"models": RewardModel, "data": Round}, gives=Checked,
+    run=f"{__name__}.run:run", work=f"{__name__}.run:work", report=report,
 )  # fmt: skip
 class RmCheckStage(StageConfig):
     """Reward models on the fresh answers of a round: how far each orders them as the raters do."""
