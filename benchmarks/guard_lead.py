@@ -10,6 +10,9 @@ own answers, drawn as runs, are those in which nothing changes.
 
 So that a run costs seconds, it has 40 steps of 32 answers and twice the learning rate of that experiment.
 Gold is the mean of seven steps, in standard deviations of the gold over the writer's answers.
+
+Before all that: how often each reward orders 200 further pairs of the writer's answers as their noisy labels
+do, which is what `rm_check` tells a guard before the first step.
 """
 
 from __future__ import annotations
@@ -23,10 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accord.core.types import Exchange, Prompt
+from accord.core.types import Exchange, Pair, Prompt
 from accord.lm.model.load import load
 from accord.pipeline.stages.on_policy.guard import GuardConfig
 from accord.pipeline.stages.on_policy.watching import DetectorGuard
+from accord.rewards.learned import load_reward_model
 from accord.stats.intervals import mean, paired_difference, proportion
 from accord.train.online.guarded import Look
 from benchmarks.overoptimisation import (
@@ -43,6 +47,7 @@ from benchmarks.sentiment import answers, snippets
 
 STEPS, BATCH = 40, 32
 CHEAP = {"steps": STEPS, "batch_size": BATCH, "minibatch": 16, "lr": 1e-3, "value_lr": 2e-3}
+CHECKED = 200  # pairs of the writer's answers that a reward is held against
 STILL = 40  # runs in which nothing changes
 TURNED = 0.15  # standard deviations below its peak at the end: gold turned
 GUARDS: dict[str, dict[str, Any]] = {
@@ -106,12 +111,42 @@ def trained(folder: Path, kept: Path, seeds: Sequence[int]) -> None:
 
 def few_comparisons(folder: Path, base: Path, prompts: Sequence[Prompt], seed: int) -> Path:
     """A proxy that learned from few comparisons of the writer's answers."""
+    place = folder / f"proxy-{seed}"
+    if not (place / "model").exists():
+        pairs = judged(base, _shuffled(prompts, seed)[: SIZES[0] + 10], seed)
+        fitted(base, pairs[: SIZES[0]], place, seed, 4.0)
+    return place / "model"
+
+
+def _shuffled(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
     some = list(prompts[3000:4500])
     random.Random(seed).shuffle(some)
-    fresh = two(answers(load(base, device="cpu"), some[: SIZES[0] + 10], 2, seed + 1))
+    return some
+
+
+def judged(base: Path, prompts: Sequence[Prompt], seed: int) -> list[Pair]:
+    """Two answers of the writer to each, with a noisy label."""
+    fresh = two(answers(load(base, device="cpu"), prompts, 2, seed + 1))
     scores = TRUTH["gold"]([e for pair in fresh for e in pair])
-    pairs = labelled(fresh, list(zip(scores[::2], scores[1::2], strict=True)), 1.0, seed)
-    return fitted(base, pairs[: SIZES[0]], folder / f"proxy-{seed}", seed, 4.0)
+    return labelled(fresh, list(zip(scores[::2], scores[1::2], strict=True)), 1.0, seed)
+
+
+def checked(folder: Path, kept: Path, seeds: Sequence[int]) -> None:
+    """What is known of each reward before the first step; rows of a table."""
+    base, prompts = writer_and_gold(kept, snippets(), 0)
+    print("| reward | as people order the writer's answers | an alarm |\n|---|---|---|")
+    for seed in seeds:
+        pairs = judged(base, _shuffled(prompts, seed)[-CHECKED:], seed + 7)
+        better = [Exchange(prompt=p.prompt, response=p.chosen) for p in pairs]
+        worse = [Exchange(prompt=p.prompt, response=p.rejected) for p in pairs]
+        proxy = load_reward_model(few_comparisons(folder, base, prompts, seed), device="cpu")
+        for kind, score in ((HACKED, proxy), (HEALTHY, TRUTH["gold"])):
+            gaps = [x - y for x, y in zip(score(better), score(worse), strict=True)]
+            right = proportion(sum(g > 0 for g in gaps), len(gaps))
+            print(
+                f"| {kind} {seed} | {right} | {'no' if (right.low or 0.0) > 0.5 else 'yes'} |",
+                flush=True,
+            )
 
 
 @dataclass(frozen=True)
@@ -221,8 +256,9 @@ def main() -> None:
     args.kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         trained(Path(folder), args.kept, args.seeds)
-    if args.train_only:
-        return
+        if args.train_only:
+            return
+        checked(Path(folder), args.kept, args.seeds)
     print(
         "| guard | fires before gold turns | steps of lead | alarms, nothing changes | alarms, healthy | "
         "gold with / without | gained | cost on healthy | fired |\n|---|---|---|---|---|---|---|---|---|"
