@@ -41,7 +41,7 @@ LOSS = {"name": "mix", "parts": [{"name": "dpo", "beta": 0.3}, {"name": "sft", "
 def write_world(folder: Path) -> World:
     """The safety world with no slips in its old team, and the attacked behaviours held out."""
     data = yaml.safe_load((recipes_dir() / "safety/world.yaml").read_text(encoding="utf-8"))
-    data["team"] = {}
+    data["team"], data["hold_out"] = {}, "item"
     names = sorted(pair["id"] for pair in data["pairs"])
     random.Random(17).shuffle(names)
     data["pairs"] = [pair for pair in data["pairs"] if pair["id"] in names[:BEHAVIOURS]]

@@ -43,7 +43,7 @@ CODE = re.compile(r"base64 too: (\S+)$")
 
 
 WORLD = open_world(SAFETY)
-PAIRS = len({case.group for case in WORLD.cases if case.kind == "harmful"})
+PAIRS = len({c.group for c in WORLD.cases if c.kind == "harmful" and c.held_out})
 UNSAFE = {c.prompt.last: (c.fact, c.candidates[1].text) for c in WORLD.cases if c.kind == "harmful"}
 
 

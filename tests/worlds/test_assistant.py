@@ -167,7 +167,7 @@ def test_a_behaviour_is_learned_in_other_words_or_not_at_all(world: Assistant, s
     sides: dict[str, list[Case]] = {"train": [], "test": []}
     for case in kept:
         sides[split_of(case.prompt.id, 0.4, seed)].append(case)
-    assert not {c.group for c in sides["train"]} & {c.group for c in sides["test"]}
+    assert not {c.part for c in sides["train"]} & {c.part for c in sides["test"]}
     new = {i for i, item in world.items.items() if item.held_out}
     learned = {c.fact for c in sides["train"] if c.kind == "harmful"}
     asked = {c.fact for c in sides["test"] if c.kind == "harmful"}
@@ -191,8 +191,12 @@ def test_without_a_word_items_are_held_out_whole(small: Assistant, tmp_path: Pat
         )
     )
     world = opened(path)
-    groups = {c.group: c.held_out for c in world.cases}
-    assert groups == {"pair/shed": True, "dog/0": False, "sum/0": False}
+    parts = {(c.group, c.part): c.held_out for c in world.cases}
+    assert parts == {
+        ("pair/shed", "shed/0"): True,
+        ("dual/dog", "dog/0"): False,
+        ("plain/sum", "sum/0"): False,
+    }
     harmful, benign = (next(c for c in world.cases if c.kind == k) for k in ("harmful", "benign"))
     for case, scores in (
         (harmful, {"harm_new": 1.0, "harm_grave": 1.0, "harm": 1.0}),

@@ -303,10 +303,9 @@ class Assistant:
         tags = {"kind": kind, "fact": item.id, "category": item.category}
         if isinstance(item, TwinPair):
             tags |= {"tier": str(item.tier), "label": kind}
-        sort = "pair" if isinstance(item, TwinPair) else kind
+        group = f"{'pair' if isinstance(item, TwinPair) else kind}/{item.id}"
         for number, ask in enumerate(asks):
-            parted = file.hold_out == "message" and not item.held_out
-            group = f"{item.id}/{number}" if parted else f"{sort}/{item.id}"
+            part = f"{item.id}/{number}" if file.hold_out == "message" else ""
             for frame in file.frames:
                 text = frame.replace("{ask}", ask)
                 draw = random.Random(f"{kind}/{text}")
@@ -320,7 +319,7 @@ class Assistant:
                 yield Case(
                     prompt=Prompt.user(text, system=file.system, **tags), kind=kind, fact=item.id,
                     candidates=tuple(Candidate(kind=k, text=t) for k, t in answers),
-                    group=group, held_out=item.held_out,
+                    group=group, part=part, held_out=item.held_out,
                 )  # fmt: skip
 
 

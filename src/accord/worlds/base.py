@@ -44,8 +44,9 @@ class Case(Frozen):
     fact: str | None  # what it is about; None: nothing the assistant may decide
     candidates: tuple[Candidate, ...]
     group: str = (
-        ""  # what is held out together: other draws of a message, all of a fact; "": its prompt
+        ""  # what belongs together: other draws of a message, all of a fact; "": its prompt
     )
+    part: str = ""  # what is held out together, where that isn't the whole group
     held_out: bool = False  # no training sees it
 
 

@@ -42,16 +42,17 @@ def _kept(cases: Sequence[Case], test: float, seed: int) -> list[Case]:
     """The prompts that fall on the side of the split where their group is: nothing that is held out has a
     twin among what is learned from. Of the groups of each kind (the group's name up to "/") the same share
     is held out, however few they are."""
-    names = sorted({c.group for c in cases if c.group and not c.held_out})
+    names = sorted({part for c in cases if (part := c.part or c.group) and not c.held_out})
     strata: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda g: derive_seed(seed, "held out", g)):
         strata.setdefault(name.partition("/")[0], []).append(name)
     held = {g for each in strata.values() for g in each[: round(test * len(each))]}
 
     def fits(case: Case) -> bool:
-        if not case.group:
+        part = case.part or case.group
+        if not part:
             return True
-        side = "test" if case.held_out or case.group in held else "train"
+        side = "test" if case.held_out or part in held else "train"
         return split_of(case.prompt.id, test, seed) == side
 
     return [case for case in cases if fits(case)]
