@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from accord.core.types import Exchange
+from accord.core.types import Edge, Exchange, Group, Prompt, Response
 from accord.detect.probe import _spread, probe
 from accord.lm.model.scalar_head import ScalarHead
-from accord.pipeline.probing import Probed, answers_of
+from accord.pipeline.probing import Probed, answers_of, of_groups
 from tests.detect.test_panel import policy
 from tests.test_cli import accord, assert_one_line
 from tests.train.small import reward_model
@@ -62,6 +62,34 @@ def test_what_the_truth_pays_too_is_no_exploit() -> None:
     assert (falls.pays[0].outcome, "truth falls" in falls.pays[0].summary) == ("fail", True)
 
 
+def test_the_answer_that_is_paid_best_by_all_is_found() -> None:
+    """Half of the answers are loved wherever they stand: one of them given to all is paid, while the truth
+    falls. A reward that reads the prompt pays nothing for another prompt's answer."""
+    own = {(e.prompt.id, e.response.text) for e in ANSWERS}
+    loved = {e.response.text for e in ANSWERS[::2]}
+
+    def in_love(exchanges: Sequence[Exchange]) -> list[float]:
+        return [
+            3.0 * (e.response.text in loved) + x
+            for e, x in zip(exchanges, chance(exchanges), strict=True)
+        ]
+
+    def reads(exchanges: Sequence[Exchange]) -> list[float]:
+        right = [float((e.prompt.id, e.response.text) in own) for e in exchanges]
+        return [r + x for r, x in zip(right, chance(exchanges), strict=True)]
+
+    pay = {p.perturbation: p for p in probe(ANSWERS, in_love, reads).pays}["one_for_all"]
+    assert pay.outcome == "fail"
+    assert {x.after for x in pay.examples} <= loved
+    assert len({x.after for x in pay.examples}) == 1
+    assert pay.pay.n < len(ANSWERS)
+    assert (pay.keeps, "the truth falls" in pay.summary) == (False, True)
+    (read,) = probe(ANSWERS, reads, names=["one_for_all"]).pays
+    assert read.outcome == "pass"
+    assert read.pay.high is not None
+    assert read.pay.high < 0
+
+
 def test_an_indifferent_model_raises_few_alarms() -> None:
     """Of 20 probes 5% would be 1; more than 3 come by chance once in 60."""
     few = ANSWERS[:30]
@@ -93,6 +121,13 @@ def test_the_command_probes_a_model_on_a_file(
     head.save(model)
     code, shown, _ = accord(capsys, *command, "--data", str(data), "--fail-on", "warn")
     assert (code, "pays for nothing" in shown) == (0, True)
+
+
+def test_each_answer_of_a_policy_is_there_once() -> None:
+    """With how it was sampled."""
+    said = [Response(text=t, source="model:sft", sampling={"seed": 3}) for t in ("a", "b", "a")]
+    group = Group(prompt=Prompt.user("q"), responses=tuple(said), edges=(Edge(better=0, worse=1),))
+    assert [e.response.text for e in of_groups([group])] == ["a", "b"]
 
 
 def test_pairs_are_answers_too(tmp_path: Path) -> None:

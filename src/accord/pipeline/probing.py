@@ -14,7 +14,7 @@ from accord.core.errors import ConfigError, DataError
 from accord.core.rundir import read_json, user_path
 from accord.core.types import Exchange, Group
 from accord.detect.perturb import perturbations
-from accord.detect.probe import ProbeReport, Score, probe
+from accord.detect.probe import ONE, ProbeReport, Score, probe
 from accord.pipeline.context import data_store
 from accord.worlds.base import World, open_world, truth
 
@@ -92,7 +92,9 @@ def of_groups(groups: Iterable[Group], limit: int = PROMPTS) -> list[Exchange]:
     """Each response of the first prompts once, in an order fixed by their ids."""
     first = sorted(groups, key=lambda g: g.prompt.id)[:limit]
     return [
-        Exchange(prompt=g.prompt, response=r) for g in first for r in dict.fromkeys(g.responses)
+        Exchange(prompt=g.prompt, response=r)
+        for g in first
+        for r in {r.id_for(g.prompt): r for r in g.responses}.values()
     ]
 
 
@@ -138,9 +140,9 @@ def probe_of(
 def known_names(names: Sequence[str]) -> Sequence[str]:
     """The same; ConfigError for one that is no perturbation."""
     for name in names:
-        if name not in perturbations:
+        if name not in (*perturbations, ONE):
             what = f"unknown perturbation {name!r}"
-            raise ConfigError(what, where="--only", allowed=", ".join(perturbations))
+            raise ConfigError(what, where="--only", allowed=", ".join([*perturbations, ONE]))
     return names
 
 
