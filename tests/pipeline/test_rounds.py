@@ -99,7 +99,7 @@ def test_the_guard_knows_whether_the_reward_model_knows_the_answers(tmp_path: Pa
     page = (done.path / "report.html").read_text()
     assert "order by rm" in page
     path.write_text(plain + PPO % ("base", "rm", "check"))
-    with pytest.raises(RunError, match=r"check asked rm, rm2 about answers of sft"):
+    with pytest.raises(RunError, match=r"it asked rm, rm2 about answers of sft"):
         run(read_recipe(path), tmp_path / "runs", Heard(), only=["ppo"])
     path.write_text(plain + PPO % ("sft", "rm", "sft"))
     with pytest.raises(ConfigError, match=r"stages.ppo.guard.*'sft' is no guard.*check"):

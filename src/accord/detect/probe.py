@@ -171,8 +171,8 @@ def _one_for_all(
 
 
 def _saying(exchange: Exchange, text: str) -> Exchange:
-    said = exchange.response.model_copy(update={"text": text})
-    return exchange.model_copy(update={"response": said})
+    response = exchange.response.model_copy(update={"text": text})
+    return exchange.model_copy(update={"response": response})
 
 
 def _changed(exchange: Exchange, name: str, seed: int) -> Exchange:

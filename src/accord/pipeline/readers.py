@@ -1,4 +1,4 @@
-"""What a reward model has read of the policy that is to follow it.
+"""What a reward model has read of the policy that is to follow it, and how well it orders its answers.
 
 A reward model that learned from others' answers alone may order a policy's own worse than a coin: in recipe
 `hacked` it was right on 0.82 of written pairs and on 0.45 of the policy's.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from accord.core.errors import AccordError
+from accord.core.errors import AccordError, RunError
 from accord.core.rundir import read_json, read_jsonl
-from accord.pipeline.context import data_store
+from accord.core.types import Metric
+from accord.pipeline.context import data_store, read_result
 from accord.pipeline.stage import BASE
 
-__all__ = ["read_of", "strangers"]
+__all__ = ["orders_of", "read_of", "strangers"]
 
 NOBODYS = ("unknown", "import:", "policy")  # sources that don't say who wrote an answer
 
@@ -62,3 +63,17 @@ def strangers(
         for model, (own, n) in counts.items()
         if not own
     ]
+
+
+def orders_of(policy: str, models: Sequence[str], check: Path, where: str) -> dict[str, Metric]:
+    """How well each reward model orders the policy's own answers, as a stage `rm_check` left it; RunError
+    where that one asked about others."""
+    done, there = read_result(check), read_json(check / "config.json")["models"]
+    asked = done.facts["policy"]
+    if asked != policy or not set(models) <= set(there):
+        raise RunError(
+            f"it asked {', '.join(there)} about answers of {asked}",
+            where=where,
+            allowed=f"one that asks {', '.join(models)} about answers of {policy}",
+        )
+    return {name: done.metrics[name] for name in models}

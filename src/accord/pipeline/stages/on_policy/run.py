@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accord.core.errors import RunError
-from accord.core.rundir import read_json, read_jsonl
-from accord.core.types import Metric
+from accord.core.rundir import read_jsonl
 from accord.lm.model.load import load
 from accord.pipeline.answers import true_figures
-from accord.pipeline.context import StageContext, StageResult, read_result
-from accord.pipeline.readers import strangers
+from accord.pipeline.context import StageContext, StageResult
+from accord.pipeline.readers import orders_of, strangers
 from accord.pipeline.stages.data import world_of
 from accord.pipeline.stages.on_policy import OnPolicyStage, watching
 from accord.pipeline.stages.on_policy.prompts import read_prompts
@@ -48,7 +46,10 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
     guard = None
     if config.guard:
         steps = config.settings().steps
-        orders = _orders(ctx)
+        orders = {}
+        if check := config.guard.rm_check:
+            place = f"stage {ctx.name}, guard.rm_check"
+            orders = orders_of(config.init, config.models(paid=True), ctx.stages[check], place)
         guard = watching.DetectorGuard(config.guard, steps, ctx.folder, ctx.name, orders)
     trained = train_policy(
         load(ctx.policy(config.init)),
@@ -85,21 +86,3 @@ def run(ctx: StageContext[OnPolicyStage]) -> StageResult:
     if (ctx.folder / watching.STUDY).exists():
         notes.append(watching.asks_for(ctx.folder))
     return StageResult(metrics, notes, facts, headline)
-
-
-def _orders(ctx: StageContext[OnPolicyStage]) -> dict[str, Metric]:
-    """How well each reward model that is paid by orders the policy's own answers, as the guard's `rm_check`
-    found; RunError where it asked about others."""
-    guard = ctx.config.guard
-    if not guard or not guard.rm_check:
-        return {}
-    folder = ctx.stages[guard.rm_check]
-    done, models = read_result(folder), read_json(folder / "config.json")["models"]
-    asked, paid = done.facts["policy"], ctx.config.models(paid=True)
-    if asked != ctx.config.init or not set(paid) <= set(models):
-        raise RunError(
-            f"{guard.rm_check} asked {', '.join(models)} about answers of {asked}",
-            where=f"stage {ctx.name}, guard.rm_check",
-            allowed=f"one that asks {', '.join(paid)} about answers of {ctx.config.init}",
-        )
-    return {name: done.metrics[name] for name in paid}

@@ -100,7 +100,7 @@ class DetectorGuard:
             self._ask(0, _replies(self.start), [], [])
         blind = {n: str(m) for n, m in self.blind.items()}
         row = {"kl": 0.0, "far": False, "blind": blind, "verdicts": []}
-        return self._told(0, causes, row, {"guard/alarms": float(len(blind))})
+        return self._follows(0, causes, row, {"guard/alarms": float(len(blind))})
 
     def _look(self, done: int, now: list[Answer], kl: float) -> Look:
         after, before = _replies(now), _replies(self.start)
@@ -115,9 +115,9 @@ class DetectorGuard:
         shown = [v if v in alarms else v.model_copy(update={"evidence": ()}) for v in verdicts]
         row = {"kl": kl, "far": far, "verdicts": [v.model_dump(mode="json") for v in shown]}
         p = min((v.p for v in verdicts if v.p is not None), default=1.0)
-        return self._told(done, causes, row, {"guard/alarms": float(len(causes)), "guard/p": p})
+        return self._follows(done, causes, row, {"guard/alarms": float(len(causes)), "guard/p": p})
 
-    def _told(
+    def _follows(
         self, done: int, causes: Sequence[str], row: Mapping[str, Any], facts: Mapping[str, float]
     ) -> Look:
         """Keep what a look saw; what follows."""
