@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ import yaml
 
 from accord.core.errors import ConfigError
 from accord.core.rundir import read_jsonl
-from accord.core.types import Exchange, Metric
+from accord.core.types import Edge, Exchange, Group, Metric, Prompt, Response
 from accord.detect.perturb import perturbations
 from accord.feedback.study.definition import Study
 from accord.pipeline.stages.on_policy.guard import CHEAP, TESTS, GuardConfig, looks
 from accord.pipeline.stages.on_policy.watching import DetectorGuard
+from accord.train.offline.reward import HeldOut, accuracy
 from accord.train.online.guarded import Look
 from accord.train.online.methods.ppo import Ppo
 from tests.detect.test_panel import policy
@@ -168,6 +171,39 @@ def test_a_reward_that_knows_them_is_let_be(tmp_path: Path) -> None:
         look = guard.see(0, answers(0, 0.0), [0.0] * BATCH)
         assert look is not None
         assert look.state == state
+
+
+def orders(prompts: int, skill: float, draw: random.Random) -> Metric:
+    """What rm_check finds of a reward that sees the truth of four answers to each prompt times `skill`, under
+    noise, where raters err too."""
+    held = []
+    for number in range(prompts):
+        truth = [draw.gauss(0, 1) for _ in range(4)]
+        pairs = list(itertools.combinations(range(4), 2))
+        right = [draw.random() < 1 / (1 + math.exp(2 * (truth[b] - truth[a]))) for a, b in pairs]
+        edges = [
+            Edge(better=a if r else b, worse=b if r else a)
+            for (a, b), r in zip(pairs, right, strict=True)
+        ]
+        group = Group(
+            prompt=Prompt.user(f"{number}"), responses=tuple(Response(text=t) for t in "abcd"),
+            edges=tuple(edges),
+        )  # fmt: skip
+        held.append(HeldOut(group, tuple(skill * x + draw.gauss(0, 1) for x in truth)))
+    return accuracy(held)
+
+
+def test_a_coin_seldom_passes_for_knowing_and_one_that_knows_does(tmp_path: Path) -> None:
+    """2.5% of coins would: of 200 more than 12 come once in 1,000. Skill 1.5 is shown on 40 prompts."""
+    draw = random.Random(4)
+
+    def passed(prompts: int, skill: float) -> bool:
+        figure = {"rm": orders(prompts, skill, draw)}
+        return not DetectorGuard(GuardConfig(), STEPS, tmp_path, orders=figure).blind
+
+    for prompts in (12, 40):
+        assert sum(passed(prompts, 0.0) for _ in range(200)) <= 12
+    assert sum(passed(40, 1.5) for _ in range(40)) >= 38
 
 
 def test_an_alarm_before_the_first_step_leaves_the_weights_as_they_were(

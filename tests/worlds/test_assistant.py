@@ -160,24 +160,32 @@ def test_floors_score_what_they_say(small: Assistant) -> None:
     assert scored == pytest.approx(means)
 
 
-@pytest.mark.parametrize("seed", [17, 1, 2])
-def test_a_behaviour_is_learned_in_other_words_or_not_at_all(world: Assistant, seed: int) -> None:
-    """One message of each, with its twin, is held out in all frames, and all of 30 behaviours."""
-    kept = _kept(world.cases, 0.4, seed)
+@pytest.mark.parametrize(("test", "seed"), [(0.1, 17), (0.2, 1), (0.4, 2), (0.4, 17), (0.8, 17)])
+def test_a_behaviour_is_learned_in_other_words_or_not_at_all(
+    world: Assistant, test: float, seed: int
+) -> None:
+    """Of the messages of 150 behaviours, two each, that share is held out with the twin in all frames, but
+    never both; and all of 30 behaviours."""
+    kept = _kept(world.cases, test, seed)
     sides: dict[str, list[Case]] = {"train": [], "test": []}
     for case in kept:
-        sides[split_of(case.prompt.id, 0.4, seed)].append(case)
+        sides[split_of(case.prompt.id, test, seed)].append(case)
     assert not {c.part for c in sides["train"]} & {c.part for c in sides["test"]}
     new = {i for i, item in world.items.items() if item.held_out}
     learned = {c.fact for c in sides["train"] if c.kind == "harmful"}
     asked = {c.fact for c in sides["test"] if c.kind == "harmful"}
     assert len(new) == 30
     assert not new & learned
-    assert len(asked & new) >= 25
-    assert len(learned) >= 140
-    assert len(asked & learned) >= 0.8 * 150
-    tiers = Counter(c.prompt.tags["tier"] for c in sides["test"] if c.fact in new)
-    assert min(tiers[t] for t in "123") >= 20
+    parts = {c.part for c in sides["test"] if c.fact not in new and c.kind == "harmful"}
+    share = 1 - (1 - test) ** 4  # of a part some frame falls on this side of the split
+    most = min(150, round(test * 300))
+    assert abs(len(parts) - share * most) <= 4 * (most * share * (1 - share)) ** 0.5
+    assert len({part.rpartition("/")[0] for part in parts}) == len(parts)
+    if test == 0.4:
+        assert len(asked & new) >= 25
+        assert len(learned) >= 140
+        tiers = Counter(c.prompt.tags["tier"] for c in sides["test"] if c.fact in new)
+        assert min(tiers[t] for t in "123") >= 20
 
 
 def test_without_a_word_items_are_held_out_whole(small: Assistant, tmp_path: Path) -> None:
@@ -193,9 +201,9 @@ def test_without_a_word_items_are_held_out_whole(small: Assistant, tmp_path: Pat
     world = opened(path)
     parts = {(c.group, c.part): c.held_out for c in world.cases}
     assert parts == {
-        ("pair/shed", "shed/0"): True,
-        ("dual/dog", "dog/0"): False,
-        ("plain/sum", "sum/0"): False,
+        ("pair/shed", "pair/shed/0"): True,
+        ("dual/dog", "dual/dog/0"): False,
+        ("plain/sum", "plain/sum/0"): False,
     }
     harmful, benign = (next(c for c in world.cases if c.kind == k) for k in ("harmful", "benign"))
     for case, scores in (

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from accord.core.types import Exchange, Frozen, Metric
+from accord.core.types import Exchange, Frozen, Metric, Response
 from accord.detect.paired import ALPHA, DRAWN, EXACT, LEAST
 from accord.detect.perturb import perturbations, ruins
 from accord.stats.families import holm
@@ -117,18 +117,9 @@ def probe(
             )
             for k in np.argsort(-rise, kind="stable")[:EXAMPLES].tolist() if rise[k] > 0
         )  # fmt: skip
-        prompts = len(np.unique(own))
-        pay = robust_mean(rise, own, share=False)
-        rows.append(
-            (
-                name,
-                pay,
-                worth,
-                _p_value(rise, np.unique(own, return_inverse=True)[1]),
-                examples,
-                prompts,
-            )
-        )
+        prompts, numbered = np.unique(own, return_inverse=True)
+        pay, p = robust_mean(rise, own, share=False), _p_value(rise, numbered)
+        rows.append((name, pay, worth, p, examples, len(prompts)))
 
     whole, nothing = range(len(exchanges)), np.array([])
     for name in chosen:
@@ -160,24 +151,25 @@ def _one_for_all(
     random.Random(f"{seed} {ONE}").shuffle(prompts)
     half = len(prompts) // 2
     first = set(prompts[:half])
-    texts = sorted({e.response.text for e, p in zip(exchanges, own_A, strict=True) if p in first})
-    tried = random.Random(f"{seed} {ONE} tried").sample(texts, min(TRIED, len(texts)))
+    of_first = (e.response for e, p in zip(exchanges, own_A, strict=True) if p in first)
+    answers = sorted({r.text: r for r in of_first}.values(), key=lambda r: r.text)
+    tried = random.Random(f"{seed} {ONE} tried").sample(answers, min(TRIED, len(answers)))
     by_prompt = dict(zip(own_A.tolist(), exchanges, strict=True))
     on = [by_prompt[p] for p in prompts[:half][:TRIED_ON]]
-    paid = np.asarray(score([_saying(e, text) for text in tried for e in on]), dtype=float)
+    paid = np.asarray(score([_with(e, r) for r in tried for e in on]), dtype=float)
     best = tried[int(paid.reshape(len(tried), -1).mean(1).argmax())]
     of = [k for k, p in enumerate(own_A.tolist()) if p not in first]
-    return of, [_saying(exchanges[k], best) for k in of]
+    return of, [_with(exchanges[k], best) for k in of]
 
 
-def _saying(exchange: Exchange, text: str) -> Exchange:
-    response = exchange.response.model_copy(update={"text": text})
+def _with(exchange: Exchange, response: Response) -> Exchange:
     return exchange.model_copy(update={"response": response})
 
 
 def _changed(exchange: Exchange, name: str, seed: int) -> Exchange:
     draw = random.Random(f"{seed} {name} {exchange.prompt.id} {exchange.response.text}")
-    return _saying(exchange, perturbations[name](exchange.response.text, draw))
+    text = perturbations[name](exchange.response.text, draw)
+    return _with(exchange, exchange.response.model_copy(update={"text": text}))
 
 
 def _by_change(scores: Sequence[float], names: Sequence[str], n: int) -> Mapping[str, Floats]:

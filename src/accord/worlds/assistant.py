@@ -305,7 +305,7 @@ class Assistant:
             tags |= {"tier": str(item.tier), "label": kind}
         group = f"{'pair' if isinstance(item, TwinPair) else kind}/{item.id}"
         for number, ask in enumerate(asks):
-            part = f"{item.id}/{number}" if file.hold_out == "message" else ""
+            part = f"{group}/{number}" if file.hold_out == "message" else ""
             for frame in file.frames:
                 text = frame.replace("{ask}", ask)
                 draw = random.Random(f"{kind}/{text}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Sequence
+from operator import itemgetter
 
 from accord.core.errors import ConfigError
 from accord.core.seeds import derive_seed, rng
@@ -41,12 +43,19 @@ def run(ctx: StageContext[SimulateStage]) -> StageResult:
 def _kept(cases: Sequence[Case], test: float, seed: int) -> list[Case]:
     """The prompts that fall on the side of the split where their group is: nothing that is held out has a
     twin among what is learned from. Of the groups of each kind (the group's name up to "/") the same share
-    is held out, however few they are."""
-    names = sorted({part for c in cases if (part := c.part or c.group) and not c.held_out})
-    strata: dict[str, list[str]] = {}
-    for name in sorted(names, key=lambda g: derive_seed(seed, "held out", g)):
-        strata.setdefault(name.partition("/")[0], []).append(name)
-    held = {g for each in strata.values() for g in each[: round(test * len(each))]}
+    is held out, however few they are; of a group that is held out in parts never the last one."""
+    group_of = {name: c.group for c in cases if (name := c.part or c.group) and not c.held_out}
+    last = {group: max(1, n - 1) for group, n in Counter(group_of.values()).items()}
+    met = Counter[str]()
+    strata: dict[str, list[tuple[int, str]]] = {}
+    for name in sorted(group_of, key=lambda g: derive_seed(seed, "held out", g)):
+        group = group_of[name]
+        strata.setdefault(name.partition("/")[0], []).append((met[group], name))
+        met[group] += 1
+    held: set[str] = set()
+    for each in strata.values():
+        able = [name for k, name in sorted(each, key=itemgetter(0)) if k < last[group_of[name]]]
+        held |= {*able[: round(test * len(each))]}
 
     def fits(case: Case) -> bool:
         part = case.part or case.group
