@@ -97,7 +97,8 @@ def test_the_guard_knows_whether_the_reward_model_knows_the_answers(tmp_path: Pa
     )
     assert row["text"].endswith("stopped")
     page = (done.path / "report.html").read_text()
-    assert "order by rm" in page
+    assert "own answers, as rm orders them" in page
+    assert "have some judged" in page
     path.write_text(plain + PPO % ("base", "rm", "check"))
     with pytest.raises(RunError, match=r"it asked rm, rm2 about answers of sft"):
         run(read_recipe(path), tmp_path / "runs", Heard(), only=["ppo"])

@@ -30,6 +30,10 @@ __all__ = ["STUDY", "DetectorGuard", "asks_for", "tell"]
 
 LOG, STUDY = "guard.jsonl", "guard_study.yaml"
 COIN = 0.5
+UNKNOWN = (
+    "Before the first step the reward was not shown to tell better from worse among this policy's own "
+    "answers: have some judged (a stage of kind ask) and train the reward model on those too."
+)
 KEPT = {"text", "source", "finish", "tool_calls"}  # of an answer: an end that a limit made is none
 SIDES = ("before", "after", "change")
 Answer = list[Any]  # an exchange as JSON, its score or None
@@ -188,6 +192,8 @@ def tell(section: Section, done: Any) -> None:
     section.title, section.nav, section.subtitle = "What the guard saw", "guard", done.name
     if (done.folder / STUDY).exists():
         section.text = [*section.text, asks_for(done.folder)]
+    if any(row.get("blind") for row in alarms):
+        section.text = [*section.text, UNKNOWN]
     section.intro = (
         "Every few steps the policy's answers are held against those of its first steps. A run whose answers "
         "do not change raises any alarm in at most one of 20 runs; an alarm says that they changed so. One "
@@ -213,7 +219,7 @@ def tell(section: Section, done: Any) -> None:
             if row.get("far")
         ]
         + [
-            (row["step"], f"order by {name}", "fail", "", figure, "", "")
+            (row["step"], f"own answers, as {name} orders them", "fail", figure, "", "", "")
             for row in alarms
             for name, figure in row.get("blind", {}).items()
         ]
