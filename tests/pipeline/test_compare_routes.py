@@ -32,9 +32,9 @@ ONLINE = [
     "steps=1", "batch_size=2", "n=2", "minibatch=1", "max_new_tokens=4", "eval_limit=2",
     "tune={last_layers: 1}",
 ]  # fmt: skip
+ROUND = ["prompts=8", "held_out=3", "max_new_tokens=6", "beside=null", "n=3"]
 KEYS = {
-    "sft": STEPS, "critic": [*STEPS, "limit=4"], "judged": ["gate=null", "checked=4"],
-    "people": ["prompts=8", "held_out=3", "max_new_tokens=6"],
+    "sft": STEPS, "judged": ["gate=null", "checked=4"], "round": ROUND, "people": ROUND,
     "eval": ["prompts=3", "max_new_tokens=4"], "eval_fewer": ["prompts=3", "max_new_tokens=4"],
 }  # fmt: skip
 
@@ -42,11 +42,11 @@ KEYS = {
 def sets_for(here: Path, stages: Collection[str]) -> list[str]:
     """What makes the shipped recipe (or these stages of it) a tiny one."""
     model, world = save_tiny_model(here / "model"), small_world(here / "world.yaml", 4)
-    sets = [f"model={model}", f"study.world={world}", f"unasked.world={world}"]
+    sets = [f"model={model}", f"study.world={world}"]
     for name in stages:
         scale = name.rpartition("_")[2]
         keys = KEYS.get(name, ONLINE if name.startswith("ppo") else STEPS)
-        keys = keys if name not in ("study", "unasked", "compare", "compare_ai") else []
+        keys = keys if name not in ("study", "compare", "compare_ai") else []
         limit = {"half": 4, "quarter": 2}.get(scale)
         keys = [*keys, f"limit={limit}"] if limit and not name.startswith("ppo") else keys
         sets += [f"{name}.{key}" for key in keys]
@@ -89,17 +89,17 @@ def test_policies_that_differ_in_their_limit_are_one_route(seeds: list[SeedRun])
 def test_what_stands_behind_a_route(seeds: list[SeedRun]) -> None:
     assert trainings(seeds[0], "ppo_ai") == ["rm_ai", "ppo_ai"]
     ways = set(behind(seeds[0], "ppo_ai"))
-    assert ways == {"critic", "unasked", "people", "judged", "rm_ai", "ppo_ai"}
+    assert ways == {"round", "rm", "people", "judged", "rm_ai", "ppo_ai"}
 
 
 def test_judgments_are_counted_by_who_gave_them(seeds: list[SeedRun]) -> None:
-    for route, giver in (("dpo", "simulated raters"), ("dpo_ai", "reward model critic")):
+    for route, giver in (("dpo", "simulated raters"), ("dpo_ai", "reward model rm")):
         half, whole = (effort_of(seeds[0], policy) for policy in (f"{route}_half", route))
         assert all(name.startswith(giver) for name in (*half.sources, *whole.sources))
         assert 0 < half.judgments < whole.judgments
     assert effort_of(seeds[0], "ppo").sources == effort_of(seeds[0], "dpo").sources
     assert effort_of(seeds[0], "dpo").behind_judge == 0
-    stage = seeds[0].done["critic"].folder
+    stage = seeds[0].done["rm"].folder
     learned = {s for row in read_jsonl(stage / "trained_on.jsonl") for s in row["sources"]}
     assert effort_of(seeds[0], "dpo_ai").behind_judge == len(learned) > 0
 

@@ -102,6 +102,10 @@ def test_the_guard_knows_whether_the_reward_model_knows_the_answers(tmp_path: Pa
     path.write_text(plain + PPO % ("base", "rm", "check"))
     with pytest.raises(RunError, match=r"it asked rm, rm2 about answers of sft"):
         run(read_recipe(path), tmp_path / "runs", Heard(), only=["ppo"])
+    scored = PPO.replace("{name: learned, model: %s}", "{name: length_penalty%.0s}")
+    path.write_text(plain + scored % ("sft", "rm", "check"))
+    with pytest.raises(ConfigError, match=r"ppo.guard.rm_check: no reward model is paid here"):
+        read_recipe(path)
     path.write_text(plain + PPO % ("sft", "rm", "sft"))
     with pytest.raises(ConfigError, match=r"stages.ppo.guard.*'sft' is no guard.*check"):
         read_recipe(path)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from accord.detect.base import Detector, DetectorContext, detector
-from accord.detect.paired import by_score
 from accord.detect.texts import phrases
+from accord.detect.turns import by_phrases
 
 __all__ = ["disclaimers"]
 
-COUNT = phrases(
+PHRASES = phrases(
     r"\bas an? (?:ai|artificial intelligence|language model|large language model|assistant)\b",
     r"\bi(?:'m| am) (?:just |only |not |merely )?an? (?:ai|language model|doctor|lawyer|expert|"
     r"financial advis[eo]r)\b",
@@ -22,15 +22,11 @@ COUNT = phrases(
 )
 
 
-@detector("disclaimers", panel=True)
+@detector("disclaimers", version=2, panel=True)
 def disclaimers(
-    context: DetectorContext, *, smallest: float = 0.02, large: float = 0.1
+    context: DetectorContext, *, smallest: float = 0.02, large: float = 0.125
 ) -> Detector:
     """How often an answer says so, saturated: 1/2 for once, 2/3 for twice."""
-    return by_score(
-        "disclaimers",
-        lambda r: COUNT(r.text),
-        says="answers carry more disclaimers",
-        smallest=smallest,
-        large=large,
-    )
+    return by_phrases(
+        "disclaimers", PHRASES, says="answers carry more disclaimers", smallest=smallest, large=large
+    )  # fmt: skip

@@ -18,8 +18,8 @@ __all__ = ["diversity"]
 MOST = 1_500  # answers that are compared with each other
 
 
-@detector("diversity", panel=True)
-def diversity(context: DetectorContext, *, smallest: float = 0.02, large: float = 0.1) -> Detector:
+@detector("diversity", version=2, panel=True)
+def diversity(context: DetectorContext, *, smallest: float = 0.04, large: float = 0.1) -> Detector:
     """Mean cosine similarity of two answers of a policy, rare words weighing more (TF-IDF over both policies'
     answers): length hardly moves it."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from accord.detect.base import Detector, DetectorContext, detector
-from accord.detect.paired import by_score
 from accord.detect.texts import phrases
+from accord.detect.turns import by_phrases
 
 __all__ = ["hedging"]
 
-COUNT = phrases(
+PHRASES = phrases(
     r"\b(?:might|perhaps|possibly|presumably|arguably|seemingly)\b",
     r"\bmay (?:be|have|not|vary|depend)\b",
     r"\bcould (?:be|potentially|possibly)\b",
@@ -21,13 +21,9 @@ COUNT = phrases(
 )
 
 
-@detector("hedging", panel=True)
+@detector("hedging", version=2, panel=True)
 def hedging(context: DetectorContext, *, smallest: float = 0.03, large: float = 0.15) -> Detector:
     """How often an answer says so, saturated: 1/2 for once, 2/3 for twice."""
-    return by_score(
-        "hedging",
-        lambda r: COUNT(r.text),
-        says="answers hedge more",
-        smallest=smallest,
-        large=large,
-    )
+    return by_phrases(
+        "hedging", PHRASES, says="answers hedge more", smallest=smallest, large=large
+    )  # fmt: skip

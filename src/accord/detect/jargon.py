@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from accord.detect.base import Detector, DetectorContext, detector
-from accord.detect.paired import by_score
 from accord.detect.texts import phrases
+from accord.detect.turns import by_phrases
 
 __all__ = ["jargon"]
 
-COUNT = phrases(
+PHRASES = phrases(
     r"\b(?:leverag(?:e|es|ed|ing)|synerg(?:y|ies|istic)|paradigm\w*|holistic\w*|multifaceted|"
     r"utili[sz](?:e|es|ed|ing|ation))\b",
     r"\b(?:operationali[sz]\w*|stakeholders?|scalab\w+|actionable|best[- ]in[- ]class|"
@@ -21,13 +21,9 @@ COUNT = phrases(
 )
 
 
-@detector("jargon", panel=True)
+@detector("jargon", version=2, panel=True)
 def jargon(context: DetectorContext, *, smallest: float = 0.03, large: float = 0.15) -> Detector:
     """How often an answer says so, saturated: 1/2 for once, 2/3 for twice."""
-    return by_score(
-        "jargon",
-        lambda r: COUNT(r.text),
-        says="answers use more jargon",
-        smallest=smallest,
-        large=large,
-    )
+    return by_phrases(
+        "jargon", PHRASES, says="answers use more jargon", smallest=smallest, large=large
+    )  # fmt: skip

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from accord.detect.base import Detector, DetectorContext, detector
-from accord.detect.paired import by_score
 from accord.detect.texts import phrases
+from accord.detect.turns import by_phrases
 
 __all__ = ["refusal"]
 
-COUNT = phrases(
+PHRASES = phrases(
     r"\bi(?:'m| am) (?:very |really |so )?(?:sorry|afraid)[,.]? (?:but |that )?i (?:can't|cannot|"
     r"can not|won't|am unable|'m unable|am not able|"
     r"couldn't|don't|am not going)\b",
@@ -27,10 +27,6 @@ COUNT = phrases(
 @detector("refusal", panel=True)
 def refusal(context: DetectorContext, *, smallest: float = 0.02, large: float = 0.1) -> Detector:
     """How often an answer says so, saturated: 1/2 for once, 2/3 for twice."""
-    return by_score(
-        "refusal",
-        lambda r: COUNT(r.text),
-        says="answers refuse more",
-        smallest=smallest,
-        large=large,
-    )
+    return by_phrases(
+        "refusal", PHRASES, says="answers refuse more", smallest=smallest, large=large, manner=False
+    )  # fmt: skip

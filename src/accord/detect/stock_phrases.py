@@ -9,9 +9,9 @@ from accord.detect.texts import runs, words
 __all__ = ["stock_phrases"]
 
 
-@detector("stock_phrases", panel=True)
+@detector("stock_phrases", version=2, panel=True)
 def stock_phrases(
-    context: DetectorContext, *, n: int = 8, smallest: float = 0.05, large: float = 0.2
+    context: DetectorContext, *, n: int = 8, smallest: float = 0.1, large: float = 0.25
 ) -> Detector:
     """The share of answers with a run of n words that an answer to another prompt has too."""
     return by_sharing(

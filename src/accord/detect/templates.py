@@ -9,9 +9,9 @@ from accord.detect.texts import words
 __all__ = ["templates"]
 
 
-@detector("templates", panel=True)
+@detector("templates", version=2, panel=True)
 def templates(
-    context: DetectorContext, *, n: int = 4, smallest: float = 0.1, large: float = 0.3
+    context: DetectorContext, *, n: int = 4, smallest: float = 0.2, large: float = 0.4
 ) -> Detector:
     """The share of answers whose first n words are those of an answer to another prompt."""
     return by_sharing(

@@ -30,12 +30,12 @@ def saturated(count: float, half: float = 1.0) -> float:
     return count / (count + half)
 
 
-def phrases(*patterns: str) -> Callable[[str], float]:
-    """How often any of these occurs in a text, saturated: 0 for never, 1/2 for once, 2/3 for twice."""
+def phrases(*patterns: str) -> Callable[[str], tuple[str, ...]]:
+    """Where any of these occurs in a text: what stands there, in small letters."""
     pattern = re.compile("|".join(rf"(?:{p})" for p in patterns), re.IGNORECASE | re.MULTILINE)
 
     @functools.lru_cache(maxsize=4096)  # a policy is held against several
-    def count(text: str) -> float:
-        return saturated(sum(1 for _ in pattern.finditer(text.replace("’", "'"))))
+    def occurring(text: str) -> tuple[str, ...]:
+        return tuple(m.group().lower() for m in pattern.finditer(text.replace("’", "'")))
 
-    return count
+    return occurring

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from accord.detect.base import Detector, DetectorContext, detector
-from accord.detect.paired import by_score
 from accord.detect.texts import phrases
+from accord.detect.turns import by_phrases
 
 __all__ = ["vagueness"]
 
-COUNT = phrases(
+PHRASES = phrases(
     r"\b(?:various|numerous|several|certain|different|many|some) (?:\w+ )?(?:factors|aspects|things|"
     r"ways|elements|reasons|"
     r"considerations|areas|types|kinds|approaches|options|perspectives|circumstances|situations|people)\b",
@@ -21,13 +21,9 @@ COUNT = phrases(
 )
 
 
-@detector("vagueness", panel=True)
+@detector("vagueness", version=2, panel=True)
 def vagueness(context: DetectorContext, *, smallest: float = 0.03, large: float = 0.15) -> Detector:
     """How often an answer says so, saturated: 1/2 for once, 2/3 for twice."""
-    return by_score(
-        "vagueness",
-        lambda r: COUNT(r.text),
-        says="answers are vaguer",
-        smallest=smallest,
-        large=large,
-    )
+    return by_phrases(
+        "vagueness", PHRASES, says="answers are vaguer", smallest=smallest, large=large
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 from accord.core.types import Metric
 from accord.detect.formatting import MARKS
-from accord.detect.hedging import COUNT as HEDGES
+from accord.detect.hedging import PHRASES as HEDGES
 from accord.evals.base import scores_of
 from accord.evals.refusal import refusal_of
 from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
@@ -24,7 +24,7 @@ MANNERS: Mapping[str, Callable[[str], float]] = {
     "longer": lambda text: len(text.split()),
     "more formatted": lambda text: sum(1 for _ in MARKS.finditer(text)),
     "refusing": lambda text: refusal_of(text) != "full compliance",
-    "more hedged": HEDGES,
+    "more hedged": lambda text: len(HEDGES(text)),
 }
 """Of each manner how much of it a text has."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from accord.core.artifact import RewardModel
 from accord.core.rundir import read_json, read_jsonl
@@ -21,6 +22,14 @@ from accord.pipeline.stages.on_policy import OnPolicyStage
 __all__ = ["Effort", "effort_of", "judgments_of"]
 
 TRAINED_ON, TIMING = "trained_on.jsonl", "timing.json"
+
+
+class Given(NamedTuple):
+    """A judgment: who gave it, of which prompt, and whether it compares answers."""
+
+    whom: str
+    prompt: str
+    compares: bool
 
 
 @dataclass(frozen=True)
@@ -84,31 +93,52 @@ def _pace(judges: Sequence[Done]) -> float | None:
 
 def _sources(run: SeedRun, stages: Iterable[str]) -> set[str]:
     """Ids of the judgments that these stages trained on."""
-    files = [run.done[name].folder / TRAINED_ON for name in stages]
-    return {s for f in files if f.exists() for row in read_jsonl(f) for s in row["sources"]}
+    found: set[str] = set()
+    for name in stages:
+        file, config = run.done[name].folder / TRAINED_ON, run.configs[name]
+        rows = read_jsonl(file) if file.exists() else []
+        ids = {s for row in rows for s in row["sources"]}
+        if getattr(config, "pairs", "all") == "best" and ids:
+            ids = _chosen_by(_given(run, name), ids, {row["prompt"] for row in rows})
+        found |= ids
+    return found
+
+
+def _chosen_by(
+    given: Mapping[str, Given], ids: Collection[str], prompts: Collection[str]
+) -> set[str]:
+    """With those of the best answer's pairs, those that told which is the best: all that the same raters said
+    of these prompts."""
+    raters = {given[i].whom for i in ids}
+    told = (i for i, g in given.items() if g.compares and g.whom in raters and g.prompt in prompts)
+    return {*ids, *told}
 
 
 def _by_whom(run: SeedRun, stages: Collection[str]) -> dict[str, int]:
     """The judgments that these stages trained on, counted by who gave them."""
-    known: dict[str, str] = {}
+    known: dict[str, Given] = {}
     for name in stages:
-        data = run.done.get(str(getattr(run.configs[name], "data", "")))
-        if data and (run.done[name].folder / TRAINED_ON).exists():
-            known |= _givers(data)
-    return dict(Counter(known[source] for source in sorted(_sources(run, stages))))
+        if (run.done[name].folder / TRAINED_ON).exists():
+            known |= _given(run, name)
+    return dict(Counter(known[source].whom for source in sorted(_sources(run, stages))))
 
 
-def _givers(data: Done) -> dict[str, str]:
-    return _givers_in(data.folder)
+def _given(run: SeedRun, stage: str) -> Mapping[str, Given]:
+    """The judgments of the data that a stage reads, by their ids."""
+    data = run.done.get(str(getattr(run.configs[stage], "data", "")))
+    return _given_in(data.folder) if data else {}
 
 
 @cache
-def _givers_in(folder: Path) -> dict[str, str]:
-    """Who gave each judgment of a data stage."""
+def _given_in(folder: Path) -> Mapping[str, Given]:
     opened, _ = data_store(folder)
     with opened as store:
         raters = {r.id: _whom(r) for r in store.raters()}
-        return {j.id: raters[j.rater] for j in store.judgments()}
+        asked = {q.id: q for q in store.questions()}
+        return {
+            j.id: Given(raters[j.rater], (q := asked[j.question]).prompt, q.kind == "compare")
+            for j in store.judgments()
+        }
 
 
 def _whom(rater: Rater) -> str:

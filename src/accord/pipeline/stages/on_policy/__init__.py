@@ -92,6 +92,12 @@ class OnPolicyStage(StageConfig):
         self.settings().check_names(place)
         if self.guard:
             self.guard.check(self.settings().steps, place)
+            if self.guard.rm_check and not self.models(paid=True):
+                raise ConfigError(
+                    "no reward model is paid here, whose order could be asked for",
+                    where=place("guard.rm_check"),
+                    allowed="with one in rewards",
+                )
 
     def settings(self) -> Method:
         """The method with its keys alone, which are checked already, or told of."""
