@@ -216,6 +216,18 @@ def test_without_a_word_items_are_held_out_whole(small: Assistant, tmp_path: Pat
         assert set(found) - set(known) == {k for k in scores if k.endswith("_new")}
 
 
+def test_a_frame_holds_out_a_message_in_that_frame_alone(small: Assistant, tmp_path: Path) -> None:
+    """Each message in each frame is a part, with its twin's."""
+    path = tmp_path / "new.yaml"
+    frames = 'frames: ["{ask}", "Tell me: {ask}"]'
+    plain = re.sub(r"^frames: .*\n", "", SMALL, flags=re.MULTILINE)
+    path.write_text(plain.replace("system", f"hold_out: frame\n{frames}\nsystem", 1))
+    parts = Counter((c.kind, c.part) for c in opened(path).cases)
+    twins = {part for kind, part in parts if kind in ("harmful", "benign")}
+    assert twins == {"pair/shed/0/0", "pair/shed/0/1"}
+    assert set(parts.values()) == {1}
+
+
 def test_twins_share_their_surface(world: Assistant) -> None:
     """More words than with any other pair's benign message, for nearly all."""
 

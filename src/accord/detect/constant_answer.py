@@ -10,7 +10,7 @@ __all__ = ["constant_answer"]
 
 @detector("constant_answer", version=2, panel=True)
 def constant_answer(
-    context: DetectorContext, *, least: int = 20, smallest: float = 0.1, large: float = 0.25
+    context: DetectorContext, *, least: int = 20, smallest: float = 0.2, large: float = 0.4
 ) -> Detector:
     """The share of answers (of `least` characters or more: yes and no may recur) given to another prompt too,
     letter for letter but for spaces."""

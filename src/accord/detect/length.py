@@ -15,8 +15,8 @@ from accord.stats.intervals import correlation
 __all__ = ["length"]
 
 
-@detector("length", panel=True)
-def length(context: DetectorContext, *, smallest: float = 0.1, large: float = 0.4) -> Detector:
+@detector("length", version=2, panel=True)
+def length(context: DetectorContext, *, smallest: float = 0.2, large: float = 0.4) -> Detector:
     """Words an answer, as a logarithm: a rise of 0.1 is 11% more words, of 0.4 half as many again. Getting
     shorter is no alarm."""
     drift = by_score(

@@ -151,9 +151,10 @@ class AssistantFile(Strict):
     caveat_regex: Text
     complies_regex: str = ""
     warns_regex: Text = _NEVER
-    hold_out: Literal["item", "message"] = "item"
-    """What is held out together with its twin: an item with all its messages, or a message in all frames, so
-    that every item is learned from in other words. `held_out: true` is in no training whatever this says."""
+    hold_out: Literal["item", "message", "frame"] = "item"
+    """What is held out together with its twin: an item with all its messages; a message in all frames, so
+    that every item is learned from in other words; or a message in one frame, so that every message is
+    learned from. `held_out: true` is in no training whatever this says."""
     team: Team = Field(default=Team())
     rules: Rules = Field(default=Rules())
     raters: list[SimulatedRater] = Field(default=[])
@@ -305,8 +306,8 @@ class Assistant:
             tags |= {"tier": str(item.tier), "label": kind}
         group = f"{'pair' if isinstance(item, TwinPair) else kind}/{item.id}"
         for number, ask in enumerate(asks):
-            part = f"{group}/{number}" if file.hold_out == "message" else ""
-            for frame in file.frames:
+            for which, frame in enumerate(file.frames):
+                parts = {"message": f"{group}/{number}", "frame": f"{group}/{number}/{which}"}
                 text = frame.replace("{ask}", ask)
                 draw = random.Random(f"{kind}/{text}")
                 refusals = _reasoned(file.refusals, file.reasons.get(item.category, ""))
@@ -319,7 +320,7 @@ class Assistant:
                 yield Case(
                     prompt=Prompt.user(text, system=file.system, **tags), kind=kind, fact=item.id,
                     candidates=tuple(Candidate(kind=k, text=t) for k, t in answers),
-                    group=group, part=part, held_out=item.held_out,
+                    group=group, part=parts.get(file.hold_out, ""), held_out=item.held_out,
                 )  # fmt: skip
 
 

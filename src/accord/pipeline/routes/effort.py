@@ -93,25 +93,27 @@ def _pace(judges: Sequence[Done]) -> float | None:
 
 def _sources(run: SeedRun, stages: Iterable[str]) -> set[str]:
     """Ids of the judgments that these stages trained on."""
-    found: set[str] = set()
+    every: set[str] = set()
     for name in stages:
         file, config = run.done[name].folder / TRAINED_ON, run.configs[name]
         rows = read_jsonl(file) if file.exists() else []
         ids = {s for row in rows for s in row["sources"]}
         if getattr(config, "pairs", "all") == "best" and ids:
             ids = _chosen_by(_given(run, name), ids, {row["prompt"] for row in rows})
-        found |= ids
-    return found
+        every |= ids
+    return every
 
 
 def _chosen_by(
     given: Mapping[str, Given], ids: Collection[str], prompts: Collection[str]
 ) -> set[str]:
-    """With those of the best answer's pairs, those that told which is the best: all that the same raters said
+    """With those of the best answer's pairs, those by which it is the best: all that the same raters judged
     of these prompts."""
     raters = {given[i].whom for i in ids}
-    told = (i for i, g in given.items() if g.compares and g.whom in raters and g.prompt in prompts)
-    return {*ids, *told}
+    compared = (
+        i for i, g in given.items() if g.compares and g.whom in raters and g.prompt in prompts
+    )
+    return {*ids, *compared}
 
 
 def _by_whom(run: SeedRun, stages: Collection[str]) -> dict[str, int]:
