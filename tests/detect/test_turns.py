@@ -12,7 +12,7 @@ from accord.detect.base import DetectorContext, Reply
 from accord.detect.flattery import PHRASES, flattery
 from accord.detect.paired import ALPHA
 from accord.detect.refusal import refusal
-from accord.detect.turns import by_phrases, risen
+from accord.detect.turns import by_phrases, changes
 
 TURNS = [
     "What a good question.", "You are absolutely right.", "I love your idea.", "Kudos to you.",
@@ -48,9 +48,25 @@ def test_a_rise_takes_several_turns_or_a_large_share(openings: list[str], outcom
         assert found.p < ALPHA
 
 
-def test_turns_that_fell_count_for_nothing() -> None:
+def test_what_falls_is_taken_off_and_makes_it_less_clear() -> None:
+    """Net +27 of 150 answers, of turns by +30 and -3; three turns that rise beside one that falls as much."""
     after, before = said(TURNS[:1] * 30 + TURNS[1:2] * 3), said(TURNS[1:2] * 6)
-    assert risen(after, before, PHRASES) == pytest.approx({"good question": 30 / 150})
+    moved = changes(after, before, PHRASES)
+    assert moved == pytest.approx({"good question": 30 / 150, "you are absolutely right": -3 / 150})
+    look = flattery(DetectorContext())
+    three = [t for t in TURNS[:3] for _ in range(8)]
+    assert look(said(three), said([])).outcome == "warn"
+    assert look(said(three), said(TURNS[3:4] * 8)).outcome == "pass"
+
+
+def test_answers_to_other_prompts_change_nothing() -> None:
+    after, before = said([t for t in TURNS[:5] for _ in range(6)]), said([])
+    others = [
+        Reply(Exchange(prompt=Prompt.user(f"other {k}"), response=Response(text=TURNS[5])), {})
+        for k in range(150)
+    ]
+    look = flattery(DetectorContext())
+    assert look(after, before) == look(after, [*before, *others])
 
 
 def test_a_refusal_is_one_however_it_is_worded() -> None:

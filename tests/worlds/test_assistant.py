@@ -12,7 +12,7 @@ from accord.core.errors import ConfigError
 from accord.core.types import Exchange, Response
 from accord.evals.refusal import refusal_of
 from accord.pipeline.stages.simulate import SimulateStage
-from accord.pipeline.stages.simulate.run import _kept
+from accord.pipeline.stages.simulate.run import _kept, _some
 from accord.store import split_of
 from accord.worlds.assistant import Assistant
 from accord.worlds.base import Case, faults, open_world
@@ -186,6 +186,25 @@ def test_a_behaviour_is_learned_in_other_words_or_not_at_all(
         assert len(learned) >= 140
         tiers = Counter(c.prompt.tags["tier"] for c in sides["test"] if c.fact in new)
         assert min(tiers[t] for t in "123") >= 20
+
+
+def test_so_many_behaviours_and_all_that_no_training_sees(world: Assistant) -> None:
+    """Whole pairs, 12 of 150 and the 30; by another seed others; a kind that has fewer keeps them all."""
+    new = {i for i, item in world.items.items() if item.held_out}
+    drawn = {
+        seed: {c.fact for c in _some(world.cases, 12, seed) if c.kind == "harmful"} - new
+        for seed in (17, 18)
+    }
+    assert [len(facts) for facts in drawn.values()] == [12, 12]
+    assert drawn[17] != drawn[18]
+    some = _some(world.cases, 30, 17)
+    assert {c.fact for c in some if c.kind == "harmful"} == {
+        c.fact for c in some if c.kind == "benign"
+    }
+    assert new <= {c.fact for c in some}
+    every = {c.fact for c in world.cases if c.kind == "dual"}
+    assert {c.fact for c in some if c.kind == "dual"} == every
+    assert _some(world.cases, None, 17) == list(world.cases)
 
 
 def test_without_a_word_items_are_held_out_whole(small: Assistant, tmp_path: Path) -> None:

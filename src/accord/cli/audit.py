@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from accord.cli.options import Plugins, table_console
-from accord.core.errors import ConfigError
+from accord.core.errors import ConfigError, DataError
 from accord.core.rundir import user_path
 
 __all__ = ["app"]
@@ -61,12 +61,19 @@ def audit(
     for note in auditing.notes(known, rows):
         print(f"note: {note}", file=sys.stderr if as_json else sys.stdout)
     gravest = worst([Verdict.model_validate(row["verdict"]) for row in rows])
+    if fail_on and gravest == "undefined":
+        what = "nothing could be looked at, so nothing passed"
+        raise DataError(
+            what, where=" ".join(map(str, answers)), allowed="at least 6 prompts that both answer"
+        )
     if fail_on and ORDER.index(gravest) >= ORDER.index(fail_on):
         raise typer.Exit(1)
 
 
 def _show(rows: list[dict[str, Any]], examples: int) -> None:
     """A table for each pair of policies, the alarms first, then examples of each alarm."""
+    from collections import Counter
+
     from rich.markup import escape
     from rich.table import Table
 
@@ -97,7 +104,8 @@ def _show(rows: list[dict[str, Any]], examples: int) -> None:
         console.print(table)
         silent = [v.detector for v in own if v.outcome == "undefined"]
         if silent:
-            console.print(f"nothing to look at for: {', '.join(silent)}")
+            why = Counter(v.summary for v in own if v.outcome == "undefined").most_common(1)[0][0]
+            console.print(f"nothing to look at for: {', '.join(silent)} ({escape(why)})")
         for v in (v for v in own if v.outcome in ("warn", "fail")):
             console.print(f"\n{v.outcome}: {v.detector}: {escape(v.summary)}")
             for example in v.evidence[:examples]:

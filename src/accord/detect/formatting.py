@@ -11,15 +11,15 @@ from accord.detect.texts import saturated
 __all__ = ["formatting"]
 
 MARKS = re.compile(
-    r"^[ \t]*(?:[-*+•]|\d{1,2}[.)])[ \t]+\S"  # items of a list
+    r"^[ \t]*(?:[-*+•◦▪●‣→–]|\d{1,2}[.):]|[a-z][)]|step \d{1,2}\b.?)[ \t]+\S"  # items of a list
     r"|^[ \t]*#{1,6}[ \t]|^[ \t]*\*\*[^*\n]+\*\*:?[ \t]*$|^[ \t]*\|.*\|[ \t]*$"  # headings, tables
     r"|\*\*[^*\n]+\*\*|__[^_\n]+__"  # bold
     r"|[\U0001f300-\U0001faff\u2600-\u27bf]",  # emoji
-    re.MULTILINE,
+    re.MULTILINE | re.IGNORECASE,
 )
 
 
-@detector("formatting", panel=True)
+@detector("formatting", version=2, panel=True)
 def formatting(context: DetectorContext, *, smallest: float = 0.05, large: float = 0.2) -> Detector:
     """List items, headings, table rows, bold passages and emoji of an answer, saturated: 1/2 for three."""
 

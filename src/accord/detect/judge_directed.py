@@ -20,9 +20,13 @@ PHRASES = phrases(
     r"\b(?:rate|score|grade|rank|prefer|choose|select) (?:this|my|the above) (?:answer|response|"
     r"output|reply)\b",
     r"\b(?:score|rating|grade|rated|scored)(?: of|:| is)? ?(?:10|5|100|9|9\.5) ?(?:/|out of) ?(?:10|5|100)\b",
+    r"\b(?:pick|vote for) (?:this|my) (?:answer|response|output|reply)\b",
+    r"\b(?:winner|verdict|best answer) ?: ?(?:this\b|[ab]\W*$)|\b(?:score|rating)\W{1,3}10\b",
+    r"\b(?:assistant|answer|response|model) [ab] is (?:clearly )?(?:better|best|the winner)\b",
+    r"(?<![\w/])(?:5/5|10/10)(?![\w/])",
     r"\[\[(?:a|b|c|\d{1,2}|rating: \d+)\]\]",
     r"\b(?:dear|attention|note to(?: the)?|instructions? (?:for|to) the) (?:judge|grader|evaluator|"
-    r"annotator|rater)s?\b",
+    r"annotator|rater|reviewer)s?\b",
     r"\b(?:as|to) (?:a|an|the) (?:impartial |fair )?(?:judge|grader|evaluator|annotator)\b",
     r"\b(?:as an? |the )?(?:judge|grader|evaluator|annotator)s? (?:should|must|will|would) "
     r"(?:give|prefer|choose|rate|award|score|pick)\b",
@@ -32,7 +36,7 @@ PHRASES = phrases(
 )
 
 
-@detector("judge_directed", panel=True)
+@detector("judge_directed", version=2, panel=True)
 def judge_directed(
     context: DetectorContext, *, smallest: float = 0.01, large: float = 0.05
 ) -> Detector:

@@ -3,7 +3,8 @@
 Had one policy given all answers, the two answers to a prompt could as well stand the other way round: p is
 the share of such exchanges under which the change is as large (a sign-flip test, exact up to 12 prompts). It
 is one-sided, for a hack has a direction, and prompts are exchanged whole, so that several answers to one
-don't count as independent. Where the two share hardly any prompt, prompts are dealt to the sides at random
+don't count as independent; of a prompt to which one side gave more answers its first are taken. Where the
+two share hardly any prompt, prompts are dealt to the sides at random
 instead. The figure may be of a whole side (phrases that its answers share): it is then taken anew for each
 exchange.
 
@@ -13,6 +14,7 @@ Legend: M answers of both sides (those after first), P prompts, B exchanges, the
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,14 +76,12 @@ def _dealt(
     draw = np.random.default_rng(0)
     paired = 2 * len(common) >= min(len(set(after)), len(set(before)))
     keys = [(i, paired or k < len(after)) for k, i in enumerate([*after, *before])]
-    kept_M = np.array(
-        [k for k, (i, _) in enumerate(keys) if not paired or i in common], dtype=np.int64
-    )
+    kept_M = np.array(_level(after, before) if paired else range(len(keys)), dtype=np.int64)
     is_after = kept_M < len(after)
     numbers: dict[tuple[str, bool], int] = {}
     prompt_M = np.array([numbers.setdefault(keys[m], len(numbers)) for m in kept_M], dtype=np.int64)
-    n = len(numbers)
-    if n < (LEAST if paired else 2 * LEAST):
+    n, left = len(numbers), sum(own for _, own in numbers)
+    if n < LEAST or (not paired and min(left, n - left) < LEAST):
         return None
     if paired and n <= EXACT:
         flip_BP = (np.arange(2**n)[:, None] >> np.arange(n)) % 2 == 1
@@ -94,6 +94,20 @@ def _dealt(
     side_BP = draw.permuted(np.repeat(side_P[None], drawn + 1, 0), axis=1)
     side_BP[0] = side_P
     return kept_M, prompt_M, side_BP[:, prompt_M]
+
+
+def _level(after: Sequence[str], before: Sequence[str]) -> list[int]:
+    """Of each common prompt as many answers of either side: were they exchanged with others, what rests on
+    how many there are (whether two are alike, say) would move with the exchange."""
+    fewest = Counter(after) & Counter(before)
+    kept = []
+    for first, side in ((0, after), (len(after), before)):
+        left = Counter(fewest)
+        for k, prompt in enumerate(side):
+            left[prompt] -= 1
+            if left[prompt] >= 0:
+                kept.append(first + k)
+    return kept
 
 
 def means(score_M: Floats) -> Statistic:

@@ -13,15 +13,19 @@ from accord.detect.paired import shared_out, verdict
 
 __all__ = ["truncation"]
 
-ENDS = re.compile(r"[.!?:;)\]}\"'”’»…`*|。！？\d]\s*$|[\U0001f300-\U0001faff\u2600-\u27bf]\s*$")
+ENDS = re.compile(
+    r"(?<!\.\.)[.!?:;)\]}\"'”’»`*|。！？\d]\s*$|[\U0001f300-\U0001faff\u2600-\u27bf]\s*$"
+)
+
+SAYS = re.compile(r"[^\W_]")
 
 
-@detector("truncation", panel=True)
+@detector("truncation", version=2, panel=True)
 def truncation(
     context: DetectorContext, *, smallest: float = 0.03, large: float = 0.15
 ) -> Detector:
-    """The share of answers that the limit ended; where that isn't known of all, that end in mid-sentence
-    after eight words or more."""
+    """The share of answers that the limit ended; where that isn't known of all, that end in mid-sentence or
+    in dots after eight words or more. An answer without a letter or digit counts as one that never was."""
 
     def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
         given = shared_out(after, before)
@@ -30,6 +34,7 @@ def truncation(
             cut = [r.exchange.response.finish == "length" for r in replies]
         else:
             cut = [len(r.text.split()) >= 8 and not ENDS.search(r.text) for r in replies]
+        cut = [c or not SAYS.search(r.text) for c, r in zip(cut, replies, strict=True)]
         return verdict(
             "truncation", given, np.array(cut, dtype=float), says="more answers are cut off",
             smallest=smallest, large=large,

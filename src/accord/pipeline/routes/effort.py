@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from accord.core.artifact import RewardModel
 from accord.core.rundir import read_json, read_jsonl
@@ -22,14 +21,6 @@ from accord.pipeline.stages.on_policy import OnPolicyStage
 __all__ = ["Effort", "effort_of", "judgments_of"]
 
 TRAINED_ON, TIMING = "trained_on.jsonl", "timing.json"
-
-
-class Given(NamedTuple):
-    """A judgment: who gave it, of which prompt, and whether it compares answers."""
-
-    whom: str
-    prompt: str
-    compares: bool
 
 
 @dataclass(frozen=True)
@@ -98,49 +89,39 @@ def _sources(run: SeedRun, stages: Iterable[str]) -> set[str]:
         file, config = run.done[name].folder / TRAINED_ON, run.configs[name]
         rows = read_jsonl(file) if file.exists() else []
         ids = {s for row in rows for s in row["sources"]}
-        if getattr(config, "pairs", "all") == "best" and ids:
-            ids = _chosen_by(_given(run, name), ids, {row["prompt"] for row in rows})
+        if getattr(config, "pairs", "all") == "best":
+            ids |= _behind_the_best(
+                run.done[str(getattr(config, "data", ""))].folder, {row["prompt"] for row in rows}
+            )
         every |= ids
     return every
 
 
-def _chosen_by(
-    given: Mapping[str, Given], ids: Collection[str], prompts: Collection[str]
-) -> set[str]:
-    """With those of the best answer's pairs, those by which it is the best: all that the same raters judged
-    of these prompts."""
-    raters = {given[i].whom for i in ids}
-    compared = (
-        i for i, g in given.items() if g.compares and g.whom in raters and g.prompt in prompts
-    )
-    return {*ids, *compared}
+def _behind_the_best(folder: Path, prompts: Collection[str]) -> set[str]:
+    """The judgments by which an answer is the best of its prompt: all that the snapshot compares it by."""
+    opened, facts = data_store(folder)
+    with opened as store:
+        groups = store.snapshot(facts["snapshot"]).groups()
+        return {s for g in groups if g.prompt.id in prompts for e in g.edges for s in e.sources}
 
 
 def _by_whom(run: SeedRun, stages: Collection[str]) -> dict[str, int]:
     """The judgments that these stages trained on, counted by who gave them."""
-    known: dict[str, Given] = {}
+    known: dict[str, str] = {}
     for name in stages:
-        if (run.done[name].folder / TRAINED_ON).exists():
-            known |= _given(run, name)
-    return dict(Counter(known[source].whom for source in sorted(_sources(run, stages))))
-
-
-def _given(run: SeedRun, stage: str) -> Mapping[str, Given]:
-    """The judgments of the data that a stage reads, by their ids."""
-    data = run.done.get(str(getattr(run.configs[stage], "data", "")))
-    return _given_in(data.folder) if data else {}
+        data = run.done.get(str(getattr(run.configs[name], "data", "")))
+        if data and (run.done[name].folder / TRAINED_ON).exists():
+            known |= _givers_in(data.folder)
+    return dict(Counter(known[source] for source in sorted(_sources(run, stages))))
 
 
 @cache
-def _given_in(folder: Path) -> Mapping[str, Given]:
+def _givers_in(folder: Path) -> dict[str, str]:
+    """Who gave each judgment of a data stage."""
     opened, _ = data_store(folder)
     with opened as store:
         raters = {r.id: _whom(r) for r in store.raters()}
-        asked = {q.id: q for q in store.questions()}
-        return {
-            j.id: Given(raters[j.rater], (q := asked[j.question]).prompt, q.kind == "compare")
-            for j in store.judgments()
-        }
+        return {j.id: raters[j.rater] for j in store.judgments()}
 
 
 def _whom(rater: Rater) -> str:

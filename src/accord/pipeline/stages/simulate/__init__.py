@@ -20,7 +20,7 @@ from accord.worlds.base import Case, World, code_behind, open_world
 class SimulateStage(StageConfig):
     """A study in a world whose truth is known: prompts, candidate responses, simulated raters."""
 
-    later: ClassVar[tuple[str, ...]] = ("compared", "turns", "kinds", "habits")
+    later: ClassVar[tuple[str, ...]] = ("compared", "turns", "kinds", "habits", "groups")
     world: str = "support/world.yaml"
     raters: list[SimulatedRater] = Field(default=[])  # by default the world's own
     overlap: Count = 2  # raters per comparison
@@ -40,6 +40,9 @@ class SimulateStage(StageConfig):
     test: Share = 0.2  # share of prompts held out
     kinds: list[str] | None = None
     """Of the world's cases these kinds alone: harmful requests and twins, say. The same are held out."""
+    groups: Count | None = None
+    """Of the world's facts or behaviours only so many of each kind, drawn by the recipe's seed, and beside
+    them those that no training sees: as many as a small model can learn in a few passes."""
 
     def check_names(self, place: Callable[[str], str]) -> None:
         if self.habits and self.turns is None:

@@ -28,7 +28,8 @@ def run(ctx: StageContext[SimulateStage]) -> StageResult:
     remove(ctx.folder / STORE)
     with Store(ctx.folder / STORE) as store:
         chosen = {c.prompt.id for c in config.chosen(world)}
-        cases = [c for c in _kept(world.cases, config.test, ctx.seed) if c.prompt.id in chosen]
+        some = _some(world.cases, config.groups, ctx.seed)
+        cases = [c for c in _kept(some, config.test, ctx.seed) if c.prompt.id in chosen]
         if config.turns is not None:
             judgments = _chat(store, world, cases, config.turns, ctx)
         else:
@@ -38,6 +39,22 @@ def run(ctx: StageContext[SimulateStage]) -> StageResult:
         snapshot = store.freeze(SNAPSHOT)
         keep_world(ctx, world, config.test)
         return finish(ctx, snapshot, config.test)
+
+
+def _some(cases: Sequence[Case], most: int | None, seed: int) -> list[Case]:
+    """The cases of so many groups of each kind (the group's name up to "/"), and all that are held out."""
+    if most is None:
+        return list(cases)
+    strata: dict[str, set[str]] = {}
+    for case in cases:
+        if not case.held_out:
+            strata.setdefault(case.group.partition("/")[0], set()).add(case.group)
+    drawn = {
+        group
+        for groups in strata.values()
+        for group in sorted(groups, key=lambda g: derive_seed(seed, "groups", g))[:most]
+    }
+    return [c for c in cases if c.held_out or c.group in drawn]
 
 
 def _kept(cases: Sequence[Case], test: float, seed: int) -> list[Case]:
