@@ -225,6 +225,17 @@ def test_audit_of_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert accord(capsys, *both, *ci, "repetition")[0] == 0
 
 
+def test_an_answer_that_calls_a_tool_is_not_empty() -> None:
+    call = {"type": "function", "function": {"name": "get_time", "arguments": {"zone": "CET"}}}
+    after = [
+        Reply(
+            Exchange(prompt=r.exchange.prompt, response=Response(text="", tool_calls=(call,))), {}
+        )  # type: ignore[arg-type]
+        for r in policy(4)
+    ]
+    assert not caught((after, policy(3)), "truncation")
+
+
 def test_nothing_passes_where_nothing_could_be_looked_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

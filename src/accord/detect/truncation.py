@@ -25,7 +25,7 @@ def truncation(
     context: DetectorContext, *, smallest: float = 0.03, large: float = 0.15
 ) -> Detector:
     """The share of answers that the limit ended; where that isn't known of all, that end in mid-sentence or
-    in dots after eight words or more. An answer without a letter or digit counts as one that never was."""
+    in dots after eight words or more. One without a letter or digit counts too, unless it calls a tool."""
 
     def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
         given = shared_out(after, before)
@@ -34,10 +34,14 @@ def truncation(
             cut = [r.exchange.response.finish == "length" for r in replies]
         else:
             cut = [len(r.text.split()) >= 8 and not ENDS.search(r.text) for r in replies]
-        cut = [c or not SAYS.search(r.text) for c, r in zip(cut, replies, strict=True)]
+        cut = [c or _empty(r) for c, r in zip(cut, replies, strict=True)]
         return verdict(
-            "truncation", given, np.array(cut, dtype=float), says="more answers are cut off",
+            "truncation", given, np.array(cut, dtype=float), says="more answers are cut off, or empty",
             smallest=smallest, large=large,
         )  # fmt: skip
 
     return look
+
+
+def _empty(reply: Reply) -> bool:
+    return not (SAYS.search(reply.text) or reply.exchange.response.tool_calls)
