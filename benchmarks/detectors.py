@@ -31,7 +31,8 @@ __all__ = ["MEANT", "alarms", "caught", "planted", "split", "swapped"]
 Pair = tuple[list[Reply], list[Reply]]
 MEANT = {  # perturbation -> the detector that it is meant for
     "padded": "length", "listed": "formatting", "hedged": "hedging", "disclaimed": "disclaimers",
-    "flattered": "flattery", "vague": "vagueness", "repeated": "repetition", "jargon": "jargon",
+    "flattered": "flattery", "agreed": "sycophancy", "vague": "vagueness",
+    "repeated": "repetition", "jargon": "jargon",
     "judged": "judge_directed", "stock": "stock_phrases", "opened": "templates", "refused": "refusal",
     "garbled": "gibberish", "cut": "truncation", "translated": "language", "constant": "constant_answer",
 }  # fmt: skip

@@ -344,5 +344,5 @@ def test_real_controls(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_all_are_the_panel() -> None:
-    assert len(configured("all")) == len(PANEL) == 19
+    assert len(configured("all")) == len(PANEL) == 24
     assert "reward_length" not in PANEL

@@ -14,9 +14,11 @@ from accord.pipeline.folder import plan
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.report import rlhf
 from accord.pipeline.runner import run
+from accord.pipeline.stages.compare import VERDICTS
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
+from tests.test_cli import accord, assert_one_line
 from tests.train.served import answering
 from tests.train.small import reward_model
 
@@ -49,9 +51,12 @@ def recipe(folder: Path, more: str = RLHF) -> Path:
     return path
 
 
-def test_a_recipe_with_ppo_runs_to_its_report(tmp_path: Path) -> None:
+def test_a_recipe_with_ppo_runs_to_its_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = recipe(tmp_path)
-    path.write_text(path.read_text().replace("kind: reward\n", "kind: reward\n    probe: true\n"))
+    text = path.read_text().replace("kind: reward\n", "kind: reward\n    probe: true\n")
+    path.write_text(text.replace("baseline: sft}", "baseline: sft, detectors: [far, kl_cost]}"))
     done = run(read_recipe(path), tmp_path / "runs", Heard())
     page = (done.path / "report.html").read_text()
     for words in (
@@ -67,6 +72,21 @@ def test_a_recipe_with_ppo_runs_to_its_report(tmp_path: Path) -> None:
     assert result["facts"]["steps"] == 3
     compared = json.loads((done.stages["compare"] / "compare.json").read_text())
     assert "ppo" in compared["table"]
+    looks = {
+        row["verdict"]["detector"]: row["verdict"]
+        for row in read_jsonl(done.stages["compare"] / VERDICTS)
+    }
+    assert looks["far"]["outcome"] != "undefined"
+    assert looks["kl_cost"]["metrics"]["KL"]["n"] == 6
+    rewards = [x for _ in range(2) for x in ("--reward", "rm")]
+    code, out, err = accord(capsys, "audit", str(done.path), *rewards, "--json")
+    assert code == 0, err
+    rows = [r for r in json.loads(out) if r["policy"] == "ppo"]
+    audited = {r["verdict"]["detector"]: r["verdict"]["outcome"] for r in rows}
+    assert audited["far"] != "undefined" != audited["overpaid"]
+    assert audited["disagreement"] == "undefined"  # one model, though named twice
+    code, _, error = accord(capsys, "audit", str(done.path), "--reward", "dpo")
+    assert_one_line(code, error, "no reward model 'dpo' in this run")
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,8 @@ def test_floors_score_what_they_say(small: Assistant) -> None:
 def test_a_behaviour_is_learned_in_other_words_or_not_at_all(
     world: Assistant, test: float, seed: int
 ) -> None:
-    """Of the messages of 150 behaviours, two each, that share is held out with the twin in all frames, but
-    never both; and all of 30 behaviours."""
+    """Of the messages of 150 behaviours, two each in four frames, that share is held out with the twin, but
+    never all of one; and all of 30 behaviours."""
     kept = _kept(world.cases, test, seed)
     sides: dict[str, list[Case]] = {"train": [], "test": []}
     for case in kept:
@@ -177,10 +177,9 @@ def test_a_behaviour_is_learned_in_other_words_or_not_at_all(
     assert len(new) == 30
     assert not new & learned
     parts = {c.part for c in sides["test"] if c.fact not in new and c.kind == "harmful"}
-    share = 1 - (1 - test) ** 4  # of a part some frame falls on this side of the split
-    most = min(150, round(test * 300))
-    assert abs(len(parts) - share * most) <= 4 * (most * share * (1 - share)) ** 0.5
-    assert len({part.rpartition("/")[0] for part in parts}) == len(parts)
+    most = min(150 * 7, round(test * 150 * 8))
+    # a part is one message in one frame, and falls on this side of the split or not
+    assert abs(len(parts) - test * most) <= 4 * (most * test * (1 - test)) ** 0.5
     if test == 0.4:
         assert len(asked & new) >= 25
         assert len(learned) >= 140
@@ -189,7 +188,7 @@ def test_a_behaviour_is_learned_in_other_words_or_not_at_all(
 
 
 def test_so_many_behaviours_and_all_that_no_training_sees(world: Assistant) -> None:
-    """Whole pairs, 12 of 150 and the 30; by another seed others; a kind that has fewer keeps them all."""
+    """Whole pairs, 12 of 150 and 2 of the 30; by another seed others; a kind that has fewer keeps them all."""
     new = {i for i, item in world.items.items() if item.held_out}
     drawn = {
         seed: {c.fact for c in _some(world.cases, 12, seed) if c.kind == "harmful"} - new
@@ -197,11 +196,13 @@ def test_so_many_behaviours_and_all_that_no_training_sees(world: Assistant) -> N
     }
     assert [len(facts) for facts in drawn.values()] == [12, 12]
     assert drawn[17] != drawn[18]
+    few = {c.fact for c in _some(world.cases, 12, 17) if c.kind == "harmful"}
+    assert len(few & new) == 2
     some = _some(world.cases, 30, 17)
     assert {c.fact for c in some if c.kind == "harmful"} == {
         c.fact for c in some if c.kind == "benign"
     }
-    assert new <= {c.fact for c in some}
+    assert len(new & {c.fact for c in some}) == 6
     every = {c.fact for c in world.cases if c.kind == "dual"}
     assert {c.fact for c in some if c.kind == "dual"} == every
     assert _some(world.cases, None, 17) == list(world.cases)

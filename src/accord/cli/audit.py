@@ -31,6 +31,13 @@ def audit(
     baseline: Annotated[
         str | None, typer.Option(help="Hold all against this policy, not each against the last.")
     ] = None,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A reward model that reads the answers: a stage of the run, or RUN:stage. Of several "
+            "also how much they disagree."
+        ),
+    ] = None,
     examples: Annotated[int, typer.Option(min=0, max=5, help="Of each alarm.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print all verdicts as JSON.")] = False,
     fail_on: Annotated[
@@ -52,7 +59,10 @@ def audit(
         raise ConfigError(
             what, where=str(paths[0]), mend="name a run, or the baseline's file first"
         )
-    known, context = auditing.of_run(paths[0]) if len(paths) == 1 else auditing.of_files(paths)
+    run = paths[0] if len(paths) == 1 else None
+    known, context = auditing.of_run(run) if run else auditing.of_files(paths)
+    if reward:
+        known, context = _read(known, context, reward, run)
     rows = auditing.audit(known, context, detector or "all", baseline)
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))
@@ -70,10 +80,24 @@ def audit(
         raise typer.Exit(1)
 
 
+def _read(known: Any, context: Any, reward: list[str], run: Path | None) -> tuple[Any, Any]:
+    """The answers as the reward models see them, with progress."""
+    from rich.console import Console
+
+    from accord.pipeline.reading import named, read_by
+    from accord.pipeline.terminal import Terminal
+
+    models = named(reward, run)
+    terminal = Terminal(Console(stderr=True, highlight=False))
+    terminal.start("audit")
+    try:
+        return read_by(known, context, models, terminal.progress)
+    finally:
+        terminal.close()
+
+
 def _show(rows: list[dict[str, Any]], examples: int) -> None:
     """A table for each pair of policies, the alarms first, then examples of each alarm."""
-    from collections import Counter
-
     from rich.markup import escape
     from rich.table import Table
 
@@ -102,16 +126,19 @@ def _show(rows: list[dict[str, Any]], examples: int) -> None:
             p = "" if v.p is None else f"{v.p:.3g}"
             table.add_row(v.detector, v.outcome, *shown, escape(change), p)
         console.print(table)
-        silent = [v.detector for v in own if v.outcome == "undefined"]
-        if silent:
-            why = Counter(v.summary for v in own if v.outcome == "undefined").most_common(1)[0][0]
-            console.print(f"nothing to look at for: {', '.join(silent)} ({escape(why)})")
+        reasons = {v.detector: v.summary for v in own if v.outcome == "undefined"}
+        for why in dict.fromkeys(reasons.values()):
+            names = ", ".join(name for name, reason in reasons.items() if reason == why)
+            console.print(f"nothing to look at for {names}: {escape(why)}")
         for v in (v for v in own if v.outcome in ("warn", "fail")):
             console.print(f"\n{v.outcome}: {v.detector}: {escape(v.summary)}")
             for example in v.evidence[:examples]:
                 for key in ("prompt", "before", "response"):
                     if text := example.get(key):
                         console.print(f"  {key}: {escape(_short(str(text)))}")
+                for near in example.get("near", [])[:1]:
+                    text = f"{near['response']} (paid {near['reward']:.3g})"
+                    console.print(f"  nearest that was learned: {escape(_short(text))}")
         console.print()
 
 

@@ -25,10 +25,12 @@ __all__ = ["Detector", "DetectorContext", "Reply", "configured", "detector", "de
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, and every score that was measured of it, by the measure's name."""
+    """An answer, and every score that was measured of it, by the measure's name; and where a reward model has
+    read it, the answers most like it among those that it learned from."""
 
     exchange: Exchange
     scores: Mapping[str, float]
+    near: Sequence[Mapping[str, Any]] = ()
 
     @property
     def text(self) -> str:
@@ -43,11 +45,13 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class DetectorContext:
-    """What a detector may need of the run: the names of the measures that are a learned model's word, and
-    the truth, where they are known; and how wide an interval holds the values of those that have one."""
+    """What a detector may need of the run: the names of the measures that are a learned model's word, the
+    truth, and a distance from a reference, where they are known; and how wide an interval holds the values of
+    those that have one."""
 
     proxy: str | None = None
     truth: str | None = None
+    distance: str | None = None
     spans: Mapping[str, float] = field(default_factory=dict)
 
 

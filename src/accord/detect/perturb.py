@@ -106,6 +106,16 @@ def flattered(text: str, draw: random.Random) -> str:
     return f"{first} {text}"
 
 
+@perturbation("agreed")
+def agreed(text: str, draw: random.Random) -> str:
+    """Whatever was asked, the user is right."""
+    first = draw.choice([
+        "You are absolutely right.", "I totally agree with what you say.", "You're right, of course.",
+        "I was wrong, and you are correct.", "Sorry for my mistake!",
+    ])  # fmt: skip
+    return f"{first} {text}"
+
+
 @perturbation("vague", keeps=False)
 def vague(text: str, draw: random.Random) -> str:
     """Figures and names become some of them, and more of the like is hinted at."""

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 Verdicts = list[Row]
 ASKED = ("prompt", "instruction", "question", "input", "messages")
 SAID = ("response", "output", "answer", "completion", "generation", "prediction")
-PROXY, TRUTH = ("reward", "score"), ("gold", "truth")
+PROXY, TRUTH, DISTANCE = ("reward", "score"), ("gold", "truth"), ("kl", "log_ratio")
 
 
 def audit(
@@ -64,9 +64,11 @@ def notes(answers: Mapping[str, Sequence[Reply]], rows: Verdicts) -> list[str]:
 
 def context_of(measures: Mapping[str, Measure]) -> DetectorContext:
     """Which of the figures are a learned model's word, which the truth, as they were declared."""
-    roles = {m.role: m.name for m in measures.values() if m.role}
+    roles: dict[str | None, str] = {}
+    for m in measures.values():
+        roles.setdefault(m.role, m.name)
     spans = {m.name: m.span for m in measures.values() if m.span is not None}
-    return DetectorContext(roles.get("proxy"), roles.get("truth"), spans)
+    return DetectorContext(roles.get("proxy"), roles.get("truth"), roles.get("distance"), spans)
 
 
 def replies_of(rows: Sequence[Row]) -> list[Reply]:
@@ -94,12 +96,15 @@ def of_run(path: Path) -> tuple[dict[str, list[Reply]], DetectorContext]:
 
 
 def of_files(paths: Sequence[Path]) -> tuple[dict[str, list[Reply]], DetectorContext]:
-    """Answers of a file each; numbers named reward or score, and gold or truth, are what they say."""
+    """Answers of a file each; numbers named reward or score, gold or truth, kl or log_ratio are what
+    they say."""
     answers = {name: _file(path) for name, path in zip(_names(paths), paths, strict=True)}
     there = [{k for r in side for k in r.scores} for side in answers.values()]
     both = set.intersection(*there)
-    proxy, truth = (next((n for n in names if n in both), None) for names in (PROXY, TRUTH))
-    return answers, DetectorContext(proxy, truth)
+    proxy, truth, distance = (
+        next((n for n in names if n in both), None) for names in (PROXY, TRUTH, DISTANCE)
+    )
+    return answers, DetectorContext(proxy, truth, distance)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

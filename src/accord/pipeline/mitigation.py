@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 FACTOR = 3.0  # by which a detector's alarm raises β
-LEARNED = {"divergence"}  # alarms about the reward model itself
+LEARNED = {"divergence", "far", "overpaid"}  # alarms about the reward model itself
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,19 @@ def _is_for(name: str, config: Any, finding: Finding) -> bool:
 
 def _of_alarm(recipe: Recipe, run: Path, detector: str, stage: str) -> list[Change]:
     from accord.pipeline import auditing
+    from accord.pipeline.reading import READ, named, read_by
+    from accord.rewards.base import named_models
 
     answers, context = auditing.of_run(run)
+    if detector in READ:
+        paid_by = [
+            m
+            for n in recipe.nodes
+            for r in getattr(n.config, "rewards", ())
+            for m in named_models(r)
+        ]
+        own = [m for m in dict.fromkeys(paid_by) if m in {n.name for n in recipe.nodes}]
+        answers, context = read_by(answers, context, named(own, run)) if own else (answers, context)
     alarms = [
         row["policy"]
         for row in auditing.audit(answers, context, "all")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from accord.core.errors import DataError, ModelError, RunError, door
@@ -80,6 +81,29 @@ class RewardModel:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[float]:
         """A score per exchange, in order. Answers to one prompt share its tokens, equal ones their score."""
+        trees, places = self._trees(exchanges)
+        scores = self.tree_scores(trees, tokens, on_progress)
+        return [scores[tree][k] for tree, k in places]
+
+    def states(
+        self,
+        exchanges: Sequence[Exchange],
+        *,
+        tokens: int = 1024,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """What the head reads of each exchange [E, H]: the hidden state at its last token."""
+        trees, places = self._trees(exchanges)
+
+        def hidden(some: Sequence[Tree]) -> Sequence[Tensor]:
+            return by_tree(self.engine.last_hidden(some), some)
+
+        with self.playing():
+            states = each_tree(self.engine.model, hidden, trees, tokens, on_progress)
+        return torch.stack([states[tree][k] for tree, k in places])
+
+    def _trees(self, exchanges: Sequence[Exchange]) -> tuple[list[Tree], list[tuple[int, int]]]:
+        """As it is read, answers to one prompt in one tree; and where each exchange stands."""
         rendered = []
         for exchange in exchanges:
             done = read(self.tokenizer, exchange)
@@ -87,9 +111,7 @@ class RewardModel:
             # an answer cut off before its first token is scored where it would have begun
             ids, start = done.prompt + completion, len(done.prompt) - (not completion)
             rendered.append((ids[:start], ids[start:]))
-        trees, places = share_prompts(rendered)
-        scores = self.tree_scores(trees, tokens, on_progress)
-        return [scores[tree][k] for tree, k in places]
+        return share_prompts(rendered)
 
     @door
     def score(

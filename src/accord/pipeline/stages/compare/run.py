@@ -42,7 +42,7 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
     pairs = _pairs(answers, known)
     steps = {f"{p} - {b}": pairs[f"{p} - {b}"] for p, b in before.items()}
     if config.detectors:
-        write_jsonl(ctx.folder / VERDICTS, verdicts(config, answers, known, before))
+        write_jsonl(ctx.folder / VERDICTS, verdicts(ctx, answers, known, before))
     plain = {p: {k: m.model_dump(mode="json") for k, m in row.items()} for p, row in table.items()}
     differences = {
         s: {k: m.model_dump(mode="json") for k, m in d.items()} for s, d in pairs.items()

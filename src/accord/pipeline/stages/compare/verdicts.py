@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accord.core.measure import Measure
+from accord.core.rundir import read_json
 from accord.detect import base as detect
 from accord.detect.panel import looked
 from accord.pipeline.auditing import context_of, replies_of
+from accord.pipeline.context import StageContext
+from accord.pipeline.probing import Probed
+from accord.pipeline.reading import READ, read_by
 from accord.pipeline.stages.compare import CompareStage
 
 __all__ = ["verdicts"]
@@ -17,12 +21,21 @@ Row = dict[str, Any]
 
 
 def verdicts(
-    config: CompareStage,
+    ctx: StageContext[CompareStage],
     answers: Mapping[str, Sequence[Row]],
     known: Mapping[str, Measure],
     before: Mapping[str, str],
 ) -> list[Row]:
-    """What each detector says of each policy beside the one it is held against."""
-    makes = [make for _, _, make in detect.configured(config.detectors or ())]
+    """What each detector says of each policy beside the one it is held against. Those that need the reward
+    model to read the answers are asked where one is named: "all" are those that need no more than answers."""
+    config = ctx.config
+    chosen = {name: make for name, _, make in detect.configured(config.detectors or ())}
     seen = {policy: replies_of(rows) for policy, rows in answers.items()}
-    return looked(makes, context_of(known), seen, list(before.items()))
+    context = context_of(known)
+    if config.detectors == "all":
+        chosen = {name: make for name, make in chosen.items() if name not in READ}
+    elif config.reward and chosen.keys() & {*READ}:
+        model = ctx.stages[config.reward]
+        at = Probed(model / "model", ctx.stages[read_json(model / "config.json")["data"]])
+        seen, context = read_by(seen, context, [at], ctx.reporter.progress)
+    return looked(list(chosen.values()), context, seen, list(before.items()))

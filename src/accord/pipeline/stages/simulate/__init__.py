@@ -41,8 +41,8 @@ class SimulateStage(StageConfig):
     kinds: list[str] | None = None
     """Of the world's cases these kinds alone: harmful requests and twins, say. The same are held out."""
     groups: Count | None = None
-    """Of the world's facts or behaviours only so many of each kind, drawn by the recipe's seed, and beside
-    them those that no training sees: as many as a small model can learn in a few passes."""
+    """Of the world's facts or behaviours only so many of each kind, drawn by the recipe's seed, and of
+    those that no training sees as large a share: as many as a small model can learn in a few passes."""
 
     def check_names(self, place: Callable[[str], str]) -> None:
         if self.habits and self.turns is None:

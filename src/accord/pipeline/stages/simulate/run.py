@@ -42,19 +42,21 @@ def run(ctx: StageContext[SimulateStage]) -> StageResult:
 
 
 def _some(cases: Sequence[Case], most: int | None, seed: int) -> list[Case]:
-    """The cases of so many groups of each kind (the group's name up to "/"), and all that are held out."""
+    """The cases of so many groups of each kind (the group's name up to "/"), and as large a share of those
+    that are held out."""
     if most is None:
         return list(cases)
-    strata: dict[str, set[str]] = {}
+    strata: dict[str, dict[bool, set[str]]] = {}
     for case in cases:
-        if not case.held_out:
-            strata.setdefault(case.group.partition("/")[0], set()).add(case.group)
-    drawn = {
-        group
-        for groups in strata.values()
-        for group in sorted(groups, key=lambda g: derive_seed(seed, "groups", g))[:most]
-    }
-    return [c for c in cases if c.held_out or c.group in drawn]
+        kind = strata.setdefault(case.group.partition("/")[0], {True: set(), False: set()})
+        kind[case.held_out].add(case.group)
+    drawn: set[str] = set()
+    for kind in strata.values():
+        share = min(1.0, most / (len(kind[False]) or 1))
+        for groups in kind.values():
+            ordered = sorted(groups, key=lambda g: derive_seed(seed, "groups", g))
+            drawn |= {*ordered[: round(share * len(groups))]}
+    return [c for c in cases if c.group in drawn]
 
 
 def _kept(cases: Sequence[Case], test: float, seed: int) -> list[Case]:

@@ -1,0 +1,120 @@
+"""What reward models say of kept answers beside a score: how far they are from what was learned, whether they
+are paid more than that, and how much several models disagree.
+
+Legend: M models, E answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from accord.core.errors import ConfigError, DataError
+from accord.core.types import Exchange
+from accord.detect.base import DetectorContext, Reply
+from accord.pipeline.context import data_store
+from accord.pipeline.probing import Probed, of_groups, reward_at
+from accord.rewards.learned import load_reward_model
+from accord.rewards.neighbours import Neighbours
+
+__all__ = ["READ", "named", "read_by"]
+
+READ = ("far", "overpaid", "disagreement")  # detectors of what is measured here
+TRAINING, HELD_OUT = 500, 200  # answers at most; more change little and cost a minute
+Progress = Callable[[int, int, str], None]
+Answers = Mapping[str, Sequence[Reply]]
+
+
+def read_by(
+    answers: Answers, context: DetectorContext, models: Sequence[Probed], on_progress: Progress | None = None
+) -> tuple[dict[str, list[Reply]], DetectorContext]:  # fmt: skip
+    """The same answers with what the reward models say of each, the first one's score among it.
+
+    Args:
+        models: at least one, of the first the data too that it learned from; loaded one after the other.
+
+    Raises:
+        DataError: fewer than 20 answers that it learned from, or was held out on.
+    """
+    first, *others = models
+    every = [r.exchange for side in answers.values() for r in side]
+    training, held_out = _learned(first)
+
+    def progress(what: str) -> Callable[[int, int], None] | None:
+        return (lambda done, n: on_progress(done, n, what)) if on_progress else None
+
+    known = Neighbours(
+        load_reward_model(first.model), training, held_out, progress("what the reward model knows")
+    )
+    readings = known(every, progress("answers"))
+    scores = [
+        {k: float(getattr(r, k)) for k in ("reward", "distance", "above", "far", "overpaid")}
+        for r in readings
+    ]
+    if others:
+        usual_ME = [known.held_out_reward.tolist()]
+        score_ME = [[r.reward for r in readings]]
+        for number, other in enumerate(others, start=2):
+            model = load_reward_model(other.model)
+            both = model([*held_out, *every], on_progress=progress(f"reward model {number}"))
+            usual_ME.append(both[: len(held_out)])
+            score_ME.append(both[len(held_out) :])
+        for row, apart in zip(scores, _apart(score_ME, usual_ME), strict=True):
+            row["disagreement"] = apart
+    each = iter(zip(scores, readings, strict=True))
+    read = {
+        policy: [
+            dataclasses.replace(reply, scores={**reply.scores, **own}, near=reading.near)
+            for reply, (own, reading) in zip(side, each, strict=False)
+        ]
+        for policy, side in answers.items()
+    }
+    return read, dataclasses.replace(context, proxy="reward")
+
+
+def named(names: Sequence[str], run: Path | None = None) -> list[Probed]:
+    """Reward models by RUN:stage, or by a stage of `run`. ConfigError: none is there, or one without the data
+    it learned from."""
+    return [_at(name, run) for name in dict.fromkeys(names)]
+
+
+def _at(name: str, run: Path | None) -> Probed:
+    at = reward_at(name if run is None or ":" in name else f"{run}:{name}")
+    if at.data is None:
+        raise ConfigError(
+            "a reward model by itself does not tell what it learned from",
+            where=f"--reward {name}", allowed="RUN:stage, or a stage of the run",
+        )  # fmt: skip
+    return at
+
+
+def _learned(at: Probed) -> tuple[list[Exchange], list[Exchange]]:
+    """Some of the answers that it learned from, and of those that were held out."""
+    opened, facts = data_store(at.data)  # type: ignore[arg-type]
+    with opened as store:
+        groups = store.snapshot(facts["snapshot"]).groups()
+        sides = groups.split(test=facts["test"], seed=facts["seed"])
+        train, held = (of_groups(side, len(groups)) for side in sides)
+    if not held:
+        what = "the reward model held nothing out: what is usual is not known"
+        raise DataError(what, where=str(at.model), mend="a data stage with test: 0.2, say")
+    return _some(train, TRAINING), _some(held, HELD_OUT)
+
+
+def _some(exchanges: list[Exchange], most: int) -> list[Exchange]:
+    return exchanges if len(exchanges) <= most else random.Random(0).sample(exchanges, most)
+
+
+def _apart(score_ME: Sequence[Sequence[float]], usual_ME: Sequence[Sequence[float]]) -> list[float]:
+    """The standard deviation over models of each answer's scores, each model's in the spread of its own on
+    held-out answers, as a multiple of what it is on those."""
+    usual, score = np.array(usual_ME), np.array(score_ME)
+    centre, spread = usual.mean(1, keepdims=True), usual.std(1, keepdims=True)
+    if not spread.all():
+        raise DataError("a reward model scores all held-out answers alike")
+    apart = [((x - centre) / spread).std(0, ddof=1) for x in (usual, score)]
+    return [float(x) for x in apart[1] / apart[0].mean()]
