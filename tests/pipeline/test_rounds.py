@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from accord.core.errors import ConfigError, RunError
+from accord.core.errors import ConfigError, DataError, RunError
 from accord.core.rundir import read_jsonl
 from accord.core.types import Judgment, Preference, Prompt, Question, Rater
 from accord.feedback.study.definition import read_items, read_study
@@ -139,6 +139,32 @@ def test_fresh_answers_are_judged_beside_written_ones(tmp_path: Path) -> None:
             i for q in asked for i in q.responses
             if snapshot.tables.responses[i].source == "model:sft"
         } == fresh  # fmt: skip
+
+
+def test_only_prompts_of_the_tags_asked_for_are_answered(tmp_path: Path) -> None:
+    path = recipe(tmp_path, f"tagged: {{kind: [plain]}}, {RATERS}")
+    done = run(
+        read_recipe(path, ["study.compared=0"]),
+        tmp_path / "runs",
+        Heard(),
+        only=["study", "sft", "round2"],
+    )
+    with Store(done.stages["round2"] / "study.db") as store:
+        snapshot = store.snapshot("round2")
+        kinds = {
+            snapshot.tables.prompts[q.prompt].tags["kind"]
+            for j in snapshot.judgments
+            if (q := snapshot.tables.questions[j.question]).responses
+        }
+    assert kinds == {"plain"}
+    path = recipe(tmp_path / "none", f"tagged: {{kind: [odd]}}, {RATERS}")
+    with pytest.raises(DataError, match=r"no prompt has .*odd.*allowed: kind: .*plain"):
+        run(
+            read_recipe(path, ["study.compared=0"]),
+            tmp_path / "runs",
+            Heard(),
+            only=["study", "sft", "round2"],
+        )
 
 
 def test_without_raters_the_questions_wait_and_go_on_with_peoples_answers(tmp_path: Path) -> None:

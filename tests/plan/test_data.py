@@ -101,3 +101,15 @@ def test_the_shipped_budget_runs() -> None:
     assert out.exit_code == 0, out.output
     assert "spent 2,000 of 2,000" in out.output
     assert "escalation     people" in out.output
+
+
+def test_a_launch_leaves_to_a_judge_what_it_may() -> None:
+    """Critical and edge cases go to people, general help to the judge."""
+    out = shown("budget", "recipes/plan/launch.yaml")
+    assert out.exit_code == 0, out.output
+    rows = [line.split()[:5] for line in out.output.splitlines()[1:4]]
+    assert rows == [
+        ["critical", "people", "6,660", "3", "19,980"],
+        ["edge", "people", "2,000", "5", "10,000"],
+        ["general", "judge", "166,666", "1", "20,000"],
+    ]

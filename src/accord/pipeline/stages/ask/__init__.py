@@ -18,11 +18,13 @@ from accord.pipeline.stage import Count, StageConfig, stage
 class Answering(StageConfig):
     """The keys of a stage that has fresh answers of a policy to the prompts of `data`."""
 
-    later: ClassVar[tuple[str, ...]] = ("max_prompt", "beside")
+    later: ClassVar[tuple[str, ...]] = ("max_prompt", "beside", "tagged")
     policy: str | None
     data: str
     prompts: Count = 64  # of the training side
     held_out: Count = 32  # of the other: what `rm_check` measures on
+    tagged: dict[str, list[str]] | None = None
+    """Of the prompts only those with one of these values of each tag: {kind: [plain, dual]}."""
     n: Annotated[int, Field(ge=2, le=9)] = 3  # answers to each
     beside: Count | None = (
         None  # earlier answers to the prompt (written ones), judged among the fresh

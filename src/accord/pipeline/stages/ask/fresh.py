@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from accord.core.errors import DataError
 from accord.core.seeds import derive_seed, rng
 from accord.core.types import Prompt, Response
 from accord.lm.model.load import load
@@ -13,6 +14,7 @@ from accord.lm.room import check_some, fitting, left_out_notes
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
 from accord.pipeline.own_answers import own_answers
+from accord.pipeline.stages.ask import Answering
 from accord.pipeline.stages.ask.people import AnsweredPrompt
 from accord.store import Store, split_of
 
@@ -34,7 +36,7 @@ def fresh_answers(ctx: StageContext[Any], store: Store, facts: Mapping[str, Any]
     fewer than two asks nothing. And how many prompts are too long to be answered."""
     config = ctx.config
     lm = load(ctx.policy(config.policy))
-    kept, left_out = fitting(lm, list(store.prompts()), config.max_new_tokens, config.max_prompt)
+    kept, left_out = fitting(lm, _tagged(config, store), config.max_new_tokens, config.max_prompt)
     check_some(kept, left_out, f"stage {ctx.name}")
     notes = left_out_notes(left_out)
     for text in notes:
@@ -63,6 +65,19 @@ def fresh_answers(ctx: StageContext[Any], store: Store, facts: Mapping[str, Any]
     asked = {p.id for p, _ in answers}
     ids = {r.id_for(p) for p, rs in zip(chosen, distinct, strict=True) if p.id in asked for r in rs}
     return Fresh(answers, sorted(ids), dict(left_out), notes)
+
+
+def _tagged(config: Answering, store: Store) -> list[Prompt]:
+    """The prompts with the values asked for. DataError where there is none, with the values there are."""
+    every, asked = list(store.prompts()), config.tagged or {}
+    kept = [p for p in every if all(p.tags.get(tag) in asked[tag] for tag in asked)]
+    if every and not kept:
+        known = {tag: sorted({p.tags[tag] for p in every if tag in p.tags}) for tag in asked}
+        allowed = "; ".join(
+            f"{tag}: {', '.join(v[:12]) or 'no prompt has it'}" for tag, v in known.items()
+        )
+        raise DataError(f"no prompt has {asked}", where="tagged", allowed=allowed)
+    return kept
 
 
 def _earlier(store: Store) -> dict[str, list[Response]]:
