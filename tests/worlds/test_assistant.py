@@ -188,7 +188,7 @@ def test_a_behaviour_is_learned_in_other_words_or_not_at_all(
 
 
 def test_so_many_behaviours_and_all_that_no_training_sees(world: Assistant) -> None:
-    """Whole pairs, 12 of 150 and 2 of the 30; by another seed others; a kind that has fewer keeps them all."""
+    """Whole pairs, 12 of 150 and 2 of the 30, by another seed others; a kind with fewer keeps them all."""
     new = {i for i, item in world.items.items() if item.held_out}
     drawn = {
         seed: {c.fact for c in _some(world.cases, 12, seed) if c.kind == "harmful"} - new
