@@ -78,13 +78,20 @@ def test_a_recipe_with_ppo_runs_to_its_report(
     }
     assert looks["far"]["outcome"] != "undefined"
     assert looks["kl_cost"]["metrics"]["KL"]["n"] == 6
-    rewards = [x for _ in range(2) for x in ("--reward", "rm")]
+    rewards = ["--reward", "rm", "--reward", f"{done.path}:rm"]
     code, out, err = accord(capsys, "audit", str(done.path), *rewards, "--json")
     assert code == 0, err
     rows = [r for r in json.loads(out) if r["policy"] == "ppo"]
     audited = {r["verdict"]["detector"]: r["verdict"]["outcome"] for r in rows}
     assert audited["far"] != "undefined" != audited["overpaid"]
     assert audited["disagreement"] == "undefined"  # one model, though named twice
+    code, _, error = accord(
+        capsys, "audit", str(done.path), "--detector", "far", "--fail-on", "warn"
+    )
+    assert_one_line(code, error, "no reward model has read the answers")
+    model = str(done.stages["rm"] / "model")
+    code, _, error = accord(capsys, "audit", str(done.path), "--reward", model)
+    assert_one_line(code, error, "does not tell what it learned from")
     code, _, error = accord(capsys, "audit", str(done.path), "--reward", "dpo")
     assert_one_line(code, error, "no reward model 'dpo' in this run")
 

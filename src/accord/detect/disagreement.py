@@ -15,6 +15,7 @@ def disagreement(
     """The standard deviation of several reward models' scores of an answer, each in its own spread, as a
     multiple of what it is on answers that they were held out on (Coste et al. 2023): there it is 1."""
     return by_measured(
-        "disagreement", "disagreement", smallest=smallest, large=large,
+        "disagreement", smallest=smallest, large=large,
+        lacks="fewer than two reward models have read the answers (--reward STAGE, twice)",
         says="reward models disagree more about the answers",
     )  # fmt: skip

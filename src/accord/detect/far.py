@@ -13,6 +13,6 @@ def far(context: DetectorContext, *, smallest: float = 0.1, large: float = 0.3) 
     """The share of answers that lie farther from their fifth nearest training answer than 95% of what the
     reward model was held out on (`rewards/neighbours.py`)."""
     return by_measured(
-        "far", "far", clear="distance", smallest=smallest, large=large,
+        "far", clear="distance", smallest=smallest, large=large,
         says="answers went where the reward model has read nothing",
     )  # fmt: skip

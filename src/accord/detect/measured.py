@@ -16,14 +16,25 @@ UNREAD = "no reward model has read the answers (--reward STAGE)"
 
 
 def by_measured(
-    name: str, score: str, *, says: str, smallest: float, large: float, clear: str | None = None
+    name: str,
+    *,
+    says: str,
+    smallest: float,
+    large: float,
+    clear: str | None = None,
+    lacks: str = UNREAD,
 ) -> Detector:
-    """A detector of an answer's score of that name. `clear`: the score that tells which of its examples show
-    it best."""
+    """A detector of the score of its own name that a reward model's reading left in an answer.
+
+    Args:
+        clear: the score that tells which of its examples show it best.
+        lacks: what is to be said where there is none.
+    """
 
     def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
-        if not all(any(score in r.scores for r in side) for side in (after, before)):
-            return Verdict(detector=name, outcome="undefined", summary=UNREAD)
+        score = name
+        if not all(any(score in r.scores and r.near for r in side) for side in (after, before)):
+            return Verdict(detector=name, outcome="undefined", summary=lacks)
         given = shared_out(after, before)
         replies = given.replies if given else ()
         column = {

@@ -13,6 +13,6 @@ def overpaid(context: DetectorContext, *, smallest: float = 0.1, large: float = 
     """The share of answers whose score is further above that of the five nearest training answers than it is
     of 95% of what the reward model was held out on (`rewards/neighbours.py`)."""
     return by_measured(
-        "overpaid", "overpaid", clear="above", smallest=smallest, large=large,
+        "overpaid", clear="above", smallest=smallest, large=large,
         says="answers are paid more than the training answers nearest to them",
     )  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from accord.core.errors import ConfigError, DataError
+from accord.core.rundir import read_jsonl, user_path
 from accord.core.types import Exchange
 from accord.detect.base import DetectorContext, Reply
 from accord.pipeline.context import data_store
@@ -41,8 +42,8 @@ def read_by(
         DataError: fewer than 20 answers that it learned from, or was held out on.
     """
     first, *others = models
+    training, held_out = _learned(models)
     every = [r.exchange for side in answers.values() for r in side]
-    training, held_out = _learned(first)
 
     def progress(what: str) -> Callable[[int, int], None] | None:
         return (lambda done, n: on_progress(done, n, what)) if on_progress else None
@@ -77,32 +78,41 @@ def read_by(
 
 
 def named(names: Sequence[str], run: Path | None = None) -> list[Probed]:
-    """Reward models by RUN:stage, or by a stage of `run`. ConfigError: none is there, or one without the data
-    it learned from."""
-    return [_at(name, run) for name in dict.fromkeys(names)]
+    """Reward models by RUN:stage, or by a stage of `run`; each once. ConfigError: none is there, or one
+    without the data it learned from."""
+    models = {at.model.resolve(): at for at in (_at(name, run) for name in names)}
+    return list(models.values())
 
 
 def _at(name: str, run: Path | None) -> Probed:
-    at = reward_at(name if run is None or ":" in name else f"{run}:{name}")
-    if at.data is None:
-        raise ConfigError(
-            "a reward model by itself does not tell what it learned from",
-            where=f"--reward {name}", allowed="RUN:stage, or a stage of the run",
-        )  # fmt: skip
+    own = run is not None and ":" not in name and not user_path(name).is_dir()
+    at = reward_at(f"{run}:{name}" if own else name) if name else None
+    if at is None or at.data is None:
+        what = "a reward model by itself does not tell what it learned from" if name else "is empty"
+        allowed = "RUN:stage, or a stage of the run"
+        raise ConfigError(what, where=f"--reward {name}".rstrip(), allowed=allowed)
     return at
 
 
-def _learned(at: Probed) -> tuple[list[Exchange], list[Exchange]]:
-    """Some of the answers that it learned from, and of those that were held out."""
-    opened, facts = data_store(at.data)  # type: ignore[arg-type]
+def _taught(at: Probed) -> set[tuple[str, str]]:
+    """Prompt and text of every answer that it learned from."""
+    rows = read_jsonl(at.model.parent / "trained_on.jsonl")
+    return {(r["prompt"], r[side]) for r in rows for side in ("better", "worse") if side in r}
+
+
+def _learned(models: Sequence[Probed]) -> tuple[list[Exchange], list[Exchange]]:
+    """Some of the answers that the first learned from; and of those that its data holds out some that none of
+    them did."""
+    first = models[0]
+    opened, facts = data_store(first.data)  # type: ignore[arg-type]
     with opened as store:
-        groups = store.snapshot(facts["snapshot"]).groups()
-        sides = groups.split(test=facts["test"], seed=facts["seed"])
-        train, held = (of_groups(side, len(groups)) for side in sides)
-    if not held:
-        what = "the reward model held nothing out: what is usual is not known"
-        raise DataError(what, where=str(at.model), mend="a data stage with test: 0.2, say")
-    return _some(train, TRAINING), _some(held, HELD_OUT)
+        groups = store.snapshot(facts["snapshot"]).groups(even="keep")
+        _, held = groups.split(test=facts["test"], seed=facts["seed"])
+        every, held_out = of_groups(groups, len(groups)), of_groups(held, len(groups))
+    own, others = _taught(first), set().union(*map(_taught, models))
+    training = [e for e in every if (e.prompt.id, e.response.text) in own]
+    fresh = [e for e in held_out if (e.prompt.id, e.response.text) not in others]
+    return _some(training, TRAINING), _some(fresh, HELD_OUT)
 
 
 def _some(exchanges: list[Exchange], most: int) -> list[Exchange]:

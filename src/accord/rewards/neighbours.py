@@ -12,6 +12,7 @@ Legend: E exchanges, T training answers, H hidden size, K neighbours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,7 @@ class Neighbours:
         self._unit_TH = _units(states[: len(training)])
         self._reward_T = self._rewards(states[: len(training)])
         distance, above, _, self.held_out_reward = self._places(states[len(training) :])
-        self.usual = float(distance.quantile(EXPECTED)), float(above.quantile(EXPECTED))
+        self.usual = _beyond(distance), _beyond(above)
 
     def __call__(
         self, exchanges: Sequence[Exchange], on_progress: OnProgress | None = None
@@ -111,6 +112,12 @@ class Neighbours:
             }
             for t in numbers
         )
+
+
+def _beyond(values: Tensor) -> float:
+    """What a new value of their kind exceeds once in twenty at most, however few they are (conformal)."""
+    rank = min(len(values), math.ceil(EXPECTED * (len(values) + 1)))
+    return float(values.sort().values[rank - 1])
 
 
 def _units(states_EH: Tensor) -> Tensor:

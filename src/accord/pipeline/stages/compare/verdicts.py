@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from accord.core.errors import DataError
 from accord.core.measure import Measure
 from accord.core.rundir import read_json
 from accord.detect import base as detect
@@ -29,13 +30,16 @@ def verdicts(
     """What each detector says of each policy beside the one it is held against. Those that need the reward
     model to read the answers are asked where one is named: "all" are those that need no more than answers."""
     config = ctx.config
-    chosen = {name: make for name, _, make in detect.configured(config.detectors or ())}
+    chosen = [(name, make) for name, _, make in detect.configured(config.detectors or ())]
     seen = {policy: replies_of(rows) for policy, rows in answers.items()}
     context = context_of(known)
     if config.detectors == "all":
-        chosen = {name: make for name, make in chosen.items() if name not in READ}
-    elif config.reward and chosen.keys() & {*READ}:
+        chosen = [(name, make) for name, make in chosen if name not in READ]
+    elif config.reward and {name for name, _ in chosen} & {*READ}:
         model = ctx.stages[config.reward]
         at = Probed(model / "model", ctx.stages[read_json(model / "config.json")["data"]])
-        seen, context = read_by(seen, context, [at], ctx.reporter.progress)
-    return looked(list(chosen.values()), context, seen, list(before.items()))
+        try:
+            seen, context = read_by(seen, context, [at], ctx.reporter.progress)
+        except DataError as few:  # after all trainings: the other detectors look
+            ctx.reporter.note(str(few))
+    return looked([make for _, make in chosen], context, seen, list(before.items()))
