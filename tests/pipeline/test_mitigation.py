@@ -92,6 +92,7 @@ def test_alarms_change_what_they_are_about(ended: tuple[Path, Recipe, Path]) -> 
     assert of(after("length", "ppo", 0.0234), "ppo")["rewards"][-1] == priced  # type: ignore[index]
     assert of(after("flattery", "ppo"), "ppo")["kl"]["beta"] == 0.1  # type: ignore[index]
     assert of(after("flattery", "dpo"), "dpo")["loss"] == {"name": "dpo", "beta": 0.3}
+    assert after("far", "ppo") == after("divergence", "ppo")
     both = after("divergence", "ppo")
     assert of(both, "ppo")["rewards"] == [{"name": "ensemble", "models": ["rm", "rm_2"]}]
     assert of(both, "rm_2") == {**of(recipe, "rm"), "seed": 2}

@@ -89,6 +89,8 @@ def test_a_recipe_with_ppo_runs_to_its_report(
         capsys, "audit", str(done.path), "--detector", "far", "--fail-on", "warn"
     )
     assert_one_line(code, error, "no reward model has read the answers")
+    mitigate = ("run", str(path), "--runs", str(tmp_path / "runs"), "--mitigate", "far")
+    assert_one_line(*accord(capsys, *mitigate)[::2], "far raises no alarm")
     model = str(done.stages["rm"] / "model")
     code, _, error = accord(capsys, "audit", str(done.path), "--reward", model)
     assert_one_line(code, error, "does not tell what it learned from")

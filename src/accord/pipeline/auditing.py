@@ -18,7 +18,7 @@ from accord.store.io.formats import convert, detect
 from accord.store.io.readers import BadRow, read_rows
 from accord.store.io.schemas import question
 
-__all__ = ["audit", "context_of", "notes", "of_files", "of_run", "replies_of"]
+__all__ = ["audit", "context_of", "notes", "of_files", "of_run", "replies_of", "verdicts_of"]
 
 Row = dict[str, Any]
 Verdicts = list[Row]
@@ -94,6 +94,19 @@ def of_run(path: Path) -> tuple[dict[str, list[Reply]], DetectorContext]:
     outputs = Outputs.read(finished(path)[2])
     answers = {policy: replies_of(rows) for policy, rows in outputs.answers.items()}
     return answers, context_of(outputs.measures)
+
+
+def verdicts_of(
+    run: Path, detector: str, rewards: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, list[Reply]], DetectorContext, Verdicts]:
+    """A run's kept answers and the whole panel's verdicts; for a detector that needs it the reward models of
+    its recipe's `rewards` read them first."""
+    from accord.pipeline.reading import READ, read_as_paid
+
+    answers, context = of_run(run)
+    if detector in READ:
+        answers, context = read_as_paid(answers, context, rewards, run)
+    return answers, context, audit(answers, context, "all")
 
 
 def of_files(paths: Sequence[Path]) -> tuple[dict[str, list[Reply]], DetectorContext]:

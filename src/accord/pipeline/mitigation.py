@@ -156,22 +156,12 @@ def _is_for(name: str, config: Any, finding: Finding) -> bool:
 
 def _of_alarm(recipe: Recipe, run: Path, detector: str, stage: str) -> list[Change]:
     from accord.pipeline import auditing
-    from accord.pipeline.reading import READ, named, read_by
-    from accord.rewards.base import named_models
 
-    answers, context = auditing.of_run(run)
-    if detector in READ:
-        paid_by = [
-            m
-            for n in recipe.nodes
-            for r in getattr(n.config, "rewards", ())
-            for m in named_models(r)
-        ]
-        own = [m for m in dict.fromkeys(paid_by) if m in {n.name for n in recipe.nodes}]
-        answers, context = read_by(answers, context, named(own, run)) if own else (answers, context)
+    rewards = [r for n in recipe.nodes for r in getattr(n.config, "rewards", ())]
+    answers, context, rows = auditing.verdicts_of(run, detector, rewards)
     alarms = [
         row["policy"]
-        for row in auditing.audit(answers, context, "all")
+        for row in rows
         if row["verdict"]["detector"] == detector
         and row["verdict"]["outcome"] in ("warn", "fail")
         and stage in ("", row["policy"])

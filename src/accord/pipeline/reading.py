@@ -10,6 +10,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +20,11 @@ from accord.core.types import Exchange
 from accord.detect.base import DetectorContext, Reply
 from accord.pipeline.context import data_store
 from accord.pipeline.probing import Probed, of_groups, reward_at
+from accord.rewards.base import named_models
 from accord.rewards.learned import load_reward_model
 from accord.rewards.neighbours import Neighbours
 
-__all__ = ["READ", "named", "read_by"]
+__all__ = ["READ", "named", "read_as_paid", "read_by"]
 
 READ = ("far", "overpaid", "disagreement")  # detectors of what is measured here
 TRAINING, HELD_OUT = 500, 200  # answers at most; more change little and cost a minute
@@ -75,6 +77,17 @@ def read_by(
         for policy, side in answers.items()
     }
     return read, dataclasses.replace(context, proxy="reward")
+
+
+def read_as_paid(
+    answers: Answers, context: DetectorContext, rewards: Sequence[Mapping[str, Any]], run: Path
+) -> tuple[dict[str, list[Reply]], DetectorContext]:
+    """The same by the reward models of a run's recipe that its policies were paid by; as they are where none
+    is a stage."""
+    paid = [name for entry in rewards for name in named_models(entry) if "/" not in name]
+    if not paid:
+        return {policy: list(side) for policy, side in answers.items()}, context
+    return read_by(answers, context, named(paid, run))
 
 
 def named(names: Sequence[str], run: Path | None = None) -> list[Probed]:
