@@ -1,6 +1,6 @@
 """What detectors that read with a reward model cry wolf at, and what they catch: tables of docs/detectors.md.
 
-    python -m benchmarks.far RUN:rm RUN:fresh [--more RUN:rm2 …] [--runs 200]
+    python -m benchmarks.far RUN:rm RUN:fresh [--more RUN:rm2 …] [--prompts 60] [--runs 200]
 
 RUN:fresh is a stage of kind ask: several answers of one policy to each prompt. Two policies that are one: of
 every prompt two of its answers go to the two sides at random. A hack is planted into a share of the answers
@@ -57,9 +57,12 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("answers")
     parser.add_argument("--more", nargs="*", default=[])
+    parser.add_argument(
+        "--prompts", type=int, default=60, help="the first so many, two answers each"
+    )
     parser.add_argument("--runs", type=int, default=200)
     given = parser.parse_args()
-    groups = fresh(given.answers)
+    groups = [some[:2] for some in fresh(given.answers)[: given.prompts]]
     numbers, flat = list[list[int]](), list[Exchange]()
     for some in groups:
         numbers.append(list(range(len(flat), len(flat) + len(some))))

@@ -15,7 +15,7 @@ from accord.core.errors import DataError
 from accord.core.types import Exchange, Prompt, Response
 from accord.lm.model.scalar_head import ScalarHead
 from accord.lm.trees.engine import Engine
-from accord.rewards.learned import RewardModel
+from accord.rewards.learned import RewardModel, read
 from accord.rewards.neighbours import K, Neighbours
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.train.small import answer, prompt
@@ -37,8 +37,9 @@ class Planted:
         exchanges: Sequence[Exchange],
         *,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        return self.states_NH[[int(e.response.text) for e in exchanges]]
+    ) -> tuple[Tensor, Tensor]:
+        own = [int(e.response.text) for e in exchanges]
+        return self.states_NH[own], self.states_NH[own]
 
 
 def exchanges(numbers: range) -> list[Exchange]:
@@ -113,7 +114,13 @@ def test_too_few_to_know_what_is_usual() -> None:
 def test_states_are_what_the_head_reads() -> None:
     model = RewardModel(Engine(tiny_model("llama")), ScalarHead(32, 0), tiny_tokenizer())
     given = [Exchange(prompt=prompt(p), response=answer(a)) for p in range(3) for a in range(3)]
-    states_EH = model.states(given)
-    assert states_EH.shape == (9, 32)
-    assert not states_EH.requires_grad
-    assert model.head(states_EH).tolist() == pytest.approx(model(given), abs=1e-6)
+    mean_EH, last_EH = model.states(given)
+    assert mean_EH.shape == last_EH.shape == (9, 32)
+    assert not last_EH.requires_grad
+    assert model.head(last_EH).tolist() == pytest.approx(model(given), abs=1e-6)
+    done = read(model.tokenizer, given[0])
+    with torch.no_grad():
+        ids_1T = torch.tensor([done.prompt + done.completion])
+        hidden_TH = model.engine.model.base_model(input_ids=ids_1T).last_hidden_state[0]
+    own_TH = hidden_TH[len(done.prompt) - 1 : -1]
+    assert mean_EH[0].tolist() == pytest.approx(own_TH.mean(0).tolist(), abs=1e-5)

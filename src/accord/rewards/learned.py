@@ -91,16 +91,23 @@ class RewardModel:
         *,
         tokens: int = 1024,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """What the head reads of each exchange [E, H]: the hidden state at its last token."""
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states of each exchange: their mean [E, H] where its answer's tokens are foretold, and what
+        the head reads [E, H], the state at its last token."""
         trees, places = self._trees(exchanges)
 
         def hidden(some: Sequence[Tree]) -> Sequence[Tensor]:
-            return by_tree(self.engine.last_hidden(some), some)
+            states_SH, last_CH, lengths = self.engine.states(some)
+            means = [part.mean(0) for part in states_SH.split(list(lengths))]
+            mean_CH = torch.stack(
+                [m if n else h for m, n, h in zip(means, lengths, last_CH, strict=True)]
+            )
+            return by_tree(torch.stack([mean_CH, last_CH], 1), some)
 
         with self.playing():
             states = each_tree(self.engine.model, hidden, trees, tokens, on_progress)
-        return torch.stack([states[tree][k] for tree, k in places])
+        mean_EH, last_EH = torch.stack([states[tree][k] for tree, k in places]).unbind(1)
+        return mean_EH, last_EH
 
     def _trees(self, exchanges: Sequence[Exchange]) -> tuple[list[Tree], list[tuple[int, int]]]:
         """As it is read, answers to one prompt in one tree; and where each exchange stands."""

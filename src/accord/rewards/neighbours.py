@@ -2,10 +2,11 @@
 lies next to there.
 
 Where a reward model has read nothing like an answer its score is a guess, and what optimises the score finds
-such answers. Far is told by what the head reads, the hidden state at an answer's last token: the distance of
-its direction to the k-th nearest of the training answers' (Sun et al. 2022), beyond that of 95% of answers
-which the model was held out on. Overpaid is a score further above the mean of those neighbours' than that of
-95% of these.
+such answers. Far is told by its own representation, the mean of the hidden states over an answer (that at the
+last token, which the head reads, says how good most answers are and little else): the distance of its
+direction to the k-th nearest of the training answers' (Sun et al. 2022), beyond that of 95% of answers which
+the model was held out on. Overpaid is a score further above the mean of those neighbours' than that of 95% of
+these.
 
 Legend: E exchanges, T training answers, H hidden size, K neighbours.
 """
@@ -70,10 +71,11 @@ class Neighbours:
                     allowed=f"at least {LEAST}",
                 )
         self.model, self.training = model, training
-        states = model.states([*training, *held_out], on_progress=on_progress)
-        self._unit_TH = _units(states[: len(training)])
-        self._reward_T = self._rewards(states[: len(training)])
-        distance, above, _, self.held_out_reward = self._places(states[len(training) :])
+        n = len(training)
+        mean, last = model.states([*training, *held_out], on_progress=on_progress)
+        self._unit_TH = _units(mean[:n])
+        self._reward_T = self._rewards(last[:n])
+        distance, above, _, self.held_out_reward = self._places(mean[n:], last[n:])
         self.usual = _beyond(distance), _beyond(above)
 
     def __call__(
@@ -82,25 +84,25 @@ class Neighbours:
         """What is to be said of each."""
         if not exchanges:
             return []
-        states_EH = self.model.states(exchanges, on_progress=on_progress)
-        distance_E, above_E, near_EK, reward_E = self._places(states_EH)
+        states = self.model.states(exchanges, on_progress=on_progress)
+        distance_E, above_E, near_EK, reward_E = self._places(*states)
         columns = (reward_E, distance_E, above_E, near_EK)
         return [
             Reading(reward, distance, above, distance > self.usual[0], above > self.usual[1], self._near(k))
             for reward, distance, above, k in zip(*(c.tolist() for c in columns), strict=True)
         ]  # fmt: skip
 
-    def _places(self, states_EH: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _places(self, mean_EH: Tensor, last_EH: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Distance, what is paid above the neighbours, their numbers [E, K], and the score."""
-        cosine_ET = _units(states_EH) @ self._unit_TH.mT
+        cosine_ET = _units(mean_EH) @ self._unit_TH.mT
         cosine_EK, near_EK = cosine_ET.topk(K, dim=1)
-        reward_E = self._rewards(states_EH)
+        reward_E = self._rewards(last_EH)
         distance_E = (2 - 2 * cosine_EK[:, -1]).clamp(min=0).sqrt()
         return distance_E, reward_E - self._reward_T[near_EK].mean(1), near_EK, reward_E
 
     @torch.no_grad()
-    def _rewards(self, states_EH: Tensor) -> Tensor:
-        scores_E: Tensor = self.model.head(states_EH.to(self.model.head.weight.device)).cpu()
+    def _rewards(self, last_EH: Tensor) -> Tensor:
+        scores_E: Tensor = self.model.head(last_EH.to(self.model.head.weight.device)).cpu()
         return scores_E
 
     def _near(self, numbers: Sequence[int]) -> tuple[dict[str, Any], ...]:
@@ -120,7 +122,13 @@ def _beyond(values: Tensor) -> float:
     return float(values.sort().values[rank - 1])
 
 
-def _units(states_EH: Tensor) -> Tensor:
+def _units(mean_EH: Tensor) -> Tensor:
     """Directions, in fp64, for equal states must lie at distance 0."""
-    units_EH: Tensor = torch.nn.functional.normalize(states_EH.double(), dim=1)
+    units_EH: Tensor = torch.nn.functional.normalize(mean_EH.double(), dim=1)
     return units_EH
+
+
+def _beyond(values: Tensor) -> float:
+    """What a new value of their kind exceeds once in twenty at most, however few they are (conformal)."""
+    rank = min(len(values), math.ceil(EXPECTED * (len(values) + 1)))
+    return float(values.sort().values[rank - 1])
