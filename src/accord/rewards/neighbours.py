@@ -2,11 +2,12 @@
 lies next to there.
 
 Where a reward model has read nothing like an answer its score is a guess, and what optimises the score finds
-such answers. Far is told by its own representation, the mean of the hidden states over an answer (that at the
-last token, which the head reads, says how good most answers are and little else): the distance of its
-direction to the k-th nearest of the training answers' (Sun et al. 2022), beyond that of 95% of answers which
-the model was held out on. Overpaid is a score further above the mean of those neighbours' than that of 95% of
-these.
+such answers. Its own representation tells, in two ways: the hidden state at the last token, which the head
+reads, and the mean of those over the answer, for the former says how an answer ends and how good it is, and
+little of what it is about. Either way the distance of its direction to the k-th nearest of the training
+answers' (Sun et al. 2022) is taken in units of what held-out answers seldom exceed; far is an answer whose
+larger one is beyond that of 95% of these. Overpaid is a score further above the mean of its neighbours' (by
+the mean state) than that of 95%.
 
 Legend: E exchanges, T training answers, H hidden size, K neighbours.
 """
@@ -28,15 +29,17 @@ from accord.rewards.learned import RewardModel
 __all__ = ["LEAST", "Neighbours", "Reading"]
 
 K = 5
-EXPECTED = 0.95  # of held-out answers are neither far nor overpaid
+EXPECTED = 0.95  # of held-out answers are not far, and as many not overpaid
+EITHER = 0.975  # of them are not far by one of the two states
+TINY = 1e-9
 LEAST = 20  # held-out answers without which nothing is known of what is usual
 OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """An answer's score; its distance (0 to 2) and what it is paid above its neighbours (score units),
-    whether each is unusual; and these neighbours, nearest first: prompt, response, reward."""
+    """An answer's score; its distance (1 is seldom exceeded) and what it is paid above its neighbours (score
+    units), whether each is unusual; and these neighbours, nearest first: prompt, response, reward."""
 
     reward: float
     distance: float
@@ -73,10 +76,14 @@ class Neighbours:
         self.model, self.training = model, training
         n = len(training)
         mean, last = model.states([*training, *held_out], on_progress=on_progress)
-        self._unit_TH = _units(mean[:n])
+        self._known = [_units(x[:n]) for x in (mean, last)]
         self._reward_T = self._rewards(last[:n])
+        each = [
+            _nearest(x[n:], known)[0] for x, known in zip((mean, last), self._known, strict=True)
+        ]
+        self._usual = [max(_beyond(d, EITHER), TINY) for d in each]
         distance, above, _, self.held_out_reward = self._places(mean[n:], last[n:])
-        self.usual = _beyond(distance), _beyond(above)
+        self.usual = _beyond(distance, EXPECTED), _beyond(above, EXPECTED)
 
     def __call__(
         self, exchanges: Sequence[Exchange], on_progress: OnProgress | None = None
@@ -94,11 +101,10 @@ class Neighbours:
 
     def _places(self, mean_EH: Tensor, last_EH: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Distance, what is paid above the neighbours, their numbers [E, K], and the score."""
-        cosine_ET = _units(mean_EH) @ self._unit_TH.mT
-        cosine_EK, near_EK = cosine_ET.topk(K, dim=1)
+        each, near = zip(*map(_nearest, (mean_EH, last_EH), self._known), strict=True)
+        distance_E = torch.maximum(each[0] / self._usual[0], each[1] / self._usual[1])
         reward_E = self._rewards(last_EH)
-        distance_E = (2 - 2 * cosine_EK[:, -1]).clamp(min=0).sqrt()
-        return distance_E, reward_E - self._reward_T[near_EK].mean(1), near_EK, reward_E
+        return distance_E, reward_E - self._reward_T[near[0]].mean(1), near[0], reward_E
 
     @torch.no_grad()
     def _rewards(self, last_EH: Tensor) -> Tensor:
@@ -116,19 +122,19 @@ class Neighbours:
         )
 
 
-def _beyond(values: Tensor) -> float:
-    """What a new value of their kind exceeds once in twenty at most, however few they are (conformal)."""
-    rank = min(len(values), math.ceil(EXPECTED * (len(values) + 1)))
-    return float(values.sort().values[rank - 1])
+def _nearest(states_EH: Tensor, known_TH: Tensor) -> tuple[Tensor, Tensor]:
+    """The distance of each direction to the k-th nearest (0 to 2), and the numbers of these k [E, K]."""
+    cosine_EK, near_EK = (_units(states_EH) @ known_TH.mT).topk(K, dim=1)
+    return (2 - 2 * cosine_EK[:, -1]).clamp(min=0).sqrt(), near_EK
 
 
-def _units(mean_EH: Tensor) -> Tensor:
+def _units(states_EH: Tensor) -> Tensor:
     """Directions, in fp64, for equal states must lie at distance 0."""
-    units_EH: Tensor = torch.nn.functional.normalize(mean_EH.double(), dim=1)
+    units_EH: Tensor = torch.nn.functional.normalize(states_EH.double(), dim=1)
     return units_EH
 
 
-def _beyond(values: Tensor) -> float:
-    """What a new value of their kind exceeds once in twenty at most, however few they are (conformal)."""
-    rank = min(len(values), math.ceil(EXPECTED * (len(values) + 1)))
+def _beyond(values: Tensor, share: float) -> float:
+    """What that share of new values of their kind is below at least, however few they are (conformal)."""
+    rank = min(len(values), math.ceil(share * (len(values) + 1)))
     return float(values.sort().values[rank - 1])
