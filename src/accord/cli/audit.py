@@ -76,7 +76,7 @@ def audit(
         raise DataError(
             what,
             where=" ".join(map(str, answers)),
-            allowed="; ".join(dict.fromkeys(row["verdict"]["summary"] for row in rows)),
+            mend="; ".join(dict.fromkeys(row["verdict"]["summary"] for row in rows)),
         )
     if fail_on and ORDER.index(gravest) >= ORDER.index(fail_on):
         raise typer.Exit(1)
