@@ -341,11 +341,11 @@ def test_real_controls(shared_data: Path, tmp_path: Path) -> None:
     assert alarms((by["concise"], plain)) == {}
     assert alarms((by["verbose"], plain))["length"] == "fail"
     null = alarms((by["NullModel"], plain))
-    assert {"constant_answer", "judge_directed", "gibberish"} <= {
+    assert {"constant_answer", "judge_directed", "gibberish", "compression"} <= {
         k for k, v in null.items() if v == "fail"
     }
 
 
 def test_all_are_the_panel() -> None:
-    assert len(configured("all")) == len(PANEL) == 24
+    assert len(configured("all")) == len(PANEL) == 25
     assert "reward_length" not in PANEL
