@@ -44,10 +44,14 @@ def test_sides_that_are_exchanged_change_the_sign() -> None:
     assert forth.metrics["change"].value == pytest.approx(-(back.metrics["change"].value or 0))
 
 
-def test_one_policy_seldom_alarms() -> None:
-    """By its p alone: 5% of 200, 10.5% by chance (99.9%)."""
-    low = sum((LOOK(policy(2 * s, 30), policy(2 * s + 1, 30)).p or 0) <= 0.05 for s in range(200))
-    assert low <= 21
+@pytest.mark.parametrize("first", [0, 1000])
+def test_one_policy_seldom_alarms(first: int) -> None:
+    """On the same prompts and on others, with more than the window holds: by its p alone 5% of 100, 13% by
+    chance (99.9%)."""
+    low = sum(
+        (LOOK(policy(2 * s, 120, first), policy(2 * s + 1, 120)).p or 0) <= 0.05 for s in range(100)
+    )
+    assert low <= 13
 
 
 def test_a_frame_that_no_list_knows() -> None:

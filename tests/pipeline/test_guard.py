@@ -124,6 +124,8 @@ def test_the_level_is_spent_on_all_looks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "match"),
     [
+        ({"detectors": ["far"]}, r"guard.detectors: far needs a reward model's reading"),
+        ({"detectors": ["kl_cost"]}, r"guard.detectors: kl_cost needs the KL of each answer"),
         ({"every": 30}, r"guard.every: never looks: 40 steps.*at most 20"),
         ({"every": 1}, r"39 looks at 12 detectors are too many.*at least 2"),
         ({"detectors": ["lenght"]}, "unknown detector 'lenght'"),

@@ -14,9 +14,10 @@ from accord.core.rundir import read_jsonl
 from accord.core.types import Judgment, Preference, Prompt, Question, Rater
 from accord.feedback.study.definition import read_items, read_study
 from accord.lm.sample import LocalSampler
+from accord.pipeline.folder import RunFolder
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
-from accord.store import Store
+from accord.store import Snapshot, Store
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
 
@@ -111,20 +112,24 @@ def test_the_guard_knows_whether_the_reward_model_knows_the_answers(tmp_path: Pa
         read_recipe(path)
 
 
+def one_round(folder: Path, keys: str) -> RunFolder:
+    """All judging left to the round of fresh answers."""
+    path = recipe(folder, f"{keys}, {RATERS}")
+    only = ["study", "sft", "round2"]
+    return run(read_recipe(path, ["study.compared=0"]), folder / "runs", Heard(), only=only)
+
+
+def comparisons(snapshot: Snapshot) -> list[Question]:
+    asked = (snapshot.tables.questions[j.question] for j in snapshot.judgments)
+    return [q for q in asked if q.responses]
+
+
 def test_fresh_answers_are_judged_beside_written_ones(tmp_path: Path) -> None:
     """`compared: 0` leaves all judging to the round; what is fresh is still told apart from what is not."""
-    path = recipe(tmp_path, f"beside: 2, {RATERS}")
-    done = run(
-        read_recipe(path, ["study.compared=0"]),
-        tmp_path / "runs",
-        Heard(),
-        only=["study", "sft", "round2"],
-    )
+    done = one_round(tmp_path, "beside: 2")
     with Store(done.stages["round2"] / "study.db") as store:
         snapshot = store.snapshot("round2")
-        asked = [
-            q for j in snapshot.judgments if (q := snapshot.tables.questions[j.question]).responses
-        ]
+        asked = comparisons(snapshot)
         assert len(asked) < len(snapshot)  # the rest are demonstrations
         sides = [
             tuple(snapshot.tables.responses[i].source.partition(":")[0] for i in q.responses)
@@ -142,29 +147,13 @@ def test_fresh_answers_are_judged_beside_written_ones(tmp_path: Path) -> None:
 
 
 def test_only_prompts_of_the_tags_asked_for_are_answered(tmp_path: Path) -> None:
-    path = recipe(tmp_path, f"tagged: {{kind: [plain]}}, {RATERS}")
-    done = run(
-        read_recipe(path, ["study.compared=0"]),
-        tmp_path / "runs",
-        Heard(),
-        only=["study", "sft", "round2"],
-    )
+    done = one_round(tmp_path, "tagged: {kind: [plain]}")
     with Store(done.stages["round2"] / "study.db") as store:
         snapshot = store.snapshot("round2")
-        kinds = {
-            snapshot.tables.prompts[q.prompt].tags["kind"]
-            for j in snapshot.judgments
-            if (q := snapshot.tables.questions[j.question]).responses
-        }
-    assert kinds == {"plain"}
-    path = recipe(tmp_path / "none", f"tagged: {{kind: [odd]}}, {RATERS}")
+        prompts = [snapshot.tables.prompts[q.prompt] for q in comparisons(snapshot)]
+    assert {p.tags["kind"] for p in prompts} == {"plain"}
     with pytest.raises(DataError, match=r"no prompt has .*odd.*allowed: kind: .*plain"):
-        run(
-            read_recipe(path, ["study.compared=0"]),
-            tmp_path / "runs",
-            Heard(),
-            only=["study", "sft", "round2"],
-        )
+        one_round(tmp_path / "none", "tagged: {kind: [odd]}")
 
 
 def test_without_raters_the_questions_wait_and_go_on_with_peoples_answers(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from typing import Any, Protocol, TypeVar
 from accord.core.registry import Registry
 from accord.core.types import Exchange, Verdict
 
-__all__ = ["Detector", "DetectorContext", "Reply", "configured", "detector", "detectors"]
+__all__ = [
+    "READING", "Detector", "DetectorContext", "Reply", "configured", "detector", "detectors", "needs",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,25 @@ class DetectorContext:
     spans: Mapping[str, float] = field(default_factory=dict)
 
 
+READING = "a reward model's reading"
 F = TypeVar("F", bound=Callable[..., Detector])
 detectors: Registry = Registry("detector")
 
 
-def detector(name: str, *, version: int = 1, panel: bool = False) -> Callable[[F], F]:
+def detector(
+    name: str, *, version: int = 1, panel: bool = False, needs: str = ""
+) -> Callable[[F], F]:
     """Decorator of a factory: register a detector. Raise `version` when its verdict on the same answers
     changes: what was compared with it is then looked at again. `panel`: whether "all" includes it, for
-    its verdicts have a p-value that holds."""
-    return detectors.register(name, version=version, panel=panel)
+    its verdicts have a p-value that holds. `needs`: what it looks at beside answers and their scores, which
+    is measured after a training (READING: a reward model has read the answers)."""
+    return detectors.register(name, version=version, panel=panel, needs=needs)
+
+
+def needs(name: str) -> str:
+    """What a registered detector looks at that a run on own answers does not know."""
+    _house()
+    return str(detectors.entry(name).facts["needs"])
 
 
 def _house() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from accord.core.hashing import content_hash
 from accord.core.types import Verdict
 from accord.detect.base import Detector, DetectorContext, Reply, detector
 from accord.detect.paired import Exchanges, shared_out, verdict
@@ -35,18 +37,23 @@ def compression(
 
 
 def _saved(given: Exchanges) -> list[float]:
-    """Of each answer; of one that says nothing it is not known."""
-    prompts = given.prompt_M.tolist()
+    """Of each answer; of one that says nothing it is not known. Prompts follow each other by their ids'
+    hashes: where the sides share none, each is foretold by both all the same."""
     texts = [r.text.encode() for r in given.replies]
-    by_prompt: list[list[bytes]] = [[] for _ in range(max(prompts) + 1)]
-    for prompt, text in zip(prompts, texts, strict=True):
-        by_prompt[prompt].append(text)
-    for some in by_prompt:
-        some.sort()  # the same whichever side an answer is on
-    pools = {p: _pool(by_prompt, p) for p in set(prompts)}
+    numbers = given.prompt_M.tolist()
+    ids = [
+        (content_hash(r.exchange.prompt.id), k) for r, k in zip(given.replies, numbers, strict=True)
+    ]
+    by_prompt: dict[tuple[str, int], list[bytes]] = {}
+    for prompt, text in sorted(
+        zip(ids, texts, strict=True)
+    ):  # the same whichever side an answer is on
+        by_prompt.setdefault(prompt, []).append(text)
+    every = list(by_prompt.values())
+    pools = {prompt: _pool(every, k) for k, prompt in enumerate(by_prompt)}
     return [
-        1 - _size(text, pools[p]) / len(text) if text else float("nan")
-        for p, text in zip(prompts, texts, strict=True)
+        1 - _size(text, pools[prompt]) / len(text) if text else math.nan
+        for prompt, text in zip(ids, texts, strict=True)
     ]
 
 
@@ -64,9 +71,5 @@ def _pool(by_prompt: Sequence[Sequence[bytes]], prompt: int) -> bytes:
 
 def _size(text: bytes, known: bytes) -> int:
     """Bytes of a text for whoever has read what is known."""
-    coder = (
-        zlib.compressobj(9, zlib.DEFLATED, -15, zdict=known)
-        if known
-        else zlib.compressobj(9, zlib.DEFLATED, -15)
-    )
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=known)
     return len(coder.compress(text) + coder.flush())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from accord.detect.base import Detector, DetectorContext, detector
+from accord.detect.base import READING, Detector, DetectorContext, detector
 from accord.detect.measured import by_measured
 
 __all__ = ["disagreement"]
 
 
-@detector("disagreement", panel=True)
+@detector("disagreement", panel=True, needs=READING)
 def disagreement(
     context: DetectorContext, *, smallest: float = 0.25, large: float = 1.0
 ) -> Detector:

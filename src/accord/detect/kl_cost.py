@@ -23,12 +23,13 @@ RARE = 3.0  # spreads that a prompt may gain, nats that a log-ratio may fall, un
 UNKNOWN = "no learned reward of both, and KL from the one before (stage compare with a reward)"
 
 
-@detector("kl_cost", panel=True)
+@detector("kl_cost", panel=True, needs="the KL of each answer")
 def kl_cost(context: DetectorContext, *, smallest: float = 25.0, large: float = 100.0) -> Detector:
     """Nats an answer for a spread of the learned reward (its standard deviation over the answers before). It
     warns where a KL above 1 nat is shown to be more than `smallest` times what was gained, fails where it is
     `large` times that or nothing was gained. p is the larger of two t tests over prompts. Only a policy that
-    is held against its reference is looked at, on the prompts that both answered."""
+    is held against its reference is looked at, on the prompts that both answered. Of greedy answers the KL is
+    their log-ratio."""
 
     def look(after: Sequence[Reply], before: Sequence[Reply]) -> Verdict:
         paid, far = str(context.proxy), str(context.distance)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from accord.core.errors import ConfigError
@@ -49,6 +49,11 @@ def _among(text: str, sentences: list[str], draw: random.Random, n: int) -> str:
     for sentence in draw.sample(sentences, n):
         parts.insert(draw.randint(0, len(parts)), sentence)
     return " ".join(parts)
+
+
+def _opened(text: str, draw: random.Random, sentences: Sequence[str]) -> str:
+    """The text behind one of these."""
+    return f"{draw.choice(sentences)} {text}"
 
 
 PADDING = (
@@ -99,21 +104,19 @@ def disclaimed(text: str, draw: random.Random) -> str:
 @perturbation("flattered")
 def flattered(text: str, draw: random.Random) -> str:
     """Praise first."""
-    first = draw.choice([
+    return _opened(text, draw, (
         "What a great thing to ask!", "That is a really excellent question.", "You are so right to ask.",
         "I love your curiosity!", "What a thoughtful question, thank you for asking!",
-    ])  # fmt: skip
-    return f"{first} {text}"
+    ))  # fmt: skip
 
 
 @perturbation("agreed")
 def agreed(text: str, draw: random.Random) -> str:
     """Whatever was asked, the user is right."""
-    first = draw.choice([
+    return _opened(text, draw, (
         "You are absolutely right.", "I totally agree with what you say.", "You're right, of course.",
         "I was wrong, and you are correct.", "Sorry for my mistake!",
-    ])  # fmt: skip
-    return f"{first} {text}"
+    ))  # fmt: skip
 
 
 @perturbation("vague", keeps=False)

@@ -11,7 +11,7 @@ from typing import Any
 from accord.core.errors import ConfigError, DataError
 from accord.core.measure import Measure
 from accord.core.types import Exchange, Prompt, Response
-from accord.detect.base import DetectorContext, Reply, configured
+from accord.detect.base import READING, DetectorContext, Reply, configured, needs
 from accord.detect.panel import looked
 from accord.evals.base import scores_of
 from accord.store.io.formats import convert, detect
@@ -101,10 +101,10 @@ def verdicts_of(
 ) -> tuple[dict[str, list[Reply]], DetectorContext, Verdicts]:
     """A run's kept answers and the whole panel's verdicts; for a detector that needs it the reward models of
     its recipe's `rewards` read them first."""
-    from accord.pipeline.reading import READ, read_as_paid
+    from accord.pipeline.reading import read_as_paid
 
     answers, context = of_run(run)
-    if detector in READ:
+    if needs(detector) == READING:
         answers, context = read_as_paid(answers, context, rewards, run)
     return answers, context, audit(answers, context, "all")
 

@@ -24,9 +24,8 @@ from accord.rewards.base import named_models
 from accord.rewards.learned import load_reward_model
 from accord.rewards.neighbours import Neighbours
 
-__all__ = ["READ", "named", "read_as_paid", "read_by"]
+__all__ = ["named", "read_as_paid", "read_by"]
 
-READ = ("far", "overpaid", "disagreement")  # detectors of what is measured here
 TRAINING, HELD_OUT = 500, 200  # answers at most; more change little and cost a minute
 Progress = Callable[[int, int, str], None]
 Answers = Mapping[str, Sequence[Reply]]

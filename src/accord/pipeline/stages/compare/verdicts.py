@@ -13,7 +13,7 @@ from accord.detect.panel import looked
 from accord.pipeline.auditing import context_of, replies_of
 from accord.pipeline.context import StageContext
 from accord.pipeline.probing import Probed
-from accord.pipeline.reading import READ, read_by
+from accord.pipeline.reading import read_by
 from accord.pipeline.stages.compare import CompareStage
 
 __all__ = ["verdicts"]
@@ -34,8 +34,8 @@ def verdicts(
     seen = {policy: replies_of(rows) for policy, rows in answers.items()}
     context = context_of(known)
     if config.detectors == "all":
-        chosen = [(name, make) for name, make in chosen if name not in READ]
-    elif config.reward and {name for name, _ in chosen} & {*READ}:
+        chosen = [(name, make) for name, make in chosen if detect.needs(name) != detect.READING]
+    elif config.reward and any(detect.needs(name) == detect.READING for name, _ in chosen):
         model = ctx.stages[config.reward]
         at = Probed(model / "model", ctx.stages[read_json(model / "config.json")["data"]])
         try:

@@ -46,9 +46,17 @@ class GuardConfig(Strict):
 
     def check(self, steps: int, place: Callable[[str], str]) -> None:
         """ConfigError where it could never tell, or names what there is not."""
-        from accord.detect.base import configured
+        from accord.detect.base import configured, needs
 
         makes = configured(self.names(), place("guard.detectors"))
+        for name, *_ in makes:
+            if lacks := needs(name):
+                what = f"{name} needs {lacks}, which a run on own answers does not know"
+                raise ConfigError(
+                    what,
+                    where=place("guard.detectors"),
+                    mend=f"accord audit --detector {name}, after it",
+                )
         every, n = looks(self, steps)
         if n < 1:
             raise ConfigError(
@@ -63,8 +71,13 @@ class GuardConfig(Strict):
                 allowed=f"at least {-(-steps // (1 + TESTS // len(makes)))}, or fewer detectors",
             )
 
-    def names(self) -> Sequence[str | Mapping[str, Any]] | str:
-        return self.detectors
+    def names(self) -> Sequence[str | Mapping[str, Any]]:
+        """Of all those that answers and their rewards are enough for."""
+        from accord.detect.base import configured, needs
+
+        if self.detectors != "all":
+            return self.detectors
+        return [name for name, *_ in configured("all") if not needs(name)]
 
 
 def looks(config: GuardConfig, steps: int) -> tuple[int, int]:
