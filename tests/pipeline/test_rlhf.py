@@ -15,6 +15,7 @@ from accord.pipeline.recipe import read_recipe
 from accord.pipeline.report import rlhf
 from accord.pipeline.runner import run
 from accord.pipeline.stages.compare import VERDICTS
+from accord.pipeline.stages.compare.run import alike
 from tests.lm.tiny import tiny_model, tiny_tokenizer
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import save_tiny_model, write_recipe
@@ -96,6 +97,15 @@ def test_a_recipe_with_ppo_runs_to_its_report(
     assert_one_line(code, error, "does not tell what it learned from")
     code, _, error = accord(capsys, "audit", str(done.path), "--reward", "dpo")
     assert_one_line(code, error, "no reward model 'dpo' in this run")
+
+
+def test_a_policy_that_answers_as_the_one_before_is_said_to() -> None:
+    def rows(*texts: str) -> list[dict[str, Any]]:
+        return [{"prompt_id": str(i), "response": {"text": t}} for i, t in enumerate(texts)]
+
+    answers = {"sft": rows("a", "b"), "ppo": rows("b", "a"), "guarded": rows("a", "b")}
+    (note,) = alike(answers, {"ppo": "sft", "guarded": "sft"})
+    assert note == "guarded answers every prompt as sft does, word for word"
 
 
 @pytest.mark.parametrize(

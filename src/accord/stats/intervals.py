@@ -125,7 +125,8 @@ def cluster_mean(
     half = quantile(level, df) * se if se > 0 else 0.0
     low, high = centre - half, centre + half
     if share:
-        trials = _worth(x, own, se, df, level, binary)
+        variance = centre * (1 - centre)
+        trials = _worth(x, own, se, df, level, variance, 2.0 * n if binary else None)
         ends = binomial_interval(centre, trials, level)
         # a binomial's ends lean to 1/2, which values of any size between 0 and 1 need not
         low, high = ends if binary else (max(0.0, min(low, ends[0])), min(1.0, max(high, ends[1])))
@@ -134,27 +135,30 @@ def cluster_mean(
 
 
 def _worth(
-    x: Floats, own: NDArray[np.int64], se: float, df: float, level: float, binary: bool
+    x: Floats,
+    own: NDArray[np.int64],
+    se: float,
+    df: float,
+    level: float,
+    variance: float,
+    most: float | None,
 ) -> float:
-    """How many independent trials the rows are worth, fewer where the standard error has few degrees of
-    freedom (Korn & Graubard 1998, section 2), at most twice the rows: a smaller error is chance. Where yes or
-    no is rare few clusters make the error: its degrees of freedom are then those of its own kurtosis. Kish's
-    number of equal clusters where all rows say the same."""
-    share, n = float(x.mean()), len(x)
-    squares_K = np.bincount(own, x - share) ** 2
-    level_by_chance = squares_K.sum() < 1e-18 and not (binary and np.ptp(x) > 0)
-    if share in (0.0, 1.0) or level_by_chance:
-        return n**2 / float((np.bincount(own) ** 2).sum())
-    k = len(
-        squares_K
-    )  # few values that are nearly alike may only have missed those that are far off
-    most = 2.0 * n if binary else k * k / 2 * max(1.0, k / 10)
-    if squares_K.sum() < 1e-18:
+    """How many independent trials, each of this variance, the rows are worth, fewer where the standard error
+    has few degrees of freedom (Korn & Graubard 1998, section 2), at most `most`: a smaller error is chance.
+    Where yes or no is rare few clusters make the error: its degrees of freedom are then those of its own
+    kurtosis. Kish's number of equal clusters where all rows say the same. Values of any size have no `most`
+    of their own: few that are nearly alike may only have missed those that are far off."""
+    squares_K = np.bincount(own, x - float(x.mean())) ** 2
+    k, level_by_chance = len(squares_K), squares_K.sum() < 1e-18
+    if variance <= 0 or (level_by_chance and (most is None or np.ptp(x) == 0)):
+        return len(x) ** 2 / float((np.bincount(own) ** 2).sum())
+    most = k * k / 2 * max(1.0, k / 10) if most is None else most
+    if level_by_chance:
         return most
-    spread = float((squares_K**2).sum() / squares_K.sum() ** 2 - 1 / len(squares_K))
+    spread = float((squares_K**2).sum() / squares_K.sum() ** 2 - 1 / k)
     df = min(df, 2 / max(spread, 1e-9))
     wide = quantile(level) / quantile(level, df)
-    return float(min(most, max(share * (1 - share) * (wide / se) ** 2, 1e-3)))
+    return float(min(most, max(variance * (wide / se) ** 2, 1e-3)))
 
 
 def _numbers(clusters: Sequence[Hashable] | ArrayLike) -> NDArray[np.int64]:
@@ -182,35 +186,44 @@ def paired_difference(
     """Mean of after - before on the same prompts, with Student's t interval of the differences; of yes and no
     with that of Bonett & Price (2012), by t, wide where few or none changed. `bounded`: all values lie
     in one interval as wide as `span`; then (1 + difference/span) / 2 is a share, whose interval stays wide
-    likewise. `clusters`: of each pair, where several hang together."""
+    likewise. `clusters`: of each pair, where several hang together; of yes and no they are then as many pairs
+    as they are worth, at most their number."""
     if len(after) != len(before):
         raise ValueError(f"paired values differ in number: {len(after)} and {len(before)}")
     apart = _finite(after) - _finite(before)
     n = len(apart)
     own = range(n) if clusters is None else clusters
-    grouped, yes_no = len(set(own)) < n, n > 1 and np.isin([*after, *before], (0.0, 1.0)).all()
-    if grouped or not yes_no:
-        if not (bounded or yes_no):
-            return (
-                cluster_mean(apart, own, level=level, share=False)
-                if grouped
-                else mean(apart.tolist(), level=level)
-            )
-        wide = 1.0 if yes_no else span
-        scaled = cluster_mean((1 + apart / wide) / 2, own, level=level, share=True)
-        ends = {
-            k: wide * (2 * v - 1)
-            for k in ("value", "low", "high")
-            if (v := getattr(scaled, k)) is not None
-        }
-        return scaled.model_copy(update={**ends, "method": "paired, bounded"})
-    up, down = (float((apart == way).sum() + 1) / (n + 2) for way in (1, -1))
-    half = quantile(level, n - 1) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
-    value = float(apart.mean())
+    k = len(set(own))
+    if k > 1 and np.isin([*after, *before], (0.0, 1.0)).all():
+        return _paired_shares(apart, _numbers(own), level)
+    if not bounded:
+        if k == n:
+            return mean(apart.tolist(), level=level)
+        return cluster_mean(apart, own, level=level, share=False)
+    scaled = cluster_mean((1 + apart / span) / 2, own, level=level, share=True)
+    ends = {
+        k: span * (2 * v - 1)
+        for k in ("value", "low", "high")
+        if (v := getattr(scaled, k)) is not None
+    }
+    return scaled.model_copy(update={**ends, "method": "paired, bounded"})
+
+
+def _paired_shares(apart: Floats, own: NDArray[np.int64], level: float) -> Metric:
+    """Bonett & Price's interval of differences that are -1, 0 or 1, by t, of as many pairs as these are
+    worth. (1 + difference) / 2 taken for a share has an interval up to twice as wide where few changed."""
+    n, k, value = len(apart), int(own.max()) + 1, float(apart.mean())
+    ups, downs = (float((apart == way).mean()) for way in (1, -1))
+    pairs = float(n)
+    if k < n:
+        se, df = standard_error(np.full((n, 1), n**-0.5), np.array([n**-0.5]), apart - value, own)
+        pairs = _worth(apart, own, se, df, level, ups + downs - (ups - downs) ** 2, float(n))
+    up, down = ((share * pairs + 1) / (pairs + 2) for share in (ups, downs))
+    half = quantile(level, n - 1) * math.sqrt((up + down - (up - down) ** 2) / (pairs + 2))
     low, high = max(-1.0, up - down - half), min(1.0, up - down + half)
     return Metric(
         value=value, low=min(low, value), high=max(high, value), n=n, level=level,
-        method="paired shares",
+        method="paired shares" + f", robust over {k} prompts" * (k < n),
     )  # fmt: skip
 
 

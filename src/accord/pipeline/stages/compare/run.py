@@ -20,7 +20,7 @@ from accord.pipeline.stages.compare.risks import beyond, handed_on
 from accord.pipeline.stages.compare.verdicts import verdicts
 from accord.stats.intervals import paired_difference
 
-__all__ = ["befores", "run"]
+__all__ = ["alike", "befores", "run"]
 
 Row = dict[str, Any]
 
@@ -39,6 +39,7 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
     known = _measures(list(folders.values()))
     table = {policy: _table_row(rows, known) for policy, rows in answers.items()}
     before = befores(ctx, list(answers))
+    notes += alike(answers, before)
     pairs = _pairs(answers, known)
     steps = {f"{p} - {b}": pairs[f"{p} - {b}"] for p, b in before.items()}
     if config.detectors:
@@ -74,6 +75,19 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
         "by_principle": by_principles(ctx, answers, known, before, behind, _apart),
     }
     return StageResult(flat | risks | loops, notes, facts, headline)
+
+
+def alike(answers: Mapping[str, Sequence[Row]], before: Mapping[str, str]) -> list[str]:
+    """A note of each policy that gives the very answers of the one it is held against: the interval of their
+    difference is about prompts not asked, and wide."""
+    texts = {
+        p: {(r["prompt_id"], r["response"]["text"]) for r in rows} for p, rows in answers.items()
+    }
+    return [
+        f"{p} answers every prompt as {b} does, word for word"
+        for p, b in before.items()
+        if texts[p] == texts[b]
+    ]
 
 
 def _measures(folders: Sequence[Path]) -> dict[str, Measure]:
