@@ -52,7 +52,7 @@ def table(kinds: Sequence[str], seeds: Sequence[int], show: Callable[[str], Any]
             other = ", ".join(sorted({*firsts} - {cause}))
             cells.append(f"{firsts.count(cause)}/{len(firsts)}" + (f" ({other})" if other else ""))
         show(f"| {name} | {' | '.join(cells)} |")
-    for of in kinds:
+    for of in (name for name in HEALTHY if name.partition(" ")[0] in kinds):
         runs = [examined(HEALTHY[of](1000 * seeds[0] + k)).findings for k in range(2 * len(seeds))]
         for findings in runs:
             named.add(findings, "")
@@ -70,5 +70,7 @@ if __name__ == "__main__":
     _, *words = sys.argv
     numbers = [int(w) for w in words if w.isdigit()] or [7, 8, 9]
     table(
-        [w for w in words if not w.isdigit()] or list(HEALTHY), numbers, partial(print, flush=True)
+        [w for w in words if not w.isdigit()] or [k for k in HEALTHY if " " not in k],
+        numbers,
+        partial(print, flush=True),
     )

@@ -114,10 +114,13 @@ def preference(
     cut: int = 80,
     steps: int = 20,
     around: Any = None,
+    mixed: float = 0.0,
 ) -> list[StageRecord]:
-    """A DPO of the tiny model and the data it read."""
+    """A DPO of the tiny model and the data it read; `mixed`: the weight of the likelihood beside it."""
     items = groups(seed, 160, words=20) if items is None else items
-    loss = {"name": "dpo", "beta": beta}
+    loss: Keys = {"name": "dpo", "beta": beta}
+    if mixed:
+        loss = {"name": "mix", "parts": [loss, {"name": "sft", "weight": mixed}]}
     case = data(items)
     with tempfile.TemporaryDirectory() as folder:
         run = _record(
@@ -277,12 +280,19 @@ FAULTS |= {
 }
 # of the table alone: `calibration` draws from KEYS, and was fitted before these
 FAULTS |= {
+    "preference: beta_low (beside sft)": lambda by, seed: preference(
+        seed, mixed=1.0, beta=level(by, 3e-2, 1e-2, 1e-3)
+    ),
+    "preference: beta_high (beside sft)": lambda by, seed: preference(
+        seed, mixed=1.0, beta=level(by, 1.0, 3.0, 10.0)
+    ),
     "online: penalty_outweighs": lambda by, seed: online(
         seed, kl={"beta": level(by, 30.0, 100.0, 1000.0)}, steps=12
     ),
     "reward: learning_rate_high": lambda by, seed: reward(seed, lr=level(by, 1.0, 3.0, 10.0)),
 }
 HEALTHY["preference"] = preference
+HEALTHY["preference (beside sft)"] = partial(preference, mixed=1.0)
 HEALTHY["reward"] = reward
 HEALTHY["sft"] = sft
 HEALTHY["online"] = lambda seed: online(seed, (Ppo, Grpo)[seed % 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from accord.pipeline.doctor.base import StageRecord, examined, strength
 from accord.pipeline.doctor.confidence import chance
 from accord.pipeline.doctor.data import told_apart
 from accord.pipeline.doctor.reading import of_data
+from accord.pipeline.doctor.trial import ordered_run
 from accord.store import Store
 from tests.test_cli import accord, assert_one_line
 
@@ -108,6 +110,49 @@ def test_a_mixed_loss_is_not_held_against_its_first_batch() -> None:
     assert names(StageRecord("dpo", "preference", {"loss": mixed, "lr": 7e-4}, rows)) == []
     alone = {"name": "dpo", "beta": 0.3}
     assert names(StageRecord("dpo", "preference", {"loss": alone, "lr": 7e-4}, rows)) != []
+
+
+def test_beta_beside_another_loss_is_told_by_what_the_preference_sees() -> None:
+    """What moves the policy there is the likelihood; a preference that is not seen, or satisfied many times
+    over, counts for nothing. Figures as shipped recipes leave them have no finding."""
+
+    def mixed(beta: float, margin: float, weight: float = 1.0) -> StageRecord:
+        shifts = {"chosen_shift": (0, margin * 0.7), "rejected_shift": (0, -margin * 0.3)}
+        case = dpo(margin=(0, margin), kl=(0, 300.0), loss=(3.0, 1.7), **shifts)
+        parts = [{"name": "dpo", "beta": beta}, {"name": "sft", "weight": weight}]
+        return replace(case, config={"loss": {"name": "mix", "parts": parts}, "lr": 1e-3})
+
+    for beta, margin in ((0.1, 11.6), (0.1, 4.4), (0.3, 27.0), (0.1, 43.0)):
+        assert names(mixed(beta, margin)) == []
+    unseen = replace(mixed(0.001, 20.0, 2.0), places={"RECIPE": "shop.yaml"})
+    (low,) = examined([unseen]).findings
+    assert (low.check, low.line) == (
+        "beta_low",
+        "loss: {name: mix, parts: [{name: dpo, beta: 0.1}, {name: sft, weight: 2.0}]}",
+    )
+    only, sets = ordered_run(low.test) or ([], [])
+    assert only == ["dpo"]
+    assert sets == ["dpo." + low.line.replace(": ", "=", 1)]
+    (high,) = examined([mixed(5.0, 8.0)]).findings
+    assert high.check == "beta_high"
+    assert "beta: 0.5" in high.line
+    assert names(mixed(0.001, 0.4)) == []  # it has not moved: nothing is told of β
+
+
+def test_an_unlearned_answer_asks_for_more_likelihood_not_for_a_mixture_in_a_mixture() -> None:
+    fallen = dpo(margin=(0, 20), chosen_shift=(0, -40), rejected_shift=(0, -60))
+    parts = [{"name": "simpo", "gamma": 1.0}, {"name": "sft", "weight": 0.5}]
+    config = {"loss": {"name": "mix", "parts": parts}, "lr": 1e-3}
+    lines = [
+        f.line
+        for case in (fallen, replace(fallen, config=config))
+        for f in examined([case]).findings
+        if f.check == "displacement"
+    ]
+    assert lines == [
+        "loss: {name: mix, parts: [{name: dpo, beta: 0.1}, {name: sft, weight: 1.0}]}",
+        "loss: {name: mix, parts: [{name: simpo, gamma: 1.0}, {name: sft, weight: 1.5}]}",
+    ]
 
 
 def test_one_batch_of_a_high_loss_is_no_divergence() -> None:

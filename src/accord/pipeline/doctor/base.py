@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 SERIOUS = 0.2  # of strength
+DPO_BETA = 0.1  # where a loss doesn't say it
 PLACES = ("RECIPE", "RUN", "FILE", "STORE@SNAPSHOT")
 Row = Mapping[str, Any]
 
@@ -81,12 +82,19 @@ class StageRecord:
         return sum(first) / len(first) if first else math.nan
 
     @property
-    def beta(self) -> float | None:
-        """β of its loss, where it has one."""
+    def mixed(self) -> bool:
+        """Whether its loss is a sum of several."""
         loss = self.config.get("loss")
-        value = loss.get("beta") if isinstance(loss, Mapping) else None
-        if value is None and isinstance(loss, Mapping) and loss.get("name") == "dpo":
-            return 0.1
+        return isinstance(loss, Mapping) and bool(loss.get("parts"))
+
+    @property
+    def beta(self) -> float | None:
+        """β of its loss, where it has one; of several, that of the first, whose margin the log tells."""
+        loss = self.config.get("loss")
+        first = loss["parts"][0] if self.mixed and isinstance(loss, Mapping) else loss
+        if not isinstance(first, Mapping):
+            return None
+        value = first.get("beta", DPO_BETA if first.get("name") == "dpo" else None)
         return None if value is None else float(value)
 
 
@@ -171,7 +179,7 @@ def filled(command: str, places: Mapping[str, str]) -> str:
 
 def examined(cases: Sequence[StageRecord]) -> Examination:
     """Every check's finding on every case it is of; of data that several stages read, once."""
-    from accord.pipeline.doctor import data, mismatch, offline, online, start  # noqa: F401 - they register theirs
+    from accord.pipeline.doctor import beta, data, mismatch, offline, online, start  # noqa: F401 - they register theirs
 
     once: dict[tuple[str, ...], Finding] = {}
     clear, unseen = [], []

@@ -1,17 +1,13 @@
-"""Checks of a training on data (SFT, reward model, preference), by its log and what it measured.
-
-DPO's margin Δ is in nats of log-ratio, and βΔ is what its loss sees: which of movement (shift, KL) and
-saturation (βΔ) there is tells β from the learning rate.
-"""
+"""Checks of a training on data (SFT, reward model, preference), by its log and what it measured."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from statistics import median
 
 from accord.core.types import Metric
 from accord.pipeline.doctor.base import Finding, StageRecord, Unseen, check, finding, strength
+from accord.pipeline.doctor.beta import began, loss_with, moved, rise, seen, setting
 
 __all__: list[str] = []
 
@@ -37,37 +33,10 @@ def dead(case: StageRecord) -> Finding | None:
         cause=f"nothing is learned: {why}",
         number=f"the largest gradient norm of {len(norms)} steps is {max(norms):.1g}",
         change="give β a value above 0; see that the adapter trains",
-        line="loss: {name: dpo, beta: 0.1}" if case.beta == 0 else "",
+        line=f"loss: {loss_with(case, 0.1)}" if case.beta == 0 else "",
         test=f"accord run RECIPE --only {case.name} --set {case.name}.max_steps=5 "
-        f"--set {case.name}.{'loss.beta=0.1' if case.beta == 0 else 'tune=full'}",
+        f"--set {setting(case, 0.1) if case.beta == 0 else f'{case.name}.tune=full'}",
     )
-
-
-def _moved(case: StageRecord) -> float:
-    """How far the policy went on the answers it was trained on, in nats per token: their log-probs' shift, or
-    k3, which sees movement that sums cancel."""
-    tokens = case.late("chosen_tokens")
-    if math.isnan(tokens):  # another trainer's log: nats of whole answers say nothing of a token
-        return math.nan
-    tokens = max(1.0, tokens)
-    shifts = [abs(case.late(k)) / tokens for k in ("chosen_shift", "rejected_shift")]
-    return max(*shifts, case.late("kl") if case.logged("kl") else 0.0)
-
-
-def _began(case: StageRecord) -> float:
-    """Where the loss began. A mixed one begins wherever its first batch is: of it, the first fifth."""
-    mixed = case.of == "preference" and not case.beta
-    return case.early("loss") if mixed else case.logged("loss")[0]
-
-
-def _rise(case: StageRecord, steps: int = 1) -> float:
-    """How high the loss went and stayed for so many steps (their median), in units of where it began."""
-    losses = case.logged("loss")
-    if not losses:
-        return math.nan
-    ends = range(2, max(3, len(losses) - steps + 1))
-    highest = max((median(losses[k : k + steps]) for k in ends if losses[k:]), default=math.nan)
-    return highest / max(_began(case), 1e-3)
 
 
 def _blew_up(case: StageRecord) -> float:
@@ -76,17 +45,6 @@ def _blew_up(case: StageRecord) -> float:
     if not case.facts.get("not finite") or len(norms) < 2:
         return -math.inf
     return strength(math.log10(max(norms[1:]) / max(norms[0], 1e-9)), 0.5, 1.0)
-
-
-def _seen(case: StageRecord) -> float:
-    """βΔ at the end: what the loss sees of the margin."""
-    return (case.beta or math.nan) * case.late("margin")
-
-
-def _loss(case: StageRecord, beta: float) -> str:
-    """The case's own loss with another β."""
-    name = (case.config.get("loss") or {}).get("name", "dpo")
-    return f"{{name: {name}, beta: {beta:.2g}}}"
 
 
 @check("learning_rate_low", of=LEARNS)
@@ -98,12 +56,10 @@ def learning_rate_low(case: StageRecord) -> Finding | None:
     if max(case.logged("grad_norm")) <= 1e-6:
         return None
     if case.of == "preference":
-        if math.isnan(_seen(case)) or case.beta == 0:
+        if math.isnan(seen(case)) or case.beta == 0:
             raise Unseen
-        still = min(
-            strength(-_moved(case), -0.01, -0.001), strength(-abs(_seen(case)), -0.05, -0.01)
-        )
-        number = f"log-probs moved by {_moved(case):.2g} nats per token, βΔ is {_seen(case):.2g}"
+        still = min(strength(-moved(case), -0.01, -0.001), strength(-abs(seen(case)), -0.05, -0.01))
+        number = f"log-probs moved by {moved(case):.2g} nats per token, βΔ is {seen(case):.2g}"
     else:
         fall = (case.early("loss") - case.late("loss")) / max(1e-9, abs(case.early("loss")))
         noise = _noise(losses)
@@ -135,21 +91,21 @@ def learning_rate_high(case: StageRecord) -> Finding | None:
     losses, rate = case.logged("loss"), float(case.config.get("lr") or math.nan)
     if len(losses) < 3 and not _blew_up(case) > -1:
         raise Unseen
-    worst, first = _rise(case), _began(case)
+    worst, first = rise(case), began(case)
     # of a run that broke off there are few rows, and their mean is noise
     late = case.late("loss") / max(first, 1e-3) if len(losses) >= 8 else -math.inf
-    by = max(strength(_rise(case, 5), 3.0, 8.0), strength(late, 1.5, 3.0), _blew_up(case))
+    by = max(strength(rise(case, 5), 3.0, 8.0), strength(late, 1.5, 3.0), _blew_up(case))
     if case.of == "reward":  # a score that is the same for all has the loss of a coin
         second_half = losses[len(losses) // 2 :]
-        worse = sum(second_half) / len(second_half) - max(CHANCE, _began(case))  # of rankings more
+        worse = sum(second_half) / len(second_half) - max(CHANCE, began(case))  # of rankings more
         by = max(by, strength(worse, 0.15, 0.6) if len(losses) >= 12 else -1.0)
-    if case.of == "preference" and not math.isnan(_moved(case)):
-        by = min(by, strength(_moved(case), 0.3, 0.6))
+    if case.of == "preference" and not math.isnan(moved(case)):
+        by = min(by, strength(moved(case), 0.3, 0.6))
         if (
-            case.beta
+            case.beta and not case.mixed
         ):  # what else is mixed in moves the policy too, and begins where its first batch is
             thrown = min(strength(-case.late("accuracy"), -0.85, -0.75), strength(worst, 1.2, 1.6))
-            by = max(by, min(strength(_moved(case), 0.5, 1.5), thrown))
+            by = max(by, min(strength(moved(case), 0.5, 1.5), thrown))
     return finding(
         case,
         by,
@@ -179,66 +135,6 @@ def not_finite(case: StageRecord) -> Finding | None:
         change="see the items named; float16 overflows where bfloat16 does not",
         test=f"accord run RECIPE --only {case.name} --fresh "
         f"--set {case.name}.{'steps' if case.of == 'online' else 'max_steps'}=5",
-    )
-
-
-@check("beta_low", of=("preference",))
-def beta_low(case: StageRecord) -> Finding | None:
-    """Far from the reference, while the loss sees little of it: β doesn't hold the policy."""
-    if not case.beta or math.isnan(_seen(case)):
-        raise Unseen
-    unsaturated, more = strength(-abs(_seen(case)), -3.0, -1.0), max(0.1, case.beta * 10)
-    unheld = strength(-_rise(case), -1.4, -1.1)  # a step too large is one that the loss sees
-    by = min(strength(_moved(case), 0.5, 1.5), unsaturated, unheld)
-    return finding(
-        case,
-        by,
-        cause="β is too low: the policy has left its reference",
-        number=f"log-probs of answers moved by {_moved(case):.3g} nats per token; βΔ is "
-        f"{_seen(case):.2g} (β {case.beta:g})",
-        change="raise β, or take fewer steps",
-        line=f"loss: {_loss(case, more)}",
-        test=f"accord run RECIPE --only {case.name} --set {case.name}.loss.beta={more:.2g}",
-    )
-
-
-@check("beta_high", of=("preference",))
-def beta_high(case: StageRecord) -> Finding | None:
-    """The loss is satisfied (βΔ is large) before the policy has moved: it stays where it was."""
-    if not case.beta or math.isnan(_seen(case)):
-        raise Unseen
-    near = strength(-_moved(case), -0.3, -0.1)
-    by = min(near, strength(_seen(case), 1.0, 2.0), strength(case.beta, 0.5, 1.5))
-    return finding(
-        case,
-        by,
-        cause="β is too high: the policy stays at its reference",
-        number=f"βΔ is {_seen(case):.3g} already where log-probs moved by {_moved(case):.2g} nats per "
-        f"token (β {case.beta:g})",
-        change="lower β",
-        line=f"loss: {_loss(case, case.beta / 10)}",
-        test=f"accord run RECIPE --only {case.name} --set {case.name}.loss.beta={case.beta / 10:.2g}",
-    )
-
-
-@check("displacement", of=("preference",))
-def displacement(case: StageRecord) -> Finding | None:
-    """The chosen answers became less likely too (Razin et al. 2024)."""
-    chosen, rejected = case.late("chosen_shift"), case.late("rejected_shift")
-    if math.isnan(chosen) or not case.logged("chosen_tokens"):
-        raise Unseen
-    if case.late("margin") <= 0:
-        return None
-    kept = f"{{name: mix, parts: [{_loss(case, case.beta or 0.1)}, {{name: sft, weight: 1}}]}}"
-    fall = -chosen / max(1.0, case.late("chosen_tokens"))
-    return finding(
-        case,
-        strength(fall, 0.3, 1.5),
-        cause="chosen answers are unlearned along with rejected ones",
-        number=f"log-prob of chosen {chosen:+.3g}, of rejected {rejected:+.3g} nats since the start",
-        change="add a likelihood term, or leave out pairs whose two answers are nearly alike",
-        line=f"loss: {kept}",
-        test=f"accord run RECIPE --only {case.name} --set '{case.name}.loss={kept}'",
     )
 
 
