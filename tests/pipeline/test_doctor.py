@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from accord.core.types import (
     Rater,
     Response,
 )
-from accord.pipeline.doctor.base import StageRecord, examined, strength
+from accord.pipeline.doctor.base import StageRecord, checks, examined, strength
 from accord.pipeline.doctor.confidence import chance
 from accord.pipeline.doctor.data import told_apart
 from accord.pipeline.doctor.reading import of_data
@@ -137,6 +138,21 @@ def test_beta_beside_another_loss_is_told_by_what_the_preference_sees() -> None:
     assert high.check == "beta_high"
     assert "beta: 0.5" in high.line
     assert names(mixed(0.001, 0.4)) == []  # it has not moved: nothing is told of β
+
+
+def test_every_check_that_the_page_names_is_registered() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/doctor.md").read_text(encoding="utf-8")
+    examined([])
+    from accord.detect.base import configured
+    from accord.pipeline.doctor import deep, first_step, other_trainers
+
+    assert deep
+    assert first_step
+    assert other_trainers
+    rows = page.partition("## What others' runs went wrong by")[2].partition("## What it does")[0]
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", rows)) - {"max_completion"}
+    assert len(named) > 20
+    assert named <= {*checks, *(name for name, *_ in configured("all"))}
 
 
 def test_an_unlearned_answer_asks_for_more_likelihood_not_for_a_mixture_in_a_mixture() -> None:
