@@ -27,7 +27,8 @@ def report(done: Any) -> Section:
 
 
 @stage(
-    "blend", reads={"init": Policy, "of": Policy}, gives=Policy, run=f"{__name__}.run:run", report=report
+    "blend", reads={"init": Policy, "of": Policy}, gives=Policy, run=f"{__name__}.run:run",
+    work=f"{__name__}.run:work", report=report,
 )  # fmt: skip
 class Blend(StageConfig):
     """`init`, and so much of what the trainings of `of` have changed of it (policy: share)."""
