@@ -106,7 +106,7 @@ def test_judgments_are_counted_by_who_gave_them(seeds: list[SeedRun]) -> None:
 
 def test_what_a_route_took(seeds: list[SeedRun]) -> None:
     effort = effort_of(seeds[0], "ppo_ai")
-    assert effort.roles == ["policy", "reference", "value model", "rm_ai"]
+    assert effort.roles == ["policy", "reference", "rm_ai"]  # the value is a head on its states
     assert (effort.models, effort.reward_models) == (1, ["rm_ai"])
     stages = behind(seeds[0], "ppo_ai")
     timings = [read_json(seeds[0].done[s].folder / "timing.json")["seconds"] for s in stages]
