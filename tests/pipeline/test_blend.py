@@ -50,6 +50,8 @@ def test_a_blend_is_exact_at_both_ends_and_between(tmp_path: Path) -> None:
         torch.testing.assert_close(was["both"][k], wanted, rtol=1e-5, atol=1e-6)
         moved = max(moved, float((dpo - sft).abs().max()))
     assert moved > 1e-4
+    alone = weights(done.stages["half"] / "model/adapter-1")  # as an adapter of its init
+    assert all(torch.equal(alone[k], was["half"][k]) for k in alone)
     page = (done.path / "report.html").read_text()
     assert "Blends" in page
     compared = json.loads((done.stages["compare"] / "compare.json").read_text())

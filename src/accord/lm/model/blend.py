@@ -41,6 +41,7 @@ def blend(init: str, parts: Mapping[str, float], folder: Path) -> int:
     `init`. ModelError for a model that does not go on from `init`, or changed more than LoRA does."""
     bottom, below = layers(init)
     start = [adapter.resolve() for adapter in below]
+    stage = (Path(init) / MODEL_FILE).is_file()
     with whole_folder(folder) as beside:
         adapters: list[Path] = []
         for model, share in parts.items():
@@ -53,10 +54,11 @@ def blend(init: str, parts: Mapping[str, float], folder: Path) -> int:
                     mend="parts of a blend start at its init, with a LoRA: tune: full keeps no change apart",
                 )
             for adapter in own[len(start) :]:
-                adapters.append(_scaled(adapter, share, beside / f"adapter-{len(adapters) + 1}"))
+                out = beside / f"adapter-{len(adapters) + 1}"
+                stands = os.path.relpath(Path(init).resolve(), out.resolve()) if stage else init
+                adapters.append(_scaled(adapter, share, out, stands))
         if not adapters:
             raise ModelError("no part of the blend has changed anything", where=init)
-        stage = (Path(init) / MODEL_FILE).is_file()
         write_model_json(
             beside,
             base=os.path.relpath(init) if stage else init,  # so that runs can be moved
@@ -67,8 +69,8 @@ def blend(init: str, parts: Mapping[str, float], folder: Path) -> int:
     return len(adapters)
 
 
-def _scaled(adapter: Path, share: float, out: Path) -> Path:
-    """A copy of an adapter, with so much of its change."""
+def _scaled(adapter: Path, share: float, out: Path, stands: str) -> Path:
+    """A copy of an adapter, with so much of its change; `stands`: on what, for who loads it alone."""
     config = adapter_of(adapter) or {}
     for key, plain in PLAIN.items():
         if config.get(key) not in plain:
@@ -80,5 +82,5 @@ def _scaled(adapter: Path, share: float, out: Path) -> Path:
     shutil.copytree(adapter, out, ignore=shutil.ignore_patterns("README.md"))
     config["lora_alpha"] *= share
     config["alpha_pattern"] = {k: v * share for k, v in (config.get("alpha_pattern") or {}).items()}
-    write_json(out / ADAPTER_FILE, config)
+    write_json(out / ADAPTER_FILE, config | {"base_model_name_or_path": stands})
     return out
