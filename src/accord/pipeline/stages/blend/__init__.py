@@ -18,12 +18,8 @@ INTRO = (
 
 
 def report(done: Any) -> Section:
-    rows = [
-        (done.name, str(done.config["init"]), n, f"{w:g}") for n, w in done.config["of"].items()
-    ]
-    return Section(
-        title="Blends", intro=INTRO, columns=("policy", "from", "with the change to", "share"), rows=rows
-    )  # fmt: skip
+    text = [f"{done.name}: {done.result.headline}."]
+    return Section(title="Blends", intro=INTRO, text=text)
 
 
 @stage(
