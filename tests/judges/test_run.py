@@ -14,6 +14,7 @@ from accord.judges.backends import Job, StandIn
 from accord.judges.cache import Cache, JudgeReply
 from accord.judges.check import truths
 from accord.judges.run import run_judge
+from accord.rewards.learned import FILE
 from accord.store import Store
 from tests.feedback.study import simulate
 from tests.test_cli import accord, assert_one_line
@@ -153,10 +154,13 @@ def test_check_then_run_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> Non
         (["s.db@v1", "--judge", "http://localhost:1/v1"], "http://host:port/v1#model-name"),
         (["s.db@v1", "--judge", "stand-in:first", "--set", "template=ranking"], "no question"),
         (["s.db@v1", "--judge", "stand-in:first", "--gate", "s.db"], "judge check"),
+        (["s.db@v1", "--judge", "rm"], "is a reward model"),
     ],
 )
 def test_faults_are_one_line(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("rm").mkdir()
+    Path("rm", FILE).write_text("{}")
     code, _, error = accord(capsys, "judge", "run", *words)
     assert_one_line(code, error, said)

@@ -105,12 +105,18 @@ def test_what_the_data_asks_is_labelled_as_the_judge_says(here: Path) -> None:
     assert page.index("In this run a script stands in for the judge") < page.index("<h1>")
 
 
-def test_a_reward_model_judges_fresh_answers_by_bradley_terry(here: Path) -> None:
+def test_a_reward_model_judges_fresh_answers_by_bradley_terry(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder that is not the recipe's, as `accord run recipes/…` has it: what its stages leave is
+    named from there."""
+    monkeypatch.chdir(tmp_path)
     more = """\
   rm: {kind: reward, data: study, limit: 6, eval_limit: 4, max_steps: 2}
   dpo: {kind: preference, data: judged, limit: 4, eval_limit: 2, max_steps: 1, loss: {name: dpo, beta: 0.1}}
 """
-    done = done_of(here, f"judge: rm, {FRESH}, people: drop, checked: 10", more)
+    keys = f"judge: rm, {FRESH}, people: drop, checked: 10"
+    done = run(read_recipe(recipe(here, keys, more)), Path("runs"), Heard())
     model = load_reward_model(done.stages["rm"] / "model")
     with Store(done.stages["judged"] / "study.db", create=False) as store:
         snapshot = store.snapshot("judged")
@@ -220,9 +226,36 @@ def test_a_judge_above_it_labels_with_the_weight_it_earned(here: Path) -> None:
     assert result["facts"]["parts"][0][-1] == "yes"
 
 
+def test_a_judge_is_measured_where_people_are_surer(here: Path) -> None:
+    """On other data's held-out pairs, by that one's split and majority; it labels what its own asks."""
+    more = """\
+  surer:
+    kind: simulate
+    world: WORLD
+    raters: [{name: Ada, skill: 16}, {name: Bea, skill: 16}, {name: Cy, skill: 16}]
+    demonstrations: 1
+    test: 0.4
+""".replace("WORLD", str(here / "world.yaml"))
+    done = done_of(here, "judge: stand-in:world, checked: 9, against: surer", more)
+    facts = read_json(done.stages["surer"] / "result.json")["facts"]
+    with Store(done.stages["surer"] / "study.db", create=False) as store:
+        known = truths(store.snapshot(facts["snapshot"]))
+    rows = read_jsonl(done.stages["judged"] / "calibration.jsonl")
+    split = {k: facts[k] for k in ("test", "seed")}
+    assert len({r["prompt"] for r in rows}) == 9
+    assert {split_of(r["prompt"], **split) for r in rows} == {"test"}
+    better = [r["responses"][r["people"]] for r in rows]
+    assert better == [known[frozenset(r["responses"])][0] for r in rows]
+    own = read_json(done.stages["study"] / "result.json")["facts"]
+    with Store(done.stages["judged"] / "study.db", create=False) as store:
+        sides = {split_of(q.prompt, own["test"], own["seed"]) for q, _ in labels(store)}
+    assert sides == {"train"}
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
+        ("judge: base, against: base", "'base' is no against; allowed: study"),
         ("judge: stand-in:best", "longest, first, world"),
         ("judge: nobody", "there is no stage 'nobody'"),
         ("judge: study", "'study' is no judge"),

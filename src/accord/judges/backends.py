@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from accord.core.errors import ConfigError, ModelError
+from accord.core.rundir import user_path
 from accord.core.types import Exchange, Prompt, Response
 from accord.judges.cache import JudgeReply
 from accord.judges.templates import JudgedItem
@@ -253,6 +254,7 @@ def _first(answers: Sequence[str]) -> list[float]:
     return [float(k == 0) for k in range(len(answers))]
 
 
+REWARD_MODEL = "reward_model.json"  # what a reward model's folder has and no policy's
 STAND_INS = {"longest": _longest, "first": _first}
 
 
@@ -273,6 +275,11 @@ def backend_of(
     from accord.lm.model.load import load
     from accord.lm.options import ScoringSampler
 
+    if (user_path(judge) / REWARD_MODEL).is_file():
+        raise ConfigError(
+            "is a reward model, which reads no template", where=f"judge {judge}",
+            mend="name it in a stage of kind judge, or give accord.judge a ScoreBackend of it",
+        )  # fmt: skip
     lm = load(judge)
     return SamplerBackend(ScoringSampler(lm), f"{lm.name}#{lm.weights[:12]}")
 

@@ -36,7 +36,7 @@ class Gate(Thresholds):
 
 
 @stage(
-    "judge", reads={"policy": Policy, "data": Data, "judge": CanJudge}, gives=Data,
+    "judge", reads={"policy": Policy, "data": Data, "judge": CanJudge, "against": Data}, gives=Data,
     run=f"{__name__}.run:run", work=f"{__name__}.work:work", report=f"{__name__}.report:report",
 )  # fmt: skip
 class JudgeStage(Answering):
@@ -58,6 +58,7 @@ class JudgeStage(Answering):
     checked: Annotated[int, Field(ge=0)] = (
         100  # held-out prompts that people judged: it is asked too
     )
+    against: str | None = None  # other data whose held-out judgments it is measured on: surer ones
     gate: Gate | None = None  # what it must reach there before it may label
     gold: str | None = None  # a YAML file of gold answers
     own: list[str] = Field(default=[])  # sources of answers that are the judge's own

@@ -8,8 +8,10 @@ from accord.judges.check import CheckReport, Tried, truths
 from accord.judges.gate import measured
 from accord.judges.templates import check_template
 from accord.judges.thresholds import Thresholds
+from accord.pipeline.context import data_store
 from accord.pipeline.stages.judge.asked import questions
 from accord.pipeline.stages.judge.asking import Asking
+from accord.store import split_of
 
 __all__ = ["checked"]
 
@@ -20,11 +22,16 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
     if check_template(config.asks.template).facts["kind"] != "compare" or not config.checked:
         return None, []
     gold = read_gold_questions(ctx.path(config.gold)) if config.gold else None
-    known = truths(asking.snapshot, gold)
+    snapshot, facts = asking.snapshot, asking.facts
+    if config.against:
+        opened, facts = data_store(ctx.stages[config.against])
+        with opened as store:
+            snapshot = store.snapshot(facts["snapshot"])
+    known = truths(snapshot, gold)
     unasked = config.model_copy(update={"policy": None})
     items = {
-        q: item for q, item in questions(unasked, asking.snapshot, (), asking.constitution).items()
-        if asking.side(q.prompt) == "test" and frozenset(q.responses) in known
+        q: item for q, item in questions(unasked, snapshot, (), asking.constitution).items()
+        if split_of(q.prompt, facts["test"], int(facts["seed"])) == "test" and frozenset(q.responses) in known
     }  # fmt: skip
     some = sorted({q.prompt for q in items})[: config.checked]
     items = {q: item for q, item in items.items() if q.prompt in some}
@@ -41,7 +48,7 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
         else Thresholds()
     )
     report, spent, rows = measured(
-        asking.snapshot, config.asks, asking.backend, asking.cache, least, gold=gold, own=config.own,
+        snapshot, config.asks, asking.backend, asking.cache, least, gold=gold, own=config.own,
         budget=asking.budget, asked=items,
     )  # fmt: skip
     asking.stop(spent.failed)

@@ -69,7 +69,7 @@ def backend_for(
         folder = str(place) if place.is_dir() else judge
     from accord.rewards.learned import is_reward_model, load_reward_model
 
-    if is_reward_model(ctx.path(folder)):
+    if is_reward_model(user_path(folder)):
         from accord.lm.model.chain import identity
 
         model = load_reward_model(folder)
