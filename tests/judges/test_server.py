@@ -5,6 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -89,6 +93,7 @@ def good(
     return 200, {}, json.dumps(told).encode()
 
 
+ROOT = Path(__file__).parents[2]
 ITEMS = [
     JudgedItem(
         Prompt.user(f"question {n}"),
@@ -280,51 +285,112 @@ def test_what_is_read_by_log_probs_is_short() -> None:
 
 
 def test_a_budget_stops_and_goes_on(tmp_path: Path) -> None:
-    """Each request costs 12 tokens; what is asked is never asked again, and at last everything is there."""
-    asked_in_all = 0
+    """Each request costs 12 tokens: of 100 each run spends 108, and not one request more; what is asked is
+    never asked again, and at last everything is there."""
+    spent_by_run = []
     with serving(good) as (url, asked):
-        small = backend(url)
-        small.sampler.__dict__["at_once"] = 1  # chunks of 16
-        runs = 0
         while True:
             with Cache(tmp_path / "c.db") as cache:
                 verdicts, spent = judge_items(
-                    Judge(), small, ITEMS, cache, budget=JudgeBudget(tokens=100)
+                    Judge(), backend(url), ITEMS, cache, budget=JudgeBudget(tokens=100)
                 )
-            asked_in_all, runs = asked_in_all + spent.asked, runs + 1
+            spent_by_run.append(spent.read + spent.written)
             if not spent.failed:
                 break
             assert set(spent.failed.values()) == {NO_MONEY}
             assert any(v.missing == NO_MONEY for v in verdicts)
-    assert (asked_in_all, len(asked), runs) == (24, 24, 2)
+    assert spent_by_run == [108, 108, 72]
+    assert len(asked) == 24
     assert [v.probs[0] for v in verdicts if v.probs] == pytest.approx(TRUTH)
+
+
+def test_a_budget_of_requests_that_cost_unlike_is_kept_to(tmp_path: Path) -> None:
+    """What is asked next is what the budget lasts for by what was paid: never a chunk too many."""
+    costs = iter([10, 200, 30, 90] * 20)
+
+    def dear(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        status, headers, reply = good(body, before)
+        usage = {"prompt_tokens": next(costs), "completion_tokens": 0}
+        return status, headers, json.dumps({**json.loads(reply), "usage": usage}).encode()
+
+    with serving(dear) as (url, _), Cache(":memory:") as cache:
+        _, spent = judge_items(
+            Judge(), backend(url), ITEMS, cache, budget=JudgeBudget(cost=1.5, prices=(1000.0, 0.0))
+        )
+    assert 1500 <= spent.read <= 1500 + 4 * 200  # never more than a few requests beyond
+    assert spent.failed
+
+
+def test_an_interrupted_run_keeps_what_it_paid_for(tmp_path: Path) -> None:
+    """Ctrl-C: nothing more is sent, what is under way is waited for and kept."""
+    lock, seen = threading.Lock(), [0]
+
+    def interrupting(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        time.sleep(0.05)
+        with lock:
+            seen[0] += 1
+            if seen[0] == 8:
+                os.kill(os.getpid(), signal.SIGINT)
+        return good(body, before)
+
+    with serving(interrupting) as (url, asked):
+        with Cache(tmp_path / "c.db") as cache, pytest.raises(KeyboardInterrupt):
+            judge_items(Judge(), backend(url), ITEMS, cache)
+        before = len(asked)
+        with Cache(tmp_path / "c.db") as cache:
+            verdicts, spent = judge_items(Judge(), backend(url), ITEMS, cache)
+        assert 8 <= before <= 16
+        assert (
+            len(asked) <= 24 + 3
+        )  # all that was asked before is known, but what Ctrl-C met on its way in
+    assert spent.cached >= before - 3
+    assert [v.probs[0] for v in verdicts if v.probs] == pytest.approx(TRUTH)
+
+
+KILLED = """\
+import sys
+from tests.judges.test_server import ITEMS, backend, judge_items, Judge, Cache
+with Cache(sys.argv[2]) as cache:
+    judge_items(Judge(), backend(sys.argv[1]), ITEMS, cache)
+"""
 
 
 def test_a_killed_run_asks_nothing_twice(tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
+    """SIGKILL while requests are under way: what had come is known, by the server's own count."""
+    enough = threading.Event()
+    lock, answered = threading.Lock(), [0]
 
-    with serving(good) as (url, _):
-        wrapped = backend(url)
+    def slow(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
+        with lock:
+            answered[0] += 1
+            n = answered[0]
+        if n > 12:
+            enough.set()
+            time.sleep(1.0)  # killed before this is answered
+        time.sleep(0.02)
+        return good(body, before)
 
-        def cut(jobs: Any) -> Any:
-            for n, told in enumerate(wrapped(jobs)):
-                if n == 7:
-                    raise Killed
-                yield told
-
-        class Cut:
-            name, chunk = wrapped.name, 10
-
-            def __call__(self, jobs: Any) -> Any:
-                return cut(jobs)
-
-        with Cache(tmp_path / "c.db") as cache, pytest.raises(Killed):
-            judge_items(Judge(), Cut(), ITEMS, cache)
+    with serving(slow) as (url, asked):
+        words = [sys.executable, "-c", KILLED, url, str(tmp_path / "c.db")]
+        with subprocess.Popen(words, cwd=ROOT) as process:
+            assert enough.wait(60)
+            time.sleep(0.3)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        under_way, answered[0] = len(asked) - 12, -(10**6)
         with Cache(tmp_path / "c.db") as cache:
-            verdicts, spent = judge_items(Judge(), wrapped, ITEMS, cache)
-    assert (spent.cached, spent.asked) == (7, 17)
+            verdicts, spent = judge_items(Judge(), backend(url), ITEMS, cache)
+        assert (spent.cached, spent.asked) == (12, 12)
+        assert len(asked) == 24 + under_way
     assert [v.probs[0] for v in verdicts if v.probs] == pytest.approx(TRUTH)
+
+
+def test_two_servers_that_call_their_models_alike_are_two(tmp_path: Path) -> None:
+    with serving(good) as (one, asked), serving(good) as (two, more):
+        with Cache(tmp_path / "c.db") as cache:
+            for url in (one, two, one):
+                judge_items(Judge(), backend(url), ITEMS[:3], cache)
+        assert (len(asked), len(more)) == (6, 6)
 
 
 def test_a_reason_then_the_verdict_behind_it() -> None:

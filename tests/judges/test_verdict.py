@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accord.core.errors import ConfigError
 from accord.core.types import Exchange, Prompt, Response
 from accord.judges.backends import Job, ScoreBackend
 from accord.judges.cache import JudgeReply
-from accord.judges.templates import JudgedItem, ask_of, versioned
+from accord.judges.templates import JudgedItem, ask_of, check_first_tokens, versioned
 from accord.judges.verdict import combined, marked, shares
 from accord.lm.sampler import Sampling
 
@@ -42,6 +43,13 @@ def test_ten_is_not_one() -> None:
     """A rule that reads the first digit turns a 10 into a 1."""
     assert marked("Verdict: 1", ("1", "10")) == "1"
     assert marked("Verdict: 10", ("1", "10")) == "10"
+
+
+def test_options_that_begin_alike_are_not_read_from_a_first_token() -> None:
+    with pytest.raises(ConfigError, match=r"1, 10; read: text"):
+        check_first_tokens(tuple(map(str, range(1, 11))))
+    for options in ("AB", ("No", "Yes"), "12345", ()):
+        check_first_tokens(tuple(options))
 
 
 def test_logprobs_are_normalised_over_the_options() -> None:

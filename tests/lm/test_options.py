@@ -1,13 +1,25 @@
-"""Prompts as trees: which stand together."""
+"""Prompts as trees: which stand together. Options that begin alike."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import random
+from pathlib import Path
 
 import pytest
+import torch
 
-from accord.lm.options import _Read, _together
+from accord.core.types import Prompt, Response
+from accord.judges.ask import Judge, judge_items
+from accord.judges.backends import SamplerBackend
+from accord.judges.cache import Cache
+from accord.judges.run import answer_of
+from accord.judges.templates import JudgedItem, ask_of
+from accord.lm.chat import render_prompt
+from accord.lm.model.load import LanguageModel
+from accord.lm.options import ScoringSampler, _apart, _Read, _together
+from tests.lm.tiny import tiny_model, tiny_tokenizer
 
 
 def reads(*prompts: tuple[int, ...]) -> list[_Read]:
@@ -65,3 +77,65 @@ def test_fewest_tokens_of_all_ways_to_cut(seed: int) -> None:
     assert all(s == shared(group) for group, s in trees if len(group) > 1)
     assert [r.at for group, _ in trees for r in group] == list(range(7))
     assert tokens(trees, root) == min(ways)
+
+
+TEN = tuple(map(str, range(1, 11)))
+ITEM = JudgedItem(Prompt.user("Does the tent leak?"), (Response(text="no"),))
+
+
+def tiny() -> LanguageModel:
+    """Its tokenizer has no token of two digits."""
+    return LanguageModel(tiny_model("llama"), tiny_tokenizer(), "tiny", Path("."), "", ())
+
+
+def test_a_number_is_not_what_a_longer_one_begins_with() -> None:
+    """P(1) = P("1") - P("10") - P("12") - P("123" ...) by hand; numbers that begin no other stay as read."""
+    ids = [(1,), (1, 0), (1, 2), (1, 2, 3), (2,)]
+    read = [0.9, 0.5, 0.3, 0.1, 0.05]
+    logps = _apart(ids, [math.log(p) for p in read])
+    assert [math.exp(x) for x in logps] == pytest.approx([0.1, 0.5, 0.2, 0.1, 0.05])
+    assert logps[1] == math.log(0.5)
+    assert _apart([(1,), (1, 0)], [-1.0, -1.0]) == (-math.inf, -1.0)  # always 10
+    assert _apart([(1,), (1, 0)], [-math.inf] * 2) == (-math.inf,) * 2
+    assert _apart([(1,), (1, 0)], [-2000.0, -2001.0])[0] == pytest.approx(
+        -2000 + math.log1p(-math.exp(-1))
+    )
+
+
+def test_numbers_are_told_apart_and_texts_are_summed() -> None:
+    lm, prompts = tiny(), [Prompt.user("Hi"), Prompt.user("How good?")]
+    sampler = ScoringSampler(lm)
+    assert len(lm.tokenizer.encode("10", add_special_tokens=False)) == 2
+    plain = [
+        {o: sampler.option_logps([p], [(o,)])[0][0][0] for o in (*TEN, "Yes", "Yes, always")}
+        for p in prompts
+    ]
+    for by_option, (logps, _) in zip(plain, sampler.option_logps(prompts, [TEN] * 2), strict=True):
+        one = math.log(math.exp(by_option["1"]) - math.exp(by_option["10"]))
+        assert logps == pytest.approx([one, *(by_option[o] for o in TEN[1:])], abs=1e-4)
+    texts = ("Yes", "Yes, always")  # of choices, as MC1 and MC2 are published
+    for by_option, (logps, _) in zip(
+        plain, sampler.option_logps(prompts, [texts] * 2), strict=True
+    ):
+        assert logps == pytest.approx([by_option[o] for o in texts], abs=1e-4)
+
+
+def test_a_local_judge_that_is_sure_of_10_reads_10() -> None:
+    """Taught to answer 10 and end: half way to 5.5 where "1" is read as its own beginning."""
+    lm, judge = tiny(), Judge(template="rating10", least=0.0)
+    ids = list(render_prompt(lm.tokenizer, ask_of("rating10", ITEM, (0,)).prompt))
+    ten = lm.tokenizer.encode("10<|im_end|>", add_special_tokens=False)
+    labels = torch.tensor([[-100] * len(ids) + ten])
+    lm.model.train()
+    optimiser = torch.optim.Adam(lm.model.parameters(), lr=0.01)
+    for _ in range(40):
+        optimiser.zero_grad()
+        lm.model(torch.tensor([ids + ten]), labels=labels).loss.backward()
+        optimiser.step()
+    lm.model.eval()
+    with Cache(":memory:") as cache:
+        backend = SamplerBackend(ScoringSampler(lm), "tiny")
+        (verdict,), _ = judge_items(judge, backend, [ITEM], cache)
+    assert verdict.probs
+    assert verdict.probs[9] > 0.9
+    assert answer_of(judge, ITEM, verdict).scores["overall"] > 9  # type: ignore[union-attr]

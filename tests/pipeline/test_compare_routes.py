@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,23 @@ def test_judgments_are_counted_by_who_gave_them(seeds: list[SeedRun]) -> None:
     stage = seeds[0].done["rm"].folder
     learned = {s for row in read_jsonl(stage / "trained_on.jsonl") for s in row["sources"]}
     assert effort_of(seeds[0], "dpo_ai").behind_judge == len(learned) > 0
+
+
+def test_an_earlier_round_s_trainings_are_behind_no_judge(seeds: list[SeedRun]) -> None:
+    """People are asked about the answers of a PPO that `rm` paid: what that read is behind DPO, but a judge
+    learned from it where there is one."""
+    configs = dict(seeds[0].configs)
+    configs["ppo"] = configs["ppo"].model_copy(
+        update={"rewards": [{"name": "learned", "model": "rm"}]}
+    )
+    configs["people"] = configs["people"].model_copy(update={"policy": "ppo"})
+    rounds = replace(seeds[0], configs=configs)
+    assert set(behind(rounds, "dpo")) == {"round", "rm", "ppo", "people", "dpo"}
+    assert effort_of(rounds, "dpo").behind_judge == 0
+    learned = effort_of(rounds, "dpo_ai").behind_judge
+    assert learned == effort_of(seeds[0], "dpo_ai").behind_judge > 0
+    configs["judged"] = configs["judged"].model_copy(update={"judge": "stand-in:longest"})
+    assert effort_of(replace(rounds, configs=configs), "dpo_ai").behind_judge == 0
 
 
 def test_what_a_route_took(seeds: list[SeedRun]) -> None:

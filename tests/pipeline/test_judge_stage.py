@@ -252,6 +252,58 @@ def test_a_judge_is_measured_where_people_are_surer(here: Path) -> None:
     assert sides == {"train"}
 
 
+def test_a_judge_is_never_measured_on_what_it_learned(here: Path) -> None:
+    """`wider` holds out more than the judge's data does: prompts the judge was trained on are left aside."""
+    more = f"""\
+  wider:
+    kind: simulate
+    world: {here / "world.yaml"}
+    raters: [{{name: Ada, skill: 16}}, {{name: Bea, skill: 16}}]
+    demonstrations: 1
+    test: 0.6
+  rm: {{kind: reward, data: study, eval_limit: 4, max_steps: 1}}
+"""
+    done = done_of(here, f"judge: rm, {FRESH}, against: wider", more)
+    learned = {r["prompt"] for r in read_jsonl(done.stages["rm"] / "trained_on.jsonl")}
+    tried = {r["prompt"] for r in read_jsonl(done.stages["judged"] / "calibration.jsonl")}
+    facts = read_json(done.stages["wider"] / "result.json")["facts"]
+    with Store(done.stages["wider"] / "study.db", create=False) as store:
+        every = {p.id for p in store.prompts()}
+    held = {p for p in every if split_of(p, facts["test"], facts["seed"]) == "test"}
+    assert held & learned
+    assert tried
+    assert tried <= held - learned
+
+
+class OwnFan:
+    """Takes the answer that `base` wrote, whatever it says."""
+
+    name, chunk = "own fan", 64
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
+        for at, job in enumerate(jobs):
+            assert job.item
+            one, two = (job.item.responses[k].source == "model:base" for k in job.order)
+            first = 0.5 if one == two else 0.9 if one else 0.1
+            yield at, JudgeReply((math.log(first), math.log(1 - first)))
+
+
+def test_a_policy_that_judges_is_held_against_its_own_answers(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers are known by the stage's name: one that always takes them, at .9, is drawn by .9 - .1."""
+    monkeypatch.setattr(stage, "backend_for", lambda *_: OwnFan())
+    more = """\
+  round: {kind: ask, policy: base, data: study, prompts: 4, held_out: 30, n: 2, beside: 2, overlap: 2,
+    raters: [{name: Ada, skill: 1}, {name: Emre, skill: 1}], max_new_tokens: 6, batch_size: 8}
+"""
+    done = done_of(here, "judge: base, against: round", more)
+    metrics = read_json(done.stages["judged"] / "result.json")["metrics"]
+    own = metrics["drawn to its own answers"]
+    assert own["value"] == pytest.approx(0.8)
+    assert own["low"] > 0.4
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from accord.cli import app
 from accord.core.errors import ConfigError
 from accord.core.types import Judgment, Preference, Prompt, Question, Rater, Response
+from accord.plan import came
 from accord.plan.budget import Agreed, Budget, Came, allocate, judge_refused, majority, worth
 from accord.plan.came import came_in
 from accord.store import Store
@@ -203,3 +204,10 @@ def test_what_came_in_is_measured_on_people_and_the_judge_on_both(tmp_path: Path
     assert "tents: 4 prompts labelled, raters agree 0.75 (4 pairs)" in first
     assert "a judge says what they say 0.83 (6); 1 more by a judge alone" in first
     assert "1 prompts are of no category" in first
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"), [(1.0, 0.7, 1.0), (0.2, 0.9, 0.0), (0.5, 0.9, 0.5), (0.3, 0.3, 1.0)]
+)
+def test_soft_votes_agree_where_they_name_the_same_side(a: float, b: float, same: float) -> None:
+    assert came._agreement(a, b) == same

@@ -244,6 +244,23 @@ def test_an_exact_answer_is_one_number_and_nothing_else(
     assert scores({"name": "exact_answer"}, f"so\n#### {given}", answer=truth) == [score]
 
 
+@pytest.mark.parametrize(
+    ("given", "compare", "score"),
+    [
+        ("#### 12", "number", 0), ("#### 12.", "number", 0), ("#### 12 ", "number", 0),
+        ("#### 12\n", "number", 1), ("#### \n12\nThen", "number", 1), ("#### \n12", "number", 0),
+        ("#### 12\n#### 12", "number", 0), ("#### 12", "text", 0), ("#### 12\n", "text", 0),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_cut_off_earns_nothing(given: str, compare: str, score: float) -> None:
+    """12 may be the beginning of 128: it counts where it ended by itself, or its line did."""
+    rule = build_rewards([{"name": "exact_answer", "compare": compare}], Context(), "rewards")
+    whole = exchange(given, answer="12")
+    for finish, expected in (("length", score), ("stop", 1.0), ("string", 1.0), (None, 1.0)):
+        answer = whole.response.model_copy(update={"finish": finish})
+        assert rule([whole.model_copy(update={"response": answer})]).total == [expected]
+
+
 def test_a_truth_that_is_no_number_scores_nothing() -> None:
     with pytest.raises(RunError, match="its score is nan"):
         scores({"name": "exact_answer"}, "#### 7", answer="7 or 8")

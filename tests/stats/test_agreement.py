@@ -222,7 +222,9 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
     """D the mean of values by unit, E one: leaving out each unit once gives s²/U."""
     value_K, times = np.array([0.0, 0.5, 1.0]), np.array([3, 6, 1])
     se, df = resampling._standard_error(
-        times, lambda w: ((w @ value_K) / w.sum(1), np.ones(len(w)))
+        times,
+        lambda w: ((w @ value_K) / w.sum(1), np.ones(len(w))),
+        *resampling._left_out(times, None),
     )
     every = np.repeat(value_K, times)
     assert se == pytest.approx(every.std(ddof=1) / 10**0.5)
@@ -234,3 +236,31 @@ def test_the_order_of_units_and_answers_does_not_matter(of: Callable[..., Any]) 
     units = [list("aab"), list("abb"), list("bcc"), list("aaa")] * 5
     turned = [unit[::-1] for unit in units[::-1]]
     assert of(turned).value == pytest.approx(of(units).value, abs=1e-12)
+
+
+def test_units_of_their_own_are_no_clusters() -> None:
+    alone = cohen_kappa(COHEN, clusters=range(len(COHEN)))
+    plain = cohen_kappa(COHEN)
+    assert (alone.low, alone.high) == pytest.approx((plain.low, plain.high))
+
+
+def test_kappa_over_pairs_of_few_prompts_holds_the_truth() -> None:
+    """20 prompts of 15 pairs: on each the judge is right as often as it is on that prompt, which differs much
+    (Beta(0.7, 0.7) about 1/2 + truth/2). Both values are likely alike, so κ is 2·accuracy - 1."""
+    rng = np.random.default_rng(5)
+    held = {True: 0, False: 0}
+    for _ in range(200):
+        right_P = rng.beta(1.4, 0.6, 20)  # mean .7: κ .4
+        rows = [
+            (first, first if rng.random() < p else not first, at)
+            for at, p in enumerate(right_P)
+            for first in rng.random(15) < 0.5
+        ]
+        pairs = [(bool(a), bool(b)) for a, b, _ in rows]
+        for together in held:
+            got = cohen_kappa(pairs, clusters=[c for *_, c in rows] if together else None)
+            assert got.low is not None
+            assert got.high is not None
+            held[together] += got.low <= 0.4 <= got.high
+    assert held[True] >= 0.93 * 200
+    assert held[False] < 0.8 * 200  # the control: taken for independent

@@ -54,11 +54,27 @@ def test_rows_that_are_all_alike_are_not_certain() -> None:
     assert over_seeds(*columns).low is None
 
 
+def test_one_seed_s_rows_that_are_all_alike_are_not_certain() -> None:
+    """As wide as two seeds of the same prompts; one prompt alone has no interval."""
+    prompts = list(range(64))
+    one = over_seeds([0.0] * 64, [17] * 64, prompts, ends=(-1.0, 1.0))
+    two = over_seeds([0.0] * 128, [17] * 64 + [18] * 64, prompts * 2, ends=(-1.0, 1.0))
+    assert one.low is not None
+    assert (one.value, one.low, one.high) == (two.value, two.low, two.high)
+    assert one.low < -0.2
+    assert "another" in one.method
+    assert "another" not in two.method
+    assert over_seeds([0.0] * 64, [17] * 64, prompts).low is None
+    assert over_seeds([0.5, 0.5], [17] * 2, "aa", ends=(0.0, 1.0)).low is None
+
+
 def test_columns_of_other_lengths_and_nan_are_refused() -> None:
     with pytest.raises(DataError, match="one of each a row"):
         over_seeds([1.0], [1, 2], ["a"])
     with pytest.raises(DataError, match="not finite"):
         over_seeds([1.0, math.nan], [1, 2], "ab")
+    with pytest.raises(DataError, match="not finite"):
+        over_seeds([math.nan] * 2, [1, 1], "ab")
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.3, 1.0])

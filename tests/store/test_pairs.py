@@ -23,6 +23,7 @@ from accord.core.types import (
     Rater,
     Rating,
     Response,
+    StepLabels,
     Thumb,
     Writing,
 )
@@ -140,6 +141,47 @@ def test_ratings_of_one_rater_are_compared() -> None:
     assert set(pair.sources) == {answers[0].id, answers[1].id}
 
 
+def by_axis(rater: Rater, scores: Sequence[tuple[Response, str, float]]) -> Items[Pair]:
+    """Pairs of single scores, each asked in a question of its axis, as a judge is."""
+    asked = [(ask("rate", r, guideline=f"rating@2 {axis}"), axis, x) for r, axis, x in scores]
+    cast = [
+        says(rater, q, Rating(scores={axis: x}), seconds=float(n))
+        for n, (q, axis, x) in enumerate(asked)
+    ]
+    return read(cast, *dict.fromkeys(q for q, _, _ in asked))
+
+
+def test_a_judge_s_axes_are_one_vote_by_their_mean() -> None:
+    """A is 5 right and 2 kind, B 1 and 3: asked one by one they are what one rating of both would be."""
+    scores = [(A, "right", 5.0), (A, "kind", 2.0), (B, "right", 1.0), (B, "kind", 3.0)]
+    (pair,) = by_axis(CLEO, scores)
+    assert (pair.chosen, pair.rejected, pair.p, pair.weight) == (A, B, 1.0, 1.0)
+    assert len(pair.sources) == 4
+    qa, qb = ask("rate", A), ask("rate", B)
+    whole = [
+        says(ANNA, qa, Rating(scores={"right": 5.0, "kind": 2.0})),
+        says(ANNA, qb, Rating(scores={"right": 1.0, "kind": 3.0})),
+    ]
+    assert table(read(whole, qa, qb)) == table([pair])
+    (last,) = by_axis(ANNA, scores)  # a person's guidelines stay apart: the last one counts
+    assert last.chosen == B
+
+
+def test_a_judge_compares_on_the_axes_it_rated_both_on() -> None:
+    """A verdict on B's kindness is missing: A's says nothing of which is better."""
+    scores = [(A, "right", 3.0), (A, "kind", 1.0), (B, "right", 2.0)]
+    (pair,) = by_axis(CLEO, scores)
+    assert (pair.chosen, len(pair.sources)) == (A, 2)
+    assert by_axis(CLEO, [(A, "kind", 1.0), (B, "right", 2.0)]) == []
+
+
+def test_a_judge_s_other_guidelines_stay_apart() -> None:
+    """Scores of another template are on another question: they are in no mean with these."""
+    qa, qb = ask("rate", A, guideline="rating@2 x"), ask("rate", B, guideline="rating@1 x")
+    one = Rating(scores={"x": 5.0})
+    assert read([says(CLEO, qa, one), says(CLEO, qb, one)], qa, qb, even="keep") == []
+
+
 def test_an_edit_is_better_than_what_it_edits_and_a_demonstration() -> None:
     edit, alone = ask("write", A, B), ask("write", prompt=BOOT)
     answers = [
@@ -169,6 +211,25 @@ def test_thumbs_are_counted(store: Store) -> None:
     assert (label.prompt, label.response, label.desirable, label.weight) == (TENT, A, False, 3.0)
     assert label.sources == tuple(j.id for j in cast)
     assert found.notes == {"responses with as many thumbs up as down": 1}
+
+
+def test_thumbs_and_steps_count_as_their_raters_do(store: Store) -> None:
+    """Anna counts three times: her thumb outweighs two, her labels are three of five."""
+    a, d, steps = ask("thumb", A), ask("thumb", D, prompt=BOOT), ask("steps", A)
+    fill(store, [a, d, steps]).add_raters([CLEO])
+    others = [says(r, a, Thumb(up=False)) for r in (BEN, CLEO)]
+    even = [says(r, d, Thumb(up=up)) for r, up in ((ANNA, True), (BEN, False), (CLEO, False))]
+    label = [says(r, steps, StepLabels(labels=(x,))) for r, x in ((ANNA, 1), (BEN, -1), (CLEO, 0))]
+    store.add_judgments([says(ANNA, a, Thumb(up=True)), *others, *even, *label])
+    plain = store.freeze("v1")
+    assert [(x.desirable, x.weight) for x in plain.labelled()] == [(False, 1.0)] * 2
+    assert [x.labels for x in plain.stepped()] == [(0.0,)]
+    weighed = store.freeze("v2", weights={"anna": 3.0})
+    assert [(x.desirable, x.weight) for x in weighed.labelled()] == [(True, 1.0)] * 2
+    assert [x.labels for x in weighed.stepped()] == [pytest.approx((0.4,))]
+    split = store.freeze("v3", weights={"anna": 0.3, "ben": 0.1, "cleo": 0.2})  # 0.1 + 0.2 > 0.3
+    assert split.labelled() == []
+    assert split.labelled().notes == {"responses with as many thumbs up as down": 2}
 
 
 def test_a_response_shown_twice_is_no_pair() -> None:

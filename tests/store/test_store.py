@@ -182,6 +182,17 @@ def test_an_answer_that_does_not_fit_is_refused_and_nothing_is_written(
     assert store.counts()["judgments"] == 0
 
 
+def test_what_is_frozen_by_name_is_there_whatever_was_corrected_since(store: Store) -> None:
+    """A stage freezes what the snapshot below it has: a correction that came later is none of it."""
+    first = says(ANNA, COMPARE, Preference(better=0))
+    fill(store).add_judgments([first])
+    second = says(ANNA, COMPARE, Preference(better=1), supersedes=first.id)
+    store.add_judgments([second])
+    kept = store.freeze("kept", only=[first.id])
+    assert [j.id for j in kept.judgments] == [first.id]
+    assert [j.id for j in store.freeze("both", only=[first.id, second.id]).judgments] == [second.id]
+
+
 def test_a_correction_supersedes_only_ones_own_word_on_the_same_question(store: Store) -> None:
     first = says(ANNA, COMPARE, Preference(better=0))
     fill(store).add_judgments([first])

@@ -81,11 +81,12 @@ def labels(
 
     console = table_console()
     with opened_snapshot(where, Path()) as snapshot:
-        table = Table("principle", "labels", "share of pairs", "sure", "disagrees")
+        table = Table(
+            "principle", "labels", "share of pairs", "sure", "wins", "disagrees", "without"
+        )
         for row in principle_rows(snapshot):
-            table.add_row(
-                row.principle, str(row.labels), str(row.share), str(row.sure), str(row.disagrees)
-            )
+            cells = (row.labels, row.share, row.sure, row.wins, row.disagrees, row.without)
+            table.add_row(row.principle, *map(str, cells))
         console.print(table)
         if without:
             left = ablated(snapshot, without)

@@ -12,6 +12,7 @@ from accord.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from accord.judges.check import CheckReport
+    from accord.judges.published import PublishedFigure, StoredVerdicts
 
 __all__ = ["app"]
 
@@ -173,7 +174,63 @@ def winrate(
         rate = win_rate(snapshot, judge, of, over)
     print(f"{rate.of} over {rate.over} by {rate.judge} ({rate.even} pairs even, left out)")
     print(f"as the judge says it: {rate.raw}")
-    print(f"corrected for its errors on {rate.both} pairs that people judged: {rate.corrected}")
+    known = rate.corrected.note if rate.corrected.value is not None else ""
+    of_people = known or f"corrected for its errors on {rate.both} pairs that people judged"
+    print(f"{of_people}: {rate.corrected}")
+    print(f"as the judge says it, between answers of equal length: {rate.equal_length}")
+
+
+@app.command("verdicts")
+def verdicts(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="LLMBar: a judge's results. PandaLM: people's labels and judges' results, together."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the figures (JSON).")] = None,
+) -> None:
+    """Figures published of a judge, from its stored verdicts: accuracy, agreement of orders, κ."""
+    from accord.judges.published import published_figures, read_verdicts
+
+    stored = read_verdicts(files)
+    figures = [published_figures(s) for s in stored]
+    for one, rows in zip(stored, figures, strict=True):
+        _show_published(one, rows)
+    if out:
+        import json
+
+        kept = [
+            {"form": one.form, "judge": one.judge, "figures": [_row(f) for f in rows]}
+            for one, rows in zip(stored, figures, strict=True)
+        ]
+        out.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _row(figure: PublishedFigure) -> dict[str, Any]:
+    return {"key": figure.key, "title": figure.title, **figure.metric.model_dump()}
+
+
+def _show_published(stored: StoredVerdicts, figures: list[PublishedFigure]) -> None:
+    from rich.table import Table
+
+    form = {"llmbar": "LLMBar", "pandalm": "PandaLM"}[stored.form]
+    lost, split = stored.unread, stored.undecided
+    who = f"Judge {stored.judge}" if stored.judge else "People's labels"
+    console = table_console()
+    console.print(
+        f"{who}: {len(stored.pairs)} pairs in {form}'s form"
+        + f"; {lost} with a reply that does not parse" * bool(stored.judge)
+        + f"; on {split} no label was given most, the first person's counts" * bool(split),
+        markup=False,
+    )
+    table = Table("published as", "figure", "value [95% interval]")
+    for f in figures:
+        value = "" if f.metric.value is None else f"{f.metric.value:.4f}"
+        ends = "" if f.metric.low is None else f" [{f.metric.low:.3f}, {f.metric.high:.3f}]"
+        shown = f"{value}{ends} n={f.metric.n}" if value else str(f.metric)
+        table.add_row(f.key or "-", f.title, shown)
+    console.print(table)
 
 
 def _show(report: CheckReport) -> None:

@@ -59,6 +59,12 @@ def user_path(text: str | Path) -> Path:
     return path
 
 
+def named_folder(text: str, beside: Path) -> Path | None:
+    """The folder that a recipe in the folder `beside` names: there, else from the working directory."""
+    path = user_path(text)
+    return next((p for p in (beside / path, path) if text and p.is_dir()), None)
+
+
 def make_dir(path: Path, mend: str = "choose another with --runs DIR") -> Path:
     """Create a directory and its parents; RunError when it can't be written."""
     try:

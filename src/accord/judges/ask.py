@@ -35,6 +35,7 @@ BRIEF = (
     16  # tokens of a reply whose first is what counts: the rest is read where no log-prob is told
 )
 NO_MONEY = "the budget is spent"
+FIRST = 4  # requests of a run with a budget: what they cost is not known yet
 THEN = "Now reply with the verdict alone: {options}."
 
 
@@ -111,10 +112,22 @@ class JudgeBudget:
                 "a cost needs prices", where="budget", mend="say what a million tokens cost"
             )
 
-    def spent(self, spent: Spent) -> bool:
-        """Whether nothing may be asked any more."""
-        tokens = self.tokens is not None and spent.read + spent.written >= self.tokens
-        return tokens or (self.cost is not None and spent.cost(self.prices) >= self.cost)
+    def used(self, spent: Spent) -> float:
+        """The share of it that is spent: from 1 on nothing may be asked any more."""
+        pairs = [(self.tokens, spent.read + spent.written), (self.cost, spent.cost(self.prices))]
+        shares = [some / whole if whole else 1.0 for whole, some in pairs if whole is not None]
+        return max(shares, default=0.0)
+
+    def left(self, spent: Spent, most: int) -> int:
+        """How many requests to ask for next, `most` or as many as it lasts for by what they cost so far; a
+        few at first, when that is not known. 0: it is spent."""
+        if self.tokens is None and self.cost is None:
+            return most
+        used = self.used(spent)
+        if used >= 1:
+            return 0
+        fits = int(spent.asked * (1 - used) / used) if used and spent.asked else FIRST
+        return max(1, min(most, fits))
 
 
 @dataclass
@@ -229,7 +242,7 @@ def _rationale(both: Iterable[tuple[JudgeReply | str, JudgeReply | str]]) -> str
 
 @dataclass
 class _Asking:
-    """Jobs through the cache; what has come is kept before the next is asked."""
+    """Jobs through the cache; each reply is kept as it comes."""
 
     judge: Judge
     backend: Backend
@@ -247,12 +260,13 @@ class _Asking:
             r.read + r.written for r in replies.values() if not isinstance(r, str)
         )
         left = [key for key in once if key not in replies]
-        for at in range(0, len(left), self.backend.chunk):
-            some = left[at : at + self.backend.chunk]
-            if self.budget.spent(self.spent):
-                replies |= dict.fromkeys(left[at:], NO_MONEY)
-                self.spent.failed |= dict.fromkeys(left[at:], NO_MONEY)
+        while left:
+            n = self.budget.left(self.spent, self.backend.chunk)
+            if not n:
+                replies |= dict.fromkeys(left, NO_MONEY)
+                self.spent.failed |= dict.fromkeys(left, NO_MONEY)
                 break
+            some, left = left[:n], left[n:]
             replies |= self._chunk(some, once)
             if self.on_progress:
                 self.on_progress(len(replies), len(once))
@@ -260,22 +274,16 @@ class _Asking:
 
     def _chunk(self, keys: Sequence[str], jobs: Mapping[str, Job]) -> dict[str, JudgeReply | str]:
         came: dict[str, JudgeReply | str] = {}
-        fresh: dict[str, JudgeReply] = {}
-        try:
-            for at, reply in self.backend([jobs[key] for key in keys]):
-                came[keys[at]] = reply
-                if isinstance(reply, str):
-                    self.spent.failed[keys[at]] = reply
-                    continue
-                fresh[keys[at]] = reply
-                self.spent.asked += 1
-                self.spent.whole += reply.read + reply.written
-                self.spent.read, self.spent.written = (
-                    self.spent.read + reply.read,
-                    self.spent.written + reply.written,
-                )
-        finally:
-            self.cache.keep(fresh)  # also where the rest was interrupted
+        for at, reply in self.backend([jobs[key] for key in keys]):
+            came[keys[at]] = reply
+            if isinstance(reply, str):
+                self.spent.failed[keys[at]] = reply
+                continue
+            self.cache.keep({keys[at]: reply})  # each as it comes: what is paid for survives a kill
+            self.spent.asked += 1
+            self.spent.whole += reply.read + reply.written
+            self.spent.read += reply.read
+            self.spent.written += reply.written
         return came
 
     def _key(self, job: Job) -> str:
@@ -284,4 +292,6 @@ class _Asking:
             "messages": [m.model_dump(mode="json") for m in job.prompt.messages],
             "sampling": job.sampling.model_dump(),
         } | ({"schema": job.schema} if job.schema else {})  # fmt: skip
+        where = getattr(self.backend, "where", "")
+        body |= {"where": where} if where else {}
         return content_hash(body)

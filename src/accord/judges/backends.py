@@ -19,7 +19,7 @@ from accord.core.errors import ConfigError, ModelError
 from accord.core.rundir import user_path
 from accord.core.types import Exchange, Prompt, Response
 from accord.judges.cache import JudgeReply
-from accord.judges.templates import JudgedItem
+from accord.judges.templates import JudgedItem, check_first_tokens
 from accord.lm.remote import Refused, ServerSampler, server_sampler
 from accord.lm.sampler import Sampler, Sampling
 
@@ -75,11 +75,28 @@ class ServerBackend:
     def chunk(self) -> int:
         return self.sampler.at_once * 16
 
+    @property
+    def where(self) -> str:
+        """Stands in keys beside the name: two servers may call two models alike."""
+        return self.sampler.url
+
     def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
-        with ThreadPoolExecutor(self.sampler.at_once) as pool:
-            waiting = {pool.submit(self._one, job): at for at, job in enumerate(jobs)}
+        for options in {job.options for job in jobs if job.item}:
+            check_first_tokens(options)
+        pool = ThreadPoolExecutor(self.sampler.at_once)
+        waiting = {pool.submit(self._one, job): at for at, job in enumerate(jobs)}
+        try:
             for done in as_completed(waiting):
+                yield waiting.pop(done), done.result()
+        except (
+            KeyboardInterrupt
+        ):  # what is under way is paid for: it is kept, and nothing more is sent
+            pool.shutdown(wait=False, cancel_futures=True)
+            for done in as_completed([f for f in waiting if not f.cancelled()]):
                 yield waiting[done], done.result()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _one(self, job: Job) -> JudgeReply | str:
         self._wait()
@@ -89,13 +106,15 @@ class ServerBackend:
             more["response_format"] = {"type": "json_schema", "json_schema": shape}
         try:
             reply = self.sampler.reply(job.prompt, job.sampling, **more)
-            logps = self._logps(job, reply) if job.options else None
+            used = [_usage(reply)]
+            logps = self._logps(job, reply, used) if job.options else None
         except ModelError as error:
             return str(error)
         texts = tuple(c["message"].get("content") or "" for c in reply["choices"])
-        return JudgeReply(logps, texts, *_usage(reply))
+        read, written = map(sum, zip(*used, strict=True))
+        return JudgeReply(logps, texts, read, written)
 
-    def _logps(self, job: Job, reply: Any) -> tuple[float, ...] | None:
+    def _logps(self, job: Job, reply: Any, used: list[tuple[int, int]]) -> tuple[float, ...] | None:
         """Log-probs of the options as first token; None where the server tells none. One that is not among
         the tokens told of is as likely as the last of these, or as all that these leave, the most it can be:
         taken for impossible it would make the other certain. Of none told of, none is said."""
@@ -103,10 +122,12 @@ class ServerBackend:
         if top is None or not any(option in top for option in job.options):
             return None if top is None else (-math.inf,) * len(job.options)
         if not all(option in top for option in job.options) and not self._no_more.is_set():
+            self._wait()
             try:
                 wide = self.sampler.reply(
                     job.prompt, job.sampling, logprobs=True, top_logprobs=MORE
                 )
+                used.append(_usage(wide))
                 top = _top(wide["choices"][0]) or top
             except Refused:
                 self._no_more.set()

@@ -95,10 +95,10 @@ class CheckReport(Frozen):
     confidence: float | None
     alone: str
 
-    def may_label(self, within: Collection[str]) -> bool:
-        """Whether every part a question is in passes; a part that was never measured does not."""
-        passed = {p.within for p in self.parts if p.passes}
-        return {ALL, *within} <= passed
+    def may_label(self, within: Collection[str], by: Collection[str] | None = None) -> bool:
+        """Whether every part passes that a question is in (`categories_of`); one that was never measured does
+        not."""
+        return categories_of(within, by) <= {p.within for p in self.parts if p.passes}
 
 
 def truths(
@@ -153,6 +153,13 @@ def parts_of(item: JudgedItem, easy: bool | None = None) -> tuple[str, ...]:
     return tags if easy is None else (*tags, EASY if easy else HARD)
 
 
+def categories_of(within: Collection[str], by: Collection[str] | None = None) -> set[str]:
+    """The parts that a gate asks about: all, and of these each but how hard a pair is, which is not known of
+    a new one; with `by` those of these tags (and "principle") alone."""
+    mine = {part for part in within if part not in (EASY, HARD)}
+    return {ALL} | {p for p in mine if by is None or p.partition("=")[0] in by}
+
+
 def check_judge(
     judge: str,
     rows: Sequence[Tried],
@@ -160,8 +167,10 @@ def check_judge(
     *,
     snapshot: str = "",
     sha256: str = "",
+    by: Collection[str] | None = None,
 ) -> CheckReport:
-    """Every figure of a judge; DataError where people and judge have no pair in common."""
+    """Every figure of a judge; DataError where people and judge have no pair in common. From which confidence
+    it may decide alone is learned from the pairs that the gate (of the tags `by`) lets it label."""
     if not rows:
         raise DataError(
             "no pair is judged by people or gold", where=snapshot, mend="collect some first"
@@ -176,11 +185,14 @@ def check_judge(
     two = [t for t in read if len(t.verdict.by_order) == 2]
     sure = [max(t.verdict.probs or ()) for t in read]
     right = [t.right for t in read]
-    alone = decides_alone(*_one_a_prompt(read), risk=thresholds.risk)
+    parts = tuple(_part(name, by_part[name], thresholds) for name in names)
+    passed = {p.within for p in parts if p.passes}
+    may = [t for t in read if categories_of(t.within, by) <= passed]
+    alone = decides_alone(*_one_a_prompt(may), risk=thresholds.risk)
     return CheckReport(
         judge=judge, snapshot=snapshot, sha256=sha256, thresholds=thresholds.model_dump(),
         missing=dict(Counter(t.verdict.missing for t in rows if not t.verdict.probs)),
-        parts=tuple(_part(name, by_part[name], thresholds) for name in names),
+        parts=parts,
         one_order=share_of([float(says(o) == t.first) for t, o in orders], [t for t, _ in orders]),
         consistency=share_of([float(len(set(map(says, t.verdict.by_order))) == 1) for t in two], two),
         **leanings(read),
@@ -207,7 +219,7 @@ def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> CheckedPart:
     read = [t for t in rows if t.verdict.probs]
     accuracy = share_of([float(t.right) for t in read], read)
     kappa = cohen_kappa(
-        [(t.first, says(t.verdict.probs)) for t in read if says(t.verdict.probs) is not None]
+        [(t.first, says(t.verdict.probs)) for t in read], clusters=[t.prompt for t in read]
     )
     faults = [
         f"{name} {metric} is not shown to be {bound:g} or more"

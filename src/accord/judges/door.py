@@ -74,7 +74,7 @@ def judge(
     settings = settings_of(how)
     with opened(data) as (store, snapshot), Cache(cache) as kept:
         backend = _backend(judge, at_once, per_second)
-        allowed = gate_of(Path(gate), settings.rater(backend.name).name, snapshot) if gate else None
+        allowed = gate_of(Path(gate), settings.rater(backend.name).name) if gate else None
         done = run_judge(
             store, snapshot, settings, backend, kept, axes=axes, allowed=allowed,
             budget=JudgeBudget(tokens=tokens, cost=cost, prices=prices),

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from accord.core.errors import ConfigError
-from accord.core.types import Prompt, Question
+from accord.core.types import Question
 from accord.feedback.trust.gold_questions import GoldAnswer
 from accord.judges.ask import Judge, JudgeBudget, Spent, judge_items
 from accord.judges.backends import Backend
@@ -33,10 +33,11 @@ def measured(
     retest: int = 0,
     budget: JudgeBudget | None = None,
     asked: Mapping[Question, JudgedItem] | None = None,
+    by: Collection[str] | None = None,
 ) -> tuple[CheckReport, Spent, list[Tried]]:
     """Ask a judge every pair (of those `asked`: one that learned from some is not measured on them) that
     people or gold decide, and measure it: the report, what was spent, the pairs. Nothing is written to the
-    store."""
+    store. `by`: the tags that the gate asks about, by default all."""
     if check_template(judge.template).facts["kind"] != "compare":
         raise ConfigError(
             "is measured on comparisons", where="template", allowed="a template of pairs"
@@ -54,11 +55,13 @@ def measured(
         again, _ = judge_items(other, backend, list(items.values())[:retest], cache, budget=budget)
     rows = tried(items, verdicts, known, again=again, own=own)
     name = judge.rater(backend.name).name
-    report = check_judge(name, rows, thresholds, snapshot=snapshot.name, sha256=snapshot.sha256)
+    report = check_judge(
+        name, rows, thresholds, snapshot=snapshot.name, sha256=snapshot.sha256, by=by
+    )
     return report, spent, rows
 
 
-def gate_of(path: Path, judge: str, snapshot: Snapshot) -> Allowed:
+def gate_of(path: Path, judge: str) -> Allowed:
     """Whether a verdict may become a label, by what `judge check` wrote of this very judge: every part of its
     question passes, and the judge is sure enough to decide alone. How hard a new pair is for people is not
     known, so it is not asked."""
@@ -72,25 +75,18 @@ def gate_of(path: Path, judge: str, snapshot: Snapshot) -> Allowed:
         raise ConfigError(
             f"is of another judge, {report.judge}", where=str(path), mend=f"check {judge} first"
         )
-    return allowed_by(report, snapshot.tables.prompts)
+    return allowed_by(report)
 
 
 def allowed_by(
-    report: CheckReport,
-    prompts: Mapping[str, Prompt],
-    *,
-    alone: bool = True,
-    by: Collection[str] | None = None,
+    report: CheckReport, *, alone: bool = True, by: Collection[str] | None = None
 ) -> Allowed:
     """What a report allows. Without `alone` it need not be sure enough to decide alone; with `by` the values
-    of these tags alone are categories."""
+    of these tags (and "principle") alone are categories."""
 
-    def allowed(question: Question, verdict: JudgeVerdict) -> bool:
-        within = parts_of(JudgedItem(prompts[question.prompt], ()))
-        if by is not None:
-            within = tuple(part for part in within if part.partition("=")[0] in by)
+    def allowed(item: JudgedItem, verdict: JudgeVerdict) -> bool:
         least = (report.confidence or 2) if alone else 0
         sure = verdict.probs is not None and max(verdict.probs) >= least
-        return sure and report.may_label(within)
+        return sure and report.may_label(parts_of(item), by)
 
     return allowed

@@ -79,7 +79,7 @@ def _place(rows: Sequence[Tried]) -> Metric:
     for t in rows:
         ab, ba = t.verdict.by_order
         if ab and ba:
-            values.append((ab[0] + 1 - ba[0]) / 2 - 0.5)
+            values.append(round((ab[0] - ba[0]) / 2, 12))  # a judge by scores has none, not 1e-17
     return cluster_mean(values, [t.prompt for t in rows], share=False)
 
 

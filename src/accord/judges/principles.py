@@ -4,7 +4,9 @@ A principle is a rater of its own (`Judge.rater`), so that each label knows it. 
 
     share of pairs   on how many of all labelled pairs it was asked
     sure             mean of max(p, 1 - p)
+    wins             a policy's win rate by it: mean p of its answer against one that no model wrote
     disagrees        share of other principles' labels of the same pairs that name the other side
+    without          share of the pairs it labelled whose label is gone or names the other side without it
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ from accord.stats.intervals import cluster_mean
 from accord.store import Snapshot
 from accord.store.snapshot.pairs import Vote, by_pair, groups, votes
 
-__all__ = ["Ablation", "PrincipleRow", "ablated", "by_principle", "principle_rows"]
+__all__ = [
+    "Ablation", "PrincipleExample", "PrincipleRow", "ablated", "by_principle", "principle_examples",
+    "principle_rows",
+]  # fmt: skip
+Rows = list[tuple[float, str]]  # a figure, and its prompt
 
 TEMPLATE = "principle"
 
@@ -34,7 +40,19 @@ class PrincipleRow(Frozen):
     labels: int
     share: Metric
     sure: Metric
+    wins: Metric
     disagrees: Metric
+    without: Metric
+
+
+class PrincipleExample(Frozen):
+    """A pair as a principle labelled it: p of the better answer."""
+
+    principle: str
+    prompt: str
+    better: str
+    worse: str
+    p: float
 
 
 @dataclass(frozen=True)
@@ -81,11 +99,22 @@ def _cast(snapshot: Snapshot) -> tuple[dict[str, str], list[list[Vote]]]:
 def principle_rows(snapshot: Snapshot) -> list[PrincipleRow]:
     """Every principle that labelled something, the most asked first."""
     who, pairs = _cast(snapshot)
-    sure: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    other: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    responses = snapshot.tables.responses
+    sure: dict[str, Rows] = defaultdict(list)
+    wins: dict[str, Rows] = defaultdict(list)
+    other: dict[str, Rows] = defaultdict(list)
+    without: dict[str, Rows] = defaultdict(list)
     for some in pairs:
+        models = [responses[i].source.startswith("model:") for i in (some[0].first, some[0].second)]
+        label = sum(v.value for v in some) / len(some)
         for vote in some:
-            sure[who[vote.rater]].append((max(vote.value, 1 - vote.value), vote.prompt))
+            mine = who[vote.rater]
+            sure[mine].append((max(vote.value, 1 - vote.value), vote.prompt))
+            if models[0] != models[1]:
+                wins[mine].append((vote.value if models[0] else 1 - vote.value, vote.prompt))
+            left = [v.value for v in some if who[v.rater] != mine]
+            stays = left and (label > 0.5) == (sum(left) / len(left) > 0.5)
+            without[mine].append((float(not stays), vote.prompt))
         for a, b in itertools.permutations(some, 2):
             if who[a.rater] != who[b.rater] and 0.5 not in (a.value, b.value):
                 turned = (a.value > 0.5) != (b.value > 0.5)
@@ -94,11 +123,34 @@ def principle_rows(snapshot: Snapshot) -> list[PrincipleRow]:
     return [
         PrincipleRow(
             principle=id, labels=len(rows), sure=_mean(rows), disagrees=_mean(other[id], "asked alone"),
+            wins=_mean(wins[id], "no pair of a model's and another's"), without=_mean(without[id]),
             share=cluster_mean(
                 [float(any(who[v.rater] == id for v in some)) for some in pairs], prompts, share=True
             ),
         )
         for id, rows in sorted(sure.items(), key=lambda row: (-len(row[1]), row[0]))
+    ]  # fmt: skip
+
+
+def principle_examples(snapshot: Snapshot) -> list[PrincipleExample]:
+    """Of each principle the label it is surest of among those that another principle contradicts, where there
+    are such."""
+    who, pairs = _cast(snapshot)
+    best: dict[str, tuple[tuple[bool, float], Vote]] = {}
+    for some in pairs:
+        for vote in some:
+            straight = vote if vote.value >= 0.5 else vote.turned()
+            against = any((v.value - 0.5) * (vote.value - 0.5) < 0 for v in some)
+            rank = (against, straight.value)
+            if who[vote.rater] not in best or rank > best[who[vote.rater]][0]:
+                best[who[vote.rater]] = rank, straight
+    tables = snapshot.tables
+    return [
+        PrincipleExample(
+            principle=id, prompt=tables.prompts[v.prompt].last, better=tables.responses[v.first].shown,
+            worse=tables.responses[v.second].shown, p=v.value,
+        )
+        for id, (_, v) in sorted(best.items())
     ]  # fmt: skip
 
 

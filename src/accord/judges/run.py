@@ -24,13 +24,14 @@ from accord.store import Snapshot, Store
 
 __all__ = ["JudgeRun", "answer_of", "items_of", "question_of", "run_judge"]
 
-Allowed = Callable[[Question, JudgeVerdict], bool]
+Allowed = Callable[[JudgedItem, JudgeVerdict], bool]
 
 
 @dataclass
 class JudgeRun:
     """Judgments written, verdicts by question, missing ones by reason, questions left to people, what was
-    asked. `raters` are the names it labels by: one a principle, where principles ask."""
+    asked. `raters` are the names it labels by: one a principle, where principles ask. `prompts` is the prompt
+    of each question."""
 
     rater: str
     written: int
@@ -40,6 +41,7 @@ class JudgeRun:
     already: int
     spent: Spent = field(default_factory=Spent)
     raters: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lost = sum(self.missing.values())
@@ -150,7 +152,7 @@ def run_judge(
     kept = {
         q: v
         for q, v in verdict_of.items()
-        if v.probs is not None and (allowed is None or allowed(q, v))
+        if v.probs is not None and (allowed is None or allowed(left[q], v))
     }
     clock = now or (lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     judgments = [
@@ -166,5 +168,5 @@ def run_judge(
         whose[""].name, len(judgments), {q.id: v for q, v in verdict_of.items()},
         dict(Counter(v.missing for v in verdict_of.values() if v.probs is None)),
         [q.id for q, v in verdict_of.items() if q not in kept], len(done), spent,
-        tuple(dict.fromkeys(r.name for r in raters.values())),
+        tuple(dict.fromkeys(r.name for r in raters.values())), {q.id: q.prompt for q in left},
     )  # fmt: skip

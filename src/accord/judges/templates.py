@@ -25,6 +25,7 @@ __all__ = [
     "Kind",
     "ReplyForm",
     "ask_of",
+    "check_first_tokens",
     "options_of",
     "template",
     "templates",
@@ -140,7 +141,7 @@ def rating(item: JudgedItem) -> str:
     )
 
 
-@template("rating10", "rate", 1, options=tuple(map(str, range(1, 11))))
+@template("rating10", "rate", 2, options=tuple(map(str, range(1, 11))))
 def rating10(item: JudgedItem) -> str:
     """How good an answer to the last message is, from 1 to 10, as MT-Bench rates."""
     known = " Hold it against the reference answer." if item.reference else ""
@@ -195,6 +196,18 @@ def ask_of(
 def check_template(name: str) -> Entry:
     """The template; ConfigError lists those there are."""
     return _registry.entry(name, "template")
+
+
+def check_first_tokens(options: Sequence[str], where: str = "judge.read") -> None:
+    """ConfigError for options that their first character doesn't tell apart: a server tells log-probs of the
+    first token alone, and that of "10" may be "1"."""
+    for _, some in itertools.groupby(sorted(options), key=lambda o: o[:1]):
+        alike = list(some)
+        if len(alike) > 1:
+            raise ConfigError(
+                f"a server tells the first token alone, the same of {', '.join(alike)}",
+                where=where, mend="read: text",
+            )  # fmt: skip
 
 
 def _facts(name: str) -> Any:

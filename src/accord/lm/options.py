@@ -2,7 +2,8 @@
 
 Prompts that stand next to each other and begin alike (the two orders of a pair) are one tree: what they share
 is read once. What all begin with (the instruction) is read once for all trees of a row. Where every option is
-one token, a prompt is read once for all of them.
+one token, a prompt is read once for all of them. Options that are numbers are told apart: P(1) is not that of
+10, which begins with it. Other texts are summed over their tokens, as MC1 and MC2 are published.
 
 Legend: S (and T) scored positions, H hidden size, O options.
 """
@@ -10,6 +11,7 @@ Legend: S (and T) scored positions, H hidden size, O options.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,7 +85,24 @@ def option_logps(
                 group, flat.view(len(group), len(asked)).tolist(), strict=True
             ):
                 logps_of[read.at] = tuple(logps_O)
-    return [(logps_of[r.at], len(r.prompt) + sum(map(len, r.options))) for r in reads]
+    return [
+        (
+            _apart(r.options, logps_of[r.at]) if all(map(str.isdecimal, some)) else logps_of[r.at],
+            len(r.prompt) + sum(map(len, r.options)),
+        )
+        for r, some in zip(reads, options, strict=True)
+    ]
+
+
+def _apart(options: Sequence[Ids], logps_O: Sequence[float]) -> tuple[float, ...]:
+    """Log-probs of options as events of which at most one happens, though no end of an answer is scored: each
+    without the longer ones that begin with it."""
+    own: dict[Ids, float] = {}
+    for ids, logp in sorted(zip(options, logps_O, strict=True), key=lambda x: -len(x[0])):
+        longer = (x for o, x in own.items() if o != ids and o[: len(ids)] == ids and x > -math.inf)
+        left = 1 - sum(math.exp(x - logp) for x in longer)
+        own[ids] = logp + math.log(left) if left > 0 else -math.inf
+    return tuple(own[ids] for ids in options)
 
 
 def _ids(lm: LanguageModel, option: str) -> Ids:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from accord.lm.sampler import Sampling
 __all__ = ["Refused", "SampledTokens", "ServerSampler", "server_sampler"]
 
 LONGEST = 30.0  # seconds between two tries
+WAIT = 300.0  # that a server may ask to wait for
 BUSY = (408, 409, 429, 500, 502, 503, 504)  # worth asking again
 
 SampledTokens = tuple[
@@ -180,7 +182,10 @@ class ServerSampler:
         why, pause = "", 0.0
         for attempt in range(self.tries):
             if attempt:
-                time.sleep(min(LONGEST, max(pause, 0.5 * 2**attempt)))
+                back_off = min(LONGEST, 0.5 * 2**attempt) * random.uniform(
+                    1, 1.25
+                )  # not all at once
+                time.sleep(max(min(pause, WAIT), back_off))
             try:
                 status, came, more = self._connections.post(address, sent, headers, self.timeout)
                 if 200 <= status < 300:

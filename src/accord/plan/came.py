@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from accord.core.types import Rater
+from accord.feedback.trust.ballots import category
 from accord.plan.budget import Agreed, Came
 from accord.store import Snapshot
 from accord.store.snapshot.pairs import by_pair, votes
@@ -79,4 +80,5 @@ def _person(rater: Rater) -> bool:
 
 def _agreement(a: float, b: float) -> float:
     """1 when both take the same side, 0 when the other, 1/2 when one of them sees a tie."""
-    return a * b + (1 - a) * (1 - b)
+    one, two = (float(category(x)) for x in (a, b))
+    return one * two + (1 - one) * (1 - two)

@@ -90,7 +90,8 @@ def exact_answer(
     """1 where what follows the last match of `after` equals the prompt's tag `tag`, else 0; NaN for a
     prompt without the tag. Numbers are compared as numbers ("1,000" is 1000.0, "7/2" is 3.5): the first line
     must be one number and nothing else but a sign of currency before it, a word of unit and a full stop
-    after; then NaN too where the tag is no such number."""
+    after; then NaN too where the tag is no such number. 0 where the limit cut an answer off within what is
+    compared: "12" may be the beginning of 128."""
     marker = _pattern(after, "rewards.after", context.seconds)
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
@@ -100,6 +101,8 @@ def exact_answer(
             given: str | None = None
             for match in marker(e.response.text):
                 given = e.response.text[match.end() :]
+            if given is not None and _cut_off(e, given, compare):
+                given = None
             scores.append(math.nan if truth is None else _same(given, truth, compare))
         return scores
 
@@ -122,6 +125,12 @@ def _number(text: str) -> float:
     sign, *parts = match.groups(default="1")
     above, below = (float(part.replace(",", "")) for part in parts)
     return (-above if sign in ("-", "−") else above) / (below or math.nan)
+
+
+def _cut_off(exchange: Exchange, given: str, compare: str) -> bool:
+    """Whether what is compared, a number's line or all of a text, may have gone on."""
+    ended = compare == "number" and "\n" in given.lstrip()
+    return exchange.response.finish == "length" and not ended
 
 
 def _same(given: str | None, truth: str, compare: str) -> float:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, Literal
 
 import numpy as np
@@ -251,14 +251,17 @@ def cohen_kappa(
     weights: Literal["none", "linear", "quadratic"] = "none",
     order: Sequence[Hashable] | None = None,
     mirror: Mirror = None,
+    clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Metric:
     """Cohen's κ of two raters' answers to the same units: 1 - disagreement seen / expected from their own
     shares of values (Cohen 1960). A disagreement weighs 1, the number of steps between the values, or its
     square (Cohen 1968); steps are counted in `order`, else among the sorted values. Units that one of the
-    two left out don't count. Undefined when both gave one and the same answer throughout."""
-    kept = [p for p in pairs if not any(x is None or x != x for x in p)]
+    two left out don't count. Units of one of the `clusters` (prompts) hang together: the interval is then over
+    these. Undefined when both gave one and the same answer throughout."""
+    known = [not any(x is None or x != x for x in p) for p in pairs]
+    kept = list(compress(pairs, known))
     if not kept:
         return Metric(value=None, n=0, level=level, note="nothing was judged by both")
     seen = list(dict.fromkeys(chain.from_iterable(kept)))
@@ -267,7 +270,7 @@ def cohen_kappa(
     values = seen if weights == "none" else _sorted(seen, order)
     index = {v: i for i, v in enumerate(values)}
     codes = np.array([(index[a], index[b]) for a, b in kept])
-    cells, times = np.unique(codes, axis=0, return_counts=True)
+    cells, cell_U, times = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     one_KV, two_KV = (
         sparse.coo_array(
             (np.ones(len(cells)), (np.arange(len(cells)), side)), shape=(len(cells), len(values))
@@ -290,7 +293,15 @@ def cohen_kappa(
     steps = len(values) - 1
     most = {"none": 1, "linear": steps, "quadratic": steps**2}[weights]
     same = "both raters gave one and the same answer throughout"
-    return by_jackknife(times, parts, most=float(max(most, 1)), level=level, undefined=same)
+    of_CK = None
+    if clusters is not None:
+        of = list(compress(clusters, known))
+        at = {c: i for i, c in enumerate(dict.fromkeys(of))}
+        where = ([at[c] for c in of], cell_U.ravel())
+        of_CK = sparse.coo_array((np.ones(len(kept)), where)).tocsr()
+    return by_jackknife(
+        times, parts, most=float(max(most, 1)), level=level, undefined=same, clusters=of_CK
+    )
 
 
 def _unlike(a_BV: Floats, b_BV: Floats) -> Floats:

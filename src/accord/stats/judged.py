@@ -4,6 +4,10 @@ corrected   θ = (p + q0 - 1) / (q0 + q1 - 1)      (Rogan & Gladen 1978; Lee et 
     p the share of wins the judge reports, q1 = P(it says win | people say win), q0 the same of losses.
     Interval: delta method over all three, each share with z²/2 successes and z² trials added
     (Agresti & Coull 1998), so that a share of 0 or 1 has an error too.
+pooled      θ = (m·h + k·(p + q0 - 1) / (q0 + q1 - 1)) / (m + k)
+    h people's own share of the m pairs they judged, p the judge's of the k others. Interval: delta method
+    over all four with their covariance by prompts (CR2, `stats.clustered`), two yes and two no added to each
+    share, every one a prompt of its own (Agresti & Caffo 2000), by t with Satterthwaite's degrees of freedom.
 alone       the lowest confidence from which the judge's error rate is at most `risk` with probability
     `level`: thresholds are tested from the highest down and the first that fails ends it (fixed-sequence
     testing, no correction needed), each by Clopper & Pearson's upper bound (1934).
@@ -20,18 +24,22 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from accord.core.errors import DataError
 from accord.core.types import Metric
+from accord.stats.clustered import standard_error
 from accord.stats.intervals import cluster_mean
-from accord.stats.resampling import quantile
+from accord.stats.resampling import Floats, quantile
 
 __all__ = [
-    "DecidesAlone", "corrected_share", "decides_alone", "lean", "lean_grown", "shares_apart",
+    "DecidesAlone", "corrected_share", "corrected_win_rate", "decides_alone", "lean", "lean_grown",
+    "shares_apart",
 ]  # fmt: skip
 
 TELLS_NOTHING = "the judge tells nothing: it says win as often where people say loss"
+ALL_BY_PEOPLE = "people judged every pair: their own share, nothing to correct"
 
 
 def corrected_share(
@@ -45,7 +53,8 @@ def corrected_share(
     level: float = 0.95,
 ) -> Metric:
     """Share of wins, from what a judge says of n comparisons and how often it was right on `n_wins` that
-    people call wins and `n_losses` that they call losses. Undefined where q0 + q1 - 1 may be 0 or less."""
+    people call wins and `n_losses` that they call losses, all of them independent. Undefined where
+    q0 + q1 - 1 may be 0 or less."""
     if not (0 <= wins <= n and 0 <= right_wins <= n_wins and 0 <= right_losses <= n_losses):
         raise DataError("more successes than trials", where="corrected_share")
     whole = n + n_wins + n_losses
@@ -73,6 +82,93 @@ def corrected_share(
         value=value, low=min(low, value), high=max(high, value), n=whole, level=level,
         method=f"corrected for errors on {n_wins + n_losses} judged by both",
     )  # fmt: skip
+
+
+def corrected_win_rate(
+    says: Sequence[bool],
+    people: Sequence[float | None],
+    clusters: Sequence[Hashable],
+    *,
+    level: float = 0.95,
+) -> Metric:
+    """Share of wins over all pairs: of those that people judged by their own word (`people`: 1, 0, 1/2 where
+    they split evenly, None where they weren't asked), of the others by the judge's, corrected for its errors.
+
+    Assumed: the judge errs on wins, and on losses, as often where people weren't asked as where they were,
+    and is midway on pairs that they split evenly. So people's pairs may be drawn at random, or by who wins;
+    not by what the judge says, how sure it is or how hard they are. Undefined where q0 + q1 - 1 may be 0 or
+    less."""
+    judge_N = np.asarray(says, float)
+    people_N = np.array([math.nan if x is None else x for x in people], float)
+    own_N = np.unique([str(c) for c in clusters], return_inverse=True)[1]
+    asked_N = ~np.isnan(people_N)
+    n, m = len(judge_N), int(asked_N.sum())
+    theirs = cluster_mean(people_N[asked_N], own_N[asked_N].tolist(), level=level, share=True)
+    if 0 < n == m:
+        notes = filter(None, (ALL_BY_PEOPLE, theirs.note))
+        return theirs.model_copy(update={"note": "; ".join(notes)})
+
+    def undefined(why: str) -> Metric:
+        own = f"; people's own share of what they judged: {theirs}" if m else ""
+        return Metric(value=None, n=n, level=level, note=why + own)
+
+    of_N4 = np.column_stack([~asked_N, people_N == 1, people_N == 0, asked_N])
+    left, *tried = (len(set(own_N[of_N].tolist())) for of_N in of_N4.T[:3])
+    if min(tried) < 2:
+        return undefined("needs wins and losses that people judged too, each on two prompts")
+    row_R, of_R = np.nonzero(of_N4)
+    seen = _Shares(np.where(of_R == 3, people_N[row_R], judge_N[row_R]), of_R, own_N[row_R])
+    added = seen.with_four_more()
+
+    def half(gradient: list[float]) -> float:
+        df = min(seen.error(gradient)[1], float(own_N.max()))
+        return quantile(level, df) * added.error(gradient)[0]
+
+    p, q1, false, h = seen.means()
+    if q1 - false <= half([0, 1, -1, 0]):
+        return undefined(TELLS_NOTHING)
+    w = (n - m) / n
+    value = float(w * min(1.0, max(0.0, (p - false) / (q1 - false))) + (1 - w) * h)
+    if left < 2:
+        note = "one prompt is left to the judge: no interval"
+        return Metric(value=value, n=n, level=level, note=note)
+    p, q1, false, h = added.means()
+    tells = q1 - false
+    rest = (p - false) / tells
+    centre = w * rest + (1 - w) * h
+    away = half([w / tells, -w * rest / tells, -w * (1 - rest) / tells, 1 - w])
+    return Metric(
+        value=value, low=min(max(0.0, centre - away), value), high=max(min(1.0, centre + away), value),
+        n=n, level=level, method=f"people's word on {m}, the judge's corrected on {n - m}, "
+        f"robust over {own_N.max() + 1} prompts",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """p, q1, 1 - q0 and h as means of rows; a pair that people judged is a row of two of them."""
+
+    value_R: Floats
+    of_R: NDArray[np.int64]
+    own_R: NDArray[np.int64]
+
+    def means(self) -> Floats:
+        return np.asarray(np.bincount(self.of_R, self.value_R) / np.bincount(self.of_R))
+
+    def error(self, gradient: list[float]) -> tuple[float, float]:
+        """Standard error of the means' sum by these weights, and its degrees of freedom."""
+        root = np.sqrt(np.bincount(self.of_R))
+        design_R4 = (self.of_R[:, None] == np.arange(4)) / root
+        left_R = self.value_R - self.means()[self.of_R]
+        return standard_error(design_R4, np.asarray(gradient) / root, left_R, self.own_R)
+
+    def with_four_more(self) -> _Shares:
+        """Two yes and two no to each, every one a prompt of its own."""
+        new = np.arange(16)
+        return _Shares(
+            np.append(self.value_R, new % 2), np.append(self.of_R, new // 4),
+            np.append(self.own_R, self.own_R.max() + 1 + new),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,11 @@ from accord.stats.resampling import Floats, quantile
 
 __all__ = ["over_seeds"]
 
-ONE = "of one seed, robust over prompts: how far another would end is not in it"
+ALIKE = "all rows are alike"
+ONE, ONE_ALIKE = (
+    f"of one seed, {how}: how far another would end is not in it"
+    for how in ("robust over prompts", ALIKE)
+)
 
 
 def over_seeds(
@@ -42,13 +46,15 @@ def over_seeds(
     if not len(values) == len(seeds) == len(clusters):
         what = f"{len(values)} values, {len(seeds)} seeds, {len(clusters)} clusters"
         raise DataError(what, where="over_seeds", allowed="one of each a row")
-    if len(set(seeds)) < 2:
-        one = cluster_mean(values, clusters, level=level, share=False)
-        return _within(one.model_copy(update={"method": ONE} if one.low is not None else {}), ends)
     if not np.isfinite(values).all():
         raise DataError("some values are not finite", where="over_seeds")
-    if len(set(values)) == 1:
-        return _alike(float(values[0]), len(values), len(set(clusters)), ends, level)
+    several = len(set(seeds)) > 1
+    if len(set(values)) == 1 and len(set(zip(seeds, clusters, strict=True))) > 1:
+        method = ALIKE if several else ONE_ALIKE
+        return _alike(float(values[0]), len(values), len(set(clusters)), ends, level, method)
+    if not several:
+        one = cluster_mean(values, clusters, level=level, share=False)
+        return _within(one.model_copy(update={"method": ONE} if one.low is not None else {}), ends)
     means_S, sums_SC, counts_S = _tables(np.asarray(values, float), seeds, clusters)
     s, centre = len(means_S), float(means_S.mean())
     apart = quantile(level, s - 1) ** 2 * float(means_S.var(ddof=1)) / s
@@ -63,22 +69,17 @@ def over_seeds(
     )  # fmt: skip
 
 
-def _alike(value: float, n: int, trials: int, ends: tuple[float, float], level: float) -> Metric:
+def _alike(
+    value: float, n: int, trials: int, ends: tuple[float, float], level: float, method: str
+) -> Metric:
     """Rows that all say the same: between ends the interval of a binomial share of as many trials as there
     are clusters, which stays wide; without ends none."""
     low, high = ends
     if not (math.isfinite(high - low) and high > low):
-        return Metric(value=value, n=n, level=level, note="all rows are alike: no interval")
+        return Metric(value=value, n=n, level=level, note=f"{ALIKE}: no interval")
     share = min(1.0, max(0.0, (value - low) / (high - low)))
     sides = (low + (high - low) * x for x in binomial_interval(share, trials, level))
-    return Metric(
-        value=value,
-        low=next(sides),
-        high=next(sides),
-        n=n,
-        level=level,
-        method="all rows are alike",
-    )
+    return Metric(value=value, low=next(sides), high=next(sides), n=n, level=level, method=method)
 
 
 def _tables(

@@ -2,7 +2,8 @@
 
 A soft label is p = P(the response is better | its votes and who cast them), from the model of raters' skill
 and bias (stats.raters). An even split of a careful and a careless rater is then no even split, and a vote for
-the left by one who likes the left says little. The votes are in p already, so each pair weighs 1.
+the left by one who likes the left says little. The votes are in p already, so each pair weighs 1. A soft vote
+counts as the side it names: how much a rater's word is worth is measured, not taken from the rater.
 """
 
 from __future__ import annotations
@@ -148,11 +149,11 @@ def majority_noise(share_P: Floats, prompt_P: Ints, skills: Skills, level: float
 
 
 def _decided_by_pair(cast: Ballots) -> list[list[float]]:
-    """Votes by pair, ties left out: a tie is no wrong word."""
+    """The sides named, by pair, ties left out: a tie is no wrong word."""
     rows = np.flatnonzero(cast.value_R != 0.5)
     rows = rows[np.argsort(cast.pair_R[rows], kind="stable")]
     ends = np.cumsum(np.bincount(cast.pair_R[rows], minlength=len(cast.pairs)))[:-1]
-    return [v.tolist() for v in np.split(cast.value_R[rows], ends)]
+    return [v.tolist() for v in np.split(cast.category_R[rows], ends)]
 
 
 def flip_rate(agreement: Metric) -> Metric:

@@ -5,6 +5,9 @@ smaller id: the same pair is the same number whatever order it was shown in. A r
 ballot, the last; how often it said the same as before is `again`. Edits are not ballots: who writes a
 response and prefers it has not judged it.
 
+A soft vote (a judge's p) is more or less of a vote where votes are averaged, and the side it gives more than
+half wherever a side is asked for: `category`. p is how sure a judge is, never how right.
+
 Legend: R ballots, P pairs.
 """
 
@@ -17,13 +20,13 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from accord.core.types import Rater, Writing
 from accord.store import Snapshot
 from accord.store.snapshot.pairs import Vote, votes
 
-__all__ = ["STYLES", "Ballots", "ballots", "style_of"]
+__all__ = ["STYLES", "Ballots", "ballots", "category", "style_of"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -44,12 +47,17 @@ def style_of(text: str) -> list[float]:
     return [len(text.split()) / WORDS, *marks]
 
 
+def category(value: ArrayLike) -> Floats:
+    """The side that votes name: 1 the first response, 0 the second, 1/2 neither (p is exactly 1/2)."""
+    return np.asarray((1 + np.sign(np.asarray(value, dtype=float) - 0.5)) / 2)
+
+
 @dataclass(frozen=True)
 class Ballots:
-    """Columns by ballot: pair, rater (numbers), value (1 the first response won, 0 the second, 1/2 a tie),
-    side (1 first on the left, -1 right, 0 not known), seconds (NaN when not known), time (s since 1970),
-    judgment id. By pair: ids of its responses, number of its prompt, difference of their style [P, 1 + F].
-    By rater: of each pair asked again its prompt's number and whether the answer was the one before."""
+    """Columns by ballot: pair, rater (numbers), value (1 the first response won, 0 the second, 1/2 a tie, p
+    of a soft vote), side (1 first on the left, -1 right, 0 not known), seconds (NaN when not known), time (s
+    since 1970), judgment id. By pair: ids of its responses, number of its prompt, difference of their style
+    [P, 1 + F]. By rater: of each pair asked again its prompt's number and whether it named the same side."""
 
     raters: list[Rater]
     prompts: list[str]
@@ -78,21 +86,26 @@ class Ballots:
         return np.asarray(self.style_PF[self.pair_R, 0])
 
     @cached_property
+    def category_R(self) -> Floats:
+        """The side each ballot names."""
+        return category(self.value_R)
+
+    @cached_property
     def n_others_R(self) -> Ints:
         """How many other raters judged the pair."""
         return np.asarray(np.bincount(self.pair_R, minlength=len(self.pairs))[self.pair_R] - 1)
 
     @cached_property
     def others_R(self) -> Floats:
-        """Mean vote of the *other* raters on the ballot's pair; NaN where there is none."""
-        total_P = np.bincount(self.pair_R, self.value_R, len(self.pairs))
+        """Mean side of the *other* raters on the ballot's pair; NaN where there is none."""
+        total_P = np.bincount(self.pair_R, self.category_R, len(self.pairs))
         n_R = np.where(self.n_others_R > 0, self.n_others_R, np.nan)
-        return np.asarray((total_P[self.pair_R] - self.value_R) / n_R)
+        return np.asarray((total_P[self.pair_R] - self.category_R) / n_R)
 
     @cached_property
     def agree_R(self) -> Floats:
-        """How far the ballot agrees with the others: 1 - |value - mean of the others|; NaN without any."""
-        return np.asarray(1 - np.abs(self.value_R - self.others_R))
+        """How far the ballot agrees with the others: 1 - |side - mean of theirs|; NaN without any."""
+        return np.asarray(1 - np.abs(self.category_R - self.others_R))
 
 
 def ballots(snapshot: Snapshot) -> Ballots:
@@ -148,14 +161,14 @@ def ballots(snapshot: Snapshot) -> Ballots:
 def _again(
     cast: Sequence[Vote], number: Mapping[str, int], prompts: Mapping[str, int]
 ) -> list[list[tuple[int, bool]]]:
-    """Of each repeat of a pair: whether it says what the rater's vote before it said."""
+    """Of each repeat of a pair: whether it names the side that the rater's vote before it named."""
     repeats: list[list[tuple[int, bool]]] = [[] for _ in number]
     before: dict[tuple[str, str, str], float] = {}
     for vote in cast:
         straight = vote if vote.first < vote.second else vote.turned()
         key = (straight.rater, straight.first, straight.second)
         if key in before:
-            same = before[key] == straight.value
+            same = bool(category(before[key]) == category(straight.value))
             repeats[number[straight.rater]].append((prompts[straight.prompt], same))
         before[key] = straight.value
     return repeats

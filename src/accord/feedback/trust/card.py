@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from accord.core.types import Metric, Rater
-from accord.feedback.trust.ballots import ballots
+from accord.feedback.trust.ballots import ballots, category
 from accord.feedback.trust.observed import Observed, longer_preferred, observed
 from accord.feedback.trust.reliability import agreement_rows
 from accord.stats.intervals import mean
@@ -74,7 +74,7 @@ def _faults(tables: Tables, cast: Sequence[Vote]) -> dict[str, int]:
     for i, response in tables.responses.items():
         texts[prompt_of.get(i, ""), response.text] += 1
     against = sum(
-        len({v.value for v in votes_on if v.rater == rater} - {0.5}) > 1
+        len({float(category(v.value)) for v in votes_on if v.rater == rater} - {0.5}) > 1
         for by in by_pair(cast).values()
         for votes_on in by.values()
         for rater in {v.rater for v in votes_on}

@@ -1,13 +1,13 @@
 """What is seen of each rater without a model: the one place where the data card, `accord trust` and the pages
 have these figures from.
 
-    agreement     with the other raters on the same thing: of a comparison 1 - |vote - mean of the others|, of
+    agreement     with the other raters on the same thing: of a comparison 1 - |side - mean of the others|, of
                   a rating (each axis), thumb or step the share of the others who said the same
     left          share of decided comparisons that went to the left side
     longer        share of decided comparisons that went to the response with more words
     consistency   share of what was asked again that was answered as before (a rating: within one point)
 
-Shares are clustered by prompt.
+A soft vote is the side it names, 1, 0 or 1/2 (`ballots.category`). Shares are clustered by prompt.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def observed(
             continue
         decided = mine & (cast.value_R != 0.5)
         known = mine & (cast.n_others_R > 0)
-        won_left = (cast.value_R == 1.0) == (cast.side_R == 1.0)
+        won_left = (cast.category_R == 1.0) == (cast.side_R == 1.0)
         agree = [*_rows(cast, known, cast.agree_R), *others[rater.id]]
         again = [(float(x), cast.prompts[at]) for at, x in cast.again_J[number]]
         by_rater[rater.id] = Observed(
@@ -82,7 +82,7 @@ def longer_preferred(cast: Ballots, *, level: float = 0.95) -> Metric:
 
 
 def _longer(cast: Ballots, of_R: np.ndarray, level: float) -> Metric:
-    won_longer = (cast.value_R == 1.0) == (cast.longer_R > 0)
+    won_longer = (cast.category_R == 1.0) == (cast.longer_R > 0)
     rows = _rows(cast, of_R & (cast.longer_R != 0), won_longer)
     return _share(rows, "no decided comparison of unlike lengths", level)
 

@@ -71,13 +71,14 @@ class RaterReport(Observed):
 
 
 def fit_skills(cast: Ballots, *, level: float = 0.95) -> Skills | None:
-    """Skill and bias of every rater (stats.raters), prompts as clusters; None without ballots."""
+    """Skill and bias of every rater (stats.raters) by the sides they name, prompts as clusters; None without
+    ballots."""
     if not len(cast):
         return None
     return rater_skills(
         cast.pair_R,
         cast.rater_R,
-        cast.value_R,
+        cast.category_R,
         side=cast.side_R,
         longer=cast.longer_R,
         pairs=len(cast.pairs),
@@ -224,7 +225,7 @@ def _style(cast: Ballots, mine: Any, level: float) -> dict[str, Metric]:
     for column, name in enumerate(STYLES, 1):
         more_R = np.sign(cast.style_PF[cast.pair_R, column])
         rows = np.flatnonzero(mine & (more_R != 0) & (cast.n_others_R > 0))
-        excess = (more_R * (cast.value_R - cast.others_R))[rows]
+        excess = (more_R * (cast.category_R - cast.others_R))[rows]
         by_style[name] = _enough(len(rows), "pairs that differ in it", level) or robust_mean(
             excess, cast.prompt_R[rows], level=level
         )

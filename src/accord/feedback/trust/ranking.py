@@ -1,4 +1,7 @@
-"""Which source of responses is better, and which response: Bradley-Terry with style control, and Elo."""
+"""Which source of responses is better, and which response: Bradley-Terry with style control, and Elo.
+
+A soft vote is p of a win and 1 - p of a loss. Elo is of games, which end: there it is the side it names.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,14 @@ from accord.store import Snapshot
 __all__ = ["ModelRanking", "RankedModel", "rank_models", "rank_responses"]
 
 PRIOR = 1.0  # logits⁻²: responses have few votes each, so their strengths lean on a normal prior of sd 1
+WEAK = 1 / 9  # logits⁻²: of a source's strength, sd 3, where comparisons alone don't tell it
+WIDE = 12.0  # logits: an interval under that prior alone is shorter
 MOST_GAMES = 200_000  # Elo plays games one by one
 
 
 class RankedModel(Frozen):
-    """A source of responses: strength in logits above the mean of all, Elo, how often it beats another. Only
-    sources of one `group` were compared, if by way of others."""
+    """A source of responses: strength in logits above the mean of all, Elo, how often it beats another (mean
+    vote). Only sources of one `group` were compared, if by way of others."""
 
     name: str
     group: int = 0
@@ -57,7 +62,7 @@ def rank_models(
     """Rank the sources of responses by all comparisons between two of them, prompts as clusters. `style`
     controls for length and markdown: strengths are then those at equal style. `weighted` counts a vote as
     much as its rater is better than chance. A weak prior (sd 3 logits) steps in where the comparisons alone
-    leave a strength infinite, and a note says so."""
+    leave a strength infinite (or soft votes, all but certain, nearly so), and a note says so."""
     cast = cast or ballots(snapshot)
     skills = skills or fit_skills(cast, level=level)
     source = {i: snapshot.tables.responses[i].source for pair in cast.pairs for i in pair}
@@ -75,7 +80,7 @@ def rank_models(
     fit = _fit_models(
         cast, skills, rows, (first, second, value), columns, len(names), ties, weighted, level
     )
-    elos = _elo(first, second, value, len(names), cast.prompt_R[rows], level, seed)
+    elos = _elo(first, second, cast.category_R[rows], len(names), cast.prompt_R[rows], level, seed)
     played = np.bincount(np.append(first, second), minlength=len(names))
     strengths = [
         m.model_copy(update={"n": int(n)}) for m, n in zip(fit.strengths(), played, strict=True)
@@ -164,23 +169,45 @@ def _fit_models(
         weight = np.clip(2 * np.array(reliable) - 1, 0.01, 1.0)[cast.rater_R[rows]]
         weight /= weight.mean()
     first, second, value = games
+    at, outcome, share = _outcomes(value)
 
     def fit(ridge: float) -> Strengths:
         return bradley_terry(
-            first,
-            second,
-            value,
+            first[at],
+            second[at],
+            outcome,
             items=items,
-            weight=weight,
-            covariates=columns,
-            clusters=cast.prompt_R[rows].tolist(),
+            weight=weight[at] * share,
+            covariates=columns[at],
+            clusters=cast.prompt_R[rows][at].tolist(),
             ties=ties,
             ridge=ridge,
             level=level,
         )
 
     strengths = fit(0.0)
-    return fit(1 / 9) if strengths.why_N or strengths.component_N.max(initial=0) > 0 else strengths
+    if strengths.why_N or strengths.component_N.max(initial=0) > 0:
+        return fit(WEAK)
+    soft = len(at) > len(value)
+    return fit(WEAK) if soft and any(map(_wide, strengths.strengths())) else strengths
+
+
+def _wide(strength: Metric) -> bool:
+    if strength.low is None or strength.high is None:
+        return False
+    return strength.high - strength.low > WIDE
+
+
+def _outcomes(
+    value_R: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Votes as wins, losses and ties: which vote each is of, the outcome, and how much of the vote it is."""
+    soft_R = ~np.isin(value_R, (0.0, 0.5, 1.0))
+    soft = np.flatnonzero(soft_R)
+    at = np.append(np.arange(len(value_R)), soft)
+    outcome = np.append(np.where(soft_R, 1.0, value_R), np.zeros(len(soft)))
+    share = np.append(np.where(soft_R, value_R, 1.0), 1 - value_R[soft])
+    return at, outcome, share
 
 
 def _elo(
@@ -229,8 +256,11 @@ def rank_responses(
     sides_P2 = np.array([[number[i] for i in pair] for pair in cast.pairs]).reshape(-1, 2)
     if not ids:
         return {}
-    first, second = sides_P2[cast.pair_R].T
-    fit = bradley_terry(first, second, cast.value_R, items=len(ids), ridge=PRIOR, level=level)
+    at, outcome, share = _outcomes(cast.value_R)
+    first, second = sides_P2[cast.pair_R[at]].T
+    fit = bradley_terry(
+        first, second, outcome, items=len(ids), weight=share, ridge=PRIOR, level=level
+    )
     rankings: dict[str, list[tuple[str, Metric]]] = {}
     prompt_of = {
         i: cast.prompts[cast.prompt_P[k]] for k, pair in enumerate(cast.pairs) for i in pair

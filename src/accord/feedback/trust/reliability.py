@@ -2,16 +2,22 @@
 
 What counts as one thing (a unit) is a pair of responses for comparisons and rankings, a response for
 ratings (on each axis) and thumbs, a step of a response for steps; under another guideline it is another
-unit. A rater counts once on a unit, with the last answer.
+unit. A model's guideline (a judge's is its template) makes none: its answer is one to the thing, under each
+guideline that people answered it under. A rater counts once on a unit, with the last answer.
+
+A soft vote is the side it names (`ballots.category`). A judge's mean of a scale is the nearest point, and
+what it is where α asks for its order.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from accord.core.types import Frozen, Metric, Prompt, Rating, StepLabels, Thumb, Writing
+from accord.feedback.trust.ballots import category
 from accord.stats.agreement import (
     Scale,
     agreement_by_difficulty,
@@ -38,8 +44,8 @@ class Answered(NamedTuple):
     rater: str
     value: float
     prompt: Prompt
-    guideline: str
-    graded: float  # of a comparison: -3 to 3 with its strength; else the value
+    guideline: str | None  # that people answered the unit under; None where only models did
+    graded: float  # of a comparison: -3 to 3 with its strength; else the score or label
 
 
 class Agreement(Frozen):
@@ -65,20 +71,22 @@ def answered(snapshot: Snapshot) -> list[Answered]:
     """All answers that could agree with others', in the order they came; corrections are resolved."""
     tables = snapshot.tables
     judgments = snapshot.judgments
-    latest: dict[tuple[Hashable, ...], Answered] = {}
+    models = {i for i, r in tables.raters.items() if r.kind == "model"}
+    rows: list[Answered] = []
 
     def put(
-        kind: str, axis: str, unit: Hashable, rater: str, value: float, q: Any, graded: float
+        kind: str, axis: str, thing: Hashable, rater: str, value: float, q: Any, graded: float
     ) -> None:
-        own, prompt = (unit, q.guideline), tables.prompts[q.prompt]
-        row = Answered(kind, axis, own, rater, value, prompt, q.guideline, graded)
-        latest[kind, axis, own, rater] = row
+        prompt = tables.prompts[q.prompt]
+        rows.append(Answered(kind, axis, thing, rater, value, prompt, q.guideline, graded))
 
     for j in judgments:
         q, answer = tables.questions[j.question], j.answer
         if isinstance(answer, Rating):
+            averaged = j.rater in models and "@" in q.guideline  # asked by a template
             for axis, score in answer.scores.items():
-                put("rate", axis, q.responses[0], j.rater, score, q, score)
+                point = math.floor(score + 0.5) if averaged else score
+                put("rate", axis, q.responses[0], j.rater, point, q, score)
         elif isinstance(answer, Thumb):
             put("thumb", "", q.responses[0], j.rater, float(answer.up), q, float(answer.up))
         elif isinstance(answer, StepLabels):
@@ -90,8 +98,25 @@ def answered(snapshot: Snapshot) -> list[Answered]:
         q = tables.questions[by_id[vote.sources[0]].question]
         straight = vote if vote.first < vote.second else vote.turned()
         pair = (straight.first, straight.second)
-        graded = (2 * straight.value - 1) * straight.strength
-        put(q.kind, "", pair, straight.rater, straight.value, q, graded)
+        side = float(category(straight.value))
+        graded = (2 * side - 1) * straight.strength
+        put(q.kind, "", pair, straight.rater, side, q, graded)
+    return _by_unit(rows, models)
+
+
+def _by_unit(rows: Sequence[Answered], models: Collection[str]) -> list[Answered]:
+    """Each rater's last answer to each unit; `rows` have the thing itself as theirs."""
+    of_people: dict[tuple[Hashable, ...], dict[str | None, None]] = defaultdict(dict)
+    for a in rows:
+        if a.rater not in models:
+            of_people[a[:3]][a.guideline] = None
+    latest: dict[tuple[Hashable, ...], Answered] = {}
+    for a in rows:
+        people = of_people.get(a[:3], {})
+        own = a.rater not in models or a.guideline in people
+        for guideline in [a.guideline] if own else people or [None]:
+            row = a._replace(unit=(a.unit, guideline), guideline=guideline)
+            latest[row[:4]] = row
     return list(latest.values())
 
 
@@ -113,7 +138,8 @@ def _parts(answers: Sequence[Answered]) -> Iterable[tuple[str, list[Answered]]]:
     by_tag: dict[str, dict[str, list[Answered]]] = defaultdict(lambda: defaultdict(list))
     by_guideline: dict[str, list[Answered]] = defaultdict(list)
     for a in answers:
-        by_guideline[a.guideline].append(a)
+        if a.guideline is not None:
+            by_guideline[a.guideline].append(a)
         for tag, value in a.prompt.tags.items():
             by_tag[tag][value].append(a)
     for tag in sorted(by_tag):
@@ -132,6 +158,7 @@ def _row(
         units[a.unit][a.rater] = a.value
         grades[a.unit].append(a.graded)
     values = [list(u.values()) for u in units.values()]
+    graded = list(grades.values())
     raters = sorted({a.rater for a in answers})
     kind, scale = answers[0].kind, SCALES.get(answers[0].kind, "nominal")
     pairwise = kind in (
@@ -141,7 +168,6 @@ def _row(
     mirror = (lambda v: 1 - v) if pairwise else None
     more: dict[str, Metric] = {}
     if kind == "compare" and any(abs(a.graded) > 1 for a in answers):
-        graded = list(grades.values())
         more["ordinal"] = krippendorff_alpha(
             graded, scale="ordinal", mirror=lambda v: -v, level=level
         )
@@ -162,7 +188,9 @@ def _row(
         units=len(units),
         answers=len(answers),
         percent=percent_agreement(values, level=level, seed=seed),
-        alpha=krippendorff_alpha(values, scale=scale, mirror=mirror, level=level),
+        alpha=krippendorff_alpha(
+            values if scale == "nominal" else graded, scale=scale, mirror=mirror, level=level
+        ),
         scale=scale,
         kappa=kappa,
         kappa_of="cohen" if len(raters) == 2 else "fleiss",

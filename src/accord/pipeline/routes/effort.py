@@ -64,7 +64,7 @@ def effort_of(run: SeedRun, policy: str) -> Effort:
     roles, models = _held(run, policy)
     return Effort(
         sources=_by_whom(run, own),
-        behind_judge=len(_sources(run, [n for n in every if n not in own])),
+        behind_judge=len(_sources(run, _taught_judges(run, judges) - set(own))),
         reward_models=[n for n in own if issubclass(gives(run.configs[n]), RewardModel)],
         roles=roles,
         models=models,
@@ -75,6 +75,12 @@ def effort_of(run: SeedRun, policy: str) -> Effort:
         agreement=agreed[0] if agreed else None,
         pace=_pace(judges),
     )
+
+
+def _taught_judges(run: SeedRun, judges: Sequence[Done]) -> set[str]:
+    """The trainings of the stages that these judges are: an earlier round's policy taught none."""
+    named = (n for s in judges for n in run.configs[s.name].named("judge"))
+    return {n for judge in named for n in trainings(run, judge)}
 
 
 def _pace(judges: Sequence[Done]) -> float | None:

@@ -14,6 +14,7 @@ from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stage import StageConfig, stage
 
 if TYPE_CHECKING:
+    from accord.core.types import Prompt
     from accord.store import Snapshot, Store
 
 __all__ = ["AddStage"]
@@ -26,16 +27,26 @@ def _named(judgments: str) -> str:
 
 def run(ctx: StageContext[AddStage]) -> StageResult:
     """A copy of the data's store with the judgments, frozen, split as the data is."""
-    from accord.pipeline.stages.data import copied, finish, keep_world, world_of
+    from accord.pipeline.stages.data import (
+        copied,
+        finish,
+        keep_prompts,
+        keep_world,
+        prompts_of,
+        world_of,
+    )
     from accord.store import opened_snapshot
 
     config = ctx.config
     world, (opened, facts) = world_of(ctx, config.data), copied(ctx, config.data)
     with opened as store, opened_snapshot(config.judgments, ctx.recipe_folder) as more:
-        earlier = [j.id for j in store.snapshot(facts["snapshot"]).judgments]
-        _put(store, more)
-        new = {j.id for j in more.judgments} - set(earlier)
-        snapshot = store.freeze(ctx.name, only=[*earlier, *sorted(new)])
+        earlier = store.snapshot(facts["snapshot"])
+        prompts = prompts_of(ctx.folder, store.prompts())
+        keep_prompts(ctx.folder, [*prompts, *_put(store, more)])
+        old = {j.id for j in earlier.judgments}
+        new = {j.id for j in more.judgments} - old
+        weights = {**earlier.selection.weights, **more.selection.weights}
+        snapshot = store.freeze(ctx.name, only=old | new, weights=weights)
         if world:
             keep_world(ctx, world, facts["test"])
         result = finish(ctx, snapshot, facts["test"], facts["seed"])
@@ -43,8 +54,8 @@ def run(ctx: StageContext[AddStage]) -> StageResult:
     return result
 
 
-def _put(store: Store, more: Snapshot) -> None:
-    """The judgments, and all that they speak of. What the store has already stays as it is."""
+def _put(store: Store, more: Snapshot) -> list[Prompt]:
+    """The judgments, and all that they speak of; which prompts. What the store has already stays as it is."""
     from datetime import datetime
 
     tables, judgments = more.tables, more.judgments
@@ -56,6 +67,7 @@ def _put(store: Store, more: Snapshot) -> None:
     store.add_questions(list(questions.values()))
     store.add_raters(list({j.rater: tables.raters[j.rater] for j in judgments}.values()))
     store.add_judgments(sorted(judgments, key=lambda j: (datetime.fromisoformat(j.at), j.id)))
+    return [tables.prompts[q.prompt] for q in questions.values()]
 
 
 @stage("add", reads={"data": Data}, gives=Data, run=run, uses_model=False, free=True)

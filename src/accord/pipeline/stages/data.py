@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,14 @@ __all__ = [
     "finish",
     "held_out_of",
     "held_out_prompts",
+    "keep_prompts",
     "keep_world",
+    "prompts_of",
     "world_of",
 ]
 
 STORE, SNAPSHOT, CARD, WORLD = "study.db", "v1", "card.json", "world.json"
+PROMPTS = "prompts.json"  # of an opened store, which others may add to: the ids it had then
 START = datetime(
     2026, 1, 5, 9, 0, tzinfo=UTC
 )  # judgments of a simulation need a clock of their own
@@ -52,7 +57,22 @@ def copied(ctx: StageContext[Any], data: str) -> tuple[Store, dict[str, Any]]:
     remove(ctx.folder / STORE)
     with opened:
         copy_store(opened, ctx.folder / STORE)
+    if (kept := ctx.stages[data] / PROMPTS).exists():
+        shutil.copyfile(kept, ctx.folder / PROMPTS)
     return Store(ctx.folder / STORE, create=False), facts
+
+
+def keep_prompts(folder: Path, prompts: Iterable[Prompt]) -> None:
+    """Note which prompts a data stage's store has; what comes to it later is not the stage's."""
+    write_json(folder / PROMPTS, sorted({p.id for p in prompts}))
+
+
+def prompts_of(folder: Path, every: Iterable[Prompt]) -> list[Prompt]:
+    """The prompts of a data stage, out of every one that is in its store by now, or in a copy of that."""
+    if not (kept := folder / PROMPTS).exists():
+        return list(every)
+    known = set(read_json(kept))
+    return [p for p in every if p.id in known]
 
 
 def keep_world(ctx: StageContext[Any], world: World, test: float) -> None:
@@ -73,7 +93,8 @@ def finish(
     """The data card, and what the stages that read this one need to know. `seed` is the split's: a stage on
     top of another's judgments keeps that one's, or what was held out is trained on."""
     seed = ctx.seed if seed is None else seed
-    sides = Counter(split_of(p, test, seed) for p in snapshot.tables.prompts)
+    every = prompts_of(ctx.folder, snapshot.tables.prompts.values())
+    sides = Counter(split_of(p.id, test, seed) for p in every)
     split = {"train": sides["train"], "test": sides["test"], "seed": seed, "share": test}
     card = {
         **data_card(snapshot),
@@ -101,7 +122,6 @@ def held_out_of(folder: Path) -> list[Prompt]:
     """The same of its folder."""
     opened, facts = data_store(folder)
     with opened as store:
-        prompts = [
-            p for p in store.prompts() if split_of(p.id, facts["test"], facts["seed"]) == "test"
-        ]
+        every = prompts_of(folder, store.prompts())
+    prompts = [p for p in every if split_of(p.id, facts["test"], facts["seed"]) == "test"]
     return sorted(prompts, key=lambda p: p.id)

@@ -9,19 +9,22 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from accord.core.artifact import Data
+from accord.core.hashing import content_hash
 from accord.core.refs import StoreRef, hidden, is_url
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stage import Share, StageConfig, stage
 
 
 def run(ctx: StageContext[OpenStage]) -> StageResult:
-    from accord.pipeline.stages.data import finish
+    from accord.pipeline.stages.data import finish, keep_prompts
     from accord.store import Store
 
     config = ctx.config
     where = config.place(ctx.recipe_folder)
     with Store(where, create=False) as store:
-        result = finish(ctx, store.snapshot(config.snapshot), config.test)
+        snapshot = store.snapshot(config.snapshot)
+        keep_prompts(ctx.folder, snapshot.tables.prompts.values())
+        result = finish(ctx, snapshot, config.test)
     result.facts |= {"snapshot": config.snapshot, "store": where}
     return result
 
@@ -44,10 +47,12 @@ class OpenStage(StageConfig):
         return where if is_url(where) else str(Path(where).resolve())
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
+        """The judgments, and which prompts there are: any may be answered, a snapshot names none of them."""
         from accord.store import Store
 
         with Store(self.place(folder), create=False) as store:
-            return {"snapshot": store.snapshot(self.snapshot).sha256}
+            prompts = content_hash(sorted(p.id for p in store.prompts()))
+            return {"snapshot": store.snapshot(self.snapshot).sha256, "prompts": prompts}
 
     def moved(self, facts: Mapping[str, Any], folder: Path) -> bool:
         return bool(facts["store"] != self.place(folder))

@@ -154,12 +154,12 @@ class Snapshot:
     @classmethod
     def of(cls, store: Ledger, name: str, up_to: int, selection: Selection) -> Self:
         """The selection's judgments among the first `up_to` of the store."""
-        all_of_them = store.judgments(up_to)
-        superseded = {j.supersedes for j in all_of_them if j.supersedes}
-        chosen = [j for j in all_of_them if j.id not in superseded]
-        if selection.only is not None:
+        chosen = store.judgments(up_to)
+        if selection.only is not None:  # a correction that is not among them corrects none of them
             named = set(selection.only)
             chosen = [j for j in chosen if j.id in named]
+        superseded = {j.supersedes for j in chosen if j.supersedes}
+        chosen = [j for j in chosen if j.id not in superseded]
         if selection.kinds is not None:
             chosen = [j for j in chosen if j.answer.kind in selection.kinds]
         if selection.raters is not None:
@@ -257,8 +257,8 @@ class Snapshot:
 
     def labelled(self) -> Items[LabelledResponse]:
         """Responses with thumbs up or down."""
-        return Items(*reading.labelled(self.judgments, self.tables))
+        return Items(*reading.labelled(self.judgments, self.tables, self.weights))
 
     def stepped(self) -> Items[LabelledSteps]:
         """Responses whose steps were labelled."""
-        return Items(*reading.stepped(self.judgments, self.tables))
+        return Items(*reading.stepped(self.judgments, self.tables, self.weights))

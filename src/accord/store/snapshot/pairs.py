@@ -9,7 +9,8 @@ so that weight · [p·L(w, l) + (1-p)·L(l, w)] is the sum of the loss over sing
 likelihood of a Bradley-Terry model on votes, whatever the number of raters (a ranking of K counts as
 its K(K-1)/2 pairs; Ouyang et al. 2022, section 3.5). A pair judged once has no agreement (None). Where
 raters have weights, a vote counts as many times as its rater's. A rater has one say on a pair, a
-response's axis, a thumb or its steps: asked again, the last answer in the order given counts.
+response's axis, a thumb or its steps: asked again, the last answer in the order given counts. Ratings are
+compared by their mean over axes; a judge is asked for one axis at a time, and those it rated both on count.
 
 Ties: "half" gives each side half a vote, "drop" forgets the vote. A pair split evenly (p = 1/2) has no
 better side: `even="drop"` leaves it out, "keep" keeps it with p = 1/2. What is left out is counted.
@@ -21,6 +22,7 @@ much its score should win (Touvron et al. 2023, section 3.2.2).
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -114,7 +116,8 @@ def votes(
                 value = _order(-rank_a, -rank_b)
                 cast.append(Vote(q.prompt, a, b, value, j.rater, (j.id,)))
         elif isinstance(answer, Rating):
-            levels = rated[q.prompt, j.rater, q.guideline][q.responses[0]]
+            scale = _scale(q, answer, tables.raters[j.rater])
+            levels = rated[q.prompt, j.rater, scale][q.responses[0]]
             levels.update({a: (x, j.id) for a, x in _levels(answer).items() if axis in (None, a)})
         elif isinstance(answer, Writing) and answer.edits is not None:
             new = _written(answer, tables.raters[j.rater])
@@ -123,6 +126,12 @@ def votes(
             cast.append(Vote(q.prompt, id, q.responses[answer.edits], 1.0, j.rater, (j.id,)))
     for (prompt, rater, _), by_response in rated.items():
         for (a, of_a), (b, of_b) in itertools.combinations(by_response.items(), 2):
+            if tables.raters[rater].kind == "model":  # what has no verdict of one is in no mean
+                of_a, of_b = (
+                    {x: of[x] for x in of if x in of_a and x in of_b} for of in (of_a, of_b)
+                )
+                if not of_a:
+                    continue
             value = _order(_mean(of_a), _mean(of_b))
             sources = tuple(dict.fromkeys(id for of in (of_a, of_b) for _, id in of.values()))
             cast.append(Vote(prompt, a, b, value, rater, sources))
@@ -156,6 +165,14 @@ def last_by_rater(
     for j in judgments:
         last[of(j)][j.rater] = j
     return {key: list(by_rater.values()) for key, by_rater in last.items()}
+
+
+def _scale(q: Question, answer: Rating, rater: Rater) -> str:
+    """What a rating is comparable within: its guideline. A judge's names the one axis it is of, which is left
+    out."""
+    if rater.kind != "model" or len(answer.scores) != 1:
+        return q.guideline
+    return q.guideline.removesuffix(f" {next(iter(answer.scores))}")
 
 
 def _order(a: float, b: float) -> float:
@@ -268,26 +285,31 @@ def demonstrations(judgments: Iterable[Judgment], tables: Tables) -> list[Demons
 
 
 def labelled(
-    judgments: Iterable[Judgment], tables: Tables
+    judgments: Iterable[Judgment], tables: Tables, weights: Mapping[str, float] | None = None
 ) -> tuple[list[LabelledResponse], dict[str, int]]:
-    """Thumbs by response: the majority of raters decides, weight is its lead; even splits are counted out."""
+    """Thumbs by response: the majority of raters, by their weights, decides, weight is its lead; even splits
+    are counted out."""
     cast = last_by_rater(
         (j for j in judgments if isinstance(j.answer, Thumb)),
         lambda j: tables.questions[j.question].responses[0],
     )
     responses: list[LabelledResponse] = []
     notes: Counter[str] = Counter()
+    weight = weights or {}
     for response, thumbs in cast.items():
-        lead = sum(1 if j.answer.up else -1 for j in thumbs if isinstance(j.answer, Thumb))
-        if lead == 0:
+        up, down = (
+            sum(weight.get(j.rater, 1.0) for j in thumbs if j.answer == Thumb(up=up))
+            for up in (True, False)
+        )
+        if math.isclose(up, down):
             notes["responses with as many thumbs up as down"] += 1
             continue
         responses.append(
             LabelledResponse(
                 prompt=tables.prompts[tables.questions[thumbs[0].question].prompt],
                 response=tables.responses[response],
-                desirable=lead > 0,
-                weight=abs(lead),
+                desirable=up > down,
+                weight=abs(up - down),
                 sources=tuple(j.id for j in thumbs),
             )
         )
@@ -295,10 +317,10 @@ def labelled(
 
 
 def stepped(
-    judgments: Iterable[Judgment], tables: Tables
+    judgments: Iterable[Judgment], tables: Tables, weights: Mapping[str, float] | None = None
 ) -> tuple[list[LabelledSteps], dict[str, int]]:
-    """Step labels by response: the mean of what its raters said of each step. Raters who labelled another
-    number of steps than the response has are counted out."""
+    """Step labels by response: the mean, by their weights, of what its raters said of each step. Raters who
+    labelled another number of steps than the response has are counted out."""
     notes: Counter[str] = Counter()
     fitting: list[Judgment] = []
     for j in judgments:
@@ -309,19 +331,19 @@ def stepped(
             else:
                 notes["labels that differ in number from the steps"] += 1
     by_response = last_by_rater(fitting, lambda j: tables.questions[j.question].responses[0])
-    responses = [
-        LabelledSteps(
-            prompt=tables.prompts[tables.questions[judged[0].question].prompt],
-            response=tables.responses[response],
-            labels=tuple(
-                sum(x) / len(x)
-                for x in zip(
-                    *(j.answer.labels for j in judged if isinstance(j.answer, StepLabels)),
-                    strict=True,
-                )
-            ),
-            sources=tuple(j.id for j in judged),
+    responses = []
+    for response, judged in by_response.items():
+        says = [(j.answer.labels, j.rater) for j in judged if isinstance(j.answer, StepLabels)]
+        own = [(weights or {}).get(rater, 1.0) for _, rater in says]
+        steps = zip(*(labels for labels, _ in says), strict=True)
+        responses.append(
+            LabelledSteps(
+                prompt=tables.prompts[tables.questions[judged[0].question].prompt],
+                response=tables.responses[response],
+                labels=tuple(
+                    sum(w * x for w, x in zip(own, step, strict=True)) / sum(own) for step in steps
+                ),
+                sources=tuple(j.id for j in judged),
+            )
         )
-        for response, judged in by_response.items()
-    ]
     return responses, dict(notes)

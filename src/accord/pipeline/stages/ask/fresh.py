@@ -16,6 +16,7 @@ from accord.pipeline.context import StageContext
 from accord.pipeline.own_answers import own_answers
 from accord.pipeline.stages.ask import Answering
 from accord.pipeline.stages.ask.people import AnsweredPrompt
+from accord.pipeline.stages.data import prompts_of
 from accord.store import Store, split_of
 
 __all__ = ["Fresh", "fresh_answers"]
@@ -36,7 +37,8 @@ def fresh_answers(ctx: StageContext[Any], store: Store, facts: Mapping[str, Any]
     fewer than two asks nothing. And how many prompts are too long to be answered."""
     config = ctx.config
     lm = load(ctx.policy(config.policy))
-    kept, left_out = fitting(lm, _tagged(config, store), config.max_new_tokens, config.max_prompt)
+    tagged = _tagged(config, prompts_of(ctx.stages[config.data], store.prompts()))
+    kept, left_out = fitting(lm, tagged, config.max_new_tokens, config.max_prompt)
     check_some(kept, left_out, f"stage {ctx.name}")
     notes = left_out_notes(left_out)
     for text in notes:
@@ -67,9 +69,9 @@ def fresh_answers(ctx: StageContext[Any], store: Store, facts: Mapping[str, Any]
     return Fresh(answers, sorted(ids), dict(left_out), notes)
 
 
-def _tagged(config: Answering, store: Store) -> list[Prompt]:
+def _tagged(config: Answering, every: list[Prompt]) -> list[Prompt]:
     """The prompts with the values asked for. DataError where there is none, with the values there are."""
-    every, asked = list(store.prompts()), config.tagged or {}
+    asked = config.tagged or {}
     kept = [p for p in every if all(p.tags.get(tag) in asked[tag] for tag in asked)]
     if every and not kept:
         known = {tag: sorted({p.tags[tag] for p in every if tag in p.tags}) for tag in asked}

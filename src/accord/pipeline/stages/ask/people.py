@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import yaml
@@ -46,13 +46,15 @@ def write_study(
 
 def from_people(
     ctx: StageContext[AskStage], config: AskStage, store: Store, questions: Sequence[Question]
-) -> None:
-    """Take people's judgments of these questions from `answers`; RunError while there are none."""
+) -> tuple[list[Judgment], Mapping[str, float]]:
+    """Take people's judgments of these questions from `answers`, and what its raters' votes weigh; RunError
+    while there are none."""
     judgments: list[Judgment] = []
+    weights: Mapping[str, float] = {}
     if config.answers:
         wanted = {frozenset(q.responses): q for q in questions}
         with opened_snapshot(config.answers, ctx.recipe_folder) as snapshot:
-            asked = snapshot.tables.questions
+            asked, weights = snapshot.tables.questions, snapshot.selection.weights
             judgments = [
                 j for j in snapshot.judgments if frozenset(asked[j.question].responses) in wanted
             ]
@@ -69,3 +71,4 @@ def from_people(
             mend="have them judged (accord collect serve), freeze a snapshot, and run again with "
             f"--set {ctx.name}.answers=STORE@SNAPSHOT",
         )
+    return judgments, weights

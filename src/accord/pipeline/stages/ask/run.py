@@ -34,7 +34,8 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
     world = world_of(ctx, config.data)
     opened, facts = copied(ctx, config.data)
     with opened as store:
-        earlier = store.snapshot(facts["snapshot"]).judgments
+        earlier = store.snapshot(facts["snapshot"])
+        weights = earlier.selection.weights
         answered = fresh_answers(ctx, store, facts)
         fresh = answered.answers
         questions = [q for prompt, answers in fresh for q in _questions(prompt, answers)]
@@ -47,13 +48,16 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
                     mend="leave raters out: the questions then wait for people",
                 )  # fmt: skip
             store.add_raters([r.rater() for r in config.raters])
-            shown, judgments = _simulated(ctx, config, world, fresh, earlier)
+            shown, judgments = _simulated(ctx, config, world, fresh, earlier.judgments)
             store.add_questions(shown)
             store.add_judgments(judgments)
         else:
             write_study(ctx, config, fresh)
-            from_people(ctx, config, store, questions)
-        snapshot = store.freeze(ctx.name)
+            judgments, more = from_people(ctx, config, store, questions)
+            weights = {**weights, **more}
+        old = {j.id for j in earlier.judgments}
+        new = {j.id for j in judgments} - old
+        snapshot = store.freeze(ctx.name, only=old | new, weights=weights)
         if world:
             keep_world(ctx, world, facts["test"])
         result = finish(ctx, snapshot, facts["test"], facts["seed"])
@@ -62,9 +66,7 @@ def run(ctx: StageContext[AskStage]) -> StageResult:
         "policy": config.policy, "fresh answers": len(answered.ids), "left_out": answered.left_out
     }  # fmt: skip
     result.notes += answered.notes
-    result.headline += (
-        f", {len(snapshot) - len(earlier)} of them on fresh answers of {config.policy}"
-    )
+    result.headline += f", {len(new)} of them on fresh answers of {config.policy}"
     return result
 
 

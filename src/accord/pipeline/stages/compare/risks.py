@@ -31,7 +31,9 @@ def handed_on(ctx: StageContext[CompareStage], names: Iterable[str]) -> dict[str
         folder = ctx.stages[name] / "model"
         data = str(read_json(ctx.stages[name] / "config.json").get("data"))
         if data in ctx.stages and is_reward_model(folder):
-            risks |= {f"{name}: {k}": m for k, m in _handed_on(ctx.stages[data], folder).items()}
+            against = read_json(ctx.stages[data] / "config.json").get("against") or data
+            held = _handed_on(ctx.stages[data], ctx.stages[against], folder)
+            risks |= {f"{name}: {k}": m for k, m in held.items()}
     return risks
 
 
@@ -60,13 +62,14 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def _handed_on(judged: Path, trained: Path) -> dict[str, Metric]:
+def _handed_on(judged: Path, against: Path, trained: Path) -> dict[str, Metric]:
+    """`against` holds the pairs that the judge was tried on."""
     file = judged / CALIBRATION
     rows = read_jsonl(file) if file.exists() else []
     rows = [r for r in rows if r["p"] is not None and r.get("longer")]
     if not rows:
         return {}
-    opened, _ = data_store(judged)
+    opened, _ = data_store(against)
     with opened as store:
         prompts = {p.id: p for p in store.prompts()}
         responses = {x.id_for(prompts[p]): x for p, x in store.responses() if p in prompts}

@@ -13,16 +13,17 @@ from accord.constitution.principles import DEFAULT, identity, place_of, read_con
 from accord.core.artifact import CanJudge, Data, Policy
 from accord.core.errors import ConfigError
 from accord.core.hashing import file_hash
-from accord.core.rundir import user_path
+from accord.core.rundir import named_folder, user_path
 from accord.judges.ask import Judge
 from accord.judges.backends import STAND_INS
-from accord.judges.templates import check_template
+from accord.judges.templates import check_template, versioned
 from accord.judges.thresholds import Thresholds
 from accord.pipeline.stage import Count, stage
 from accord.pipeline.stages.ask import Answering
 
 STAGE = re.compile(r"[A-Za-z0-9_-]+")
 WORLD = "stand-in:world"
+SCRIPT = 3  # version of that one
 BY_PRINCIPLE = "principle"  # the template
 
 
@@ -36,7 +37,8 @@ class Gate(Thresholds):
 
 
 @stage(
-    "judge", reads={"policy": Policy, "data": Data, "judge": CanJudge, "against": Data}, gives=Data,
+    "judge", version=2, gives=Data,
+    reads={"policy": Policy, "data": Data, "judge": CanJudge, "against": Data},
     run=f"{__name__}.run:run", work=f"{__name__}.work:work", report=f"{__name__}.report:report",
 )  # fmt: skip
 class JudgeStage(Answering):
@@ -61,7 +63,9 @@ class JudgeStage(Answering):
     against: str | None = None  # other data whose held-out judgments it is measured on: surer ones
     gate: Gate | None = None  # what it must reach there before it may label
     gold: str | None = None  # a YAML file of gold answers
-    own: list[str] = Field(default=[])  # sources of answers that are the judge's own
+    own: list[str] = Field(
+        default=[]
+    )  # sources of its own answers; a policy's of this recipe are known
     people: Literal["keep", "drop"] = "keep"  # what people said of the same prompts
     weight: Annotated[float, Field(gt=0.0)] | Literal["measured"] = (
         1.0  # of its vote; measured: 2·accuracy - 1
@@ -79,6 +83,11 @@ class JudgeStage(Answering):
             if self.constitution
             else self.how
         )
+
+    @property
+    def own_sources(self) -> list[str]:
+        """The sources of answers that are the judge's own."""
+        return [*self.own, *(f"model:{name}" for name in self.named("judge"))]
 
     def hashed(self) -> dict[str, Any]:
         return {k: v for k, v in super().hashed().items() if k not in self.FREE}
@@ -114,11 +123,15 @@ class JudgeStage(Answering):
             )  # fmt: skip
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
-        """Its files of gold answers and principles, and a judge by the path of its folder."""
+        """Its template's version, its files of gold answers and principles, a judge's folder, a script's
+        version."""
         from accord.lm.model.chain import identity_or_name
 
-        place = folder / user_path(self.judge)
-        inputs = {"judge": identity_or_name(str(place))} if place.is_dir() else {}
+        inputs = {"template": versioned(self.asks.template)}
+        if self.judge == WORLD:
+            inputs["judge"] = str(SCRIPT)
+        elif not self.named("judge") and (place := named_folder(self.judge, folder)):
+            inputs["judge"] = identity_or_name(str(place))
         if self.gold:
             file = folder / user_path(self.gold)
             if not file.is_file():

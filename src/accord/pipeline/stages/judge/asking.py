@@ -28,13 +28,16 @@ class Asking:
     snapshot: Snapshot
     facts: Mapping[str, float]
     constitution: Constitution | None = None
+    spent: int = 0  # tokens of this run, so far
 
     def side(self, prompt: str) -> str:
         return split_of(prompt, self.facts["test"], int(self.facts["seed"]))
 
     @property
     def budget(self) -> JudgeBudget:
-        return JudgeBudget(tokens=self.ctx.config.tokens)
+        """What is left: being measured and labelling have one budget."""
+        whole = self.ctx.config.tokens
+        return JudgeBudget(tokens=None if whole is None else max(0, whole - self.spent))
 
     def stop(self, failed: Mapping[str, str]) -> None:
         """What was not answered is asked when the run is repeated; what was is kept."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from accord.core.errors import DataError
+from accord.core.rundir import read_json, read_jsonl
 from accord.feedback.trust.gold_questions import read_gold_questions
 from accord.judges.check import CheckReport, Tried, truths
 from accord.judges.gate import measured
 from accord.judges.templates import check_template
 from accord.judges.thresholds import Thresholds
-from accord.pipeline.context import data_store
+from accord.pipeline.context import StageContext, data_store
+from accord.pipeline.stages.judge import JudgeStage
 from accord.pipeline.stages.judge.asked import questions
 from accord.pipeline.stages.judge.asking import Asking
 from accord.store import split_of
@@ -27,18 +29,19 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
         opened, facts = data_store(ctx.stages[config.against])
         with opened as store:
             snapshot = store.snapshot(facts["snapshot"])
-    known = truths(snapshot, gold)
+    known, learned = truths(snapshot, gold), _learned_from(ctx, config.judge)
     unasked = config.model_copy(update={"policy": None})
     items = {
         q: item for q, item in questions(unasked, snapshot, (), asking.constitution).items()
         if split_of(q.prompt, facts["test"], int(facts["seed"])) == "test" and frozenset(q.responses) in known
     }  # fmt: skip
-    some = sorted({q.prompt for q in items})[: config.checked]
+    some = sorted({q.prompt for q in items} - learned)[: config.checked]
     items = {q: item for q, item in items.items() if q.prompt in some}
     if not items:
         if config.gate or config.weight == "measured":
             raise DataError(
-                "people judged no pair of a held-out prompt, so the judge can't be measured",
+                "people judged no pair of a held-out prompt that the judge has not learned from, so it can't be "
+                "measured",
                 where=f"stage {ctx.name}", mend="collect some, or name gold answers (gold)",
             )  # fmt: skip
         return None, []
@@ -48,8 +51,21 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
         else Thresholds()
     )
     report, spent, rows = measured(
-        snapshot, config.asks, asking.backend, asking.cache, least, gold=gold, own=config.own,
-        budget=asking.budget, asked=items,
+        snapshot, config.asks, asking.backend, asking.cache, least, gold=gold, own=config.own_sources,
+        budget=asking.budget, asked=items, by=config.gate.by if config.gate else None,
     )  # fmt: skip
     asking.stop(spent.failed)
+    asking.spent += spent.read + spent.written
     return report, rows
+
+
+def _learned_from(ctx: StageContext[JudgeStage], judge: str) -> set[str]:
+    """The prompts that a judge of this recipe was trained on, and those of what it started from: other data may
+    be split in another way."""
+    prompts = set[str]()
+    name = judge
+    while name in ctx.stages:
+        rows = ctx.stages[name] / "trained_on.jsonl"
+        prompts |= {r["prompt"] for r in read_jsonl(rows)} if rows.exists() else set()
+        name = str(read_json(ctx.stages[name] / "config.json").get("init"))
+    return prompts

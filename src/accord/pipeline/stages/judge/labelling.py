@@ -30,8 +30,7 @@ def labelled(
         )
     allowed = None
     if report and config.gate:
-        prompts = {i.prompt.id: i.prompt for i in items.values()}
-        allowed = allowed_by(report, prompts, alone=config.gate.alone, by=config.gate.by)
+        allowed = allowed_by(report, alone=config.gate.alone, by=config.gate.by)
     last = max((datetime.fromisoformat(j.at) for j in store.judgments()), default=START)
     clock = Clock(last + timedelta(days=1))
     done = run_judge(

@@ -6,7 +6,7 @@ from typing import Any
 
 from accord.constitution.principles import Constitution
 from accord.judges.check import CheckReport, Tried
-from accord.judges.principles import principle_rows
+from accord.judges.principles import principle_examples, principle_rows
 from accord.judges.run import JudgeRun
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.judge import JudgeStage
@@ -15,6 +15,9 @@ from accord.store import Snapshot
 
 __all__ = ["outcome", "principles_of", "row_of", "weight_of"]
 
+NOT_TRIED = (
+    "no pair that people judged was put to the judge: nothing here says how far it can be believed"
+)
 LEAST_WEIGHT = 0.01  # measured weights end here: a vote can't count nothing
 
 
@@ -52,14 +55,17 @@ def outcome(
     result.headline += f"; {done.written} of {asked} questions labelled by {done.rater}"
     result.notes += notes
     left = set(done.to_people)
-    metrics = {"coverage": cluster_mean(
-        [float(q not in left) for q in done.verdicts], list(done.verdicts), share=True)}  # fmt: skip
-    if report:
+    labelled = [float(q not in left) for q in done.verdicts]
+    prompts = [done.prompts[q] for q in done.verdicts]
+    metrics = {"coverage": cluster_mean(labelled, prompts, share=True)}
+    if report is None:
+        result.notes.append(NOT_TRIED)
+    else:
         whole = report.parts[0]
         metrics |= {
             "agreement with people": whole.accuracy, "κ with people": whole.kappa,
             "both orders say the same": report.consistency, "drawn to the first place": report.place,
-            "drawn to the longer answer": report.length,
+            "drawn to the longer answer": report.length, "drawn to its own answers": report.own,
             "drawn to the one with more details": report.concrete,
             "drawn to the one that speaks to its judge": report.nested,
             "accuracy on easy less on hard pairs": report.ceiling, "calibration error": report.calibration,
@@ -80,7 +86,11 @@ def principles_of(constitution: Constitution, snapshot: Snapshot) -> dict[str, A
     return {
         "constitution": f"{constitution.name}@{constitution.version}",
         "principles": [
-            [r.principle, r.labels, str(r.share), str(r.sure), str(r.disagrees)]
+            [r.principle, r.labels, *map(str, (r.share, r.sure, r.wins, r.disagrees, r.without))]
             for r in principle_rows(snapshot)
+        ],
+        "examples": [
+            [e.principle, e.prompt, e.better, e.worse, f"{e.p:.2f}"]
+            for e in principle_examples(snapshot)
         ],
     }

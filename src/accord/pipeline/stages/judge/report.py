@@ -15,18 +15,21 @@ SCRIPTED = (
     "In this run a script stands in for the judge of stage {name} ({judge}): it is no model, and what is "
     "learned from its labels says nothing of what a judge would give."
 )
-PRINCIPLES = ("principle", "labels", "share of pairs", "sure", "disagrees with the others")
+PRINCIPLES = (
+    "principle", "labels", "share of pairs", "sure", "the policy's answer wins", "disagrees with the others",
+    "labels turned or gone without it",
+)  # fmt: skip
+EXAMPLES = ("principle", "prompt", "better", "worse", "P")
 INTRO = (
     "A model's labels are as good as the model: here it is held against people, on held-out prompts that "
     "both judged. What it did not answer is missing, and counted; what it may not label waits for people."
 )
 
 
-def _principles(rows: Sequence[Sequence[Any]]) -> str:
-    """What each principle labelled, as a table."""
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     if not rows:
         return ""
-    head = Markup("").join(Markup("<th>{}</th>").format(x) for x in PRINCIPLES)
+    head = Markup("").join(Markup("<th>{}</th>").format(x) for x in columns)
     lines = [Markup("").join(Markup("<td>{}</td>").format(x) for x in row) for row in rows]
     body = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in lines)
     return Markup('<div class="wide"><table><tr>{}</tr>{}</table></div>').format(head, body)
@@ -47,5 +50,6 @@ def report(done: Any) -> Section:
         text=text,
         columns=("part", "accuracy", "κ", "missing", "may label") if parts else (),
         rows=parts,
-        body=_principles(facts.get("principles", [])),
+        body=_table(PRINCIPLES, facts.get("principles", []))
+        + _table(EXAMPLES, facts.get("examples", [])),
     )

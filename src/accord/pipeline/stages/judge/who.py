@@ -8,16 +8,15 @@ from functools import cached_property
 
 from accord.core.errors import ConfigError
 from accord.core.hashing import content_hash, file_hash
-from accord.core.rundir import user_path
+from accord.core.rundir import named_folder, user_path
 from accord.judges.backends import Backend, Job, ScoreBackend, backend_of, log_shares
 from accord.judges.cache import JudgeReply
 from accord.pipeline.context import StageContext
-from accord.pipeline.stages.judge import WORLD, JudgeStage
+from accord.pipeline.stages.judge import SCRIPT, WORLD, JudgeStage
 from accord.worlds.base import World, worth
 
 __all__ = ["WorldJudge", "backend_for"]
 
-VERSION = 3  # of the script
 SHARP = 8.0  # of the scripted judge: log-odds of a whole point of the truth
 
 
@@ -34,7 +33,7 @@ class WorldJudge:
     @cached_property
     def name(self) -> str:
         """Of another world, or other principles, it is another judge: nothing it said before holds."""
-        knows = [VERSION, file_hash(self.world.path), dict(self.categories)]
+        knows = [SCRIPT, file_hash(self.world.path), dict(self.categories)]
         return f"{WORLD}#{content_hash(knows)[:12]}"
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
@@ -62,11 +61,8 @@ def backend_for(
         if world is None:
             raise ConfigError("needs a world whose truth is known", where=f"stage {ctx.name}.judge")
         return WorldJudge(world, categories)
-    if ctx.config.named("judge"):
-        folder = ctx.policy(judge)
-    else:
-        place = ctx.recipe_folder / user_path(judge)
-        folder = str(place) if place.is_dir() else judge
+    place = named_folder(judge, ctx.recipe_folder)
+    folder = ctx.policy(judge) if ctx.config.named("judge") else str(place or judge)
     from accord.rewards.learned import is_reward_model, load_reward_model
 
     if is_reward_model(user_path(folder)):

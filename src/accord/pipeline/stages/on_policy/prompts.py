@@ -6,6 +6,7 @@ from typing import Any
 
 from accord.core.types import Prompt
 from accord.pipeline.context import StageContext, data_store
+from accord.pipeline.stages.data import prompts_of
 from accord.pipeline.stages.on_policy import OnPolicyStage
 from accord.store import split_of
 
@@ -19,7 +20,7 @@ def read_prompts(
     opened, facts = data_store(ctx.stages[config.data])
     parts: dict[str, list[Prompt]] = {"train": [], "test": []}
     with opened as store:
-        for prompt in store.prompts():
+        for prompt in prompts_of(ctx.stages[config.data], store.prompts()):
             parts[split_of(prompt.id, facts["test"], facts["seed"])].append(prompt)
     train, held = (sorted(parts[name], key=lambda p: p.id) for name in ("train", "test"))
     return train[: config.limit], held[: config.eval_limit]

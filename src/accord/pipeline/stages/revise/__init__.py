@@ -10,9 +10,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from accord.constitution.principles import DEFAULT, identity, place_of, read_constitution
+from accord.constitution.requests import VERSION
 from accord.core.artifact import Data, Policy
 from accord.core.errors import ConfigError
-from accord.core.rundir import user_path
+from accord.core.rundir import named_folder
 from accord.pipeline.section import Section
 from accord.pipeline.stage import Count, StageConfig, stage
 
@@ -82,11 +83,12 @@ class ReviseStage(StageConfig):
             read_constitution().but(self.without)
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
-        """The constitution's file, and a critic by the path of its folder."""
+        """The constitution's file, how critics are asked, and a critic's folder."""
         from accord.lm.model.chain import identity_or_name
 
         where = place_of(self.constitution, folder)
         read_constitution(where).but(self.without)
-        critic = folder / user_path(self.critic or "")
-        known = {"critic": identity_or_name(str(critic))} if self.critic and critic.is_dir() else {}
-        return {"constitution": identity(where), **known}
+        known = {"constitution": identity(where), "requests": str(VERSION)}
+        if not self.named("critic") and (critic := named_folder(self.critic or "", folder)):
+            known["critic"] = identity_or_name(str(critic))
+        return known

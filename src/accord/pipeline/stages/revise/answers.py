@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from accord.core.seeds import derive_seed, rng
-from accord.core.types import Prompt
+from accord.core.types import Prompt, Response
 from accord.lm.model.load import load
 from accord.lm.room import check_some, fitting, left_out_notes
 from accord.lm.sample import LocalSampler
 from accord.lm.sampler import Sampling
 from accord.pipeline.context import StageContext
 from accord.pipeline.own_answers import own_answers
+from accord.pipeline.stages.data import prompts_of
 from accord.pipeline.stages.revise import ReviseStage
 from accord.store import Store, split_of
 
@@ -28,12 +29,13 @@ def room_of(config: ReviseStage) -> int:
 
 def first_answers(
     ctx: StageContext[ReviseStage], store: Store, facts: Mapping[str, Any]
-) -> tuple[list[Prompt], list[str], LocalSampler, list[str]]:
+) -> tuple[list[Prompt], list[Response], LocalSampler, list[str]]:
     """Prompts, an answer to each, the policy's sampler, what is said of prompts that are too long. Those that
     it answers with nothing are left out."""
     config = ctx.config
     lm = load(ctx.policy(config.policy))
-    kept, left_out = fitting(lm, list(store.prompts()), room_of(config), config.max_prompt)
+    every = prompts_of(ctx.stages[config.data], store.prompts())
+    kept, left_out = fitting(lm, every, room_of(config), config.max_prompt)
     check_some(kept, left_out, f"stage {ctx.name}")
     mine = [p for p in kept if split_of(p.id, facts["test"], facts["seed"]) == "train"]
     mine.sort(key=lambda p: p.id)
@@ -45,10 +47,10 @@ def first_answers(
         seed=derive_seed(ctx.seed, ctx.name),
     )  # fmt: skip
     done = own_answers(ctx, config.policy, lm, prompts, how, "answers")
-    answered = [(p, rs[0].text) for p, rs in zip(prompts, done, strict=True) if rs[0].text.strip()]
+    answered = [(p, rs[0]) for p, rs in zip(prompts, done, strict=True) if rs[0].text.strip()]
     return (
         [p for p, _ in answered],
-        [text for _, text in answered],
+        [response for _, response in answered],
         sampler,
         left_out_notes(left_out),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from accord.constitution.principles import Principle
 from accord.constitution.requests import critique_request, revision_request
 from accord.core.errors import ConfigError
-from accord.core.rundir import user_path
+from accord.core.rundir import named_folder
 from accord.core.seeds import derive_seed
 from accord.core.types import Prompt, Response
 from accord.lm.sampler import Sampler, Sampling
@@ -21,9 +21,9 @@ from accord.worlds.base import World, worth
 __all__ = ["Reviser", "reviser_for"]
 
 
-Answered = tuple[Prompt, str, Principle]
+Answered = tuple[Prompt, Response, Principle]
 # answers with what they are criticised by, and the round's number -> a critique and a revision of each
-Reviser = Callable[[Sequence[Answered], int], list[tuple[str, str]]]
+Reviser = Callable[[Sequence[Answered], int], list[tuple[str, Response]]]
 
 
 @dataclass
@@ -34,21 +34,24 @@ class Asked:
     config: ReviseStage
     seed: int
 
-    def __call__(self, rows: Sequence[Answered], number: int) -> list[tuple[str, str]]:
-        critiques = self._replies([critique_request(*row) for row in rows], "critique", number)
+    def __call__(self, rows: Sequence[Answered], number: int) -> list[tuple[str, Response]]:
+        asked = [critique_request(p, answer.text, by) for p, answer, by in rows]
+        critiques = [r.text for r in self._replies(asked, "critique", number)]
         asked = [
-            revision_request(prompt, answer, critique or "None.", principle)
+            revision_request(prompt, answer.text, critique or "None.", principle)
             for (prompt, answer, principle), critique in zip(rows, critiques, strict=True)
         ]
         return list(zip(critiques, self._replies(asked, "revision", number), strict=True))
 
-    def _replies(self, prompts: Sequence[Prompt], what: str, number: int) -> list[str]:
+    def _replies(self, prompts: Sequence[Prompt], what: str, number: int) -> list[Response]:
+        """Their words, and what ended them."""
         most = self.config.critique_tokens if what == "critique" else self.config.max_new_tokens
         how = Sampling(
             temperature=self.config.temperature, max_new_tokens=most,
             seed=derive_seed(self.seed, what, number),
         )  # fmt: skip
-        return [some[0].text.strip() for some in self.sampler(prompts, how)]
+        replies = (some[0] for some in self.sampler(prompts, how))
+        return [Response(text=r.text.strip(), finish=r.finish) for r in replies]
 
 
 @dataclass
@@ -59,16 +62,16 @@ class Script:
     world: World
     categories: Mapping[str, str]
 
-    def __call__(self, rows: Sequence[Answered], number: int) -> list[tuple[str, str]]:
+    def __call__(self, rows: Sequence[Answered], number: int) -> list[tuple[str, Response]]:
         return [self._one(*row) for row in rows]
 
-    def _one(self, prompt: Prompt, answer: str, principle: Principle) -> tuple[str, str]:
+    def _one(self, prompt: Prompt, answer: Response, principle: Principle) -> tuple[str, Response]:
         case, measure = self.world.by_prompt[prompt.id], self.categories.get(principle.id, "")
 
-        def value(text: str) -> tuple[float, float]:
-            return worth(self.world, case, Response(text=text, finish="stop"), measure)
+        def value(response: Response) -> tuple[float, float]:
+            return worth(self.world, case, response, measure)
 
-        best = max((c.text for c in case.candidates), key=value)
+        best = max((Response(text=c.text, finish="stop") for c in case.candidates), key=value)
         better = value(best) > value(answer)
         critique = f"By {principle.id} the answer is worth {value(answer)[0]:.2f}."
         return critique, best if better else answer
@@ -89,6 +92,6 @@ def reviser_for(
         return Asked(own, ctx.config, ctx.seed)
     if ctx.config.named("critic"):
         critic = ctx.policy(critic)
-    elif (ctx.recipe_folder / user_path(critic)).is_dir():
-        critic = str(ctx.recipe_folder / user_path(critic))
+    else:
+        critic = str(named_folder(critic, ctx.recipe_folder) or critic)
     return Asked(sampler_of(critic), ctx.config, ctx.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,9 +39,9 @@ class Step:
     prompt: Prompt
     number: int
     principle: Principle
-    before: str
+    before: Response
     critique: str
-    after: str
+    after: Response
 
 
 def run(ctx: StageContext[ReviseStage]) -> StageResult:
@@ -54,14 +55,20 @@ def run(ctx: StageContext[ReviseStage]) -> StageResult:
         snapshot = store.snapshot(facts["snapshot"])
         prompts, answers, sampler, notes = first_answers(ctx, store, facts)
         reviser = reviser_for(ctx, sampler, world, constitution.categories)
-        steps, blank = _revised(ctx, reviser, constitution, prompts, answers)
-        last = _kept(ctx, store, constitution, steps)
-        frozen = store.freeze(ctx.name, only={*last, *_mixed(snapshot, config, facts)})
+        rater = _rater(config, constitution)
+        steps, stayed = _revised(ctx, reviser, constitution, rater, prompts, answers)
+        last = _kept(store, constitution, rater, steps)
+        frozen = store.freeze(
+            ctx.name,
+            only={*last, *_mixed(snapshot, config, facts)},
+            weights=snapshot.selection.weights,
+        )
         if world:
             keep_world(ctx, world, facts["test"])
         result = finish(ctx, frozen, facts["test"], facts["seed"])
     write_jsonl(ctx.folder / "revisions.jsonl", map(_row, steps))
-    result.notes += [*notes, f"{blank} revisions were empty: the answer stayed"] if blank else notes
+    result.notes += notes
+    result.notes += [f"{n} revisions were {what}: the answer stayed" for what, n in stayed.items()]
     return _with_figures(ctx, result, constitution, steps, world)
 
 
@@ -69,49 +76,56 @@ def _revised(
     ctx: StageContext[ReviseStage],
     reviser: Reviser,
     constitution: Constitution,
+    rater: Rater,
     prompts: Sequence[Prompt],
-    answers: Sequence[str],
-) -> tuple[list[Step], int]:
-    """All steps, and how many revisions said nothing."""
+    first: Sequence[Response],
+) -> tuple[list[Step], Counter[str]]:
+    """All steps, and how many revisions were none, by why: nothing, or cut off, which an end of turn must
+    not be learned from."""
     steps: list[Step] = []
-    texts, blank = list(answers), 0
+    answers, stayed = list(first), Counter[str]()
     for number in range(1, ctx.config.rounds + 1):
         by = [chosen(constitution, f"{ctx.seed}/{p.id}/{number}")[0] for p in prompts]
-        revisions = reviser(list(zip(prompts, texts, by, strict=True)), number)
-        for at, (critique, text) in enumerate(revisions):
-            if not text.strip():
-                blank += 1
-                continue
-            steps.append(Step(prompts[at], number, by[at], texts[at], critique, text))
-            texts[at] = text
+        revisions = reviser(list(zip(prompts, answers, by, strict=True)), number)
+        for at, (critique, after) in enumerate(revisions):
+            if not after.text.strip():
+                stayed["empty"] += 1
+            elif after.finish == "length":
+                stayed[f"cut off at {ctx.config.max_new_tokens} tokens"] += 1
+            else:
+                after = after.model_copy(update={"source": f"model:{rater.name}"})
+                steps.append(Step(prompts[at], number, by[at], answers[at], critique, after))
+                answers[at] = after
         ctx.reporter.progress(number, ctx.config.rounds, "rounds of revision")
-    return steps, blank
+    return steps, stayed
 
 
-def _kept(
-    ctx: StageContext[ReviseStage], store: Store, constitution: Constitution, steps: Sequence[Step]
-) -> list[str]:
-    """Every step as a judgment in the store; the ids of each prompt's last."""
-    critic = ctx.config.critic or ctx.config.policy
+def _rater(config: ReviseStage, constitution: Constitution) -> Rater:
+    """Whose the revisions are."""
+    critic = config.critic or config.policy
     facts: dict[str, Any] = {
         "model": critic,
         "constitution": f"{constitution.name}@{constitution.version}",
     }
     facts |= {"stand_in": True} if critic.startswith("stand-in:") else {}
-    rater = Rater(name=f"{critic} revises by {facts['constitution']}", kind="model", facts=facts)
+    return Rater(name=f"{critic} revises by {facts['constitution']}", kind="model", facts=facts)
+
+
+def _kept(
+    store: Store, constitution: Constitution, rater: Rater, steps: Sequence[Step]
+) -> list[str]:
+    """Every step as a judgment in the store; the ids of each prompt's last."""
     first = max((datetime.fromisoformat(j.at) for j in store.judgments()), default=START)
     clock, questions, judgments = Clock(first + timedelta(days=1)), [], []
     last: dict[str, str] = {}
     for step in steps:
-        writer = ctx.config.policy if step.number == 1 else rater.name
-        before = Response(text=step.before, source=f"model:{writer}", finish="stop")
-        store.add_responses(step.prompt, [before])
+        store.add_responses(step.prompt, [step.before])
         question = Question(
-            prompt=step.prompt.id, responses=(before.id_for(step.prompt),), kind="write",
+            prompt=step.prompt.id, responses=(step.before.id_for(step.prompt),), kind="write",
             guideline=f"critique@{VERSION} {constitution.label(step.principle)}",
         )  # fmt: skip
         written = Writing(
-            text=step.after, revision_of=question.responses[0], principle=step.principle.id
+            text=step.after.text, revision_of=question.responses[0], principle=step.principle.id
         )
         questions.append(question)
         judgments.append(
@@ -138,7 +152,7 @@ def _mixed(snapshot: Snapshot, config: ReviseStage, facts: dict[str, Any]) -> li
 def _row(step: Step) -> dict[str, Any]:
     return {
         "prompt": step.prompt.id, "round": step.number, "principle": step.principle.id,
-        "before": step.before, "critique": step.critique, "after": step.after,
+        "before": step.before.text, "critique": step.critique, "after": step.after.text,
     }  # fmt: skip
 
 
@@ -150,7 +164,7 @@ def _with_figures(
     world: World | None,
 ) -> StageResult:
     critic = ctx.config.critic or ctx.config.policy
-    changed = [s for s in steps if s.after != s.before]
+    changed = [s for s in steps if s.after.text != s.before.text]
     gains = {id(s): _gain(world, s) for s in steps} if world else {}
     rows: list[list[Any]] = []
     for p in constitution.principles:
@@ -164,13 +178,17 @@ def _with_figures(
         "critic": critic, "scripted": critic.startswith("stand-in:"),
         "constitution": f"{constitution.name}@{constitution.version}", "by_principle": rows,
         "examples": [
-            {"principle": s.principle.id, "before": s.before[:SHOWN], "after": s.after[:SHOWN]}
+            {
+                "principle": s.principle.id,
+                "before": s.before.text[:SHOWN],
+                "after": s.after.text[:SHOWN],
+            }
             for s in changed[:EXAMPLES]
         ],
     }  # fmt: skip
     ids = [s.prompt.id for s in steps]
     result.metrics["changed"] = cluster_mean(
-        [float(s.after != s.before) for s in steps], ids, share=True
+        [float(s.after.text != s.before.text) for s in steps], ids, share=True
     )
     if gains:
         total = dict.fromkeys(ids, 0.0)
@@ -185,5 +203,4 @@ def _with_figures(
 
 def _gain(world: World, step: Step) -> float:
     case = world.by_prompt[step.prompt.id]
-    a, b = (truth(world, case, Response(text=t, finish="stop")) for t in (step.before, step.after))
-    return b - a
+    return truth(world, case, step.after) - truth(world, case, step.before)
