@@ -11,7 +11,7 @@ from accord.judges.winrate import equal_length
 
 
 def study(rng: np.random.Generator, ability: float, length: float, prompts: int = 60) -> Metric:
-    """Three pairs a prompt; one side has some 12 words more; logit of its win: ability + length · tanh(d/s)."""
+    """Three pairs a prompt; one has some 12 words more; logit of its win: ability + length · tanh(d/s)."""
     apart = np.round(rng.normal(12, 20, 3 * prompts)).astype(int)
     wins = rng.random(len(apart)) < expit(ability + length * np.tanh(apart / apart.std()))
     return equal_length(wins.tolist(), apart.tolist(), [str(k // 3) for k in range(len(apart))])

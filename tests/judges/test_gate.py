@@ -79,8 +79,8 @@ def test_what_it_may_not_label_does_not_set_its_confidence() -> None:
 
 
 def test_the_errors_of_what_it_decides_alone_are_as_rare_as_the_gate_says() -> None:
-    """300 gates on 300 prompts of a judge that is right as often as it says: what one lets through errs in more
-    than a tenth in one of twenty (`decides_alone`, level .95) and not in more."""
+    """300 gates on 300 prompts of a judge that is right as often as it says: what one lets through errs in
+    more than a tenth in one of twenty (`decides_alone`, level .95) and not in more."""
     rng = np.random.default_rng(4)
     over, opened = 0, 0
     for _ in range(300):

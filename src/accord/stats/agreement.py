@@ -258,8 +258,8 @@ def cohen_kappa(
     """Cohen's κ of two raters' answers to the same units: 1 - disagreement seen / expected from their own
     shares of values (Cohen 1960). A disagreement weighs 1, the number of steps between the values, or its
     square (Cohen 1968); steps are counted in `order`, else among the sorted values. Units that one of the
-    two left out don't count. Units of one of the `clusters` (prompts) hang together: the interval is then over
-    these. Undefined when both gave one and the same answer throughout."""
+    two left out don't count. Units of one of the `clusters` (prompts) hang together: the interval is then
+    over these. Undefined when both gave one and the same answer throughout."""
     known = [not any(x is None or x != x for x in p) for p in pairs]
     kept = list(compress(pairs, known))
     if not kept:

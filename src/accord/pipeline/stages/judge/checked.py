@@ -40,8 +40,8 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
     if not items:
         if config.gate or config.weight == "measured":
             raise DataError(
-                "people judged no pair of a held-out prompt that the judge has not learned from, so it can't be "
-                "measured",
+                "people judged no pair of a held-out prompt that the judge has not learned from, so it "
+                "can't be measured",
                 where=f"stage {ctx.name}", mend="collect some, or name gold answers (gold)",
             )  # fmt: skip
         return None, []
@@ -60,8 +60,8 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
 
 
 def _learned_from(ctx: StageContext[JudgeStage], judge: str) -> set[str]:
-    """The prompts that a judge of this recipe was trained on, and those of what it started from: other data may
-    be split in another way."""
+    """The prompts that a judge of this recipe was trained on, and those of what it started from: other data
+    may be split in another way."""
     prompts = set[str]()
     name = judge
     while name in ctx.stages:
