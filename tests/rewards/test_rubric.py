@@ -89,6 +89,32 @@ def test_the_weights_come_back_from_the_scores() -> None:
             assert score - reward(exchanges(without)).total[0] == pytest.approx(weight * 0.7 / 6)
 
 
+def test_each_prompt_has_its_own_list() -> None:
+    """Of boots the price counts and rudeness is a fault, of the rest the price alone; where no line is of a
+    prompt, it has no score."""
+    criteria = [
+        {"text": "names a price", "where": {"topic": ["boots", "tents"]}},
+        {"text": "is rude", "weight": -1.0, "where": {"topic": ["boots"]}},
+    ]
+    judge = Judge()
+    entry = {"name": "rubric", "judge": "j", "criteria": criteria, "on_failure": "drop"}
+    rubric = build_rewards([entry], Context(sampler=lambda _: judge), "r")
+    answer = Response(text="a price")
+    asked = [
+        Exchange(
+            prompt=Prompt.user("What is it?").model_copy(update={"tags": {"topic": t}}),
+            response=answer,
+        )
+        for t in ("boots", "tents", "maps")
+    ]
+    boots, tents, maps = rubric(asked).total
+    assert (boots, tents) == pytest.approx(((0.9 - 0.2 + 1) / 2, 0.9))
+    assert math.isnan(maps)
+    assert (
+        judge.asked == 2
+    )  # boots and tents ask the same of the same: three questions, two of them alike
+
+
 def test_all_met_is_1_and_all_faults_is_0() -> None:
     assert checklist([1, 3, -2], [1, 1, 0]) == 1.0
     assert checklist([1, 3, -2], [0, 0, 1]) == 0.0

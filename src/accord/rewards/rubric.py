@@ -3,12 +3,14 @@
     rubric        (Σ w·P(Yes) - least) / (most - least)     least, most: sums of the weights below, above 0
     judge_rating  (Σ step·P(step) - 1) / 4                  of steps 1 to 5 ("direct" RLAIF, Lee et al. 2023)
 
-A weight below 0 is of a fault. An answer of which one criterion has no verdict has no score (NaN): what is
-missing is neither met nor failed (Gunjal et al. 2025 leave that open).
+A weight below 0 is of a fault. Lines may be of some prompts alone (`where`), so each prompt has its own list;
+where no line applies there is no score. An answer of which one criterion has no verdict has no score (NaN):
+what is missing is neither met nor failed (Gunjal et al. 2025 leave that open).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
@@ -17,7 +19,7 @@ from pydantic import Field
 
 from accord.core.config import Strict
 from accord.core.errors import ConfigError, ModelError
-from accord.core.types import Exchange
+from accord.core.types import Exchange, Prompt
 from accord.judges.ask import Judge, judge_items
 from accord.judges.backends import Backend, sampled_by
 from accord.judges.cache import Cache
@@ -38,6 +40,12 @@ class ChecklistLine(Strict):
     text: Annotated[str, Field(min_length=1)]
     weight: float = 1.0
     """How much it counts; below 0 it is a fault."""
+    where: dict[str, list[str]] = Field(default={})
+    """Of prompts with one of these values of each tag: {topic: [boots]}, or a tag that names one prompt."""
+
+    def of(self, prompt: Prompt) -> bool:
+        """Whether it applies to a prompt."""
+        return all(prompt.tags.get(tag) in values for tag, values in self.where.items())
 
 
 @reward("rubric")
@@ -57,12 +65,17 @@ def rubric(
     asked = _asked(context, judge, Judge(template="rubric", read=read))
 
     def score(exchanges: Sequence[Exchange]) -> list[float]:
+        lists = [[line for line in lines if line.of(e.prompt)] for e in exchanges]
         items = [
-            JudgedItem(e.prompt, (e.response,), line.text) for e in exchanges for line in lines
+            JudgedItem(e.prompt, (e.response,), line.text)
+            for e, mine in zip(exchanges, lists, strict=True)
+            for line in mine
         ]
-        met = [v.probs[1] if v.probs else math.nan for v in asked(items)]
-        weights, k = [line.weight for line in lines], len(lines)
-        return [checklist(weights, met[at * k : (at + 1) * k]) for at in range(len(exchanges))]
+        met = iter([v.probs[1] if v.probs else math.nan for v in asked(items)])
+        return [
+            checklist([line.weight for line in mine], list(itertools.islice(met, len(mine))))
+            for mine in lists
+        ]
 
     return score
 
@@ -82,10 +95,10 @@ def judge_rating(
 
 
 def checklist(weights: Sequence[float], met: Sequence[float]) -> float:
-    """The weighted sum of what is met, scaled to [0, 1]; NaN where one is."""
+    """The weighted sum of what is met, scaled to [0, 1]; NaN where one is, or nothing counts."""
     least, most = sum(min(w, 0.0) for w in weights), sum(max(w, 0.0) for w in weights)
     total = sum(w * p for w, p in zip(weights, met, strict=True))
-    return (total - least) / (most - least)
+    return (total - least) / (most - least) if most > least else math.nan
 
 
 def _rated(verdict: JudgeVerdict) -> float:
