@@ -64,6 +64,22 @@ def test_a_model_far_off_is_told() -> None:
     assert 0.38 < m.low < 0.45 < m.high < 0.56
 
 
+@pytest.mark.parametrize(("n", "rows"), [(60, 1), (20, 4)])
+def test_one_that_is_always_certain_has_an_interval_too(n: int, rows: int) -> None:
+    """Says 1 and is right in .7: the error is .3, and its estimate as sure as a share of so many is."""
+    held = 0
+    for run in range(RUNS):
+        draw = np.random.default_rng([n, run])
+        right = (draw.beta(1.4, 0.6, n) if rows > 1 else np.full(n, 0.7)).repeat(rows)
+        y = (draw.random(n * rows) < right).astype(float)
+        m = calibration_error([1.0] * (n * rows), y.tolist(), np.arange(n).repeat(rows).tolist())
+        assert m.low is not None
+        assert m.high is not None
+        assert m.high - m.low > 0.05
+        held += m.low <= 0.3 <= m.high
+    assert held >= RUNS * 0.86
+
+
 @pytest.mark.parametrize(("n", "p"), [(1, 0.3), (9, 0.02), (30, 1.0), (400, 0.5), (200_000, 0.01)])
 def test_samples_are_a_binomials(n: int, p: float) -> None:
     u = np.random.default_rng(0).random(300)

@@ -11,6 +11,7 @@ from accord.cli.options import Plugins, table_console
 from accord.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from accord.core.types import Metric
     from accord.judges.check import CheckReport
     from accord.judges.published import PublishedFigure, StoredVerdicts
 
@@ -233,8 +234,22 @@ def _show_published(stored: StoredVerdicts, figures: list[PublishedFigure]) -> N
     console.print(table)
 
 
+FIGURES = {
+    "consistency": "both orders the same", "place": "first place", "length": "longer", "own": "own",
+    "concrete": "details", "nested": "to its judge", "retest": "asked again", "calibration": "ECE",
+}  # fmt: skip
+
+
+def _brief(metric: Metric) -> str:
+    """For a cell of many: "0.45 [0.31, 0.6]", a dash where it is not known."""
+    if metric.value is None:
+        return "-"
+    ends = "" if metric.low is None else f" [{metric.low:.2g}, {metric.high:.2g}]"
+    return f"{metric.value:.2g}{ends}"
+
+
 def _show(report: CheckReport) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = table_console()
     stand_in = "stand-in:" in report.judge
@@ -257,6 +272,14 @@ def _show(report: CheckReport) -> None:
         ("calibration error", report.calibration),
     ):  # fmt: skip
         console.print(f"{name}: {metric}")
+    parts = report.parts[1:]
+    known = [n for n in FIGURES if any(p.figures[n].value is not None for p in parts)]
+    if known:
+        heads = (Column(head, no_wrap=True) for head in ("part", "pairs"))
+        table = Table(*heads, *(FIGURES[n] for n in known))
+        for p in parts:
+            table.add_row(p.within, str(p.accuracy.n), *(_brief(p.figures[n]) for n in known))
+        console.print(table)
     for step in report.diagram:
         console.print(
             f"  confidence {step.low:.2f}-{step.high:.2f}: said {step.predicted:.2f}, right {step.observed}"

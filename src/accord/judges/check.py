@@ -23,6 +23,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from pydantic import Field
+
 from accord.core.errors import DataError
 from accord.core.types import Frozen, Metric, Question
 from accord.feedback.trust.gold_questions import GoldAnswer
@@ -68,6 +70,9 @@ class CheckedPart(Frozen):
     missing: int
     passes: bool
     why: str
+    figures: dict[str, Metric] = Field(default={})
+    """What the report has over all: consistency, place, length, own, concrete, nested, retest,
+    calibration."""
 
 
 class CheckReport(Frozen):
@@ -182,7 +187,6 @@ def check_judge(
             by_part[name].append(t)
     names = [ALL, *sorted(by_part.keys() - {ALL})]
     orders = [(t, o) for t in read for o in t.verdict.by_order if len(t.verdict.by_order) == 2]
-    two = [t for t in read if len(t.verdict.by_order) == 2]
     sure = [max(t.verdict.probs or ()) for t in read]
     right = [t.right for t in read]
     parts = tuple(_part(name, by_part[name], thresholds) for name in names)
@@ -194,11 +198,8 @@ def check_judge(
         missing=dict(Counter(t.verdict.missing for t in rows if not t.verdict.probs)),
         parts=parts,
         one_order=share_of([float(says(o) == t.first) for t, o in orders], [t for t, _ in orders]),
-        consistency=share_of([float(len(set(map(says, t.verdict.by_order))) == 1) for t in two], two),
-        **leanings(read),
+        **parts[0].figures,
         ceiling=ceiling_of(read),
-        retest=_retest(read),
-        calibration=calibration_error(sure, right, [t.prompt for t in read]),
         diagram=tuple(reliability(sure, right)) if read else (),
         confidence=alone.confidence,
         alone=_alone(alone),
@@ -232,7 +233,19 @@ def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> CheckedPart:
     if len(read) < least.pairs:
         faults = [f"{len(read)} pairs, {least.pairs} are needed"]
     return CheckedPart(within=within, accuracy=accuracy, kappa=kappa, missing=len(rows) - len(read),
-                passes=not faults, why="; ".join(faults))  # fmt: skip
+                passes=not faults, why="; ".join(faults), figures=_figures(read))  # fmt: skip
+
+
+def _figures(read: Sequence[Tried]) -> dict[str, Metric]:
+    """What is told of every part beside its accuracy."""
+    two = [t for t in read if len(t.verdict.by_order) == 2]
+    sure = [max(t.verdict.probs or ()) for t in read]
+    return {
+        "consistency": share_of([float(len(set(map(says, t.verdict.by_order))) == 1) for t in two], two),
+        **leanings(read),
+        "retest": _retest(read),
+        "calibration": calibration_error(sure, [t.right for t in read], [t.prompt for t in read]),
+    }  # fmt: skip
 
 
 def _retest(rows: Sequence[Tried]) -> Metric:

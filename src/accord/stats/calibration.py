@@ -72,8 +72,11 @@ def calibration_error(
     if k == 1:
         return Metric(value=value, n=n, level=level, note="one cluster: no interval")
     predicted_B = np.bincount(place, p) / n_B
-    wide = _wider(p - y, p * (1 - p), place, own, level)
-    se_B = wide * np.sqrt(np.bincount(place, p * (1 - p))) / n
+    seen_B = (np.bincount(place, y) + 1) / (n_B + 2)
+    # of a bin the larger variance: one that is certain (p = 1) has none of its own, and errs all the same
+    variance_B = np.maximum(np.bincount(place, p * (1 - p)), n_B * seen_B * (1 - seen_B))
+    wide = _wider(p - y, float(variance_B.sum()), place, own, level)
+    se_B = wide * np.sqrt(variance_B) / n
     drawn_RB = np.random.default_rng(seed).random((RESAMPLES, len(n_B)))
 
     def shrunk(by: float) -> Floats:
@@ -118,7 +121,7 @@ def _inverted(as_large: Callable[[float], float], goal: float) -> float:
     return high
 
 
-def _wider(miss_R: Floats, variance_R: Floats, place: Ints, own: Ints, level: float) -> float:
+def _wider(miss_R: Floats, variance: float, place: Ints, own: Ints, level: float) -> float:
     """How much wider than independent yes and no chance is: by the design effect of clusters, and by t for
     how few there are. 1 where every row is its own cluster of a yes or a no."""
     n, k = len(miss_R), int(own.max()) + 1
@@ -126,5 +129,5 @@ def _wider(miss_R: Floats, variance_R: Floats, place: Ints, own: Ints, level: fl
         return 1.0
     left_R = miss_R - (np.bincount(place, miss_R) / np.bincount(place))[place]
     within = float((np.bincount(own, left_R) ** 2).sum()) * k / (k - 1)
-    effect = max(within / max(float(variance_R.sum()), 1e-12), 1.0)
+    effect = max(within / max(variance, 1e-12), 1.0)
     return float(np.sqrt(effect)) * quantile(level, k - 1) / quantile(level)
