@@ -162,8 +162,12 @@ def test_a_comparison_says_what_became_of_the_judge_s_leaning(here: Path) -> Non
     assert found["rm: drawn to the longer answer"]["value"] == pytest.approx(
         wrongly - (1 - rightly)
     )
-    grown = found["rm: more drawn than its judge"]
+    grown = found["rm: more drawn than its judge to the longer answer"]
     assert grown["value"] == pytest.approx(wrongly - (1 - rightly) - 1)
+    details = "rm: more drawn than its judge to the one with more details"
+    assert (details in found) == any(
+        r["concrete"] for r in read_jsonl(done.stages["judged"] / "calibration.jsonl")
+    )
     assert "rm: more drawn than its judge" in (done.path / "report.html").read_text()
 
 

@@ -22,13 +22,12 @@ SETS = {
         "sft": STEPS, "round": ASKED, "rm": STEPS, "dpo": STEPS, "ppo": ONLINE, "judged": FRESH,
         "dpo_ai": STEPS, "rm_ai": STEPS, "ppo_ai": ONLINE,
     },
-    "cai": {  # a random model's answers are all alike: the data's own are labelled
-        "study": ["compared=null"], "sft": STEPS, "judged": [*FRESH, "policy=null"], "sl_cai": STEPS,
-        "rl_cai": STEPS,
+    "cai": {
+        "sft": STEPS, "judged": FRESH, "careful": FRESH, "sl_cai": STEPS, "rl_cai": STEPS,
         "revised": ["prompts=6", "demonstrations=4", "max_new_tokens=6", "critique_tokens=6"],
     },
 }  # fmt: skip
-NO_TRAINING = ("study", "round", "judged", "revised")
+NO_TRAINING = ("round", "judged", "careful", "revised")
 
 
 @pytest.mark.slow
@@ -39,6 +38,7 @@ def test_a_recipe_of_ai_feedback_ends_in_a_report(name: str, tmp_path: Path) -> 
     world.write_text(re.sub(r"(?m)^draws: .*$", "draws: 1", shop))
     sets = [f"model={model}", f"chats.world={world}", "chats.turns=1", f"study.world={world}"]
     sets += ["eval.prompts=4", "eval.max_new_tokens=4"]
+    sets += [f"asked.world={world}"] * (name == "cai")
     sets += [f"{stage}.{key}" for stage, keys in SETS[name].items() for key in keys]
     lasting = {"tune": "{last_layers: 1}"}
     tuned = [s for s in SETS[name] if s not in NO_TRAINING]

@@ -168,12 +168,14 @@ def winrate(
     judge: Annotated[str, typer.Option("--judge", help="How the judge's name begins.")] = "",
 ) -> None:
     """How often one source of answers beats another by a judge: raw, and corrected for its errors."""
+    from accord.judges.verdict import RULE
     from accord.judges.winrate import win_rate
     from accord.store import opened_snapshot
 
     with opened_snapshot(where, Path()) as snapshot:
         rate = win_rate(snapshot, judge, of, over)
     print(f"{rate.of} over {rate.over} by {rate.judge} ({rate.even} pairs even, left out)")
+    print(f"Rule: {RULE}.")
     print(f"as the judge says it: {rate.raw}")
     known = rate.corrected.note if rate.corrected.value is not None else ""
     of_people = known or f"corrected for its errors on {rate.both} pairs that people judged"

@@ -20,12 +20,17 @@ from accord.stats.judged import lean, lean_grown
 __all__ = ["beyond", "handed_on", "leaning_of"]
 
 CALIBRATION = "calibration.jsonl"
+FEATURES = {
+    "longer": "the longer answer",
+    "concrete": "the one with more details",
+    "nested": "the one that speaks to its judge",
+}
 Row = dict[str, Any]
 
 
 def handed_on(ctx: StageContext[CompareStage], names: Iterable[str]) -> dict[str, Metric]:
     """Of every reward model that these stages stand on and that learned from a judge who was tried: that
-    judge's leaning to the longer answer, its own, and by how much that is greater."""
+    judge's leaning to what may draw one, its own, and by how much that is greater."""
     risks: dict[str, Metric] = {}
     for name in _behind(ctx, names):
         folder = ctx.stages[name] / "model"
@@ -65,8 +70,9 @@ def _texts(value: Any) -> list[str]:
 def _handed_on(judged: Path, against: Path, trained: Path) -> dict[str, Metric]:
     """`against` holds the pairs that the judge was tried on."""
     file = judged / CALIBRATION
-    rows = read_jsonl(file) if file.exists() else []
-    rows = [r for r in rows if r["p"] is not None and r.get("longer")]
+    rows = [r for r in (read_jsonl(file) if file.exists() else []) if r["p"] is not None]
+    known = {f: [r for r in rows if r.get(f)] for f in FEATURES}
+    rows = [r for r in rows if any(r.get(f) for f in FEATURES)]
     if not rows:
         return {}
     opened, _ = data_store(against)
@@ -77,24 +83,28 @@ def _handed_on(judged: Path, against: Path, trained: Path) -> dict[str, Metric]:
     once = dict.fromkeys((r["prompt"], i) for r in rows for i in r["responses"])
     scored = model([Exchange(prompt=prompts[p], response=responses[i]) for p, i in once])
     score = dict(zip(once, scored, strict=True))
-    margins = [
-        score[r["prompt"], r["responses"][0]] - score[r["prompt"], r["responses"][1]] for r in rows
-    ]
-    return leaning_of(rows, margins)
+
+    def margin(r: Row) -> float:
+        first, second = (score[r["prompt"], i] for i in r["responses"])
+        return first - second
+
+    leanings = [leaning_of(f, some, [margin(r) for r in some]) for f, some in known.items() if some]
+    return {k: m for some in leanings for k, m in some.items()}
 
 
-def leaning_of(rows: Sequence[Row], margins: Sequence[float]) -> dict[str, Metric]:
-    """Of pairs with the judge's p of the first, what people said (0: the first), which is `longer` (1 the
-    first, -1 the second), and the reward model's margin of the first."""
-    signs = [r["longer"] for r in rows]
+def leaning_of(feature: str, rows: Sequence[Row], margins: Sequence[float]) -> dict[str, Metric]:
+    """Of pairs with the judge's p of the first, what people said (0: the first), which has more of the
+    feature (1 the first, -1 the second), and the reward model's margin of the first."""
+    signs = [r[feature] for r in rows]
     judge = [_drawn(r["p"] - 0.5, s) for r, s in zip(rows, signs, strict=True)]
     model = [_drawn(m, s) for m, s in zip(margins, signs, strict=True)]
     deserved = [(r["people"] == 0) == (s > 0) for r, s in zip(rows, signs, strict=True)]
     prompts = [r["prompt"] for r in rows]
+    to = FEATURES[feature]
     return {
-        "its judge drawn to the longer answer": lean(judge, deserved, prompts),
-        "drawn to the longer answer": lean(model, deserved, prompts),
-        "more drawn than its judge": lean_grown(judge, model, deserved, prompts),
+        f"its judge drawn to {to}": lean(judge, deserved, prompts),
+        f"drawn to {to}": lean(model, deserved, prompts),
+        f"more drawn than its judge to {to}": lean_grown(judge, model, deserved, prompts),
     }
 
 

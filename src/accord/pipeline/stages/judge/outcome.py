@@ -33,7 +33,8 @@ def row_of(t: Tried) -> dict[str, object]:
     """A pair that people and judge judged."""
     p = t.verdict.probs[0] if t.verdict.probs else None
     return {"question": t.question, "prompt": t.prompt, "people": int(not t.first), "p": p,
-            "longer": t.longer, "responses": t.responses, "missing": t.verdict.missing}  # fmt: skip
+            "longer": t.longer, "concrete": t.concrete, "nested": t.nested, "responses": t.responses,
+            "missing": t.verdict.missing}  # fmt: skip
 
 
 def outcome(

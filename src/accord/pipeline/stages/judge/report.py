@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from accord.judges.verdict import RULE
 from accord.pipeline.section import Section
 
 __all__ = ["report"]
@@ -39,6 +40,7 @@ def report(done: Any) -> Section:
     facts, metrics = done.result.facts, done.result.metrics
     parts = facts.get("parts", [])
     text = [f"{key}: {metric}." for key, metric in metrics.items()]
+    text += [f"Rule: {RULE}."] * bool(parts)
     text += [f"Missing, {n}: {reason}." for reason, n in facts["missing"].items()]
     text += [f"{facts['to_people']} questions were left to people."] if facts["to_people"] else []
     return Section(
