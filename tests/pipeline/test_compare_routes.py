@@ -23,6 +23,7 @@ from accord.pipeline.routes.effort import effort_of, judgments_of
 from accord.pipeline.routes.figures import outcome_of
 from accord.pipeline.routes.route import behind, routes_of, trainings
 from accord.pipeline.routes.runs import SeedRun, read_runs
+from accord.pipeline.routes.table import route_table
 from accord.pipeline.runner import run
 from tests.pipeline.test_runner import Heard
 from tests.pipeline.tiny_recipe import ROOT, save_tiny_model, small_world
@@ -183,6 +184,19 @@ def test_one_command_writes_the_table(runs: list[RunFolder], tmp_path: Path) -> 
     assert "With fewer judgments" in page.read_text()
     shown = CliRunner().invoke(app, ["compare", named[0]])
     assert "one seed" in shown.output
+
+
+def test_the_table_in_the_docs_is_one_that_the_command_writes(seeds: list[SeedRun]) -> None:
+    """Its routes, rows and what they mean are those of the shipped recipe and of today's command."""
+
+    def titles(text: str) -> list[str]:
+        head = text.partition("## With fewer judgments")[0]
+        rows = [line.split(" | ")[0] for line in head.splitlines() if line.startswith("| ")]
+        return rows + [line for line in head.splitlines() if line.startswith(("- ", "|  |"))]
+
+    assert titles((ROOT / "docs" / "routes.md").read_text()) == titles(
+        route_table(seeds).markdown()
+    )
 
 
 def test_runs_that_can_t_be_compared_are_told(runs: list[RunFolder]) -> None:
