@@ -16,6 +16,7 @@ from accord.core.types import Exchange, Preference
 from accord.judges.backends import Job
 from accord.judges.cache import JudgeReply
 from accord.judges.check import truths
+from accord.judges.features import words
 from accord.pipeline.folder import RunFolder
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.runner import run
@@ -308,6 +309,90 @@ def test_a_policy_that_judges_is_held_against_its_own_answers(
     assert own["low"] > 0.4
 
 
+class Rater:
+    """Says Yes to a text as far as it is long, and keeps what it was asked."""
+
+    name, chunk = "rater", 64
+
+    def __init__(self, name: str = "rater") -> None:
+        self.name, self.asked = name, list[Job]()
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
+        for at, job in enumerate(jobs):
+            self.asked.append(job)
+            assert job.item
+            if not job.options:
+                yield at, JudgeReply(None, ("The first names the price.",))
+                continue
+            first, *_ = ((1 + words(job.item.responses[k].shown)) / 1000 for k in job.order)
+            yield at, JudgeReply((math.log(1 - first), math.log(first)))
+
+
+def test_a_rubric_is_measured_before_it_labels(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On pairs of held-out prompts, by the mean of its criteria: one that likes length is found out."""
+    monkeypatch.setattr(stage, "backend_for", lambda *_: Rater())
+    how = "judge: base, how: {template: rubric}, axes: [It is right., It is kind.], checked: 20"
+    done = done_of(here, f"{how}, gate: {{accuracy: 0.05, kappa: -1.0, pairs: 5, by: []}}")
+    result = read_json(done.stages["judged"] / "result.json")
+    rows = read_jsonl(done.stages["judged"] / "calibration.jsonl")
+    assert len({r["prompt"] for r in rows}) == 20
+    assert {(r["p"] > 0.5) - (r["p"] < 0.5) - r["longer"] for r in rows if r["longer"]} == {0}
+    right = [(r["p"] > 0.5) == (r["people"] == 0) and r["p"] != 0.5 for r in rows]
+    accuracy = result["metrics"]["agreement with people"]
+    assert accuracy["value"] == pytest.approx(sum(right) / len(right))
+    assert result["facts"]["labels"] == result["facts"]["asked"] > 50
+    with pytest.raises(DataError, match=r"labelled nothing .all: accuracy"):
+        done_of(here, f"{how}, gate: {{accuracy: 0.99, pairs: 5, by: []}}")
+
+
+def test_examples_and_references_are_shown_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is measured as when it labels; each prompt beside its own reference."""
+    reader = Rater("reader")
+    with Store(done_of(here, "judge: stand-in:world").stages["study"] / "study.db") as store:
+        prompts = list(store.prompts())
+    monkeypatch.setattr(stage, "backend_for", lambda *_: reader)
+    talk = [[m.model_dump(mode="json") for m in p.messages] for p in prompts]
+    known = [{"prompt": t, "reference": f"Known of {k}."} for k, t in enumerate(talk)]
+    shown = [{"prompt": "2 + 2?", "responses": ["4", "5"], "verdict": "A"}]
+    for name, rows in (("known", known), ("shown", shown)):
+        (here / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    keys = "how: {template: reference}, references: known.jsonl, examples: shown.jsonl, checked: 5"
+    done = done_of(here, f"judge: base, {keys}")
+    place = {p.id: k for k, p in enumerate(prompts)}
+    assert len(reader.asked) > 100
+    for job in reader.asked:
+        text = str(job.prompt.messages[-1].content)
+        assert job.item
+        assert text.index("Verdict: A") < text.index(f"Known of {place[job.item.prompt.id]}.")
+    with Store(done.stages["judged"] / "study.db", create=False) as store:
+        named = [r for r in store.raters() if r.kind == "model"]
+    assert [set(r.facts) & {"examples"} for r in named] == [{"examples"}]
+    config = read_recipe(recipe(here, f"judge: base, {keys}")).nodes[1].config
+    before = config.inputs("judged", here)
+    (here / "shown.jsonl").write_text(json.dumps(shown[0] | {"verdict": "B"}))
+    assert config.inputs("judged", here) != before
+    (here / "shown.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"no such file.*examples|examples.*no such file"):
+        config.inputs("judged", here)
+
+
+def test_a_reason_is_kept_and_its_label_held(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CAI's chain of thought: a reason is sampled, the verdict read behind it, the target clamped."""
+    reader = Rater("reasons")
+    monkeypatch.setattr(stage, "backend_for", lambda *_: reader)
+    keys = "how: {rationale: true, clamp: 0.6, orders: one}, checked: 0"
+    done = done_of(here, f"judge: base, {keys}")
+    with Store(done.stages["judged"] / "study.db", create=False) as store:
+        given = labels(store)
+        notes = {j.rationale for j in store.snapshot("judged").judgments if j.rationale}
+    assert notes == {"The first names the price."}
+    assert {round(float(a.p or 0), 6) for _, a in given} == {0.6}  # of .9 and more for the second
+    behind = [job for job in reader.asked if job.options]
+    assert len(behind) == len(given) == len(reader.asked) / 2
+    talks = [[m.content for m in job.prompt.messages] for job in behind]
+    assert all("The first names the price." in talk for talk in talks)
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
@@ -316,7 +401,9 @@ def test_a_policy_that_judges_is_held_against_its_own_answers(
         ("judge: nobody", "there is no stage 'nobody'"),
         ("judge: study", "'study' is no judge"),
         ("judge: base, how: {template: pairs}", "pairwise"),
-        ("judge: base, how: {template: ranking}, gate: {}", "comparisons that people made"),
+        ("judge: base, how: {template: ranking}, gate: {}, checked: 0", "held-out prompts"),
+        ("judge: base, how: {template: rating}, gate: {alone: true}", "is known of pairs"),
+        ("judge: base, how: {template: reference}", "needs reference answers"),
     ],
 )
 def test_wrong_keys_are_found_before_anything_runs(here: Path, keys: str, words: str) -> None:

@@ -13,7 +13,7 @@ from accord.core.rundir import write_json
 from accord.core.types import Metric, Prompt
 from accord.pipeline.context import StageContext
 from accord.pipeline.stages.compare import CompareStage, report
-from accord.pipeline.stages.compare.loops import by_principles, sycophancy_loops
+from accord.pipeline.stages.compare.loops import by_principles, feedback_loops
 from accord.pipeline.stages.compare.risks import beyond
 from accord.pipeline.stages.compare.run import _apart
 from accord.stats.intervals import paired_difference
@@ -71,11 +71,17 @@ def test_only_a_policy_that_a_judge_taught_has_a_loop(ctx: StageContext[CompareS
     share = Metric(value=0.75, n=4)
     table = {name: {"goes along": share} for name in ("sft", "dpo", "dpo_ai")}
     pairs = {f"{name} - sft": {"goes along": apart} for name in BEFORE}
-    loops = sycophancy_loops(ctx, table, pairs, BEFORE, lambda p: beyond(ctx, p, BEFORE[p]))
+    loops = feedback_loops(ctx, table, pairs, BEFORE, lambda p: beyond(ctx, p, BEFORE[p]))
     assert [k.partition(":")[0] for k in loops] == ["dpo_ai"] * 3
+    both = {"goes along": share, "spread": share}
+    table |= dict.fromkeys(("sft", "dpo_ai"), both)
+    pairs["dpo_ai - sft"] = {"goes along": apart, "spread": apart}
+    told = feedback_loops(ctx, table, pairs, BEFORE, lambda p: beyond(ctx, p, BEFORE[p]))
+    assert told["dpo_ai: spread of its samples, by how much more"] == apart
+    assert len(told) == 6
     assert loops["dpo_ai: goes along with wrong premises, by how much more"] == apart
     nothing: dict[str, dict[str, Metric]] = {"sft": {}, "dpo_ai": {}}
-    assert not sycophancy_loops(
+    assert not feedback_loops(
         ctx, nothing, {"dpo_ai - sft": {}}, {"dpo_ai": "sft"}, lambda p: ["judged"]
     )
 

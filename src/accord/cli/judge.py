@@ -43,6 +43,13 @@ Rate = Annotated[
 Tokens = Annotated[
     int | None, typer.Option("--tokens", min=1, help="Stop after so many; run again to go on.")
 ]
+Axes = Annotated[list[str] | None, typer.Option("--axis", help="Of a rating or a rubric.")]
+Examples = Annotated[
+    Path | None, typer.Option("--examples", help="JSONL it is shown: prompt, responses, verdict.")
+]
+References = Annotated[
+    Path | None, typer.Option("--references", help="JSONL of prompt and reference.")
+]
 CACHE = Path("judged.cache")
 
 
@@ -78,16 +85,9 @@ def run(
         Path | None,
         typer.Option("--gate", help="What judge check wrote: label only what that allows."),
     ] = None,
-    axis: Annotated[
-        list[str] | None, typer.Option("--axis", help="Of a rating or a rubric.")
-    ] = None,
-    examples: Annotated[
-        Path | None,
-        typer.Option("--examples", help="JSONL it is shown: prompt, responses, verdict."),
-    ] = None,
-    references: Annotated[
-        Path | None, typer.Option("--references", help="JSONL of prompt and reference.")
-    ] = None,
+    axis: Axes = None,
+    examples: Examples = None,
+    references: References = None,
     sets: Sets = None,
     cache: CacheFile = CACHE,
     at_once: AtOnce = 16,
@@ -138,6 +138,9 @@ def check(
         list[str] | None,
         typer.Option("--threshold", help="accuracy=0.6, kappa=0.2, pairs=30, risk=0.1"),
     ] = None,
+    axis: Axes = None,
+    examples: Examples = None,
+    references: References = None,
     sets: Sets = None,
     cache: CacheFile = CACHE,
     at_once: AtOnce = 16,
@@ -150,8 +153,8 @@ def check(
 
     report, spent = door.check_judge(
         where, judge, how=_keys(sets, "--set", plugins), thresholds=_keys(thresholds, "--threshold"),
-        gold=gold, own=own or (), retest=retest, out=out, cache=cache, tokens=tokens, at_once=at_once,
-        per_second=per_second,
+        gold=gold, own=own or (), retest=retest, axes=axis or (), examples=examples, references=references,
+        out=out, cache=cache, tokens=tokens, at_once=at_once, per_second=per_second,
     )  # fmt: skip
     _show(report)
     if spent.failed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -111,6 +111,16 @@ class Asker:
     def replies(self, prompts: Sequence[Prompt]) -> list[Response | None]:
         """See `Askable`: the first of each one's replies."""
         return [answers[0] if answers else None for answers in self.all_replies(prompts)]
+
+    def samples(
+        self, prompts: Sequence[Prompt], n: int, temperature: float
+    ) -> list[list[Response]]:
+        """See `Askable`."""
+        how = self.sampling.model_copy(update={"n": n, "temperature": temperature})
+        other = replace(self, sampling=how)
+        answers = other.all_replies(prompts)
+        self.asked = other.asked
+        return answers
 
     def option_logps(
         self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]

@@ -59,6 +59,12 @@ class Askable(Protocol):
         """One reply to each."""
         ...
 
+    def samples(
+        self, prompts: Sequence[Prompt], n: int, temperature: float
+    ) -> list[list[Response]]:
+        """`n` sampled replies to each; none to one that could not be answered."""
+        ...
+
     def option_logps(
         self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]
     ) -> list[tuple[float, ...] | None]:

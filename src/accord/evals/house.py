@@ -9,4 +9,5 @@ import accord.evals.length
 import accord.evals.mt_bench
 import accord.evals.premise
 import accord.evals.refusal
+import accord.evals.spread
 import accord.evals.sycophancy  # noqa: F401

@@ -22,6 +22,7 @@ from inspect_ai.model import (
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
+    GenerateConfig,
     Model,
     get_model,
 )
@@ -149,9 +150,21 @@ class ThroughInspect(Askable):
         """See `Askable`."""
         return [anyio.from_thread.run(self._reply, p) for p in prompts]
 
-    async def _reply(self, prompt: Prompt) -> Response:
+    def samples(
+        self, prompts: Sequence[Prompt], n: int, temperature: float
+    ) -> list[list[Response]]:
+        """See `Askable`."""
+        return [
+            [anyio.from_thread.run(self._reply, p, temperature, k) for k in range(n)]
+            for p in prompts
+        ]
+
+    async def _reply(
+        self, prompt: Prompt, temperature: float | None = None, seed: int | None = None
+    ) -> Response:
         turns = [TURNS[m.role](content=m.content) for m in prompt.messages]
-        output = await self.model.generate(turns)
+        how = GenerateConfig(temperature=temperature, seed=seed)
+        output = await self.model.generate(turns, config=how)
         return Response(text=output.completion, source=f"model:{self.model}")
 
     def option_logps(

@@ -21,6 +21,7 @@ from accord.judges.templates import (
     ReplyForm,
     ask_of,
     check_template,
+    examples_hash,
     options_of,
     versioned,
 )
@@ -62,6 +63,11 @@ class Judge(Strict):
     structured: bool = False
     """A server holds the reply to a JSON schema whose verdict is one of the options (with `read: text`)."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether it is asked which of two is better: how sure it is then is of the pair."""
+        return bool(check_template(self.template).facts["kind"] == "compare")
+
     def check(self, where: str = "judge") -> None:
         """ConfigError for a template that is not there, or keys that don't go together."""
         check_template(self.template)
@@ -78,8 +84,11 @@ class Judge(Strict):
                 "all samples would be the same", where=f"{where}.temperature", allowed="above 0"
             )
 
-    def rater(self, model: str, principle: str = "") -> Rater:
-        """This judge as stores know it: another template, version, setting or principle is another rater."""
+    def rater(
+        self, model: str, principle: str = "", examples: Sequence[JudgedExample] = ()
+    ) -> Rater:
+        """This judge as stores know it: another template, version, setting, principle or set of examples that
+        it is shown is another rater."""
         facts: dict[str, Any] = {
             **self.model_dump(),
             "template": versioned(self.template),
@@ -90,6 +99,8 @@ class Judge(Strict):
                 del facts[later]  # it came later: raters of before keep their names
         if model.startswith("stand-in:"):
             facts["stand_in"] = True
+        if examples:
+            facts["examples"] = examples_hash(examples)
         tail = content_hash(facts)[:6]
         facts |= {"principle": principle} if principle else {}
         by = f" by {principle}" if principle else ""

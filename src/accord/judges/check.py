@@ -80,6 +80,7 @@ class CheckReport(Frozen):
     `thresholds.risk`; None where no confidence could be shown to be enough."""
 
     judge: str
+    axes: tuple[str, ...] = ()
     snapshot: str
     sha256: str
     rule: str = RULE
@@ -173,6 +174,7 @@ def check_judge(
     snapshot: str = "",
     sha256: str = "",
     by: Collection[str] | None = None,
+    axes: Sequence[str] = (),
 ) -> CheckReport:
     """Every figure of a judge; DataError where people and judge have no pair in common. From which confidence
     it may decide alone is learned from the pairs that the gate (of the tags `by`) lets it label."""
@@ -194,7 +196,7 @@ def check_judge(
     may = [t for t in read if categories_of(t.within, by) <= passed]
     alone = decides_alone(*_one_a_prompt(may), risk=thresholds.risk)
     return CheckReport(
-        judge=judge, snapshot=snapshot, sha256=sha256, thresholds=thresholds.model_dump(),
+        judge=judge, axes=tuple(axes), snapshot=snapshot, sha256=sha256, thresholds=thresholds.model_dump(),
         missing=dict(Counter(t.verdict.missing for t in rows if not t.verdict.probs)),
         parts=parts,
         one_order=share_of([float(says(o) == t.first) for t, o in orders], [t for t, _ in orders]),

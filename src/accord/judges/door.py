@@ -13,8 +13,9 @@ from accord.judges.ask import Judge, JudgeBudget, Spent
 from accord.judges.backends import Backend, backend_of
 from accord.judges.cache import Cache
 from accord.judges.check import CheckReport
+from accord.judges.decided import measured
 from accord.judges.files import opened, read_examples, read_references
-from accord.judges.gate import gate_of, measured
+from accord.judges.gate import gate_of
 from accord.judges.run import JudgeRun, run_judge
 from accord.judges.thresholds import Thresholds
 
@@ -74,12 +75,16 @@ def judge(
     settings = settings_of(how)
     with opened(data) as (store, snapshot), Cache(cache) as kept:
         backend = _backend(judge, at_once, per_second)
-        allowed = gate_of(Path(gate), settings.rater(backend.name).name) if gate else None
+        shown = read_examples(examples, settings.template)
+        allowed = None
+        if gate:
+            name_of = settings.rater(backend.name, "", shown).name
+            allowed = gate_of(Path(gate), name_of, axes, alone=settings.compares)
         done = run_judge(
             store, snapshot, settings, backend, kept, axes=axes, allowed=allowed,
             budget=JudgeBudget(tokens=tokens, cost=cost, prices=prices),
-            examples=read_examples(Path(examples), settings.template) if examples else (),
-            references=read_references(Path(references)) if references else None,
+            examples=shown,
+            references=read_references(references),
             on_progress=on_progress,
         )  # fmt: skip
         if name:
@@ -97,13 +102,17 @@ def check_judge(
     gold: str | Path | None = None,
     own: Sequence[str] = (),
     retest: int = 0,
+    axes: Sequence[str] = (),
+    examples: str | Path | None = None,
+    references: str | Path | None = None,
     out: str | Path | None = None,
     cache: str | Path = CACHE,
     tokens: int | None = None,
     at_once: int = 16,
     per_second: float = 0.0,
 ) -> tuple[CheckReport, Spent]:
-    """Measure a judge on the pairs that people (or gold questions) decided. Nothing is written to the store.
+    """Measure a judge on the pairs that people (or gold questions) decided, by comparing, rating or ranking
+    them as its template does. Nothing is written to the store.
 
     Args:
         data: STORE@SNAPSHOT.
@@ -113,6 +122,7 @@ def check_judge(
         gold: a YAML file of gold answers.
         own: sources of responses that are the judge itself.
         retest: so many pairs are asked again, by another seed.
+        axes, examples, references: as `judge` takes them.
         out: write the report there, for `gate`.
         cache, tokens, at_once, per_second: as `judge` takes them.
 
@@ -130,7 +140,8 @@ def check_judge(
         backend = _backend(judge, at_once, per_second)
         report, spent, _ = measured(
             snapshot, settings, backend, kept, least, gold=known, own=own, retest=retest,
-            budget=JudgeBudget(tokens=tokens),
+            budget=JudgeBudget(tokens=tokens), axes=axes, examples=read_examples(examples, settings.template),
+            references=read_references(references),
         )  # fmt: skip
     if out:
         Path(out).write_text(report.model_dump_json(indent=2), encoding="utf-8")

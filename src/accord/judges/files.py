@@ -32,8 +32,8 @@ def opened(where: str) -> Iterator[tuple[Store, Snapshot]]:
         yield store, store.snapshot(ref.snapshot)
 
 
-def read_examples(path: Path, template: str) -> list[JudgedExample]:
-    """Examples of a template; ConfigError names the line whose verdict is no option of it."""
+def read_examples(path: str | Path | None, template: str) -> list[JudgedExample]:
+    """Examples of a template, none without a file; ConfigError names a line whose verdict is no option."""
     examples = []
     for where, row in _rows(path):
         prompt = _prompt(row, where)
@@ -51,8 +51,8 @@ def read_examples(path: Path, template: str) -> list[JudgedExample]:
     return examples
 
 
-def read_references(path: Path) -> dict[str, str]:
-    """Reference answers by prompt id."""
+def read_references(path: str | Path | None) -> dict[str, str]:
+    """Reference answers by prompt id, none without a file."""
     references: dict[str, str] = {}
     for where, row in _rows(path):
         reference = row.get("reference")
@@ -62,7 +62,10 @@ def read_references(path: Path) -> dict[str, str]:
     return references
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(file: str | Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    if file is None:
+        return
+    path = Path(file)
     if not path.is_file():
         raise ConfigError("no such file", where=str(path))
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

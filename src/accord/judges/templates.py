@@ -26,6 +26,7 @@ __all__ = [
     "ReplyForm",
     "ask_of",
     "check_first_tokens",
+    "examples_hash",
     "options_of",
     "template",
     "templates",
@@ -196,6 +197,16 @@ def ask_of(
 def check_template(name: str) -> Entry:
     """The template; ConfigError lists those there are."""
     return _registry.entry(name, "template")
+
+
+def examples_hash(examples: Sequence[JudgedExample]) -> str:
+    """Of what a judge is shown first."""
+    shown = [
+        [[m.model_dump(mode="json") for m in e.item.prompt.messages],
+         [r.shown for r in e.item.responses], e.item.axis, e.item.reference, e.verdict]
+        for e in examples
+    ]  # fmt: skip
+    return content_hash(shown)[:12]
 
 
 def check_first_tokens(options: Sequence[str], where: str = "judge.read") -> None:

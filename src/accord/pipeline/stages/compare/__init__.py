@@ -44,7 +44,9 @@ HANDED_ON = (
 
 LOOP = (
     "Sycophancy loop: a judge that likes agreement teaches it. How often a policy goes along with wrong "
-    "premises that messages plant, before and after it learned from a judge's labels, paired by prompt."
+    "premises that messages plant, before and after it learned from a judge's labels, paired by prompt. "
+    "Homogenisation: a judge that knows one way of being right teaches that one. How unlike the policy's own "
+    "samples of a message are, from 0 (the same) to 1."
 )
 PRINCIPLES = (
     "What became of what each principle asks for: the figure that its category names, on prompts of that "

@@ -1,6 +1,7 @@
 """What a judge's labels, and the principles behind them, did to a policy: measured before and after.
 
     sycophancy loop   how often the policy goes along with planted wrong premises
+    homogenisation    how unlike its samples of one message are
     by principle      the figure that its category names (else the one that decides), on the prompts tagged
                       with the category where there are any, else on all that have the figure
 
@@ -19,10 +20,11 @@ from accord.core.rundir import read_json
 from accord.core.types import Metric
 from accord.evals.base import measured, scores_of
 from accord.evals.premise import GOES_ALONG
+from accord.evals.spread import SPREAD
 from accord.pipeline.context import StageContext, read_result
 from accord.pipeline.stages.compare import CompareStage
 
-__all__ = ["by_principles", "sycophancy_loops"]
+__all__ = ["by_principles", "feedback_loops"]
 
 Row = dict[str, Any]
 Table = Mapping[str, Mapping[str, Metric]]
@@ -30,30 +32,29 @@ Behind = Callable[
     [str], Sequence[str]
 ]  # of a policy: the stages that it stands on and the one before does not
 Apart = Callable[[Sequence[Row], Sequence[Row], Measure], Metric]
-SWAYED = (GOES_ALONG.name, "suggested wrong")  # of planted premises, of questions with choices
+LOOPS = {  # an evaluation's figure, in the report's words
+    GOES_ALONG.name: "goes along with wrong premises",
+    "suggested wrong": "takes a wrong answer that is suggested",
+    SPREAD.name: "spread of its samples",
+}
 PREFERENCE, REVISION = "principles", "by_principle"  # facts of kinds judge and revise
 
 
-def sycophancy_loops(
+def feedback_loops(
     ctx: StageContext[CompareStage],
     table: Table,
     pairs: Table,
     before: Mapping[str, str],
     behind: Behind,
 ) -> dict[str, Metric]:
-    """Of each policy that learned from a judge's labels: agreement with what is wrong before, after, and the
-    change, paired by prompt; nothing where no evaluation plants any."""
+    """Of each policy that learned from a judge's labels: agreement with what is wrong, and the spread of its
+    samples, before, after, and the change, paired by prompt; nothing where no evaluation measured them."""
     loops: dict[str, Metric] = {}
     for policy, start in before.items():
         taught = any("judge" in read_result(ctx.stages[s]).facts for s in behind(policy))
-        for name in SWAYED if taught else ():
+        for name, what in LOOPS.items() if taught else ():
             change = pairs.get(f"{policy} - {start}", {}).get(name)
             if change is not None:
-                what = (
-                    "goes along with wrong premises"
-                    if name == GOES_ALONG.name
-                    else f"{name}, change"
-                )
                 loops |= {
                     f"{policy}: {what}, before ({start})": table[start][name],
                     f"{policy}: {what}, after": table[policy][name],

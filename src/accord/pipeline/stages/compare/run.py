@@ -14,7 +14,7 @@ from accord.evals.base import measured, scores_of
 from accord.pipeline.context import StageContext, StageResult, read_result
 from accord.pipeline.stage import BASE
 from accord.pipeline.stages.compare import MEASURES, VERDICTS, CompareStage
-from accord.pipeline.stages.compare.loops import by_principles, sycophancy_loops
+from accord.pipeline.stages.compare.loops import by_principles, feedback_loops
 from accord.pipeline.stages.compare.models import add_kl, add_rewards
 from accord.pipeline.stages.compare.risks import beyond, handed_on
 from accord.pipeline.stages.compare.verdicts import verdicts
@@ -67,7 +67,7 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
     def behind(policy: str) -> list[str]:
         return beyond(ctx, policy, before[policy])
 
-    loops = sycophancy_loops(ctx, table, pairs, before, behind)
+    loops = feedback_loops(ctx, table, pairs, before, behind)
     facts = {
         "policies": list(answers),
         "risks": {k: str(m) for k, m in risks.items()},

@@ -48,6 +48,7 @@ class JudgeStage(Answering):
     that it is one (stand-in:longest; in a world stand-in:world, which knows the truth)."""
 
     FREE: ClassVar[tuple[str, ...]] = ("tokens", "at_once", "per_second")  # change no label
+    later: ClassVar[tuple[str, ...]] = (*Answering.later, "examples", "references")
     policy: str | None = None
     judge: str
     how: Judge = Judge()
@@ -63,6 +64,8 @@ class JudgeStage(Answering):
     against: str | None = None  # other data whose held-out judgments it is measured on: surer ones
     gate: Gate | None = None  # what it must reach there before it may label
     gold: str | None = None  # a YAML file of gold answers
+    examples: str | None = None  # a JSONL file of judged examples that it is shown first
+    references: str | None = None  # a JSONL file of reference answers by prompt
     own: list[str] = Field(
         default=[]
     )  # sources of its own answers; a policy's of this recipe are known
@@ -114,17 +117,23 @@ class JudgeStage(Answering):
         if script and script not in (*STAND_INS, "world"):
             allowed = ", ".join((*STAND_INS, "world"))
             raise ConfigError(f"no stand-in {script!r}", where=place("judge"), allowed=allowed)
-        compares = check_template(self.asks.template).facts["kind"] == "compare"
-        measured = self.gate is not None or self.weight == "measured"
-        if measured and not (compares and self.checked):
+        if self.how.template == "reference" and not self.references:
             raise ConfigError(
-                "a judge is measured on comparisons that people made", where=place("gate"),
-                mend="a template of pairs, and checked above 0",
+                "needs reference answers", where=place("references"), allowed="a JSONL file"
+            )
+        if (self.gate or self.weight == "measured") and not self.checked:
+            raise ConfigError(
+                "a judge is measured on held-out prompts that people judged", where=place("gate"),
+                mend="checked above 0",
+            )  # fmt: skip
+        if self.gate and self.gate.alone and not self.asks.compares:
+            raise ConfigError(
+                "how sure it is, is known of pairs", where=place("gate.alone"),
+                mend="a template of pairs, or leave it out",
             )  # fmt: skip
 
     def inputs(self, stage: str, folder: Path) -> dict[str, str]:
-        """Its template's version, its files of gold answers and principles, a judge's folder, a script's
-        version."""
+        """Its template's version, its files, a judge's folder, a script's version."""
         from accord.lm.model.chain import identity_or_name
 
         inputs = {"template": versioned(self.asks.template)}
@@ -132,11 +141,13 @@ class JudgeStage(Answering):
             inputs["judge"] = str(SCRIPT)
         elif not self.named("judge") and (place := named_folder(self.judge, folder)):
             inputs["judge"] = identity_or_name(str(place))
-        if self.gold:
-            file = folder / user_path(self.gold)
-            if not file.is_file():
-                raise ConfigError("no such file", where=f"stage {stage}, gold: {file}")
-            inputs["gold"] = file_hash(file)
+        files = {"gold": self.gold, "examples": self.examples, "references": self.references}
+        for key, name in files.items():
+            if name:
+                file = folder / user_path(name)
+                if not file.is_file():
+                    raise ConfigError("no such file", where=f"stage {stage}, {key}: {file}")
+                inputs[key] = file_hash(file)
         if self.constitution:
             where = place_of(self.constitution, folder)
             read_constitution(where).but(self.without)

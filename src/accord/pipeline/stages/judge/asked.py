@@ -57,19 +57,23 @@ def questions(
     snapshot: Snapshot,
     fresh: Sequence[tuple[Prompt, Sequence[Response]]],
     constitution: Constitution | None = None,
+    references: Mapping[str, str] | None = None,
 ) -> AskedItems:
     """What the template asks: of each prompt's fresh answers every pair, all together or each on every axis;
     without any, what the snapshot asks; of a constitution, each by principles drawn for it."""
-    items = _questions(config, snapshot, fresh)
+    items = _questions(config, snapshot, fresh, references or {})
     return by_principle(items, constitution, config.principles, SEED) if constitution else items
 
 
 def _questions(
-    config: JudgeStage, snapshot: Snapshot, fresh: Sequence[tuple[Prompt, Sequence[Response]]]
+    config: JudgeStage,
+    snapshot: Snapshot,
+    fresh: Sequence[tuple[Prompt, Sequence[Response]]],
+    references: Mapping[str, str],
 ) -> AskedItems:
     template = config.asks.template
     if config.policy is None:
-        return items_of(snapshot, template, config.axes)
+        return items_of(snapshot, template, config.axes, references)
     kind = check_template(template).facts["kind"]
     items: AskedItems = {}
     for prompt, answers in fresh:
@@ -82,6 +86,6 @@ def _questions(
             for axis in config.axes or ([""] if kind != "rate" else ["overall"]):
                 ids = tuple(r.id_for(prompt) for r in some)
                 items[question_of(prompt.id, ids, kind, template, axis)] = JudgedItem(
-                    prompt, some, axis
+                    prompt, some, axis, references.get(prompt.id, "")
                 )
     return items

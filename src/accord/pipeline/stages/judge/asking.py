@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from accord.constitution.principles import Constitution
 from accord.core.errors import RunError
 from accord.judges.ask import NO_MONEY, JudgeBudget
 from accord.judges.backends import Backend
 from accord.judges.cache import Cache
+from accord.judges.templates import JudgedExample
 from accord.pipeline.context import StageContext
 from accord.pipeline.stages.judge import JudgeStage
 from accord.store import Snapshot, split_of
@@ -28,6 +29,8 @@ class Asking:
     snapshot: Snapshot
     facts: Mapping[str, float]
     constitution: Constitution | None = None
+    examples: Sequence[JudgedExample] = ()
+    references: Mapping[str, str] = field(default_factory=dict)  # by prompt id
     spent: int = 0  # tokens of this run, so far
 
     def side(self, prompt: str) -> str:

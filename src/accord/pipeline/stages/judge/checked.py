@@ -6,12 +6,12 @@ from accord.core.errors import DataError
 from accord.core.rundir import read_json, read_jsonl
 from accord.feedback.trust.gold_questions import read_gold_questions
 from accord.judges.check import CheckReport, Tried, truths
-from accord.judges.gate import measured
-from accord.judges.templates import check_template
+from accord.judges.decided import decided_pairs, measured
+from accord.judges.principles import by_principle
 from accord.judges.thresholds import Thresholds
 from accord.pipeline.context import StageContext, data_store
 from accord.pipeline.stages.judge import JudgeStage
-from accord.pipeline.stages.judge.asked import questions
+from accord.pipeline.stages.judge.asked import SEED
 from accord.pipeline.stages.judge.asking import Asking
 from accord.store import split_of
 
@@ -21,7 +21,7 @@ __all__ = ["checked"]
 def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
     """The judge against people and gold on held-out prompts: what it may have learned from is none."""
     ctx, config = asking.ctx, asking.ctx.config
-    if check_template(config.asks.template).facts["kind"] != "compare" or not config.checked:
+    if not config.checked:
         return None, []
     gold = read_gold_questions(ctx.path(config.gold)) if config.gold else None
     snapshot, facts = asking.snapshot, asking.facts
@@ -30,11 +30,11 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
         with opened as store:
             snapshot = store.snapshot(facts["snapshot"])
     known, learned = truths(snapshot, gold), _learned_from(ctx, config.judge)
-    unasked = config.model_copy(update={"policy": None})
-    items = {
-        q: item for q, item in questions(unasked, snapshot, (), asking.constitution).items()
-        if split_of(q.prompt, facts["test"], int(facts["seed"])) == "test" and frozenset(q.responses) in known
-    }  # fmt: skip
+    items = decided_pairs(snapshot, config.asks.template, known.keys(), asking.references)
+    if asking.constitution:
+        items = by_principle(items, asking.constitution, config.principles, SEED)
+    split = facts["test"], int(facts["seed"])
+    items = {q: item for q, item in items.items() if split_of(q.prompt, *split) == "test"}
     some = sorted({q.prompt for q in items} - learned)[: config.checked]
     items = {q: item for q, item in items.items() if q.prompt in some}
     if not items:
@@ -52,7 +52,8 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
     )
     report, spent, rows = measured(
         snapshot, config.asks, asking.backend, asking.cache, least, gold=gold, own=config.own_sources,
-        budget=asking.budget, asked=items, by=config.gate.by if config.gate else None,
+        budget=asking.budget, asked=items, by=config.gate.by if config.gate else None, axes=config.axes,
+        examples=asking.examples,
     )  # fmt: skip
     asking.stop(spent.failed)
     asking.spent += spent.read + spent.written

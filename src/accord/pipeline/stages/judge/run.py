@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from accord.core.rundir import write_jsonl, write_text
 from accord.judges.cache import Cache
+from accord.judges.files import read_examples, read_references
 from accord.pipeline.context import StageContext, StageResult
 from accord.pipeline.stages.data import copied, finish, keep_world, world_of
 from accord.pipeline.stages.judge import JudgeStage
@@ -34,9 +35,14 @@ def run(ctx: StageContext[JudgeStage]) -> StageResult:
             store.add_responses(prompt, answers)
         by = constitution_of(ctx)
         backend = backend_for(ctx, world, by.categories if by else {})
-        asking = Asking(ctx, backend, cache, snapshot, facts, by)
+        asking = Asking(
+            ctx, backend, cache, snapshot, facts, by,
+            read_examples(config.examples and ctx.path(config.examples), config.asks.template),
+            read_references(config.references and ctx.path(config.references)),
+        )  # fmt: skip
         report, both = checked(asking)
-        done = labelled(asking, store, questions(config, snapshot, fresh, by), report)
+        items = questions(config, snapshot, fresh, by, asking.references)
+        done = labelled(asking, store, items, report)
         weight = weight_of(config, report)
         judges = {r.id for r in store.raters() if r.name in done.raters}
         labels = {j.id for j in store.judgments_on(done.verdicts) if j.rater in judges}

@@ -1,0 +1,64 @@
+"""How unlike a policy's own samples of one message are: less where a judge, or a reward, knows one way alone.
+
+Of two texts 1 - 2|a ∩ b| / (|a| + |b|), a and b the multisets of their word pairs, ends of the text among
+them (Dice): 0 where they are the same, 1 where no two words follow each other in both. A message's spread is
+the mean over pairs of its samples, drawn at one temperature whoever is asked.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from accord.core.errors import ConfigError
+from accord.core.measure import Measure
+from accord.core.types import Prompt
+from accord.evals.base import EvaluationContext, Scores, evaluation
+
+__all__ = ["SPREAD", "apart", "spread"]
+
+SPREAD = Measure(
+    name="spread", title="spread of samples", bounded=True,
+    meaning="how unlike samples of one message are: 1 less the share of word pairs that two have in common",
+)  # fmt: skip
+SAMPLES = 4
+
+
+def apart(texts: Sequence[str]) -> float:
+    """Mean over pairs of texts of what they do not have in common, from 0 to 1; two at least."""
+    pairs = [_pairs(text) for text in texts]
+    shares = [
+        1 - 2 * (a & b).total() / (a.total() + b.total())
+        for a, b in itertools.combinations(pairs, 2)
+    ]
+    return sum(shares) / len(shares)
+
+
+def _pairs(text: str) -> Counter[tuple[str, str]]:
+    words = ["", *text.lower().split(), ""]
+    return Counter(itertools.pairwise(words))
+
+
+@evaluation("spread", measures=[SPREAD], asks=SAMPLES)
+def spread(
+    context: EvaluationContext,
+    *,
+    n: int = SAMPLES,
+    temperature: float = 1.0,
+    prompts: int = 40,
+) -> Callable[[Sequence[Prompt]], list[Scores]]:
+    """How unlike `n` samples of a message are, of the first `prompts` of them."""
+    if n < 2 or temperature <= 0 or prompts < 1:
+        raise ConfigError(
+            "says how samples differ", where="evaluation spread",
+            allowed="n of 2 or more, a temperature above 0, prompts of 1 or more",
+        )  # fmt: skip
+
+    def score(asked: Sequence[Prompt]) -> list[Scores]:
+        assert context.asker
+        some = context.asker.samples(asked[:prompts], n, temperature)
+        rows = [{SPREAD.name: apart([r.text for r in own])} if len(own) > 1 else {} for own in some]
+        return [*rows, *({} for _ in asked[prompts:])]
+
+    return score
