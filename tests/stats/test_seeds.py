@@ -37,6 +37,17 @@ def test_seeds_that_are_one_have_the_interval_of_their_prompts() -> None:
     assert (known.low, known.high) == pytest.approx((low, high))
 
 
+def test_seeds_that_agree_by_chance_are_no_surer_than_their_prompts() -> None:
+    """Two means of .2 and .2: t of them alone has no width; the prompts of both have."""
+    draw = np.random.default_rng(2).normal(size=(2, 30))
+    table = draw - draw.mean(1, keepdims=True) + 0.2
+    known = over_seeds(*rows(table, shared=False))
+    low, high = stats.t.interval(
+        0.95, 59, 0.2, math.sqrt((table - 0.2).ravel().var() / 60 * 60 / 59)
+    )
+    assert (known.low, known.high) == pytest.approx((low, high))
+
+
 def test_one_seed_says_that_it_is_one() -> None:
     known = over_seeds([0.0, 1.0, 0.5], [17] * 3, "abc", ends=(0.0, 1.0))
     assert known.value == pytest.approx(0.5)
