@@ -21,8 +21,9 @@ from accord.pipeline.folder import RunFolder
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.routes.effort import effort_of, judgments_of
 from accord.pipeline.routes.figures import outcome_of
+from accord.pipeline.routes.record import SeedRecord, read_records
 from accord.pipeline.routes.route import behind, routes_of, trainings
-from accord.pipeline.routes.runs import SeedRun, read_runs
+from accord.pipeline.routes.runs import SeedRun, read_run
 from accord.pipeline.routes.table import route_table
 from accord.pipeline.runner import run
 from tests.pipeline.test_runner import Heard
@@ -76,7 +77,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
 
 @pytest.fixture(scope="module")
 def seeds(runs: list[RunFolder]) -> list[SeedRun]:
-    return read_runs([str(r.path) for r in runs])
+    return [read_run(str(r.path)) for r in runs]
+
+
+@pytest.fixture(scope="module")
+def records(runs: list[RunFolder]) -> list[SeedRecord]:
+    return read_records([str(r.path) for r in runs])
 
 
 def test_policies_that_differ_in_their_limit_are_one_route(seeds: list[SeedRun]) -> None:
@@ -138,9 +144,9 @@ def test_what_a_route_took(seeds: list[SeedRun]) -> None:
 
 
 def test_the_gap_is_of_the_reward_model_that_the_route_was_trained_on(
-    seeds: list[SeedRun],
+    seeds: list[SeedRun], records: list[SeedRecord]
 ) -> None:
-    outcome = outcome_of(seeds, "ppo_ai")
+    outcome = outcome_of(records, "ppo_ai")
     by_hand = []
     for one in seeds:
         folder = one.done["compare_ai"].folder
@@ -159,7 +165,7 @@ def test_the_gap_is_of_the_reward_model_that_the_route_was_trained_on(
     assert outcome.gap is not None
     assert outcome.gap.value == pytest.approx(sum(by_hand) / 2)
     assert outcome.distance is not None
-    assert outcome_of(seeds, "sft").gained.value == 0.0
+    assert outcome_of(records, "sft").gained.value == 0.0
 
 
 def test_one_command_writes_the_table(runs: list[RunFolder], tmp_path: Path) -> None:
@@ -186,7 +192,7 @@ def test_one_command_writes_the_table(runs: list[RunFolder], tmp_path: Path) -> 
     assert "one seed" in shown.output
 
 
-def test_the_table_in_the_docs_is_one_that_the_command_writes(seeds: list[SeedRun]) -> None:
+def test_the_table_in_the_docs_is_one_that_the_command_writes(records: list[SeedRecord]) -> None:
     """Its routes, rows and what they mean are those of the shipped recipe and of today's command."""
 
     def titles(text: str) -> list[str]:
@@ -195,13 +201,34 @@ def test_the_table_in_the_docs_is_one_that_the_command_writes(seeds: list[SeedRu
         return rows + [line for line in head.splitlines() if line.startswith(("- ", "|  |"))]
 
     assert titles((ROOT / "docs" / "routes.md").read_text()) == titles(
-        route_table(seeds).markdown()
+        route_table(records).markdown()
     )
+
+
+def test_what_was_kept_of_a_run_stands_for_it(runs: list[RunFolder], tmp_path: Path) -> None:
+    """A seed's record, kept where its run was, and another seed's run: the same table, to the letter."""
+    named = [str(r.path) for r in runs]
+    kept = tmp_path / "seed-17.json"
+    done = CliRunner().invoke(app, ["compare", named[0], "--record", str(kept)])
+    assert done.exit_code == 0, done.output
+    whole = route_table(read_records(named)).markdown()
+    assert route_table(read_records([str(kept), named[1]])).markdown() == whole
+    both = tmp_path / "both.json"
+    CliRunner().invoke(app, ["compare", str(kept), named[1], "--record", str(both)])
+    assert route_table(read_records([str(both)])).markdown() == whole
+    assert str(runs[0].path.parent) not in kept.read_text()
+    with pytest.raises(ConfigError, match="seed 17 is there already"):
+        read_records([str(both), named[0]])
+    (tmp_path / "other.json").write_text('{"format": "accord routes 0", "runs": []}')
+    (tmp_path / "half.json").write_text(kept.read_text()[:500])
+    for name in ("other.json", "half.json"):
+        with pytest.raises(ConfigError, match="is no record of runs"):
+            read_records([str(tmp_path / name)])
 
 
 def test_runs_that_can_t_be_compared_are_told(runs: list[RunFolder]) -> None:
     with pytest.raises(ConfigError, match="seed 17 is there already"):
-        read_runs([str(runs[0].path)] * 2)
+        read_records([str(runs[0].path)] * 2)
     plain = read_json(runs[1].path / "recipe.json")
     plain["stages"]["dpo"]["lr"] = 1.0
     other = runs[1].path.with_name("other")
@@ -209,7 +236,7 @@ def test_runs_that_can_t_be_compared_are_told(runs: list[RunFolder]) -> None:
     (other / "recipe.json").write_text(json.dumps(plain))
     (other / "manifest.json").write_bytes((runs[1].path / "manifest.json").read_bytes())
     with pytest.raises(ConfigError, match=r"another recipe than .*\(dpo\.lr\)"):
-        read_runs([str(runs[0].path), str(other)])
+        read_records([str(runs[0].path), str(other)])
 
 
 @pytest.mark.slow
@@ -217,7 +244,7 @@ def test_the_shipped_recipe_ends_in_a_table_of_all_budgets(tmp_path: Path) -> No
     sets = sets_for(tmp_path, shipped()["stages"])
     path = ROOT / "recipes" / "compare.yaml"
     done = run(read_recipe(path, sets), tmp_path / "runs", Heard())
-    (one,) = read_runs([str(done.path)])
+    one = read_run(str(done.path))
     routes = {r.name: r.policies for r in routes_of(one, lambda p: judgments_of(one, p))}
     assert routes == {
         name: (f"{name}_quarter", f"{name}_half", name)

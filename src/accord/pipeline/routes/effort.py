@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from accord.core.artifact import RewardModel
 from accord.core.rundir import read_json, read_jsonl
-from accord.core.types import Metric, Rater
+from accord.core.types import Frozen, Metric, Rater
 from accord.pipeline.context import data_store
 from accord.pipeline.report.gather import Done
 from accord.pipeline.routes.route import behind, trainings
@@ -23,8 +22,7 @@ __all__ = ["Effort", "effort_of", "judgments_of"]
 TRAINED_ON, TIMING = "trained_on.jsonl", "timing.json"
 
 
-@dataclass(frozen=True)
-class Effort:
+class Effort(Frozen):
     """What one policy took in one run, beyond its baseline. `sources`: judgments it learned from, by whom;
     `behind_judge`: those that its judge learned from; `roles`: the models that play a part while it trains,
     `models` how many of them are whole models of their own; `seconds` of all stages; `peak` the most memory

@@ -13,18 +13,17 @@ from accord.pipeline.report import charts
 from accord.pipeline.report.charts import Series
 from accord.pipeline.report.page import render, style
 from accord.pipeline.report.words import number, signed
-from accord.pipeline.routes.effort import Effort, effort_of, judgments_of
-from accord.pipeline.routes.figures import RouteOutcome, main_of, outcome_of, over_runs, paired
-from accord.pipeline.routes.route import Route, routes_of
-from accord.pipeline.routes.runs import SeedRun
+from accord.pipeline.routes.effort import Effort
+from accord.pipeline.routes.figures import RouteOutcome, apart, outcome_of
+from accord.pipeline.routes.record import SeedRecord
 
 __all__ = ["RouteTable", "route_table", "write_routes_page"]
 
 INTERVAL = (
     "Intervals are of 95%, paired by prompt where two policies are held against each other. Seeds are "
     "clusters: Student's t over the seeds' own means, and beside it what those have in common because they "
-    "answered the same prompts, added in squares. With one seed an interval is over prompts alone and says "
-    "nothing of how far another seed would end."
+    "answered the same prompts, added in squares; never narrower than of these very seeds over prompts. "
+    "With one seed an interval is over prompts alone and says nothing of how far another seed would end."
 )
 GAP = (
     "share of prompts on which the learned reward puts its answer above the baseline's, less the share on "
@@ -67,23 +66,21 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(c.replace("|", "/") for c in line) + " |" for line in lines)
 
 
-def route_table(runs: Sequence[SeedRun]) -> RouteTable:
+def route_table(runs: Sequence[SeedRecord]) -> RouteTable:
     """Everything of these runs; routes are told apart in the first."""
-    routes = routes_of(runs[0], lambda policy: judgments_of(runs[0], policy))
-    outcomes = {p: outcome_of(runs, p) for route in routes for p in route.policies}
-    efforts = {p: [effort_of(run, p) for run in runs] for p in outcomes}
-    main, baseline = main_of(runs), runs[0].outputs.baseline
-    names = [route.name for route in routes]
+    routes, main, baseline = runs[0].routes, runs[0].main, runs[0].baseline
+    outcomes = {p: outcome_of(runs, p) for route in routes for p in route}
+    efforts = {p: [run.policies[p].effort for run in runs] for p in outcomes}
+    names = [route[-1] for route in routes]  # called by the one with the most judgments
     points = [
-        (r.name, [(_judgments(efforts[p]), outcomes[p].figure.value or 0.0) for p in r.policies])
+        (r[-1], [(_judgments(efforts[p]), outcomes[p].figure.value or 0.0) for p in r])
         for r in routes
     ]
     dots = [(n, *_ends(outcomes[n].gained), f"{n}: {signed(outcomes[n].gained)}") for n in names]
     seeds = ", ".join(str(run.seed) for run in runs)
-    firsts = [s.section.first for s in runs[0].outputs.stages if s.section.first]
     return RouteTable(
         title=f"{runs[0].recipe}: routes from feedback to a policy",
-        first=firsts,
+        first=list(runs[0].first),
         intro=[
             f"{len(runs)} run{'s' * (len(runs) > 1)} of the recipe, seed{'s' * (len(runs) > 1)} {seeds}. "
             f"{main.title}: {main.meaning}. The baseline, from which every route starts, is {baseline}: its "
@@ -94,9 +91,7 @@ def route_table(runs: Sequence[SeedRun]) -> RouteTable:
         rows=_rows(names, outcomes, efforts, main.title, baseline),
         efficiency=_efficiency(routes, outcomes, efforts),
         differences=[
-            (f"{a} - {b}", signed(over_runs(
-                runs, lambda run, a=a, b=b: paired(run, a, b, main.name),  # type: ignore[misc]
-                main.span or float("inf"))))
+            (f"{a} - {b}", signed(apart(runs, a, b)))
             for b, a in itertools.combinations(names, 2)
         ],
         figure=main.title,
@@ -149,12 +144,14 @@ def _rows(
 
 
 def _efficiency(
-    routes: Sequence[Route], outcomes: dict[str, RouteOutcome], efforts: dict[str, list[Effort]]
+    routes: Sequence[Sequence[str]],
+    outcomes: dict[str, RouteOutcome],
+    efforts: dict[str, list[Effort]],
 ) -> list[tuple[str, str, str, str, str]]:
     rows = []
     for route in routes:
-        most = _judgments(efforts[route.name])
-        for policy in route.policies:
+        most = _judgments(efforts[route[-1]])
+        for policy in route:
             n, o = _judgments(efforts[policy]), outcomes[policy]
             share = f"{n / most:.0%}" if most else ""
             rows.append((policy, f"{n:,.0f}", share, str(o.figure), signed(o.gained)))
