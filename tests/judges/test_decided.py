@@ -23,6 +23,7 @@ from accord.core.types import (
     Rater,
     Rating,
     Response,
+    Writing,
 )
 from accord.judges.ask import Judge
 from accord.judges.backends import Job
@@ -242,6 +243,117 @@ def test_noise_and_bias_of_a_rating_are_told(here: Path) -> None:
     assert not report.may_label(())
 
 
+class Yes(Reader):
+    """Log-odds of Yes by a text's first word."""
+
+    def __init__(self, **odds: float) -> None:
+        super().__init__()
+        self.odds = odds
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[int, JudgeReply | str]]:
+        for at, job in enumerate(jobs):
+            assert job.item
+            odds = self.odds[job.item.responses[0].text.split()[0]]
+            yield at, JudgeReply((-math.log1p(math.exp(odds)), odds - math.log1p(math.exp(odds))))
+
+
+RUBRIC: dict[str, Any] = {"how": {"template": "rubric"}, "axes": ["x"], "cache": ":memory:"}
+
+
+def test_what_is_rated_alike_is_no_word_on_the_pair(here: Path) -> None:
+    """As training has it: of good = fair > poor one pair of three is left aside, the others are right."""
+    study(here / "s.db", "compare", prompts=4)
+    report, _ = check_judge("s.db@v1", Yes(good=1.0, fair=1.0, poor=-1.0), **RUBRIC)
+    assert report.missing == {"both are rated alike": 4}
+    assert (report.parts[0].accuracy.value, report.parts[0].accuracy.n) == (1.0, 8)
+
+
+def test_a_judge_that_is_next_to_sure_of_all_has_a_side(here: Path) -> None:
+    """Levels of 1e-16, 1e-17 and 1e-18 are apart, though 1/2 and half their difference is 1/2."""
+    study(here / "s.db", "compare", prompts=4)
+    report, _ = check_judge("s.db@v1", Yes(good=-36.0, fair=-39.0, poor=-42.0), **RUBRIC)
+    assert (report.parts[0].accuracy.value, report.missing) == (1.0, {})
+
+
+def test_how_sure_it_is_of_a_pair_is_no_figure_of_one_that_rates(here: Path) -> None:
+    study(here / "s.db", "compare")
+    report, _ = check_judge("s.db@v1", Yes(good=1.0, fair=0.0, poor=-1.0), **RUBRIC)
+    assert (report.calibration.value, report.confidence, report.diagram) == (None, None, ())
+    assert "rates or ranks" in report.alone
+    assert report.axes == ("x",)
+
+
+def test_it_is_not_measured_on_what_it_is_shown(here: Path) -> None:
+    study(here / "s.db", "compare", prompts=5)
+    rows = [
+        {
+            "prompt": f"Question {n}?",
+            "responses": [TEXTS[0].format(n), TEXTS[2].format(n)],
+            "verdict": "A",
+        }
+        for n in range(2)
+    ]
+    Path("shown.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report, _ = check_judge("s.db@v1", Reader(), examples="shown.jsonl", cache=":memory:")
+    assert report.parts[0].accuracy.n == 3 * 3
+
+
+def test_with_other_references_it_is_another_judge(here: Path) -> None:
+    study(here / "s.db", "compare")
+    for name in "ab":
+        rows = [{"prompt": f"Question {n}?", "reference": f"{name} {n}"} for n in range(40)]
+        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    keys: dict[str, Any] = {"how": {"template": "reference"}, "cache": ":memory:"}
+    check_judge("s.db@v1", Reader(), references="a.jsonl", out="a.json", **keys)
+    with pytest.raises(ConfigError, match="of another judge"):
+        judge("s.db@v1", Reader(), references="b.jsonl", gate="a.json", **keys)
+    assert judge("s.db@v1", Reader(), references="a.jsonl", gate="a.json", **keys).written > 0
+
+
+def test_an_example_of_one_criterion_is_shown_for_that_one(here: Path) -> None:
+    study(here / "s.db", "compare", prompts=1)
+    row = {"prompt": "Hello?", "responses": ["Hello!"], "verdict": "Yes", "axis": "It is kind."}
+    Path("shown.jsonl").write_text(json.dumps(row))
+    reader = Reader()
+    axes = ["It is kind.", "It is right."]
+    check_judge(
+        "s.db@v1",
+        reader,
+        how={"template": "rubric"},
+        axes=axes,
+        examples="shown.jsonl",
+        cache=":memory:",
+    )
+    sees = {(j.item.axis, "Hello!" in j.prompt.last) for j in reader.asked if j.item}
+    assert sees == {("It is kind.", True), ("It is right.", False)}
+
+
+def test_an_edit_that_nobody_was_shown_is_no_pair(here: Path) -> None:
+    """Its words may stand among the responses: the pair was not judged as two that were shown."""
+    study(here / "s.db", "compare", prompts=1)
+    with Store("s.db", create=False) as store:
+        (prompt,) = store.prompts()
+        (old, *_) = store.snapshot("v1").judgments
+        shown = store.snapshot("v1").tables.questions[old.question].responses
+        q = Question(prompt=prompt.id, responses=shown, kind="write")
+        new = Writing(text="better 0", edits=0)
+        store.add_questions([q])
+        store.add_responses(prompt, [Response(text="better 0", source="person:Ada", finish="stop")])
+        store.add_judgments([Judgment(question=q.id, rater=old.rater, answer=new, at=DAY)])
+        snapshot = store.freeze("v2")
+        known = truths(snapshot)
+        assert len(known) == 4
+        assert len(decided_pairs(snapshot, "pairwise", known.keys())) == 3
+
+
+def test_a_script_that_knows_places_rates_nothing(here: Path) -> None:
+    study(here / "s.db", "compare", prompts=2)
+    report, _ = check_judge(
+        "s.db@v1", "stand-in:longest", how={"template": "rating"}, cache=":memory:"
+    )
+    assert report.missing == {"a stand-in knows places alone": 6}
+
+
 def test_a_rating_that_is_missing_leaves_its_pairs_missing(here: Path) -> None:
     study(here / "s.db", "compare", prompts=2)
 
@@ -250,7 +362,14 @@ def test_a_rating_that_is_missing_leaves_its_pairs_missing(here: Path) -> None:
             for at, job in enumerate(jobs):
                 assert job.item
                 said = job.item.responses[0].text.startswith("poor")
-                yield at, "no answer" if said else JudgeReply((math.log(0.4), math.log(0.6)))
+                yield (
+                    at,
+                    "no answer"
+                    if said
+                    else JudgeReply(
+                        (math.log(0.4), math.log(0.6 + 0.1 * job.prompt.last.count("good")))
+                    ),
+                )
 
     report, spent = check_judge(
         "s.db@v1", Mute(), how={"template": "rubric"}, axes=["x"], cache=":memory:"

@@ -21,7 +21,7 @@ from accord.pipeline.folder import RunFolder
 from accord.pipeline.recipe import read_recipe
 from accord.pipeline.routes.effort import effort_of, judgments_of
 from accord.pipeline.routes.figures import outcome_of
-from accord.pipeline.routes.record import SeedRecord, read_records
+from accord.pipeline.routes.record import SeedRecord, read_records, record_of
 from accord.pipeline.routes.route import behind, routes_of, trainings
 from accord.pipeline.routes.runs import SeedRun, read_run
 from accord.pipeline.routes.table import route_table
@@ -224,6 +224,19 @@ def test_what_was_kept_of_a_run_stands_for_it(runs: list[RunFolder], tmp_path: P
     for name in ("other.json", "half.json"):
         with pytest.raises(ConfigError, match="is no record of runs"):
             read_records([str(tmp_path / name)])
+
+
+def test_a_record_loses_no_prompt_and_needs_no_baseline_that_was_trained(
+    seeds: list[SeedRun],
+) -> None:
+    """Against the recipe's model, which is no stage; prompts without the deciding figure keep their KL."""
+    from_base = replace(seeds[0], outputs=replace(seeds[0].outputs, baseline="base"))
+    assert record_of(from_base).policies["base"].effort is None
+    answers = {p: list(rows[:1]) for p, rows in seeds[0].outputs.answers.items()}
+    few = record_of(replace(seeds[0], outputs=replace(seeds[0].outputs, answers=answers)))
+    kept = few.policies["ppo"]
+    assert kept.distance is not None
+    assert [sum(v is not None for v in c) for c in (kept.figure, kept.distance)] == [1, 3]
 
 
 def test_runs_that_can_t_be_compared_are_told(runs: list[RunFolder]) -> None:

@@ -131,6 +131,12 @@ class ChosenEvaluation:
     measures: Callable[[EvaluationContext], Sequence[Measure]]
     asks: int = 0
 
+    def requests(self, prompts: int) -> tuple[int, int]:
+        """Of how many prompts it asks the policy itself, and how often each: as it is registered, or as its
+        hyperparameters `prompts` and `n` say."""
+        n = int(self.config.get("n", self.asks)) if self.asks else 0
+        return min(prompts, int(self.config.get("prompts", prompts))), n
+
 
 def configured(
     entries: Sequence[str | Mapping[str, Any]], where: str = ""

@@ -1,7 +1,8 @@
 """How unlike a policy's own samples of one message are: less where a judge, or a reward, knows one way alone.
 
 Of two texts 1 - 2|a ∩ b| / (|a| + |b|), a and b the multisets of their word pairs, ends of the text among
-them (Dice): 0 where they are the same, 1 where no two words follow each other in both. A message's spread is
+them (Dice): 0 where they are the same, 1 where they begin and end otherwise and no two words
+follow each other in both. A message's spread is
 the mean over pairs of its samples, drawn at one temperature whoever is asked.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from accord.core.errors import ConfigError
 from accord.core.measure import Measure
 from accord.core.types import Prompt
+from accord.detect.texts import words
 from accord.evals.base import EvaluationContext, Scores, evaluation
 
 __all__ = ["SPREAD", "apart", "spread"]
@@ -36,8 +38,7 @@ def apart(texts: Sequence[str]) -> float:
 
 
 def _pairs(text: str) -> Counter[tuple[str, str]]:
-    words = ["", *text.lower().split(), ""]
-    return Counter(itertools.pairwise(words))
+    return Counter(itertools.pairwise(["", *words(text), ""]))
 
 
 @evaluation("spread", measures=[SPREAD], asks=SAMPLES)

@@ -68,6 +68,11 @@ class Judge(Strict):
         """Whether it is asked which of two is better: how sure it is then is of the pair."""
         return bool(check_template(self.template).facts["kind"] == "compare")
 
+    def axes_of(self, axes: Sequence[str]) -> tuple[str, ...]:
+        """What it rates on: these, or all together; one that compares or ranks has none."""
+        rates = check_template(self.template).facts["kind"] == "rate"
+        return tuple(axes) or (("overall",) if rates else ())
+
     def check(self, where: str = "judge") -> None:
         """ConfigError for a template that is not there, or keys that don't go together."""
         check_template(self.template)
@@ -85,10 +90,14 @@ class Judge(Strict):
             )
 
     def rater(
-        self, model: str, principle: str = "", examples: Sequence[JudgedExample] = ()
+        self,
+        model: str,
+        principle: str = "",
+        examples: Sequence[JudgedExample] = (),
+        references: Mapping[str, str] | None = None,
     ) -> Rater:
-        """This judge as stores know it: another template, version, setting, principle or set of examples that
-        it is shown is another rater."""
+        """This judge as stores know it: another template, version, setting or principle, other examples or
+        references that it is shown, and it is another rater."""
         facts: dict[str, Any] = {
             **self.model_dump(),
             "template": versioned(self.template),
@@ -101,6 +110,8 @@ class Judge(Strict):
             facts["stand_in"] = True
         if examples:
             facts["examples"] = examples_hash(examples)
+        if references:
+            facts["references"] = content_hash(sorted(references.items()))[:12]
         tail = content_hash(facts)[:6]
         facts |= {"principle": principle} if principle else {}
         by = f" by {principle}" if principle else ""

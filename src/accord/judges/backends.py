@@ -255,6 +255,9 @@ class StandIn:
         for at, job in enumerate(jobs):
             judged = job.prompt.last.rpartition("Now the one to judge:")[2]
             probs = self.decide([groups[2] for groups in SHOWN.findall(judged)])
+            if job.options and len(job.options) != len(probs):
+                yield at, "a stand-in knows places alone"
+                continue
             logps = tuple(math.log(p) if p > 0 else -math.inf for p in probs)
             best = max(range(len(probs)), key=lambda k: probs[k])
             letters = job.options or "ABCDEFGHI"

@@ -58,6 +58,7 @@ __all__ = [
 ]
 
 ALL = "all"
+NOT_SURE = "it rates or ranks: no single label of it is held to a confidence"
 NOT_MEASURED = Metric(value=None, n=0, note="not measured")
 
 
@@ -175,9 +176,11 @@ def check_judge(
     sha256: str = "",
     by: Collection[str] | None = None,
     axes: Sequence[str] = (),
+    sure: bool = True,
 ) -> CheckReport:
     """Every figure of a judge; DataError where people and judge have no pair in common. From which confidence
-    it may decide alone is learned from the pairs that the gate (of the tags `by`) lets it label."""
+    it may decide alone is learned from the pairs that the gate (of the tags `by`) lets it label. Without
+    `sure` how sure it is of a pair is no figure of it: it rates, or ranks."""
     if not rows:
         raise DataError(
             "no pair is judged by people or gold", where=snapshot, mend="collect some first"
@@ -189,12 +192,12 @@ def check_judge(
             by_part[name].append(t)
     names = [ALL, *sorted(by_part.keys() - {ALL})]
     orders = [(t, o) for t in read for o in t.verdict.by_order if len(t.verdict.by_order) == 2]
-    sure = [max(t.verdict.probs or ()) for t in read]
+    confidence = [max(t.verdict.probs or ()) for t in read] if sure else []
     right = [t.right for t in read]
-    parts = tuple(_part(name, by_part[name], thresholds) for name in names)
+    parts = tuple(_part(name, by_part[name], thresholds, sure) for name in names)
     passed = {p.within for p in parts if p.passes}
     may = [t for t in read if categories_of(t.within, by) <= passed]
-    alone = decides_alone(*_one_a_prompt(may), risk=thresholds.risk)
+    alone = decides_alone(*_one_a_prompt(may if sure else []), risk=thresholds.risk)
     return CheckReport(
         judge=judge, axes=tuple(axes), snapshot=snapshot, sha256=sha256, thresholds=thresholds.model_dump(),
         missing=dict(Counter(t.verdict.missing for t in rows if not t.verdict.probs)),
@@ -202,9 +205,9 @@ def check_judge(
         one_order=share_of([float(says(o) == t.first) for t, o in orders], [t for t, _ in orders]),
         **parts[0].figures,
         ceiling=ceiling_of(read),
-        diagram=tuple(reliability(sure, right)) if read else (),
+        diagram=tuple(reliability(confidence, right)) if confidence else (),
         confidence=alone.confidence,
-        alone=_alone(alone),
+        alone=_alone(alone) if sure else NOT_SURE,
     )  # fmt: skip
 
 
@@ -218,7 +221,7 @@ def _alone(alone: DecidesAlone) -> str:
     )
 
 
-def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> CheckedPart:
+def _part(within: str, rows: Sequence[Tried], least: Thresholds, sure: bool) -> CheckedPart:
     read = [t for t in rows if t.verdict.probs]
     accuracy = share_of([float(t.right) for t in read], read)
     kappa = cohen_kappa(
@@ -235,18 +238,20 @@ def _part(within: str, rows: Sequence[Tried], least: Thresholds) -> CheckedPart:
     if len(read) < least.pairs:
         faults = [f"{len(read)} pairs, {least.pairs} are needed"]
     return CheckedPart(within=within, accuracy=accuracy, kappa=kappa, missing=len(rows) - len(read),
-                passes=not faults, why="; ".join(faults), figures=_figures(read))  # fmt: skip
+                passes=not faults, why="; ".join(faults), figures=_figures(read, sure))  # fmt: skip
 
 
-def _figures(read: Sequence[Tried]) -> dict[str, Metric]:
+def _figures(read: Sequence[Tried], sure: bool) -> dict[str, Metric]:
     """What is told of every part beside its accuracy."""
     two = [t for t in read if len(t.verdict.by_order) == 2]
-    sure = [max(t.verdict.probs or ()) for t in read]
+    confidence = [max(t.verdict.probs or ()) for t in read]
     return {
         "consistency": share_of([float(len(set(map(says, t.verdict.by_order))) == 1) for t in two], two),
         **leanings(read),
         "retest": _retest(read),
-        "calibration": calibration_error(sure, [t.right for t in read], [t.prompt for t in read]),
+        "calibration": calibration_error(confidence, [t.right for t in read], [t.prompt for t in read])
+        if sure
+        else NOT_MEASURED,
     }  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 A pair is compared; a ranking is asked of the two alone. A rating is asked of each response on each axis, and
 says of a pair what ratings say where training reads them (`store.snapshot.pairs`): the one with the higher
-mean is better. Its p is (1 + the difference of the means on a scale from 0 to 1)/2; of one yes-or-no
-criterion that is P(only the first meets it) + P(both or neither)/2.
+mean is better, two that are rated alike say nothing. Its p is (1 + the difference of the means)/2, each from
+0 to 1; of one yes-or-no criterion that is P(only the first meets it) + P(both or neither)/2.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from accord.store import Snapshot
 
 __all__ = ["asked_on_pairs", "decided_pairs", "measured"]
 
+ALIKE = "both are rated alike"
+LEAST_APART = (
+    0.5 + 1e-12
+)  # of the p of two that are not: their levels may differ by less than a float of p
+
 
 def measured(
     snapshot: Snapshot,
@@ -45,8 +50,9 @@ def measured(
 ) -> tuple[CheckReport, Spent, list[Tried]]:
     """Ask a judge every pair (of those `asked`: one that learned from some is not measured on them) that
     people or gold decide, and measure it: the report, what was spent, the pairs. Nothing is written to the
-    store. `by`: the tags that the gate asks about, by default all; `axes` of a rating (`decided`)."""
-    known = truths(snapshot, gold)
+    store. `by`: the tags that the gate asks about, by default all; `axes` of a rating; `examples` that it is
+    shown are no pairs to measure it on; `references` by prompt id, all there are."""
+    known, shown = truths(snapshot, gold), {e.item.prompt.id for e in examples}
     items = {
         q: i
         for q, i in (
@@ -54,7 +60,7 @@ def measured(
             if asked is None
             else asked
         ).items()
-        if frozenset(q.responses) in known
+        if frozenset(q.responses) in known and q.prompt not in shown
     }
     pairs = list(items.values())
     verdicts, spent = asked_on_pairs(
@@ -67,9 +73,16 @@ def measured(
             other, backend, pairs[:retest], cache, axes=axes, budget=budget, examples=examples
         )
     rows = tried(items, verdicts, known, again=again, own=own)
-    name = judge.rater(backend.name, "", examples).name
+    name = judge.rater(backend.name, "", examples, references).name
     report = check_judge(
-        name, rows, thresholds, snapshot=snapshot.name, sha256=snapshot.sha256, by=by, axes=axes
+        name,
+        rows,
+        thresholds,
+        snapshot=snapshot.name,
+        sha256=snapshot.sha256,
+        by=by,
+        axes=judge.axes_of(axes),
+        sure=judge.compares,
     )
     return report, spent, rows
 
@@ -85,14 +98,16 @@ def decided_pairs(
     tables = snapshot.tables
     asked = [tables.questions[j.question] for j in snapshot.judgments]
     asked += tables.questions.values()  # a gold question that nobody answered
-    prompt_of = {id: q.prompt for q in asked for id in q.responses}
+    prompt_of = {
+        id: q.prompt for q in asked for id in q.responses
+    }  # an edit that nobody was shown has none
     shown = [pair for q in asked for pair in itertools.combinations(q.responses, 2)]
     order = {frozenset(pair): pair for pair in reversed(shown)}  # as it was first shown
     pairs = [order[pair] for pair in dict.fromkeys(map(frozenset, shown)) if pair in known]
     pairs += [(min(pair), max(pair)) for pair in known if pair not in order]
     items = {}
     for pair in pairs:
-        if len(set(pair)) == 2 and all(id in tables.responses for id in pair):  # else an edit
+        if len(set(pair)) == 2 and set(pair) <= prompt_of.keys():
             prompt = tables.prompts[prompt_of[pair[0]]]
             responses = tuple(tables.responses[id] for id in pair)
             item = JudgedItem(prompt, responses, "", (references or {}).get(prompt.id, ""))
@@ -113,7 +128,7 @@ def asked_on_pairs(
     """What the judge says of each pair, in order; of a rating on these `axes`."""
     if check_template(judge.template).facts["kind"] != "rate":
         return judge_items(judge, backend, pairs, cache, budget=budget, examples=examples)
-    axes = axes or ("overall",)
+    axes = judge.axes_of(axes)
     keys = [[[(r.id_for(i.prompt), axis) for axis in axes] for r in i.responses] for i in pairs]
     single = {
         key: JudgedItem(i.prompt, (r,), key[1], i.reference)
@@ -128,27 +143,39 @@ def asked_on_pairs(
     levels = {
         key: _level(judge, item, rated[key]) for key, item in single.items() if rated[key].probs
     }
-    says = []
-    for one, two in keys:
-        some = [rated[key] for key in (*one, *two)]
-        both = [
-            (levels[a], levels[b]) for a, b in zip(one, two, strict=True) if {a, b} <= levels.keys()
-        ]
-        apart = sum(a - b for a, b in both) / len(both) if both else 0.0
-        says.append(
-            JudgeVerdict(
-                ((1 + apart) / 2, (1 - apart) / 2) if both else None,
-                missing="" if both else next(v.missing for v in some if v.missing),
-                rationale=some[0].rationale,
-                unread=sum(v.unread for v in some),
-                replies=sum(v.replies for v in some),
-            )
-        )
-    return says, spent
+    return [_by_ratings(one, two, rated, levels) for one, two in keys], spent
+
+
+Key = tuple[str, str]  # a response, an axis
+
+
+def _by_ratings(
+    one: Sequence[Key],
+    two: Sequence[Key],
+    rated: Mapping[Key, JudgeVerdict],
+    levels: Mapping[Key, float],
+) -> JudgeVerdict:
+    """What ratings of two responses say of the pair. Where they are rated alike, nothing: training leaves it
+    out too."""
+    some = [rated[key] for key in (*one, *two)]
+    both = [
+        (levels[a], levels[b]) for a, b in zip(one, two, strict=True) if {a, b} <= levels.keys()
+    ]
+    unread, replies = sum(v.unread for v in some), sum(v.replies for v in some)
+    if not both:
+        missing = next(v.missing for v in some if v.missing)
+        return JudgeVerdict(None, missing=missing, unread=unread, replies=replies)
+    of_one, of_two = (sum(side) / len(both) for side in zip(*both, strict=True))
+    if of_one == of_two:
+        return JudgeVerdict(None, missing=ALIKE, unread=unread, replies=replies)
+    p = (1 + of_one - of_two) / 2
+    p = max(p, LEAST_APART) if of_one > of_two else min(p, 1 - LEAST_APART)
+    return JudgeVerdict((p, 1 - p), (), "", some[0].rationale, unread, replies)
 
 
 def _level(judge: Judge, item: JudgedItem, verdict: JudgeVerdict) -> float:
     """Of a rating, from 0 to 1."""
     rating = answer_of(judge, item, verdict)
     assert isinstance(rating, Rating)
-    return (rating.scores[item.axis] - rating.lowest) / (rating.highest - rating.lowest)
+    (score,) = rating.scores.values()
+    return (score - rating.lowest) / (rating.highest - rating.lowest)

@@ -75,16 +75,17 @@ def judge(
     settings = settings_of(how)
     with opened(data) as (store, snapshot), Cache(cache) as kept:
         backend = _backend(judge, at_once, per_second)
-        shown = read_examples(examples, settings.template)
+        shown, known = read_examples(examples, settings.template), read_references(references)
         allowed = None
         if gate:
-            name_of = settings.rater(backend.name, "", shown).name
-            allowed = gate_of(Path(gate), name_of, axes, alone=settings.compares)
+            name_of = settings.rater(backend.name, "", shown, known).name
+            rates = settings.axes_of(axes)
+            allowed = gate_of(Path(gate), name_of, rates, alone=settings.compares)
         done = run_judge(
             store, snapshot, settings, backend, kept, axes=axes, allowed=allowed,
             budget=JudgeBudget(tokens=tokens, cost=cost, prices=prices),
             examples=shown,
-            references=read_references(references),
+            references=known,
             on_progress=on_progress,
         )  # fmt: skip
         if name:

@@ -135,7 +135,7 @@ def run_judge(
         raise ConfigError(f"{snapshot.name} has no question for template {judge.template}", where="judge",
                           mend="choose another template or snapshot")  # fmt: skip
     asking = ("", *(i.principle for i in items.values()))
-    whose = {p: judge.rater(backend.name, p, examples) for p in asking}
+    whose = {p: judge.rater(backend.name, p, examples, references) for p in asking}
     raters = {q.id: whose[item.principle] for q, item in items.items()}
     before = store.judgments_on([q.id for q in items])
     done = {j.question for j in before if j.rater == raters[j.question].id}

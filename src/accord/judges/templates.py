@@ -180,8 +180,9 @@ def ask_of(
     *,
     form: ReplyForm = "bare",
 ) -> JudgeQuestion:
-    """The question of a template about an item whose responses stand in this order; `form`: as what the
-    verdict is asked for."""
+    """The question of a template about an item whose responses stand in this order, behind the examples of
+    its axis and those of none; `form`: as what the verdict is asked for."""
+    examples = [e for e in examples if e.item.axis in ("", item.axis)]
     options, entry = options_of(name, item), _registry.entry(name, "template")
     mark = _mark([item, *(e.item for e in examples)])
     shown = [_conversation(e.item, mark) + _answers(e.item, range(len(e.item.responses)), mark)

@@ -102,14 +102,15 @@ def run_evals(
 def _cost(
     asker: Asker, prompts: Sequence[Prompt], chosen: Sequence[ChosenEvaluation], prices: tuple[float, float]
 ) -> EvalCost:  # fmt: skip
-    n, some = asker.sampling.n, any(not e.asks for e in chosen)
-    left = asker.missing(prompts) if some else []
-    times = sum(e.asks for e in chosen)
+    n, plain = asker.sampling.n, any(not e.asks for e in chosen)
+    left = asker.missing(prompts) if plain else []
+    times = [e.requests(len(prompts)) for e in chosen]
     one = [sum(len(m.content) for m in p.messages) // CHARS + 1 for p in prompts]
     length = dict(zip((p.id for p in prompts), one, strict=True))
-    read = sum(length[p.id] for p in left) + times * sum(one)
-    once = len({p.id for p in prompts}) if some else 0
-    more = times * len(prompts)
+    read = sum(length[p.id] for p in left)
+    read += sum(n * sum(one[:some]) for some, n in times)
+    once = len({p.id for p in prompts}) if plain else 0
+    more = sum(some * n for some, n in times)
     return EvalCost(
         once * n, (once - len(left)) * n, more, read,
         (len(left) * n + more) * asker.sampling.max_new_tokens, prices,

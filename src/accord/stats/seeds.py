@@ -62,8 +62,9 @@ def over_seeds(
     apart = quantile(level, s - 1) ** 2 * float(means_S.var(ddof=1)) / s
     shared, df = _shared(sums_SC, counts_S)
     half = math.sqrt(apart + (quantile(level, df) ** 2 * shared if shared > 0 else 0.0))
-    half = max(half, _of_these(sums_SC, counts_S, level))
     method = f"t over {s} seeds, with what they share of prompts"
+    if (least := _of_these(sums_SC, counts_S, level)) > half:
+        half, method = least, f"robust over prompts, of these {s} seeds, which agree"
     return _within(
         Metric(
             value=centre, low=centre - half, high=centre + half, n=len(values), level=level, method=method

@@ -31,7 +31,7 @@ class PolicyRecord(Frozen):
     that decides, nats from the baseline, and how much more the learned reward claims than is so
     (`scores.gaps_of`); None where that was not measured."""
 
-    effort: Effort
+    effort: Effort | None  # of the baseline none is told
     figure: Column
     distance: Column | None
     gap: Column | None
@@ -65,7 +65,10 @@ def record_of(run: SeedRun) -> SeedRecord:
     routes = routes_of(run, lambda policy: judgments_of(run, policy))
     policies = [baseline, *(p for route in routes for p in route.policies)]
     scores = {p: scores_by_prompt(outputs.answers.get(p, ()), main.name) for p in policies}
-    clusters = {i: c for rows in scores.values() for i, (_, c) in rows.items()}
+    distances = {p: distances_of(run, p) for p in policies}
+    gaps = {p: gaps_of(run, p) for p in policies}
+    columns = [*scores.values(), *distances.values(), *gaps.values()]
+    clusters = {i: c for rows in columns for i, (_, c) in (rows or {}).items()}
 
     def column(rows: Mapping[str, tuple[float, str]] | None) -> Column | None:
         if rows is None:
@@ -79,8 +82,8 @@ def record_of(run: SeedRun) -> SeedRecord:
         prompts=tuple(clusters), clusters=tuple(clusters.values()),
         policies={
             p: PolicyRecord(
-                effort=effort_of(run, p), figure=column(scores[p]) or (),
-                distance=column(distances_of(run, p)), gap=column(gaps_of(run, p)),
+                effort=None if p == baseline else effort_of(run, p), figure=column(scores[p]) or (),
+                distance=column(distances[p]), gap=column(gaps[p]),
             )
             for p in policies
         },
@@ -94,8 +97,7 @@ def read_records(sources: Sequence[str]) -> list[SeedRecord]:
     for source in sources:
         path = user_path(source)
         for record in _kept(path) if path.is_file() else [record_of(read_run(source))]:
-            if records and record.settings != records[0].settings:
-                apart = _apart(records[0].settings, record.settings)
+            if records and (apart := _apart(records[0].settings, record.settings)):
                 raise ConfigError(
                     f"is of another recipe than {sources[0]} ({apart})", where=source,
                     allowed="runs that differ in their seed alone", mend="accord run RECIPE --set seed=N",
@@ -129,7 +131,8 @@ def _kept(path: Path) -> list[SeedRecord]:
 
 
 def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The keys in which two resolved recipes differ, those of stages by stage; at most three."""
+    """The keys in which two resolved recipes differ, those of stages by stage; at most three. One that came
+    later is unset in what was kept before."""
     keys = [k for k in {**one, **other} if k != "stages" and one.get(k) != other.get(k)]
     sides = [r["stages"] for r in (one, other)]
     keys += [

@@ -70,7 +70,7 @@ def route_table(runs: Sequence[SeedRecord]) -> RouteTable:
     """Everything of these runs; routes are told apart in the first."""
     routes, main, baseline = runs[0].routes, runs[0].main, runs[0].baseline
     outcomes = {p: outcome_of(runs, p) for route in routes for p in route}
-    efforts = {p: [run.policies[p].effort for run in runs] for p in outcomes}
+    efforts = {p: [e for run in runs if (e := run.policies[p].effort)] for p in outcomes}
     names = [route[-1] for route in routes]  # called by the one with the most judgments
     points = [
         (r[-1], [(_judgments(efforts[p]), outcomes[p].figure.value or 0.0) for p in r])

@@ -53,7 +53,7 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
     report, spent, rows = measured(
         snapshot, config.asks, asking.backend, asking.cache, least, gold=gold, own=config.own_sources,
         budget=asking.budget, asked=items, by=config.gate.by if config.gate else None, axes=config.axes,
-        examples=asking.examples,
+        examples=asking.examples, references=asking.references,
     )  # fmt: skip
     asking.stop(spent.failed)
     asking.spent += spent.read + spent.written

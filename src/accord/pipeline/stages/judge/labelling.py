@@ -35,7 +35,8 @@ def labelled(
     clock = Clock(last + timedelta(days=1))
     done = run_judge(
         store, asking.snapshot, config.asks, asking.backend, asking.cache, items=items, allowed=allowed,
-        budget=asking.budget, examples=asking.examples, now=lambda: clock.tick(1),
+        budget=asking.budget, examples=asking.examples, references=asking.references,
+        now=lambda: clock.tick(1),
         on_progress=lambda n, of: ctx.reporter.progress(n, of, "asking the judge"),
     )  # fmt: skip
     asking.stop(done.spent.failed)
