@@ -20,14 +20,14 @@ ASKED = ["prompts=6", "held_out=6", "n=3", "max_new_tokens=6", "batch_size=8"]
 SETS = {
     "rlaif": {
         "sft": STEPS, "round": ASKED, "rm": STEPS, "dpo": STEPS, "ppo": ONLINE, "judged": FRESH,
-        "dpo_ai": STEPS, "rm_ai": STEPS, "ppo_ai": ONLINE,
+        "dpo_ai": STEPS, "rm_ai": STEPS, "ppo_ai": ONLINE, "mixed": FRESH, "dpo_mixed": STEPS,
     },
     "cai": {
         "sft": STEPS, "judged": FRESH, "careful": FRESH, "sl_cai": STEPS, "rl_cai": STEPS,
         "revised": ["prompts=6", "demonstrations=4", "max_new_tokens=6", "critique_tokens=6"],
     },
 }  # fmt: skip
-NO_TRAINING = ("round", "judged", "careful", "revised")
+NO_TRAINING = ("round", "judged", "mixed", "careful", "revised")
 
 
 @pytest.mark.slow

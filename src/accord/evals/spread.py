@@ -9,13 +9,13 @@ the mean over pairs of its samples, drawn at one temperature whoever is asked.
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from accord.core.errors import ConfigError
 from accord.core.measure import Measure
 from accord.core.types import Prompt
-from accord.detect.texts import words
 from accord.evals.base import EvaluationContext, Scores, evaluation
 
 __all__ = ["SPREAD", "apart", "spread"]
@@ -25,6 +25,9 @@ SPREAD = Measure(
     meaning="how unlike samples of one message are: 1 less the share of word pairs that two have in common",
 )  # fmt: skip
 SAMPLES = 4
+WORD = re.compile(  # letters that no space parts (Chinese, Japanese, Thai) are words of their own
+    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]|[^\W_\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+"
+)
 
 
 def apart(texts: Sequence[str]) -> float:
@@ -38,7 +41,7 @@ def apart(texts: Sequence[str]) -> float:
 
 
 def _pairs(text: str) -> Counter[tuple[str, str]]:
-    return Counter(itertools.pairwise(["", *words(text), ""]))
+    return Counter(itertools.pairwise(["", *WORD.findall(text.lower()), ""]))
 
 
 @evaluation("spread", measures=[SPREAD], asks=SAMPLES)

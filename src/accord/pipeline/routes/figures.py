@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from accord.core.errors import DataError
 from accord.core.types import Metric
 from accord.pipeline.routes.record import SeedRecord
-from accord.pipeline.routes.scores import Scored
+from accord.pipeline.routes.scores import ByPrompt
 from accord.stats.seeds import over_seeds
 
 __all__ = ["RouteOutcome", "apart", "outcome_of"]
@@ -58,7 +58,7 @@ def outcome_of(runs: Sequence[SeedRecord], policy: str) -> RouteOutcome:
 def apart(runs: Sequence[SeedRecord], after: str, before: str) -> Metric:
     """How much more one policy has of the figure than another, paired by prompt."""
 
-    def paired(run: SeedRecord) -> Scored:
+    def paired(run: SeedRecord) -> ByPrompt:
         sides = [run.column(run.policies[p].figure) for p in (after, before)]
         shared = [i for i in sides[0] if i in sides[1]]
         if not shared:
@@ -71,7 +71,7 @@ def apart(runs: Sequence[SeedRecord], after: str, before: str) -> Metric:
 
 
 def _over(
-    runs: Sequence[SeedRecord], scored: Callable[[SeedRecord], Scored], ends: tuple[float, float]
+    runs: Sequence[SeedRecord], scored: Callable[[SeedRecord], ByPrompt], ends: tuple[float, float]
 ) -> Metric:
     """The mean over runs of what `scored` says of each prompt, which lies between the ends."""
     rows = [(v, run.seed, c) for run in runs for v, c in scored(run).values()]

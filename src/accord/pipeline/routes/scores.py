@@ -13,13 +13,13 @@ from accord.pipeline.report.gather import Done
 from accord.pipeline.routes.route import trainings
 from accord.pipeline.routes.runs import SeedRun
 
-__all__ = ["Scored", "distances_of", "gaps_of", "scores_by_prompt"]
+__all__ = ["ByPrompt", "distances_of", "gaps_of", "scores_by_prompt"]
 
 Row = dict[str, Any]
-Scored = Mapping[str, tuple[float, str]]  # prompt -> value, cluster
+ByPrompt = Mapping[str, tuple[float, str]]  # prompt -> value, cluster
 
 
-def scores_by_prompt(rows: Sequence[Row], name: str) -> Scored:
+def scores_by_prompt(rows: Sequence[Row], name: str) -> ByPrompt:
     """A score of rows of answers, where they have it."""
     each = [(r, scores_of(r)) for r in rows]
     return {
@@ -29,7 +29,7 @@ def scores_by_prompt(rows: Sequence[Row], name: str) -> Scored:
     }
 
 
-def distances_of(run: SeedRun, policy: str) -> Scored | None:
+def distances_of(run: SeedRun, policy: str) -> ByPrompt | None:
     """Nats of a policy's answers from the baseline; None where no comparison measured them."""
     compared, measure = _compared(run, policy), run.outputs.of_role("distance")
     if measure is None or compared is None:
@@ -37,7 +37,7 @@ def distances_of(run: SeedRun, policy: str) -> Scored | None:
     return scores_by_prompt(_rows(compared, policy), measure.name)
 
 
-def gaps_of(run: SeedRun, policy: str) -> Scored | None:
+def gaps_of(run: SeedRun, policy: str) -> ByPrompt | None:
     """1 where the policy's answer has more than the baseline's, 1/2 where as much; of the learned reward less
     of the truth. Above 0 the reward claims more wins than there are. None where none scored it."""
     compared, proxy = _compared(run, policy), run.outputs.of_role("proxy")
@@ -49,7 +49,7 @@ def gaps_of(run: SeedRun, policy: str) -> Scored | None:
     return {i: (v - is_so[i][0], c) for i, (v, c) in claims.items() if i in is_so}
 
 
-def _wins(after: Sequence[Row], before: Sequence[Row], name: str) -> Scored:
+def _wins(after: Sequence[Row], before: Sequence[Row], name: str) -> ByPrompt:
     new, old = scores_by_prompt(after, name), scores_by_prompt(before, name)
     signs = {i: (v > old[i][0]) - (v < old[i][0]) for i, (v, _) in new.items() if i in old}
     return {i: ((1 + sign) / 2, new[i][1]) for i, sign in signs.items()}
