@@ -86,10 +86,10 @@ def test_what_was_not_answered_counts_nowhere() -> None:
     assert [k for k, row in enumerate(rows) if not row] == [3]
 
 
-def test_settings_that_say_nothing() -> None:
-    (one,) = configured([{"name": "spread", "n": 1}])
-    with pytest.raises(ConfigError, match="2 or more"):
-        one.make(EvaluationContext())
+@pytest.mark.parametrize("keys", [{"n": 1}, {"temperature": 0.0}, {"prompts": 0}])
+def test_settings_that_say_nothing_are_found_with_the_recipe(keys: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(keys))):
+        configured([{"name": "spread", **keys}])
 
 
 def test_in_a_recipe_it_is_paired_between_policies(tmp_path: Path) -> None:

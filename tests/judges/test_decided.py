@@ -16,6 +16,7 @@ from accord.core.hashing import content_hash
 from accord.core.types import (
     Answer,
     Judgment,
+    Metric,
     Preference,
     Prompt,
     Question,
@@ -28,9 +29,13 @@ from accord.core.types import (
 from accord.judges.ask import Judge
 from accord.judges.backends import Job
 from accord.judges.cache import Cache, JudgeReply
-from accord.judges.check import truths
+from accord.judges.check import Tried, truths
+from accord.judges.check import check_judge as measured_check
 from accord.judges.decided import asked_on_pairs, decided_pairs
 from accord.judges.door import check_judge, judge
+from accord.judges.files import read_examples, read_references
+from accord.judges.thresholds import Thresholds
+from accord.judges.verdict import JudgeVerdict
 from accord.store import Store
 from accord.store.snapshot.pairs import votes
 
@@ -326,6 +331,68 @@ def test_an_example_of_one_criterion_is_shown_for_that_one(here: Path) -> None:
     )
     sees = {(j.item.axis, "Hello!" in j.prompt.last) for j in reader.asked if j.item}
     assert sees == {("It is kind.", True), ("It is right.", False)}
+
+
+def test_a_comparison_is_measured_and_labelled_on_its_one_axis(here: Path) -> None:
+    study(here / "s.db", "compare")
+    readers = Reader(), Reader()
+    keys: dict[str, Any] = {"axes": ["tone"], "cache": ":memory:"}
+    check_judge("s.db@v1", readers[0], out="ok.json", **keys)
+    assert judge("s.db@v1", readers[1], gate="ok.json", **keys).written > 0
+    for reader in readers:
+        assert {("in this respect: tone" in job.prompt.last) for job in reader.asked} == {True}
+    with pytest.raises(ConfigError, match="at most 1"):
+        judge("s.db@v1", Reader(), **{**keys, "axes": ["tone", "help"]})
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"responses": ["4"], "verdict": "A"}, "has 1 for template pairwise.*allowed: 2"),
+        ({"responses": ["4", "5", "6"], "verdict": "C"}, "has 3 for template pairwise"),
+        ({"responses": ["4", "5"], "verdict": "a"}, "allowed: A, B"),
+        ({"responses": ["4", "5"], "verdict": "A", "axis": "tone"}, "'tone', which is not asked"),
+    ],
+)
+def test_an_example_that_is_almost_right_is_named(
+    here: Path, row: dict[str, Any], words: str
+) -> None:
+    Path("e.jsonl").write_text(json.dumps({"prompt": "2 + 2?", **row}))
+    with pytest.raises(ConfigError, match=words):
+        read_examples("e.jsonl", "pairwise")
+
+
+def test_two_references_of_one_prompt_are_no_choice_of_ours(here: Path) -> None:
+    rows = [{"prompt": "2 + 2?", "reference": text} for text in ("4", "4", "5")]
+    Path("r.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ConfigError, match=r"r.jsonl:3"):
+        read_references("r.jsonl")
+
+
+def _rated(seed: int, length: float) -> dict[str, Metric]:
+    """120 pairs of 40 prompts: a judge that rates answers from 1 to 5 by worth, noise and length;
+    people take the better one, and err as often whichever is the longer."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for n in range(120):
+        worth, longer = draw.normal(size=2), int(draw.choice([1, -1]))
+        lean = np.array([length, -length]) * longer / 2
+        level = np.clip(np.round(3 + worth + lean + draw.normal(0, 0.7, 2)), 1, 5)
+        p = float(1 + (level[0] - level[1]) / 4) / 2
+        verdict = JudgeVerdict((p, 1 - p) if p != 0.5 else None, missing="alike" * (p == 0.5))
+        first = bool((worth[0] > worth[1]) != (draw.random() < 0.1))
+        rows.append(Tried(f"p{n % 40}", first, verdict, longer=longer))
+    report = measured_check("j", rows, Thresholds(), sure=False)
+    return {"length": report.length, "accuracy": report.parts[0].accuracy}
+
+
+def test_a_planted_bias_of_a_rating_is_found_and_none_is_invented() -> None:
+    """Of 200 judges that rate."""
+    even = [_rated(k, 0.0)["length"] for k in range(200)]
+    drawn = [_rated(k, 1.5)["length"] for k in range(200)]
+    alarms = sum(bool((m.low or 0) > 0 or (m.high or 0) < 0) for m in even)
+    assert alarms <= 20
+    assert sum((m.low or 0) > 0 for m in drawn) >= 190
 
 
 def test_an_edit_that_nobody_was_shown_is_no_pair(here: Path) -> None:

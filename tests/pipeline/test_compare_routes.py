@@ -221,9 +221,26 @@ def test_what_was_kept_of_a_run_stands_for_it(runs: list[RunFolder], tmp_path: P
         read_records([str(both), named[0]])
     (tmp_path / "other.json").write_text('{"format": "accord routes 0", "runs": []}')
     (tmp_path / "half.json").write_text(kept.read_text()[:500])
-    for name in ("other.json", "half.json"):
+    plain = json.loads(kept.read_text())
+    plain["runs"][0]["policies"]["ppo"]["figure"].pop()  # almost right
+    (tmp_path / "short.json").write_text(json.dumps(plain))
+    for name in ("other.json", "half.json", "short.json"):
         with pytest.raises(ConfigError, match="is no record of runs"):
             read_records([str(tmp_path / name)])
+
+
+def test_the_record_in_the_docs_says_what_the_docs_say() -> None:
+    (one,) = read_records([str(ROOT / "docs" / "routes" / "compare-19.json")])
+    text = " ".join((ROOT / "docs" / "judges.md").read_text().split())
+    for policy, digits in (
+        ("ppo", "+0.006"),
+        ("dpo", "+0.027"),
+        ("ppo_ai", "-0.017"),
+        ("dpo_ai", "+0.020"),
+    ):
+        gained = outcome_of([one], policy).gained
+        assert f"{gained.value:+.3f}" == digits
+        assert f"{digits} [{gained.low:.3f}, {gained.high:.3f}]" in text
 
 
 def test_a_record_loses_no_prompt_and_needs_no_baseline_that_was_trained(

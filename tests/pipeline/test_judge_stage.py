@@ -405,6 +405,8 @@ def test_a_reason_is_kept_and_its_label_held(here: Path, monkeypatch: pytest.Mon
         ("judge: base, how: {template: ranking}, gate: {}, checked: 0", "held-out prompts"),
         ("judge: base, how: {template: rating}, gate: {alone: true}", "is known of pairs"),
         ("judge: base, how: {template: reference}", "needs reference answers"),
+        ("judge: base, axes: [kind, brief]", "at most 1"),
+        ("judge: base, how: {template: ranking}, axes: [kind]", "at most 0"),
     ],
 )
 def test_wrong_keys_are_found_before_anything_runs(here: Path, keys: str, words: str) -> None:

@@ -43,7 +43,9 @@ Rate = Annotated[
 Tokens = Annotated[
     int | None, typer.Option("--tokens", min=1, help="Stop after so many; run again to go on.")
 ]
-Axes = Annotated[list[str] | None, typer.Option("--axis", help="Of a rating or a rubric.")]
+Axes = Annotated[
+    list[str] | None, typer.Option("--axis", help="Of a rating or a rubric; of a comparison one.")
+]
 Examples = Annotated[
     Path | None, typer.Option("--examples", help="JSONL it is shown: prompt, responses, verdict.")
 ]

@@ -12,8 +12,10 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
-from accord.core.errors import ConfigError
+from pydantic import Field
+
 from accord.core.measure import Measure
 from accord.core.types import Prompt
 from accord.evals.base import EvaluationContext, Scores, evaluation
@@ -48,16 +50,11 @@ def _pairs(text: str) -> Counter[tuple[str, str]]:
 def spread(
     context: EvaluationContext,
     *,
-    n: int = SAMPLES,
-    temperature: float = 1.0,
-    prompts: int = 40,
+    n: Annotated[int, Field(ge=2)] = SAMPLES,
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0,
+    prompts: Annotated[int, Field(ge=1)] = 40,
 ) -> Callable[[Sequence[Prompt]], list[Scores]]:
     """How unlike `n` samples of a message are, of the first `prompts` of them."""
-    if n < 2 or temperature <= 0 or prompts < 1:
-        raise ConfigError(
-            "says how samples differ", where="evaluation spread",
-            allowed="n of 2 or more, a temperature above 0, prompts of 1 or more",
-        )  # fmt: skip
 
     def score(asked: Sequence[Prompt]) -> list[Scores]:
         assert context.asker

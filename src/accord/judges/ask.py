@@ -69,9 +69,16 @@ class Judge(Strict):
         return bool(check_template(self.template).facts["kind"] == "compare")
 
     def axes_of(self, axes: Sequence[str]) -> tuple[str, ...]:
-        """What it rates on: these, or all together; one that compares or ranks has none."""
-        rates = check_template(self.template).facts["kind"] == "rate"
-        return tuple(axes) or (("overall",) if rates else ())
+        """What it is asked about: of ratings these axes, or all together; of comparisons one or none; of
+        rankings none. ConfigError for more: of one pair the last verdict alone would count."""
+        kind = check_template(self.template).facts["kind"]
+        most = {"rate": len(axes), "compare": 1, "rank": 0}[kind]
+        if len(axes) > most:
+            raise ConfigError(
+                f"{len(axes)} of template {self.template}", where="axes", allowed=f"at most {most}",
+                mend="a rating or a rubric, or a judge for each",
+            )  # fmt: skip
+        return tuple(axes) or (("overall",) if kind == "rate" else ())
 
     def check(self, where: str = "judge") -> None:
         """ConfigError for a template that is not there, or keys that don't go together."""

@@ -56,7 +56,7 @@ def measured(
     items = {
         q: i
         for q, i in (
-            decided_pairs(snapshot, judge.template, known.keys(), references)
+            decided_pairs(snapshot, judge.template, known.keys(), references, axes)
             if asked is None
             else asked
         ).items()
@@ -92,10 +92,12 @@ def decided_pairs(
     template: str,
     known: Collection[frozenset[str]],
     references: Mapping[str, str] | None = None,
+    axes: Sequence[str] = (),
 ) -> dict[Question, JudgedItem]:
     """The pairs of responses that are `known` (`check.truths`), in the order they were shown; those that
-    ratings decide, which were not shown together, in the order of their ids. `references` by prompt id."""
-    tables = snapshot.tables
+    ratings decide, which were not shown together, in the order of their ids. `references` by prompt id. With
+    `axes` a pair that is compared is asked about on them."""
+    tables, rates = snapshot.tables, check_template(template).facts["kind"] == "rate"
     asked = [tables.questions[j.question] for j in snapshot.judgments]
     asked += tables.questions.values()  # a gold question that nobody answered
     prompt_of = {
@@ -110,8 +112,9 @@ def decided_pairs(
         if len(set(pair)) == 2 and set(pair) <= prompt_of.keys():
             prompt = tables.prompts[prompt_of[pair[0]]]
             responses = tuple(tables.responses[id] for id in pair)
-            item = JudgedItem(prompt, responses, "", (references or {}).get(prompt.id, ""))
-            items[question_of(prompt.id, pair, "compare", template, "")] = item
+            for axis in ("",) if rates or not axes else axes:
+                item = JudgedItem(prompt, responses, axis, (references or {}).get(prompt.id, ""))
+                items[question_of(prompt.id, pair, "compare", template, axis)] = item
     return items
 
 

@@ -75,11 +75,11 @@ def judge(
     settings = settings_of(how)
     with opened(data) as (store, snapshot), Cache(cache) as kept:
         backend = _backend(judge, at_once, per_second)
-        shown, known = read_examples(examples, settings.template), read_references(references)
+        rates, known = settings.axes_of(axes), read_references(references)
+        shown = read_examples(examples, settings.template, rates)
         allowed = None
         if gate:
             name_of = settings.rater(backend.name, "", shown, known).name
-            rates = settings.axes_of(axes)
             allowed = gate_of(Path(gate), name_of, rates, alone=settings.compares)
         done = run_judge(
             store, snapshot, settings, backend, kept, axes=axes, allowed=allowed,
@@ -141,7 +141,8 @@ def check_judge(
         backend = _backend(judge, at_once, per_second)
         report, spent, _ = measured(
             snapshot, settings, backend, kept, least, gold=known, own=own, retest=retest,
-            budget=JudgeBudget(tokens=tokens), axes=axes, examples=read_examples(examples, settings.template),
+            budget=JudgeBudget(tokens=tokens), axes=axes,
+            examples=read_examples(examples, settings.template, settings.axes_of(axes)),
             references=read_references(references),
         )  # fmt: skip
     if out:

@@ -59,7 +59,7 @@ def items_of(
     references: Mapping[str, str] | None = None,
 ) -> dict[Question, JudgedItem]:
     """What a template asks of a snapshot: its questions of that kind, each set of responses once; of a rating
-    one question an axis, each response once. `references` by prompt id."""
+    one question an axis, each response once; of a comparison the one axis. `references` by prompt id."""
     kind = check_template(template).facts["kind"]
     tables, known = snapshot.tables, references or {}
     items: dict[Any, tuple[Question, JudgedItem]] = {}
@@ -76,11 +76,12 @@ def items_of(
                         (q, JudgedItem(prompt, (tables.responses[shown],), axis, reference)),
                     )
         elif asked.kind == kind:
-            q = question_of(prompt.id, asked.responses, kind, template, "")
+            axis = axes[0] if axes else ""
+            q = question_of(prompt.id, asked.responses, kind, template, axis)
             responses = tuple(tables.responses[i] for i in asked.responses)
             items.setdefault(
                 (prompt.id, frozenset(asked.responses)),
-                (q, JudgedItem(prompt, responses, "", reference)),
+                (q, JudgedItem(prompt, responses, axis, reference)),
             )
     return dict(items.values())
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from accord.core.errors import ConfigError
 from accord.core.measure import Measure
@@ -52,9 +52,25 @@ class SeedRecord(Frozen):
     clusters: tuple[str, ...]
     policies: dict[str, PolicyRecord]
 
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """A value of each prompt in every column, and every policy of a route with what it took."""
+        n = len(self.prompts)
+        columns = [c for p in self.policies.values() for c in (p.figure, p.distance, p.gap)]
+        named = {p for route in self.routes for p in route}
+        if len(set(self.prompts)) != n or len(self.clusters) != n:
+            raise ValueError("prompts")
+        if any(column is not None and len(column) != n for column in columns):
+            raise ValueError("columns")
+        if not named or not all(self.routes) or not {*named, self.baseline} <= self.policies.keys():
+            raise ValueError("policies")
+        if any(self.policies[p].effort is None for p in named):
+            raise ValueError("effort")
+        return self
+
     def column(self, values: Column | None) -> dict[str, tuple[float, str]]:
         """By prompt: value and cluster, where there is one."""
-        rows = zip(self.prompts, values or (), self.clusters, strict=False)
+        rows = zip(self.prompts, values, self.clusters, strict=True) if values is not None else ()
         return {prompt: (v, c) for prompt, v, c in rows if v is not None}
 
 

@@ -74,7 +74,7 @@ def report(done: Any) -> Section:
         line
         for intro, key in ((HANDED_ON, "risks"), (LOOP, "loops"))
         if facts.get(key)
-        for line in (intro, *(f"{k}: {m}." for k, m in facts[key].items()))
+        for line in (intro, *(f"{k}: {m}." for k, m in dict(facts[key]).items()))
     ]
     body = _by_principle(facts.get("by_principle", ()))
     if not kept:

@@ -71,7 +71,7 @@ def run(ctx: StageContext[CompareStage]) -> StageResult:
     facts = {
         "policies": list(answers),
         "risks": {k: str(m) for k, m in risks.items()},
-        "loops": {k: str(m) for k, m in loops.items()},
+        "loops": [[k, str(m)] for k, m in loops.items()],  # before, after, change: keys are sorted
         "by_principle": by_principles(ctx, answers, known, before, behind, _apart),
     }
     return StageResult(flat | risks | loops, notes, facts, headline)

@@ -117,6 +117,7 @@ class JudgeStage(Answering):
         if script and script not in (*STAND_INS, "world"):
             allowed = ", ".join((*STAND_INS, "world"))
             raise ConfigError(f"no stand-in {script!r}", where=place("judge"), allowed=allowed)
+        self.asks.axes_of(self.axes)
         if self.how.template == "reference" and not self.references:
             raise ConfigError(
                 "needs reference answers", where=place("references"), allowed="a JSONL file"

@@ -30,7 +30,8 @@ def checked(asking: Asking) -> tuple[CheckReport | None, list[Tried]]:
         with opened as store:
             snapshot = store.snapshot(facts["snapshot"])
     known, learned = truths(snapshot, gold), _learned_from(ctx, config.judge)
-    items = decided_pairs(snapshot, config.asks.template, known.keys(), asking.references)
+    template = config.asks.template
+    items = decided_pairs(snapshot, template, known.keys(), asking.references, config.axes)
     if asking.constitution:
         items = by_principle(items, asking.constitution, config.principles, SEED)
     split = facts["test"], int(facts["seed"])

@@ -37,7 +37,10 @@ def run(ctx: StageContext[JudgeStage]) -> StageResult:
         backend = backend_for(ctx, world, by.categories if by else {})
         asking = Asking(
             ctx, backend, cache, snapshot, facts, by,
-            read_examples(config.examples and ctx.path(config.examples), config.asks.template),
+            read_examples(
+                config.examples and ctx.path(config.examples), config.asks.template,
+                config.asks.axes_of(config.axes),
+            ),
             read_references(config.references and ctx.path(config.references)),
         )  # fmt: skip
         report, both = checked(asking)
