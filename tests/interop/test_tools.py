@@ -119,11 +119,12 @@ def test_inspect_asks_a_policy_and_runs_an_evaluation(tmp_path: Path) -> None:
     ours = [
         evaluation(str(prompts), "refusal,length"),
         evaluation(str(tmp_path / "c.jsonl"), "choice"),
+        evaluation(str(prompts), "spread"),
     ]
     keys = {"display": "none", "log_dir": str(tmp_path / "logs"), "log_format": "json"}
     logs = eval([theirs, *ours], model=model, max_tokens=4, **keys)
     logging.getLogger().handlers.clear()
-    assert [log.status for log in logs] == ["success"] * 3
+    assert [log.status for log in logs] == ["success"] * 4
     report = accord.run_evals(
         str(tmp_path / "m"), ["refusal", "length"], prompts=prompts, max_new_tokens=4, cache=None
     )
@@ -140,6 +141,9 @@ def test_inspect_asks_a_policy_and_runs_an_evaluation(tmp_path: Path) -> None:
         "evaluation", "measured_by_accord choice mass on right"
     ]
     assert read.value == pytest.approx(alone.metrics["choice"]["mass on right"].value, abs=1e-6)
+    apart = read_outside(logs[3].location).figures["evaluation", "measured_by_accord spread spread"]
+    varied = apart.metric()  # samples of a message differ: each has a seed, and the temperature of 1
+    assert (varied.n, 0.2 < (varied.value or 0) <= 1) == (6, True)
     written = read_eval_log(str(write_form("inspect", reported(), tmp_path / "own")[0]))
     assert written.results is not None
     assert {s.name for s in written.results.scores} >= {"refusal over-refusal", "length words"}
