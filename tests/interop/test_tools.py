@@ -142,7 +142,9 @@ def test_inspect_asks_a_policy_and_runs_an_evaluation(tmp_path: Path) -> None:
     ]
     assert read.value == pytest.approx(alone.metrics["choice"]["mass on right"].value, abs=1e-6)
     apart = read_outside(logs[3].location).figures["evaluation", "measured_by_accord spread spread"]
-    varied = apart.metric()  # samples of a message differ: each has a seed, and the temperature of 1
+    varied = (
+        apart.metric()
+    )  # samples of a message differ: each has a seed, and the temperature of 1
     assert (varied.n, 0.2 < (varied.value or 0) <= 1) == (6, True)
     written = read_eval_log(str(write_form("inspect", reported(), tmp_path / "own")[0]))
     assert written.results is not None
