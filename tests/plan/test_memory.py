@@ -315,6 +315,35 @@ def test_models_that_judge_and_revise_are_counted(model: Path, tmp_path: Path) -
     assert not by["j3"].notes
 
 
+def test_a_judge_of_what_a_round_asked_reads_all_its_answers(model: Path, tmp_path: Path) -> None:
+    """Three fresh answers and one of before are six pairs; of the round's two held-out prompts all are put to
+    it too. What people judged before is not known to a plan."""
+    path = write_recipe(tmp_path, model)
+    head, _, _ = path.read_text().partition("  eval:")
+    keys = "policy: sft, data: study, prompts: 4, held_out: 2, n: 3, beside: 1, max_new_tokens: 4"
+    stages = [
+        "  sft: {kind: sft, data: study, limit: 4}",
+        f"  asked: {{kind: ask, {keys}}}",
+        f"  fresh: {{kind: judge, {keys}, judge: sft, checked: 0}}",
+    ]
+    for name, data, n in (
+        ("none", "asked", 0),
+        ("one", "asked", 1),
+        ("many", "asked", 9),
+        ("old", "study", 0),
+    ):
+        stages.append(f"  {name}: {{kind: judge, data: {data}, judge: sft, checked: {n}}}")
+    path.write_text(head + "\n".join(stages) + "\n")
+    rows, _ = plan_stages(read_recipe(path), tmp_path / "runs")
+    by = {row.name: row for row in rows}
+    flop = {name: row.estimate.flop for name, row in by.items() if row.estimate}
+    assert flop["fresh"] - flop["asked"] == pytest.approx(flop["none"], rel=0.01)
+    assert flop["one"] == pytest.approx(7 / 6 * flop["none"], rel=0.01)
+    assert flop["many"] == pytest.approx(8 / 6 * flop["none"], rel=0.01)
+    assert not by["many"].notes
+    assert any("not counted" in note for note in by["old"].notes)
+
+
 def test_a_kind_that_says_nothing_of_its_work_is_not_counted(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

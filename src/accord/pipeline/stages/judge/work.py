@@ -12,7 +12,8 @@ from accord.judges.templates import JudgedItem, ask_of, check_template
 from accord.lm.chat import render_prompt
 from accord.lm.trees.tree import Tree
 from accord.pipeline.context import StageContext
-from accord.pipeline.stage import BASE, gives
+from accord.pipeline.stage import BASE, StageConfig, gives
+from accord.pipeline.stages.ask import Answering
 from accord.pipeline.stages.data import held_out_prompts
 from accord.pipeline.stages.judge import JudgeStage
 from accord.pipeline.work import Known, Read, Sample, Work, answered, fit, placeholder
@@ -20,6 +21,7 @@ from accord.pipeline.work import Known, Read, Sample, Work, answered, fit, place
 __all__ = ["work"]
 
 UNCOUNTED = "what the judge reads is not counted: it is no model of this recipe"
+CHECKED = "what the judge reads of pairs that were there before is not counted"
 TOKENS = 4096  # of a packed row of questions
 
 
@@ -30,35 +32,52 @@ def work(ctx: StageContext[JudgeStage], known: Known) -> Work:
     local = (
         scorer or config.judge == BASE or (judge is not None and issubclass(gives(judge), Policy))
     )
-    own = [config.judge] if local else []
-    if config.policy is None:
-        return Work([], uses=own, notes=[UNCOUNTED])
-    lengths = known.written(ctx, config.policy, config.max_new_tokens)
-    asked = config.prompts + config.held_out
-    prompts, long = fit(known, held_out_prompts(ctx, config.data), config, ctx.name)
+    uses = [name for name in (config.policy, config.judge if local else None) if name]
+    asking = _asks(config, known)
+    if asking is None:
+        return Work([], uses=uses, notes=[CHECKED if local else UNCOUNTED])
+    lengths = known.written(ctx, str(asking.policy), asking.max_new_tokens)
+    prompts, long = fit(known, held_out_prompts(ctx, config.data), asking, ctx.name)
+    asked = asking.prompts + asking.held_out
     prompts = prompts[:asked]
-    times = asked / max(1, len(prompts))
-    parts: list[Sample | Read] = [
-        Sample(prompts, config.n, lengths, config.max_new_tokens, config.batch_size, times)
-    ]
-    if scorer:
-        some = list(itertools.islice(itertools.cycle(lengths), 64))
-        parts.append(Read(answered(known.lm, prompts, config.n, some), 1024, times, scalar=True))
-    elif local:
-        sets = times * config.principles if config.constitution else times
-        parts.append(Read(_questions(config, known, prompts, lengths), TOKENS, sets))
-    notes = [] if local else [UNCOUNTED]
-    return Work([*parts], uses=[config.policy, *own], notes=[*long, *notes])
+    each = 1 / max(1, len(prompts))
+    parts: list[Sample | Read] = []
+    if config.policy:
+        how = config.max_new_tokens, config.batch_size
+        parts.append(Sample(prompts, config.n, lengths, *how, asked * each))
+    notes = [*long] if local else [*long, UNCOUNTED]
+    of_people = _asks(known.configs.get(config.against or config.data), known)
+    if local and config.checked and of_people is None:
+        notes.append(CHECKED)
+    held = [(of_people, min(config.checked, of_people.held_out))] if of_people else []
+    for source, n in [(asking, asked), *held] if local else []:
+        answers = source.n + (source.beside or 0)
+        if scorer:
+            some = list(itertools.islice(itertools.cycle(lengths), 64))
+            read = answered(known.lm, prompts, answers, some)
+            parts.append(Read(read, 1024, n * each, scalar=True))
+        else:
+            trees = _questions(config, known, prompts, lengths, answers)
+            sets = config.principles if config.constitution else 1
+            parts.append(Read(trees, TOKENS, n * each * sets))
+    return Work([*parts], uses=uses, notes=notes)
+
+
+def _asks(config: StageConfig | None, known: Known) -> Answering | None:
+    """The stage whose answers are asked about: this one, or one that it adds to."""
+    while isinstance(config, Answering) and not config.policy:
+        config = known.configs.get(config.data)
+    return config if isinstance(config, Answering) else None
 
 
 def _questions(
-    config: JudgeStage, known: Known, prompts: Sequence[Prompt], lengths: Sequence[int]
+    config: JudgeStage, known: Known, prompts: Sequence[Prompt], lengths: Sequence[int], n: int
 ) -> list[Tree]:
-    """What a judge that is a model reads of fresh answers, each order a text of its own: what two orders
-    share is read once, so this is the most it can be. Reasons and replies as texts come on top."""
+    """What a judge that is a model reads of `n` answers to each prompt, each order a text of its own: what
+    two orders share is read once, so this is the most it can be. Reasons and replies as texts come on top."""
     kind = check_template(config.asks.template).facts["kind"]
-    size = {"compare": 2, "rank": config.n, "rate": 1}[kind]
-    sets = math.comb(config.n, size) * max(1, len(config.axes))
+    size = {"compare": 2, "rank": n, "rate": 1}[kind]
+    sets = math.comb(n, size) * max(1, len(config.axes))
     turns = size if config.asks.orders == "both" else 1
     trees = []
     for prompt in prompts:
