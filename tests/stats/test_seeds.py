@@ -10,7 +10,7 @@ from scipy import stats
 
 from accord.core.errors import DataError
 from accord.stats.intervals import binomial_interval
-from accord.stats.seeds import over_seeds
+from accord.stats.seeds import of_these_seeds, over_seeds
 
 
 def rows(table: np.ndarray, shared: bool) -> tuple[list[float], list[int], list[tuple[int, int]]]:
@@ -107,3 +107,37 @@ def test_the_interval_covers(shared: float, between: float) -> None:
         assert known.high is not None
         held += known.low <= 0 <= known.high
     assert held >= 465
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.3, 1.0])
+def test_the_interval_of_these_seeds_covers_their_own_mean(shared: float) -> None:
+    """500 studies of the same three policies, whose true means over prompts are -.1, .0 and .3 of a skewed
+    measure, on 40 prompts each, of which a share is the same: the mean of these three, .2 / 3, is inside."""
+    draw = np.random.default_rng(round(100 * shared))
+    held, n, same = 0, 40, round(40 * shared)
+    seeds = np.repeat(np.arange(3), n).tolist()
+    clusters = [i if i < same else (k, i) for k in range(3) for i in range(n)]
+    for _ in range(500):
+        prompts = draw.exponential(0.3, (3, n)) - 0.3
+        prompts[:, :same] = prompts[0, :same]
+        values = np.array([[-0.1], [0.0], [0.3]]) + prompts + draw.normal(0, 0.2, (3, n))
+        known = of_these_seeds(values.ravel().tolist(), seeds, clusters)
+        assert known.low is not None
+        assert known.high is not None
+        held += known.low <= 0.2 / 3 <= known.high
+    assert 465 <= held <= 490
+
+
+def test_these_seeds_alone_have_the_interval_of_their_prompts() -> None:
+    """Seeds far apart: over their prompts the interval is that of prompts alone. One seed is one."""
+    table = np.random.default_rng(3).normal(size=(2, 30)) + np.array([[0.0], [5.0]])
+    known = of_these_seeds(*rows(table, shared=True))
+    means = table.mean(0)
+    low, high = stats.t.interval(0.95, 29, means.mean(), stats.sem(means))
+    assert (known.value, known.low, known.high) == pytest.approx((means.mean(), low, high))
+    one = [0.0, 1.0, 0.5], [17] * 3, "abc"
+    assert of_these_seeds(*one, ends=(0.0, 1.0)) == over_seeds(*one, ends=(0.0, 1.0))
+    alike = [0.0] * 3 + [1.0] * 3, [1] * 3 + [2] * 3, "abcabc"
+    assert of_these_seeds(*alike).low is None
+    with pytest.raises(DataError, match="of_these_seeds"):
+        of_these_seeds([1.0], [1, 2], ["a"])

@@ -7,6 +7,7 @@ interval    t of the seeds' means (seeds - 1 degrees of freedom), and beside it 
     part alone, which is exact for normal means; tests/stats/test_seeds.py simulates both and mixtures.
     Few seeds agree by chance as often as not: it is never narrower than that of these very seeds over other
     prompts, which covers what it says of them and can only widen it.
+`of_these_seeds` has that one alone.
 
 Legend: S seeds, C clusters of prompts.
 """
@@ -25,7 +26,7 @@ from accord.core.types import Metric
 from accord.stats.intervals import binomial_interval, cluster_mean
 from accord.stats.resampling import Floats, quantile
 
-__all__ = ["over_seeds"]
+__all__ = ["of_these_seeds", "over_seeds"]
 
 ALIKE = "all rows are alike"
 ONE, ONE_ALIKE = (
@@ -45,11 +46,7 @@ def over_seeds(
     """Mean of a value of each (seed, prompt), n rows in all; `clusters` are prompts, or what several of them
     belong to, and mean the same in every seed. `ends`: what no mean lies beyond. One seed has the interval
     over its prompts, and says so. DataError for values that are not finite, or columns of other lengths."""
-    if not len(values) == len(seeds) == len(clusters):
-        what = f"{len(values)} values, {len(seeds)} seeds, {len(clusters)} clusters"
-        raise DataError(what, where="over_seeds", allowed="one of each a row")
-    if not np.isfinite(values).all():
-        raise DataError("some values are not finite", where="over_seeds")
+    _check(values, seeds, clusters, "over_seeds")
     several = len(set(seeds)) > 1
     if len(set(values)) == 1 and len(set(zip(seeds, clusters, strict=True))) > 1:
         method = ALIKE if several else ONE_ALIKE
@@ -71,6 +68,43 @@ def over_seeds(
         ),
         ends,
     )  # fmt: skip
+
+
+def of_these_seeds(
+    values: Sequence[float],
+    seeds: Sequence[Hashable],
+    clusters: Sequence[Hashable],
+    *,
+    ends: tuple[float, float] = (-math.inf, math.inf),
+    level: float = 0.95,
+) -> Metric:
+    """The same mean, with the interval of these very seeds over other prompts alone (robust, t over the
+    clusters): what is shown of the policies that were trained, not of what another seed would train."""
+    _check(values, seeds, clusters, "of_these_seeds")
+    if len(set(values)) == 1 or len(set(seeds)) == 1:
+        return over_seeds(values, seeds, clusters, ends=ends, level=level)
+    means_S, sums_SC, counts_S = _tables(np.asarray(values, float), seeds, clusters)
+    centre, half = float(means_S.mean()), _of_these(sums_SC, counts_S, level)
+    if half == 0:
+        note = "all rows of a seed are alike: no interval"
+        return Metric(value=centre, n=len(values), level=level, note=note)
+    method = f"robust over prompts, of these {len(means_S)} seeds"
+    return _within(
+        Metric(
+            value=centre, low=centre - half, high=centre + half, n=len(values), level=level, method=method
+        ),
+        ends,
+    )  # fmt: skip
+
+
+def _check(
+    values: Sequence[float], seeds: Sequence[Hashable], clusters: Sequence[Hashable], where: str
+) -> None:
+    if not len(values) == len(seeds) == len(clusters):
+        what = f"{len(values)} values, {len(seeds)} seeds, {len(clusters)} clusters"
+        raise DataError(what, where=where, allowed="one of each a row")
+    if not np.isfinite(values).all():
+        raise DataError("some values are not finite", where=where)
 
 
 def _alike(

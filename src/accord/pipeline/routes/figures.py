@@ -10,19 +10,20 @@ from accord.core.errors import DataError
 from accord.core.types import Metric
 from accord.pipeline.routes.record import SeedRecord
 from accord.pipeline.routes.scores import ByPrompt
-from accord.stats.seeds import over_seeds
+from accord.stats.seeds import of_these_seeds, over_seeds
 
 __all__ = ["RouteOutcome", "apart", "outcome_of"]
 
 
 @dataclass(frozen=True)
 class RouteOutcome:
-    """Of one policy over all runs: the figure that decides, and less the baseline's; its mean by seed; nats
-    from the baseline; and P(the learned reward prefers its answer to the baseline's) less the same of the
-    figure."""
+    """Of one policy over all runs: the figure that decides, and less the baseline's, with an interval over
+    seeds and (`here`) of these seeds over other prompts; its mean by seed; nats from the baseline; and
+    P(the learned reward prefers its answer to the baseline's) less the same of the figure."""
 
     figure: Metric
     gained: Metric
+    here: Metric
     by_seed: dict[int, float] = field(default_factory=dict)
     distance: Metric | None = None
     gap: Metric | None = None
@@ -49,13 +50,16 @@ def outcome_of(runs: Sequence[SeedRecord], policy: str) -> RouteOutcome:
     return RouteOutcome(
         figure=_over(runs, lambda run: own[run.seed], (least, span)),
         gained=apart(runs, policy, runs[0].baseline),
+        here=apart(runs, policy, runs[0].baseline, pool=of_these_seeds),
         by_seed={s: sum(v for v, _ in rows.values()) / len(rows) for s, rows in own.items()},
         distance=known((-float("inf"), float("inf")), "distance"),
         gap=known((-1.0, 1.0), "gap"),
     )
 
 
-def apart(runs: Sequence[SeedRecord], after: str, before: str) -> Metric:
+def apart(
+    runs: Sequence[SeedRecord], after: str, before: str, *, pool: Callable[..., Metric] = over_seeds
+) -> Metric:
     """How much more one policy has of the figure than another, paired by prompt."""
 
     def paired(run: SeedRecord) -> ByPrompt:
@@ -67,13 +71,16 @@ def apart(runs: Sequence[SeedRecord], after: str, before: str) -> Metric:
         return {i: (sides[0][i][0] - sides[1][i][0], sides[0][i][1]) for i in shared}
 
     span = runs[0].main.span or float("inf")
-    return _over(runs, paired, (-span, span))
+    return _over(runs, paired, (-span, span), pool)
 
 
 def _over(
-    runs: Sequence[SeedRecord], scored: Callable[[SeedRecord], ByPrompt], ends: tuple[float, float]
+    runs: Sequence[SeedRecord],
+    scored: Callable[[SeedRecord], ByPrompt],
+    ends: tuple[float, float],
+    pool: Callable[..., Metric] = over_seeds,
 ) -> Metric:
     """The mean over runs of what `scored` says of each prompt, which lies between the ends."""
     rows = [(v, run.seed, c) for run in runs for v, c in scored(run).values()]
     values, seeds, clusters = zip(*rows, strict=True) if rows else ((), (), ())
-    return over_seeds(values, seeds, clusters, ends=ends)
+    return pool(values, seeds, clusters, ends=ends)

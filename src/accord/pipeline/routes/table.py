@@ -136,6 +136,8 @@ def _rows(
         ("its judge agrees with people", "on held-out pairs, by seed", took(_agreement)),
         (figure, "mean over held-out prompts and seeds", came(lambda o: str(o.figure))),
         (f"{figure} over {baseline}", "paired by prompt", came(lambda o: signed(o.gained))),
+        ("of these seeds alone", "the same with an interval over prompts: what is known of the policies that "
+         "were trained, not of another seed's", came(_here)),
         ("between seeds", f"standard deviation of the seeds' {figure}, and the lowest and highest",
          came(_spread)),
         ("KL", f"nats of an answer from {baseline}", came(lambda o: _or_none(o.distance))),
@@ -160,6 +162,10 @@ def _efficiency(
 
 def _judgments(efforts: Sequence[Effort]) -> float:
     return sum(e.judgments for e in efforts) / len(efforts)
+
+
+def _here(outcome: RouteOutcome) -> str:
+    return signed(outcome.here) if len(outcome.by_seed) > 1 else "one seed"
 
 
 def _mean(values: Sequence[float]) -> str:
