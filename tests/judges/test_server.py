@@ -323,6 +323,16 @@ def test_a_budget_of_requests_that_cost_unlike_is_kept_to(tmp_path: Path) -> Non
 
 def test_an_interrupted_run_keeps_what_it_paid_for(tmp_path: Path) -> None:
     """Ctrl-C: nothing more is sent, what is under way is waited for and kept."""
+    before_it = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a job behind & ignores it
+    try:
+        interrupted(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before_it)
+
+
+def interrupted(tmp_path: Path) -> None:
     lock, seen = threading.Lock(), [0]
 
     def interrupting(body: Any, before: int) -> tuple[int, dict[str, str], bytes]:
