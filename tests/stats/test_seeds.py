@@ -42,9 +42,11 @@ def test_seeds_that_agree_by_chance_are_no_surer_than_their_prompts() -> None:
     draw = np.random.default_rng(2).normal(size=(2, 30))
     table = draw - draw.mean(1, keepdims=True) + 0.2
     known = over_seeds(*rows(table, shared=False))
-    low, high = stats.t.interval(
-        0.95, 59, 0.2, math.sqrt((table - 0.2).ravel().var() / 60 * 60 / 59)
-    )
+    squares = (
+        table - 0.2
+    ).ravel() ** 2  # of each prompt; few large ones make fewer degrees of freedom
+    df = min(59, 2 / ((squares**2).sum() / squares.sum() ** 2 - 1 / 60))
+    low, high = stats.t.interval(0.95, df, 0.2, math.sqrt(squares.mean() / 59))
     assert (known.low, known.high) == pytest.approx((low, high))
 
 
@@ -128,12 +130,37 @@ def test_the_interval_of_these_seeds_covers_their_own_mean(shared: float) -> Non
     assert 465 <= held <= 490
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("sizes", [(90, 88, 85), (120, 30, 30)])
+def test_the_interval_of_these_seeds_covers_where_few_prompts_change(
+    sizes: tuple[int, ...], share: float
+) -> None:
+    """3% of prompts change, by +.2 nine times of ten, so that a small seed often has none that does: of 500
+    studies at least 465 hold the truth, .03 * .16."""
+    draw = np.random.default_rng(round(10 * share) + sizes[0])
+    held, same = 0, round(share * min(sizes))
+    seeds = [k for k, n in enumerate(sizes) for _ in range(n)]
+    clusters = [i if i < same else (k, i) for k, n in enumerate(sizes) for i in range(n)]
+    for _ in range(500):
+        shared = draw.random(same)
+        chance = np.concatenate([np.append(shared, draw.random(n - same)) for n in sizes])
+        changed = (chance + 0.3 * draw.random(len(seeds))) % 1 < 0.03
+        values = changed * np.where(draw.random(len(seeds)) < 0.9, 0.2, -0.2)
+        known = of_these_seeds(values.tolist(), seeds, clusters, ends=(-1.0, 1.0))
+        assert known.low is not None
+        assert known.high is not None
+        held += known.low <= 0.03 * 0.16 <= known.high
+    assert held >= 465
+
+
 def test_these_seeds_alone_have_the_interval_of_their_prompts() -> None:
     """Seeds far apart: over their prompts the interval is that of prompts alone. One seed is one."""
     table = np.random.default_rng(3).normal(size=(2, 30)) + np.array([[0.0], [5.0]])
     known = of_these_seeds(*rows(table, shared=True))
     means = table.mean(0)
-    low, high = stats.t.interval(0.95, 29, means.mean(), stats.sem(means))
+    squares = (means - means.mean()) ** 2
+    df = min(29, 2 / ((squares**2).sum() / squares.sum() ** 2 - 1 / 30))
+    low, high = stats.t.interval(0.95, df, means.mean(), stats.sem(means))
     assert (known.value, known.low, known.high) == pytest.approx((means.mean(), low, high))
     one = [0.0, 1.0, 0.5], [17] * 3, "abc"
     assert of_these_seeds(*one, ends=(0.0, 1.0)) == over_seeds(*one, ends=(0.0, 1.0))

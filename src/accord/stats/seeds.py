@@ -62,12 +62,7 @@ def over_seeds(
     method = f"t over {s} seeds, with what they share of prompts"
     if (least := _of_these(sums_SC, counts_S, level)) > half:
         half, method = least, f"robust over prompts, of these {s} seeds, which agree"
-    return _within(
-        Metric(
-            value=centre, low=centre - half, high=centre + half, n=len(values), level=level, method=method
-        ),
-        ends,
-    )  # fmt: skip
+    return _within(_around(centre, half, len(values), level, method), ends)
 
 
 def of_these_seeds(
@@ -89,12 +84,7 @@ def of_these_seeds(
         note = "all rows of a seed are alike: no interval"
         return Metric(value=centre, n=len(values), level=level, note=note)
     method = f"robust over prompts, of these {len(means_S)} seeds"
-    return _within(
-        Metric(
-            value=centre, low=centre - half, high=centre + half, n=len(values), level=level, method=method
-        ),
-        ends,
-    )  # fmt: skip
+    return _within(_around(centre, half, len(values), level, method), ends)
 
 
 def _check(
@@ -151,11 +141,24 @@ def _shared(sums_SC: Floats, counts_S: NDArray[np.int64]) -> tuple[float, float]
 
 
 def _of_these(sums_SC: Floats, counts_S: NDArray[np.int64], level: float) -> float:
-    """Half the interval of the mean of these seeds: robust over prompts, t."""
-    above_C = np.nansum(sums_SC / counts_S[:, None], axis=0) / len(counts_S)
-    c = len(above_C)
-    se = math.sqrt(float((above_C**2).sum()) * c / (c - 1)) if c > 1 else 0.0
-    return quantile(level, c - 1) * se if se > 0 else 0.0
+    """Half the interval of the mean of these seeds: robust over prompts, t. Where few prompts make the error,
+    its degrees of freedom are those of its own kurtosis, as in `intervals`; a seed whose rows are all alike
+    has missed what the others' rows do, and is taken to vary as they."""
+    squares_C = np.nansum(sums_SC / counts_S[:, None], axis=0) ** 2
+    c, total = len(squares_C), float(squares_C.sum())
+    if c < 2 or total <= 0:
+        return 0.0
+    squares_S = np.nansum(sums_SC**2, axis=1)
+    a_row = float(squares_S.sum()) / int(counts_S.sum())
+    missed = float((a_row / counts_S[squares_S < 1e-18]).sum())
+    spread = float((squares_C**2).sum()) / total**2 - 1 / c
+    df = max(1.0, min(c - 1, 2 / max(spread, 1e-9)))
+    return quantile(level, df) * math.sqrt(total * c / (c - 1) + missed) / len(counts_S)
+
+
+def _around(centre: float, half: float, n: int, level: float, method: str) -> Metric:
+    low, high = centre - half, centre + half
+    return Metric(value=centre, low=low, high=high, n=n, level=level, method=method)
 
 
 def _within(metric: Metric, ends: tuple[float, float]) -> Metric:
